@@ -1,0 +1,158 @@
+"""Building the student and the teacher from configs and checkpoints."""
+
+import logging
+import os
+from typing import Optional, Union
+from urllib.error import URLError
+
+from mmengine.config import Config, ConfigDict
+from mmengine.hub import get_config
+from mmengine.logging import print_log
+from mmengine.registry import MODELS, DefaultScope
+from mmengine.runner import CheckpointLoader
+from torch import nn
+
+ConfigSource = Union[str, dict, Config]
+TEACHER_KEYS = {'config', 'checkpoint', 'cfg_options'}
+
+
+def load_model_config(source: ConfigSource, key: str) -> ConfigDict:
+    """Return the ``model`` section that a source means.
+
+    Args:
+        source (str | dict): A config file, a packaged config
+            (``'mmdet::retinanet/...'``), a whole config or its ``model``.
+        key (str): The config key that the source stands in, for errors.
+
+    Raises:
+        ValueError: If the source holds no model.
+        FileNotFoundError: If there is no such config.
+    """
+    if isinstance(source, (str, os.PathLike)):
+        source = str(source)
+        try:
+            config = (
+                get_config(source)
+                if '::' in source else Config.fromfile(source))
+        except FileNotFoundError as error:
+            raise FileNotFoundError(
+                f'{key} {source!r} is neither a config file nor a packaged '
+                "config such as 'mmdet::retinanet/"
+                "retinanet_r50_fpn_1x_coco.py'.") from error
+    elif isinstance(source, (dict, Config)):
+        config = source
+    else:
+        raise ValueError(
+            f'{key} must be a config file, a packaged config or a dict, but '
+            f'is {source!r}.')
+    if 'model' in config:
+        model = ConfigDict(config['model'])
+        if 'data_preprocessor' in config:
+            model.setdefault('data_preprocessor', config['data_preprocessor'])
+        model.setdefault('_scope_', config.get('default_scope', None))
+    else:
+        model = ConfigDict(config)
+    if not isinstance(model.get('type'), (str, type)):
+        raise ValueError(f"{key} holds no model: a key 'type' was expected.")
+    return model
+
+
+def build_network(model: dict, library: str) -> nn.Module:
+    """Build a network in the scope of its own library.
+
+    Args:
+        model (dict): A ``model`` section.
+        library (str): Scope to build in where the config names none.
+    """
+    model = ConfigDict(model)
+    scope = model.pop('_scope_', None) or library
+    with DefaultScope.overwrite_default_scope(scope):
+        return MODELS.build(model)
+
+
+def load_teacher_config(teacher: dict) -> ConfigDict:
+    """Return the teacher's model config with its overrides.
+
+    Args:
+        teacher (dict): ``model.teacher``: ``config``, ``checkpoint`` and,
+            optionally, ``cfg_options``.
+
+    Raises:
+        ValueError: If a key is missing or unknown.
+    """
+    if 'config' not in teacher or set(teacher) - TEACHER_KEYS:
+        raise ValueError(
+            'model.teacher takes the keys config, checkpoint and '
+            f'cfg_options, but has {", ".join(sorted(teacher))}.')
+    config = Config(
+        dict(model=load_model_config(teacher['config'],
+                                     'model.teacher.config')))
+    options = teacher.get('cfg_options') or {}
+    config.merge_from_dict({f'model.{k}': v for k, v in options.items()})
+    return config.model
+
+
+def build_teacher(model: dict, library: str,
+                  checkpoint: Optional[str]) -> nn.Module:
+    """Build the teacher: trained, frozen and in eval mode.
+
+    Args:
+        model (dict): Its ``model`` section.
+        library (str): Scope to build in where the config names none.
+        checkpoint (str, optional): Path or URL. None leaves the weights as
+            they were drawn, for dry runs.
+    """
+    teacher = build_network(model, library)
+    if checkpoint is None:
+        print_log(
+            'model.teacher.checkpoint is None: the teacher has random '
+            'weights and nothing to teach.',
+            logger='current',
+            level=logging.WARNING)
+    else:
+        load_teacher_checkpoint(teacher, checkpoint)
+    return teacher.requires_grad_(False).eval()
+
+
+def load_teacher_checkpoint(teacher: nn.Module, checkpoint: str) -> None:
+    """Load a checkpoint and insist that it fits.
+
+    Args:
+        teacher (nn.Module): The network to fill.
+        checkpoint (str): Path or URL, as MMEngine takes them.
+
+    Raises:
+        FileNotFoundError: If it cannot be read or fetched.
+        ValueError: If it belongs to another network.
+    """
+    key = f'model.teacher.checkpoint {checkpoint!r}'
+    try:
+        loaded = CheckpointLoader.load_checkpoint(
+            checkpoint, map_location='cpu')
+    except (OSError, URLError) as error:
+        raise FileNotFoundError(
+            f'{key} cannot be read ({error}); give a path or URL that can be '
+            'reached, or None for a dry run with random weights.') from error
+    state = loaded.get('state_dict', loaded)
+    state = {name.removeprefix('module.'): x for name, x in state.items()}
+    own = len(teacher.state_dict())
+    misfit = ''
+    try:
+        missing = [
+            name for name in teacher.load_state_dict(state, strict=False)[0]
+            if not name.endswith('num_batches_tracked')
+        ]
+        if missing:
+            misfit = (f'{len(missing)} of {own} tensors are missing, the '
+                      f'first is {missing[0]}')
+    except RuntimeError as error:
+        wrong = [
+            line.strip() for line in str(error).splitlines()
+            if 'size mismatch' in line
+        ]
+        misfit = (f'{len(wrong)} of {own} tensors have another shape; '
+                  f'{wrong[0] if wrong else error}')
+    if misfit:
+        raise ValueError(f'{key} does not fit model.teacher.config: '
+                         f'{misfit.rstrip(".")}; give the config that this '
+                         'checkpoint was trained with.')

@@ -1,0 +1,148 @@
+"""Taps: reading, and replacing, what a named module of a network gives."""
+
+import difflib
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Callable, Iterator, List, Sequence
+
+import torch
+from torch import Tensor, nn
+
+
+@dataclass
+class LevelSpec:
+    """One level of a tap's output.
+
+    Attributes:
+        channels (int): C.
+        stride (float): Pixels of the image per pixel of the map.
+    """
+    channels: int
+    stride: float
+
+
+def find_module(network: nn.Module, name: str, role: str) -> nn.Module:
+    """Return a submodule by its path.
+
+    Args:
+        network (nn.Module): The network to look in.
+        name (str): Path such as ``'neck'`` or ``'backbone.layer4'``.
+        role (str): What the network is, for the error.
+
+    Raises:
+        ValueError: If there is no such module.
+    """
+    modules = dict(network.named_modules())
+    if name in modules and name:
+        return modules[name]
+    close = difflib.get_close_matches(str(name), modules, n=1)
+    hint = f', did you mean {close[0]!r}?' if close else ''
+    children = ', '.join(child for child, _ in network.named_children())
+    raise ValueError(
+        f'model.tap {name!r} matches no module of the {role} '
+        f'({type(network).__name__}: {children}){hint}')
+
+
+def as_levels(output: Any, tap: str) -> List[Tensor]:
+    """Return a tap's output as a list of maps, one per level.
+
+    Args:
+        output (Tensor | Sequence[Tensor]): What the tapped module gave.
+        tap (str): Its name, for the error.
+
+    Raises:
+        ValueError: If the output is not made of feature maps.
+    """
+    levels = [output] if isinstance(output, Tensor) else output
+    if not isinstance(levels, Sequence) or not all(
+            isinstance(level, Tensor) and level.dim() == 4
+            for level in levels):
+        raise ValueError(
+            f'model.tap {tap!r} must give a feature map (B, C, H, W) or a '
+            f'sequence of them, but gives {type(output).__name__}; tap '
+            'another module.')
+    return list(levels)
+
+
+def like_output(output: Any, levels: List[Tensor]) -> Any:
+    """Return levels in the form that the tapped module gave them in."""
+    if isinstance(output, Tensor):
+        return levels[0]
+    return type(output)(levels)
+
+
+@contextmanager
+def listening(module: nn.Module,
+              on_output: Callable[[Any], Any]) -> Iterator[None]:
+    """Call ``on_output`` with what a module gives, while the context lasts.
+
+    Args:
+        module (nn.Module): The tapped module.
+        on_output (Callable): Gets the output; what it returns, unless None,
+            takes the output's place.
+    """
+    handle = module.register_forward_hook(
+        lambda _module, _args, output: on_output(output))
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+def read_tap(network: nn.Module, tap: str, inputs: Tensor,
+             role: str) -> List[Tensor]:
+    """Run a network up to a tap and return the tap's levels.
+
+    Args:
+        network (nn.Module): A detector: ``extract_feat`` is enough for taps
+            on backbone and neck; others need the whole forward pass.
+        tap (str): Path of the tapped module.
+        inputs (Tensor): Normalised images ``(B, 3, H, W)``.
+        role (str): What the network is, for errors.
+
+    Raises:
+        ValueError: If the tapped module does not run exactly once.
+    """
+    outputs: List[Any] = []
+    with listening(find_module(network, tap, role), outputs.append):
+        network.extract_feat(inputs)
+        if not outputs:
+            network(inputs, mode='tensor')
+    if len(outputs) != 1:
+        raise ValueError(
+            f'model.tap {tap!r} must run once for a batch, but ran '
+            f'{len(outputs)} times in the {role}; tap a module that is not '
+            'shared.')
+    return as_levels(outputs[0], tap)
+
+
+@torch.no_grad()
+def probe(network: nn.Module,
+          tap: str,
+          role: str,
+          size: int = 256) -> List[LevelSpec]:
+    """Find channels and strides of a tap by running one blank image.
+
+    Args:
+        network (nn.Module): The network; its mode is left as it was.
+        tap (str): Path of the tapped module.
+        role (str): What the network is, for errors.
+        size (int): Side of the image in pixels.
+
+    Raises:
+        ValueError: If the network's own parts do not fit each other.
+    """
+    modes = {module: module.training for module in network.modules()}
+    network.eval()
+    try:
+        levels = read_tap(network, tap, torch.zeros(1, 3, size, size), role)
+    except RuntimeError as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(
+            f'The {role} does not run as it is configured: {reason}. Check '
+            f'the channels in its config (in_channels of neck and head '
+            'against what the part before gives).') from error
+    finally:
+        for module, training in modes.items():
+            module.training = training
+    return [LevelSpec(x.shape[1], size / x.shape[-1]) for x in levels]

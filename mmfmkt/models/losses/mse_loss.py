@@ -1,0 +1,15 @@
+"""Mean squared error as a metric."""
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from mmfmkt.registry import MODELS
+from .base import BaseMetricLoss
+
+
+@MODELS.register_module()
+class MSELoss(BaseMetricLoss):
+    """D(p, q) = mean of (p - q)^2: the NLL of a Gaussian up to constants."""
+
+    def compare(self, pred: Tensor, target: Tensor) -> Tensor:
+        return F.mse_loss(pred, target)

@@ -1,0 +1,76 @@
+"""Which libraries mmfmkt stands on, and a clear word where one is wrong.
+
+OpenMMLab's own packages and their maintained continuation (distributions
+named ``onedl-...``) have the same import names; both are accepted.
+"""
+
+import re
+from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
+from typing import Optional, Tuple
+
+# import name -> (distributions that provide it, oldest, first too new)
+STACK = {
+    'torch': (('torch', ), '2.0.0', '3.0.0'),
+    'mmengine': (('mmengine', 'mmengine-lite', 'onedl-mmengine'), '0.8.0',
+                 '1.0.0'),
+    'mmcv': (('mmcv', 'mmcv-lite', 'onedl-mmcv', 'onedl-mmcv-lite'), '2.0.0',
+             '3.0.0'),
+    'mmdet': (('mmdet', 'onedl-mmdetection'), '3.1.0', '4.0.0'),
+    'mmpretrain': (('mmpretrain', 'onedl-mmpretrain'), '1.0.0', '2.0.0'),
+}
+INSTALL = "pip install 'mmfmkt[openmmlab]'"
+
+
+def release(text: str) -> Tuple[int, ...]:
+    """Turn ``'2.11.0+cu130'`` into ``(2, 11, 0)``, for comparing."""
+    return tuple(
+        int(part) for part in re.findall(r'\d+', text.split('+')[0])[:3])
+
+
+def installed_version(name: str) -> Optional[str]:
+    """Return the version of an importable library, or None.
+
+    Args:
+        name (str): Import name, a key of ``STACK``.
+    """
+    if find_spec(name) is None:
+        return None
+    for distribution in STACK[name][0]:
+        try:
+            return version(distribution)
+        except PackageNotFoundError:
+            continue
+    return import_module(name).__version__
+
+
+def require(*names: str, optional: bool = False) -> None:
+    """Check that libraries are there in a version that mmfmkt works with.
+
+    Args:
+        names (str): Import names, keys of ``STACK``.
+        optional (bool): Whether a library may be missing. A wrong version is
+            refused all the same.
+
+    Raises:
+        ImportError: Names each missing or incompatible library with the
+            version found and the versions wanted.
+    """
+    faults = []
+    for name in names:
+        found = installed_version(name)
+        _, oldest, newest = STACK[name]
+        if found is None:
+            if optional:
+                continue
+            faults.append(f'{name} is not installed')
+        elif not release(oldest) <= release(found) < release(newest):
+            faults.append(f'{name} {found} was found')
+        else:
+            continue
+        faults[-1] += f' (wanted: {name}>={oldest},<{newest})'
+    if faults:
+        raise ImportError(
+            f'mmfmkt cannot run: {"; ".join(faults)}. Install what is '
+            f'missing with: {INSTALL}')

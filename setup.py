@@ -1,0 +1,51 @@
+"""Installs mmfmkt beside the mm* stack that is there, never in its place.
+
+torch, mmengine, mmcv and mmdet are checked at import instead of required
+here: pip would otherwise replace a working stack that comes under other
+distribution names. ``pip install 'mmfmkt[openmmlab]'`` asks for the stack.
+"""
+
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+HERE = Path(__file__).parent
+
+
+def requirements(*names):
+    """Read the pins of files in requirements/."""
+    return [
+        line for name in names
+        for line in (HERE / 'requirements' / f'{name}.txt').read_text(
+            encoding='utf-8').splitlines() if line
+    ]
+
+
+version = {}
+exec((HERE / 'mmfmkt' / 'version.py').read_text(encoding='utf-8'), version)
+
+setup(
+    name='mmfmkt',
+    version=version['__version__'],
+    description='Knowledge transfer with flow matching for MMDetection',
+    long_description=(HERE / 'README.md').read_text(encoding='utf-8'),
+    long_description_content_type='text/markdown',
+    license='Apache-2.0',
+    keywords='knowledge distillation, flow matching, object detection',
+    python_requires='>=3.10',
+    packages=find_packages(include=['mmfmkt', 'mmfmkt.*']),
+    # Links into the tree: configs and tools travel with the package, as
+    # those of every OpenMMLab library do.
+    package_data={
+        'mmfmkt': [
+            '.mim/model-index.yml', '.mim/configs/**/*.py',
+            '.mim/configs/**/*.yml', '.mim/tools/*'
+        ]
+    },
+    install_requires=['pycocotools'],
+    extras_require={
+        'openmmlab': requirements('torch', 'openmmlab', 'mmcv'),
+        'tests': requirements('tests'),
+    },
+    zip_safe=False,
+)
