@@ -11,6 +11,8 @@ from mmengine.registry import MODELS as MMENGINE_MODELS
 from mmengine.registry import Registry
 from torch import nn
 
+from mmfmkt.utils import ConfigError
+
 MODELS = Registry(
     'model',
     parent=MMENGINE_MODELS,
@@ -29,7 +31,19 @@ def build_part(cfg: Union[dict, nn.Module], **defaults) -> nn.Module:
     Args:
         cfg (dict | nn.Module): Config with ``type``, or a built module.
         defaults: Arguments that ``cfg`` may override.
+
+    Raises:
+        ConfigError: If there is no such part, or not with such arguments.
     """
     if isinstance(cfg, nn.Module):
         return cfg
-    return MODELS.build({**defaults, **cfg, '_scope_': 'mmfmkt'})
+    try:
+        return MODELS.build({**defaults, **cfg, '_scope_': 'mmfmkt'})
+    except KeyError as error:
+        raise ConfigError(
+            f"model.flow: there is no part {cfg.get('type')!r}; it is "
+            'misspelt, or its module is not in custom_imports.') from error
+    except TypeError as error:
+        raise ConfigError(
+            f"model.flow: {cfg['type']} does not take these arguments: "
+            f'{error}.') from error

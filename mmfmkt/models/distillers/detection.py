@@ -14,14 +14,26 @@ from mmengine.structures import BaseDataElement
 from torch import Tensor, nn
 
 from mmfmkt.registry import MODELS
-from mmfmkt.utils.stack import require
+from mmfmkt.utils import ConfigError, require
+
 from ..flows import VARIANTS, StepCount, decouple_pairs
 from .base import BaseDistiller
 from .data_preprocessor import PairDataPreprocessor, same_view
-from .networks import (build_network, build_teacher, load_model_config,
-                       load_teacher_config)
-from .taps import (LevelSpec, as_levels, find_module, like_output, listening,
-                   probe, read_tap)
+from .networks import (
+    build_network,
+    build_teacher,
+    load_model_config,
+    load_teacher_config,
+)
+from .taps import (
+    LevelSpec,
+    as_levels,
+    find_module,
+    like_output,
+    listening,
+    probe,
+    read_tap,
+)
 
 FLOW_DEFAULTS = dict(
     encoder=dict(type='ConvEncoder'),
@@ -64,9 +76,8 @@ class DetectionDistiller(BaseDistiller):
             ``mmdet.apis.init_detector`` writes ``init_cfg`` there.
 
     Raises:
-        ValueError: If tap, levels, strides or settings do not fit; the
-            message names the config key to change.
-        FileNotFoundError: If a config or checkpoint is not there.
+        ConfigError: If tap, levels, strides, checkpoint or settings do not
+            fit; the message names the config key to change.
         ImportError: If mmdet or mmcv is missing.
     """
 
@@ -83,7 +94,7 @@ class DetectionDistiller(BaseDistiller):
         require('mmcv', 'mmdet')
         flow = complete_flow(flow)
         if variant not in VARIANTS:
-            raise ValueError(f'model.variant must be one of '
+            raise ConfigError(f'model.variant must be one of '
                              f'{", ".join(VARIANTS)}, but is {variant!r}.')
         student_cfg = load_model_config(student, 'model.student')
         if backbone:
@@ -124,7 +135,7 @@ class DetectionDistiller(BaseDistiller):
         if not isinstance(weights, Sequence):
             weights = [weights] * len(self.levels)
         if len(weights) != len(self.levels):
-            raise ValueError(
+            raise ConfigError(
                 f'model.flow.loss_weight has {len(weights)} values for '
                 f'{len(self.levels)} levels; give one for each of '
                 f'model.levels {tuple(self.levels)}, or one for all.')
@@ -133,7 +144,7 @@ class DetectionDistiller(BaseDistiller):
             channels = student[level].channels
             wanted = flow.encoder.get('channels', channels)
             if wanted != channels:
-                raise ValueError(
+                raise ConfigError(
                     f'model.flow.encoder.channels is {wanted}, but level '
                     f'{level} of tap {self.tap!r} has {channels} channels; '
                     'leave the key out to follow the student.')
@@ -239,20 +250,20 @@ def complete_flow(flow: Optional[dict]) -> ConfigDict:
         flow (dict, optional): ``model.flow`` of a config.
 
     Raises:
-        ValueError: If a key is unknown or a value out of range.
+        ConfigError: If a key is unknown or a value out of range.
     """
     flow = {k: v for k, v in (flow or {}).items() if k != '_scope_'}
     unknown = set(flow) - set(FLOW_DEFAULTS)
     if unknown:
-        raise ValueError(
+        raise ConfigError(
             f'model.flow has no key {", ".join(sorted(unknown))}; its keys '
             f'are {", ".join(FLOW_DEFAULTS)}.')
     flow = ConfigDict({**FLOW_DEFAULTS, **flow})
     if not isinstance(flow.inference_steps, int) or flow.inference_steps < 1:
-        raise ValueError('model.flow.inference_steps must be a positive '
+        raise ConfigError('model.flow.inference_steps must be a positive '
                          f'integer, but is {flow.inference_steps!r}.')
     if not 0 <= flow.dirac_ratio <= 1:
-        raise ValueError('model.flow.dirac_ratio must lie in [0, 1], but is '
+        raise ConfigError('model.flow.dirac_ratio must lie in [0, 1], but is '
                          f'{flow.dirac_ratio!r}.')
     return flow
 
@@ -262,17 +273,17 @@ def check_levels(levels: Optional[Sequence[int]], specs: List[LevelSpec],
     """Return the tapped levels, all where none are named.
 
     Raises:
-        ValueError: If there is no such level.
+        ConfigError: If there is no such level.
     """
     if levels is None:
         return list(range(len(specs)))
     for level in levels:
         if not isinstance(level, int) or not 0 <= level < len(specs):
-            raise ValueError(
+            raise ConfigError(
                 f'model.levels asks for level {level!r}, but tap {tap!r} of '
                 f'the {role} gives the levels 0 to {len(specs) - 1}.')
     if not levels or len(set(levels)) < len(levels):
-        raise ValueError('model.levels must name one level or more, each '
+        raise ConfigError('model.levels must name one level or more, each '
                          f'once, but is {tuple(levels)}.')
     return list(levels)
 
@@ -282,12 +293,12 @@ def check_strides(levels: Sequence[int], student: List[LevelSpec],
     """Insist that paired levels cover the image alike.
 
     Raises:
-        ValueError: If the strides of a level differ.
+        ConfigError: If the strides of a level differ.
     """
     for level in levels:
         ours, theirs = student[level].stride, teacher[level].stride
         if ours != theirs:
-            raise ValueError(
+            raise ConfigError(
                 f'Level {level} of tap {tap!r} has stride {ours:g} in the '
                 f'student and {theirs:g} in the teacher; choose model.levels '
                 'that agree, or give the teacher the same pyramid with '

@@ -12,6 +12,8 @@ from mmengine.registry import MODELS, DefaultScope
 from mmengine.runner import CheckpointLoader
 from torch import nn
 
+from mmfmkt.utils import ConfigError
+
 ConfigSource = Union[str, dict, Config]
 TEACHER_KEYS = {'config', 'checkpoint', 'cfg_options'}
 
@@ -25,8 +27,7 @@ def load_model_config(source: ConfigSource, key: str) -> ConfigDict:
         key (str): The config key that the source stands in, for errors.
 
     Raises:
-        ValueError: If the source holds no model.
-        FileNotFoundError: If there is no such config.
+        ConfigError: If there is no such config, or no model in it.
     """
     if isinstance(source, (str, os.PathLike)):
         source = str(source)
@@ -35,14 +36,14 @@ def load_model_config(source: ConfigSource, key: str) -> ConfigDict:
                 get_config(source)
                 if '::' in source else Config.fromfile(source))
         except FileNotFoundError as error:
-            raise FileNotFoundError(
+            raise ConfigError(
                 f'{key} {source!r} is neither a config file nor a packaged '
                 "config such as 'mmdet::retinanet/"
                 "retinanet_r50_fpn_1x_coco.py'.") from error
     elif isinstance(source, (dict, Config)):
         config = source
     else:
-        raise ValueError(
+        raise ConfigError(
             f'{key} must be a config file, a packaged config or a dict, but '
             f'is {source!r}.')
     if 'model' in config:
@@ -53,7 +54,7 @@ def load_model_config(source: ConfigSource, key: str) -> ConfigDict:
     else:
         model = ConfigDict(config)
     if not isinstance(model.get('type'), (str, type)):
-        raise ValueError(f"{key} holds no model: a key 'type' was expected.")
+        raise ConfigError(f"{key} holds no model: a key 'type' was expected.")
     return model
 
 
@@ -78,10 +79,10 @@ def load_teacher_config(teacher: dict) -> ConfigDict:
             optionally, ``cfg_options``.
 
     Raises:
-        ValueError: If a key is missing or unknown.
+        ConfigError: If a key is missing or unknown.
     """
     if 'config' not in teacher or set(teacher) - TEACHER_KEYS:
-        raise ValueError(
+        raise ConfigError(
             'model.teacher takes the keys config, checkpoint and '
             f'cfg_options, but has {", ".join(sorted(teacher))}.')
     config = Config(
@@ -122,15 +123,15 @@ def load_teacher_checkpoint(teacher: nn.Module, checkpoint: str) -> None:
         checkpoint (str): Path or URL, as MMEngine takes them.
 
     Raises:
-        FileNotFoundError: If it cannot be read or fetched.
-        ValueError: If it belongs to another network.
+        ConfigError: If it cannot be read or fetched, or belongs to another
+            network.
     """
     key = f'model.teacher.checkpoint {checkpoint!r}'
     try:
         loaded = CheckpointLoader.load_checkpoint(
             checkpoint, map_location='cpu')
     except (OSError, URLError) as error:
-        raise FileNotFoundError(
+        raise ConfigError(
             f'{key} cannot be read ({error}); give a path or URL that can be '
             'reached, or None for a dry run with random weights.') from error
     state = loaded.get('state_dict', loaded)
@@ -153,6 +154,6 @@ def load_teacher_checkpoint(teacher: nn.Module, checkpoint: str) -> None:
         misfit = (f'{len(wrong)} of {own} tensors have another shape; '
                   f'{wrong[0] if wrong else error}')
     if misfit:
-        raise ValueError(f'{key} does not fit model.teacher.config: '
+        raise ConfigError(f'{key} does not fit model.teacher.config: '
                          f'{misfit.rstrip(".")}; give the config that this '
                          'checkpoint was trained with.')

@@ -8,6 +8,8 @@ from typing import Any, Callable, Iterator, List, Sequence
 import torch
 from torch import Tensor, nn
 
+from mmfmkt.utils import ConfigError
+
 
 @dataclass
 class LevelSpec:
@@ -30,7 +32,7 @@ def find_module(network: nn.Module, name: str, role: str) -> nn.Module:
         role (str): What the network is, for the error.
 
     Raises:
-        ValueError: If there is no such module.
+        ConfigError: If there is no such module.
     """
     modules = dict(network.named_modules())
     if name in modules and name:
@@ -38,7 +40,7 @@ def find_module(network: nn.Module, name: str, role: str) -> nn.Module:
     close = difflib.get_close_matches(str(name), modules, n=1)
     hint = f', did you mean {close[0]!r}?' if close else ''
     children = ', '.join(child for child, _ in network.named_children())
-    raise ValueError(
+    raise ConfigError(
         f'model.tap {name!r} matches no module of the {role} '
         f'({type(network).__name__}: {children}){hint}')
 
@@ -51,13 +53,13 @@ def as_levels(output: Any, tap: str) -> List[Tensor]:
         tap (str): Its name, for the error.
 
     Raises:
-        ValueError: If the output is not made of feature maps.
+        ConfigError: If the output is not made of feature maps.
     """
     levels = [output] if isinstance(output, Tensor) else output
     if not isinstance(levels, Sequence) or not all(
             isinstance(level, Tensor) and level.dim() == 4
             for level in levels):
-        raise ValueError(
+        raise ConfigError(
             f'model.tap {tap!r} must give a feature map (B, C, H, W) or a '
             f'sequence of them, but gives {type(output).__name__}; tap '
             'another module.')
@@ -101,7 +103,7 @@ def read_tap(network: nn.Module, tap: str, inputs: Tensor,
         role (str): What the network is, for errors.
 
     Raises:
-        ValueError: If the tapped module does not run exactly once.
+        ConfigError: If the tapped module does not run exactly once.
     """
     outputs: List[Any] = []
     with listening(find_module(network, tap, role), outputs.append):
@@ -109,10 +111,10 @@ def read_tap(network: nn.Module, tap: str, inputs: Tensor,
         if not outputs:
             network(inputs, mode='tensor')
     if len(outputs) != 1:
-        raise ValueError(
+        raise ConfigError(
             f'model.tap {tap!r} must run once for a batch, but ran '
-            f'{len(outputs)} times in the {role}; tap a module that is not '
-            'shared.')
+            f'{len(outputs)} times in the {role}; tap another module, such '
+            'as the neck.')
     return as_levels(outputs[0], tap)
 
 
@@ -120,7 +122,7 @@ def read_tap(network: nn.Module, tap: str, inputs: Tensor,
 def probe(network: nn.Module,
           tap: str,
           role: str,
-          size: int = 256) -> List[LevelSpec]:
+          size: int = 128) -> List[LevelSpec]:
     """Find channels and strides of a tap by running one blank image.
 
     Args:
@@ -130,7 +132,7 @@ def probe(network: nn.Module,
         size (int): Side of the image in pixels.
 
     Raises:
-        ValueError: If the network's own parts do not fit each other.
+        ConfigError: If the network's own parts do not fit each other.
     """
     modes = {module: module.training for module in network.modules()}
     network.eval()
@@ -138,7 +140,7 @@ def probe(network: nn.Module,
         levels = read_tap(network, tap, torch.zeros(1, 3, size, size), role)
     except RuntimeError as error:
         reason = str(error).splitlines()[0]
-        raise ValueError(
+        raise ConfigError(
             f'The {role} does not run as it is configured: {reason}. Check '
             f'the channels in its config (in_channels of neck and head '
             'against what the part before gives).') from error

@@ -9,6 +9,7 @@ from abc import ABCMeta
 from torch import Tensor, nn
 
 from mmfmkt.registry import MODELS
+
 from .time_embedding import TimeEmbedding
 
 

@@ -7,6 +7,8 @@ import torch
 from mmengine.logging import MessageHub
 from torch import nn
 
+from mmfmkt.utils import ConfigError
+
 
 class StepCount(nn.Module):
     """A fixed N, or one drawn for each iteration (section 2, "Step count").
@@ -20,7 +22,7 @@ class StepCount(nn.Module):
         num_steps (int | Sequence[int]): N, or the values to draw from.
 
     Raises:
-        ValueError: If a value is not a positive integer.
+        ConfigError: If a value is not a positive integer.
     """
 
     def __init__(self, num_steps: Union[int, Sequence[int]]) -> None:
@@ -29,7 +31,7 @@ class StepCount(nn.Module):
                    tuple(num_steps))
         if not choices or any(
                 not isinstance(n, int) or n < 1 for n in choices):
-            raise ValueError(
+            raise ConfigError(
                 'flow.num_steps must be a positive integer or a list of '
                 f'them to draw from, but got {num_steps!r}.')
         self.choices = choices

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from mmfmkt.registry import build_part
+
 from .sampler import Walk, euler_walk
 from .shape_transform import ShapeTransform
 

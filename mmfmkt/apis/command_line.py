@@ -1,0 +1,118 @@
+"""What the command line tools share with each other."""
+
+import argparse
+import os
+import os.path as osp
+import sys
+from contextlib import contextmanager
+from typing import Iterator
+
+import torch.distributed
+from mmengine.config import Config, DictAction
+from mmengine.device import get_device
+from mmengine.registry import RUNNERS
+from mmengine.runner import Runner
+
+from mmfmkt.utils import ConfigError
+
+
+def add_run_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options that MMDetection's train.py and test.py share."""
+    parser.add_argument(
+        '--work-dir',
+        help='folder for logs, checkpoints and metrics; by default '
+        'work_dirs/ and the name of the config')
+    add_cfg_options(parser)
+    parser.add_argument(
+        '--launcher',
+        choices=['none', 'pytorch', 'slurm', 'mpi'],
+        default='none',
+        help='job launcher')
+    # torch.distributed.launch passes --local-rank since PyTorch 2.0.
+    parser.add_argument(
+        '--local_rank',
+        '--local-rank',
+        type=int,
+        default=0,
+        help='set by the launcher')
+
+
+def add_cfg_options(parser: argparse.ArgumentParser) -> None:
+    """Add ``--cfg-options``."""
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action=DictAction,
+        metavar='KEY=VALUE',
+        help='override settings of the config, for instance '
+        'model.flow.inference_steps=8 or key="[(a,b),(c,d)]" (with the '
+        'quotation marks, without white space)')
+
+
+def load_config(args: argparse.Namespace) -> Config:
+    """Read the config that the command line means.
+
+    Raises:
+        ConfigError: If the file does not exist.
+    """
+    os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
+    cfg = read_config(args.config, args.cfg_options)
+    cfg.launcher = args.launcher
+    # Priority: command line, config, name of the config.
+    if args.work_dir is not None:
+        cfg.work_dir = args.work_dir
+    elif cfg.get('work_dir') is None:
+        name = osp.splitext(osp.basename(args.config))[0]
+        cfg.work_dir = osp.join('./work_dirs', name)
+    return cfg
+
+
+def read_config(path: str, cfg_options=None) -> Config:
+    """Read a config file and apply overrides.
+
+    Raises:
+        ConfigError: If the file does not exist.
+    """
+    if not osp.isfile(path):
+        raise ConfigError(f'The config file {path!r} does not exist.')
+    cfg = Config.fromfile(path)
+    if cfg_options:
+        cfg.merge_from_dict(cfg_options)
+    return cfg
+
+
+def build_runner(cfg: Config) -> Runner:
+    """Build the config's runner, on CPUs also for several processes."""
+    if cfg.launcher != 'none' and get_device() == 'cpu':
+        prepare_cpu_processes(cfg)
+    if 'runner_type' in cfg:
+        return RUNNERS.build(cfg)
+    return Runner.from_cfg(cfg)
+
+
+def prepare_cpu_processes(cfg: Config) -> None:
+    """Make data parallelism work without GPUs, which MMEngine presumes.
+
+    Raises:
+        ConfigError: For a launcher other than PyTorch's.
+    """
+    if cfg.launcher != 'pytorch':
+        raise ConfigError(
+            f'--launcher {cfg.launcher} needs GPUs, and none was found; on '
+            'CPUs use tools/dist_train.sh.')
+    torch.distributed.init_process_group('gloo')
+    cfg.model_wrapper_cfg = dict(
+        type='MMDistributedDataParallel',
+        device_ids=None,
+        broadcast_buffers=False,
+        find_unused_parameters=cfg.get('find_unused_parameters', False))
+
+
+@contextmanager
+def plain_errors() -> Iterator[None]:
+    """End the program with one sentence where a config is at fault."""
+    try:
+        yield
+    except ConfigError as error:
+        print(f'error: {error}', file=sys.stderr)
+        sys.exit(2)

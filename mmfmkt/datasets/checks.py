@@ -1,0 +1,124 @@
+"""Checks of the data a config names, before hours of training start."""
+
+import json
+import mmap
+import os
+import warnings
+from typing import Iterator, List, Optional, Sequence
+
+from mmengine.config import Config
+
+from mmfmkt.utils import ConfigError
+
+
+def check_datasets(cfg: Config,
+                   splits: Sequence[str],
+                   need_boxes: bool = True) -> None:
+    """Check that files are there, hold boxes and know the classes.
+
+    Data behind a storage backend or a URL is left to MMDetection.
+
+    Args:
+        cfg (Config): Config with ``train_dataloader`` and so on.
+        splits (Sequence[str]): Of ``'train'``, ``'val'`` and ``'test'``.
+        need_boxes (bool): Whether annotation files must hold boxes.
+
+    Raises:
+        ConfigError: Names the first fault and the key to change.
+    """
+    for split in splits:
+        loader = cfg.get(f'{split}_dataloader') or {}
+        key = f'{split}_dataloader.dataset'
+        for dataset in leaf_datasets(loader.get('dataset')):
+            check_dataset(dataset, key, need_boxes)
+        evaluators = cfg.get(f'{split}_evaluator') or []
+        if loader and isinstance(evaluators, dict):
+            evaluators = [evaluators]
+        for evaluator in evaluators if loader else []:
+            check_exists(evaluator.get('ann_file'),
+                         f'{split}_evaluator.ann_file')
+
+
+def leaf_datasets(dataset: Optional[dict]) -> Iterator[dict]:
+    """Walk through wrappers such as RepeatDataset and ConcatDataset."""
+    if not isinstance(dataset, dict):
+        return
+    inner = dataset.get('datasets') or [dataset.get('dataset')]
+    if inner == [None]:
+        yield dataset
+    for child in inner:
+        yield from leaf_datasets(child)
+
+
+def check_exists(path: Optional[str], key: str) -> bool:
+    """Whether a local path is there; absent and remote ones are not asked.
+
+    Raises:
+        ConfigError: If a local path does not exist.
+    """
+    if not path or '://' in path:
+        return False
+    if not os.path.exists(path):
+        raise ConfigError(f'{key}: {path!r} does not exist; set the path to '
+                          'where the data set lies.')
+    return True
+
+
+def check_dataset(dataset: dict, key: str, need_boxes: bool) -> None:
+    """Check one data set's folder, annotation file and image folders."""
+    if dataset.get('backend_args'):
+        return
+    root = dataset.get('data_root') or ''
+    check_exists(root, f'{key}.data_root')
+    for name, prefix in (dataset.get('data_prefix') or {}).items():
+        if prefix:
+            check_exists(
+                os.path.join(root, prefix), f'{key}.data_prefix.{name}')
+    ann_file = os.path.join(root, dataset.get('ann_file') or '')
+    if not dataset.get('ann_file') or not check_exists(
+            ann_file, f'{key}.ann_file'):
+        return
+    if ann_file.endswith('.json'):
+        if need_boxes and not has_boxes(ann_file):
+            raise ConfigError(
+                f'{key}.ann_file: {ann_file!r} holds no boxes; give an '
+                'annotation file in COCO format with annotations in it.')
+        check_classes(dataset, ann_file, key)
+
+
+def has_boxes(ann_file: str) -> bool:
+    """Whether a JSON file mentions a box; reads no more than it must."""
+    with open(ann_file, 'rb') as file:
+        if not os.path.getsize(ann_file):
+            return False
+        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as text:
+            return text.find(b'"bbox"') >= 0
+
+
+def read_categories(ann_file: str) -> List[str]:
+    """Return the category names of a COCO file without parsing the rest."""
+    with open(ann_file, 'rb') as file:
+        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as text:
+            start = text.find(b'[', max(text.rfind(b'"categories"'), 0))
+            end = text.find(b']', start)
+            try:
+                categories = json.loads(text[start:end + 1])
+                return [category['name'] for category in categories]
+            except (ValueError, TypeError, KeyError):
+                return []
+
+
+def check_classes(dataset: dict, ann_file: str, key: str) -> None:
+    """Compare the classes of a config with those of an annotation file."""
+    classes = (dataset.get('metainfo') or {}).get('classes')
+    found = read_categories(ann_file)
+    if classes is None or isinstance(classes, str) or not found:
+        return
+    missing = [name for name in classes if name not in found]
+    if len(missing) == len(classes):
+        raise ConfigError(
+            f'{key}.metainfo.classes: none of {tuple(classes)} is a category '
+            f'of {ann_file!r}, which has {tuple(found)}.')
+    if missing:
+        warnings.warn(f'{key}.metainfo.classes: {missing} are no categories '
+                      f'of {ann_file!r}.')

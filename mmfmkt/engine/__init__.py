@@ -1,0 +1,3 @@
+"""Hooks and loops."""
+
+from .hooks import *  # noqa: F401,F403

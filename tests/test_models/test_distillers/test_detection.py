@@ -1,0 +1,367 @@
+"""The distiller keeps the rules of the house, on real (tiny) detectors."""
+
+from copy import deepcopy
+
+import pytest
+import torch
+from mmengine.logging import MessageHub
+from mmengine.model import ExponentialMovingAverage
+from tiny import distiller, packaged, retinanet
+
+pytest.importorskip('mmdet')
+
+from mmdet.structures import DetDataSample  # noqa: E402
+from mmengine.config import Config  # noqa: E402
+from mmengine.structures import InstanceData  # noqa: E402
+
+from mmfmkt.registry import MODELS  # noqa: E402
+
+
+def batch(size=2, height=64, width=96, seed=0):
+    """Raw images and boxes, as a dataloader gives them."""
+    generator = torch.Generator().manual_seed(seed)
+    images, samples = [], []
+    for _ in range(size):
+        images.append(
+            torch.randint(
+                256, (3, height, width), dtype=torch.uint8,
+                generator=generator))
+        sample = DetDataSample(
+            metainfo=dict(
+                img_shape=(height, width),
+                ori_shape=(height, width),
+                scale_factor=(1., 1.)))
+        sample.gt_instances = InstanceData(
+            bboxes=torch.tensor([[8., 8., 40., 48.], [30., 10., 60., 30.]]),
+            labels=torch.tensor([1, 4]))
+        samples.append(sample)
+    return dict(inputs=images, data_samples=samples)
+
+
+def build(*args, **kwargs):
+    torch.manual_seed(0)
+    return MODELS.build(distiller(*args, **kwargs))
+
+
+def losses_of(model, **kwargs):
+    data = model.data_preprocessor(batch(**kwargs), True)
+    return model(**data, mode='loss')
+
+
+def boxes_of(model):
+    model.eval()
+    with torch.no_grad():
+        return torch.cat([
+            sample.pred_instances.bboxes
+            for sample in model.test_step(batch())
+        ])
+
+
+def roughen(model):
+    """Move the flow away from the identity it starts as."""
+    for parameter in model.flows.parameters():
+        torch.nn.init.normal_(parameter, std=0.5)
+    return model
+
+
+@pytest.fixture
+def run_progress():
+    """What a Runner keeps up to date and BatchSyncRandomResize reads."""
+    hub = MessageHub.get_current_instance()
+    hub.update_info('iter', 0)
+    yield
+    hub.runtime_info.pop('iter')
+
+
+@pytest.fixture(scope='module', params=('fmkt', 'theta'))
+def model(request):
+    return build(request.param)
+
+
+def test_the_teacher_is_in_no_parameters_and_no_state_dict(model):
+    own = {id(x) for x in model.parameters()} | {
+        id(x) for x in model.buffers()
+    } | {id(x) for x in model.modules()}
+    for tensor in (*model.teacher.parameters(), *model.teacher.buffers()):
+        assert id(tensor) not in own
+    assert id(model.teacher) not in own
+    assert all(
+        name.split('.')[0] in ('student', 'flows')
+        for name in model.state_dict())
+
+
+def test_the_teacher_stays_frozen_and_in_eval_mode(model):
+    model.train()
+    assert model.student.training
+    assert not any(m.training for m in model.teacher.modules())
+    before = deepcopy(model.teacher.state_dict())
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    total = model.parse_losses(losses_of(model))[0]
+    total.backward()
+    optimizer.step()
+    assert all(p.grad is None for p in model.teacher.parameters())
+    for name, tensor in model.teacher.state_dict().items():
+        assert torch.equal(tensor, before[name])
+
+
+def test_every_parameter_gets_a_gradient():
+    # Else data parallelism would wait for some of them forever.
+    model = build('fmkt')
+    model.parse_losses(losses_of(model))[0].backward()
+    assert all(p.grad is not None for p in model.parameters())
+
+
+def test_the_teacher_follows_to_every_type_and_copies_share_it():
+    model = build().double()
+    assert next(model.teacher.parameters()).dtype == torch.float64
+    model.float()
+    assert next(model.teacher.parameters()).dtype == torch.float32
+    average = ExponentialMovingAverage(model)
+    assert average.module.teacher is model.teacher
+    assert average.module.student is not model.student
+    average.update_parameters(model)
+
+
+def test_losses_are_named_by_tap_level_and_part(model):
+    losses = losses_of(model)
+    parts = ['loss_flow']
+    parts += ['loss_student'] if not model.deploys_flow else []
+    expected = {f'neck.{level}.{p}' for level in range(3) for p in parts}
+    assert expected | {'loss_cls', 'loss_bbox'} == set(losses)
+
+
+def test_predictions_follow_the_variant():
+    for variant in ('fmkt', 'theta'):
+        model = roughen(build(variant))
+        transported = [boxes_of(model)]
+        for steps in (1, 8):
+            model.inference_steps = steps
+            transported.append(boxes_of(model))
+        plain = boxes_of(model.student)
+        same = [x.shape == plain.shape and torch.equal(x, plain)
+                for x in transported]
+        assert all(same) if variant == 'theta' else not any(same)
+
+
+def test_a_new_flow_leaves_the_students_predictions_as_they_are():
+    model = build('fmkt')
+    assert torch.equal(boxes_of(model), boxes_of(model.student))
+
+
+def test_level_weights_are_per_level():
+    losses = losses_of(build(flow=dict(loss_weight=[1., 0., 2.])))
+    one = losses_of(build(flow=dict(loss_weight=1.)))
+    for level, weight in enumerate((1, 0, 2)):
+        name = f'neck.{level}.loss_flow'
+        torch.testing.assert_close(losses[name], weight * one[name])
+
+
+def test_only_tapped_levels_flow():
+    model = build(levels=(1, ))
+    assert list(model.flows) == ['1']
+    names = [x for x in losses_of(model) if x.startswith('neck')]
+    assert names == ['neck.1.loss_flow']
+
+
+def test_decoupled_pairs_change_what_a_sample_is_led_to():
+    torch.manual_seed(0)
+    coupled = losses_of(build(), size=4)
+    decoupled = losses_of(build(flow=dict(dirac_ratio=0.)), size=4)
+    assert not torch.allclose(coupled['neck.0.loss_flow'],
+                              decoupled['neck.0.loss_flow'])
+
+
+@pytest.mark.parametrize('own', [
+    dict(mean=[103.53, 116.28, 123.675], std=[1., 1., 1.], bgr_to_rgb=False),
+    dict(pad_size_divisor=64),
+])
+def test_a_teacher_sees_the_images_in_its_own_convention(own):
+    teacher = retinanet(24, 16)
+    teacher.data_preprocessor = dict(teacher.data_preprocessor, **own)
+    model = build(teacher=teacher)
+    seen = {}
+    model.teacher.backbone.register_forward_hook(
+        lambda m, args, output: seen.update(inputs=args[0], output=output))
+    losses_of(model)
+    inside = dict(seen)
+    alone = MODELS.build(dict(teacher.data_preprocessor, _scope_='mmdet'))
+    expected = alone(batch(), False)['inputs']
+    height, width = inside['inputs'].shape[-2:]
+    torch.testing.assert_close(
+        inside['inputs'], expected[..., :height, :width], rtol=0, atol=0)
+
+
+def test_batch_resizing_reaches_the_teacher_too(run_progress):
+    student, teacher = retinanet(), retinanet(24, 16)
+    student.data_preprocessor = dict(
+        student.data_preprocessor,
+        batch_augments=[
+            dict(
+                type='BatchSyncRandomResize',
+                random_size_range=(96, 160),
+                interval=10)
+        ])
+    teacher.data_preprocessor = dict(
+        teacher.data_preprocessor, mean=[0, 0, 0], std=[1, 1, 1])
+    model = build(student=student, teacher=teacher)
+    model.data_preprocessor.student.batch_augments[0]._input_size = (96, 128)
+    data = model.data_preprocessor(batch(), True)
+    assert data['inputs'].shape[-2:] == (96, 128)
+    assert data['teacher_inputs'].shape == data['inputs'].shape
+    mean, std = (
+        torch.tensor(student.data_preprocessor[key]).view(3, 1, 1)
+        for key in ('mean', 'std'))
+    torch.testing.assert_close(
+        data['inputs'] * std + mean,
+        data['teacher_inputs'],
+        rtol=1e-5,
+        atol=1e-3)
+
+
+def test_plain_student_checkpoints_can_be_loaded():
+    model, plain = build(), MODELS.build(
+        dict(retinanet(), _scope_='mmdet'))
+    missing, unexpected = model.load_state_dict(
+        plain.state_dict(), strict=False)
+    assert not unexpected
+    assert all(name.startswith('flows.') for name in missing)
+    for name, tensor in plain.state_dict().items():
+        assert torch.equal(model.student.state_dict()[name], tensor)
+
+
+def test_without_a_teacher_a_full_checkpoint_loads_and_predicts_alike():
+    model = roughen(build())
+    bare = MODELS.build(dict(distiller(), teacher=None))
+    bare.load_state_dict(model.state_dict())
+    assert torch.equal(boxes_of(bare), boxes_of(model))
+    with pytest.raises(RuntimeError, match='set model.teacher'):
+        losses_of(bare)
+
+
+def test_losses_stay_float32_and_finite_in_mixed_precision(model):
+    data = model.data_preprocessor(batch(), True)
+    with torch.autocast('cpu', dtype=torch.bfloat16):
+        losses = model(**data, mode='loss')
+    for name, loss in losses.items():
+        if name.startswith('neck'):
+            assert loss.dtype == torch.float32 and loss.isfinite()
+
+
+def test_two_stage_detectors_need_nothing_new():
+    cfg = Config.fromfile(packaged('_base_/models/faster-rcnn_r50_fpn.py'))
+    cfg.merge_from_dict({
+        'model.backbone': dict(
+            depth=18,
+            base_channels=8,
+            stem_channels=8,
+            frozen_stages=-1,
+            init_cfg=None),
+        'model.neck': dict(in_channels=[8, 16, 32, 64], out_channels=16),
+        'model.rpn_head': dict(in_channels=16, feat_channels=16),
+        'model.roi_head.bbox_head.in_channels': 16,
+        'model.roi_head.bbox_head.fc_out_channels': 16,
+        'model.roi_head.bbox_roi_extractor.out_channels': 16,
+    })
+    model = build(student=cfg.model, teacher=cfg.model, levels=(0, 1, 2, 3))
+    losses = losses_of(model)
+    assert {'loss_rpn_cls', 'loss_bbox', 'neck.3.loss_flow'} <= set(losses)
+    assert len(model.test_step(batch())) == 2
+
+
+def test_a_backbone_can_be_tapped():
+    model = build(tap='backbone', levels=(1, 2, 3))
+    assert 'backbone.3.loss_flow' in losses_of(model)
+    assert model.flows['3'].encoder.layers[1].in_channels == 64
+
+
+BAD = {
+    'unknown tap':
+    (dict(tap='nek'), "model.tap 'nek' matches no module .*mean 'neck'"),
+    'tap that does not run': (dict(tap='bbox_head.loss_cls'),
+                              "'bbox_head.loss_cls' must run once .* 0 times"),
+    'encoder that is not there': (dict(
+        flow=dict(encoder=dict(type='ConvEncodr'))), "no part 'ConvEncodr'"),
+    'encoder with a wrong argument': (dict(
+        flow=dict(encoder=dict(type='ConvEncoder', depth=3))),
+                                      "ConvEncoder.*'depth'"),
+    'no such level': (dict(levels=(0, 7)),
+                      'model.levels asks for level 7.* the levels 0 to 4'),
+    'level twice': (dict(levels=(1, 1)), 'each once'),
+    'unknown variant': (dict(variant='thetta'), 'must be one of fmkt, theta'),
+    'encoder of other channels': (dict(
+        flow=dict(encoder=dict(type='ConvEncoder', channels=99))),
+                                  'encoder.channels is 99, but level 0'),
+    'unknown flow key': (dict(flow=dict(step=3)), 'has no key step'),
+    'no steps': (dict(flow=dict(num_steps=0)), 'num_steps must be'),
+    'no steps at inference': (dict(flow=dict(inference_steps=0)),
+                              'inference_steps must be'),
+    'dirac ratio': (dict(flow=dict(dirac_ratio=2)), 'must lie in'),
+    'weights for other levels': (dict(flow=dict(loss_weight=[1, 2])),
+                                 '2 values for 3 levels'),
+    'config that is not there': (dict(student='nowhere.py'),
+                                 "model.student 'nowhere.py' is neither"),
+    'dict without a model': (dict(student=dict(depth=18)), 'holds no model'),
+}
+
+@pytest.mark.parametrize('name', BAD)
+def test_bad_settings_are_named_in_one_sentence_at_build(name):
+    settings, sentence = BAD[name]
+    with pytest.raises(ValueError, match=sentence) as error:
+        build(**settings)
+    assert '\n' not in str(error.value)
+
+
+def test_channels_that_do_not_fit_inside_a_network_are_named():
+    student = retinanet()
+    student.neck.in_channels = [8, 16, 32, 63]
+    with pytest.raises(ValueError, match='student does not run .*in_channels'):
+        build(student=student)
+
+
+def test_other_strides_in_the_teacher_are_refused():
+    teacher = retinanet(24, 16)
+    teacher.neck.update(start_level=0)
+    with pytest.raises(
+            ValueError, match='Level 0 .* stride 8 .* and 4 in the teacher'):
+        build(teacher=teacher)
+
+
+def test_a_missing_teacher_checkpoint_is_named():
+    cfg = distiller()
+    cfg['teacher']['checkpoint'] = 'no/such.pth'
+    with pytest.raises(
+            ValueError, match="checkpoint 'no/such.pth' cannot be read"):
+        MODELS.build(cfg)
+
+
+@pytest.mark.parametrize('name, change', [
+    ('other widths', lambda state: {
+        k: x[:1] if x.dim() else x
+        for k, x in state.items()
+    }),
+    ('other parts', lambda state: {
+        k.replace('neck', 'necklace'): x
+        for k, x in state.items()
+    }),
+])
+def test_a_foreign_teacher_checkpoint_is_named(name, change, tmp_path):
+    network = MODELS.build(dict(retinanet(24, 16), _scope_='mmdet'))
+    path = str(tmp_path / 'foreign.pth')
+    torch.save(dict(state_dict=change(network.state_dict())), path)
+    cfg = distiller()
+    cfg['teacher']['checkpoint'] = path
+    with pytest.raises(
+            ValueError, match='does not fit model.teacher.config') as error:
+        MODELS.build(cfg)
+    assert '\n' not in str(error.value)
+
+
+def test_a_fitting_teacher_checkpoint_is_loaded(tmp_path):
+    network = MODELS.build(dict(retinanet(24, 16), _scope_='mmdet'))
+    path = str(tmp_path / 'teacher.pth')
+    torch.save(dict(state_dict=network.state_dict()), path)
+    cfg = distiller()
+    cfg['teacher']['checkpoint'] = path
+    teacher = MODELS.build(cfg).teacher
+    for name, tensor in network.state_dict().items():
+        assert torch.equal(teacher.state_dict()[name], tensor)

@@ -1,0 +1,44 @@
+"""Properties of the step count (section 2 of the method)."""
+
+import pytest
+import torch
+from mmengine.logging import MessageHub
+
+from mmfmkt.models.flows import StepCount
+
+CHOICES = (1, 2, 4, 8, 16)
+
+
+@pytest.fixture
+def hub():
+    hub = MessageHub.get_instance('test_step_count')
+    yield hub
+    hub.runtime_info.pop('iter', None)
+
+
+def test_an_integer_fixes_the_count():
+    assert [StepCount(8).draw() for _ in range(5)] == [8] * 5
+
+
+def test_ranks_with_other_seeds_draw_the_same_count(hub):
+
+    def draws(seed):
+        torch.manual_seed(seed)
+        count = StepCount(CHOICES)
+        for i in range(200):
+            hub.update_info('iter', i)
+            yield count.draw()
+
+    first = list(draws(seed=0))
+    assert first == list(draws(seed=1))
+    assert all(first.count(n) > 20 for n in CHOICES)
+
+
+def test_without_a_runner_all_counts_are_drawn():
+    assert {StepCount(CHOICES).draw() for _ in range(300)} == set(CHOICES)
+
+
+@pytest.mark.parametrize('wrong', (0, (), (1, 0), (2, 1.5), [-1]))
+def test_wrong_counts_are_refused(wrong):
+    with pytest.raises(ValueError, match='flow.num_steps must be'):
+        StepCount(wrong)

@@ -1,0 +1,56 @@
+"""Detectors and configs small enough to train in a test."""
+
+from mmengine.config import Config
+
+NORMALISE = dict(
+    type='DetDataPreprocessor',
+    mean=[123.675, 116.28, 103.53],
+    std=[58.395, 57.12, 57.375],
+    bgr_to_rgb=True,
+    pad_size_divisor=32)
+
+
+def retinanet(channels=16, base_channels=8, **head):
+    """A RetinaNet R18 of some 200 thousand parameters."""
+    model = Config.fromfile(packaged('_base_/models/retinanet_r50_fpn.py'))
+    widths = [base_channels * 2**i for i in range(4)]
+    model.merge_from_dict({
+        'model.data_preprocessor': NORMALISE,
+        'model.backbone': dict(
+            depth=18,
+            base_channels=base_channels,
+            stem_channels=base_channels,
+            frozen_stages=-1,
+            norm_eval=False,
+            init_cfg=None),
+        'model.neck': dict(in_channels=widths, out_channels=channels),
+        'model.bbox_head': dict(
+            num_classes=6,
+            in_channels=channels,
+            feat_channels=channels,
+            stacked_convs=1,
+            **head),
+        'model.test_cfg.score_thr': 0.,
+        'model.test_cfg.max_per_img': 20,
+    })
+    return model.model
+
+
+def packaged(name):
+    """The path of a config that MMDetection ships."""
+    return Config._get_cfg_path(f'mmdet::{name}', '')[0]
+
+
+def distiller(variant='fmkt', student=None, teacher=None, **kwargs):
+    """The model section of a tiny distillation."""
+    flow = dict(num_steps=(1, 2), inference_steps=2, loss_weight=1.)
+    flow.update(kwargs.pop('flow', {}))
+    model = dict(
+        type='mmfmkt.DetectionDistiller',
+        variant=variant,
+        student=student or retinanet(),
+        teacher=dict(config=teacher or retinanet(24, 16), checkpoint=None),
+        levels=(0, 1, 2),
+        flow=flow)
+    model.update(kwargs)
+    return model
