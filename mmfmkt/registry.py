@@ -8,6 +8,7 @@ from typing import Union
 
 from mmengine.registry import HOOKS as MMENGINE_HOOKS
 from mmengine.registry import MODELS as MMENGINE_MODELS
+from mmengine.registry import OPTIM_WRAPPERS as MMENGINE_OPTIM_WRAPPERS
 from mmengine.registry import Registry
 from torch import nn
 
@@ -21,6 +22,11 @@ MODELS = Registry(
 HOOKS = Registry(
     'hook',
     parent=MMENGINE_HOOKS,
+    scope='mmfmkt',
+    locations=['mmfmkt.engine'])
+OPTIM_WRAPPERS = Registry(
+    'optimizer wrapper',
+    parent=MMENGINE_OPTIM_WRAPPERS,
     scope='mmfmkt',
     locations=['mmfmkt.engine'])
 

@@ -10,6 +10,7 @@ from mmfmkt.apis.command_line import (
     build_runner,
     load_config,
     plain_errors,
+    use_amp,
 )
 from mmfmkt.datasets.checks import check_datasets
 from mmfmkt.utils import ConfigError
@@ -38,8 +39,7 @@ def main() -> None:
     args = parse_args()
     cfg = load_config(args)
     if args.amp:
-        cfg.optim_wrapper.type = 'AmpOptimWrapper'
-        cfg.optim_wrapper.setdefault('loss_scale', 'dynamic')
+        use_amp(cfg)
     if args.auto_scale_lr:
         if 'base_batch_size' not in cfg.get('auto_scale_lr', {}):
             raise ConfigError('--auto-scale-lr needs the config key '

@@ -81,6 +81,15 @@ def read_config(path: str, cfg_options=None) -> Config:
     return cfg
 
 
+def use_amp(cfg: Config) -> None:
+    """Switch mixed precision on: float16 on GPUs, bfloat16 on CPUs."""
+    if get_device() == 'cpu':
+        cfg.optim_wrapper.type = 'mmfmkt.CPUAmpOptimWrapper'
+    else:
+        cfg.optim_wrapper.type = 'AmpOptimWrapper'
+        cfg.optim_wrapper.setdefault('loss_scale', 'dynamic')
+
+
 def build_runner(cfg: Config) -> Runner:
     """Build the config's runner, on CPUs also for several processes."""
     if cfg.launcher != 'none' and get_device() == 'cpu':

@@ -103,7 +103,7 @@ def plain(config: Config) -> Config:
         kept = [x for x in imports['imports'] if not x.startswith('mmfmkt')]
         imports['imports'] = kept
         if not kept:
-            del exported['custom_imports']
+            exported.pop('custom_imports')
     return exported
 
 

@@ -1,3 +1,4 @@
-"""Hooks and loops."""
+"""Hooks, loops and optimizer wrappers."""
 
 from .hooks import *  # noqa: F401,F403
+from .optim_wrappers import *  # noqa: F401,F403

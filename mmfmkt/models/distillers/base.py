@@ -7,10 +7,8 @@ EMA nor checkpoints know it; but it follows the model to every device.
 
 from typing import Optional
 
-from mmengine.model import BaseModel
+from mmengine.model import BaseDataPreprocessor, BaseModel
 from torch import nn
-
-from .data_preprocessor import PairDataPreprocessor
 
 
 class Guest:
@@ -30,11 +28,12 @@ class BaseDistiller(BaseModel):
         student (nn.Module): The student.
         teacher (nn.Module, optional): The frozen teacher; None for
             inference.
-        data_preprocessor (PairDataPreprocessor): For both of them.
+        data_preprocessor (BaseDataPreprocessor): The student's own, or one
+            that serves both.
     """
 
     def __init__(self, student: nn.Module, teacher: Optional[nn.Module],
-                 data_preprocessor: PairDataPreprocessor) -> None:
+                 data_preprocessor: BaseDataPreprocessor) -> None:
         super().__init__(data_preprocessor)
         self.student = student
         self._guest = Guest(teacher)

@@ -5,7 +5,6 @@ from typing import Optional
 
 import torch.nn.functional as F
 from mmengine.model import BaseDataPreprocessor
-from torch import nn
 
 # The settings that decide what a network sees of an image.
 VIEW = ('type', 'mean', 'std', 'bgr_to_rgb', 'rgb_to_bgr', 'pad_value')
@@ -24,7 +23,7 @@ def same_view(student: Optional[dict], teacher: Optional[dict]) -> bool:
     return view(student) == view(teacher)
 
 
-class PairDataPreprocessor(nn.Module):
+class PairDataPreprocessor(BaseDataPreprocessor):
     """The student's data preprocessor, and beside it the teacher's.
 
     The student's runs as in plain training, batch augmentation included. A
@@ -33,22 +32,19 @@ class PairDataPreprocessor(nn.Module):
 
     Args:
         student (BaseDataPreprocessor): The student's own.
-        teacher (BaseDataPreprocessor, optional): The teacher's own; None
-            where both see images alike.
+        teacher (BaseDataPreprocessor): The teacher's own.
     """
 
-    def __init__(self,
-                 student: BaseDataPreprocessor,
-                 teacher: Optional[BaseDataPreprocessor] = None) -> None:
+    def __init__(self, student: BaseDataPreprocessor,
+                 teacher: BaseDataPreprocessor) -> None:
         super().__init__()
         self.student = student
         self.teacher = teacher
-        if teacher is not None:
-            # Batch augmentation draws at random: once, on the student's side.
-            teacher.batch_augments = None
-            teacher.pad_size_divisor = math.lcm(
-                getattr(teacher, 'pad_size_divisor', 1),
-                getattr(student, 'pad_size_divisor', 1))
+        # Batch augmentation draws at random: once, on the student's side.
+        teacher.batch_augments = None
+        teacher.pad_size_divisor = math.lcm(
+            getattr(teacher, 'pad_size_divisor', 1),
+            getattr(student, 'pad_size_divisor', 1))
 
     def forward(self, data: dict, training: bool = False) -> dict:
         """Prepare a batch.
@@ -59,11 +55,11 @@ class PairDataPreprocessor(nn.Module):
 
         Returns:
             dict: What the student's preprocessor gives; in training with
-            ``teacher_inputs`` if the teacher's view differs.
+            ``teacher_inputs``.
         """
         raw = data['inputs']
         data = self.student(data, training)
-        if not training or self.teacher is None:
+        if not training:
             return data
         view = self.teacher(dict(inputs=raw, data_samples=None))['inputs']
         if getattr(self.student, 'batch_augments', None) is not None:

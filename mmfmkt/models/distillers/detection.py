@@ -100,7 +100,7 @@ class DetectionDistiller(BaseDistiller):
         if backbone:
             student_cfg.backbone.update(backbone)
         student_net = build_network(student_cfg, self.library)
-        teacher_net, view = None, None
+        teacher_net, preprocessor = None, student_net.data_preprocessor
         if teacher is not None:
             teacher_cfg = load_teacher_config(teacher)
             teacher_net = build_teacher(teacher_cfg, self.library,
@@ -108,10 +108,9 @@ class DetectionDistiller(BaseDistiller):
             if not same_view(
                     student_cfg.get('data_preprocessor'),
                     teacher_cfg.get('data_preprocessor')):
-                view = teacher_net.data_preprocessor
-        super().__init__(
-            student_net, teacher_net,
-            PairDataPreprocessor(student_net.data_preprocessor, view))
+                preprocessor = PairDataPreprocessor(
+                    preprocessor, teacher_net.data_preprocessor)
+        super().__init__(student_net, teacher_net, preprocessor)
 
         self.tap = tap
         student_specs = probe(student_net, tap, 'student')

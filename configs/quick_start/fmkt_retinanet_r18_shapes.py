@@ -1,0 +1,10 @@
+# The distilled student of the quick start. Its flow is light and walks few
+# steps, as fits a student of this size.
+_base_ = ['./retinanet_r18_shapes.py', '../_base_/fmkt_fpn.py']
+model = dict(
+    _base_.distiller,
+    _delete_=True,
+    student=_base_.model,
+    teacher=dict(
+        config='mmfmkt::quick_start/retinanet_r18_shapes_teacher.py',
+        checkpoint=None))

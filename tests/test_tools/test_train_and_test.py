@@ -1,0 +1,223 @@
+"""Distillation through the tools, from training to what is taken home."""
+
+import json
+import pickle
+
+import pytest
+import torch
+from conftest import ROOT, run
+from mmengine.config import Config
+from tiny import retinanet
+
+pytest.importorskip('mmdet')
+pytestmark = pytest.mark.slow
+
+# Weights are loaded as they are saved: what differs is rounding at most.
+EXACT = dict(rtol=0, atol=1e-4)
+SHOW = """
+import sys
+if sys.argv[1] == 'blocked':
+    sys.modules['mmfmkt'] = None
+import torch
+from mmdet.apis import inference_detector, init_detector
+config, checkpoint, image, out = sys.argv[2:6]
+detector = init_detector(config, checkpoint, device='cpu')
+found = inference_detector(detector, image).pred_instances
+torch.save((found.bboxes, found.scores, found.labels), out)
+"""
+
+
+def write_config(path, shapes, variant, epochs=2):
+    """A run of some seconds, from the quick start's own config."""
+    cfg = Config.fromfile(
+        ROOT / 'configs/quick_start/fmkt_retinanet_r18_shapes.py')
+    cfg.model.student = retinanet()
+    cfg.model.teacher = dict(config=retinanet(24, 16), checkpoint=None)
+    cfg.model.variant = variant
+    cfg.model.flow.num_steps = (1, 2)
+    cfg.train_cfg.update(max_epochs=epochs, val_interval=epochs)
+    cfg.param_scheduler.total_steps = epochs
+    cfg.randomness = dict(seed=0)
+    for split in ('train', 'val', 'test'):
+        loader = cfg[f'{split}_dataloader']
+        loader.update(batch_size=4, num_workers=0, persistent_workers=False)
+        loader.dataset.data_root = str(shapes)
+        if split != 'train':
+            cfg[f'{split}_evaluator'].ann_file = str(
+                shapes / 'annotations/instances_val.json')
+    cfg.dump(path)
+    return path
+
+
+def metrics_in(folder):
+    """The last metrics that a run logged."""
+    logs = sorted(folder.glob('*/vis_data/scalars.json'))
+    lines = [json.loads(x) for x in logs[-1].read_text().splitlines()]
+    return [x for x in lines if 'coco/bbox_mAP' in x][-1]
+
+
+def evaluate(config, checkpoint, folder, *options):
+    """The metrics and predictions of tools/test.py."""
+    out = folder / 'predictions.pkl'
+    run('tools/test.py', config, checkpoint, '--work-dir', folder, '--out',
+        out, *options)
+    newest = sorted(folder.glob('*/2*.json'))[-1]
+    with open(out, 'rb') as file:
+        predictions = [x['pred_instances'] for x in pickle.load(file)]
+    return json.loads(newest.read_text().splitlines()[-1]), predictions
+
+
+def check_same(one, other):
+    for a, b in zip(one, other, strict=True):
+        for key in ('bboxes', 'scores'):
+            torch.testing.assert_close(
+                torch.as_tensor(a[key]), torch.as_tensor(b[key]), **EXACT)
+
+
+@pytest.fixture(scope='module', params=('fmkt', 'theta'))
+def trained(request, shapes, tmp_path_factory):
+    folder = tmp_path_factory.mktemp(request.param)
+    config = write_config(folder / 'config.py', shapes, request.param)
+    log = run('tools/train.py', config, '--work-dir', folder / 'run')
+    return request.param, config, folder / 'run', log
+
+
+def test_training_logs_each_level_and_exports_the_student(trained):
+    variant, _, work_dir, log = trained
+    for level in (0, 1, 2, 3):
+        assert f'neck.{level}.loss_flow' in log
+    assert ('neck.0.loss_student' in log) == (variant == 'theta')
+    assert (work_dir / 'student' / 'student.pth').is_file()
+
+
+def test_the_checkpoint_holds_student_and_flow_and_no_teacher(trained):
+    _, _, work_dir, _ = trained
+    saved = torch.load(work_dir / 'epoch_2.pth', weights_only=False)
+    tops = {name.split('.')[0] for name in saved['state_dict']}
+    assert tops == {'student', 'flows'}
+    moments = saved['optimizer']['state']
+    parameters = [
+        name for name, x in saved['state_dict'].items()
+        if x.is_floating_point() and 'running_' not in name
+    ]
+    assert len(moments) == len(parameters)
+
+
+def test_testing_repeats_the_last_validation(trained, tmp_path):
+    _, config, work_dir, _ = trained
+    metrics, _ = evaluate(config, work_dir / 'epoch_2.pth', tmp_path)
+    expected = metrics_in(work_dir)
+    for key in ('coco/bbox_mAP', 'coco/bbox_mAP_50'):
+        assert metrics[key] == expected[key]
+
+
+def test_the_export_predicts_what_the_distiller_predicts(trained, tmp_path):
+    variant, config, work_dir, _ = trained
+    student = work_dir / 'student'
+    # The flow starts as the identity; move it so that K matters.
+    checkpoint = tmp_path / 'moved.pth'
+    saved = torch.load(work_dir / 'epoch_2.pth', weights_only=False)
+    for name, x in saved['state_dict'].items():
+        if 'encoder.layers' in name:
+            torch.nn.init.normal_(x, std=0.3)
+    torch.save(saved, checkpoint)
+    student = tmp_path / 'student'
+    run('tools/export_student.py', config, checkpoint, '--out', student)
+    seen = []
+    for steps in (1, 2, 4, 8) if variant == 'fmkt' else (4, ):
+        option = ('--cfg-options', f'model.flow.inference_steps={steps}')
+        if variant == 'theta':
+            option = ()
+        _, ours = evaluate(config, checkpoint, tmp_path / 'ours', *option)
+        _, theirs = evaluate(student / 'student.py', student / 'student.pth',
+                           tmp_path / 'theirs', *option)
+        check_same(ours, theirs)
+        seen.append(ours[0]['bboxes'])
+    assert all(not torch.equal(seen[0], x) for x in seen[1:])
+
+
+def test_plain_mmdetection_loads_the_export(trained, shapes, tmp_path):
+    from mmdet.apis import inference_detector
+
+    from mmfmkt.apis import init_detector
+    variant, config, work_dir, _ = trained
+    image = str(sorted((shapes / 'val').glob('*.jpg'))[0])
+    script = tmp_path / 'show.py'
+    script.write_text(SHOW)
+    access = 'blocked' if variant == 'theta' else 'free'
+    run(script, access, work_dir / 'student/student.py',
+        work_dir / 'student/student.pth', image, tmp_path / 'out.pt')
+    boxes, scores, labels = torch.load(tmp_path / 'out.pt')
+    detector = init_detector(
+        str(config), str(work_dir / 'epoch_2.pth'), device='cpu')
+    ours = inference_detector(detector, image).pred_instances
+    torch.testing.assert_close(ours.bboxes, boxes, **EXACT)
+    torch.testing.assert_close(ours.scores, scores, **EXACT)
+    assert torch.equal(ours.labels, labels) and len(labels)
+
+
+def test_fmkt_exports_leave_out_what_only_training_needs(trained):
+    variant, _, work_dir, _ = trained
+    student = torch.load(
+        work_dir / 'student/student.pth', weights_only=False)['state_dict']
+    text = (work_dir / 'student/student.py').read_text()
+    if variant == 'theta':
+        assert 'mmfmkt' not in text
+        assert all(x.split('.')[0] in ('backbone', 'neck', 'bbox_head')
+                   for x in student)
+    else:
+        assert 'teacher=None' in text
+        assert not any('.transform.' in x for x in student)
+
+
+def test_training_resumes_where_it_stopped(shapes, tmp_path):
+    config = write_config(tmp_path / 'config.py', shapes, 'fmkt')
+    command = ('tools/train.py', config, '--work-dir', tmp_path / 'run')
+    run(*command, '--cfg-options', 'train_cfg.max_epochs=1')
+    log = run(*command, '--resume')
+    assert 'resumed epoch: 1, iter: 4' in log
+    assert 'Epoch(train) [1]' not in log
+    assert (tmp_path / 'run' / 'epoch_2.pth').is_file()
+
+
+def test_two_cpu_processes_train_together(shapes, tmp_path):
+    config = write_config(tmp_path / 'config.py', shapes, 'fmkt', epochs=1)
+    log = run('bash', 'tools/dist_train.sh', config, 2, '--work-dir',
+              tmp_path / 'run', PORT='29517')
+    assert 'Distributed training: True' in log
+    assert (tmp_path / 'run' / 'epoch_1.pth').is_file()
+    log = run('bash', 'tools/dist_test.sh', config,
+              tmp_path / 'run' / 'epoch_1.pth', 2, '--work-dir',
+              tmp_path / 'test', PORT='29518')
+    assert 'coco/bbox_mAP' in log
+
+
+def test_amp_ema_pictures_and_tta(shapes, tmp_path):
+    config = write_config(tmp_path / 'config.py', shapes, 'fmkt', epochs=1)
+    with open(config, 'a', encoding='utf-8') as file:
+        file.write("custom_hooks = [dict(type='EMAHook', momentum=0.5)]\n")
+    log = run('tools/train.py', config, '--work-dir', tmp_path / 'run',
+              '--amp')
+    assert 'nan' not in log.lower().split('epoch(train)')[-1]
+    saved = torch.load(
+        tmp_path / 'run' / 'epoch_1.pth', weights_only=False)
+    assert not any('teacher' in x for x in saved['ema_state_dict'])
+    assert len(saved['ema_state_dict']) == len(saved['state_dict']) + 1
+    log = run('tools/test.py', config, tmp_path / 'run' / 'epoch_1.pth',
+              '--work-dir', tmp_path / 'test', '--tta', '--show-dir', 'seen')
+    assert 'coco/bbox_mAP' in log
+    assert len(list((tmp_path / 'test').glob('*/seen/*'))) == 8
+
+
+@pytest.mark.parametrize('option, sentence', [
+    ('model.tap=nek', "model.tap 'nek' matches no module"),
+    ('train_dataloader.dataset.data_root=/nowhere',
+     "train_dataloader.dataset.data_root: '/nowhere' does not exist"),
+])
+def test_bad_input_ends_in_one_sentence(option, sentence, shapes, tmp_path):
+    config = write_config(tmp_path / 'config.py', shapes, 'fmkt', epochs=1)
+    log = run('tools/train.py', config, '--work-dir', tmp_path / 'run',
+              '--cfg-options', option, fails=True)
+    last = log.strip().splitlines()[-1]
+    assert last.startswith('error: ') and sentence in last
+    assert 'Traceback' not in log

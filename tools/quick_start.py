@@ -1,0 +1,296 @@
+"""The whole way on data that the project draws, in some minutes on 2 cores.
+
+Trains a teacher, a plain student and a distilled student with equal budgets,
+evaluates them, exports the distilled student, evaluates the export with
+MMDetection's own tool, draws all three side by side, and ends with a table.
+Each stage that is finished stays finished: the same command continues.
+"""
+
+import argparse
+import json
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Callable, Dict, List
+
+import torch
+from mmengine.config import Config
+from mmengine.device import get_device
+from mmengine.utils import get_installed_path
+from rich.console import Console
+from rich.progress import Progress
+from rich.table import Table
+
+import mmfmkt  # noqa: F401 (lets configs inherit from 'mmfmkt::...')
+from mmfmkt.apis import init_detector
+from mmfmkt.apis.command_line import plain_errors
+from mmfmkt.datasets import make_shapes
+from mmfmkt.utils import ConfigError
+from mmfmkt.utils.complexity import latencies, size_and_flops
+from mmfmkt.visualization import draw_side_by_side
+
+ROOT = Path(__file__).resolve().parent.parent
+CONFIGS = ROOT / 'configs' / 'quick_start'
+IMAGE_SIZE = (128, 128)
+PROGRESS = re.compile(r'Epoch\(train\)\s+\[(\d+)\]\[\s*(\d+)/(\d+)\]')
+console = Console()
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description='Train, distil, export and compare small detectors on '
+        'drawn shapes',
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser.add_argument(
+        '--work-dir',
+        type=Path,
+        default=ROOT / 'work_dirs' / 'quick_start',
+        help='folder for everything that is made')
+    parser.add_argument(
+        '--variant',
+        choices=('fmkt', 'theta'),
+        default='fmkt',
+        help='fmkt deploys the flow with the student, theta the plain '
+        'student')
+    parser.add_argument(
+        '--epochs', type=int, default=10, help='epochs of each training')
+    parser.add_argument(
+        '--train-images', type=int, default=960, help='images to train on')
+    parser.add_argument(
+        '--val-images', type=int, default=160, help='images to evaluate on')
+    parser.add_argument('--seed', type=int, default=0, help='random seed')
+    return parser.parse_args()
+
+
+class QuickStart:
+    """The stages, each of which leaves a file that says it is done.
+
+    Args:
+        args (argparse.Namespace): The command line.
+    """
+
+    def __init__(self, args: argparse.Namespace) -> None:
+        self.args = args
+        self.work_dir: Path = args.work_dir
+        self.data_root = self.work_dir / 'shapes'
+        self.configs = dict(
+            teacher='retinanet_r18_shapes_teacher.py',
+            student='retinanet_r18_shapes.py',
+            distilled='fmkt_retinanet_r18_shapes.py')
+        self.claim_work_dir()
+
+    def claim_work_dir(self) -> None:
+        """Refuse a folder that another set of options has filled."""
+        settings = {
+            key: value
+            for key, value in vars(self.args).items() if key != 'work_dir'
+        }
+        path = self.work_dir / 'settings.json'
+        if path.exists() and json.loads(path.read_text()) != settings:
+            raise ConfigError(
+                f'{self.work_dir} holds a run with other options '
+                f'({path.read_text()}); name another --work-dir or delete '
+                'it.')
+        self.work_dir.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(settings))
+
+    def stage(self, name: str, work: Callable[[], dict]) -> dict:
+        """Do a stage, or return what it gave when it was done before."""
+        path = self.work_dir / f'{name.replace(" ", "_")}.json'
+        if path.exists():
+            console.print(f'[green]✓[/] {name}: done before')
+            return json.loads(path.read_text())
+        console.print(f'[cyan]…[/] {name}')
+        start = time.perf_counter()
+        result = work()
+        path.write_text(json.dumps(result))
+        console.print(f'[green]✓[/] {name}: '
+                      f'{time.perf_counter() - start:.0f} s')
+        return result
+
+    def run(self) -> None:
+        """All stages."""
+        self.stage('data', self.draw_data)
+        for name in self.configs:
+            self.stage(f'train {name}', lambda name=name: self.train(name))
+        metrics = {
+            name: self.stage(
+                f'evaluate {name}', lambda name=name: self.evaluate(name))
+            for name in self.configs
+        }
+        metrics['exported'] = self.stage('evaluate exported',
+                                         self.evaluate_export)
+        costs = self.stage('measure size and speed', self.measure)
+        picture = self.stage('draw', self.draw)['picture']
+        self.report(metrics, costs, picture)
+
+    def draw_data(self) -> dict:
+        make_shapes(
+            self.data_root,
+            num_train=self.args.train_images,
+            num_val=self.args.val_images,
+            image_size=IMAGE_SIZE,
+            seed=self.args.seed,
+            object_size=(0.12, 0.6))
+        return dict(root=str(self.data_root))
+
+    def config(self, name: str) -> Path:
+        """Write a training's config: a shipped one, with the run's paths."""
+        path = self.work_dir / f'{name}.py'
+        lines = [
+            f'_base_ = {str(CONFIGS / self.configs[name])!r}',
+            f'data_root = {str(self.data_root)!r}',
+            f'max_epochs = {self.args.epochs}',
+            f'randomness = dict(seed={self.args.seed})',
+            'train_cfg = dict(max_epochs=max_epochs, '
+            'val_interval=max_epochs)',
+            'param_scheduler = dict(total_steps=max_epochs)',
+            'train_dataloader = dict(dataset=dict(data_root=data_root))',
+            'val_dataloader = dict(dataset=dict(data_root=data_root))',
+            'test_dataloader = val_dataloader',
+            'val_evaluator = dict(ann_file=data_root + '
+            "'/annotations/instances_val.json')",
+            'test_evaluator = val_evaluator',
+        ]
+        if name == 'distilled':
+            teacher = dict(
+                config=str(self.config('teacher')),
+                checkpoint=str(self.checkpoint('teacher')))
+            lines.append(f'model = dict(variant={self.args.variant!r}, '
+                         f'teacher={teacher!r})')
+        path.write_text('\n'.join(lines) + '\n')
+        return path
+
+    def checkpoint(self, name: str) -> Path:
+        return self.work_dir / name / f'epoch_{self.args.epochs}.pth'
+
+    def train(self, name: str) -> dict:
+        command = [
+            ROOT / 'tools' / 'train.py',
+            self.config(name), '--work-dir', self.work_dir / name, '--resume'
+        ]
+        with Progress(console=console, transient=True) as bar:
+            task = bar.add_task(f'train {name}', total=self.args.epochs)
+
+            def follow(line: str) -> None:
+                found = PROGRESS.search(line)
+                if found:
+                    epoch, done, total = map(int, found.groups())
+                    bar.update(task, completed=epoch - 1 + done / total)
+
+            self.call(command, f'train_{name}.log', follow)
+        return dict(checkpoint=str(self.checkpoint(name)))
+
+    def evaluate(self, name: str) -> dict:
+        return self.test(ROOT / 'tools' / 'test.py', name, self.config(name),
+                         self.checkpoint(name))
+
+    def evaluate_export(self) -> dict:
+        """Evaluate the export with the tool that MMDetection ships."""
+        tool = Path(get_installed_path('mmdet'), '.mim', 'tools', 'test.py')
+        student = self.work_dir / 'distilled' / 'student'
+        return self.test(tool, 'exported', student / 'student.py',
+                         student / 'student.pth')
+
+    def test(self, tool: Path, name: str, config: Path,
+             checkpoint: Path) -> dict:
+        out = self.work_dir / 'evaluation' / name
+        self.call([tool, config, checkpoint, '--work-dir', out],
+                  f'evaluate_{name}.log')
+        newest = max(out.glob('*/*.json'), key=lambda x: x.stat().st_mtime)
+        return json.loads(newest.read_text().splitlines()[-1])
+
+    def call(self,
+             command: List,
+             log_name: str,
+             follow: Callable[[str], None] = lambda line: None) -> None:
+        """Run a Python tool; its output goes to a log."""
+        log = self.work_dir / log_name
+        with open(log, 'w', encoding='utf-8') as file:
+            process = subprocess.Popen(
+                [sys.executable, *map(str, command)],
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True)
+            for line in process.stdout:
+                file.write(line)
+                follow(line)
+        if process.wait():
+            tail = log.read_text(encoding='utf-8').splitlines()[-15:]
+            raise ConfigError('\n'.join(
+                [f'{command[0].name} failed; the end of {log}:', *tail]))
+
+    def detectors(self) -> Dict[str, torch.nn.Module]:
+        """The three detectors, the distilled one as it was exported."""
+        student = self.work_dir / 'distilled' / 'student'
+        paths = {
+            name: (self.config(name), self.checkpoint(name))
+            for name in ('teacher', 'student')
+        }
+        paths['distilled'] = (student / 'student.py', student / 'student.pth')
+        return {
+            name: init_detector(
+                str(config), str(checkpoint), device=get_device())
+            for name, (config, checkpoint) in paths.items()
+        }
+
+    def measure(self) -> dict:
+        detectors = self.detectors()
+        image = sorted((self.data_root / 'val').glob('*.jpg'))[0]
+        times = latencies(detectors, str(image))
+        costs = {}
+        for name, detector in detectors.items():
+            parameters, flops = size_and_flops(detector, IMAGE_SIZE)
+            costs[name] = dict(
+                parameters=parameters, flops=flops, latency=times[name])
+        return costs
+
+    def draw(self) -> dict:
+        config = Config.fromfile(self.config('student'))
+        picture = self.work_dir / 'comparison.png'
+        draw_side_by_side(self.detectors(), config.val_dataloader.dataset,
+                          picture)
+        return dict(picture=str(picture))
+
+    def report(self, metrics: dict, costs: dict, picture: str) -> None:
+        """Print what was measured, and leave it in results.json."""
+        titles = dict(
+            teacher='teacher',
+            student='plain student',
+            distilled=f'FM-KT student ({self.args.variant})')
+        table = Table(title='Shapes, validation images')
+        table.add_column('detector')
+        for column in ('mAP', 'mAP50', 'parameters', 'FLOPs', 'latency'):
+            table.add_column(column, justify='right')
+        for name, title in titles.items():
+            cost = costs[name]
+            table.add_row(title, f'{metrics[name]["coco/bbox_mAP"]:.3f}',
+                          f'{metrics[name]["coco/bbox_mAP_50"]:.3f}',
+                          f'{cost["parameters"] / 1e6:.2f} M',
+                          f'{cost["flops"] / 1e9:.2f} G',
+                          f'{cost["latency"] * 1e3:.0f} ms')
+        console.print(table)
+        console.print(
+            'The exported student under MMDetection\'s own test.py: mAP '
+            f'{metrics["exported"]["coco/bbox_mAP"]:.3f}')
+        console.print(f'Side by side: {picture}', soft_wrap=True)
+        results = self.work_dir / 'results.json'
+        results.write_text(
+            json.dumps(dict(metrics=metrics, costs=costs), indent=2))
+
+
+def main() -> None:
+    start = time.perf_counter()
+    quick_start = QuickStart(parse_args())
+    try:
+        quick_start.run()
+    except KeyboardInterrupt:
+        sys.exit('Interrupted; the same command continues.')
+    console.print(f'Wall time: {time.perf_counter() - start:.0f} s')
+
+
+if __name__ == '__main__':
+    with plain_errors():
+        main()
