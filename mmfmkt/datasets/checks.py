@@ -4,7 +4,8 @@ import json
 import mmap
 import os
 import warnings
-from typing import Iterator, List, Optional, Sequence
+from contextlib import contextmanager
+from typing import Iterator, List, Optional, Sequence, Union
 
 from mmengine.config import Config
 
@@ -86,26 +87,33 @@ def check_dataset(dataset: dict, key: str, need_boxes: bool) -> None:
         check_classes(dataset, ann_file, key)
 
 
+@contextmanager
+def mapped(path: str) -> Iterator[Union[bytes, mmap.mmap]]:
+    """A file's bytes, of which only those that are looked at are read."""
+    with open(path, 'rb') as file:
+        if not os.path.getsize(path):
+            yield b''
+            return
+        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+            yield content
+
+
 def has_boxes(ann_file: str) -> bool:
-    """Whether a JSON file mentions a box; reads no more than it must."""
-    with open(ann_file, 'rb') as file:
-        if not os.path.getsize(ann_file):
-            return False
-        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as text:
-            return text.find(b'"bbox"') >= 0
+    """Whether a JSON file mentions a box."""
+    with mapped(ann_file) as text:
+        return text.find(b'"bbox"') >= 0
 
 
 def read_categories(ann_file: str) -> List[str]:
     """Return the category names of a COCO file without parsing the rest."""
-    with open(ann_file, 'rb') as file:
-        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as text:
-            start = text.find(b'[', max(text.rfind(b'"categories"'), 0))
-            end = text.find(b']', start)
-            try:
-                categories = json.loads(text[start:end + 1])
-                return [category['name'] for category in categories]
-            except (ValueError, TypeError, KeyError):
-                return []
+    with mapped(ann_file) as text:
+        start = text.find(b'[', max(text.rfind(b'"categories"'), 0))
+        end = text.find(b']', start)
+        try:
+            categories = json.loads(text[start:end + 1])
+            return [category['name'] for category in categories]
+        except (ValueError, TypeError, KeyError):
+            return []
 
 
 def check_classes(dataset: dict, ann_file: str, key: str) -> None:
