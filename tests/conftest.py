@@ -28,7 +28,7 @@ def run(*command, fails=False, cwd=ROOT, **env):
             **os.environ,
             **CPU, 'PYTHON': sys.executable,
             'PYTHONPATH': path,
-            **env
+            **env,
         },
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,

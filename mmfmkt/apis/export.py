@@ -56,7 +56,8 @@ def export_student(config: Union[str, Path, Config], checkpoint: str,
             checkpoint, map_location='cpu')
     except OSError as error:
         raise ConfigError(
-            f'The checkpoint {checkpoint!r} cannot be read: {error}')
+            f'The checkpoint {checkpoint!r} cannot be read: {error}'
+        ) from error
     deploys_flow = VARIANTS[config.model.variant].deploys_flow
     state = deployed_state(loaded.get('state_dict', loaded), deploys_flow)
     if not state:

@@ -128,5 +128,7 @@ def check_classes(dataset: dict, ann_file: str, key: str) -> None:
             f'{key}.metainfo.classes: none of {tuple(classes)} is a category '
             f'of {ann_file!r}, which has {tuple(found)}.')
     if missing:
-        warnings.warn(f'{key}.metainfo.classes: {missing} are no categories '
-                      f'of {ann_file!r}.')
+        warnings.warn(
+            f'{key}.metainfo.classes: {missing} are no categories of '
+            f'{ann_file!r}.',
+            stacklevel=2)

@@ -6,6 +6,11 @@ from typing import Dict, Union
 import cv2
 import mmcv
 import numpy as np
+import torch
+from mmdet.apis import inference_detector
+from mmdet.registry import DATASETS
+from mmdet.structures import DetDataSample
+from mmdet.visualization import DetLocalVisualizer
 from mmengine.registry import DefaultScope
 from mmengine.structures import InstanceData
 from torch import nn
@@ -30,37 +35,32 @@ def draw_side_by_side(detectors: Dict[str, nn.Module],
         score_thr (float): Lowest score of a box that is drawn.
         side (int): Longer side of an image in the picture, in pixels.
     """
-    from mmdet.apis import inference_detector
-    from mmdet.registry import DATASETS
-    from mmdet.visualization import DetLocalVisualizer
     with DefaultScope.overwrite_default_scope('mmdet'):
         data = DATASETS.build(dataset)
-        visualizer = DetLocalVisualizer()
-        visualizer.dataset_meta = data.metainfo
-        infos = sorted(
-            (data.get_data_info(i) for i in range(len(data))),
-            key=lambda info: -len(info['instances']))[:num_images]
-        rows = []
-        for info in infos:
-            image = mmcv.imread(info['img_path'], channel_order='rgb')
-            scale = side / max(image.shape[:2])
-            image = mmcv.imrescale(image, scale)
-            truth = InstanceData(
-                bboxes=np.array([x['bbox'] for x in info['instances']]),
-                labels=np.array([x['bbox_label'] for x in info['instances']]))
-            panels = {'ground truth': truth}
-            for name, detector in detectors.items():
-                found = inference_detector(detector, info['img_path'])
-                found = found.pred_instances.cpu().numpy()
-                panels[name] = found[found.scores >= score_thr]
-            row = []
-            for name, instances in panels.items():
-                instances.bboxes = instances.bboxes * scale
-                drawn = visualizer._draw_instances(
-                    image, instances, data.metainfo['classes'],
-                    data.metainfo.get('palette'))
-                row.append(captioned(drawn, name))
-            rows.append(np.hstack(row))
+    visualizer = DetLocalVisualizer(line_width=1)
+    visualizer.dataset_meta = data.metainfo
+    infos = sorted((data.get_data_info(i) for i in range(len(data))),
+                   key=lambda info: -len(info['instances']))
+    rows = []
+    for info in infos[:num_images]:
+        image = mmcv.imread(info['img_path'], channel_order='rgb')
+        scale = side / max(image.shape[:2])
+        image = mmcv.imrescale(image, scale)
+        panels = {'ground truth': annotated(info['instances'])}
+        for name, detector in detectors.items():
+            panels[name] = inference_detector(detector, info['img_path'])
+        row = []
+        for name, sample in panels.items():
+            found = sample.pred_instances.cpu()
+            found.bboxes = found.bboxes * scale
+            visualizer.add_datasample(
+                name,
+                image,
+                DetDataSample(pred_instances=found),
+                draw_gt=False,
+                pred_score_thr=score_thr)
+            row.append(captioned(visualizer.get_image(), name))
+        rows.append(np.hstack(row))
     width = max(row.shape[1] for row in rows)
     rows = [
         cv2.copyMakeBorder(
@@ -73,6 +73,15 @@ def draw_side_by_side(detectors: Dict[str, nn.Module],
             value=(255, ) * 3) for row in rows
     ]
     mmcv.imwrite(np.vstack(rows)[..., ::-1], str(out_file))
+
+
+def annotated(instances: list) -> DetDataSample:
+    """The ground truth in the form of a prediction that is sure of it."""
+    return DetDataSample(
+        pred_instances=InstanceData(
+            bboxes=torch.tensor([x['bbox'] for x in instances]),
+            labels=torch.tensor([x['bbox_label'] for x in instances]),
+            scores=torch.ones(len(instances))))
 
 
 def captioned(image: np.ndarray, text: str) -> np.ndarray:

@@ -14,9 +14,9 @@ class StepCount(nn.Module):
     """A fixed N, or one drawn for each iteration (section 2, "Step count").
 
     In a Runner the draw is a function of the iteration alone: all ranks draw
-    the same N without talking to each other, and a resumed run draws what
-    the uninterrupted one would have drawn. Elsewhere PyTorch's own random
-    state decides.
+    the same N without talking to each other (their seeds may differ), and a
+    resumed run draws what the uninterrupted one would have drawn. Elsewhere
+    PyTorch's own random state decides.
 
     Args:
         num_steps (int | Sequence[int]): N, or the values to draw from.

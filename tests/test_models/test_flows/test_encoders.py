@@ -10,7 +10,8 @@ ENCODERS = (ConvEncoder, ConvNeXtEncoder)
 
 
 @pytest.mark.parametrize('encoder', ENCODERS)
-@pytest.mark.parametrize('shape', [(1, 2, 1, 1), (2, 1, 4, 4), (2, 7, 5, 3), (1, 8, 13, 8)])
+@pytest.mark.parametrize('shape', [(1, 2, 1, 1), (2, 1, 4, 4), (2, 7, 5, 3),
+                                   (1, 8, 13, 8)])
 def test_any_shape_is_kept(encoder, shape):
     state = torch.randn(shape)
     assert encoder(shape[1], zero_init=False)(state, 0.5).shape == shape

@@ -1,0 +1,41 @@
+"""The quick start goes its whole way, and continues where it stopped."""
+
+import json
+
+import pytest
+from conftest import run
+
+pytest.importorskip('mmdet')
+pytestmark = pytest.mark.slow
+
+
+def test_quick_start_ends_with_table_and_picture_and_can_be_repeated(
+        tmp_path):
+    work_dir = tmp_path / 'quick start'
+    command = ('tools/quick_start.py', '--work-dir', work_dir, '--epochs', 1,
+               '--train-images', 16, '--val-images', 8)
+    shown = run(*command)
+    for word in ('teacher', 'plain student', 'FM-KT student', 'mAP50',
+                 'latency', 'Side by side'):
+        assert word in shown
+    assert (work_dir / 'comparison.png').stat().st_size > 10_000
+    results = json.loads((work_dir / 'results.json').read_text())
+    metrics, costs = results['metrics'], results['costs']
+    assert metrics['exported'].items() >= {
+        key: value
+        for key, value in metrics['distilled'].items() if 'mAP' in key
+    }.items()
+    assert costs['student']['parameters'] < costs['distilled']['parameters']
+    assert costs['distilled']['flops'] < costs['teacher']['flops']
+
+    # A stage that was cut off is done again, the others are not.
+    (work_dir / 'evaluate_student.json').unlink()
+    before = (work_dir / 'train_teacher.log').stat().st_mtime
+    again = run(*command)
+    assert 'train teacher: done before' in again
+    assert 'evaluate student: done before' not in again
+    assert (work_dir / 'train_teacher.log').stat().st_mtime == before
+
+    refused = run(*command, '--variant', 'theta', fails=True)
+    assert refused.strip().startswith('error: ')
+    assert 'name another --work-dir' in refused
