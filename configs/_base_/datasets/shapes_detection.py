@@ -2,7 +2,9 @@
 _base_ = 'mmdet::_base_/datasets/coco_detection.py'
 data_root = 'data/shapes/'
 metainfo = dict(
-    classes=('circle', 'ring', 'square', 'pentagon', 'hexagon', 'star'))
+    classes=('circle', 'ring', 'square', 'pentagon', 'hexagon', 'star'),
+    palette=[(230, 25, 75), (245, 130, 48), (60, 180, 75), (0, 130, 200),
+             (145, 30, 180), (240, 220, 30)])
 image_size = (128, 128)
 
 train_pipeline = [

@@ -1,0 +1,429 @@
+"""The drawn data set: repeatable, honest boxes, COCO files, safe folders."""
+
+import json
+import math
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from mmfmkt.datasets import (
+    SHAPES_CLASSES,
+    SHAPES_METAINFO,
+    make_shapes,
+)
+from mmfmkt.datasets import shapes as module
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+SMALL = dict(num_train=5, num_val=3, image_size=(64, 48), seed=3)
+SIZES = [(160, 160), (64, 48), (32, 200)]
+
+
+def compose(number, size=(160, 160), seed=0):
+    rng = np.random.default_rng((seed, 0, number))
+    return module._compose(size, (0.04, 0.5), rng)
+
+
+def contents(root):
+    return {
+        str(path.relative_to(root)): path.read_bytes()
+        for path in sorted(root.rglob('*'))
+        if path.is_file()
+    }
+
+
+@pytest.fixture(scope='module')
+def drawn(tmp_path_factory):
+    return make_shapes(
+        tmp_path_factory.mktemp('shapes') / 'a',
+        num_train=60,
+        num_val=10,
+        image_size=(96, 128),
+    )
+
+
+@pytest.fixture(scope='module')
+def content(drawn):
+    return json.loads(
+        (drawn / 'annotations' / 'instances_train.json').read_text()
+    )
+
+
+def test_same_seed_gives_the_same_bytes_and_another_seed_does_not(tmp_path):
+    first = contents(make_shapes(tmp_path / 'a', **SMALL))
+    second = contents(make_shapes(tmp_path / 'b', **SMALL))
+    other = contents(make_shapes(tmp_path / 'c', **{**SMALL, 'seed': 4}))
+    assert first == second
+    assert first.keys() == other.keys()
+    assert all(first[name] != other[name] for name in first)
+
+
+def test_an_image_depends_on_its_own_number_alone(tmp_path):
+    few = contents(make_shapes(tmp_path / 'few', **SMALL))
+    many = contents(
+        make_shapes(tmp_path / 'many', **{**SMALL, 'num_train': 7})
+    )
+    assert all(
+        few[name] == many[name] for name in few if name.endswith('.jpg')
+    )
+
+
+def test_train_and_val_show_different_images(drawn):
+    assert (drawn / 'train' / '000001.jpg').read_bytes() != (
+        drawn / 'val' / '000001.jpg'
+    ).read_bytes()
+
+
+@pytest.mark.parametrize('size', SIZES)
+def test_boxes_are_tight_around_what_is_drawn(size):
+    width, height = size
+    for number in range(40):
+        for piece in compose(number, size).objects:
+            mask = np.zeros((height, width), np.float32)
+            inside, own = piece.windows(width, height)
+            mask[inside] = piece.alpha[own]
+            rows, cols = np.nonzero(mask)
+            x, y, w, h = module._annotate(piece, size)['bbox']
+            found = (cols.min(), rows.min(), cols.max() + 1, rows.max() + 1)
+            # Half a sub-pixel of line drawing, then whole pixels.
+            assert np.abs(np.subtract(found, (x, y, x + w, y + h))).max() <= (
+                1 + 1 / module._OVERSAMPLING
+            )
+
+
+def test_boxes_lie_inside_the_image_and_are_not_slivers(content):
+    sizes = {i['id']: (i['width'], i['height']) for i in content['images']}
+    for ann in content['annotations']:
+        x, y, w, h = ann['bbox']
+        width, height = sizes[ann['image_id']]
+        assert 0 <= x and 0 <= y and min(w, h) >= 2 - 0.01
+        assert x + w <= width + 0.01 and y + h <= height + 0.01
+
+
+@pytest.mark.parametrize('number', range(1, 9))
+def test_painted_pixels_lie_where_the_box_says(monkeypatch, number):
+    # One object, plain colours, and every blemish at its lowest setting.
+    scene = compose(number)
+    piece = scene.objects[0]
+    scene.pieces = [piece]
+    monkeypatch.setattr(module, '_uniform', lambda rng, low, high: low)
+    monkeypatch.setattr(
+        module,
+        '_pattern',
+        lambda rows, cols, *_: np.zeros((rows, cols), np.float32),
+    )
+    image = module._paint(scene, np.random.default_rng(number)).astype(int)
+    x, y, w, h = module._annotate(piece, scene.size)['bbox']
+    outside = np.ones((160, 160), bool)
+    outside[int(y) : math.ceil(y + h), int(x) : math.ceil(x + w)] = False
+    ground = np.median(image[outside], axis=0)
+    rows, cols = np.nonzero(np.abs(image - ground).mean(-1) > 15)
+    found = (cols.min(), rows.min(), cols.max() + 1, rows.max() + 1)
+    # Sharp tips cover too little of their last pixel to be seen.
+    assert np.abs(np.subtract(found, (x, y, x + w, y + h))).max() <= 2.5
+
+
+def test_every_object_is_visible_enough_and_some_are_hidden():
+    shares = [v for number in range(150) for v in compose(number).visible]
+    assert min(shares) >= module._MIN_VISIBLE >= 0.3
+    # Not only the image border: objects really hide each other.
+    covered = 0
+    for number in range(150):
+        free = np.ones((160, 160))
+        for piece in compose(number).objects:
+            window, own = piece.windows(160, 160)
+            alpha = piece.alpha[own]
+            covered += (alpha * free[window]).sum() < 0.9 * alpha.sum()
+            free[window] *= 1 - alpha
+    assert covered > 20
+
+
+def test_classes_are_balanced_and_sizes_spread():
+    objects = [
+        piece for number in range(300) for piece in compose(number).objects
+    ]
+    labels = np.bincount([piece.label for piece in objects])
+    assert len(labels) == len(SHAPES_CLASSES)
+    assert labels.min() > 0.6 * labels.max()
+    sides = np.array([np.ptp(p.contours[0], 0).max() for p in objects]) / 160
+    assert sides.min() < 0.07 and 0.4 < sides.max() <= 0.5
+    share, _ = np.histogram(sides, (0, 0.1, 0.2, 0.3, 0.51))
+    assert (share > 0.04 * len(sides)).all()
+
+
+def test_images_hold_one_to_eight_objects():
+    counts = {len(compose(number).objects) for number in range(200)}
+    assert min(counts) >= 1 and max(counts) == 8
+
+
+def test_pycocotools_reads_polygons_that_match_the_drawing(drawn, content):
+    coco_module = pytest.importorskip('pycocotools.coco')
+    coco = coco_module.COCO(
+        str(drawn / 'annotations' / 'instances_train.json')
+    )
+    assert [c['name'] for c in coco.loadCats(coco.getCatIds())] == list(
+        SHAPES_CLASSES
+    )
+    for number in range(1, 16):
+        scene = compose(number, (96, 128))
+        anns = coco.imgToAnns[number]
+        assert len(anns) == len(scene.objects)
+        for ann, piece in zip(anns, scene.objects):
+            assert ann['category_id'] == piece.label + 1
+            mask = np.zeros((128, 96))
+            window, own = piece.windows(96, 128)
+            mask[window] = piece.alpha[own]
+            read = coco.annToMask(ann)
+            edge = np.prod(ann['bbox'][2:]) ** 0.5
+            assert np.abs(read - mask).sum() < 0.1 * ann['area'] + 5 * edge
+            assert abs(ann['area'] - mask.sum()) < 0.05 * ann['area'] + edge
+
+
+def test_images_have_the_size_that_the_annotations_say(drawn, content):
+    for record in content['images']:
+        image = cv2.imread(str(drawn / 'train' / record['file_name']))
+        assert image.shape == (record['height'], record['width'], 3)
+        assert image.std() > 3
+
+
+def test_mmdet_reads_it_unmodified(drawn):
+    pytest.importorskip('mmcv.ops')
+    datasets = pytest.importorskip('mmdet.datasets')
+    dataset = datasets.CocoDataset(
+        data_root=str(drawn),
+        metainfo=SHAPES_METAINFO,
+        ann_file='annotations/instances_train.json',
+        data_prefix=dict(img='train/'),
+        filter_cfg=dict(filter_empty_gt=True, min_size=32),
+        pipeline=[],
+    )
+    assert len(dataset) == 60
+    assert dataset.metainfo['classes'] == SHAPES_CLASSES
+    labels = {
+        instance['bbox_label']
+        for index in range(60)
+        for instance in dataset.get_data_info(index)['instances']
+    }
+    assert labels == set(range(len(SHAPES_CLASSES)))
+
+
+def test_perfect_detections_score_one_in_mmdet(drawn):
+    pytest.importorskip('mmcv.ops')
+    torch = pytest.importorskip('torch')
+    metrics = pytest.importorskip('mmdet.evaluation.metrics')
+    file = drawn / 'annotations' / 'instances_val.json'
+    metric = metrics.CocoMetric(ann_file=str(file), metric='bbox')
+    metric.dataset_meta = SHAPES_METAINFO
+    content = json.loads(file.read_text())
+    for record in content['images']:
+        anns = [
+            a for a in content['annotations'] if a['image_id'] == record['id']
+        ]
+        boxes = torch.tensor([a['bbox'] for a in anns])
+        boxes[:, 2:] += boxes[:, :2]
+        metric.process(
+            {},
+            [
+                dict(
+                    img_id=record['id'],
+                    ori_shape=(record['height'], record['width']),
+                    pred_instances=dict(
+                        bboxes=boxes,
+                        scores=torch.ones(len(anns)),
+                        labels=torch.tensor(
+                            [a['category_id'] - 1 for a in anns]
+                        ),
+                    ),
+                )
+            ],
+        )
+    assert metric.evaluate(size=10)['coco/bbox_mAP'] > 0.99
+
+
+def test_the_config_names_the_same_classes():
+    config = pytest.importorskip('mmengine.config').Config.fromfile(
+        REPOSITORY / 'configs/_base_/datasets/shapes_detection.py'
+    )
+    assert tuple(config.metainfo.classes) == SHAPES_CLASSES
+
+
+def test_a_second_call_writes_nothing(tmp_path):
+    root = make_shapes(tmp_path / 'a', **SMALL)
+    times = {p: p.stat().st_mtime_ns for p in root.rglob('*')}
+    assert make_shapes(str(root), **SMALL) == root
+    assert {p: p.stat().st_mtime_ns for p in root.rglob('*')} == times
+
+
+def test_other_parameters_are_refused_naming_both_and_the_cure(tmp_path):
+    root = make_shapes(tmp_path / 'a', **SMALL)
+    before = contents(root)
+    with pytest.raises(ValueError, match="'seed': 3.*'seed': 9.*overwrite"):
+        make_shapes(root, **{**SMALL, 'seed': 9})
+    assert contents(root) == before
+
+
+def test_overwrite_replaces_the_shapes_and_nothing_else(tmp_path):
+    root = make_shapes(tmp_path / 'a', **SMALL)
+    (root / 'train' / 'mine.txt').write_text('kept')
+    wanted = {**SMALL, 'seed': 9, 'num_train': 2}
+    make_shapes(root, overwrite=True, **wanted)
+    found = contents(root)
+    assert found.pop('train/mine.txt') == b'kept'
+    assert found == contents(make_shapes(tmp_path / 'b', **wanted))
+
+
+@pytest.mark.parametrize('overwrite', [False, True])
+def test_a_folder_of_others_is_never_touched(tmp_path, overwrite):
+    (tmp_path / 'train').mkdir()
+    (tmp_path / 'train' / '000001.jpg').write_bytes(b'a photograph')
+    before = contents(tmp_path)
+    with pytest.raises(ValueError, match='not made by make_shapes'):
+        make_shapes(tmp_path, overwrite=overwrite, **SMALL)
+    assert contents(tmp_path) == before
+
+
+def test_a_foreign_manifest_is_refused(tmp_path):
+    (tmp_path / 'shapes.json').write_text('{"num_train": 3}')
+    with pytest.raises(ValueError, match='not a manifest of shapes'):
+        make_shapes(tmp_path, overwrite=True, **SMALL)
+
+
+@pytest.mark.parametrize('stop', [1, 4, 7])
+def test_an_interrupted_run_is_completed_keeping_its_images(
+    tmp_path, monkeypatch, stop
+):
+    whole = contents(make_shapes(tmp_path / 'whole', **SMALL))
+    root, paint, calls = tmp_path / 'cut', module._paint, []
+
+    def interrupted(scene, rng):
+        calls.append(1)
+        if len(calls) > stop:
+            raise KeyboardInterrupt
+        return paint(scene, rng)
+
+    monkeypatch.setattr(module, '_paint', interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        make_shapes(root, **SMALL)
+    assert not (root / 'shapes.json').exists()
+    # Every file there is whole.
+    assert all(
+        whole[name] == data
+        for name, data in contents(root).items()
+        if name.endswith('.jpg')
+    )
+    with pytest.raises(ValueError, match='unfinished'):
+        make_shapes(root, **{**SMALL, 'seed': 9})
+
+    calls.clear()
+    monkeypatch.setattr(
+        module, '_paint', lambda *args: calls.append(1) or paint(*args)
+    )
+    assert contents(make_shapes(root, **SMALL)) == whole
+    assert len(calls) == 8 - stop
+
+
+def test_a_file_cut_off_while_written_is_never_taken_for_an_image(
+    tmp_path, monkeypatch
+):
+    root = tmp_path / 'cut'
+
+    def killed(source, target):
+        if str(target).endswith('.jpg'):
+            Path(source).write_bytes(b'half')
+            raise KeyboardInterrupt
+        return replace(source, target)
+
+    replace = module.os.replace
+    monkeypatch.setattr(module.os, 'replace', killed)
+    with pytest.raises(KeyboardInterrupt):
+        make_shapes(root, **SMALL)
+    monkeypatch.undo()
+    assert contents(make_shapes(root, **SMALL)) == contents(
+        make_shapes(tmp_path / 'whole', **SMALL)
+    )
+
+
+def test_lost_files_are_drawn_again(tmp_path):
+    root = make_shapes(tmp_path / 'a', **SMALL)
+    before = contents(root)
+    (root / 'train' / '000002.jpg').unlink()
+    (root / 'annotations' / 'instances_val.json').unlink()
+    assert contents(make_shapes(root, **SMALL)) == before
+
+
+@pytest.mark.parametrize(
+    'wrong, sentence',
+    [
+        (dict(num_train=0), 'num_train must be a whole number of at least 1'),
+        (dict(num_val=2.5), 'num_val must be a whole number of at least 1'),
+        (dict(image_size=(160, 31)), r'image_size \(height\).* at least 32'),
+        (dict(image_size=160), r'image_size must be \(width, height\)'),
+        (dict(object_size=(0.5, 0.1)), 'object_size must be the smallest'),
+        (dict(object_size=3), 'object_size must be the smallest'),
+        (dict(seed=-1), 'seed must be a whole number of at least 0'),
+    ],
+)
+def test_bad_parameters_give_one_sentence_and_no_folder(
+    tmp_path, wrong, sentence
+):
+    with pytest.raises(ValueError, match=sentence):
+        make_shapes(tmp_path / 'a', **{**SMALL, **wrong})
+    assert not (tmp_path / 'a').exists()
+
+
+def test_objects_have_the_sizes_asked_for(tmp_path):
+    root = make_shapes(
+        tmp_path / 'a',
+        num_train=20,
+        num_val=1,
+        image_size=(100, 120),
+        object_size=(0.3, 0.4),
+    )
+    text = (root / 'annotations/instances_train.json').read_text()
+    sides = [max(x['bbox'][2:]) for x in json.loads(text)['annotations']]
+    # Across the corners; drawing adds a pixel at each edge.
+    assert 25 < np.median(sides) and max(sides) <= 42
+
+
+def test_a_file_as_root_is_refused(tmp_path):
+    (tmp_path / 'a').write_text('')
+    with pytest.raises(ValueError, match='is a file'):
+        make_shapes(tmp_path / 'a', **SMALL)
+
+
+def test_the_tool_draws_the_same_and_reports_errors_without_a_traceback(
+    tmp_path,
+):
+    pytest.importorskip('mmengine')
+
+    def tool(*options):
+        return subprocess.run(
+            [
+                sys.executable,
+                REPOSITORY / 'tools/make_shapes.py',
+                tmp_path / 'tool',
+                '--train',
+                '5',
+                '--val',
+                '3',
+                '--size',
+                '64',
+                '48',
+                *options,
+            ],
+            env={**module.os.environ, 'PYTHONPATH': str(REPOSITORY)},
+            capture_output=True,
+            text=True,
+        )
+
+    assert tool('--seed', '3').returncode == 0
+    assert contents(tmp_path / 'tool') == contents(
+        make_shapes(tmp_path / 'call', **SMALL)
+    )
+    refused = tool('--seed', '4')
+    assert refused.returncode == 2
+    assert '--overwrite' in refused.stderr
+    assert 'Traceback' not in refused.stderr
