@@ -12,8 +12,9 @@ import re
 import subprocess
 import sys
 import time
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
-from typing import Callable, Dict, List
+from typing import Callable, Dict, Iterator, List
 
 import torch
 from mmengine.config import Config
@@ -33,7 +34,9 @@ from mmfmkt.visualization import draw_side_by_side
 
 ROOT = Path(__file__).resolve().parent.parent
 CONFIGS = ROOT / 'configs' / 'quick_start'
-IMAGE_SIZE = (128, 128)
+IMAGE_SIZE = (96, 96)
+TITLES = dict(
+    teacher='teacher', student='plain student', distilled='FM-KT student')
 PROGRESS = re.compile(r'Epoch\(train\)\s+\[(\d+)\]\[\s*(\d+)/(\d+)\]')
 console = Console()
 
@@ -55,7 +58,7 @@ def parse_args() -> argparse.Namespace:
         help='fmkt deploys the flow with the student, theta the plain '
         'student')
     parser.add_argument(
-        '--epochs', type=int, default=10, help='epochs of each training')
+        '--epochs', type=int, default=9, help='epochs of each training')
     parser.add_argument(
         '--train-images', type=int, default=960, help='images to train on')
     parser.add_argument(
@@ -133,7 +136,7 @@ class QuickStart:
             num_val=self.args.val_images,
             image_size=IMAGE_SIZE,
             seed=self.args.seed,
-            object_size=(0.12, 0.6))
+            object_size=(0.15, 0.6))
         return dict(root=str(self.data_root))
 
     def config(self, name: str) -> Path:
@@ -144,8 +147,9 @@ class QuickStart:
             f'data_root = {str(self.data_root)!r}',
             f'max_epochs = {self.args.epochs}',
             f'randomness = dict(seed={self.args.seed})',
+            # Evaluation is a stage of its own.
             'train_cfg = dict(max_epochs=max_epochs, '
-            'val_interval=max_epochs)',
+            'val_interval=max_epochs + 1)',
             'param_scheduler = dict(total_steps=max_epochs)',
             'train_dataloader = dict(dataset=dict(data_root=data_root))',
             'val_dataloader = dict(dataset=dict(data_root=data_root))',
@@ -171,7 +175,10 @@ class QuickStart:
             ROOT / 'tools' / 'train.py',
             self.config(name), '--work-dir', self.work_dir / name, '--resume'
         ]
-        with Progress(console=console, transient=True) as bar:
+        with Progress(
+                console=console,
+                transient=True,
+                disable=not console.is_terminal) as bar:
             task = bar.add_task(f'train {name}', total=self.args.epochs)
 
             def follow(line: str) -> None:
@@ -179,6 +186,8 @@ class QuickStart:
                 if found:
                     epoch, done, total = map(int, found.groups())
                     bar.update(task, completed=epoch - 1 + done / total)
+                    if done == total and not console.is_terminal:
+                        console.print(f'  epoch {epoch} of {self.args.epochs}')
 
             self.call(command, f'train_{name}.log', follow)
         return dict(checkpoint=str(self.checkpoint(name)))
@@ -222,6 +231,13 @@ class QuickStart:
             raise ConfigError('\n'.join(
                 [f'{command[0].name} failed; the end of {log}:', *tail]))
 
+    @contextmanager
+    def logged(self, log_name: str) -> Iterator[None]:
+        """Send what libraries have to say to a log."""
+        with open(self.work_dir / log_name, 'w', encoding='utf-8') as log:
+            with redirect_stdout(log), redirect_stderr(log):
+                yield
+
     def detectors(self) -> Dict[str, torch.nn.Module]:
         """The three detectors, the distilled one as it was exported."""
         student = self.work_dir / 'distilled' / 'student'
@@ -237,34 +253,38 @@ class QuickStart:
         }
 
     def measure(self) -> dict:
-        detectors = self.detectors()
         image = sorted((self.data_root / 'val').glob('*.jpg'))[0]
-        times = latencies(detectors, str(image))
         costs = {}
-        for name, detector in detectors.items():
-            parameters, flops = size_and_flops(detector, IMAGE_SIZE)
-            costs[name] = dict(
-                parameters=parameters, flops=flops, latency=times[name])
+        with self.logged('measure.log'):
+            detectors = self.detectors()
+            times = latencies(detectors, str(image))
+            for name, detector in detectors.items():
+                parameters, flops = size_and_flops(detector, IMAGE_SIZE)
+                costs[name] = dict(
+                    parameters=parameters, flops=flops, latency=times[name])
         return costs
 
     def draw(self) -> dict:
         config = Config.fromfile(self.config('student'))
         picture = self.work_dir / 'comparison.png'
-        draw_side_by_side(self.detectors(), config.val_dataloader.dataset,
-                          picture)
+        with self.logged('draw.log'):
+            detectors = {
+                TITLES[name]: x
+                for name, x in self.detectors().items()
+            }
+            draw_side_by_side(detectors, config.val_dataloader.dataset,
+                              picture)
         return dict(picture=str(picture))
 
     def report(self, metrics: dict, costs: dict, picture: str) -> None:
         """Print what was measured, and leave it in results.json."""
-        titles = dict(
-            teacher='teacher',
-            student='plain student',
-            distilled=f'FM-KT student ({self.args.variant})')
-        table = Table(title='Shapes, validation images')
+        table = Table(
+            title=f'Shapes, {self.args.val_images} validation images, '
+            f'variant {self.args.variant}')
         table.add_column('detector')
         for column in ('mAP', 'mAP50', 'parameters', 'FLOPs', 'latency'):
             table.add_column(column, justify='right')
-        for name, title in titles.items():
+        for name, title in TITLES.items():
             cost = costs[name]
             table.add_row(title, f'{metrics[name]["coco/bbox_mAP"]:.3f}',
                           f'{metrics[name]["coco/bbox_mAP_50"]:.3f}',

@@ -1,5 +1,4 @@
-# The distilled student of the quick start. Its flow is light and walks few
-# steps, as fits a student of this size.
+# The distilled student of the quick start: FM-KT with a fixed step count.
 _base_ = ['./retinanet_r18_shapes.py', '../_base_/fmkt_fpn.py']
 model = dict(
     _base_.distiller,
@@ -8,3 +7,4 @@ model = dict(
     teacher=dict(
         config='mmfmkt::quick_start/retinanet_r18_shapes_teacher.py',
         checkpoint=None))
+model['flow'] = dict(model['flow'], num_steps=4)

@@ -1,16 +1,15 @@
-# The shapes that the project draws (tools/make_shapes.py).
+# The shapes that the project draws (tools/make_shapes.py), at the resolution
+# that they are drawn at.
 _base_ = 'mmdet::_base_/datasets/coco_detection.py'
 data_root = 'data/shapes/'
 metainfo = dict(
     classes=('circle', 'ring', 'square', 'pentagon', 'hexagon', 'star'),
     palette=[(230, 25, 75), (245, 130, 48), (60, 180, 75), (0, 130, 200),
              (145, 30, 180), (240, 220, 30)])
-image_size = (128, 128)
 
 train_pipeline = [
     dict(type='LoadImageFromFile'),
     dict(type='LoadAnnotations', with_bbox=True),
-    dict(type='Resize', scale=image_size, keep_ratio=True),
     dict(
         type='RandomFlip',
         prob=[0.25, 0.25, 0.25],
@@ -19,7 +18,7 @@ train_pipeline = [
 ]
 test_pipeline = [
     dict(type='LoadImageFromFile'),
-    dict(type='Resize', scale=image_size, keep_ratio=True),
+    dict(type='Resize', scale_factor=1.0),
     dict(type='LoadAnnotations', with_bbox=True),
     dict(
         type='PackDetInputs',
