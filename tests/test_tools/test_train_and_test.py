@@ -196,6 +196,10 @@ def test_amp_ema_pictures_and_tta(shapes, tmp_path):
     config = write_config(tmp_path / 'config.py', shapes, 'fmkt', epochs=1)
     with open(config, 'a', encoding='utf-8') as file:
         file.write("custom_hooks = [dict(type='EMAHook', momentum=0.5)]\n")
+        # PyTorch's bfloat16 convolution on CPUs has no gradient that can be
+        # relied on for stride 2 on a map of one pixel: keep P6 larger.
+        file.write("model['student']['data_preprocessor']"
+                   "['pad_size_divisor'] = 128\n")
     log = run('tools/train.py', config, '--work-dir', tmp_path / 'run',
               '--amp')
     assert 'nan' not in log.lower().split('epoch(train)')[-1]
