@@ -7,7 +7,8 @@ import torch.nn.functional as F
 from mmengine.model import BaseDataPreprocessor
 
 # The settings that decide what a network sees of an image.
-VIEW = ('type', 'mean', 'std', 'bgr_to_rgb', 'rgb_to_bgr', 'pad_value')
+VIEW = ('type', 'mean', 'std', 'bgr_to_rgb', 'rgb_to_bgr', 'pad_value',
+        'pad_size_divisor')
 
 
 def same_view(student: Optional[dict], teacher: Optional[dict]) -> bool:
@@ -28,7 +29,8 @@ class PairDataPreprocessor(BaseDataPreprocessor):
 
     The student's runs as in plain training, batch augmentation included. A
     teacher with another normalisation gets the same raw images through its
-    own, as ``teacher_inputs``, padded and batch-resized like the student's.
+    own, as ``teacher_inputs``: padded to what both can work with, at the
+    right and the bottom, or batch-resized like the student's.
 
     Args:
         student (BaseDataPreprocessor): The student's own.
@@ -42,9 +44,11 @@ class PairDataPreprocessor(BaseDataPreprocessor):
         self.teacher = teacher
         # Batch augmentation draws at random: once, on the student's side.
         teacher.batch_augments = None
-        teacher.pad_size_divisor = math.lcm(
-            getattr(teacher, 'pad_size_divisor', 1),
-            getattr(student, 'pad_size_divisor', 1))
+        divisor = getattr(student, 'pad_size_divisor', 1)
+        if getattr(student, 'batch_augments', None) is None:
+            divisor = math.lcm(divisor,
+                               getattr(teacher, 'pad_size_divisor', 1))
+        teacher.pad_size_divisor = divisor
 
     def forward(self, data: dict, training: bool = False) -> dict:
         """Prepare a batch.

@@ -219,8 +219,11 @@ class DetectionDistiller(BaseDistiller):
         def transfer(output: Any) -> Any:
             levels = as_levels(output, self.tap)
             for name, flow in self.flows.items():
-                parts, levels[int(name)] = flow(levels[int(name)],
-                                                targets[int(name)], num_steps)
+                source = levels[int(name)]
+                # At equal strides a larger map is one with more padding.
+                height, width = source.shape[-2:]
+                target = targets[int(name)][..., :height, :width]
+                parts, levels[int(name)] = flow(source, target, num_steps)
                 losses.update({
                     f'{self.tap}.{name}.{part}': loss
                     for part, loss in parts.items()

@@ -14,6 +14,7 @@ from mmdet.structures import DetDataSample  # noqa: E402
 from mmengine.config import Config  # noqa: E402
 from mmengine.structures import InstanceData  # noqa: E402
 
+from mmfmkt.models.losses import PKDLoss  # noqa: E402
 from mmfmkt.registry import MODELS  # noqa: E402
 
 
@@ -189,6 +190,25 @@ def test_a_teacher_sees_the_images_in_its_own_convention(own):
     height, width = inside['inputs'].shape[-2:]
     torch.testing.assert_close(
         inside['inputs'], expected[..., :height, :width], rtol=0, atol=0)
+
+
+def test_features_of_a_teacher_that_pads_more_are_compared_in_place():
+    teacher = retinanet(16, 16)
+    teacher.data_preprocessor = dict(
+        teacher.data_preprocessor, pad_size_divisor=128)
+    model = build(teacher=teacher)
+    losses = losses_of(model)
+    images = model.data_preprocessor(batch(), True)
+    with torch.no_grad():
+        model.student.train()
+        ours = model.student.extract_feat(images['inputs'])
+        theirs = model.teacher.extract_feat(images['teacher_inputs'])
+    for level in range(3):
+        height, width = ours[level].shape[-2:]
+        assert theirs[level].shape[-1] > width
+        torch.testing.assert_close(
+            losses[f'neck.{level}.loss_flow'],
+            PKDLoss()(ours[level], theirs[level][..., :height, :width]))
 
 
 def test_batch_resizing_reaches_the_teacher_too(run_progress):
