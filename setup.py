@@ -2,7 +2,7 @@
 
 torch, mmengine, mmcv and mmdet are checked at import instead of required
 here: pip would otherwise replace a working stack that comes under other
-distribution names. ``pip install 'mmfmkt[openmmlab]'`` asks for the stack.
+distribution names. ``tools/setup_env.py`` installs one where there is none.
 """
 
 from pathlib import Path
@@ -12,13 +12,10 @@ from setuptools import find_packages, setup
 HERE = Path(__file__).parent
 
 
-def requirements(*names):
-    """Read the pins of files in requirements/."""
-    return [
-        line for name in names
-        for line in (HERE / 'requirements' / f'{name}.txt').read_text(
-            encoding='utf-8').splitlines() if line
-    ]
+def requirements(name):
+    """Read the lines of a file in requirements/."""
+    path = HERE / 'requirements' / f'{name}.txt'
+    return path.read_text(encoding='utf-8').split()
 
 
 version = {}
@@ -43,9 +40,6 @@ setup(
         ]
     },
     install_requires=['pycocotools'],
-    extras_require={
-        'openmmlab': requirements('torch', 'openmmlab', 'mmcv'),
-        'tests': requirements('tests'),
-    },
+    extras_require={'tests': requirements('tests')},
     zip_safe=False,
 )

@@ -20,7 +20,8 @@ STACK = {
     'mmdet': (('mmdet', 'onedl-mmdetection'), '3.1.0', '4.0.0'),
     'mmpretrain': (('mmpretrain', 'onedl-mmpretrain'), '1.0.0', '2.0.0'),
 }
-INSTALL = "pip install 'mmfmkt[openmmlab]'"
+CURE = ('install these versions, or let tools/setup_env.py in the repository '
+        'of mmfmkt set everything up')
 
 
 def release(text: str) -> Tuple[int, ...]:
@@ -72,5 +73,4 @@ def require(*names: str, optional: bool = False) -> None:
         faults[-1] += f' (wanted: {name}>={oldest},<{newest})'
     if faults:
         raise ImportError(
-            f'mmfmkt cannot run: {"; ".join(faults)}. Install what is '
-            f'missing with: {INSTALL}')
+            f'mmfmkt cannot run: {"; ".join(faults)}; {CURE}.')
