@@ -108,7 +108,10 @@ class QuickStart:
         console.print(f'[cyan]…[/] {name}')
         start = time.perf_counter()
         result = work()
-        path.write_text(json.dumps(result))
+        # Renamed into place: a stage is done or it is not.
+        aside = path.with_suffix('.tmp')
+        aside.write_text(json.dumps(result))
+        aside.replace(path)
         console.print(f'[green]✓[/] {name}: '
                       f'{time.perf_counter() - start:.0f} s')
         return result
