@@ -312,6 +312,8 @@ def test_an_interrupted_step_leaves_no_process_behind(tmp_path, number):
              'time.sleep(60)')
     process = helper(
         'import os, signal; from pathlib import Path\n'
+        # In the background a shell has its commands ignore SIGINT.
+        'signal.signal(signal.SIGINT, signal.default_int_handler)\n'
         'signal.signal(signal.SIGTERM, signal.default_int_handler)\n'
         'os.chdir(sys.argv[1])\n'
         'try: s.run([sys.executable, "-c", sys.argv[2]], Path(), "x", "")\n'
