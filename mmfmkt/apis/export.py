@@ -5,6 +5,7 @@ mmfmkt; FM-KT a student with its flow. Neither has a teacher.
 """
 
 import os
+from copy import deepcopy
 from pathlib import Path
 from typing import List, NamedTuple, Union
 
@@ -98,7 +99,7 @@ def deployed_state(state: dict, deploys_flow: bool) -> dict:
 def plain(config: Config) -> Config:
     """The student's own config, in which nothing knows mmfmkt."""
     exported = without_training(config)
-    exported.model = resolved_student(config)
+    exported.model = resolved_student(exported)
     imports = exported.get('custom_imports')
     if imports:
         kept = [x for x in imports['imports'] if not x.startswith('mmfmkt')]
@@ -113,7 +114,7 @@ def with_flow(config: Config) -> Config:
     exported = without_training(config)
     model = exported.model
     model.teacher = None
-    model.student = resolved_student(config)
+    model.student = resolved_student(exported)
     # mmdet.apis.init_detector writes model.backbone.init_cfg.
     model.backbone = dict(init_cfg=None)
     imports = exported.setdefault(
@@ -134,7 +135,7 @@ def resolved_student(config: Config) -> ConfigDict:
 
 def without_training(config: Config) -> Config:
     """A copy without what belongs to the distillation run."""
-    exported = config.copy()
+    exported = deepcopy(config)
     for key in ('distiller', 'work_dir'):
         exported.pop(key, None)
     exported.load_from, exported.resume = None, False

@@ -2,6 +2,7 @@
 
 import logging
 import os
+from copy import deepcopy
 from typing import Optional, Union
 from urllib.error import URLError
 
@@ -19,11 +20,11 @@ TEACHER_KEYS = {'config', 'checkpoint', 'cfg_options'}
 
 
 def load_model_config(source: ConfigSource, key: str) -> ConfigDict:
-    """Return the ``model`` section that a source means.
+    """Return a copy of the ``model`` section that a source means.
 
     Args:
         source (str | dict): A config file, a packaged config
-            (``'mmdet::retinanet/...'``), a whole config or its ``model``.
+            (``'mmdet::...'``), a whole config or its ``model``.
         key (str): The config key that the source stands in, for errors.
 
     Raises:
@@ -38,8 +39,7 @@ def load_model_config(source: ConfigSource, key: str) -> ConfigDict:
         except FileNotFoundError as error:
             raise ConfigError(
                 f'{key} {source!r} is neither a config file nor a packaged '
-                "config such as 'mmdet::retinanet/"
-                "retinanet_r50_fpn_1x_coco.py'.") from error
+                "config of the form 'mmdet::folder/name.py'.") from error
     elif isinstance(source, (dict, Config)):
         config = source
     else:
@@ -47,12 +47,12 @@ def load_model_config(source: ConfigSource, key: str) -> ConfigDict:
             f'{key} must be a config file, a packaged config or a dict, but '
             f'is {source!r}.')
     if 'model' in config:
-        model = ConfigDict(config['model'])
+        model = deepcopy(ConfigDict(config['model']))
         if 'data_preprocessor' in config:
             model.setdefault('data_preprocessor', config['data_preprocessor'])
         model.setdefault('_scope_', config.get('default_scope', None))
     else:
-        model = ConfigDict(config)
+        model = deepcopy(ConfigDict(config))
     if not isinstance(model.get('type'), (str, type)):
         raise ConfigError(f"{key} holds no model: a key 'type' was expected.")
     return model

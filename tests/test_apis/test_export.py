@@ -1,0 +1,80 @@
+"""What export writes, and what it refuses."""
+
+import pytest
+import torch
+from mmengine.config import Config
+from tiny import distiller
+
+from mmfmkt.apis import export_student
+from mmfmkt.registry import MODELS
+
+pytest.importorskip('mmdet')
+
+
+@pytest.fixture(scope='module', params=('fmkt', 'theta'))
+def run(request, tmp_path_factory):
+    """A config with what users add to one, and a checkpoint."""
+    model = distiller(request.param)
+    config = Config(
+        dict(
+            model=model,
+            distiller=dict(type='mmfmkt.DetectionDistiller'),
+            custom_imports=dict(
+                imports=['mmfmkt', 'json'], allow_failed_imports=False),
+            custom_hooks=[
+                dict(type='mmfmkt.ExportStudentHook'),
+                dict(type='EMAHook')
+            ],
+            work_dir='somewhere',
+            resume=True,
+            default_scope='mmdet'))
+    path = tmp_path_factory.mktemp(request.param) / 'epoch_1.pth'
+    state = MODELS.build(model).state_dict()
+    meta = dict(dataset_meta=dict(classes=('a', )), epoch=1)
+    torch.save(dict(state_dict=state, meta=meta, optimizer=dict()), path)
+    return request.param, config, str(path)
+
+
+def test_the_export_keeps_the_users_and_drops_the_runs(run, tmp_path):
+    variant, config, checkpoint = run
+    before = config.pretty_text
+    exported = export_student(config, checkpoint, tmp_path / 'new' / 'folder')
+    assert config.pretty_text == before
+    written = Config.fromfile(exported.config)
+    assert written.custom_hooks == [dict(type='EMAHook')]
+    assert 'json' in written.custom_imports.imports
+    assert not written.resume and 'work_dir' not in written
+    assert ('mmfmkt' in written.pretty_text) == (variant == 'fmkt')
+
+
+def test_the_checkpoint_keeps_its_classes_and_drops_the_optimizer(
+        run, tmp_path):
+    _, config, checkpoint = run
+    exported = export_student(config, checkpoint, tmp_path)
+    saved = torch.load(exported.checkpoint, weights_only=False)
+    assert set(saved) == {'meta', 'state_dict'}
+    assert saved['meta']['dataset_meta'] == dict(classes=('a', ))
+    assert [x.name for x in sorted(tmp_path.iterdir())
+            ] == ['student.pth', 'student.py']
+
+
+def test_the_exported_weights_fill_the_exported_model(run, tmp_path):
+    _, config, checkpoint = run
+    exported = export_student(config, checkpoint, tmp_path)
+    model = Config.fromfile(exported.config).model
+    built = MODELS.build(dict(model, _scope_='mmdet'))
+    saved = torch.load(exported.checkpoint, weights_only=False)
+    built.load_state_dict(saved['state_dict'], strict=True)
+
+
+def test_what_is_no_distillation_is_refused(run, tmp_path):
+    _, config, checkpoint = run
+    with pytest.raises(ValueError, match="no key 'model.student'"):
+        export_student(
+            Config(dict(model=config.model.student)), checkpoint, tmp_path)
+    plain = tmp_path / 'plain.pth'
+    torch.save(dict(state_dict={'backbone.w': torch.zeros(1)}), plain)
+    with pytest.raises(ValueError, match='holds no student'):
+        export_student(config, str(plain), tmp_path)
+    with pytest.raises(ValueError, match="'no.pth' cannot be read"):
+        export_student(config, 'no.pth', tmp_path)
