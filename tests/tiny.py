@@ -10,7 +10,7 @@ NORMALISE = dict(
     pad_size_divisor=32)
 
 
-def retinanet(channels=16, base_channels=8, **head):
+def retinanet(channels=16, base_channels=8):
     """A RetinaNet R18 of some 200 thousand parameters."""
     model = Config.fromfile(packaged('_base_/models/retinanet_r50_fpn.py'))
     widths = [base_channels * 2**i for i in range(4)]
@@ -28,8 +28,7 @@ def retinanet(channels=16, base_channels=8, **head):
             num_classes=6,
             in_channels=channels,
             feat_channels=channels,
-            stacked_convs=1,
-            **head),
+            stacked_convs=1),
         'model.test_cfg.score_thr': 0.,
         'model.test_cfg.max_per_img': 20,
     })

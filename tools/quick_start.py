@@ -41,6 +41,18 @@ PROGRESS = re.compile(r'Epoch\(train\)\s+\[(\d+)\]\[\s*(\d+)/(\d+)\]')
 console = Console()
 
 
+def at_least(least: int) -> Callable[[str], int]:
+    """An argument type: a whole number that is not below ``least``."""
+
+    def number(text: str) -> int:
+        if int(text) < least:
+            raise argparse.ArgumentTypeError(
+                f'must be {least} or more, but is {text}')
+        return int(text)
+
+    return number
+
+
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description='Train, distil, export and compare small detectors on '
@@ -58,12 +70,22 @@ def parse_args() -> argparse.Namespace:
         help='fmkt deploys the flow with the student, theta the plain '
         'student')
     parser.add_argument(
-        '--epochs', type=int, default=9, help='epochs of each training')
+        '--epochs',
+        type=at_least(1),
+        default=9,
+        help='epochs of each training')
     parser.add_argument(
-        '--train-images', type=int, default=960, help='images to train on')
+        '--train-images',
+        type=at_least(16),
+        default=960,
+        help='images to train on')
     parser.add_argument(
-        '--val-images', type=int, default=160, help='images to evaluate on')
-    parser.add_argument('--seed', type=int, default=0, help='random seed')
+        '--val-images',
+        type=at_least(1),
+        default=160,
+        help='images to evaluate on')
+    parser.add_argument(
+        '--seed', type=at_least(0), default=0, help='random seed')
     return parser.parse_args()
 
 

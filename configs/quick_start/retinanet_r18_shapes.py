@@ -27,7 +27,7 @@ model = dict(
         norm_cfg=dict(type='GN', num_groups=8),
         anchor_generator=dict(octave_base_scale=2)))
 
-max_epochs = 6
+max_epochs = 9
 train_cfg = dict(
     type='EpochBasedTrainLoop',
     max_epochs=max_epochs,

@@ -59,7 +59,8 @@ def export_student(config: Union[str, Path, Config], checkpoint: str,
         raise ConfigError(
             f'The checkpoint {checkpoint!r} cannot be read: {error}'
         ) from error
-    deploys_flow = VARIANTS[config.model.variant].deploys_flow
+    variant = config.model.get('variant', 'fmkt')
+    deploys_flow = VARIANTS[variant].deploys_flow
     state = deployed_state(loaded.get('state_dict', loaded), deploys_flow)
     if not state:
         raise ConfigError(

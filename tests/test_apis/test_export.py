@@ -67,6 +67,15 @@ def test_the_exported_weights_fill_the_exported_model(run, tmp_path):
     built.load_state_dict(saved['state_dict'], strict=True)
 
 
+def test_the_default_variant_need_not_be_written(run, tmp_path):
+    variant, config, checkpoint = run
+    if variant == 'fmkt':
+        config = Config(dict(config._cfg_dict.to_dict()))
+        del config.model['variant']
+    written = export_student(config, checkpoint, tmp_path).config.read_text()
+    assert ('mmfmkt' in written) == (variant == 'fmkt')
+
+
 def test_what_is_no_distillation_is_refused(run, tmp_path):
     _, config, checkpoint = run
     with pytest.raises(ValueError, match="no key 'model.student'"):

@@ -3,8 +3,8 @@
 import logging
 import os
 from copy import deepcopy
+from pickle import UnpicklingError
 from typing import Optional, Union
-from urllib.error import URLError
 
 from mmengine.config import Config, ConfigDict
 from mmengine.hub import get_config
@@ -130,7 +130,7 @@ def load_teacher_checkpoint(teacher: nn.Module, checkpoint: str) -> None:
     try:
         loaded = CheckpointLoader.load_checkpoint(
             checkpoint, map_location='cpu')
-    except (OSError, URLError) as error:
+    except (OSError, EOFError, UnpicklingError) as error:
         raise ConfigError(
             f'{key} cannot be read ({error}); give a path or URL that can be '
             'reached, or None for a dry run with random weights.') from error

@@ -354,6 +354,15 @@ def test_a_missing_teacher_checkpoint_is_named():
         MODELS.build(cfg)
 
 
+def test_a_teacher_checkpoint_that_is_none_is_named(tmp_path):
+    path = tmp_path / 'text.pth'
+    path.write_text('not weights')
+    cfg = distiller()
+    cfg['teacher']['checkpoint'] = str(path)
+    with pytest.raises(ValueError, match="text.pth' cannot be read"):
+        MODELS.build(cfg)
+
+
 @pytest.mark.parametrize('name, change', [
     ('other widths', lambda state: {
         k: x[:1] if x.dim() else x
