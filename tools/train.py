@@ -8,6 +8,7 @@ import argparse
 from mmfmkt.apis.command_line import (
     add_run_arguments,
     build_runner,
+    complete_distillation,
     load_config,
     plain_errors,
     use_amp,
@@ -49,6 +50,7 @@ def main() -> None:
         cfg.resume = True
         cfg.load_from = None if args.resume == 'auto' else args.resume
     check_datasets(cfg, ('train', 'val'))
+    complete_distillation(cfg)
     build_runner(cfg).train()
 
 

@@ -1,8 +1,6 @@
 # FM-KT on a feature pyramid: the student's head reads the transferred maps.
 # A config starts its model from a copy of `distiller`; after that, change
 # `model.flow`, `model.variant` and so on.
-custom_imports = dict(imports=['mmfmkt'], allow_failed_imports=False)
-custom_hooks = [dict(type='mmfmkt.ExportStudentHook')]
 distiller = dict(
     type='mmfmkt.DetectionDistiller',
     variant='fmkt',

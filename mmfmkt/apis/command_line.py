@@ -14,6 +14,7 @@ from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
 from mmfmkt.utils import ConfigError
+from mmfmkt.utils.configs import import_mmfmkt
 
 
 def add_run_arguments(parser: argparse.ArgumentParser) -> None:
@@ -79,6 +80,19 @@ def read_config(path: str, cfg_options=None) -> Config:
     if cfg_options:
         cfg.merge_from_dict(cfg_options)
     return cfg
+
+
+def complete_distillation(cfg: Config) -> None:
+    """Add what every distillation has, so that no preset need define it.
+
+    A preset with hooks or imports could not stand beside a student's config
+    that has its own: MMEngine refuses bases that share a key. Set
+    ``default_hooks.export_student`` to None to do without the export.
+    """
+    if 'student' in cfg.model:
+        import_mmfmkt(cfg)
+        cfg.setdefault('default_hooks', {}).setdefault(
+            'export_student', dict(type='mmfmkt.ExportStudentHook'))
 
 
 def use_amp(cfg: Config) -> None:

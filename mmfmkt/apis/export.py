@@ -7,7 +7,7 @@ mmfmkt; FM-KT a student with its flow. Neither has a teacher.
 import os
 from copy import deepcopy
 from pathlib import Path
-from typing import List, NamedTuple, Union
+from typing import NamedTuple, Optional, Union
 
 import torch
 from mmengine.config import Config, ConfigDict
@@ -16,6 +16,7 @@ from mmengine.runner import CheckpointLoader
 from mmfmkt.models.distillers.networks import load_model_config
 from mmfmkt.models.flows import VARIANTS
 from mmfmkt.utils import ConfigError
+from mmfmkt.utils.configs import import_mmfmkt
 
 PREFIX = 'student.'
 
@@ -118,10 +119,7 @@ def with_flow(config: Config) -> Config:
     model.student = resolved_student(exported)
     # mmdet.apis.init_detector writes model.backbone.init_cfg.
     model.backbone = dict(init_cfg=None)
-    imports = exported.setdefault(
-        'custom_imports', dict(imports=[], allow_failed_imports=False))
-    if 'mmfmkt' not in imports['imports']:
-        imports['imports'] = [*imports['imports'], 'mmfmkt']
+    import_mmfmkt(exported)
     return exported
 
 
@@ -140,9 +138,18 @@ def without_training(config: Config) -> Config:
     for key in ('distiller', 'work_dir'):
         exported.pop(key, None)
     exported.load_from, exported.resume = None, False
-    hooks: List[dict] = [
+    exported.custom_hooks = [
         hook for hook in exported.get('custom_hooks') or []
-        if not str(hook['type']).startswith('mmfmkt.')
+        if not is_ours(hook)
     ]
-    exported.custom_hooks = hooks
+    exported.default_hooks = {
+        name: hook
+        for name, hook in (exported.get('default_hooks') or {}).items()
+        if not is_ours(hook)
+    }
     return exported
+
+
+def is_ours(hook: Optional[dict]) -> bool:
+    """Whether a hook's config names one of mmfmkt."""
+    return bool(hook) and str(hook['type']).startswith('mmfmkt.')

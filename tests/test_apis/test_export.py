@@ -25,6 +25,10 @@ def run(request, tmp_path_factory):
                 dict(type='mmfmkt.ExportStudentHook'),
                 dict(type='EMAHook')
             ],
+            default_hooks=dict(
+                timer=dict(type='IterTimerHook'),
+                logger=None,
+                export_student=dict(type='mmfmkt.ExportStudentHook')),
             work_dir='somewhere',
             resume=True,
             default_scope='mmdet'))
@@ -42,6 +46,7 @@ def test_the_export_keeps_the_users_and_drops_the_runs(run, tmp_path):
     assert config.pretty_text == before
     written = Config.fromfile(exported.config)
     assert written.custom_hooks == [dict(type='EMAHook')]
+    assert set(written.default_hooks) == {'timer', 'logger'}
     assert 'json' in written.custom_imports.imports
     assert not written.resume and 'work_dir' not in written
     assert ('mmfmkt' in written.pretty_text) == (variant == 'fmkt')

@@ -41,6 +41,24 @@ def test_distillation_configs_are_short(path):
     assert sum(bool(x) and not x.startswith('#') for x in lines) <= 22
 
 
+@pytest.mark.parametrize('student', (
+    'rtmdet/rtmdet_tiny_8xb32-300e_coco.py',
+    'yolox/yolox_tiny_8xb8-300e_coco.py',
+    'detr/detr_r50_8xb2-150e_coco.py',
+))
+def test_a_preset_stands_beside_students_with_hooks_and_imports(
+        student, tmp_path):
+    path = tmp_path / 'config.py'
+    path.write_text(f"""
+_base_ = ['mmdet::{student}', 'mmfmkt::_base_/theta_fpn.py']
+model = dict(_base_.distiller, _delete_=True, student=_base_.model,
+             teacher=dict(config='mmdet::{student}', checkpoint=None),
+             levels=None)
+""")
+    model = MODELS.build(Config.fromfile(path).model)
+    assert len(model.flows) == len(model.levels) > 0
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize('path', DISTILLATIONS, ids=str)
 def test_the_real_pair_trains_an_iteration_on_random_images(path):
