@@ -5,18 +5,18 @@ the flow's output in the place of the module's own; no detector is
 subclassed.
 """
 
-from contextlib import nullcontext
-from typing import Any, Dict, List, Optional, Sequence, Union
+from contextlib import ExitStack
+from functools import partial
+from typing import Any, Callable, Dict, List, Optional, Sequence, Union
 
 import torch
-from mmengine.config import ConfigDict
 from mmengine.structures import BaseDataElement
 from torch import Tensor, nn
 
 from mmfmkt.registry import MODELS
 from mmfmkt.utils import ConfigError, require
 
-from ..flows import VARIANTS, StepCount, decouple_pairs
+from ..flows import VARIANTS
 from .base import BaseDistiller
 from .data_preprocessor import PairDataPreprocessor, same_view
 from .networks import (
@@ -25,25 +25,8 @@ from .networks import (
     load_model_config,
     load_teacher_config,
 )
-from .taps import (
-    LevelSpec,
-    as_levels,
-    find_module,
-    like_output,
-    listening,
-    probe,
-    read_tap,
-)
-
-FLOW_DEFAULTS = dict(
-    encoder=dict(type='ConvEncoder'),
-    schedule=dict(type='RectifiedFlow'),
-    metric=dict(type='PKDLoss'),
-    num_steps=(1, 2, 4, 8, 16),
-    inference_steps=4,
-    loss_weight=10.0,
-    dirac_ratio=1.0)
-
+from .tap_flow import TapFlow, complete_flow
+from .taps import LevelSpec, find_module, listening, probe, read_taps
 
 @MODELS.register_module()
 class DetectionDistiller(BaseDistiller):
@@ -51,8 +34,10 @@ class DetectionDistiller(BaseDistiller):
 
     In training the levels of the tap flow towards the teacher's; the losses
     are the student's own and, for each level, ``<tap>.<level>.loss_flow``
-    (and ``loss_student`` for Theta). Prediction is the student's own, with
-    the flow in front of its head where the variant deploys it.
+    and what else the variant has. Beside them ``<tap>.<level>.ensemble`` is
+    logged, the loss of the mean of the estimates, which is what is deployed.
+    Prediction is the student's own, with the flow in front of its head where
+    the variant deploys it.
 
     Args:
         student (str | dict): Student: a config file, a packaged config
@@ -60,20 +45,32 @@ class DetectionDistiller(BaseDistiller):
         teacher (dict, optional): ``config`` (as ``student``),
             ``checkpoint`` (path, URL, or None for random weights) and,
             optionally, ``cfg_options``, which override the teacher's model
-            config by dotted keys. None is enough for inference.
+            config by dotted keys. None is enough for inference, and for the
+            variant ``'online'``.
         variant (str): ``'fmkt'``: the student's head reads the transferred
             feature, in training and after. ``'theta'``: the flow only
-            teaches; the plain student is deployed.
+            teaches; the plain student is deployed. ``'online'``: as fmkt,
+            without a teacher. ``'parallel'``: fmkt trained on interpolated
+            states, an ablation. ``'direct'``: the metric without a flow.
         tap (str): Path of the tapped module in both networks.
         levels (Sequence[int], optional): Indices of the tapped levels; None
             taps all.
         flow (dict, optional): ``encoder``, ``schedule``, ``metric``
             (configs), ``num_steps`` (N; several are drawn from),
             ``inference_steps`` (K), ``loss_weight`` (one number, or one for
-            each level) and ``dirac_ratio`` (beta_d, the share of a batch
-            that keeps its own teacher sample).
+            each level), ``dirac_ratio`` (beta_d, the share of a batch that
+            keeps its own teacher sample), ``prediction``, ``compare`` and
+            ``direct_weight`` (see :class:`FlowTransfer`).
+        taps (Sequence[dict], optional): Several taps in the place of one:
+            each has ``tap``, ``levels`` and ``flow``; what its flow leaves
+            out is as in ``flow`` above.
         backbone (dict, optional): Overrides of ``student.backbone``;
             ``mmdet.apis.init_detector`` writes ``init_cfg`` there.
+
+    Attributes:
+        transfer_weight (float): Factor of the transfer's losses;
+            TransferWeightHook changes it in the course of training. At 0 the
+            teacher rests.
 
     Raises:
         ConfigError: If tap, levels, strides, checkpoint or settings do not
@@ -90,12 +87,16 @@ class DetectionDistiller(BaseDistiller):
                  tap: str = 'neck',
                  levels: Optional[Sequence[int]] = None,
                  flow: Optional[dict] = None,
+                 taps: Optional[Sequence[dict]] = None,
                  backbone: Optional[dict] = None) -> None:
         require('mmcv', 'mmdet')
-        flow = complete_flow(flow)
         if variant not in VARIANTS:
             raise ConfigError(f'model.variant must be one of '
                              f'{", ".join(VARIANTS)}, but is {variant!r}.')
+        self_taught = not VARIANTS[variant].needs_teacher
+        if self_taught and teacher is not None:
+            raise ConfigError(f'model.variant {variant!r} learns without a '
+                              'teacher; set model.teacher to None.')
         student_cfg = load_model_config(student, 'model.student')
         if backbone:
             student_cfg.backbone.update(backbone)
@@ -112,54 +113,40 @@ class DetectionDistiller(BaseDistiller):
                     preprocessor, teacher_net.data_preprocessor)
         super().__init__(student_net, teacher_net, preprocessor)
 
-        self.tap = tap
-        student_specs = probe(student_net, tap, 'student')
-        self.levels = check_levels(levels, student_specs, tap, 'student')
-        teacher_specs = None
-        if teacher_net is not None:
-            teacher_specs = probe(teacher_net, tap, 'teacher')
-            check_levels(self.levels, teacher_specs, tap, 'teacher')
-            check_strides(self.levels, student_specs, teacher_specs, tap)
-        self.step_count = StepCount(flow.num_steps)
-        self.inference_steps = flow.inference_steps
-        self.dirac_ratio = flow.dirac_ratio
-        self.flows = self._build_flows(variant, flow, student_specs,
-                                       teacher_specs)
+        self.variant = variant
+        self.transfer_weight = 1.
+        self.flows = nn.ModuleDict()
+        for settings in complete_taps(tap, levels, flow, taps):
+            # A dot would part the names of modules.
+            self.flows[settings['tap'].replace('.', '-')] = self._build_flow(
+                **settings)
 
-    def _build_flows(self, variant: str, flow: dict,
-                     student: List[LevelSpec],
-                     teacher: Optional[List[LevelSpec]]) -> nn.ModuleDict:
-        """Build one flow for each tapped level."""
-        weights = flow.loss_weight
-        if not isinstance(weights, Sequence):
-            weights = [weights] * len(self.levels)
-        if len(weights) != len(self.levels):
-            raise ConfigError(
-                f'model.flow.loss_weight has {len(weights)} values for '
-                f'{len(self.levels)} levels; give one for each of '
-                f'model.levels {tuple(self.levels)}, or one for all.')
-        flows = nn.ModuleDict()
-        for level, weight in zip(self.levels, weights):
-            channels = student[level].channels
-            wanted = flow.encoder.get('channels', channels)
-            if wanted != channels:
-                raise ConfigError(
-                    f'model.flow.encoder.channels is {wanted}, but level '
-                    f'{level} of tap {self.tap!r} has {channels} channels; '
-                    'leave the key out to follow the student.')
-            flows[str(level)] = VARIANTS[variant](
-                channels,
-                None if teacher is None else teacher[level].channels,
-                encoder=flow.encoder,
-                schedule=flow.schedule,
-                metric=flow.metric,
-                loss_weight=weight)
-        return flows
+    def _build_flow(self, tap: str, levels: Optional[Sequence[int]],
+                    flow: dict) -> TapFlow:
+        """Build the flows of a tap and check them against both networks."""
+        student = probe(self.student, tap, 'student')
+        levels = check_levels(levels, student, tap, 'student')
+        teacher = None
+        if self.teacher is not None:
+            teacher = probe(self.teacher, tap, 'teacher')
+            check_levels(levels, teacher, tap, 'teacher')
+            check_strides(levels, student, teacher, tap)
+        return TapFlow(tap, levels, student, teacher, self.variant, flow)
 
     @property
     def deploys_flow(self) -> bool:
         """Whether the deployed student carries the flow."""
-        return next(iter(self.flows.values())).deploys_flow
+        return VARIANTS[self.variant].deploys_flow
+
+    @property
+    def inference_steps(self) -> int:
+        """K; setting it changes that of every tap."""
+        return next(iter(self.flows.values())).inference_steps
+
+    @inference_steps.setter
+    def inference_steps(self, value: int) -> None:
+        for flow in self.flows.values():
+            flow.inference_steps = value
 
     def forward(self,
                 inputs: Tensor,
@@ -183,57 +170,48 @@ class DetectionDistiller(BaseDistiller):
             if teacher_inputs is None:
                 teacher_inputs = inputs
             return self._loss(inputs, data_samples, teacher_inputs)
-        tapped = nullcontext()
-        if self.deploys_flow:
-            tapped = listening(
-                find_module(self.student, self.tap, 'student'),
-                self._transport)
-        with tapped:
+        with ExitStack() as tapped:
+            if self.deploys_flow:
+                for flow in self.flows.values():
+                    self._listen(tapped, flow.tap, flow.transport)
             return self.student(inputs, data_samples, mode=mode)
 
-    def _transport(self, output: Any) -> Any:
-        """Replace the tapped levels by the transferred ones."""
-        levels = as_levels(output, self.tap)
-        for name, flow in self.flows.items():
-            levels[int(name)] = flow.transport(levels[int(name)],
-                                               self.inference_steps)
-        return like_output(output, levels)
+    def _listen(self, stack: ExitStack, tap: str,
+                on_output: Callable[[Any], Any]) -> None:
+        module = find_module(self.student, tap, 'student')
+        stack.enter_context(listening(module, on_output))
 
     def _loss(self, inputs: Tensor, data_samples: List[BaseDataElement],
               teacher_inputs: Tensor) -> Dict[str, Tensor]:
         """The student's own losses and those of the flow."""
+        losses: Dict[str, Tensor] = {}
+        targets = self._read_teacher(teacher_inputs)
+
+        def transfer(flow: TapFlow, output: Any) -> Any:
+            parts, output = flow.transfer(output, targets.get(flow.tap),
+                                          self.transfer_weight)
+            losses.update(parts)
+            return output
+
+        with ExitStack() as tapped:
+            for flow in self.flows.values():
+                self._listen(tapped, flow.tap, partial(transfer, flow))
+            losses.update(self.student(inputs, data_samples, mode='loss'))
+        return losses
+
+    @torch.no_grad()
+    def _read_teacher(self, inputs: Tensor) -> Dict[str, List[Tensor]]:
+        """The teacher's levels by tap; none while the transfer is stopped."""
+        if not VARIANTS[self.variant].needs_teacher or (
+                self.teacher is not None and not self.transfer_weight):
+            return {}
         if self.teacher is None:
             raise RuntimeError(
                 'A distiller without a teacher only predicts; set '
                 'model.teacher to train it.')
-        with torch.no_grad():
-            targets = read_tap(self.teacher, self.tap, teacher_inputs,
-                               'teacher')
-        if self.dirac_ratio < 1:
-            order = decouple_pairs(
-                len(inputs), self.dirac_ratio, device=inputs.device)
-            targets = [target[order] for target in targets]
-        num_steps = self.step_count.draw()
-        losses: Dict[str, Tensor] = {}
-
-        def transfer(output: Any) -> Any:
-            levels = as_levels(output, self.tap)
-            for name, flow in self.flows.items():
-                source = levels[int(name)]
-                # At equal strides a larger map is one with more padding.
-                height, width = source.shape[-2:]
-                target = targets[int(name)][..., :height, :width]
-                parts, levels[int(name)] = flow(source, target, num_steps)
-                losses.update({
-                    f'{self.tap}.{name}.{part}': loss
-                    for part, loss in parts.items()
-                })
-            return like_output(output, levels)
-
-        with listening(
-                find_module(self.student, self.tap, 'student'), transfer):
-            losses.update(self.student(inputs, data_samples, mode='loss'))
-        return losses
+        taps = [flow.tap for flow in self.flows.values()]
+        return dict(zip(taps, read_taps(self.teacher, taps, inputs,
+                                        'teacher')))
 
     def _adapt_state_dict(self, state_dict: dict, prefix: str, *args) -> None:
         super()._adapt_state_dict(state_dict, prefix, *args)
@@ -245,29 +223,32 @@ class DetectionDistiller(BaseDistiller):
                     del state_dict[key]
 
 
-def complete_flow(flow: Optional[dict]) -> ConfigDict:
-    """Fill a flow config with the defaults and check its plain values.
-
-    Args:
-        flow (dict, optional): ``model.flow`` of a config.
+def complete_taps(tap: str, levels: Optional[Sequence[int]],
+                  flow: Optional[dict],
+                  taps: Optional[Sequence[dict]]) -> List[dict]:
+    """Return ``tap``, ``levels`` and a complete ``flow`` for each tap.
 
     Raises:
-        ConfigError: If a key is unknown or a value out of range.
+        ConfigError: If there is no tap, one twice, or an unknown key.
     """
-    flow = {k: v for k, v in (flow or {}).items() if k != '_scope_'}
-    unknown = set(flow) - set(FLOW_DEFAULTS)
-    if unknown:
-        raise ConfigError(
-            f'model.flow has no key {", ".join(sorted(unknown))}; its keys '
-            f'are {", ".join(FLOW_DEFAULTS)}.')
-    flow = ConfigDict({**FLOW_DEFAULTS, **flow})
-    if not isinstance(flow.inference_steps, int) or flow.inference_steps < 1:
-        raise ConfigError('model.flow.inference_steps must be a positive '
-                         f'integer, but is {flow.inference_steps!r}.')
-    if not 0 <= flow.dirac_ratio <= 1:
-        raise ConfigError('model.flow.dirac_ratio must lie in [0, 1], but is '
-                         f'{flow.dirac_ratio!r}.')
-    return flow
+    if taps is None:
+        return [dict(tap=tap, levels=levels, flow=complete_flow(flow))]
+    completed = []
+    for own in taps:
+        own = {k: v for k, v in own.items() if k != '_scope_'}
+        if 'tap' not in own or set(own) - {'tap', 'levels', 'flow'}:
+            raise ConfigError('Each of model.taps takes the keys tap, levels '
+                              f'and flow, but has {", ".join(sorted(own))}.')
+        completed.append(
+            dict(
+                tap=own['tap'],
+                levels=own.get('levels'),
+                flow=complete_flow({**(flow or {}), **own.get('flow', {})})))
+    names = [settings['tap'] for settings in completed]
+    if not names or len(set(names)) < len(names):
+        raise ConfigError('model.taps must name one tap or more, each once, '
+                          f'but names {names}.')
+    return completed
 
 
 def check_levels(levels: Optional[Sequence[int]], specs: List[LevelSpec],

@@ -1,7 +1,7 @@
 """Taps: reading, and replacing, what a named module of a network gives."""
 
 import difflib
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any, Callable, Iterator, List, Sequence
 
@@ -91,31 +91,37 @@ def listening(module: nn.Module,
         handle.remove()
 
 
-def read_tap(network: nn.Module, tap: str, inputs: Tensor,
-             role: str) -> List[Tensor]:
-    """Run a network up to a tap and return the tap's levels.
+def read_taps(network: nn.Module, taps: Sequence[str], inputs: Tensor,
+              role: str) -> List[List[Tensor]]:
+    """Run a network up to its taps and return the levels of each.
 
     Args:
         network (nn.Module): A detector: ``extract_feat`` is enough for taps
             on backbone and neck; others need the whole forward pass.
-        tap (str): Path of the tapped module.
+        taps (Sequence[str]): Paths of the tapped modules.
         inputs (Tensor): Normalised images ``(B, 3, H, W)``.
         role (str): What the network is, for errors.
 
     Raises:
-        ConfigError: If the tapped module does not run exactly once.
+        ConfigError: If a tapped module does not run exactly once.
     """
-    outputs: List[Any] = []
-    with listening(find_module(network, tap, role), outputs.append):
+    outputs: List[List[Any]] = [[] for _ in taps]
+    with ExitStack() as tapped:
+        for tap, found in zip(taps, outputs):
+            tapped.enter_context(
+                listening(find_module(network, tap, role), found.append))
         network.extract_feat(inputs)
-        if not outputs:
+        if not all(outputs):
+            for found in outputs:
+                found.clear()
             network(inputs, mode='tensor')
-    if len(outputs) != 1:
-        raise ConfigError(
-            f'model.tap {tap!r} must run once for a batch, but ran '
-            f'{len(outputs)} times in the {role}; tap another module, such '
-            'as the neck.')
-    return as_levels(outputs[0], tap)
+    for tap, found in zip(taps, outputs):
+        if len(found) != 1:
+            raise ConfigError(
+                f'model.tap {tap!r} must run once for a batch, but ran '
+                f'{len(found)} times in the {role}; tap another module, such '
+                'as the neck.')
+    return [as_levels(found[0], tap) for tap, found in zip(taps, outputs)]
 
 
 @torch.no_grad()
@@ -137,7 +143,8 @@ def probe(network: nn.Module,
     modes = {module: module.training for module in network.modules()}
     network.eval()
     try:
-        levels = read_tap(network, tap, torch.zeros(1, 3, size, size), role)
+        levels, = read_taps(network, [tap],
+                            torch.zeros(1, 3, size, size), role)
     except RuntimeError as error:
         reason = str(error).splitlines()[0]
         raise ConfigError(

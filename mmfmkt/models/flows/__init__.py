@@ -1,17 +1,40 @@
 """Flow matching for knowledge transfer (arXiv 2402.02012)."""
 
-from .encoders import ConvEncoder, ConvNeXtEncoder, MetaEncoder
+from .encoders import (
+    ConvEncoder,
+    ConvNeXtEncoder,
+    DepthwiseConvEncoder,
+    MetaEncoder,
+    MLPEncoder,
+    TransformerEncoder,
+)
 from .pairing import decouple_pairs
 from .sampler import Walk, euler_walk
-from .schedules import NoiseSchedule, RectifiedFlow, SchedulePoint
-from .shape_transform import ShapeTransform
+from .schedules import (
+    VEODE,
+    VPODE,
+    NoiseSchedule,
+    RectifiedFlow,
+    SchedulePoint,
+    SubVPODE,
+)
+from .shape_transform import PooledHead, ShapeTransform
 from .step_count import StepCount
 from .time_embedding import TimeEmbedding
-from .transfer import VARIANTS, FlowTransfer, ThetaTransfer
+from .transfer import (
+    VARIANTS,
+    DirectTransfer,
+    FlowTransfer,
+    OnlineTransfer,
+    ParallelTransfer,
+    ThetaTransfer,
+)
 
 __all__ = [
-    'ConvEncoder', 'ConvNeXtEncoder', 'FlowTransfer', 'MetaEncoder',
-    'NoiseSchedule', 'RectifiedFlow', 'SchedulePoint', 'ShapeTransform',
-    'StepCount', 'ThetaTransfer', 'TimeEmbedding', 'VARIANTS', 'Walk',
-    'decouple_pairs', 'euler_walk'
+    'ConvEncoder', 'ConvNeXtEncoder', 'DepthwiseConvEncoder',
+    'DirectTransfer', 'FlowTransfer', 'MLPEncoder', 'MetaEncoder',
+    'NoiseSchedule', 'OnlineTransfer', 'ParallelTransfer', 'PooledHead',
+    'RectifiedFlow', 'SchedulePoint', 'ShapeTransform', 'StepCount',
+    'SubVPODE', 'ThetaTransfer', 'TimeEmbedding', 'TransformerEncoder',
+    'VARIANTS', 'VEODE', 'VPODE', 'Walk', 'decouple_pairs', 'euler_walk'
 ]

@@ -1,16 +1,15 @@
 """How many steps the flow walks in an iteration of training."""
 
 import random
-from typing import Sequence, Union
+from typing import Optional, Sequence, Union
 
 import torch
 from mmengine.logging import MessageHub
-from torch import nn
 
 from mmfmkt.utils import ConfigError
 
 
-class StepCount(nn.Module):
+class StepCount:
     """A fixed N, or one drawn for each iteration (section 2, "Step count").
 
     In a Runner the draw is a function of the iteration alone: all ranks draw
@@ -21,12 +20,15 @@ class StepCount(nn.Module):
     Args:
         num_steps (int | Sequence[int]): N, or the values to draw from.
 
+    Attributes:
+        limit (int, optional): Most steps to walk for now; StepCountWarmupHook
+            raises it in the course of training.
+
     Raises:
         ConfigError: If a value is not a positive integer.
     """
 
     def __init__(self, num_steps: Union[int, Sequence[int]]) -> None:
-        super().__init__()
         choices = ((num_steps, ) if isinstance(num_steps, int) else
                    tuple(num_steps))
         if not choices or any(
@@ -35,12 +37,16 @@ class StepCount(nn.Module):
                 'flow.num_steps must be a positive integer or a list of '
                 f'them to draw from, but got {num_steps!r}.')
         self.choices = choices
+        self.limit: Optional[int] = None
 
     def draw(self) -> int:
         """Return N for the present iteration."""
-        if len(self.choices) == 1:
-            return self.choices[0]
+        choices = self.choices
+        if self.limit is not None:
+            choices = [n for n in choices if n <= self.limit] or [self.limit]
+        if len(choices) == 1:
+            return choices[0]
         iteration = MessageHub.get_current_instance().runtime_info.get('iter')
         if iteration is None:
-            return self.choices[torch.randint(len(self.choices), ()).item()]
-        return random.Random(iteration).choice(self.choices)
+            return choices[torch.randint(len(choices), ()).item()]
+        return random.Random(iteration).choice(choices)

@@ -26,17 +26,22 @@ def sinusoids(t: float, dim: int, max_period: float = 1e4) -> Tensor:
 
 
 class TimeEmbedding(nn.Module):
-    """Time as one number per channel: sinusoids, then a linear layer.
+    """Time as one number per channel: sinusoids, then linear layers.
 
     Args:
         channels (int): C, the channels that the embedding is added to.
+        deep (bool): Whether to use Linear-ReLU-Linear instead of Linear.
     """
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, deep: bool = False) -> None:
         super().__init__()
+        self.channels = channels
         self.proj = nn.Linear(channels, channels)
+        if deep:
+            self.proj = nn.Sequential(self.proj, nn.ReLU(),
+                                      nn.Linear(channels, channels))
 
     def forward(self, t: float) -> Tensor:
-        """Return the embedding of ``t`` in [0, 1], shape ``(C, 1, 1)``."""
-        embedded = sinusoids(t, self.proj.in_features).to(self.proj.weight)
-        return self.proj(embedded)[:, None, None]
+        """Return the embedding of ``t`` in [0, 1], shape ``(C, )``."""
+        like = next(self.parameters())
+        return self.proj(sinusoids(t, self.channels).to(like))

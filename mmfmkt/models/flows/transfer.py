@@ -1,96 +1,310 @@
 """The flow transfer: serial training, and what each variant deploys.
 
-Section 2 and 3 of the method (arXiv 2402.02012, Alg. 1).
+Sections 2 and 3 of the method (arXiv 2402.02012, Alg. 1).
 """
 
-from typing import Dict, Optional, Tuple
+from typing import Dict, List, Optional, Sequence, Tuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mmfmkt.registry import build_part
+from mmfmkt.utils import ConfigError
 
 from .sampler import Walk, euler_walk
-from .shape_transform import ShapeTransform
+from .shape_transform import PooledHead, ShapeTransform, resize
+
+Losses = Dict[str, Tensor]
+PREDICTIONS = ('velocity', 'target')
+COMPARED = ('targets', 'velocities')
 
 
 class FlowTransfer(nn.Module):
     """FM-KT: leads a student's feature to a teacher's, in training and after.
 
+    The deployed feature is the mean of the estimates of the target. Under
+    rectified flow it is the state Z_0; under the other schedules Z_0 still
+    holds some of the source and an error of the walk that changes with K,
+    while the mean does not.
+
     Args:
         in_channels (int): C_s of the student's feature.
-        target_channels (int, optional): C_t of the teacher's feature. None
-            leaves out what only training needs: the flow can then walk but
-            not be trained.
+        target_channels (int, optional): C_t of the teacher's feature, or its
+            number of classes. None leaves out what only training needs: the
+            flow can then walk but not be trained.
         encoder (dict): Config of the meta-encoder.
         schedule (dict): Config of the noise schedule.
         metric (dict): Config of the metric D.
-        loss_weight (float): Weight of the losses.
+        loss_weight (float): Weight of the losses of the transfer.
+        prediction (str): What the encoder predicts, ``'velocity'`` or
+            ``'target'``.
+        compare (str): ``'targets'``: D(T(X_hat), X_T); ``'velocities'``:
+            D(v, alpha' X_S + sigma' X_T), for features of equal shape.
+        direct_weight (float): Weight, in units of ``loss_weight``, of a
+            term D(T(X_S), X_T) beside the flow's.
+        space (str): ``'maps'`` (B, C, H, W), ``'vectors'`` (B, C) or
+            ``'logits'`` (B, classes): what is compared.
+        vectors (bool): Whether the student's feature is (B, C) instead of
+            (B, C, H, W).
+        labelled (bool): Whether ``forward`` is going to be given labels.
+
+    Raises:
+        ConfigError: If the settings make no sense together.
     """
 
     # Whether the flow's output takes the place of the student's feature.
     deploys_flow = True
+    needs_teacher = True
 
-    def __init__(self, in_channels: int, target_channels: Optional[int],
-                 encoder: dict, schedule: dict, metric: dict,
-                 loss_weight: float) -> None:
+    def __init__(self,
+                 in_channels: int,
+                 target_channels: Optional[int],
+                 encoder: dict,
+                 schedule: dict,
+                 metric: dict,
+                 loss_weight: float = 1.,
+                 prediction: str = 'velocity',
+                 compare: str = 'targets',
+                 direct_weight: float = 0.,
+                 space: str = 'maps',
+                 vectors: bool = False,
+                 labelled: bool = False) -> None:
         super().__init__()
-        self.encoder = build_part(encoder, channels=in_channels)
-        self.schedule = build_part(schedule)
-        self.loss_weight = loss_weight
+        self.in_channels, self.target_channels = in_channels, target_channels
+        self.loss_weight, self.direct_weight = loss_weight, direct_weight
+        self.prediction, self.compare = prediction, compare
+        self.space, self.labelled = space, labelled
+        self.vectors = vectors or space == 'vectors'
+        self.equal_shape = False
+        self._check_words()
         if target_channels is not None:
-            self.transform = ShapeTransform(in_channels, target_channels)
+            self.transform = self._build_transform()
             self.metric = build_part(metric)
+            self._check_metric()
+        self._build_walk(encoder, schedule)
+
+    def _build_walk(self, encoder: dict, schedule: dict) -> None:
+        """Build what also the deployed flow has."""
+        logits = self.space == 'logits'
+        self.encoder = build_part(
+            encoder,
+            channels=self.in_channels,
+            zero_init=not logits,
+            deep_time=logits)
+        self.schedule = build_part(schedule)
+        self.schedule.check()
+        if self.vectors and not self.encoder.takes_vectors:
+            raise ConfigError(
+                f'model.flow.encoder {type(self.encoder).__name__} takes '
+                'feature maps, but the feature is a vector; an MLPEncoder '
+                'takes both.')
+        if (self.compare == 'velocities' and self.encoder.zero_init
+                and self.target_channels and self.metric.ignores_scale):
+            raise ConfigError(
+                f'model.flow.metric {type(self.metric).__name__} ignores '
+                'scale and cannot compare velocities that start at zero; set '
+                'model.flow.encoder.zero_init to False.')
+
+    def _build_transform(self) -> nn.Module:
+        """Build T, from the student's space to the teacher's.
+
+        Where both must have one shape, T is the identity, also among logits:
+        what flows is then the student's own logits.
+        """
+        if self.space == 'logits' and not self.equal_shape:
+            return PooledHead(self.in_channels, self.target_channels)
+        return ShapeTransform(self.in_channels, self.target_channels,
+                              self.vectors)
+
+    def _check_words(self) -> None:
+        """Refuse words that mean nothing, alone or together."""
+        for key, value, words in (('prediction', self.prediction, PREDICTIONS),
+                                  ('compare', self.compare, COMPARED)):
+            if value not in words:
+                raise ConfigError(f'model.flow.{key} must be one of '
+                                  f'{", ".join(words)}, but is {value!r}.')
+        if self.compare == 'velocities':
+            self._insist_on_equal_shape("model.flow.compare 'velocities'")
+
+    def _insist_on_equal_shape(self, what: str) -> None:
+        """Refuse what mixes both networks' features where it cannot."""
+        self.equal_shape = True
+        unlike = self.target_channels not in (None, self.in_channels)
+        if unlike or self.space == 'logits' and not self.vectors:
+            kind = 'logits' if self.space == 'logits' else 'channels'
+            raise ConfigError(
+                f"{what} needs features of equal shape, but the student's "
+                f'has {self.in_channels} channels and the target '
+                f'{self.target_channels} {kind}.')
+
+    def _check_metric(self) -> None:
+        """Refuse a metric for which there is nothing to compare."""
+        name = type(self.metric).__name__
+        if self.space not in self.metric.spaces:
+            raise ConfigError(
+                f'model.flow.metric {name} compares '
+                f'{" or ".join(self.metric.spaces)}, but the target is '
+                f'{self.space} here.')
+        if self.metric.needs_labels and not self.labelled:
+            raise ConfigError(
+                f'model.flow.metric {name} needs the labels of the samples, '
+                'and there are none here.')
+
+    def predict(self, source: Tensor, state: Tensor,
+                t: float) -> Tuple[Tensor, Tensor]:
+        """Return the velocity at a state, and the target it points at.
+
+        Where the encoder starts as the identity, what it gives counts from
+        the velocity, or the target, of a flow that stays at the source.
+
+        Args:
+            source (Tensor): ``X_S``, float32 or better, any shape.
+            state (Tensor): ``Z_t``, shape of ``source``.
+            t (float): Time in (0, 1].
+        """
+        given = self.encoder(state, t).to(source)
+        at = self.schedule(t)
+        if self.prediction == 'target':
+            estimate = given + source if self.encoder.zero_init else given
+            return self.schedule.velocity(source, estimate, t), estimate
+        if self.encoder.zero_init:
+            given = given + (at.d_alpha + at.d_sigma) * source
+        return given, self.schedule.estimate(source, given, t)
 
     def walk(self, source: Tensor, num_steps: int) -> Walk:
         """Walk from the source; states are float32 or better.
 
         Args:
-            source (Tensor): ``X_S``, ``(B, C_s, H, W)``.
+            source (Tensor): ``X_S``, ``(B, C_s, H, W)`` or ``(B, C_s)``.
             num_steps (int): N or K.
         """
         exact = source.to(torch.promote_types(source.dtype, torch.float32))
         return euler_walk(
-            lambda state, t: self.encoder(state.to(source.dtype), t).to(exact),
-            exact, self.schedule, num_steps)
+            lambda state, t: self.predict(exact, state, t), exact, num_steps)
 
     def transport(self, source: Tensor, num_steps: int) -> Tensor:
-        """Return ``Z_0``, the transferred feature, as at inference.
+        """Return what is deployed in the place of the source.
 
         Args:
-            source (Tensor): ``X_S``, ``(B, C_s, H, W)``.
+            source (Tensor): ``X_S``, ``(B, C_s, H, W)`` or ``(B, C_s)``.
             num_steps (int): K, any positive integer.
 
         Returns:
-            Tensor: Shape and type of ``source``.
+            Tensor: The mean of the estimates, shape and type of ``source``.
         """
-        return self.walk(source, num_steps).final.to(source.dtype)
+        return self.walk(source, num_steps).mean.to(source.dtype)
 
-    def forward(self, source: Tensor, target: Tensor,
-                num_steps: int) -> Tuple[Dict[str, Tensor], Tensor]:
+    def logits(self, source: Tensor, num_steps: int) -> Tensor:
+        """Return the implicit ensemble of logits, ``mean_i T(X_hat_i)``.
+
+        Args:
+            source (Tensor): ``X_S``, ``(B, C_s, H, W)`` or ``(B, C_s)``.
+            num_steps (int): K, any positive integer.
+
+        Returns:
+            Tensor: ``(B, classes)``.
+        """
+        estimates = self.walk(source, num_steps).estimates
+        return torch.stack([self.transform(x) for x in estimates]).mean(0)
+
+    def forward(self,
+                source: Tensor,
+                target: Optional[Tensor],
+                num_steps: int,
+                labels: Optional[Tensor] = None) -> Tuple[Losses, Tensor]:
         """Walk and compare.
 
         Args:
-            source (Tensor): ``X_S``, ``(B, C_s, H, W)``; gradients reach it.
-            target (Tensor): ``X_T``, ``(B, C_t, H', W')``; detached.
+            source (Tensor): ``X_S``, ``(B, C_s, H, W)`` or ``(B, C_s)``;
+                gradients reach it.
+            target (Tensor, optional): ``X_T``, ``(B, C_t, H', W')``, ``(B,
+                C_t)`` or ``(B, classes)``; detached. None while the transfer
+                is stopped, and where there is no teacher.
             num_steps (int): N.
+            labels (Tensor, optional): Classes ``(B, )`` or probabilities
+                ``(B, classes)``.
 
         Returns:
-            tuple: Losses by name, and the feature that the student's head
-            reads (shape and type of ``source``).
+            tuple: Losses by name (and ``ensemble``, of no gradient: the loss
+            of the mean of the estimates, which ``loss_flow`` bounds for a
+            convex D), and what the student's head reads, or, in the space of
+            logits, the logits.
         """
-        walk, estimates = self._walk_transformed(source, target, num_steps)
-        losses = dict(loss_flow=self._mean_metric(estimates, target))
-        return losses, walk.final.to(source.dtype)
-
-    def _walk_transformed(self, source, target, num_steps):
         walk = self.walk(source, num_steps)
-        size = target.shape[-2:]
-        return walk, [self.transform(x, size) for x in walk.estimates]
+        return self._losses(walk, source, target, labels), self._output(
+            walk, source)
 
-    def _mean_metric(self, estimates, target):
-        losses = [self.metric(x, target) for x in estimates]
-        return self.loss_weight * sum(losses) / len(losses)
+    def _output(self, walk: Walk, source: Tensor) -> Tensor:
+        if self.space == 'logits':
+            return torch.stack(self._transformed(walk.estimates)).mean(0)
+        return walk.mean.to(source.dtype)
+
+    def _losses(self, walk: Walk, source: Tensor, target: Optional[Tensor],
+                labels: Optional[Tensor]) -> Losses:
+        losses = {}
+        size = () if target is None else target.shape[2:]
+        estimates = self._transformed(walk.estimates, size)
+        if target is None:
+            losses['loss_flow'] = self._idle_loss(source)
+        else:
+            losses.update(
+                self._flow_losses(walk, estimates, source, target, labels))
+            losses.update(self._direct_loss(source, target, labels))
+        losses.update(self._task_loss(estimates, labels))
+        return losses
+
+    def _transformed(self, estimates: List[Tensor],
+                     size: Optional[Sequence[int]] = None) -> List[Tensor]:
+        return [self.transform(x, size or None) for x in estimates]
+
+    def _flow_losses(self, walk, estimates, source, target, labels) -> Losses:
+        """``loss_flow`` over the steps, and beside it the ensemble's."""
+        if self.compare == 'targets':
+            losses = [self.metric(x, target, labels) for x in estimates]
+        else:
+            here = resize(target, source.shape[2:])
+            steps = len(walk.velocities)
+            losses = [
+                self.metric(
+                    v,
+                    self.schedule.velocity(source.to(v), here.to(v),
+                                           (steps - i) / steps), labels)
+                for i, v in enumerate(walk.velocities)
+            ]
+        running = self.loss_weight * sum(losses) / len(losses)
+        with torch.no_grad():
+            mean = torch.stack(estimates).mean(0)
+            ensemble = self.loss_weight * self.metric(mean, target, labels)
+        return dict(loss_flow=running, ensemble=ensemble)
+
+    def _direct_loss(self, source, target, labels) -> Losses:
+        if not self.direct_weight:
+            return {}
+        direct = self.metric(
+            self._direct_transform(source, target.shape[2:]), target, labels)
+        weight = self.loss_weight * self.direct_weight
+        return dict(loss_direct=weight * direct)
+
+    @property
+    def _direct_transform(self) -> nn.Module:
+        """The transform that the student's own feature goes through."""
+        return self.transform
+
+    def _task_loss(self, estimates, labels, smoothing: float = 0.) -> Losses:
+        """Cross-entropy of the steps where T gives logits."""
+        if self.space != 'logits' or labels is None:
+            return {}
+        losses = [
+            F.cross_entropy(x, labels, label_smoothing=smoothing)
+            for x in estimates
+        ]
+        return dict(loss_task=sum(losses) / len(losses))
+
+    def _idle_loss(self, source: Tensor) -> Tensor:
+        """Zero, from every parameter: data parallelism waits for them all."""
+        return sum((0 * p.sum() for p in self.parameters()),
+                   source.new_zeros(()))
 
 
 class ThetaTransfer(FlowTransfer):
@@ -103,22 +317,145 @@ class ThetaTransfer(FlowTransfer):
 
     deploys_flow = False
 
-    def __init__(self, in_channels: int, target_channels: Optional[int],
-                 *args, **kwargs) -> None:
-        super().__init__(in_channels, target_channels, *args, **kwargs)
-        if target_channels is not None:
-            self.student_transform = ShapeTransform(in_channels,
-                                                    target_channels)
+    def _build_transform(self) -> nn.Module:
+        self.student_transform = super()._build_transform()
+        return super()._build_transform()
 
-    def forward(self, source: Tensor, target: Tensor,
-                num_steps: int) -> Tuple[Dict[str, Tensor], Tensor]:
-        _, estimates = self._walk_transformed(source, target, num_steps)
+    def forward(self,
+                source: Tensor,
+                target: Optional[Tensor],
+                num_steps: int,
+                labels: Optional[Tensor] = None) -> Tuple[Losses, Tensor]:
+        if target is None and self.space != 'logits':
+            return dict(loss_flow=self._idle_loss(source)), source
+        return super().forward(source, target, num_steps, labels)
+
+    @property
+    def _direct_transform(self) -> nn.Module:
+        return self.student_transform
+
+    def _output(self, walk: Walk, source: Tensor) -> Tensor:
+        if self.space == 'logits':
+            return self.student_transform(source)
+        return source
+
+    def _flow_losses(self, walk, estimates, source, target, labels) -> Losses:
+        losses = super()._flow_losses(walk, estimates, source, target, labels)
         ensemble = torch.stack(estimates).mean(0)
-        student = self.student_transform(source, target.shape[-2:])
-        losses = dict(
-            loss_flow=self._mean_metric(estimates, target),
-            loss_student=self.loss_weight * self.metric(student, ensemble))
-        return losses, source
+        student = self.student_transform(source, target.shape[2:])
+        losses['loss_student'] = self.loss_weight * self.metric(
+            student, ensemble, labels)
+        return losses
+
+    def _losses(self, walk, source, target, labels) -> Losses:
+        losses = super()._losses(walk, source, target, labels)
+        own = self._task_loss([self._output(walk, source)], labels)
+        losses.update({f'{name}_student': x for name, x in own.items()})
+        return losses
+
+    def logits(self, source: Tensor, num_steps: int) -> Tensor:
+        """Return the plain student's logits; steps play no part."""
+        return self.student_transform(source)
 
 
-VARIANTS = dict(fmkt=FlowTransfer, theta=ThetaTransfer)
+class OnlineTransfer(FlowTransfer):
+    """OFM-KT: no teacher, each step follows the mean of all (section 3).
+
+    ``o_i = T(X_hat_i)`` is led to ``sg(mean_j o_j)``, and in the space of
+    logits to the labels, smoothed by 0.1. In the space of features T is the
+    identity. Arguments as FM-KT.
+    """
+
+    needs_teacher = False
+    label_smoothing = 0.1
+
+    def _check_words(self) -> None:
+        super()._check_words()
+        if self.direct_weight or self.compare != 'targets':
+            raise ConfigError(
+                "model.variant 'online' has no teacher: leave out "
+                'model.flow.direct_weight and model.flow.compare.')
+
+    def _losses(self, walk, source, target, labels) -> Losses:
+        estimates = self._transformed(walk.estimates)
+        mean = torch.stack(estimates).mean(0)
+        losses = [self.metric(x, mean, labels) for x in estimates]
+        return dict(
+            loss_flow=self.loss_weight * sum(losses) / len(losses),
+            **self._task_loss(estimates, labels, self.label_smoothing))
+
+
+class ParallelTransfer(FlowTransfer):
+    """Parallel training, the ablation: states drawn from the interpolant.
+
+    The encoder sees ``Z_t = alpha_t X_S + sigma_t X_T`` in training, which
+    leaks the target that it has to find, and its own states at inference
+    (section 3). Arguments as FM-KT; shapes must be equal.
+    """
+
+    def _check_words(self) -> None:
+        super()._check_words()
+        self._insist_on_equal_shape("model.variant 'parallel'")
+
+    def forward(self,
+                source: Tensor,
+                target: Optional[Tensor],
+                num_steps: int,
+                labels: Optional[Tensor] = None) -> Tuple[Losses, Tensor]:
+        if target is None:
+            return super().forward(source, target, num_steps, labels)
+        exact = source.to(torch.promote_types(source.dtype, torch.float32))
+        here = resize(target, source.shape[2:]).to(exact)
+        walk = Walk([], [], exact)
+        for i in range(num_steps, 0, -1):
+            at = self.schedule(i / num_steps)
+            state = at.alpha * exact + at.sigma * here
+            velocity, estimate = self.predict(exact, state, i / num_steps)
+            walk.velocities.append(velocity)
+            walk.estimates.append(estimate)
+        return self._losses(walk, source, target, labels), self._output(
+            walk, source)
+
+
+class DirectTransfer(FlowTransfer):
+    """No flow: D(T(X_S), X_T), the metric's own distillation.
+
+    What the flow is measured against, under the same settings. Arguments as
+    FM-KT; encoder, schedule and steps play no part.
+    """
+
+    deploys_flow = False
+
+    def _build_walk(self, encoder: dict, schedule: dict) -> None:
+        """Nothing is walked."""
+        if self.direct_weight or self.compare != 'targets':
+            raise ConfigError(
+                "model.variant 'direct' has no flow: leave out "
+                'model.flow.direct_weight and model.flow.compare.')
+
+    def forward(self,
+                source: Tensor,
+                target: Optional[Tensor],
+                num_steps: int,
+                labels: Optional[Tensor] = None) -> Tuple[Losses, Tensor]:
+        size = () if target is None else target.shape[2:]
+        compared = self.transform(source, size or None)
+        if target is None:
+            losses = dict(loss_direct=self._idle_loss(source))
+        else:
+            losses = dict(loss_direct=self.loss_weight *
+                          self.metric(compared, target, labels))
+        losses.update(self._task_loss([compared], labels))
+        return losses, compared if self.space == 'logits' else source
+
+    def logits(self, source: Tensor, num_steps: int) -> Tensor:
+        """Return the plain student's logits; steps play no part."""
+        return self.transform(source)
+
+
+VARIANTS = dict(
+    fmkt=FlowTransfer,
+    theta=ThetaTransfer,
+    online=OnlineTransfer,
+    parallel=ParallelTransfer,
+    direct=DirectTransfer)

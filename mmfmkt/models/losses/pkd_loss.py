@@ -7,19 +7,7 @@ from torch import Tensor
 from mmfmkt.registry import MODELS
 
 from .base import BaseMetricLoss
-
-
-def standardise(feature: Tensor, eps: float) -> Tensor:
-    """Give each channel zero mean and unit variance over (N, H, W).
-
-    Args:
-        feature (Tensor): ``(N, C, H, W)``.
-        eps (float): Smallest standard deviation that is divided by, so that
-            a constant channel becomes zero rather than infinite.
-    """
-    centred = feature - feature.mean((0, 2, 3), keepdim=True)
-    variance = centred.square().mean((0, 2, 3), keepdim=True)
-    return centred * variance.clamp_min(eps**2).rsqrt()
+from .correlation import standardise
 
 
 @MODELS.register_module()
@@ -33,18 +21,13 @@ class PKDLoss(BaseMetricLoss):
         eps (float): Smallest standard deviation that is divided by.
     """
 
+    spaces = ('maps', )
+    ignores_scale = True
+
     def __init__(self, eps: float = 1e-6) -> None:
         super().__init__()
         self.eps = eps
 
     def compare(self, pred: Tensor, target: Tensor) -> Tensor:
-        """Compare feature maps ``(N, C, H, W)``.
-
-        Raises:
-            ValueError: If the tensors are not feature maps.
-        """
-        if pred.dim() != 4:
-            raise ValueError('PKDLoss compares feature maps (N, C, H, W), '
-                             f'but got a tensor of shape {tuple(pred.shape)}.')
-        return F.mse_loss(
-            standardise(pred, self.eps), standardise(target, self.eps)) / 2
+        p, q = (standardise(x, (0, 2, 3), self.eps) for x in (pred, target))
+        return F.mse_loss(p, q) / 2

@@ -125,7 +125,7 @@ def test_the_teacher_follows_to_every_type_and_copies_share_it():
 
 def test_losses_are_named_by_tap_level_and_part(model):
     losses = losses_of(model)
-    parts = ['loss_flow']
+    parts = ['loss_flow', 'ensemble']
     parts += ['loss_student'] if not model.deploys_flow else []
     expected = {f'neck.{level}.{p}' for level in range(3) for p in parts}
     assert expected | {'loss_cls', 'loss_bbox'} == set(losses)
@@ -159,9 +159,9 @@ def test_level_weights_are_per_level():
 
 def test_only_tapped_levels_flow():
     model = build(levels=(1, ))
-    assert list(model.flows) == ['1']
+    assert list(model.flows['neck']) == ['1']
     names = [x for x in losses_of(model) if x.startswith('neck')]
-    assert names == ['neck.1.loss_flow']
+    assert set(names) == {'neck.1.loss_flow', 'neck.1.ensemble'}
 
 
 def test_decoupled_pairs_change_what_a_sample_is_led_to():
@@ -291,7 +291,7 @@ def test_two_stage_detectors_need_nothing_new():
 def test_a_backbone_can_be_tapped():
     model = build(tap='backbone', levels=(1, 2, 3))
     assert 'backbone.3.loss_flow' in losses_of(model)
-    assert model.flows['3'].encoder.layers[1].in_channels == 64
+    assert model.flows['backbone']['3'].encoder.layers[1].in_channels == 64
 
 
 BAD = {

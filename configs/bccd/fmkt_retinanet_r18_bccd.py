@@ -1,0 +1,9 @@
+# FM-KT on BCCD.
+_base_ = ['./retinanet_r18_bccd.py', '../_base_/fmkt_fpn.py']
+model = dict(
+    _base_.distiller,
+    _delete_=True,
+    student=_base_.model,
+    teacher=dict(
+        config='mmfmkt::bccd/retinanet_r34_bccd_teacher.py',
+        checkpoint='work_dirs/retinanet_r34_bccd_teacher/epoch_24.pth'))

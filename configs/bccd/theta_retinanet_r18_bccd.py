@@ -1,0 +1,3 @@
+# FM-KT^Theta on BCCD.
+_base_ = './fmkt_retinanet_r18_bccd.py'
+model = dict(variant='theta')

@@ -1,0 +1,60 @@
+"""Averages the flow alone."""
+
+from contextlib import contextmanager
+from typing import Iterator
+
+from mmengine.hooks import EMAHook
+from mmengine.registry import MODELS
+from mmengine.runner import Runner
+
+from mmfmkt.registry import HOOKS
+
+from .progress import distiller_of
+
+PREFIX = 'flows.'
+
+
+@HOOKS.register_module()
+class FlowEMAHook(EMAHook):
+    """MMEngine's EMAHook for the flow; the student stays as it is.
+
+    The averaged flow is validated, saved and exported; the other one is kept
+    in the checkpoint for resuming. To average the student as well, use
+    EMAHook itself.
+
+    Args:
+        momentum (float): Share of the present weights in each update; the
+            usual average of 0.999 is 0.001.
+        kwargs: Further arguments of EMAHook.
+    """
+
+    def __init__(self, momentum: float = 0.001, **kwargs) -> None:
+        super().__init__(momentum=momentum, **kwargs)
+
+    def before_run(self, runner: Runner) -> None:
+        self.src_model = distiller_of(runner).flows
+        self.ema_model = MODELS.build(
+            self.ema_cfg, default_args=dict(model=self.src_model))
+
+    def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        with flows_of(checkpoint) as flows:
+            super().before_save_checkpoint(runner, flows)
+
+    def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        with flows_of(checkpoint) as flows:
+            super().after_load_checkpoint(runner, flows)
+
+
+@contextmanager
+def flows_of(checkpoint: dict) -> Iterator[dict]:
+    """Show a checkpoint as one of the flows; what is changed is kept."""
+    state = checkpoint['state_dict']
+    own = {
+        name.removeprefix(PREFIX): x
+        for name, x in state.items() if name.startswith(PREFIX)
+    }
+    view = {**checkpoint, 'state_dict': own}
+    yield view
+    state.update({PREFIX + name: x for name, x in own.items()})
+    if 'ema_state_dict' in view:
+        checkpoint['ema_state_dict'] = view['ema_state_dict']

@@ -1,0 +1,42 @@
+"""Few steps at first, more in the course of training."""
+
+import math
+
+from mmengine.hooks import Hook
+from mmengine.runner import Runner
+
+from mmfmkt.registry import HOOKS
+from mmfmkt.utils import ConfigError
+
+from .progress import distiller_of, progress_of
+
+
+@HOOKS.register_module()
+class StepCountWarmupHook(Hook):
+    """Limits N: from 1 at the beginning to all of it after the warm-up.
+
+    Drawn counts are drawn from those below the limit; a fixed N is the limit
+    where it is larger. A function of the run's progress alone, so a resumed
+    run goes on as the uninterrupted one would have.
+
+    Args:
+        warmup (float): Epochs (or iterations) until all steps are walked.
+        by_epoch (bool): Whether ``warmup`` counts epochs or iterations.
+
+    Raises:
+        ConfigError: If ``warmup`` is not positive.
+    """
+
+    def __init__(self, warmup: float, by_epoch: bool = True) -> None:
+        if warmup <= 0:
+            raise ConfigError('StepCountWarmupHook.warmup must be positive, '
+                              f'but is {warmup!r}.')
+        self.warmup, self.by_epoch = warmup, by_epoch
+
+    def before_train_iter(self, runner: Runner, *args, **kwargs) -> None:
+        """Set ``limit`` of each step count."""
+        share = progress_of(runner, self.by_epoch) / self.warmup
+        for flow in distiller_of(runner).flows.values():
+            count = flow.step_count
+            most = max(count.choices)
+            count.limit = min(most, 1 + math.floor(share * most))

@@ -1,0 +1,73 @@
+"""Attention within windows of a feature map of any size."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class WindowAttention(nn.Module):
+    """Multi-head attention within windows (Swin, arXiv 2103.14030).
+
+    Windows are shifted by padding the map at its upper left, not by rolling
+    it: no window then holds two sides of the map, and one mask, of what is
+    padded, serves shift and size alike.
+
+    Args:
+        channels (int): C.
+        num_heads (int): Heads.
+        head_dim (int): Channels of a head.
+        window (int): Side of a window.
+        shift (int): By how much the windows start before the map, in [0,
+            window).
+    """
+
+    def __init__(self, channels: int, num_heads: int, head_dim: int,
+                 window: int, shift: int) -> None:
+        super().__init__()
+        self.num_heads, self.head_dim = num_heads, head_dim
+        self.window, self.shift = window, shift
+        inner = num_heads * head_dim
+        self.qkv = nn.Conv2d(channels, 3 * inner, 1, bias=False)
+        self.proj = nn.Conv2d(inner, channels, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Attend.
+
+        Args:
+            x (Tensor): ``(B, C, H, W)``.
+
+        Returns:
+            Tensor: Shape of ``x``.
+        """
+        height, width = x.shape[-2:]
+        pads = [self.shift, -(width + self.shift) % self.window,
+                self.shift, -(height + self.shift) % self.window]
+        mask = None
+        if any(pads):
+            inside = F.pad(x.new_ones(1, 1, height, width), pads)
+            # (windows, 1, 1, places): which places may be attended.
+            mask = self.partition(inside, 1)[0, :, 0, :, 0][:, None, None] > 0
+        qkv = self.partition(F.pad(self.qkv(x), pads), 3 * self.num_heads)
+        q, k, v = qkv.chunk(3, dim=2)
+        attended = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+        grid = (height + sum(pads[2:])) // self.window
+        merged = self.merge(attended, grid)
+        return self.proj(merged[..., self.shift:self.shift + height,
+                                self.shift:self.shift + width])
+
+    def partition(self, x: Tensor, heads: int) -> Tensor:
+        """``(B, heads * D, H, W)`` to ``(B, windows, heads, places, D)``."""
+        size = self.window
+        x = x.unflatten(1, (heads, -1))
+        x = x.unflatten(4, (-1, size)).unflatten(3, (-1, size))
+        # (B, heads, D, rows, size, columns, size)
+        x = x.permute(0, 3, 5, 1, 4, 6, 2)
+        return x.flatten(4, 5).flatten(1, 2)
+
+    def merge(self, x: Tensor, rows: int) -> Tensor:
+        """``(B, windows, heads, places, D)`` to ``(B, heads * D, H, W)``."""
+        size = self.window
+        x = x.unflatten(3, (size, size)).unflatten(1, (rows, -1))
+        # (B, rows, columns, heads, size, size, D)
+        return torch.permute(x, (0, 3, 6, 1, 4, 2, 5)).flatten(5).flatten(
+            3, 4).flatten(1, 2)

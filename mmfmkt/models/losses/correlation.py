@@ -1,0 +1,19 @@
+"""Pearson correlation, finite also where there is none."""
+
+from typing import Sequence
+
+from torch import Tensor
+
+
+def standardise(x: Tensor, dims: Sequence[int], eps: float) -> Tensor:
+    """Zero mean and unit variance over some dimensions.
+
+    Args:
+        x (Tensor): Any shape.
+        dims (Sequence[int]): Dimensions of the statistics.
+        eps (float): Smallest standard deviation that is divided by, so that
+            what is constant becomes zero rather than infinite.
+    """
+    centred = x - x.mean(dims, keepdim=True)
+    variance = centred.square().mean(dims, keepdim=True)
+    return centred * variance.clamp_min(eps**2).rsqrt()

@@ -1,0 +1,34 @@
+"""CWD: Channel-wise Knowledge Distillation for Dense Prediction
+(arXiv 2011.13256)."""
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from mmfmkt.registry import MODELS
+
+from .base import BaseMetricLoss
+
+
+@MODELS.register_module()
+class CWDLoss(BaseMetricLoss):
+    """T^2 KL between channels as distributions over places (Eqs. 3 and 4).
+
+    Each channel becomes softmax(. / T) over (H, W); the divergence from the
+    teacher's is averaged over samples and channels.
+
+    Args:
+        temperature (float): T.
+    """
+
+    spaces = ('maps', )
+
+    def __init__(self, temperature: float = 1.) -> None:
+        super().__init__()
+        self.temperature = temperature
+
+    def compare(self, pred: Tensor, target: Tensor) -> Tensor:
+        p, q = (
+            F.log_softmax(x.flatten(2).flatten(0, 1) / self.temperature, dim=1)
+            for x in (pred, target))
+        return self.temperature**2 * F.kl_div(
+            p, q, reduction='batchmean', log_target=True)

@@ -1,0 +1,43 @@
+"""DIST: Knowledge Distillation from A Stronger Teacher (arXiv 2205.10536)."""
+
+from torch import Tensor
+
+from mmfmkt.registry import MODELS
+
+from .base import BaseMetricLoss
+from .correlation import standardise
+
+
+@MODELS.register_module()
+class DISTLoss(BaseMetricLoss):
+    """T^2 (beta inter + gamma intra), each 1 - Pearson (Eqs. 6 to 9).
+
+    Correlated are probabilities softmax(. / T): inter over the classes of a
+    sample, intra over the samples of a class. Where one side is constant
+    there is no correlation, and the term is 1.
+
+    Args:
+        beta (float): Weight of the inter-class term.
+        gamma (float): Weight of the intra-class term.
+        temperature (float): T; 4 is usual on CIFAR, 1 on ImageNet.
+        eps (float): Smallest standard deviation that is divided by.
+    """
+
+    spaces = ('logits', )
+
+    def __init__(self,
+                 beta: float = 2.,
+                 gamma: float = 2.,
+                 temperature: float = 4.,
+                 eps: float = 1e-8) -> None:
+        super().__init__()
+        self.beta, self.gamma = beta, gamma
+        self.temperature, self.eps = temperature, eps
+
+    def compare(self, pred: Tensor, target: Tensor) -> Tensor:
+        p, q = ((x / self.temperature).softmax(1) for x in (pred, target))
+        inter, intra = (1 -
+                        (standardise(p, (dim, ), self.eps) *
+                         standardise(q, (dim, ), self.eps)).mean()
+                        for dim in (1, 0))
+        return self.temperature**2 * (self.beta * inter + self.gamma * intra)

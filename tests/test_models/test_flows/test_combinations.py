@@ -1,0 +1,126 @@
+"""Every legal combination of the method's parts trains, saves and deploys."""
+
+import io
+import itertools
+
+import pytest
+import torch
+
+from mmfmkt.models.flows import VARIANTS
+from mmfmkt.utils import ConfigError
+
+SCHEDULES = ('RectifiedFlow', 'VPODE', 'SubVPODE', 'VEODE')
+ENCODERS = ('ConvEncoder', 'DepthwiseConvEncoder', 'MLPEncoder',
+            'TransformerEncoder', 'ConvNeXtEncoder')
+METRICS = ('KDLoss', 'DKDLoss', 'DISTLoss', 'PKDLoss', 'MSELoss', 'CWDLoss')
+PREDICTIONS = ('velocity', 'target')
+COMPARED = ('targets', 'velocities')
+SPACES = ('maps', 'vectors', 'logits of maps', 'logits of vectors')
+BATCH, CLASSES = 3, 4
+# Schedule, encoder and prediction play no part where there is no flow.
+NO_FLOW = (SCHEDULES[0], 'MLPEncoder', PREDICTIONS[0])
+ALL = [
+    x for x in itertools.product(SPACES, VARIANTS, SCHEDULES, ENCODERS,
+                                 METRICS, PREDICTIONS, COMPARED)
+    if x[1] != 'direct' or (x[2], x[3], x[5]) == NO_FLOW
+]
+LEGAL = 1492
+
+
+def legal(space, variant, schedule, encoder, metric, prediction, compare):
+    """What makes sense, written down a second time."""
+    maps = space in ('maps', 'logits of maps')
+    logits = space.startswith('logits')
+    if not maps and encoder != 'MLPEncoder':
+        return False
+    if metric in ('KDLoss', 'DKDLoss', 'DISTLoss') and not logits:
+        return False
+    if metric in ('PKDLoss', 'CWDLoss') and space != 'maps':
+        return False
+    if variant == 'parallel' and space == 'logits of maps':
+        return False
+    if compare == 'velocities':
+        # PKD ignores scale, and these flows start at velocity zero.
+        return (variant in ('fmkt', 'theta', 'parallel')
+                and metric != 'PKDLoss' and space != 'logits of maps')
+    return True
+
+
+def build(space, variant, schedule, encoder, metric, prediction, compare):
+    logits = space.startswith('logits')
+    source = 4 if variant == 'parallel' or compare == 'velocities' else 6
+    return VARIANTS[variant](
+        source,
+        CLASSES if logits else source,
+        encoder=dict(
+            type=encoder,
+            **(dict(num_heads=2, head_dim=4)
+               if encoder == 'TransformerEncoder' else {})),
+        schedule=dict(type=schedule),
+        metric=dict(type=metric),
+        prediction=prediction,
+        compare=compare,
+        space='logits' if logits else space,
+        vectors=space.endswith('vectors'),
+        labelled=logits)
+
+
+def exercise(combination):
+    """Forward, backward, state-dict round trip, and K = 1, 3, 8."""
+    space = combination[0]
+    transfer = build(*combination)
+    channels = transfer.in_channels
+    shape = (BATCH, channels) + ((4, 3) if 'maps' in space else ())
+    source = torch.randn(shape, requires_grad=True)
+    logits = space.startswith('logits')
+    target = torch.randn(BATCH, CLASSES) if logits else torch.randn(shape)
+    labels = torch.tensor([0, 3, 1]) if logits else None
+
+    losses, output = transfer(
+        source, target if transfer.needs_teacher else None, 2, labels)
+    total = output.square().mean() + sum(
+        x for name, x in losses.items() if 'loss' in name)
+    total.backward()
+    assert total.isfinite() and source.grad.isfinite().all()
+    for parameter in transfer.parameters():
+        assert parameter.grad.isfinite().all()
+        # Leave the identity.
+        torch.nn.init.normal_(parameter, std=0.1)
+
+    saved = io.BytesIO()
+    torch.save(transfer.state_dict(), saved)
+    saved.seek(0)
+    again = build(*combination)
+    again.load_state_dict(torch.load(saved))
+    for steps in (1, 3, 8):
+        for deploy in ('logits', ) if logits else ('transport', ):
+            if not logits and not transfer.deploys_flow:
+                continue
+            with torch.no_grad():
+                first, second = (
+                    getattr(x, deploy)(source, steps)
+                    for x in (transfer, again))
+            assert first.shape == ((BATCH, CLASSES) if logits else shape)
+            assert first.isfinite().all() and torch.equal(first, second)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('variant', VARIANTS)
+@pytest.mark.parametrize('space', SPACES)
+def test_every_legal_combination_works(space, variant):
+    torch.manual_seed(0)
+    for combination in ALL:
+        if combination[:2] == (space, variant) and legal(*combination):
+            exercise(combination)
+
+
+def test_the_legal_combinations_are_counted():
+    assert sum(legal(*combination) for combination in ALL) == LEGAL
+
+
+def test_every_other_combination_is_refused_in_one_sentence():
+    for combination in ALL:
+        if not legal(*combination):
+            with pytest.raises(ConfigError) as error:
+                build(*combination)
+            assert '\n' not in str(error.value)
