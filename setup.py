@@ -36,10 +36,13 @@ setup(
     package_data={
         'mmfmkt': [
             '.mim/model-index.yml', '.mim/configs/**/*.py',
-            '.mim/configs/**/*.yml', '.mim/tools/*'
+            '.mim/configs/**/*.yml', '.mim/tools/*', '.mim/tools/analysis/*'
         ]
     },
     install_requires=['pycocotools'],
-    extras_require={'tests': requirements('tests')},
+    extras_require={
+        'likelihood': ['torchdiffeq'],
+        'tests': requirements('tests'),
+    },
     zip_safe=False,
 )

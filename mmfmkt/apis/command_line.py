@@ -91,8 +91,12 @@ def complete_distillation(cfg: Config) -> None:
     """
     if 'student' in cfg.model:
         import_mmfmkt(cfg)
-        cfg.setdefault('default_hooks', {}).setdefault(
-            'export_student', dict(type='mmfmkt.ExportStudentHook'))
+        hooks = cfg.setdefault('default_hooks', {})
+        hooks.setdefault('export_student',
+                         dict(type='mmfmkt.ExportStudentHook'))
+        if hooks.export_student is None:
+            # MMEngine takes None for its own default hooks alone.
+            hooks.pop('export_student')
 
 
 def use_amp(cfg: Config) -> None:

@@ -3,18 +3,48 @@
 import pytest
 import torch
 
-from mmfmkt.models.flows import ConvEncoder, ConvNeXtEncoder
+from mmfmkt.models.flows import (
+    ConvEncoder,
+    ConvNeXtEncoder,
+    DepthwiseConvEncoder,
+    FlowTransfer,
+    MLPEncoder,
+    TransformerEncoder,
+)
 from mmfmkt.models.flows.time_embedding import TimeEmbedding, sinusoids
+from mmfmkt.models.flows.window_attention import WindowAttention
 
-ENCODERS = (ConvEncoder, ConvNeXtEncoder)
+ENCODERS = (ConvEncoder, DepthwiseConvEncoder, MLPEncoder, TransformerEncoder,
+            ConvNeXtEncoder)
+VECTORS = [encoder for encoder in ENCODERS if encoder.takes_vectors]
 
 
 @pytest.mark.parametrize('encoder', ENCODERS)
 @pytest.mark.parametrize('shape', [(1, 2, 1, 1), (2, 1, 4, 4), (2, 7, 5, 3),
-                                   (1, 8, 13, 8)])
+                                   (1, 8, 13, 8), (1, 4, 14, 21)])
 def test_any_shape_is_kept(encoder, shape):
     state = torch.randn(shape)
     assert encoder(shape[1], zero_init=False)(state, 0.5).shape == shape
+
+
+@pytest.mark.parametrize('encoder', VECTORS)
+@pytest.mark.parametrize('shape', [(1, 2), (5, 1), (3, 7)])
+def test_vectors_are_taken_as_maps_of_one_pixel(encoder, shape):
+    state, built = torch.randn(shape), encoder(shape[1], zero_init=False)
+    torch.testing.assert_close(
+        built(state, 0.5), built(state[..., None, None], 0.5)[..., 0, 0])
+
+
+@pytest.mark.parametrize('encoder', set(ENCODERS) - set(VECTORS))
+def test_encoders_for_maps_are_refused_for_vectors(encoder):
+    with pytest.raises(ValueError, match=f'{encoder.__name__} takes feature'):
+        FlowTransfer(
+            4,
+            4,
+            encoder=dict(type=encoder),
+            schedule=dict(type='RectifiedFlow'),
+            metric=dict(type='MSELoss'),
+            space='vectors')
 
 
 @pytest.mark.parametrize('encoder', ENCODERS)
@@ -24,14 +54,58 @@ def test_zero_init_starts_with_no_velocity_and_can_leave_it(encoder):
     velocity = built(state, 0.5)
     assert not velocity.any()
     (velocity - state).square().sum().backward()
-    assert built.layers[-1].weight.grad.any()
+    assert any(p.grad.any() for p in built.layers[-1].parameters())
     assert encoder(4, zero_init=False)(state, 0.5).any()
 
 
+@pytest.mark.parametrize('deep', (False, True))
 @pytest.mark.parametrize('encoder', ENCODERS)
-def test_velocity_depends_on_time(encoder):
-    state, built = torch.randn(2, 4, 5, 5), encoder(4, zero_init=False)
+def test_velocity_depends_on_time(encoder, deep):
+    state = torch.randn(2, 4, 5, 5)
+    built = encoder(4, zero_init=False, deep_time=deep)
     assert not torch.allclose(built(state, 0.25), built(state, 1.0))
+
+
+@pytest.mark.parametrize('encoder', ENCODERS)
+def test_every_parameter_gets_a_gradient(encoder):
+    # PyTorch would otherwise have data parallelism wait for it.
+    built = encoder(4, zero_init=False, deep_time=True)
+    built(torch.randn(2, 4, 9, 9), 0.5).square().sum().backward()
+    assert all(p.grad is not None for p in built.parameters())
+
+
+@pytest.mark.parametrize('shift', (0, 3))
+@pytest.mark.parametrize('size', [(14, 7), (9, 12), (3, 20)])
+def test_windows_attend_among_themselves_alone(shift, size):
+    torch.manual_seed(0)
+    attention = WindowAttention(4, 2, 8, 7, shift)
+    x = torch.randn(1, 4, *size, requires_grad=True)
+    row, column = size[0] // 2, size[1] - 1
+    attention(x)[0, :, row, column].sum().backward()
+    reached = x.grad[0].abs().sum(0) > 0
+    expected = torch.zeros(size, dtype=torch.bool)
+    for i in range(size[0]):
+        for j in range(size[1]):
+            expected[i, j] = ((i + shift) // 7 == (row + shift) // 7
+                              and (j + shift) // 7 == (column + shift) // 7)
+    assert torch.equal(reached, expected)
+
+
+def test_attention_equals_its_formula():
+    torch.manual_seed(0)
+    attention = WindowAttention(4, 2, 8, 7, 0).double()
+    x = torch.randn(1, 4, 7, 7, dtype=torch.float64)
+    tokens = x[0].flatten(1).T
+    weight = attention.qkv.weight[:, :, 0, 0]
+    q, k, v = (tokens @ weight.T).chunk(3, dim=1)
+    heads = []
+    for h in range(2):
+        part = slice(8 * h, 8 * h + 8)
+        scores = (q[:, part] @ k[:, part].T / 8**0.5).softmax(1)
+        heads.append(scores @ v[:, part])
+    proj = attention.proj
+    expected = torch.cat(heads, 1) @ proj.weight[:, :, 0, 0].T + proj.bias
+    torch.testing.assert_close(attention(x)[0].flatten(1).T, expected)
 
 
 @pytest.mark.parametrize('dim', (1, 2, 5, 8))
@@ -44,4 +118,5 @@ def test_sinusoids_follow_their_formula(dim):
 
 
 def test_time_is_one_number_per_channel():
-    assert TimeEmbedding(5)(0.5).shape == (5, 1, 1)
+    assert TimeEmbedding(5)(0.5).shape == (5, )
+    assert TimeEmbedding(5, deep=True)(0.5).shape == (5, )

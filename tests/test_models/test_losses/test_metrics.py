@@ -1,21 +1,104 @@
-"""The metrics against their formulas, and at the edges of their domain."""
+"""The metrics against independent implementations, and at the edges."""
 
 import pytest
+import references
 import torch
+from mmengine.logging import MessageHub
 
-from mmfmkt.models.losses import MSELoss, PKDLoss
+from mmfmkt.models.losses import (
+    CWDLoss,
+    DISTLoss,
+    DKDLoss,
+    KDLoss,
+    MSELoss,
+    PKDLoss,
+)
 
-METRICS = (PKDLoss(), MSELoss())
+MAPS, LOGITS = (3, 4, 5, 6), (5, 7)
+LABELS = torch.tensor([0, 6, 2, 2, 3])
+CASES = {
+    'KD': (KDLoss(), references.kd, LOGITS),
+    'KD, T = 1': (KDLoss(1.), lambda p, q: references.kd(p, q, 1.), LOGITS),
+    'DKD': (DKDLoss(), references.dkd, LOGITS),
+    'DKD, ImageNet': (DKDLoss(0.5, 0.5, 1.), lambda p, q, y: references.dkd(
+        p, q, y, 0.5, 0.5, 1.), LOGITS),
+    'DIST': (DISTLoss(), references.dist, LOGITS),
+    'DIST, T = 1': (DISTLoss(1., 3., 1.),
+                    lambda p, q: references.dist(p, q, 1., 3., 1.), LOGITS),
+    'PKD': (PKDLoss(), references.pkd, MAPS),
+    'CWD': (CWDLoss(), references.cwd, MAPS),
+    'CWD, T = 4': (CWDLoss(4.), lambda p, q: references.cwd(p, q, 4.), MAPS),
+    'MSE': (MSELoss(), references.mse, MAPS),
+}
+METRICS = [pytest.param(*case[::2], id=name) for name, case in CASES.items()]
+# Value and gradient are compared after the input has been rounded.
+TOLERANCE = {
+    torch.float64: 1e-10,
+    torch.float32: 1e-4,
+    torch.bfloat16: 1e-4,
+    torch.float16: 1e-4,
+}
 
 
-def test_pkd_is_one_minus_the_correlation_of_each_channel():
-    p, q = torch.randn(2, 3, 4, 5, 6, dtype=torch.float64).unbind()
-    rows = [x.transpose(0, 1).flatten(1) for x in (p, q)]
-    correlations = [
-        torch.corrcoef(torch.stack(pair))[0, 1] for pair in zip(*rows)
-    ]
-    expected = 1 - torch.stack(correlations).mean()
-    torch.testing.assert_close(PKDLoss()(p, q), expected)
+def labels_for(metric):
+    return (LABELS, ) if metric.needs_labels else ()
+
+
+def value_and_gradient(function, p, q, *labels):
+    p = p.clone().requires_grad_()
+    value = function(p, q, *labels)
+    return value.detach(), torch.autograd.grad(value, p)[0]
+
+
+def largest_difference(metric, reference, shape, dtype, rounds=20, seed=0):
+    """Of value and gradient, over random inputs, relative to their size."""
+    generator = torch.Generator().manual_seed(seed)
+    worst = [0., 0.]
+    for i in range(rounds):
+        p, q = ((torch.randn(shape, generator=generator).double() * 2**(i % 4)
+                 ).to(dtype) for _ in range(2))
+        labels = labels_for(metric)
+        ours = value_and_gradient(metric, p.float() if dtype.itemsize == 2
+                                  else p, q, *labels)
+        half = metric(p, q, *labels)
+        torch.testing.assert_close(half, ours[0])
+        theirs = value_and_gradient(reference, p.double(), q.double(), *labels)
+        for k, (x, y) in enumerate(zip(ours, theirs)):
+            difference = (x.double() - y).abs().max() / y.abs().max()
+            worst[k] = max(worst[k], float(difference))
+    return worst
+
+
+@pytest.mark.parametrize('dtype', TOLERANCE, ids=str)
+@pytest.mark.parametrize('name', CASES)
+def test_metrics_equal_their_formulas(name, dtype):
+    value, gradient = largest_difference(*CASES[name], dtype)
+    print(f'{name}, {dtype}: value {value:.1e}, gradient {gradient:.1e}')
+    assert value < TOLERANCE[dtype] and gradient < TOLERANCE[dtype]
+
+
+@pytest.mark.parametrize('temperature', (1., 4.))
+@pytest.mark.parametrize('name', ('KD', 'DIST'))
+def test_metrics_equal_torchdistill(name, temperature):
+    theirs = pytest.importorskip('torchdistill.losses.mid_level')
+    place = ('', 'output', '', 'output')
+    if name == 'KD':
+        ours = KDLoss(temperature)
+        # Without labels theirs leaves out the factor T^2.
+        factor = temperature**2
+        other = theirs.KDLoss(*place, temperature, alpha=0.)
+    else:
+        ours, factor = DISTLoss(2., 3., temperature), 1.
+        other = theirs.DISTLoss(*place, beta=2., gamma=3., tau=temperature)
+
+    def reference(p, q):
+        return factor * other({'': dict(output=p)}, {'': dict(output=q)})
+
+    value, gradient = largest_difference(ours, reference, LOGITS,
+                                         torch.float64)
+    print(f'{name}, T = {temperature}, torchdistill: value {value:.1e}, '
+          f'gradient {gradient:.1e}')
+    assert value < 1e-6 and gradient < 1e-5
 
 
 def test_pkd_ignores_scale_and_shift_of_channels():
@@ -25,47 +108,82 @@ def test_pkd_ignores_scale_and_shift_of_channels():
     assert PKDLoss()(q * scale + 2, q) < 1e-12
 
 
-def test_mse_is_the_mean_of_squares():
-    p, q = torch.randn(2, 3, 4, 5, 6).unbind()
-    torch.testing.assert_close(MSELoss()(p, q), ((p - q)**2).mean())
+@pytest.mark.parametrize('metric, shape', METRICS)
+def test_gradients_are_right_in_float64(metric, shape):
+    p, q = torch.randn(2, *shape, dtype=torch.float64).unbind()
+    assert torch.autograd.gradcheck(
+        lambda p: metric(p, q, *labels_for(metric)),
+        p.clone().requires_grad_())
 
 
-@pytest.mark.parametrize('metric', METRICS)
-def test_gradients_are_right_in_float64(metric):
-    p, q = torch.randn(2, 2, 3, 2, 2, dtype=torch.float64).unbind()
-    assert torch.autograd.gradcheck(lambda p: metric(p, q),
-                                    p.clone().requires_grad_())
-
-
-@pytest.mark.parametrize('metric', METRICS)
+@pytest.mark.parametrize('metric, shape', METRICS)
 @pytest.mark.parametrize('constant', (0., 3.7, -1e4))
-def test_constant_inputs_give_finite_values_and_gradients(metric, constant):
-    p = torch.full((2, 3, 4, 4), constant, requires_grad=True)
-    for q in (torch.randn(2, 3, 4, 4), torch.full((2, 3, 4, 4), 1.)):
-        loss = metric(p, q)
+def test_constant_inputs_give_finite_values_and_gradients(
+        metric, shape, constant):
+    p = torch.full(shape, constant, requires_grad=True)
+    for q in (torch.randn(shape), torch.full(shape, 1.)):
+        loss = metric(p, q, *labels_for(metric))
         grad, = torch.autograd.grad(loss, p)
         assert loss.isfinite() and grad.isfinite().all()
 
 
-@pytest.mark.parametrize('metric', METRICS)
+@pytest.mark.parametrize('metric, shape', METRICS)
+def test_certain_predictions_give_finite_values_and_gradients(metric, shape):
+    p, q = torch.zeros(2, *shape).unbind()
+    p[:, 0], q[:, 1] = 3e4, 3e4
+    loss, grad = value_and_gradient(metric, p, q, *labels_for(metric))
+    assert loss.isfinite() and grad.isfinite().all()
+
+
+@pytest.mark.parametrize('metric, shape', METRICS)
 @pytest.mark.parametrize('dtype', (torch.float16, torch.bfloat16))
-def test_half_inputs_are_compared_in_float32(metric, dtype):
-    p, q = (torch.randn(2, 3, 4, 5, 6) * 300).to(dtype).unbind()
+def test_half_inputs_are_compared_in_float32(metric, shape, dtype):
+    p, q = (torch.randn(2, *shape) * 100).to(dtype).unbind()
+    labels = labels_for(metric)
     with torch.autocast('cpu', dtype=torch.bfloat16):
-        loss = metric(p, q)
+        loss = metric(p, q, *labels)
     assert loss.dtype == torch.float32
-    torch.testing.assert_close(loss, metric(p.float(), q.float()))
+    torch.testing.assert_close(loss, metric(p.float(), q.float(), *labels))
 
 
-@pytest.mark.parametrize('metric', METRICS)
-def test_no_gradient_reaches_the_target(metric):
-    p, q = torch.randn(2, 2, 3, 4, 4).requires_grad_().unbind()
-    q = q.detach().requires_grad_()
-    metric(p, q).backward()
-    assert q.grad is None
+@pytest.mark.parametrize('metric, shape', METRICS)
+def test_no_gradient_reaches_the_target(metric, shape):
+    p, q = (torch.randn(shape, requires_grad=True) for _ in range(2))
+    metric(p, q, *labels_for(metric)).backward()
+    assert q.grad is None and p.grad is not None
 
 
-@pytest.mark.parametrize('metric', METRICS)
-def test_other_shapes_are_refused_in_one_sentence(metric):
+@pytest.mark.parametrize('metric, shape', METRICS)
+def test_equal_inputs_cost_nothing(metric, shape):
+    p = torch.randn(shape, dtype=torch.float64)
+    assert metric(p, p, *labels_for(metric)).abs() < 1e-12
+
+
+@pytest.mark.parametrize('metric, shape', METRICS)
+def test_other_shapes_are_refused_in_one_sentence(metric, shape):
     with pytest.raises(ValueError, match='tensors of one shape'):
         metric(torch.zeros(1, 2, 3, 3), torch.zeros(1, 3, 3, 3))
+    if 'vectors' not in metric.spaces:
+        with pytest.raises(ValueError, match='Loss compares'):
+            metric(torch.zeros(2, 3, 4), torch.zeros(2, 3, 4))
+
+
+def test_soft_labels_count_by_their_largest():
+    p, q = torch.randn(2, *LOGITS).unbind()
+    soft = torch.full(LOGITS, 0.1).scatter_(1, LABELS[:, None], 0.4)
+    torch.testing.assert_close(DKDLoss()(p, q, soft), DKDLoss()(p, q, LABELS))
+    with pytest.raises(ValueError, match='DKDLoss needs labels'):
+        DKDLoss()(p, q)
+
+
+def test_dkd_warms_up_by_the_runs_epoch():
+    hub = MessageHub.get_current_instance()
+    p, q = torch.randn(2, *LOGITS).unbind()
+    metric = DKDLoss(warmup_epochs=4)
+    full = metric(p, q, LABELS)
+    try:
+        for epoch, share in ((0, 0.25), (2, 0.75), (3, 1.), (9, 1.)):
+            hub.update_info('epoch', epoch)
+            torch.testing.assert_close(metric(p, q, LABELS), share * full)
+    finally:
+        hub.runtime_info.pop('epoch')

@@ -1,0 +1,166 @@
+"""How a trained flow changes the log-density of the student's features.
+
+    python tools/analysis/likelihood.py CONFIG CHECKPOINT
+
+Solves the instantaneous change of variables along the flow of each tapped
+level over a validation set, after checking itself on a linear flow whose
+answer is known. Without a checkpoint, the flow as it is before training.
+"""
+
+import argparse
+import json
+import sys
+from collections import defaultdict
+from itertools import islice
+
+import torch
+from mmengine.device import get_device
+from mmengine.runner import Runner, load_checkpoint
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+from mmfmkt.apis.command_line import (
+    add_cfg_options,
+    plain_errors,
+    read_config,
+)
+from mmfmkt.apis.inference import drop_teacher
+from mmfmkt.datasets.checks import check_datasets
+from mmfmkt.models.distillers.taps import read_taps
+from mmfmkt.models.flows.likelihood import (
+    check_on_linear_flow,
+    flow_velocity,
+    log_density_change,
+)
+from mmfmkt.registry import MODELS
+from mmfmkt.utils import ConfigError
+
+console = Console()
+# Standard errors that the check on the linear flow may be off by.
+LARGEST_DEVIATION = 4.
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description='Estimate the log-density change along a trained flow',
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser.add_argument('config', help='path of the config')
+    parser.add_argument(
+        'checkpoint',
+        nargs='?',
+        help='path or URL of the checkpoint; without one, the flow as it is '
+        'before training')
+    parser.add_argument(
+        '--batches',
+        type=int,
+        default=2,
+        help='batches of the validation set to estimate on')
+    parser.add_argument(
+        '--probes',
+        type=int,
+        default=4,
+        help='probes of the trace for each sample')
+    parser.add_argument(
+        '--tolerance',
+        type=float,
+        default=1e-4,
+        help='relative and absolute tolerance of the solver')
+    parser.add_argument('--seed', type=int, default=0, help='random seed')
+    parser.add_argument('--out', help='JSON file to write the figures to')
+    add_cfg_options(parser)
+    args = parser.parse_args()
+    if args.batches < 1 or args.probes < 1 or args.tolerance <= 0:
+        parser.error('--batches, --probes and --tolerance must be positive')
+    return args
+
+
+def check_itself(seed: int) -> dict:
+    """Check the estimate on the linear flow.
+
+    Raises:
+        SystemExit: If it is off by more than chance explains.
+    """
+    check = check_on_linear_flow(seed=seed)
+    console.print(
+        'Linear flow: relative error of the log-density change '
+        f'{check.relative_error:.1e} ({check.deviation:.1f} standard errors '
+        f'of the trace estimate), of the state {check.state_error:.1e}')
+    if check.deviation > LARGEST_DEVIATION or check.state_error > 1e-4:
+        sys.exit('The estimate fails on the linear flow: its figures would '
+                 'be worth nothing.')
+    return vars(check)
+
+
+def estimate(args: argparse.Namespace) -> dict:
+    """Return mean and standard error, in nats per dimension, by level."""
+    cfg = read_config(args.config, args.cfg_options)
+    if 'student' not in cfg.model:
+        raise ConfigError('Only a distillation has a flow: the config has no '
+                          "key 'model.student'.")
+    check_datasets(cfg, ('val', ))
+    drop_teacher(cfg.model)
+    model = MODELS.build(cfg.model)
+    if args.checkpoint:
+        try:
+            load_checkpoint(model, args.checkpoint, map_location='cpu')
+        except OSError as error:
+            raise ConfigError(f'The checkpoint {args.checkpoint!r} cannot be '
+                              f'read: {error}') from error
+    model.to(get_device()).eval()
+    loader = Runner.build_dataloader(cfg.val_dataloader, seed=args.seed)
+    generator = torch.Generator().manual_seed(args.seed)
+    found = defaultdict(list)
+    total = min(args.batches, len(loader))
+    for data in track(
+            islice(loader, total),
+            total=total,
+            description='integrate',
+            console=console,
+            disable=not console.is_terminal):
+        with torch.no_grad():
+            inputs = model.data_preprocessor(data, False)['inputs']
+            taps = [flow.tap for flow in model.flows.values()]
+            sources = read_taps(model.student, taps, inputs, 'student')
+        for tap, levels in zip(model.flows.values(), sources):
+            for name, flow in tap.items():
+                source = levels[int(name)]
+                change = log_density_change(
+                    flow_velocity(flow, source),
+                    source,
+                    num_probes=args.probes,
+                    rtol=args.tolerance,
+                    atol=args.tolerance,
+                    generator=generator).change
+                found[f'{tap.tap}.{name}'] += (change /
+                                               source[0].numel()).tolist()
+    return dict(found)
+
+
+def main() -> None:
+    args = parse_args()
+    check = check_itself(args.seed)
+    found = estimate(args)
+    table = Table(title='Log-density change, log p_0(Z_0) - log p_1(Z_1)')
+    table.add_column('level')
+    for column in ('nats per dimension', 'standard error', 'images'):
+        table.add_column(column, justify='right')
+    levels = {}
+    for name, changes in found.items():
+        changes = torch.tensor(changes, dtype=torch.float64)
+        error = changes.std() / len(changes)**0.5
+        levels[name] = dict(
+            mean=float(changes.mean()),
+            standard_error=float(error),
+            images=len(changes))
+        table.add_row(name, f'{changes.mean():+.5f}', f'{error:.5f}',
+                      str(len(changes)))
+    console.print(table)
+    if args.out:
+        with open(args.out, 'w', encoding='utf-8') as file:
+            json.dump(dict(linear_flow=check, levels=levels), file, indent=2)
+
+
+if __name__ == '__main__':
+    with plain_errors():
+        main()
