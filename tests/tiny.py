@@ -1,5 +1,6 @@
 """Detectors and configs small enough to train in a test."""
 
+import torch
 from mmengine.config import Config
 
 NORMALISE = dict(
@@ -48,8 +49,32 @@ def distiller(variant='fmkt', student=None, teacher=None, **kwargs):
         type='mmfmkt.DetectionDistiller',
         variant=variant,
         student=student or retinanet(),
-        teacher=dict(config=teacher or retinanet(24, 16), checkpoint=None),
+        teacher=None if variant == 'online' and not teacher else dict(
+            config=teacher or retinanet(24, 16), checkpoint=None),
         levels=(0, 1, 2),
         flow=flow)
     model.update(kwargs)
     return model
+
+
+def batch(size=2, height=64, width=96, seed=0):
+    """Raw images and boxes, as a dataloader gives them."""
+    from mmdet.structures import DetDataSample
+    from mmengine.structures import InstanceData
+    generator = torch.Generator().manual_seed(seed)
+    images, samples = [], []
+    for _ in range(size):
+        images.append(
+            torch.randint(
+                256, (3, height, width), dtype=torch.uint8,
+                generator=generator))
+        sample = DetDataSample(
+            metainfo=dict(
+                img_shape=(height, width),
+                ori_shape=(height, width),
+                scale_factor=(1., 1.)))
+        sample.gt_instances = InstanceData(
+            bboxes=torch.tensor([[8., 8., 40., 48.], [30., 10., 60., 30.]]),
+            labels=torch.tensor([1, 4]))
+        samples.append(sample)
+    return dict(inputs=images, data_samples=samples)

@@ -32,7 +32,7 @@ class LogDensityChange:
 
 def log_density_change(velocity: Callable[[Tensor, float], Tensor],
                        source: Tensor,
-                       num_probes: int = 1,
+                       num_probes: Optional[int] = 1,
                        rtol: float = 1e-5,
                        atol: float = 1e-5,
                        generator: Optional[torch.Generator] = None
@@ -42,8 +42,9 @@ def log_density_change(velocity: Callable[[Tensor, float], Tensor],
     Args:
         velocity (Callable): v(Z_t, t), which depends on no more than these.
         source (Tensor): ``Z_1``, ``(B, ...)``.
-        num_probes (int): Rademacher probes of the trace; their number does
-            not bias the estimate, it only makes it steadier.
+        num_probes (int, optional): Rademacher probes of the trace; their
+            number does not bias the estimate, it only makes it steadier.
+            None takes the trace exactly, with a probe for each dimension.
         rtol (float): Relative tolerance of the solver (dopri5).
         atol (float): Absolute tolerance of the solver.
         generator (torch.Generator, optional): Draws the probes; they stay
@@ -58,11 +59,17 @@ def log_density_change(velocity: Callable[[Tensor, float], Tensor],
         raise ImportError(
             'The likelihood needs torchdiffeq: pip install torchdiffeq'
         ) from error
-    probes = [
-        torch.randint(
-            0, 2, source.shape, generator=generator).to(source) * 2 - 1
-        for _ in range(num_probes)
-    ]
+    if num_probes is None:
+        size = source[0].numel()
+        # Scaled so that their mean is the trace.
+        basis = torch.eye(size).to(source) * size**0.5
+        probes = [x.view_as(source[:1]).expand_as(source) for x in basis]
+    else:
+        probes = [
+            torch.randint(0, 2, source.shape,
+                          generator=generator).to(source) * 2 - 1
+            for _ in range(num_probes)
+        ]
 
     def derivative(t: Tensor, state):
         with torch.enable_grad():
@@ -79,7 +86,7 @@ def log_density_change(velocity: Callable[[Tensor, float], Tensor],
                     allow_unused=True,
                     materialize_grads=True)[0]
                 trace = trace + (grad * probe).flatten(1).sum(1)
-        return v.detach(), trace.detach() / num_probes
+        return v.detach(), trace.detach() / len(probes)
 
     start = (source.detach(), source.new_zeros(len(source)))
     times = torch.tensor([1., 0.], dtype=source.dtype, device=source.device)

@@ -405,7 +405,7 @@ class ParallelTransfer(FlowTransfer):
         if target is None:
             return super().forward(source, target, num_steps, labels)
         exact = source.to(torch.promote_types(source.dtype, torch.float32))
-        here = resize(target, source.shape[2:]).to(exact)
+        here = resize(target, source.shape[2:]).detach().to(exact)
         walk = Walk([], [], exact)
         for i in range(num_steps, 0, -1):
             at = self.schedule(i / num_steps)

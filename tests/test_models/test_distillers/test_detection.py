@@ -6,37 +6,14 @@ import pytest
 import torch
 from mmengine.logging import MessageHub
 from mmengine.model import ExponentialMovingAverage
-from tiny import distiller, packaged, retinanet
+from tiny import batch, distiller, packaged, retinanet
 
 pytest.importorskip('mmdet')
 
-from mmdet.structures import DetDataSample  # noqa: E402
 from mmengine.config import Config  # noqa: E402
-from mmengine.structures import InstanceData  # noqa: E402
 
 from mmfmkt.models.losses import PKDLoss  # noqa: E402
 from mmfmkt.registry import MODELS  # noqa: E402
-
-
-def batch(size=2, height=64, width=96, seed=0):
-    """Raw images and boxes, as a dataloader gives them."""
-    generator = torch.Generator().manual_seed(seed)
-    images, samples = [], []
-    for _ in range(size):
-        images.append(
-            torch.randint(
-                256, (3, height, width), dtype=torch.uint8,
-                generator=generator))
-        sample = DetDataSample(
-            metainfo=dict(
-                img_shape=(height, width),
-                ori_shape=(height, width),
-                scale_factor=(1., 1.)))
-        sample.gt_instances = InstanceData(
-            bboxes=torch.tensor([[8., 8., 40., 48.], [30., 10., 60., 30.]]),
-            labels=torch.tensor([1, 4]))
-        samples.append(sample)
-    return dict(inputs=images, data_samples=samples)
 
 
 def build(*args, **kwargs):
@@ -74,7 +51,7 @@ def run_progress():
     hub.runtime_info.pop('iter')
 
 
-@pytest.fixture(scope='module', params=('fmkt', 'theta'))
+@pytest.fixture(scope='module', params=('fmkt', 'theta', 'direct'))
 def model(request):
     return build(request.param)
 
@@ -125,14 +102,16 @@ def test_the_teacher_follows_to_every_type_and_copies_share_it():
 
 def test_losses_are_named_by_tap_level_and_part(model):
     losses = losses_of(model)
-    parts = ['loss_flow', 'ensemble']
-    parts += ['loss_student'] if not model.deploys_flow else []
+    parts = dict(
+        fmkt=['loss_flow', 'ensemble'],
+        theta=['loss_flow', 'ensemble', 'loss_student'],
+        direct=['loss_direct'])[model.variant]
     expected = {f'neck.{level}.{p}' for level in range(3) for p in parts}
     assert expected | {'loss_cls', 'loss_bbox'} == set(losses)
 
 
 def test_predictions_follow_the_variant():
-    for variant in ('fmkt', 'theta'):
+    for variant in ('fmkt', 'theta', 'direct'):
         model = roughen(build(variant))
         transported = [boxes_of(model)]
         for steps in (1, 8):
@@ -141,7 +120,7 @@ def test_predictions_follow_the_variant():
         plain = boxes_of(model.student)
         same = [x.shape == plain.shape and torch.equal(x, plain)
                 for x in transported]
-        assert all(same) if variant == 'theta' else not any(same)
+        assert not any(same) if variant == 'fmkt' else all(same)
 
 
 def test_a_new_flow_leaves_the_students_predictions_as_they_are():
@@ -162,6 +141,66 @@ def test_only_tapped_levels_flow():
     assert list(model.flows['neck']) == ['1']
     names = [x for x in losses_of(model) if x.startswith('neck')]
     assert set(names) == {'neck.1.loss_flow', 'neck.1.ensemble'}
+
+
+def test_each_of_several_taps_has_its_own_settings():
+    taps = [
+        dict(tap='neck', levels=(0, 2)),
+        dict(
+            tap='backbone',
+            levels=(3, ),
+            flow=dict(
+                encoder=dict(type='MLPEncoder'),
+                metric=dict(type='MSELoss'),
+                num_steps=3,
+                inference_steps=5,
+                loss_weight=2.)),
+        dict(tap='backbone.layer2', flow=dict(schedule=dict(type='VPODE'))),
+    ]
+    model = roughen(build(taps=taps))
+    losses = losses_of(model)
+    assert {x for x in losses if x.endswith('loss_flow')} == {
+        f'{tap}.loss_flow'
+        for tap in ('neck.0', 'neck.2', 'backbone.3', 'backbone.layer2.0')
+    }
+    model.parse_losses(losses)[0].backward()
+    assert all(p.grad is not None for p in model.flows.parameters())
+    neck, backbone, layer = model.flows.values()
+    assert (neck.inference_steps, backbone.inference_steps) == (2, 5)
+    assert backbone.step_count.draw() == 3
+    assert type(layer['0'].schedule).__name__ == 'VPODE'
+    before = boxes_of(model)
+    bare = MODELS.build(dict(distiller(taps=taps), teacher=None))
+    bare.load_state_dict(model.state_dict())
+    assert torch.equal(boxes_of(bare), before)
+
+
+def test_online_distillation_trains_and_predicts_without_a_teacher():
+    model = build('online', flow=dict(num_steps=3))
+    assert model.teacher is None
+    losses = losses_of(model)
+    assert losses['neck.0.loss_flow'] == 0  # The flow is still the identity.
+    roughen(model)
+    losses = losses_of(model)
+    assert losses['neck.0.loss_flow'] > 0
+    model.parse_losses(losses)[0].backward()
+    assert all(p.grad is not None for p in model.parameters())
+    assert not torch.equal(boxes_of(model), boxes_of(model.student))
+
+
+def test_a_stopped_transfer_lets_the_teacher_rest_and_scales_otherwise():
+    full = losses_of(build())
+    for factor in (0., 0.5):
+        model, calls = build(), []
+        model.teacher.backbone.register_forward_hook(
+            lambda *args, calls=calls: calls.append(1))
+        model.transfer_weight = factor
+        losses = losses_of(model)
+        assert bool(calls) == bool(factor)
+        torch.testing.assert_close(losses['neck.1.loss_flow'],
+                                   factor * full['neck.1.loss_flow'])
+        model.parse_losses(losses)[0].backward()
+        assert all(p.grad is not None for p in model.parameters())
 
 
 def test_decoupled_pairs_change_what_a_sample_is_led_to():
@@ -308,6 +347,27 @@ BAD = {
                       'model.levels asks for level 7.* the levels 0 to 4'),
     'level twice': (dict(levels=(1, 1)), 'each once'),
     'unknown variant': (dict(variant='thetta'), 'must be one of fmkt, theta'),
+    'online with a teacher': (dict(
+        variant='online', teacher=retinanet()),
+                              'model.teacher to None'),
+    'metric of logits on maps': (dict(flow=dict(metric=dict(type='KDLoss'))),
+                                 'KDLoss compares logits, but the target is'),
+    'parallel between unlike channels': (dict(variant='parallel'),
+                                         'features of equal shape'),
+    'velocities of unlike channels': (dict(flow=dict(compare='velocities')),
+                                      'features of equal shape'),
+    'velocities without a flow': (dict(
+        variant='direct', student=retinanet(24, 8),
+        flow=dict(compare='velocities')), "'direct' has no flow"),
+    'unknown prediction': (dict(flow=dict(prediction='noise')),
+                           'prediction must be one of velocity, target'),
+    'schedule without range': (dict(
+        flow=dict(schedule=dict(type='VEODE', sigma_max=0.))),
+                               '0 < sigma_min < sigma_max'),
+    'tap twice': (dict(taps=[dict(tap='neck'), dict(tap='neck')]),
+                  'model.taps must name one tap or more, each once'),
+    'tap without a name': (dict(taps=[dict(levels=(1, ))]),
+                           'keys tap, levels and flow, but has levels'),
     'encoder of other channels': (dict(
         flow=dict(encoder=dict(type='ConvEncoder', channels=99))),
                                   'encoder.channels is 99, but level 0'),
@@ -322,6 +382,7 @@ BAD = {
                                  "model.student 'nowhere.py' is neither"),
     'dict without a model': (dict(student=dict(depth=18)), 'holds no model'),
 }
+
 
 @pytest.mark.parametrize('name', BAD)
 def test_bad_settings_are_named_in_one_sentence_at_build(name):

@@ -1,0 +1,91 @@
+"""The log-density change against closed forms."""
+
+import pytest
+import torch
+
+from mmfmkt.models.flows import FlowTransfer
+
+pytest.importorskip('torchdiffeq')
+
+from mmfmkt.models.flows.likelihood import (  # noqa: E402
+    check_on_linear_flow,
+    flow_velocity,
+    log_density_change,
+)
+from mmfmkt.utils import ConfigError  # noqa: E402
+
+
+def build(zero_init=True, **kwargs):
+    return FlowTransfer(
+        3,
+        None,
+        encoder=dict(type='ConvEncoder', zero_init=zero_init),
+        schedule=kwargs.pop('schedule', dict(type='RectifiedFlow')),
+        metric=dict(type='PKDLoss'),
+        **kwargs)
+
+
+@pytest.mark.parametrize('seed', range(3))
+def test_the_linear_flow_is_as_its_closed_form(seed):
+    check = check_on_linear_flow(seed=seed)
+    assert check.relative_error < 0.01
+    assert check.deviation < 4 and check.state_error < 1e-6
+
+
+def test_a_diagonal_flow_is_exact():
+    # Rademacher probes have no variance where nothing is off the diagonal.
+    rates = torch.tensor([0.5, -1., 2.], dtype=torch.float64)
+    source = torch.randn(4, 3, dtype=torch.float64)
+    found = log_density_change(
+        lambda z, t: z * rates, source, rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(
+        found.change, rates.sum().expand(4), rtol=1e-7, atol=1e-7)
+    torch.testing.assert_close(
+        found.final, source * (-rates).exp(), rtol=1e-6, atol=1e-6)
+
+
+def test_a_trained_flow_changes_by_the_determinant_of_its_jacobian():
+    torch.manual_seed(0)
+    flow = build(zero_init=False).double()
+    source = torch.randn(1, 3, 3, 2, dtype=torch.float64)
+    velocity = flow_velocity(flow, source)
+    found = log_density_change(
+        velocity, source, num_probes=None, rtol=1e-7, atol=1e-7)
+
+    def transported(flat):
+        # The exact map, by many small steps.
+        z = flat.view_as(source)
+        steps = 400
+        for i in range(steps, 0, -1):
+            middle = z - velocity(z, i / steps) / (2 * steps)
+            z = z - velocity(middle, (i - 0.5) / steps) / steps
+        return z.flatten()
+
+    jacobian = torch.autograd.functional.jacobian(transported,
+                                                  source.flatten())
+    exact = -jacobian.slogdet().logabsdet
+    assert abs(exact) > 0.1
+    torch.testing.assert_close(
+        found.change[0], exact, rtol=1e-3, atol=1e-4)
+    roughly = log_density_change(velocity, source, num_probes=400)
+    assert abs(roughly.change.item() - exact.item()) < 0.3
+
+
+def test_a_new_flow_changes_no_density():
+    flow = build()
+    source = torch.randn(2, 3, 4, 4)
+    found = log_density_change(flow_velocity(flow, source), source)
+    assert not found.change.any()
+    torch.testing.assert_close(found.final, source)
+
+
+@pytest.mark.parametrize('settings', [
+    dict(prediction='target'),
+    dict(schedule=dict(type='VPODE')),
+])
+def test_velocities_that_depend_on_the_source_are_refused(settings):
+    with pytest.raises(ConfigError, match='state and time alone'):
+        flow_velocity(build(**settings), torch.zeros(1, 3, 2, 2))
+    flow_velocity(
+        build(zero_init=False, schedule=dict(type='VPODE')),
+        torch.zeros(1, 3, 2, 2))

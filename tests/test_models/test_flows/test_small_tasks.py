@@ -1,0 +1,63 @@
+"""What the variants are for, seen on a task that trains in seconds."""
+
+import pytest
+import small_task
+import torch
+
+from mmfmkt.datasets import make_shapes
+from mmfmkt.models.losses import MSELoss
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope='module')
+def data(tmp_path_factory):
+    root = make_shapes(
+        tmp_path_factory.mktemp('data') / 'shapes',
+        num_train=400,
+        num_val=200,
+        image_size=(96, 96),
+        object_size=(0.15, 0.6))
+    return [small_task.cut_outs(root, split) for split in ('train', 'val')]
+
+
+def test_the_averaged_output_of_online_distillation_beats_a_single_step(data):
+    train, val = data
+    features, flow, losses = small_task.train((4, 8, 16), 'online', train)
+    (one, nll_one), (eight, nll_eight) = (
+        small_task.score(features, flow, val, steps) for steps in (1, 8))
+    print(f'accuracy {one:.3f} and {eight:.3f}, NLL {nll_one:.3f} and '
+          f'{nll_eight:.3f} in 1 and 8 steps; {losses}')
+    assert eight > 1.5 / small_task.CLASSES
+    assert nll_eight < nll_one - 0.005
+    assert eight > one - 0.02
+
+
+def test_parallel_training_looks_better_and_is_worse(data):
+    train, val = data
+    teacher, _, _ = small_task.train((8, 16, 32), 'direct', train, epochs=6)
+    found = {}
+    for variant in ('fmkt', 'parallel'):
+        features, flow, losses = small_task.train(
+            (2, 4, 32),
+            variant,
+            train,
+            teacher,
+            epochs=5,
+            space='maps',
+            encoder=dict(type='ConvEncoder', zero_init=False),
+            metric=dict(type='MSELoss'),
+            labelled=False)
+        with torch.no_grad():
+            deployed = [
+                MSELoss()(flow.transport(features(val[0]), steps),
+                          teacher(val[0])).item() for steps in (1, 8)
+            ]
+        found[variant] = losses['loss_flow'], *deployed
+    print(found)
+    serial, parallel = found['fmkt'], found['parallel']
+    # The encoder reads the target off the interpolated state ...
+    assert parallel[0] < 0.9 * serial[0]
+    # ... and at inference, where there is none, steps do not help it.
+    assert parallel[2] > 1.1 * serial[2]
+    assert serial[2] < serial[1]
