@@ -1,7 +1,11 @@
 """Detectors and configs small enough to train in a test."""
 
+from pathlib import Path
+
 import torch
 from mmengine.config import Config
+
+CONFIGS = Path(__file__).resolve().parent.parent / 'configs'
 
 NORMALISE = dict(
     type='DetDataPreprocessor',
@@ -78,3 +82,26 @@ def batch(size=2, height=64, width=96, seed=0):
             labels=torch.tensor([1, 4]))
         samples.append(sample)
     return dict(inputs=images, data_samples=samples)
+
+
+def write_config(path, shapes, variant, epochs=2):
+    """A run of some seconds, from the quick start's own config."""
+    cfg = Config.fromfile(
+        CONFIGS / 'quick_start/fmkt_retinanet_r18_shapes.py')
+    cfg.model.student = retinanet()
+    cfg.model.teacher = None if variant == 'online' else dict(
+        config=retinanet(24, 16), checkpoint=None)
+    cfg.model.variant = variant
+    cfg.model.flow.num_steps = (1, 2)
+    cfg.train_cfg.update(max_epochs=epochs, val_interval=epochs)
+    cfg.param_scheduler.total_steps = epochs
+    cfg.randomness = dict(seed=0)
+    for split in ('train', 'val', 'test'):
+        loader = cfg[f'{split}_dataloader']
+        loader.update(batch_size=4, num_workers=0, persistent_workers=False)
+        loader.dataset.data_root = str(shapes)
+        if split != 'train':
+            cfg[f'{split}_evaluator'].ann_file = str(
+                shapes / 'annotations/instances_val.json')
+    cfg.dump(path)
+    return path

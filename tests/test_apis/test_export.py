@@ -11,7 +11,7 @@ from mmfmkt.registry import MODELS
 pytest.importorskip('mmdet')
 
 
-@pytest.fixture(scope='module', params=('fmkt', 'theta'))
+@pytest.fixture(scope='module', params=('fmkt', 'theta', 'online', 'direct'))
 def run(request, tmp_path_factory):
     """A config with what users add to one, and a checkpoint."""
     model = distiller(request.param)
@@ -49,7 +49,7 @@ def test_the_export_keeps_the_users_and_drops_the_runs(run, tmp_path):
     assert set(written.default_hooks) == {'timer', 'logger'}
     assert 'json' in written.custom_imports.imports
     assert not written.resume and 'work_dir' not in written
-    assert ('mmfmkt' in written.pretty_text) == (variant == 'fmkt')
+    assert ('mmfmkt' in written.pretty_text) == (variant in ('fmkt', 'online'))
 
 
 def test_the_checkpoint_keeps_its_classes_and_drops_the_optimizer(
@@ -78,7 +78,7 @@ def test_the_default_variant_need_not_be_written(run, tmp_path):
         config = Config(dict(config._cfg_dict.to_dict()))
         del config.model['variant']
     written = export_student(config, checkpoint, tmp_path).config.read_text()
-    assert ('mmfmkt' in written) == (variant == 'fmkt')
+    assert ('mmfmkt' in written) == (variant in ('fmkt', 'online'))
 
 
 def test_what_is_no_distillation_is_refused(run, tmp_path):

@@ -5,9 +5,8 @@ import pickle
 
 import pytest
 import torch
-from conftest import ROOT, run
-from mmengine.config import Config
-from tiny import retinanet
+from conftest import run
+from tiny import write_config
 
 pytest.importorskip('mmdet')
 pytestmark = pytest.mark.slow
@@ -25,28 +24,6 @@ detector = init_detector(config, checkpoint, device='cpu')
 found = inference_detector(detector, image).pred_instances
 torch.save((found.bboxes, found.scores, found.labels), out)
 """
-
-
-def write_config(path, shapes, variant, epochs=2):
-    """A run of some seconds, from the quick start's own config."""
-    cfg = Config.fromfile(
-        ROOT / 'configs/quick_start/fmkt_retinanet_r18_shapes.py')
-    cfg.model.student = retinanet()
-    cfg.model.teacher = dict(config=retinanet(24, 16), checkpoint=None)
-    cfg.model.variant = variant
-    cfg.model.flow.num_steps = (1, 2)
-    cfg.train_cfg.update(max_epochs=epochs, val_interval=epochs)
-    cfg.param_scheduler.total_steps = epochs
-    cfg.randomness = dict(seed=0)
-    for split in ('train', 'val', 'test'):
-        loader = cfg[f'{split}_dataloader']
-        loader.update(batch_size=4, num_workers=0, persistent_workers=False)
-        loader.dataset.data_root = str(shapes)
-        if split != 'train':
-            cfg[f'{split}_evaluator'].ann_file = str(
-                shapes / 'annotations/instances_val.json')
-    cfg.dump(path)
-    return path
 
 
 def metrics_in(folder):
@@ -168,6 +145,14 @@ def test_fmkt_exports_leave_out_what_only_training_needs(trained):
     else:
         assert 'teacher=None' in text
         assert not any('.transform.' in x for x in student)
+
+
+def test_the_export_can_be_left_out(shapes, tmp_path):
+    config = write_config(tmp_path / 'config.py', shapes, 'online', epochs=1)
+    run('tools/train.py', config, '--work-dir', tmp_path / 'run',
+        '--cfg-options', 'default_hooks.export_student=None')
+    assert (tmp_path / 'run' / 'epoch_1.pth').is_file()
+    assert not (tmp_path / 'run' / 'student').exists()
 
 
 def test_training_resumes_where_it_stopped(shapes, tmp_path):

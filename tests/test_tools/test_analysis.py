@@ -1,0 +1,69 @@
+"""The analysis tools, as a user runs them."""
+
+import json
+
+import pytest
+import torch
+from conftest import run
+from mmengine.config import Config
+from tiny import write_config
+
+from mmfmkt.registry import MODELS
+
+pytest.importorskip('mmdet')
+pytestmark = pytest.mark.slow
+
+OWN = """
+from mmfmkt.models.flows import NoiseSchedule, SchedulePoint
+from mmfmkt.registry import MODELS
+
+
+@MODELS.register_module()
+class Square(NoiseSchedule):
+
+    def point(self, t):
+        return SchedulePoint(t**2, 1 - t**2, 2 * t, -2 * t)
+"""
+
+
+def test_schedules_are_held_to_their_mathematics():
+    log = run('tools/analysis/schedules.py')
+    for name in ('RectifiedFlow', 'VPODE', 'SubVPODE', 'VEODE', 'N=128'):
+        assert name in log
+    assert 'exact' in log
+
+
+def test_a_schedule_of_ones_own_is_held_to_its_mathematics(tmp_path):
+    (tmp_path / 'own_schedule.py').write_text(OWN)
+    log = run('tools/analysis/schedules.py', 'Square', '--import',
+              'own_schedule', PYTHONPATH=f'{tmp_path}:.')
+    assert 'Square' in log and 'VEODE' not in log
+    log = run('tools/analysis/schedules.py', 'Sqare', fails=True)
+    assert log.strip().startswith("error: model.flow: there is no part 'Sqare'")
+
+
+def test_the_likelihood_before_and_after_training(shapes, tmp_path):
+    pytest.importorskip('torchdiffeq')
+    config = write_config(tmp_path / 'config.py', shapes, 'fmkt')
+    model = MODELS.build(Config.fromfile(config).model)
+    for parameter in model.flows.parameters():
+        torch.nn.init.normal_(parameter, std=0.1)
+    trained = tmp_path / 'trained.pth'
+    torch.save(dict(state_dict=model.state_dict()), trained)
+    changes = []
+    for checkpoint in ((), (trained, )):
+        out = tmp_path / 'likelihood.json'
+        log = run('tools/analysis/likelihood.py', config, *checkpoint,
+                  '--batches', 1, '--out', out)
+        assert 'Linear flow: relative error' in log and 'neck.3' in log
+        found = json.loads(out.read_text())
+        assert found['linear_flow']['relative_error'] < 0.01
+        changes.append([x['mean'] for x in found['levels'].values()])
+    assert changes[0] == [0, 0, 0, 0] and all(changes[1])
+
+
+def test_a_missing_checkpoint_is_named(shapes, tmp_path):
+    pytest.importorskip('torchdiffeq')
+    config = write_config(tmp_path / 'config.py', shapes, 'fmkt')
+    log = run('tools/analysis/likelihood.py', config, 'no.pth', fails=True)
+    assert "error: The checkpoint 'no.pth' cannot be read" in log
