@@ -39,7 +39,7 @@ def test_a_schedule_of_ones_own_is_held_to_its_mathematics(tmp_path):
               'own_schedule', PYTHONPATH=f'{tmp_path}:.')
     assert 'Square' in log and 'VEODE' not in log
     log = run('tools/analysis/schedules.py', 'Sqare', fails=True)
-    assert log.strip().startswith("error: model.flow: there is no part 'Sqare'")
+    assert log.startswith("error: model.flow: there is no part 'Sqare'")
 
 
 def test_the_likelihood_before_and_after_training(shapes, tmp_path):

@@ -53,10 +53,11 @@ def test_the_config_for_own_data_trains_on_photographs(tmp_path):
     assert 'neck.3.loss_flow' in log and 'Evaluating bbox' in log
 
 
-ROWS = re.findall(r'^\| `(flow\.\w+|variant)` \| (.*) \|$', README, re.MULTILINE)
+ROWS = re.findall(r'^\| `(flow\.\w+|variant)` \| (.*) \|$', README,
+                  re.MULTILINE)
+VALUE = re.compile(r"`(dict\(.*?\)|[\d.]+|\([\d., ]+\)|'.*?')`")
 CHOICES = [(key, choice) for key, choices in ROWS
-           for choice in re.findall(r"`(dict\(.*?\)|[\d.]+|\([\d., ]+\)|'.*?')`",
-                                    choices)]
+           for choice in VALUE.findall(choices)]
 
 
 def test_the_table_of_choices_has_every_key_of_the_flow():
@@ -125,7 +126,7 @@ def test_the_configs_in_the_docs_build(shown):
     MODELS.build(config.model)
 
 
-@pytest.mark.parametrize('hook',
-                         re.findall(r"`(dict\(type='mmfmkt.*?Hook.*?\))`", DOCS))
+@pytest.mark.parametrize(
+    'hook', re.findall(r"`(dict\(type='mmfmkt.*?Hook.*?\))`", DOCS))
 def test_the_hooks_in_the_docs_build(hook):
     assert HOOKS.build(eval(hook)).priority

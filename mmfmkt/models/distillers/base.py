@@ -1,14 +1,42 @@
 """What all distillers share: a student that owns everything, and a guest.
 
+A distiller listens at named modules of the student with forward hooks and may
+put the flow's output in the place of a module's own; no network is
+subclassed.
+
 The teacher is a guest: frozen, in eval mode whatever ``train()`` says, and
 in neither ``parameters()`` nor ``state_dict()``, so neither optimizer, DDP,
 EMA nor checkpoints know it; but it follows the model to every device.
 """
 
-from typing import Optional
+from contextlib import ExitStack
+from functools import partial
+from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple, Union
 
+import torch
+from mmengine.config import ConfigDict
 from mmengine.model import BaseDataPreprocessor, BaseModel
-from torch import nn
+from mmengine.structures import BaseDataElement
+from torch import Tensor, nn
+
+from mmfmkt.utils import ConfigError, require
+
+from ..flows import VARIANTS
+from .networks import (
+    build_network,
+    build_teacher,
+    load_model_config,
+    load_teacher_config,
+)
+from .tap_flow import TapFlow, complete_taps
+from .taps import (
+    check_levels,
+    check_strides,
+    find_module,
+    listening,
+    probe,
+    read_taps,
+)
 
 
 class Guest:
@@ -22,27 +50,174 @@ class Guest:
 
 
 class BaseDistiller(BaseModel):
-    """A student in training under a teacher.
+    """A student in training under a teacher; a subclass says of what kind.
 
     Args:
-        student (nn.Module): The student.
-        teacher (nn.Module, optional): The frozen teacher; None for
-            inference.
-        data_preprocessor (BaseDataPreprocessor): The student's own, or one
-            that serves both.
+        student (str | dict): Config of the student.
+        teacher (dict, optional): ``config``, ``checkpoint`` and
+            ``cfg_options``.
+        variant (str): A key of ``VARIANTS``.
+        tap (str): Path of the tapped module.
+        levels (Sequence[int], optional): Indices of the tapped levels.
+        flow (dict, optional): Settings of the flow.
+        taps (Sequence[dict], optional): Several taps in the place of one.
+        overrides (dict, optional): Changes of the student's config.
+
+    Attributes:
+        library (str): Scope in which networks are built.
+        packages (tuple[str]): What must be installed.
+        transfer_weight (float): Factor of the transfer's losses;
+            TransferWeightHook changes it in the course of training. At 0 the
+            teacher rests.
+
+    Raises:
+        ConfigError: If settings do not fit; the message names the config key
+            to change.
+        ImportError: If a package is missing.
     """
 
-    def __init__(self, student: nn.Module, teacher: Optional[nn.Module],
-                 data_preprocessor: BaseDataPreprocessor) -> None:
-        super().__init__(data_preprocessor)
-        self.student = student
-        self._guest = Guest(teacher)
+    library: str
+    packages: Tuple[str, ...]
+
+    def __init__(self, student: Union[str, dict], teacher: Optional[dict],
+                 variant: str, tap: str, levels: Optional[Sequence[int]],
+                 flow: Optional[dict], taps: Optional[Sequence[dict]],
+                 overrides: Optional[dict]) -> None:
+        require(*self.packages)
+        check_variant(variant, teacher)
+        student_cfg = load_model_config(student, 'model.student')
+        for key, value in (overrides or {}).items():
+            student_cfg[key].update(value)
+        student_net = build_network(student_cfg, self.library)
+        teacher_net, preprocessor = None, student_net.data_preprocessor
+        if teacher is not None:
+            teacher_cfg = load_teacher_config(teacher)
+            teacher_net = build_teacher(teacher_cfg, self.library,
+                                        teacher.get('checkpoint'))
+            preprocessor = self.pair_preprocessors(student_net, teacher_net,
+                                                   student_cfg, teacher_cfg)
+        super().__init__(preprocessor)
+        self.student = student_net
+        self._guest = Guest(teacher_net)
         self._register_load_state_dict_pre_hook(self._adapt_state_dict)
+
+        self.variant = variant
+        self.transfer_weight = 1.
+        self.flows = nn.ModuleDict()
+        for settings in complete_taps(tap, levels, flow, taps):
+            # A dot would part the names of modules.
+            self.flows[settings['tap'].replace('.', '-')] = self._build_flow(
+                **settings)
+
+    def pair_preprocessors(self, student: nn.Module, teacher: nn.Module,
+                           student_cfg: ConfigDict,
+                           teacher_cfg: ConfigDict) -> BaseDataPreprocessor:
+        """Return the student's data preprocessor, or one that serves both.
+
+        Args:
+            student (nn.Module): The student.
+            teacher (nn.Module): The teacher.
+            student_cfg (ConfigDict): The student's config.
+            teacher_cfg (ConfigDict): The teacher's config.
+        """
+        raise NotImplementedError
+
+    def _build_flow(self, tap: str, levels: Optional[Sequence[int]],
+                    flow: ConfigDict) -> TapFlow:
+        """Build the flows of a tap and check them against both networks."""
+        student = probe(self.student, tap, 'student')
+        levels = check_levels(levels, student, tap, 'student')
+        teacher = None
+        if self.teacher is not None:
+            teacher = probe(self.teacher, tap, 'teacher')
+            check_levels(levels, teacher, tap, 'teacher')
+            check_strides(levels, student, teacher, tap)
+        return TapFlow(tap, levels, student, teacher, self.variant, flow)
 
     @property
     def teacher(self) -> Optional[nn.Module]:
         """The teacher, or None where there is none."""
         return self._guest.network
+
+    @property
+    def deploys_flow(self) -> bool:
+        """Whether the deployed student carries the flow."""
+        return VARIANTS[self.variant].deploys_flow
+
+    @property
+    def inference_steps(self) -> int:
+        """K; setting it changes that of every tap."""
+        return next(iter(self.flows.values())).inference_steps
+
+    @inference_steps.setter
+    def inference_steps(self, value: int) -> None:
+        for flow in self.flows.values():
+            flow.inference_steps = value
+
+    def forward(self,
+                inputs: Tensor,
+                data_samples: Optional[List[BaseDataElement]] = None,
+                mode: str = 'tensor',
+                teacher_inputs: Optional[Tensor] = None) -> Any:
+        """Run the student with the flow.
+
+        Args:
+            inputs (Tensor): Normalised images ``(B, 3, H, W)``.
+            data_samples (list, optional): Annotations and meta data.
+            mode (str): ``'loss'``, ``'predict'`` or ``'tensor'``.
+            teacher_inputs (Tensor, optional): The same images as the teacher
+                wants them; None where it sees them alike.
+
+        Returns:
+            What the student gives in that mode; in ``'loss'`` with the
+            losses of the flow.
+        """
+        if mode == 'loss':
+            if teacher_inputs is None:
+                teacher_inputs = inputs
+            return self._loss(inputs, data_samples, teacher_inputs)
+        with ExitStack() as tapped:
+            if self.deploys_flow:
+                for flow in self.flows.values():
+                    self._listen(tapped, flow.tap, flow.transport)
+            return self.student(inputs, data_samples, mode=mode)
+
+    def _listen(self, stack: ExitStack, tap: str,
+                on_output: Callable[[Any], Any]) -> None:
+        module = find_module(self.student, tap, 'student')
+        stack.enter_context(listening(module, on_output))
+
+    def _loss(self, inputs: Tensor, data_samples: List[BaseDataElement],
+              teacher_inputs: Tensor) -> Dict[str, Tensor]:
+        """The student's own losses and those of the flow."""
+        losses: Dict[str, Tensor] = {}
+        targets = self._read_teacher(teacher_inputs)
+
+        def transfer(flow: TapFlow, output: Any) -> Any:
+            parts, output = flow.transfer(output, targets.get(flow.tap),
+                                          self.transfer_weight)
+            losses.update(parts)
+            return output
+
+        with ExitStack() as tapped:
+            for flow in self.flows.values():
+                self._listen(tapped, flow.tap, partial(transfer, flow))
+            losses.update(self.student(inputs, data_samples, mode='loss'))
+        return losses
+
+    @torch.no_grad()
+    def _read_teacher(self, inputs: Tensor) -> Dict[str, List[Tensor]]:
+        """The teacher's levels by tap; none while the transfer is stopped."""
+        if not VARIANTS[self.variant].needs_teacher or (
+                self.teacher is not None and not self.transfer_weight):
+            return {}
+        if self.teacher is None:
+            raise RuntimeError(
+                'A distiller without a teacher only predicts; set '
+                'model.teacher to train it.')
+        taps = [flow.tap for flow in self.flows.values()]
+        return dict(zip(taps, read_taps(self.teacher, taps, inputs,
+                                        'teacher')))
 
     def _apply(self, fn, *args, **kwargs):
         super()._apply(fn, *args, **kwargs)
@@ -51,10 +226,30 @@ class BaseDistiller(BaseModel):
         return self
 
     def _adapt_state_dict(self, state_dict: dict, prefix: str, *_) -> None:
-        """Let plain student checkpoints in, as ``load_from`` of a config."""
+        """Let in plain student checkpoints, and full ones for inference."""
         own = [key for key in state_dict if key.startswith(prefix)]
-        if any(key.startswith(f'{prefix}student.') for key in own):
-            return
-        for key in own:
-            name = key.removeprefix(prefix)
-            state_dict[f'{prefix}student.{name}'] = state_dict.pop(key)
+        if not any(key.startswith(f'{prefix}student.') for key in own):
+            for key in own:
+                name = key.removeprefix(prefix)
+                state_dict[f'{prefix}student.{name}'] = state_dict.pop(key)
+        if self.teacher is None:
+            # A full checkpoint also has what only training needs.
+            wanted = self.state_dict(prefix=prefix)
+            for key in list(state_dict):
+                if key.startswith(f'{prefix}flows.') and key not in wanted:
+                    del state_dict[key]
+
+
+def check_variant(variant: str, teacher: Optional[dict]) -> None:
+    """Insist on a variant that there is, and on a teacher only where it has
+    something to teach.
+
+    Raises:
+        ConfigError: If variant and teacher do not go together.
+    """
+    if variant not in VARIANTS:
+        raise ConfigError(f'model.variant must be one of '
+                          f'{", ".join(VARIANTS)}, but is {variant!r}.')
+    if teacher is not None and not VARIANTS[variant].needs_teacher:
+        raise ConfigError(f'model.variant {variant!r} learns without a '
+                          'teacher; set model.teacher to None.')

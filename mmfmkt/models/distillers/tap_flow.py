@@ -158,3 +158,31 @@ def complete_flow(flow: Optional[dict]) -> ConfigDict:
         raise ConfigError('model.flow.dirac_ratio must lie in [0, 1], but is '
                          f'{flow.dirac_ratio!r}.')
     return flow
+
+
+def complete_taps(tap: str, levels: Optional[Sequence[int]],
+                  flow: Optional[dict],
+                  taps: Optional[Sequence[dict]]) -> List[dict]:
+    """Return ``tap``, ``levels`` and a complete ``flow`` for each tap.
+
+    Raises:
+        ConfigError: If there is no tap, one twice, or an unknown key.
+    """
+    if taps is None:
+        return [dict(tap=tap, levels=levels, flow=complete_flow(flow))]
+    completed = []
+    for own in taps:
+        own = {k: v for k, v in own.items() if k != '_scope_'}
+        if 'tap' not in own or set(own) - {'tap', 'levels', 'flow'}:
+            raise ConfigError('Each of model.taps takes the keys tap, levels '
+                              f'and flow, but has {", ".join(sorted(own))}.')
+        completed.append(
+            dict(
+                tap=own['tap'],
+                levels=own.get('levels'),
+                flow=complete_flow({**(flow or {}), **own.get('flow', {})})))
+    names = [settings['tap'] for settings in completed]
+    if not names or len(set(names)) < len(names):
+        raise ConfigError('model.taps must name one tap or more, each once, '
+                          f'but names {names}.')
+    return completed

@@ -3,7 +3,7 @@
 import difflib
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import Any, Callable, Iterator, List, Sequence
+from typing import Any, Callable, Iterator, List, Optional, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -155,3 +155,40 @@ def probe(network: nn.Module,
         for module, training in modes.items():
             module.training = training
     return [LevelSpec(x.shape[1], size / x.shape[-1]) for x in levels]
+
+
+def check_levels(levels: Optional[Sequence[int]], specs: List[LevelSpec],
+                 tap: str, role: str) -> List[int]:
+    """Return the tapped levels, all where none are named.
+
+    Raises:
+        ConfigError: If there is no such level.
+    """
+    if levels is None:
+        return list(range(len(specs)))
+    for level in levels:
+        if not isinstance(level, int) or not 0 <= level < len(specs):
+            raise ConfigError(
+                f'model.levels asks for level {level!r}, but tap {tap!r} of '
+                f'the {role} gives the levels 0 to {len(specs) - 1}.')
+    if not levels or len(set(levels)) < len(levels):
+        raise ConfigError('model.levels must name one level or more, each '
+                         f'once, but is {tuple(levels)}.')
+    return list(levels)
+
+
+def check_strides(levels: Sequence[int], student: List[LevelSpec],
+                  teacher: List[LevelSpec], tap: str) -> None:
+    """Insist that paired levels cover the image alike.
+
+    Raises:
+        ConfigError: If the strides of a level differ.
+    """
+    for level in levels:
+        ours, theirs = student[level].stride, teacher[level].stride
+        if ours != theirs:
+            raise ConfigError(
+                f'Level {level} of tap {tap!r} has stride {ours:g} in the '
+                f'student and {theirs:g} in the teacher; choose model.levels '
+                'that agree, or give the teacher the same pyramid with '
+                'model.teacher.cfg_options.')

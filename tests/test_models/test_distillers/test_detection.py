@@ -179,7 +179,8 @@ def test_online_distillation_trains_and_predicts_without_a_teacher():
     model = build('online', flow=dict(num_steps=3))
     assert model.teacher is None
     losses = losses_of(model)
-    assert losses['neck.0.loss_flow'] == 0  # The flow is still the identity.
+    # The flow is still the identity.
+    assert losses['neck.0.loss_flow'] < 1e-9
     roughen(model)
     losses = losses_of(model)
     assert losses['neck.0.loss_flow'] > 0
