@@ -1,5 +1,6 @@
 """What wires a teacher, a student and flows together."""
 
+from .classification import ClassificationDistiller
 from .detection import DetectionDistiller
 
-__all__ = ['DetectionDistiller']
+__all__ = ['ClassificationDistiller', 'DetectionDistiller']

@@ -9,9 +9,19 @@ in neither ``parameters()`` nor ``state_dict()``, so neither optimizer, DDP,
 EMA nor checkpoints know it; but it follows the model to every device.
 """
 
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from functools import partial
-from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple, Union
+from typing import (
+    Any,
+    Callable,
+    Dict,
+    Iterator,
+    List,
+    Optional,
+    Sequence,
+    Tuple,
+    Union,
+)
 
 import torch
 from mmengine.config import ConfigDict
@@ -30,6 +40,7 @@ from .networks import (
 )
 from .tap_flow import TapFlow, complete_taps
 from .taps import (
+    as_levels,
     check_levels,
     check_strides,
     find_module,
@@ -178,7 +189,7 @@ class BaseDistiller(BaseModel):
             return self._loss(inputs, data_samples, teacher_inputs)
         with ExitStack() as tapped:
             if self.deploys_flow:
-                for flow in self.flows.values():
+                for flow in self.tap_flows:
                     self._listen(tapped, flow.tap, flow.transport)
             return self.student(inputs, data_samples, mode=mode)
 
@@ -191,23 +202,40 @@ class BaseDistiller(BaseModel):
               teacher_inputs: Tensor) -> Dict[str, Tensor]:
         """The student's own losses and those of the flow."""
         losses: Dict[str, Tensor] = {}
-        targets = self._read_teacher(teacher_inputs)
+        with self._transferring(self._read_teacher(teacher_inputs), losses):
+            losses.update(self.student(inputs, data_samples, mode='loss'))
+        return losses
+
+    @contextmanager
+    def _transferring(self, targets: Dict[str, Any],
+                      losses: Dict[str, Tensor]) -> Iterator[None]:
+        """Let the tapped levels flow and gather their losses."""
 
         def transfer(flow: TapFlow, output: Any) -> Any:
-            parts, output = flow.transfer(output, targets.get(flow.tap),
-                                          self.transfer_weight)
+            target = targets.get(flow.tap)
+            parts, output = flow.transfer(
+                output, target if target is None else as_levels(
+                    target, flow.tap), self.transfer_weight)
             losses.update(parts)
             return output
 
         with ExitStack() as tapped:
-            for flow in self.flows.values():
+            for flow in self.tap_flows:
                 self._listen(tapped, flow.tap, partial(transfer, flow))
-            losses.update(self.student(inputs, data_samples, mode='loss'))
-        return losses
+            yield
+
+    @property
+    def tap_flows(self) -> List[TapFlow]:
+        """The flows between feature maps."""
+        return list(self.flows.values())
 
     @torch.no_grad()
-    def _read_teacher(self, inputs: Tensor) -> Dict[str, List[Tensor]]:
-        """The teacher's levels by tap; none while the transfer is stopped."""
+    def _read_teacher(self, inputs: Tensor) -> Dict[str, Any]:
+        """The teacher's targets by tap; none while the transfer is stopped.
+
+        Raises:
+            RuntimeError: If there is no teacher.
+        """
         if not VARIANTS[self.variant].needs_teacher or (
                 self.teacher is not None and not self.transfer_weight):
             return {}
@@ -215,9 +243,12 @@ class BaseDistiller(BaseModel):
             raise RuntimeError(
                 'A distiller without a teacher only predicts; set '
                 'model.teacher to train it.')
-        taps = [flow.tap for flow in self.flows.values()]
-        return dict(zip(taps, read_taps(self.teacher, taps, inputs,
-                                        'teacher')))
+        return self._run_teacher(inputs)
+
+    def _run_teacher(self, inputs: Tensor) -> Dict[str, Any]:
+        taps = [flow.tap for flow in self.tap_flows]
+        return dict(
+            zip(taps, read_taps(self.teacher, taps, inputs, 'teacher')))
 
     def _apply(self, fn, *args, **kwargs):
         super()._apply(fn, *args, **kwargs)

@@ -1,10 +1,12 @@
 """One batch of images, normalised for the student and for the teacher."""
 
 import math
-from typing import Optional
+from typing import Optional, Tuple
 
+import torch
 import torch.nn.functional as F
 from mmengine.model import BaseDataPreprocessor
+from torch import Tensor
 
 # The settings that decide what a network sees of an image.
 VIEW = ('type', 'mean', 'std', 'bgr_to_rgb', 'rgb_to_bgr', 'pad_value',
@@ -75,3 +77,67 @@ class PairDataPreprocessor(BaseDataPreprocessor):
                 mode='bilinear',
                 align_corners=False)
         return dict(data, teacher_inputs=view)
+
+
+class RenormalisedPair(BaseDataPreprocessor):
+    """The student's data preprocessor, and the teacher's view of its images.
+
+    For MMPretrain: mixup and cutmix are linear in the pixels, so the mixed
+    images can be brought from the student's normalisation to the teacher's.
+
+    Args:
+        student (BaseDataPreprocessor): The student's own.
+        teacher (BaseDataPreprocessor): The teacher's own.
+    """
+
+    def __init__(self, student: BaseDataPreprocessor,
+                 teacher: BaseDataPreprocessor) -> None:
+        super().__init__()
+        self.student = student
+        self.teacher = teacher
+
+    @classmethod
+    def of(cls, student: BaseDataPreprocessor,
+           teacher: BaseDataPreprocessor) -> BaseDataPreprocessor:
+        """Return the student's own where the teacher sees images alike."""
+        alike = (
+            student.to_rgb == teacher.to_rgb
+            and all(
+                torch.equal(*pair)
+                for pair in zip(statistics(student), statistics(teacher))))
+        return student if alike else cls(student, teacher)
+
+    def forward(self, data: dict, training: bool = False) -> dict:
+        """Prepare a batch.
+
+        Args:
+            data (dict): ``inputs`` and ``data_samples``.
+            training (bool): Whether the teacher looks on too.
+
+        Returns:
+            dict: What the student's preprocessor gives; in training with
+            ``teacher_inputs``.
+        """
+        data = self.student(data, training)
+        if not training:
+            return data
+        mean, std = statistics(self.student)
+        view = data['inputs'] * std + mean
+        if self.student.to_rgb != self.teacher.to_rgb:
+            view = view.flip(1)
+        mean, std = statistics(self.teacher)
+        return dict(data, teacher_inputs=(view - mean) / std)
+
+
+def statistics(preprocessor: BaseDataPreprocessor) -> Tuple[Tensor, Tensor]:
+    """Mean and standard deviation ``(3, 1, 1)``; 0 and 1 where it has none.
+
+    Args:
+        preprocessor (BaseDataPreprocessor): One of MMPretrain.
+    """
+    mean = getattr(preprocessor, 'mean', None)
+    if mean is None:
+        device = preprocessor.device
+        return (torch.zeros(3, 1, 1, device=device),
+                torch.ones(3, 1, 1, device=device))
+    return mean, preprocessor.std

@@ -128,11 +128,25 @@ class TapFlow(nn.ModuleDict):
                 target = targets[int(name)][..., :height, :width]
                 target = target if order is None else target[order]
             parts, levels[int(name)] = flow(source, target, num_steps)
-            losses.update({
-                f'{self.tap}.{name}.{part}': weight * loss
-                for part, loss in parts.items()
-            })
+            losses.update(
+                weigh(parts, weight, prefix=f'{self.tap}.{name}.'))
         return losses, like_output(output, levels)
+
+
+def weigh(losses: Dict[str, Tensor], weight: float,
+          prefix: str) -> Dict[str, Tensor]:
+    """Name losses, and weigh those of the transfer.
+
+    Args:
+        losses (dict): As FlowTransfer gives them.
+        weight (float): Factor of all but the losses of the student's task.
+        prefix (str): What names are to begin with.
+    """
+    return {
+        prefix + name:
+        loss if name.startswith(('task', 'loss_task')) else weight * loss
+        for name, loss in losses.items()
+    }
 
 
 def complete_flow(flow: Optional[dict]) -> ConfigDict:

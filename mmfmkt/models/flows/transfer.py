@@ -3,7 +3,7 @@
 Sections 2 and 3 of the method (arXiv 2402.02012, Alg. 1).
 """
 
-from typing import Dict, List, Optional, Sequence, Tuple
+from typing import Callable, Dict, List, Optional, Tuple
 
 import torch
 import torch.nn.functional as F
@@ -16,6 +16,8 @@ from .sampler import Walk, euler_walk
 from .shape_transform import PooledHead, ShapeTransform, resize
 
 Losses = Dict[str, Tensor]
+# A student's own head: from a feature to logits and the losses of its task.
+Head = Callable[[Tensor], Tuple[Tensor, Losses]]
 PREDICTIONS = ('velocity', 'target')
 COMPARED = ('targets', 'velocities')
 
@@ -48,6 +50,9 @@ class FlowTransfer(nn.Module):
         vectors (bool): Whether the student's feature is (B, C) instead of
             (B, C, H, W).
         labelled (bool): Whether ``forward`` is going to be given labels.
+        own_head (bool): Whether T is the student's own head, which
+            ``forward`` and ``logits`` are then given, instead of pooling and
+            a linear layer; in the space of logits.
 
     Raises:
         ConfigError: If the settings make no sense together.
@@ -69,12 +74,14 @@ class FlowTransfer(nn.Module):
                  direct_weight: float = 0.,
                  space: str = 'maps',
                  vectors: bool = False,
-                 labelled: bool = False) -> None:
+                 labelled: bool = False,
+                 own_head: bool = False) -> None:
         super().__init__()
         self.in_channels, self.target_channels = in_channels, target_channels
         self.loss_weight, self.direct_weight = loss_weight, direct_weight
         self.prediction, self.compare = prediction, compare
         self.space, self.labelled = space, labelled
+        self.own_head = own_head
         self.vectors = vectors or space == 'vectors'
         self.equal_shape = False
         self._check_words()
@@ -107,10 +114,14 @@ class FlowTransfer(nn.Module):
                 'model.flow.encoder.zero_init to False.')
 
     def _build_transform(self) -> nn.Module:
-        """Build T, from the student's space to the teacher's.
+        """Build T, unless it is the student's own head."""
+        return nn.Identity() if self.own_head else self._new_transform()
 
-        Where both must have one shape, T is the identity, also among logits:
-        what flows is then the student's own logits.
+    def _new_transform(self) -> nn.Module:
+        """Build a map from the student's space to the teacher's.
+
+        Where both must have one shape, it is the identity, also among
+        logits: what flows is then the student's own logits.
         """
         if self.space == 'logits' and not self.equal_shape:
             return PooledHead(self.in_channels, self.target_channels)
@@ -131,7 +142,8 @@ class FlowTransfer(nn.Module):
         """Refuse what mixes both networks' features where it cannot."""
         self.equal_shape = True
         unlike = self.target_channels not in (None, self.in_channels)
-        if unlike or self.space == 'logits' and not self.vectors:
+        if unlike or self.own_head or (self.space == 'logits'
+                                       and not self.vectors):
             kind = 'logits' if self.space == 'logits' else 'channels'
             raise ConfigError(
                 f"{what} needs features of equal shape, but the student's "
@@ -195,24 +207,30 @@ class FlowTransfer(nn.Module):
         """
         return self.walk(source, num_steps).mean.to(source.dtype)
 
-    def logits(self, source: Tensor, num_steps: int) -> Tensor:
+    def logits(self,
+               source: Tensor,
+               num_steps: int,
+               head: Optional[Callable[[Tensor], Tensor]] = None) -> Tensor:
         """Return the implicit ensemble of logits, ``mean_i T(X_hat_i)``.
 
         Args:
             source (Tensor): ``X_S``, ``(B, C_s, H, W)`` or ``(B, C_s)``.
             num_steps (int): K, any positive integer.
+            head (Callable, optional): The student's own head, where it is T.
 
         Returns:
             Tensor: ``(B, classes)``.
         """
         estimates = self.walk(source, num_steps).estimates
-        return torch.stack([self.transform(x) for x in estimates]).mean(0)
+        return torch.stack([(head or self.transform)(x)
+                            for x in estimates]).mean(0)
 
     def forward(self,
                 source: Tensor,
                 target: Optional[Tensor],
                 num_steps: int,
-                labels: Optional[Tensor] = None) -> Tuple[Losses, Tensor]:
+                labels: Optional[Tensor] = None,
+                head: Optional[Head] = None) -> Tuple[Losses, Tensor]:
         """Walk and compare.
 
         Args:
@@ -224,44 +242,73 @@ class FlowTransfer(nn.Module):
             num_steps (int): N.
             labels (Tensor, optional): Classes ``(B, )`` or probabilities
                 ``(B, classes)``.
+            head (Callable, optional): The student's own head, with
+                ``own_head``.
 
         Returns:
             tuple: Losses by name (and ``ensemble``, of no gradient: the loss
             of the mean of the estimates, which ``loss_flow`` bounds for a
             convex D), and what the student's head reads, or, in the space of
-            logits, the logits.
+            logits, the logits. Losses of the student's task have names that
+            start with ``task`` or ``loss_task``; all others are of the
+            transfer.
         """
         walk = self.walk(source, num_steps)
-        return self._losses(walk, source, target, labels), self._output(
-            walk, source)
-
-    def _output(self, walk: Walk, source: Tensor) -> Tensor:
-        if self.space == 'logits':
-            return torch.stack(self._transformed(walk.estimates)).mean(0)
-        return walk.mean.to(source.dtype)
+        return self._losses(walk, source, target, labels, head)
 
     def _losses(self, walk: Walk, source: Tensor, target: Optional[Tensor],
-                labels: Optional[Tensor]) -> Losses:
-        losses = {}
-        size = () if target is None else target.shape[2:]
-        estimates = self._transformed(walk.estimates, size)
+                labels: Optional[Tensor],
+                head: Optional[Head]) -> Tuple[Losses, Tensor]:
+        """What ``forward`` returns, of a walk."""
+        outputs, task = self._outputs(walk.estimates, target, labels, head)
         if target is None:
-            losses['loss_flow'] = self._idle_loss(source)
+            losses = dict(loss_flow=self._idle_loss(source))
         else:
-            losses.update(
-                self._flow_losses(walk, estimates, source, target, labels))
-            losses.update(self._direct_loss(source, target, labels))
-        losses.update(self._task_loss(estimates, labels))
-        return losses
+            losses = self._flow_losses(walk, outputs, source, target, labels)
+            if self.direct_weight:
+                direct, _ = self._outputs([source], target, labels, head)
+                weight = self.loss_weight * self.direct_weight
+                losses['loss_direct'] = weight * self.metric(
+                    direct[0], target, labels)
+        losses.update(task)
+        if self.space == 'logits':
+            return losses, torch.stack(outputs).mean(0)
+        return losses, walk.mean.to(source.dtype)
 
-    def _transformed(self, estimates: List[Tensor],
-                     size: Optional[Sequence[int]] = None) -> List[Tensor]:
-        return [self.transform(x, size or None) for x in estimates]
+    def _outputs(self,
+                 features: List[Tensor],
+                 target: Optional[Tensor],
+                 labels: Optional[Tensor],
+                 head: Optional[Head],
+                 smoothing: float = 0.) -> Tuple[List[Tensor], Losses]:
+        """T of each feature, and the mean losses of the task on them."""
+        if self.own_head:
+            outputs, losses = zip(*[head(x) for x in features])
+            return list(outputs), {
+                name: sum(x[name] for x in losses) / len(losses)
+                for name in losses[0]
+            }
+        return self._transformed(self.transform, features, target, labels,
+                                 smoothing)
 
-    def _flow_losses(self, walk, estimates, source, target, labels) -> Losses:
+    def _transformed(self, transform: nn.Module, features: List[Tensor],
+                     target: Optional[Tensor], labels: Optional[Tensor],
+                     smoothing: float) -> Tuple[List[Tensor], Losses]:
+        size = None if target is None else target.shape[2:] or None
+        outputs = [transform(x, size) for x in features]
+        if self.space != 'logits' or labels is None:
+            return outputs, {}
+        losses = [
+            F.cross_entropy(x, labels, label_smoothing=smoothing)
+            for x in outputs
+        ]
+        return outputs, dict(loss_task=sum(losses) / len(losses))
+
+    def _flow_losses(self, walk: Walk, outputs: List[Tensor], source: Tensor,
+                     target: Tensor, labels: Optional[Tensor]) -> Losses:
         """``loss_flow`` over the steps, and beside it the ensemble's."""
         if self.compare == 'targets':
-            losses = [self.metric(x, target, labels) for x in estimates]
+            losses = [self.metric(x, target, labels) for x in outputs]
         else:
             here = resize(target, source.shape[2:])
             steps = len(walk.velocities)
@@ -274,32 +321,9 @@ class FlowTransfer(nn.Module):
             ]
         running = self.loss_weight * sum(losses) / len(losses)
         with torch.no_grad():
-            mean = torch.stack(estimates).mean(0)
+            mean = torch.stack(outputs).mean(0)
             ensemble = self.loss_weight * self.metric(mean, target, labels)
         return dict(loss_flow=running, ensemble=ensemble)
-
-    def _direct_loss(self, source, target, labels) -> Losses:
-        if not self.direct_weight:
-            return {}
-        direct = self.metric(
-            self._direct_transform(source, target.shape[2:]), target, labels)
-        weight = self.loss_weight * self.direct_weight
-        return dict(loss_direct=weight * direct)
-
-    @property
-    def _direct_transform(self) -> nn.Module:
-        """The transform that the student's own feature goes through."""
-        return self.transform
-
-    def _task_loss(self, estimates, labels, smoothing: float = 0.) -> Losses:
-        """Cross-entropy of the steps where T gives logits."""
-        if self.space != 'logits' or labels is None:
-            return {}
-        losses = [
-            F.cross_entropy(x, labels, label_smoothing=smoothing)
-            for x in estimates
-        ]
-        return dict(loss_task=sum(losses) / len(losses))
 
     def _idle_loss(self, source: Tensor) -> Tensor:
         """Zero, from every parameter: data parallelism waits for them all."""
@@ -310,60 +334,66 @@ class FlowTransfer(nn.Module):
 class ThetaTransfer(FlowTransfer):
     """FM-KT^Theta: the flow teaches and stays behind (section 3).
 
-    A training-only branch: the student's own feature, through a transform
-    ``T_s`` of its own, follows the mean of the flow's estimates, and the
-    student's head reads the feature as it is. Arguments as FM-KT.
+    A training-only branch with a ``T`` of its own: the student's feature,
+    through ``T_s``, follows the mean of the flow's estimates, and the
+    student's head reads the feature as it is. In the space of logits the
+    branch learns the labels too, and ``own_head`` means ``T_s``. Arguments
+    as FM-KT.
     """
 
     deploys_flow = False
 
     def _build_transform(self) -> nn.Module:
-        self.student_transform = super()._build_transform()
-        return super()._build_transform()
+        if not self.own_head:
+            self.student_transform = self._new_transform()
+        return self._new_transform()
 
     def forward(self,
                 source: Tensor,
                 target: Optional[Tensor],
                 num_steps: int,
-                labels: Optional[Tensor] = None) -> Tuple[Losses, Tensor]:
-        if target is None and self.space != 'logits':
-            return dict(loss_flow=self._idle_loss(source)), source
-        return super().forward(source, target, num_steps, labels)
-
-    @property
-    def _direct_transform(self) -> nn.Module:
-        return self.student_transform
-
-    def _output(self, walk: Walk, source: Tensor) -> Tensor:
-        if self.space == 'logits':
-            return self.student_transform(source)
-        return source
-
-    def _flow_losses(self, walk, estimates, source, target, labels) -> Losses:
-        losses = super()._flow_losses(walk, estimates, source, target, labels)
-        ensemble = torch.stack(estimates).mean(0)
-        student = self.student_transform(source, target.shape[2:])
+                labels: Optional[Tensor] = None,
+                head: Optional[Head] = None) -> Tuple[Losses, Tensor]:
+        own, task = self._student(source, target, labels, head)
+        output = own if self.space == 'logits' else source
+        if target is None:
+            return dict(loss_flow=self._idle_loss(source), **task), output
+        walk = self.walk(source, num_steps)
+        outputs, branch = self._transformed(
+            self.transform, walk.estimates, target, labels, smoothing=0.)
+        losses = self._flow_losses(walk, outputs, source, target, labels)
+        ensemble = torch.stack(outputs).mean(0)
         losses['loss_student'] = self.loss_weight * self.metric(
-            student, ensemble, labels)
-        return losses
+            own, ensemble, labels)
+        if self.direct_weight:
+            weight = self.loss_weight * self.direct_weight
+            losses['loss_direct'] = weight * self.metric(own, target, labels)
+        if branch:
+            losses['loss_branch'] = branch['loss_task']
+        return {**losses, **task}, output
 
-    def _losses(self, walk, source, target, labels) -> Losses:
-        losses = super()._losses(walk, source, target, labels)
-        own = self._task_loss([self._output(walk, source)], labels)
-        losses.update({f'{name}_student': x for name, x in own.items()})
-        return losses
+    def _student(self, source, target, labels, head) -> Tuple[Tensor, Losses]:
+        """``T_s(X_S)``, and the losses of the student's task on it."""
+        if self.own_head:
+            return head(source)
+        outputs, task = self._transformed(
+            self.student_transform, [source], target, labels, smoothing=0.)
+        return outputs[0], task
 
-    def logits(self, source: Tensor, num_steps: int) -> Tensor:
+    def logits(self,
+               source: Tensor,
+               num_steps: int,
+               head: Optional[Callable[[Tensor], Tensor]] = None) -> Tensor:
         """Return the plain student's logits; steps play no part."""
-        return self.student_transform(source)
+        return (head or self.student_transform)(source)
 
 
 class OnlineTransfer(FlowTransfer):
     """OFM-KT: no teacher, each step follows the mean of all (section 3).
 
     ``o_i = T(X_hat_i)`` is led to ``sg(mean_j o_j)``, and in the space of
-    logits to the labels, smoothed by 0.1. In the space of features T is the
-    identity. Arguments as FM-KT.
+    logits to the labels: smoothed by 0.1, or as the student's own head has
+    it. In the space of features T is the identity. Arguments as FM-KT.
     """
 
     needs_teacher = False
@@ -376,13 +406,17 @@ class OnlineTransfer(FlowTransfer):
                 "model.variant 'online' has no teacher: leave out "
                 'model.flow.direct_weight and model.flow.compare.')
 
-    def _losses(self, walk, source, target, labels) -> Losses:
-        estimates = self._transformed(walk.estimates)
-        mean = torch.stack(estimates).mean(0)
-        losses = [self.metric(x, mean, labels) for x in estimates]
-        return dict(
-            loss_flow=self.loss_weight * sum(losses) / len(losses),
-            **self._task_loss(estimates, labels, self.label_smoothing))
+    def _losses(self, walk: Walk, source: Tensor, target: Optional[Tensor],
+                labels: Optional[Tensor],
+                head: Optional[Head]) -> Tuple[Losses, Tensor]:
+        outputs, task = self._outputs(walk.estimates, None, labels, head,
+                                      self.label_smoothing)
+        mean = torch.stack(outputs).mean(0)
+        losses = [self.metric(x, mean, labels) for x in outputs]
+        running = self.loss_weight * sum(losses) / len(losses)
+        output = mean if self.space == 'logits' else walk.mean
+        return dict(loss_flow=running, **task), output.to(
+            mean if self.space == 'logits' else source)
 
 
 class ParallelTransfer(FlowTransfer):
@@ -401,9 +435,10 @@ class ParallelTransfer(FlowTransfer):
                 source: Tensor,
                 target: Optional[Tensor],
                 num_steps: int,
-                labels: Optional[Tensor] = None) -> Tuple[Losses, Tensor]:
+                labels: Optional[Tensor] = None,
+                head: Optional[Head] = None) -> Tuple[Losses, Tensor]:
         if target is None:
-            return super().forward(source, target, num_steps, labels)
+            return super().forward(source, target, num_steps, labels, head)
         exact = source.to(torch.promote_types(source.dtype, torch.float32))
         here = resize(target, source.shape[2:]).detach().to(exact)
         walk = Walk([], [], exact)
@@ -413,8 +448,7 @@ class ParallelTransfer(FlowTransfer):
             velocity, estimate = self.predict(exact, state, i / num_steps)
             walk.velocities.append(velocity)
             walk.estimates.append(estimate)
-        return self._losses(walk, source, target, labels), self._output(
-            walk, source)
+        return self._losses(walk, source, target, labels, head)
 
 
 class DirectTransfer(FlowTransfer):
@@ -437,20 +471,23 @@ class DirectTransfer(FlowTransfer):
                 source: Tensor,
                 target: Optional[Tensor],
                 num_steps: int,
-                labels: Optional[Tensor] = None) -> Tuple[Losses, Tensor]:
-        size = () if target is None else target.shape[2:]
-        compared = self.transform(source, size or None)
+                labels: Optional[Tensor] = None,
+                head: Optional[Head] = None) -> Tuple[Losses, Tensor]:
+        outputs, task = self._outputs([source], target, labels, head)
         if target is None:
-            losses = dict(loss_direct=self._idle_loss(source))
+            direct = self._idle_loss(source)
         else:
-            losses = dict(loss_direct=self.loss_weight *
-                          self.metric(compared, target, labels))
-        losses.update(self._task_loss([compared], labels))
-        return losses, compared if self.space == 'logits' else source
+            direct = self.loss_weight * self.metric(outputs[0], target,
+                                                    labels)
+        output = outputs[0] if self.space == 'logits' else source
+        return dict(loss_direct=direct, **task), output
 
-    def logits(self, source: Tensor, num_steps: int) -> Tensor:
+    def logits(self,
+               source: Tensor,
+               num_steps: int,
+               head: Optional[Callable[[Tensor], Tensor]] = None) -> Tensor:
         """Return the plain student's logits; steps play no part."""
-        return self.transform(source)
+        return (head or self.transform)(source)
 
 
 VARIANTS = dict(

@@ -1,0 +1,81 @@
+"""The flow of a classifier's last feature, compared where it ends: logits."""
+
+from typing import Callable, Dict, Optional
+
+from mmengine.config import ConfigDict
+from torch import Tensor, nn
+
+from ..flows import VARIANTS, StepCount, decouple_pairs
+from ..flows.transfer import Head
+from .tap_flow import weigh
+
+
+class HeadFlow(nn.Module):
+    """The flow in front of a classifier's neck and head.
+
+    Args:
+        tap (str): Name of the tap, ``'head'``.
+        in_channels (int): C of the last feature.
+        vectors (bool): Whether it is ``(B, C)`` instead of a map.
+        num_classes (int): Classes of student and teacher.
+        variant (str): A key of ``VARIANTS``.
+        flow (ConfigDict): Settings, complete.
+    """
+
+    def __init__(self, tap: str, in_channels: int, vectors: bool,
+                 num_classes: int, variant: str, flow: ConfigDict) -> None:
+        super().__init__()
+        self.tap = tap
+        self.inference_steps = flow.inference_steps
+        self.dirac_ratio = flow.dirac_ratio
+        self.step_count = StepCount(flow.num_steps)
+        self.flow = VARIANTS[variant](
+            in_channels,
+            num_classes,
+            space='logits',
+            vectors=vectors,
+            labelled=True,
+            own_head=True,
+            **{
+                key: flow[key]
+                for key in ('encoder', 'schedule', 'metric', 'loss_weight',
+                            'prediction', 'compare', 'direct_weight')
+            })
+
+    def transfer(self, source: Tensor, target: Optional[Tensor],
+                 labels: Tensor, head: Head,
+                 weight: float) -> Dict[str, Tensor]:
+        """Walk and compare.
+
+        Args:
+            source (Tensor): ``(B, C, H, W)`` or ``(B, C)``.
+            target (Tensor, optional): The teacher's logits, ``(B,
+                classes)``; None while the transfer is stopped.
+            labels (Tensor): ``(B, )`` or ``(B, classes)``.
+            head (Callable): The student's own.
+            weight (float): Factor of the transfer's losses.
+
+        Returns:
+            dict: Losses named ``<tap>.<part>``.
+        """
+        if target is not None and self.dirac_ratio < 1:
+            order = decouple_pairs(
+                len(source), self.dirac_ratio, device=source.device)
+            target = target[order]
+        losses, _ = self.flow(source, target, self.step_count.draw(), labels,
+                              head)
+        return weigh(losses, weight, prefix=f'{self.tap}.')
+
+    def logits(self,
+               source: Tensor,
+               head: Callable[[Tensor], Tensor],
+               num_steps: Optional[int] = None) -> Tensor:
+        """Return what is deployed, the mean of the logits of K steps.
+
+        Args:
+            source (Tensor): ``(B, C, H, W)`` or ``(B, C)``.
+            head (Callable): The student's own.
+            num_steps (int, optional): K in the place of the configured one.
+        """
+        return self.flow.logits(source, num_steps or self.inference_steps,
+                                head)
