@@ -105,3 +105,91 @@ def write_config(path, shapes, variant, epochs=2):
                 shapes / 'annotations/instances_val.json')
     cfg.dump(path)
     return path
+
+
+def resnet(width=4, num_classes=5, **kwargs):
+    """A ResNet for 32x32 images; its last map is ``8 width`` x 4 x 4."""
+    return dict(
+        type='ImageClassifier',
+        backbone=dict(
+            type='ResNet_CIFAR',
+            depth=18,
+            base_channels=width,
+            stem_channels=width),
+        neck=dict(type='GlobalAveragePooling'),
+        head=dict(
+            type='LinearClsHead',
+            num_classes=num_classes,
+            in_channels=8 * width,
+            loss=dict(type='CrossEntropyLoss')),
+        data_preprocessor=dict(
+            mean=[125., 123., 114.], std=[60.] * 3, num_classes=num_classes),
+        **kwargs)
+
+
+def vit(num_classes=5):
+    """A vision transformer for 32x32 images with a class token of 24."""
+    return dict(
+        type='ImageClassifier',
+        backbone=dict(
+            type='VisionTransformer',
+            arch=dict(
+                embed_dims=24,
+                num_layers=2,
+                num_heads=2,
+                feedforward_channels=48),
+            img_size=32,
+            patch_size=8),
+        head=dict(
+            type='VisionTransformerClsHead',
+            num_classes=num_classes,
+            in_channels=24,
+            loss=dict(type='LabelSmoothLoss', label_smooth_val=0.1)),
+        data_preprocessor=dict(
+            mean=[127.5] * 3, std=[127.5] * 3, to_rgb=True,
+            num_classes=num_classes))
+
+
+def swin(num_classes=5):
+    """A Swin transformer for 32x32 images; its last map is 32 x 1 x 1."""
+    return dict(
+        type='ImageClassifier',
+        backbone=dict(
+            type='SwinTransformer',
+            arch=dict(
+                embed_dims=8, depths=[1, 1, 1, 1], num_heads=[1, 2, 2, 2]),
+            img_size=32,
+            patch_size=2,
+            window_size=2),
+        neck=dict(type='GlobalAveragePooling'),
+        head=dict(
+            type='LinearClsHead', num_classes=num_classes, in_channels=64),
+        data_preprocessor=dict(
+            mean=[125., 123., 114.], std=[60.] * 3, num_classes=num_classes))
+
+
+def classification(variant='fmkt', student=None, teacher=None, **kwargs):
+    """The model section of a tiny distillation of classifiers."""
+    if teacher is None and variant != 'online':
+        teacher = resnet(8)
+    flow = dict(num_steps=3, inference_steps=2)
+    flow.update(kwargs.pop('flow', {}))
+    return dict(
+        type='mmfmkt.ClassificationDistiller',
+        variant=variant,
+        student=student or resnet(),
+        teacher=teacher and dict(config=teacher, checkpoint=None),
+        flow=flow,
+        **kwargs)
+
+
+def photographs(size=4, num_classes=5, seed=0):
+    """Raw images of 32x32 pixels and classes, as a dataloader gives them."""
+    from mmpretrain.structures import DataSample
+    generator = torch.Generator().manual_seed(seed)
+    images = torch.randint(
+        256, (size, 3, 32, 32), dtype=torch.uint8, generator=generator)
+    labels = torch.randint(num_classes, (size, ), generator=generator)
+    return dict(
+        inputs=list(images),
+        data_samples=[DataSample().set_gt_label(x) for x in labels])

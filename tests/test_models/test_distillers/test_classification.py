@@ -1,0 +1,247 @@
+"""Classifiers under classifiers, on real (tiny) MMPretrain networks."""
+
+import pytest
+import torch
+from tiny import classification, photographs, resnet, swin, vit
+
+pytest.importorskip('mmpretrain')
+
+from mmpretrain.structures import DataSample  # noqa: E402
+
+from mmfmkt.models.flows import VARIANTS  # noqa: E402
+from mmfmkt.registry import MODELS  # noqa: E402
+
+AT_HEAD = [x for x in VARIANTS if x != 'parallel']
+PAIRS = dict(
+    CNNs=(resnet, lambda: resnet(8)),
+    ViT_under_CNN=(vit, lambda: resnet(8)),
+    CNN_under_ViT=(resnet, vit),
+    ViTs=(vit, vit),
+    Swin_under_CNN=(swin, lambda: resnet(8)))
+
+
+def build(*args, **kwargs):
+    torch.manual_seed(0)
+    return MODELS.build(classification(*args, **kwargs))
+
+
+def encoder_for(student):
+    vectors = student()['backbone']['type'] == 'VisionTransformer'
+    return dict(type='MLPEncoder' if vectors else 'ConvEncoder')
+
+
+def losses_of(model, **kwargs):
+    data = model.data_preprocessor(photographs(**kwargs), True)
+    return model(**data, mode='loss')
+
+
+def scores_of(model):
+    model.eval()
+    with torch.no_grad():
+        samples = model.test_step(photographs())
+    return torch.stack([sample.pred_score for sample in samples])
+
+
+def roughen(model):
+    for parameter in model.flows.parameters():
+        torch.nn.init.normal_(parameter, std=0.5)
+    return model
+
+
+@pytest.mark.parametrize('variant', AT_HEAD)
+@pytest.mark.parametrize('pair', PAIRS)
+def test_every_pair_trains_saves_and_predicts(pair, variant):
+    student, teacher = PAIRS[pair]
+    settings = dict(
+        student=student(),
+        teacher=None if variant == 'online' else teacher(),
+        flow=dict(encoder=encoder_for(student)))
+    model = build(variant, **settings)
+    total, log = model.parse_losses(losses_of(model))
+    total.backward()
+    assert total.isfinite() and 'head.loss_task' in log
+    assert all(p.grad is not None for p in model.parameters())
+    # ResNet_CIFAR's stages can outgrow a step of Adam, flows cannot.
+    roughen(model)
+    scores = scores_of(model)
+    torch.testing.assert_close(scores.sum(1), torch.ones(4))
+    bare = MODELS.build(dict(
+        classification(variant, **settings), teacher=None))
+    bare.load_state_dict(model.state_dict())
+    assert torch.equal(scores_of(bare), scores)
+    plain = scores_of(model.student)
+    assert torch.equal(plain, scores) != model.deploys_flow
+
+
+def test_losses_are_named_by_what_they_are():
+    names = {
+        variant: set(losses_of(build(variant))) for variant in AT_HEAD
+    }
+    assert names == dict(
+        fmkt={'head.loss_flow', 'head.ensemble', 'head.loss_task'},
+        theta={
+            'head.loss_flow', 'head.ensemble', 'head.loss_student',
+            'head.loss_branch', 'head.loss_task'
+        },
+        online={'head.loss_flow', 'head.loss_task'},
+        direct={'head.loss_direct', 'head.loss_task'})
+
+
+def test_prediction_is_the_mean_of_the_logits_of_the_steps():
+    model = roughen(build(report_steps=(1, 2, 8))).eval()
+    data = model.data_preprocessor(photographs())
+    with torch.no_grad():
+        feature, = model.student.extract_feat(data['inputs'], 'backbone')
+        estimates = model.head_flow.flow.walk(feature, 2).estimates
+        logits = torch.stack([
+            model.student.head(model.student.neck((x, ))) for x in estimates
+        ]).mean(0)
+        torch.testing.assert_close(model(data['inputs']), logits)
+        samples = model(**data, mode='predict')
+    scores = torch.stack([x.pred_score for x in samples])
+    torch.testing.assert_close(scores, logits.softmax(1))
+    assert torch.equal(samples[0].pred_label[0], logits[0].argmax())
+    torch.testing.assert_close(samples[0].pred_score_k2, samples[0].pred_score)
+    assert not torch.equal(samples[0].pred_score_k8, samples[0].pred_score)
+
+
+def test_the_backbone_runs_once_whatever_is_reported():
+    model, calls = build(report_steps=(1, 2, 4, 8)).eval(), []
+    model.student.backbone.register_forward_hook(
+        lambda *args: calls.append(1))
+    scores_of(model)
+    assert len(calls) == 1
+
+
+def test_the_heads_own_loss_and_soft_labels_are_used():
+    student = resnet()
+    student['head']['loss'] = dict(
+        type='LabelSmoothLoss', label_smooth_val=0.3)
+    model = build(student=student)
+    data = model.data_preprocessor(photographs(), True)
+    model.eval()  # Batch norm is to see the same twice.
+    losses = model(**data, mode='loss')
+    with torch.no_grad():
+        feature, = model.student.extract_feat(data['inputs'], 'backbone')
+        steps = [
+            model.student.head.loss(
+                model.student.neck((x, )), data['data_samples'])['loss']
+            for x in model.head_flow.flow.walk(feature, 3).estimates
+        ]
+    torch.testing.assert_close(losses['head.loss_task'], sum(steps) / 3)
+
+
+def test_batch_augmentation_reaches_student_and_teacher_alike():
+    student = resnet(train_cfg=dict(
+        augments=[dict(type='Mixup', alpha=1.), dict(type='CutMix', alpha=1.)]))
+    model = build(student=student, teacher=vit())
+    seen = {}
+    model.teacher.backbone.register_forward_pre_hook(
+        lambda module, args: seen.update(teacher=args[0]))
+    model.student.backbone.register_forward_pre_hook(
+        lambda module, args: seen.update(student=args[0]))
+    data = model.data_preprocessor(photographs(), True)
+    assert 'gt_score' in data['data_samples'][0]
+    losses = model(**data, mode='loss')
+    assert all(x.isfinite().all() for x in losses.values())
+    ours, theirs = model.student.data_preprocessor, (
+        model.teacher.data_preprocessor)
+    pixels = seen['student'] * ours.std + ours.mean
+    # The teacher reads the channels the other way round.
+    torch.testing.assert_close(
+        (seen['teacher'] * theirs.std + theirs.mean).flip(1),
+        pixels, rtol=1e-4, atol=1e-2)
+
+
+def test_dkd_gets_labels_and_soft_ones_too():
+    for variant in ('fmkt', 'theta', 'direct'):
+        model = build(variant, flow=dict(metric=dict(type='DKDLoss')))
+        assert all(x.isfinite() for x in losses_of(model).values())
+
+
+def test_backbone_stages_flow_too_and_beside_the_head():
+    taps = [
+        dict(tap='head'),
+        dict(
+            tap='backbone.layer3',
+            flow=dict(metric=dict(type='PKDLoss'), inference_steps=3)),
+    ]
+    for variant in ('fmkt', 'theta', 'direct', 'online'):
+        model = build(variant, taps=taps)
+        losses = losses_of(model)
+        assert any(x.startswith('backbone.layer3.0.loss') for x in losses)
+        model.parse_losses(losses)[0].backward()
+        assert all(p.grad is not None for p in model.parameters())
+        scores_of(model)
+    alone = build(tap='backbone.layer3',
+                  flow=dict(metric=dict(type='PKDLoss')))
+    assert set(losses_of(alone)) == {
+        'backbone.layer3.0.loss_flow', 'backbone.layer3.0.ensemble', 'loss'}
+    before = scores_of(alone)
+    assert not torch.equal(scores_of(roughen(alone)), before)
+
+
+def test_parallel_training_of_a_backbone_stage():
+    model = build('parallel', teacher=resnet(4), tap='backbone.layer4',
+                  flow=dict(metric=dict(type='MSELoss')))
+    model.parse_losses(losses_of(model))[0].backward()
+
+
+def test_the_flow_that_nothing_teaches_learns_from_labels_alone():
+    model = build('online', flow=dict(loss_weight=0.))
+    losses = losses_of(roughen(model))
+    assert losses['head.loss_flow'] == 0 < losses['head.loss_task']
+
+
+def test_a_stopped_transfer_leaves_the_task():
+    model = build()
+    model.transfer_weight = 0.
+    losses = losses_of(model)
+    assert losses['head.loss_flow'] == 0 < losses['head.loss_task']
+    model.parse_losses(losses)[0].backward()
+    assert all(p.grad is not None for p in model.parameters())
+
+
+def test_bfloat16_stays_finite():
+    model = build()
+    data = model.data_preprocessor(photographs(), True)
+    with torch.autocast('cpu', dtype=torch.bfloat16):
+        losses = model(**data, mode='loss')
+    assert all(x.isfinite() for x in losses.values())
+    assert losses['head.loss_flow'].dtype == torch.float32
+
+
+def test_data_preprocessors_beside_the_model_are_taken():
+    student = resnet()
+    beside = student.pop('data_preprocessor')
+    model = build(student=student, data_preprocessor=beside)
+    assert model.data_preprocessor.mean.flatten().tolist() == beside['mean']
+
+
+BAD = {
+    'other classes': (dict(teacher=resnet(8, num_classes=7)),
+                      'The student has 5 classes and the teacher 7'),
+    'maps for vectors': (dict(student=vit()), 'ConvEncoder takes feature'),
+    'metric of maps': (dict(flow=dict(metric=dict(type='PKDLoss'))),
+                       'PKDLoss compares maps'),
+    'parallel at the head': (dict(variant='parallel'), 'of equal shape'),
+    'head of other channels': (dict(student=resnet(
+        4) | dict(head=dict(resnet()['head'], in_channels=7))),
+                               'student does not run as it is configured'),
+    'steps to report': (dict(report_steps=(0, )), 'model.report_steps must'),
+}
+
+
+@pytest.mark.parametrize('name', BAD)
+def test_bad_settings_are_named_in_one_sentence_at_build(name):
+    settings, sentence = BAD[name]
+    with pytest.raises(ValueError, match=sentence) as error:
+        build(**settings)
+    assert '\n' not in str(error.value)
+
+
+def test_samples_without_labels_can_be_predicted():
+    model = build().eval()
+    data = photographs()
+    data['data_samples'] = [DataSample() for _ in data['inputs']]
+    assert len(model.test_step(data)) == 4
