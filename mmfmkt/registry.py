@@ -7,6 +7,7 @@ prefix may be left out.
 from typing import Union
 
 from mmengine.registry import HOOKS as MMENGINE_HOOKS
+from mmengine.registry import METRICS as MMENGINE_METRICS
 from mmengine.registry import MODELS as MMENGINE_MODELS
 from mmengine.registry import OPTIM_WRAPPERS as MMENGINE_OPTIM_WRAPPERS
 from mmengine.registry import Registry
@@ -24,6 +25,11 @@ HOOKS = Registry(
     parent=MMENGINE_HOOKS,
     scope='mmfmkt',
     locations=['mmfmkt.engine'])
+METRICS = Registry(
+    'metric',
+    parent=MMENGINE_METRICS,
+    scope='mmfmkt',
+    locations=['mmfmkt.evaluation'])
 OPTIM_WRAPPERS = Registry(
     'optimizer wrapper',
     parent=MMENGINE_OPTIM_WRAPPERS,

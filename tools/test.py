@@ -9,9 +9,8 @@ import argparse
 import os.path as osp
 from copy import deepcopy
 
-from mmdet.engine.hooks.utils import trigger_visualization_hook
-from mmdet.evaluation import DumpDetResults
 from mmengine.config import Config, ConfigDict
+from mmengine.runner import Runner
 
 from mmfmkt.apis.command_line import (
     add_run_arguments,
@@ -49,7 +48,14 @@ def parse_args() -> argparse.Namespace:
 
 
 def use_tta(cfg: Config) -> None:
-    """Wrap the model for test-time augmentation: by default, flipping."""
+    """Wrap the model for test-time augmentation: by default, flipping.
+
+    Raises:
+        ConfigError: If there is no default for the library.
+    """
+    if cfg.get('default_scope') == 'mmpretrain' and 'tta_model' not in cfg:
+        raise ConfigError('--tta needs the config keys tta_model and '
+                          'tta_pipeline.')
     if 'tta_model' not in cfg:
         cfg.tta_model = dict(
             type='DetTTAModel',
@@ -73,6 +79,28 @@ def use_tta(cfg: Config) -> None:
     dataset.pipeline = cfg.tta_pipeline
 
 
+def draw_pictures(cfg: Config, args: argparse.Namespace) -> None:
+    """Switch the visualization hook on."""
+    if cfg.get('default_scope') == 'mmpretrain':
+        hook = cfg.default_hooks.visualization
+        hook.update(enable=True, show=args.show, out_dir=args.show_dir,
+                    wait_time=args.wait_time)
+    else:
+        from mmdet.engine.hooks.utils import trigger_visualization_hook
+        trigger_visualization_hook(cfg, args)
+
+
+def dump_predictions(runner: Runner, path: str) -> None:
+    """Have the evaluator write predictions to a file."""
+    if runner.cfg.get('default_scope') == 'mmpretrain':
+        from mmengine.evaluator import DumpResults
+        dump = DumpResults(out_file_path=path)
+    else:
+        from mmdet.evaluation import DumpDetResults
+        dump = DumpDetResults(out_file_path=path)
+    runner.test_evaluator.metrics.append(dump)
+
+
 def main() -> None:
     args = parse_args()
     cfg = load_config(args)
@@ -83,13 +111,12 @@ def main() -> None:
     check_datasets(cfg, ('test', ), need_boxes=False)
     drop_teacher(cfg.model)
     if args.show or args.show_dir:
-        cfg = trigger_visualization_hook(cfg, args)
+        draw_pictures(cfg, args)
     if args.tta:
         use_tta(cfg)
     runner = build_runner(cfg)
     if args.out:
-        runner.test_evaluator.metrics.append(
-            DumpDetResults(out_file_path=args.out))
+        dump_predictions(runner, args.out)
     runner.test()
 
 

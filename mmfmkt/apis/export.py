@@ -1,7 +1,7 @@
 """Taking the student home: from a distillation checkpoint to a deployable.
 
-FM-KT^Theta leaves a plain MMDetection config and checkpoint that need no
-mmfmkt; FM-KT a student with its flow. Neither has a teacher.
+FM-KT^Theta leaves a plain MMDetection or MMPretrain config and checkpoint
+that need no mmfmkt; FM-KT a student with its flow. Neither has a teacher.
 """
 
 import os
@@ -99,15 +99,25 @@ def deployed_state(state: dict, deploys_flow: bool) -> dict:
 
 
 def plain(config: Config) -> Config:
-    """The student's own config, in which nothing knows mmfmkt."""
+    """The student's own config, in which nothing knows mmfmkt.
+
+    A student whose backbone is one of mmfmkt keeps the import of it.
+    """
     exported = without_training(config)
     exported.model = resolved_student(exported)
+    for key in ('val_evaluator', 'test_evaluator'):
+        evaluator = exported.get(key) or {}
+        if is_ours(evaluator):
+            # What it adds to MMPretrain's is only for students with a flow.
+            evaluator.type = 'Accuracy'
     imports = exported.get('custom_imports')
     if imports:
         kept = [x for x in imports['imports'] if not x.startswith('mmfmkt')]
         imports['imports'] = kept
         if not kept:
             exported.pop('custom_imports')
+    if 'mmfmkt.' in str(exported.model):
+        import_mmfmkt(exported)
     return exported
 
 
@@ -117,8 +127,9 @@ def with_flow(config: Config) -> Config:
     model = exported.model
     model.teacher = None
     model.student = resolved_student(exported)
-    # mmdet.apis.init_detector writes model.backbone.init_cfg.
-    model.backbone = dict(init_cfg=None)
+    if 'DetectionDistiller' in str(model.type):
+        # mmdet.apis.init_detector writes model.backbone.init_cfg.
+        model.backbone = dict(init_cfg=None)
     import_mmfmkt(exported)
     return exported
 
@@ -150,6 +161,7 @@ def without_training(config: Config) -> Config:
     return exported
 
 
-def is_ours(hook: Optional[dict]) -> bool:
-    """Whether a hook's config names one of mmfmkt."""
-    return bool(hook) and str(hook['type']).startswith('mmfmkt.')
+def is_ours(part: Optional[dict]) -> bool:
+    """Whether a config, of a hook or an evaluator, names one of mmfmkt."""
+    return isinstance(part, dict) and str(
+        part.get('type')).startswith('mmfmkt.')

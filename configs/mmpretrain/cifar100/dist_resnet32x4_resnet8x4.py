@@ -1,0 +1,6 @@
+# resnet8x4 under resnet32x4 by DIST, without a flow.
+_base_ = './fmkt_resnet32x4_resnet8x4.py'
+model = dict(
+    variant='direct',
+    flow=dict(
+        metric=dict(_delete_=True, type='DISTLoss', temperature=4.0)))

@@ -1,0 +1,6 @@
+# mobilenet-v2 under vgg13 by DIST, without a flow.
+_base_ = './fmkt_vgg13_mobilenet-v2.py'
+model = dict(
+    variant='direct',
+    flow=dict(
+        metric=dict(_delete_=True, type='DISTLoss', temperature=4.0)))

@@ -1,0 +1,7 @@
+# resnet32 under resnet110 by DKD, without a flow.
+_base_ = './fmkt_resnet110_resnet32.py'
+model = dict(
+    variant='direct',
+    flow=dict(
+        metric=dict(
+            _delete_=True, type='DKDLoss', beta=2.0, warmup_epochs=20)))

@@ -1,0 +1,7 @@
+# vgg8 under vgg13 by DKD, without a flow.
+_base_ = './fmkt_vgg13_vgg8.py'
+model = dict(
+    variant='direct',
+    flow=dict(
+        metric=dict(
+            _delete_=True, type='DKDLoss', beta=6.0, warmup_epochs=20)))

@@ -1,0 +1,7 @@
+# wrn-40-1 under wrn-40-2 by DKD, without a flow.
+_base_ = './fmkt_wrn-40-2_wrn-40-1.py'
+model = dict(
+    variant='direct',
+    flow=dict(
+        metric=dict(
+            _delete_=True, type='DKDLoss', beta=6.0, warmup_epochs=20)))

@@ -1,0 +1,9 @@
+# shufflenet-v2 under resnet32x4 by FM-KT.
+_base_ = ['./shufflenet-v2.py', '../../_base_/fmkt_logits.py']
+model = dict(
+    _base_.distiller,
+    _delete_=True,
+    student=_base_.model,
+    teacher=dict(
+        config='mmfmkt::mmpretrain/cifar100/resnet32x4.py',
+        checkpoint='work_dirs/resnet32x4/epoch_240.pth'))

@@ -1,0 +1,9 @@
+# mobilenet-v2 under vgg13 by FM-KT.
+_base_ = ['./mobilenet-v2.py', '../../_base_/fmkt_logits.py']
+model = dict(
+    _base_.distiller,
+    _delete_=True,
+    student=_base_.model,
+    teacher=dict(
+        config='mmfmkt::mmpretrain/cifar100/vgg13.py',
+        checkpoint='work_dirs/vgg13/epoch_240.pth'))

@@ -1,0 +1,9 @@
+# wrn-40-1 under wrn-40-2 by FM-KT.
+_base_ = ['./wrn-40-1.py', '../../_base_/fmkt_logits.py']
+model = dict(
+    _base_.distiller,
+    _delete_=True,
+    student=_base_.model,
+    teacher=dict(
+        config='mmfmkt::mmpretrain/cifar100/wrn-40-2.py',
+        checkpoint='work_dirs/wrn-40-2/epoch_240.pth'))

@@ -1,0 +1,12 @@
+# mobilenet-v2 on CIFAR-100, trained alone: a plain student, or a teacher.
+_base_ = '../_base_/cifar100.py'
+model = dict(
+    type='ImageClassifier',
+    backbone=dict(type='mmfmkt.CIFARMobileNetV2', width_mult=0.5),
+    neck=dict(type='GlobalAveragePooling'),
+    head=dict(
+        type='LinearClsHead',
+        num_classes=100,
+        in_channels=1280,
+        loss=dict(type='CrossEntropyLoss')))
+optim_wrapper = dict(optimizer=dict(lr=0.01))

@@ -1,0 +1,11 @@
+# resnet56 on CIFAR-100, trained alone: a plain student, or a teacher.
+_base_ = '../_base_/cifar100.py'
+model = dict(
+    type='ImageClassifier',
+    backbone=dict(type='mmfmkt.CIFARResNet', depth=56),
+    neck=dict(type='GlobalAveragePooling'),
+    head=dict(
+        type='LinearClsHead',
+        num_classes=100,
+        in_channels=64,
+        loss=dict(type='CrossEntropyLoss')))

@@ -1,0 +1,12 @@
+# shufflenet-v2 on CIFAR-100, trained alone: a plain student, or a teacher.
+_base_ = '../_base_/cifar100.py'
+model = dict(
+    type='ImageClassifier',
+    backbone=dict(type='mmfmkt.CIFARShuffleNetV2'),
+    neck=dict(type='GlobalAveragePooling'),
+    head=dict(
+        type='LinearClsHead',
+        num_classes=100,
+        in_channels=1024,
+        loss=dict(type='CrossEntropyLoss')))
+optim_wrapper = dict(optimizer=dict(lr=0.01))

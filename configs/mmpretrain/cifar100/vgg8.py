@@ -1,0 +1,11 @@
+# vgg8 on CIFAR-100, trained alone: a plain student, or a teacher.
+_base_ = '../_base_/cifar100.py'
+model = dict(
+    type='ImageClassifier',
+    backbone=dict(type='mmfmkt.CIFARVGG', depth=8),
+    neck=dict(type='GlobalAveragePooling'),
+    head=dict(
+        type='LinearClsHead',
+        num_classes=100,
+        in_channels=512,
+        loss=dict(type='CrossEntropyLoss')))

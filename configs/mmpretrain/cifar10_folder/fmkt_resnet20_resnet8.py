@@ -1,0 +1,9 @@
+# resnet8 under resnet20 by FM-KT.
+_base_ = ['./resnet8.py', '../../_base_/fmkt_logits.py']
+model = dict(
+    _base_.distiller,
+    _delete_=True,
+    student=_base_.model,
+    teacher=dict(
+        config='mmfmkt::mmpretrain/cifar10_folder/resnet20.py',
+        checkpoint='work_dirs/resnet20/epoch_10.pth'))

@@ -1,0 +1,11 @@
+# resnet8 on pictures in folders, the plain student.
+_base_ = '../_base_/cifar10_folder.py'
+model = dict(
+    type='ImageClassifier',
+    backbone=dict(type='mmfmkt.CIFARResNet', depth=8),
+    neck=dict(type='GlobalAveragePooling'),
+    head=dict(
+        type='LinearClsHead',
+        num_classes=10,
+        in_channels=64,
+        loss=dict(type='CrossEntropyLoss')))

@@ -1,0 +1,5 @@
+# ResNet-18 under ResNet-34 on ImageNet by DIST, without a flow.
+_base_ = './fmkt_resnet34_resnet18.py'
+model = dict(
+    variant='direct',
+    flow=dict(metric=dict(_delete_=True, type='DISTLoss', temperature=1.0)))

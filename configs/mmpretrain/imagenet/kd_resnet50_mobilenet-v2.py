@@ -1,0 +1,5 @@
+# MobileNet-V2 under ResNet-50 on ImageNet by KD, without a flow.
+_base_ = './fmkt_resnet50_mobilenet-v2.py'
+model = dict(
+    variant='direct',
+    flow=dict(metric=dict(_delete_=True, type='KDLoss', temperature=1.0)))

@@ -1,0 +1,3 @@
+# ResNet-18 under ResNet-34 on ImageNet by FM-KT^Theta.
+_base_ = './fmkt_resnet34_resnet18.py'
+model = dict(variant='theta')

@@ -1,0 +1,3 @@
+# MobileNet-V2 under ResNet-50 on ImageNet by FM-KT^Theta.
+_base_ = './fmkt_resnet50_mobilenet-v2.py'
+model = dict(variant='theta')

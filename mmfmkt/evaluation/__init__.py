@@ -1,0 +1,5 @@
+"""Metrics."""
+
+from .step_accuracy import StepAccuracy
+
+__all__ = ['StepAccuracy']
