@@ -9,7 +9,9 @@ def import_mmfmkt(cfg: Config) -> None:
     Args:
         cfg (Config): Changed in place.
     """
-    imports = cfg.setdefault(
-        'custom_imports', dict(imports=[], allow_failed_imports=False))
+    # What setdefault returns of a Config is not what it has set.
+    cfg.setdefault('custom_imports',
+                   dict(imports=[], allow_failed_imports=False))
+    imports = cfg.custom_imports
     if 'mmfmkt' not in imports['imports']:
         imports['imports'] = [*imports['imports'], 'mmfmkt']

@@ -1,0 +1,291 @@
+"""Teachers from elsewhere: published CIFAR checkpoints for MMPretrain.
+
+RepDistiller and mdistiller distribute their teachers as state dicts of
+their own networks; here they become checkpoints of MMPretrain's
+ImageClassifier on the same network of ``mmfmkt.models.backbones``.
+"""
+
+import os
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any, Dict, Mapping, NamedTuple, Union
+
+import torch
+from mmengine.config import Config
+from mmengine.runner import CheckpointLoader
+from torch import Tensor
+
+from mmfmkt.registry import MODELS
+from mmfmkt.utils import ConfigError
+from mmfmkt.utils.configs import import_mmfmkt
+
+# What loading raises; the last two where a checkpoint is a pickled network.
+UNREADABLE = (OSError, EOFError, RuntimeError, UnpicklingError, ImportError,
+              AttributeError)
+
+
+class Network(NamedTuple):
+    """A published network and where its tensors go.
+
+    Attributes:
+        backbone (dict): Config of the backbone.
+        prefixes (dict[str, str]): Front of the names there to front of the
+            names here; of several that fit a name here, the first counts.
+    """
+    backbone: Dict[str, Any]
+    prefixes: Dict[str, str]
+
+
+def shuffle_v2_units() -> Dict[str, str]:
+    """Where the convolutions and norms of ShuffleNetV2's units go."""
+    down = ('left.0', 'left.2', 'right.0', 'right.3', 'right.5')
+    unit = ('right.0', 'right.3', 'right.5')
+    prefixes = {}
+    for stage, num_blocks in enumerate((4, 8, 4)):
+        for block in range(num_blocks):
+            there = f'layer{stage + 1}.{block}'
+            here = f'backbone.stages.{stage}.{block}'
+            for index, conv in enumerate(unit if block else down, 1):
+                branch, place = conv.split('.')
+                norm = f'{branch}.{int(place) + 1}'
+                prefixes[f'{there}.conv{index}'] = f'{here}.{conv}'
+                prefixes[f'{there}.bn{index}'] = f'{here}.{norm}'
+    return prefixes
+
+
+STEM = {'conv1': 'backbone.stem.0', 'bn1': 'backbone.stem.1'}
+LAYERS = {f'layer{i + 1}': f'backbone.stages.{i}' for i in range(3)}
+RESNET = {**STEM, **LAYERS, 'fc': 'head.fc'}
+SHUFFLE_V1 = {**STEM, **LAYERS, 'linear': 'head.fc'}
+SHUFFLE_V2 = {
+    **STEM,
+    **shuffle_v2_units(),
+    'conv2': 'backbone.stages.3.0',
+    'bn2': 'backbone.stages.3.1',
+    'linear': 'head.fc'
+}
+WRN_STAGES = ('backbone.stages.0', 'backbone.stages.1',
+              'backbone.stages.2.blocks')
+WRN = {
+    'conv1': 'backbone.stem',
+    # Before the blocks, whose front they have.
+    **{
+        f'block{i}.layer.0.convShortcut': f'{stage}.0.shortcut'
+        for i, stage in enumerate(WRN_STAGES, 1)
+    },
+    **{f'block{i}.layer': stage for i, stage in enumerate(WRN_STAGES, 1)},
+    'bn1': 'backbone.stages.2.norm',
+    'fc': 'head.fc'
+}
+VGG = {
+    **{f'block{i}': f'backbone.stages.{i}' for i in range(5)},
+    'classifier': 'head.fc'
+}
+MOBILENET_V2 = {
+    'conv1': 'backbone.stem',
+    # Before 'blocks', whose front it has.
+    'conv2': 'backbone.stages.7',
+    'blocks': 'backbone.stages',
+    'classifier.0': 'head.fc'
+}
+
+# By the names that RepDistiller and mdistiller give them.
+NETWORKS = {
+    **{
+        f'resnet{depth}': Network(
+            dict(type='mmfmkt.CIFARResNet', depth=depth), RESNET)
+        for depth in (8, 14, 20, 32, 44, 56, 110)
+    },
+    **{
+        f'resnet{depth}x4': Network(
+            dict(
+                type='mmfmkt.CIFARResNet',
+                depth=depth,
+                widths=(32, 64, 128, 256)), RESNET)
+        for depth in (8, 32)
+    },
+    **{
+        f'wrn_{depth}_{factor}': Network(
+            dict(type='mmfmkt.WideResNet', depth=depth, widen_factor=factor),
+            WRN)
+        for depth in (16, 40) for factor in (1, 2)
+    },
+    **{
+        f'vgg{depth}': Network(dict(type='mmfmkt.CIFARVGG', depth=depth), VGG)
+        for depth in (8, 11, 13, 16, 19)
+    },
+    'MobileNetV2': Network(
+        dict(type='mmfmkt.CIFARMobileNetV2', width_mult=0.5), MOBILENET_V2),
+    'ShuffleV1': Network(
+        dict(type='mmfmkt.CIFARShuffleNetV1', groups=3), SHUFFLE_V1),
+    'ShuffleV2': Network(
+        dict(type='mmfmkt.CIFARShuffleNetV2', net_size=1), SHUFFLE_V2),
+}
+
+
+def convert_checkpoint(src: Union[str, Path], dst: Union[str, Path],
+                       model: str) -> Path:
+    """Write a published checkpoint as one of MMPretrain's ImageClassifier.
+
+    The config that it fits is written into ``meta['cfg']``; it has no
+    ``data_preprocessor``, since a checkpoint does not tell how its images
+    were normalised.
+
+    Args:
+        src (str | Path): Path or URL of the checkpoint. What pickles hold
+            beside tensors is executed by loading them, so it must come from
+            someone trusted.
+        dst (str | Path): File to write; its folder is made.
+        model (str): The network's name in RepDistiller and mdistiller, a key
+            of ``NETWORKS``.
+
+    Returns:
+        Path: ``dst``.
+
+    Raises:
+        ConfigError: If the checkpoint cannot be read or is of another
+            network.
+    """
+    find_network(model)
+    try:
+        loaded = CheckpointLoader.load_checkpoint(str(src), map_location='cpu')
+    except UNREADABLE as error:
+        raise ConfigError(f'The checkpoint {str(src)!r} cannot be read: '
+                          f'{error}') from error
+    state = convert_state(find_state(loaded), model)
+    num_classes = len(state['head.fc.bias'])
+    cfg = Config(dict(default_scope='mmpretrain'))
+    import_mmfmkt(cfg)
+    cfg.model = classifier_config(model, num_classes)
+    dst = Path(dst)
+    dst.parent.mkdir(parents=True, exist_ok=True)
+    # Written aside and renamed: what is interrupted leaves nothing half.
+    aside = dst.with_name(f'{dst.name}.tmp')
+    torch.save(dict(meta=dict(cfg=cfg.pretty_text), state_dict=state), aside)
+    os.replace(aside, dst)
+    return dst
+
+
+def classifier_config(model: str, num_classes: int) -> Dict[str, Any]:
+    """Return the ``model`` section that a converted checkpoint fits.
+
+    Args:
+        model (str): A key of ``NETWORKS``.
+        num_classes (int): Classes of the classifier.
+
+    Returns:
+        dict: Config of an ImageClassifier in MMPretrain's scope.
+
+    Raises:
+        ConfigError: If there is no such network.
+    """
+    backbone = find_network(model).backbone
+    with torch.device('meta'):
+        channels = MODELS.build(backbone).stage_channels[-1]
+    return dict(
+        type='ImageClassifier',
+        backbone=dict(backbone),
+        neck=dict(type='GlobalAveragePooling'),
+        head=dict(
+            type='LinearClsHead',
+            num_classes=num_classes,
+            in_channels=channels))
+
+
+def convert_state(state: Mapping[str, Tensor],
+                  model: str) -> Dict[str, Tensor]:
+    """Give the tensors of a published network their names here.
+
+    Each tensor there is used and each one here is filled, but for the
+    ``num_batches_tracked`` of norms, which PyTorch before 0.4.1 did not
+    write: where it is missing it becomes 0, as PyTorch does.
+
+    Args:
+        state (Mapping[str, Tensor]): A state dict; ``module.`` at the front
+            of names is left out.
+        model (str): A key of ``NETWORKS``.
+
+    Returns:
+        dict[str, Tensor]: State dict of an ImageClassifier.
+
+    Raises:
+        ConfigError: If a tensor is missing, is left over or has another
+            shape.
+    """
+    network = find_network(model)
+    cure = f'give the --model that it is of instead of {model!r}'
+    state = {name.removeprefix('module.'): x for name, x in state.items()}
+    with torch.device('meta'):
+        backbone = MODELS.build(network.backbone)
+    shapes = {
+        f'backbone.{name}': x.shape
+        for name, x in backbone.state_dict().items()
+    }
+    sources = {
+        name: source_name(name, network.prefixes)
+        for name in (*shapes, 'head.fc.weight', 'head.fc.bias')
+    }
+    for name, source in sources.items():
+        if source not in state and name.endswith('.num_batches_tracked'):
+            state[source] = torch.zeros((), dtype=torch.long)
+        if source not in state:
+            raise ConfigError(
+                f'The checkpoint has no tensor {source!r}, which {name!r} is '
+                f'to be filled with; {cure}.')
+    left_over = sorted(set(state) - set(sources.values()))
+    if left_over:
+        raise ConfigError(f"The checkpoint's tensor {left_over[0]!r} has no "
+                          f'place in the network; {cure}.')
+    # As many classes as there are biases.
+    bias = state[sources['head.fc.bias']].shape[:1]
+    shapes['head.fc.bias'] = bias
+    shapes['head.fc.weight'] = (*bias, backbone.stage_channels[-1])
+    for name, source in sources.items():
+        if state[source].shape != shapes[name]:
+            raise ConfigError(
+                f"The checkpoint's tensor {source!r} has the shape "
+                f'{tuple(state[source].shape)}, but {name!r} has '
+                f'{tuple(shapes[name])}; {cure}.')
+    return {name: state[source] for name, source in sources.items()}
+
+
+def find_network(model: str) -> Network:
+    """Return a network by its published name.
+
+    Raises:
+        ConfigError: If there is none of this name.
+    """
+    if model not in NETWORKS:
+        raise ConfigError(f'--model must be one of {", ".join(NETWORKS)}, '
+                          f'but is {model!r}.')
+    return NETWORKS[model]
+
+
+def find_state(loaded: Any) -> Mapping[str, Tensor]:
+    """Return the state dict in a checkpoint, which may be all of it.
+
+    Raises:
+        ConfigError: If there is none.
+    """
+    state = loaded
+    if isinstance(loaded, Mapping):
+        state = loaded.get('model', loaded.get('state_dict', loaded))
+    if isinstance(state, Mapping) and state:
+        odd = [
+            name for name, x in state.items()
+            if not isinstance(name, str) or not isinstance(x, Tensor)
+        ]
+        if not odd:
+            return state
+        found = f'{odd[0]!r}, which is no tensor with a name'
+    else:
+        found = f'a {type(state).__name__} without tensors'
+    raise ConfigError(f'The checkpoint holds {found}; it must be a state dict '
+                      "or have one under 'model' or 'state_dict'.")
+
+
+def source_name(name: str, prefixes: Mapping[str, str]) -> str:
+    """Return what a tensor of an ImageClassifier is called there."""
+    return next(there + name.removeprefix(here)
+                for there, here in prefixes.items()
+                if name.startswith(f'{here}.'))

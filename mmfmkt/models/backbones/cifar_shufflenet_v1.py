@@ -1,0 +1,100 @@
+"""ShuffleNet for CIFAR: An Extremely Efficient Convolutional Neural Network
+for Mobile Devices (arXiv 1707.01083)."""
+
+from functools import partial
+from typing import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from mmfmkt.registry import MODELS
+from mmfmkt.utils import ConfigError
+
+from .base import CIFARBackbone, InitCfg, conv_norm_relu, make_stage
+from .channel_shuffle import channel_shuffle
+
+STEM_WIDTH = 24
+# Widths of the stages by number of groups (table 1 of the paper).
+WIDTHS = {1: (144, 288, 576), 2: (200, 400, 800), 3: (240, 480, 960)}
+
+
+class ShuffleUnit(nn.Module):
+    """Grouped conv1x1, shuffle, depthwise conv3x3, grouped conv1x1.
+
+    The result is added to the input; with stride 2 it stands beside the
+    average-pooled input, so that ``out_channels`` counts both.
+
+    Args:
+        in_channels (int): Channels of the input.
+        out_channels (int): Channels of the output.
+        stride (int): Stride of the depthwise convolution.
+        groups (int): Groups of the 1x1 convolutions. The first one has a
+            single group where it follows the stem.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, stride: int,
+                 groups: int) -> None:
+        super().__init__()
+        self.stride = stride
+        self.groups = 1 if in_channels == STEM_WIDTH else groups
+        if stride == 2:
+            out_channels -= in_channels
+        hidden = out_channels // 4
+        self.conv1 = nn.Conv2d(
+            in_channels, hidden, 1, groups=self.groups, bias=False)
+        self.bn1 = nn.BatchNorm2d(hidden)
+        self.conv2 = nn.Conv2d(
+            hidden, hidden, 3, stride, padding=1, groups=hidden, bias=False)
+        self.bn2 = nn.BatchNorm2d(hidden)
+        self.conv3 = nn.Conv2d(
+            hidden, out_channels, 1, groups=groups, bias=False)
+        self.bn3 = nn.BatchNorm2d(out_channels)
+        self.relu = nn.ReLU()
+
+    def forward(self, x: Tensor) -> Tensor:
+        out = self.relu(self.bn1(self.conv1(x)))
+        out = channel_shuffle(out, self.groups)
+        out = self.relu(self.bn2(self.conv2(out)))
+        out = self.bn3(self.conv3(out))
+        if self.stride == 2:
+            pooled = F.avg_pool2d(x, 3, stride=2, padding=1)
+            return self.relu(torch.cat([out, pooled], dim=1))
+        return self.relu(out + x)
+
+
+@MODELS.register_module()
+class CIFARShuffleNetV1(CIFARBackbone):
+    """ShuffleNetV1 for 32x32 images.
+
+    The stem is a 1x1 convolution without stride or pooling, and a ReLU
+    follows the depthwise convolutions, which the paper has not. Stages: 0 at
+    half the size of the input, 1 at a quarter, 2 at an eighth; each up to
+    its last ReLU. PyTorch's own initialisation, as in RepDistiller.
+
+    Args:
+        groups (int): 1, 2 or 3.
+        out_indices (Sequence[int]): Stages whose outputs are returned.
+        init_cfg (dict | list[dict], optional): MMEngine's initialisation.
+
+    Raises:
+        ConfigError: If there is no network with such groups.
+    """
+
+    def __init__(self,
+                 groups: int = 3,
+                 out_indices: Sequence[int] = (2, ),
+                 init_cfg: InitCfg = None) -> None:
+        if groups not in WIDTHS:
+            raise ConfigError('backbone.groups of CIFARShuffleNetV1 must be '
+                              f'1, 2 or 3, but is {groups}.')
+        widths = (STEM_WIDTH, *WIDTHS[groups])
+        stages = [
+            make_stage(
+                partial(ShuffleUnit, groups=groups), num_blocks, in_channels,
+                out_channels, 2) for num_blocks, in_channels, out_channels in
+            zip((4, 8, 4), widths, widths[1:])
+        ]
+        super().__init__(
+            conv_norm_relu(3, STEM_WIDTH, 1), stages, widths[1:], out_indices,
+            init_cfg)

@@ -1,0 +1,67 @@
+"""VGG for CIFAR: Very Deep Convolutional Networks for Large-Scale Image
+Recognition (arXiv 1409.1556), with batch norm and one linear layer."""
+
+from typing import Sequence
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from mmfmkt.registry import MODELS
+from mmfmkt.utils import ConfigError
+
+from .base import KAIMING, CIFARBackbone, InitCfg, conv_norm_relu
+
+WIDTHS = (64, 128, 256, 512, 512)
+# Convolutions of each stage.
+DEPTHS = {
+    8: (1, 1, 1, 1, 1),
+    11: (1, 1, 2, 2, 2),
+    13: (2, 2, 2, 2, 2),
+    16: (2, 2, 3, 3, 3),
+    19: (2, 2, 4, 4, 4)
+}
+
+
+class PooledStage(nn.Sequential):
+    """Layers after 2x2 max-pooling."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(F.max_pool2d(x, 2))
+
+
+@MODELS.register_module()
+class CIFARVGG(CIFARBackbone):
+    """VGG-{8, 11, 13, 16, 19} with batch norm, for 32x32 images.
+
+    Five stages, each up to its last ReLU. Max-pooling stands before stages
+    1, 2 and 3, so that stages 3 and 4 are both an eighth of the input:
+    4x4 is what global average pooling gets.
+
+    Args:
+        depth (int): 8, 11, 13, 16 or 19. What the paper counts beside the
+            convolutions are three linear layers, here one.
+        out_indices (Sequence[int]): Stages whose outputs are returned.
+        init_cfg (dict | list[dict], optional): MMEngine's initialisation.
+
+    Raises:
+        ConfigError: If there is no VGG of such depth.
+    """
+
+    def __init__(self,
+                 depth: int,
+                 out_indices: Sequence[int] = (4, ),
+                 init_cfg: InitCfg = KAIMING) -> None:
+        if depth not in DEPTHS:
+            raise ConfigError(f'backbone.depth of CIFARVGG must be one of '
+                              f'{", ".join(map(str, DEPTHS))}, but is '
+                              f'{depth}.')
+        stages = []
+        in_channels = 3
+        for index, width in enumerate(WIDTHS):
+            layers = []
+            for _ in range(DEPTHS[depth][index]):
+                layers += conv_norm_relu(in_channels, width, 3, bias=True)
+                in_channels = width
+            stage = PooledStage if index in (1, 2, 3) else nn.Sequential
+            stages.append(stage(*layers))
+        super().__init__(nn.Identity(), stages, WIDTHS, out_indices, init_cfg)

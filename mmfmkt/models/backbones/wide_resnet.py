@@ -1,0 +1,91 @@
+"""WRN: Wide Residual Networks (arXiv 1605.07146)."""
+
+from collections import OrderedDict
+from typing import Sequence
+
+from torch import Tensor, nn
+
+from mmfmkt.registry import MODELS
+from mmfmkt.utils import ConfigError
+
+from .base import KAIMING, CIFARBackbone, InitCfg, make_stage
+
+
+class PreActBlock(nn.Module):
+    """x + conv(relu(norm(conv(relu(norm(x)))))), of 3x3 convolutions.
+
+    Where the width changes, the shortcut is a 1x1 convolution of
+    relu(norm(x)) rather than x.
+
+    Args:
+        in_channels (int): Channels of the input.
+        out_channels (int): Channels of the output.
+        stride (int): Stride of the first convolution; 1 where the width
+            stays.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int,
+                 stride: int) -> None:
+        super().__init__()
+        self.bn1 = nn.BatchNorm2d(in_channels)
+        self.conv1 = nn.Conv2d(
+            in_channels, out_channels, 3, stride, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(out_channels)
+        self.conv2 = nn.Conv2d(
+            out_channels, out_channels, 3, padding=1, bias=False)
+        self.relu = nn.ReLU()
+        self.shortcut = None
+        if in_channels != out_channels:
+            self.shortcut = nn.Conv2d(
+                in_channels, out_channels, 1, stride, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        active = self.relu(self.bn1(x))
+        out = self.conv2(self.relu(self.bn2(self.conv1(active))))
+        return out + (x if self.shortcut is None else self.shortcut(active))
+
+
+@MODELS.register_module()
+class WideResNet(CIFARBackbone):
+    """WRN-{16, 40}-{1, 2} and others, without dropout.
+
+    Stages: 0 at full size, 1 at half, 2 at a quarter of it. Stages 0 and 1
+    end with a sum that no ReLU has seen, as the network is pre-activated;
+    stage 2 includes the last norm and ReLU, whose output is what is pooled.
+    Before them, RepDistiller's third feature, is the module
+    ``stages.2.blocks``.
+
+    Args:
+        depth (int): Number of layers, 6n + 4.
+        widen_factor (int): Widths in units of 16, 32 and 64 channels.
+        out_indices (Sequence[int]): Stages whose outputs are returned.
+        init_cfg (dict | list[dict], optional): MMEngine's initialisation.
+
+    Raises:
+        ConfigError: If ``depth`` is none of a WRN.
+    """
+
+    def __init__(self,
+                 depth: int,
+                 widen_factor: int = 1,
+                 out_indices: Sequence[int] = (2, ),
+                 init_cfg: InitCfg = KAIMING) -> None:
+        num_blocks, rest = divmod(depth - 4, 6)
+        if num_blocks < 1 or rest:
+            raise ConfigError('backbone.depth of WideResNet must be 6n + 4, '
+                              f'such as 16, 28 or 40, but is {depth}.')
+        widths = (16, 16 * widen_factor, 32 * widen_factor, 64 * widen_factor)
+        stages = [
+            make_stage(PreActBlock, num_blocks, in_channels, out_channels,
+                       stride)
+            for in_channels, out_channels, stride in zip(
+                widths, widths[1:], (1, 2, 2))
+        ]
+        stages[-1] = nn.Sequential(
+            OrderedDict(
+                blocks=stages[-1],
+                norm=nn.BatchNorm2d(widths[-1]),
+                relu=nn.ReLU()))
+        super().__init__(
+            nn.Conv2d(3, widths[0], 3, padding=1, bias=False), stages,
+            widths[1:], out_indices, init_cfg)
