@@ -18,4 +18,6 @@ for argument in "$@"; do
 done
 
 python=$(set_up)
-exec "$python" -m pytest ${tests:+"$tests"} "$@"
+# One process for each core, each of one thread; -n 0 does without.
+export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}"
+exec "$python" -m pytest -n auto --dist loadfile ${tests:+"$tests"} "$@"

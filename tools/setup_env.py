@@ -44,7 +44,7 @@ STACK = {'torch': 'torch', 'openmmlab': 'mmdet', 'mmcv': 'mmcv.ops'}
 PACKAGES = ('torch', 'mmengine', 'mmcv', 'mmdet')
 NOTES = {
     'torch': 'torch, a download of over 2 GB',
-    'openmmlab': 'mmengine and mmdet',
+    'openmmlab': 'mmengine, mmdet and mmpretrain',
     'mmcv': 'mmcv, compiled once: about 5 to 10 minutes on 2 cores',
     'mmfmkt': 'mmfmkt itself, as a link to this folder',
 }
@@ -656,7 +656,7 @@ INSTALL = {
     'torch':
     lambda venv: pip_install(venv, 'torch', '-r', requirements('torch')),
     'openmmlab':
-    lambda venv: pip_install(venv, 'mmengine and mmdet', '-r',
+    lambda venv: pip_install(venv, 'openmmlab', '-r',
                              requirements('openmmlab'), '-c',
                              requirements('torch')),
     'mmcv':

@@ -26,7 +26,7 @@ model = dict(
         # Batch norm would mix the statistics of the levels.
         norm_cfg=dict(type='GN', num_groups=8)))
 
-max_epochs = 12
+max_epochs = 24
 train_cfg = dict(
     type='EpochBasedTrainLoop',
     max_epochs=max_epochs,

@@ -1,8 +1,5 @@
-# The teacher on BCCD: ResNet-34 of full width, twice as long.
+# The teacher on BCCD: ResNet-34 of full width.
 _base_ = './retinanet_r18_bccd.py'
 model = dict(
     backbone=dict(depth=34, base_channels=64, stem_channels=64),
     neck=dict(in_channels=[64, 128, 256, 512]))
-max_epochs = 24
-train_cfg = dict(max_epochs=max_epochs, val_interval=max_epochs)
-param_scheduler = dict(total_steps=max_epochs)

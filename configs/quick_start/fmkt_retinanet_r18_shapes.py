@@ -1,4 +1,4 @@
-# The distilled student of the quick start: FM-KT with a fixed step count.
+# The distilled student of the quick start.
 _base_ = ['./retinanet_r18_shapes.py', '../_base_/fmkt_fpn.py']
 model = dict(
     _base_.distiller,
@@ -7,4 +7,4 @@ model = dict(
     teacher=dict(
         config='mmfmkt::quick_start/retinanet_r18_shapes_teacher.py',
         checkpoint=None))
-model['flow'] = dict(model['flow'], num_steps=4)
+model['flow'] = dict(model['flow'], loss_weight=10.0)

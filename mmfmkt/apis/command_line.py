@@ -6,6 +6,7 @@ import os.path as osp
 import sys
 from contextlib import contextmanager
 from typing import Iterator
+from urllib.error import URLError
 
 import torch.distributed
 from mmengine.config import Config, DictAction
@@ -91,7 +92,9 @@ def complete_distillation(cfg: Config) -> None:
     """
     if 'student' in cfg.model:
         import_mmfmkt(cfg)
-        hooks = cfg.setdefault('default_hooks', {})
+        # What setdefault returns of a Config is not what it has set.
+        cfg.setdefault('default_hooks', {})
+        hooks = cfg.default_hooks
         hooks.setdefault('export_student',
                          dict(type='mmfmkt.ExportStudentHook'))
         if hooks.export_student is None:
@@ -142,4 +145,10 @@ def plain_errors() -> Iterator[None]:
         yield
     except ConfigError as error:
         print(f'error: {error}', file=sys.stderr)
+        sys.exit(2)
+    except URLError as error:
+        print(
+            f'error: something could not be fetched ({error.reason}): put '
+            'data where data_root says, or name a checkpoint that is here.',
+            file=sys.stderr)
         sys.exit(2)

@@ -11,6 +11,9 @@ from mmengine.config import Config
 
 from mmfmkt.utils import ConfigError
 
+# Data sets that MMPretrain fetches where they are missing.
+FETCHED = ('CIFAR10', 'CIFAR100', 'MNIST', 'FashionMNIST')
+
 
 def check_datasets(cfg: Config,
                    splits: Sequence[str],
@@ -70,8 +73,15 @@ def check_dataset(dataset: dict, key: str, need_boxes: bool) -> None:
     if dataset.get('backend_args'):
         return
     root = dataset.get('data_root') or ''
+    if dataset.get('type') in FETCHED and dataset.get('download', True):
+        return
     check_exists(root, f'{key}.data_root')
-    for name, prefix in (dataset.get('data_prefix') or {}).items():
+    prefixes = dataset.get('data_prefix') or {}
+    if isinstance(prefixes, str):
+        # MMPretrain's have one.
+        check_exists(os.path.join(root, prefixes), f'{key}.data_prefix')
+        prefixes = {}
+    for name, prefix in prefixes.items():
         if prefix:
             check_exists(
                 os.path.join(root, prefix), f'{key}.data_prefix.{name}')

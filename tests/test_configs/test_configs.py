@@ -6,6 +6,7 @@ import pytest
 import torch
 from conftest import ROOT
 from mmengine.config import Config
+from mmengine.registry import DefaultScope
 
 import mmfmkt  # noqa: F401
 
@@ -17,10 +18,12 @@ CONFIGS = sorted(
     path.relative_to(ROOT / 'configs')
     for path in (ROOT / 'configs').rglob('*.py')
     if '_base_' not in path.parts)
+CLASSIFIERS = [path for path in CONFIGS if 'mmpretrain' in path.parts]
 DISTILLATIONS = [
-    path for path in CONFIGS
-    if re.match('fmkt|theta', path.name) and 'quick_start' not in path.parts
+    path for path in CONFIGS if path not in CLASSIFIERS
+    and re.match('fmkt|theta|pkd', path.name)
 ]
+SMALL = ('quick_start', 'bccd')
 
 
 @pytest.mark.parametrize('path', CONFIGS, ids=str)
@@ -32,10 +35,12 @@ def test_another_project_can_inherit_it(path, tmp_path):
     inherited = Config.fromfile(child)
     original = Config.fromfile(ROOT / 'configs' / path)
     assert inherited.model.type == original.model.type
-    assert inherited.train_dataloader.dataset.type == 'CocoDataset'
+    dataset = original.train_dataloader.dataset.type
+    assert inherited.train_dataloader.dataset.type == dataset
+    assert (dataset == 'CocoDataset') == (path not in CLASSIFIERS)
 
 
-@pytest.mark.parametrize('path', DISTILLATIONS, ids=str)
+@pytest.mark.parametrize('path', DISTILLATIONS + CLASSIFIERS, ids=str)
 def test_distillation_configs_are_short(path):
     lines = (ROOT / 'configs' / path).read_text().splitlines()
     assert sum(bool(x) and not x.startswith('#') for x in lines) <= 22
@@ -59,19 +64,51 @@ model = dict(_base_.distiller, _delete_=True, student=_base_.model,
     assert len(model.flows['neck']) > 0
 
 
+def model_of(path):
+    """The model of a config; weights drawn here stand in for a teacher's."""
+    cfg = Config.fromfile(ROOT / 'configs' / path)
+    network = cfg.model.get('student', cfg.model)
+    network.backbone.init_cfg = None
+    if cfg.model.get('teacher'):
+        trained = ('https://', 'work_dirs/')
+        checkpoint = cfg.model.teacher.checkpoint
+        assert 'quick_start' in path.parts or checkpoint.startswith(trained)
+        cfg.model.teacher.checkpoint = None
+    if 'data_preprocessor' in cfg:
+        cfg.model.setdefault('data_preprocessor', cfg.data_preprocessor)
+    with DefaultScope.overwrite_default_scope(cfg.default_scope):
+        return MODELS.build(cfg.model)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize('path', DISTILLATIONS, ids=str)
 def test_the_real_pair_trains_an_iteration_on_random_images(path):
-    cfg = Config.fromfile(ROOT / 'configs' / path)
-    assert cfg.model.teacher.checkpoint.startswith('https://')
-    # Public weights are out of a test's reach: those drawn here stand in.
-    cfg.model.teacher.checkpoint = None
-    cfg.model.student.backbone.init_cfg = None
-    model = MODELS.build(cfg.model)
+    model = model_of(path)
+    classes = 80 if not set(SMALL) & set(path.parts) else 3
     from mmdet.testing import demo_mm_inputs
     data = model.data_preprocessor(
-        demo_mm_inputs(1, [(3, 64, 64)], num_classes=80), True)
+        demo_mm_inputs(1, [(3, 64, 64)], num_classes=classes), True)
     total, log = model.parse_losses(model(**data, mode='loss'))
     total.backward()
     assert torch.isfinite(total)
-    assert sum('loss_flow' in name for name in log) == 4
+    assert sum(
+        name.endswith(('loss_flow', 'loss_direct')) for name in log) >= 4
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('path', CLASSIFIERS, ids=str)
+def test_classification_configs_train_an_iteration_on_random_images(path):
+    pytest.importorskip('mmpretrain')
+    from mmpretrain.structures import DataSample
+    model = model_of(path)
+    side = 224 if 'imagenet' in path.parts else 32
+    data = model.data_preprocessor(
+        dict(
+            inputs=list(
+                torch.randint(256, (2, 3, side, side), dtype=torch.uint8)),
+            data_samples=[DataSample().set_gt_label(x) for x in (3, 7)]), True)
+    total, log = model.parse_losses(model(**data, mode='loss'))
+    total.backward()
+    assert torch.isfinite(total)
+    flows = path.name.startswith(('fmkt', 'theta', 'online', 'flow'))
+    assert ('head.loss_flow' in log) == flows

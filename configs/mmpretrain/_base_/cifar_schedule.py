@@ -7,5 +7,3 @@ train_cfg = dict(by_epoch=True, max_epochs=240, val_interval=5)
 val_cfg = dict()
 test_cfg = dict()
 auto_scale_lr = dict(base_batch_size=64)
-default_hooks = dict(
-    checkpoint=dict(max_keep_ckpts=1, save_best='accuracy/top1'))

@@ -256,7 +256,8 @@ def probe_classifier(network: nn.Module, role: str) -> Tuple[Tensor, Tensor]:
     except (RuntimeError, AssertionError) as error:
         reason = (str(error).splitlines() or ['an assertion'])[0]
         raise ConfigError(
-            f'The {role} does not run as it is configured: {reason}. Check '
+            f'The {role} does not run as it is configured: '
+            f'{reason.rstrip(".")}. Check '
             'the channels in its config (in_channels of the head against '
             'what backbone and neck give).') from error
     finally:
@@ -270,6 +271,14 @@ def probe_classifier(network: nn.Module, role: str) -> Tuple[Tensor, Tensor]:
 
 
 def image_size(network: nn.Module) -> Tuple[int, int]:
-    """The size of images that a network takes; 64 where any will do."""
-    size = getattr(network.backbone, 'img_size', 64)
+    """The size of images that a network takes; 64 where any will do.
+
+    Args:
+        network (nn.Module): The classifier.
+    """
+    backbone = network.backbone
+    size = getattr(backbone, 'img_size', None)
+    if size is None:
+        patches = getattr(backbone, 'patch_embed', None)
+        size = getattr(patches, 'init_input_size', None) or 64
     return (size, size) if isinstance(size, int) else tuple(size)
