@@ -1,0 +1,168 @@
+"""Classifiers through the tools, from training to what is taken home."""
+
+import json
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from conftest import ROOT, run
+from mmengine.config import Config
+from tiny import vit
+
+pytest.importorskip('mmpretrain')
+pytestmark = pytest.mark.slow
+
+CONFIGS = ROOT / 'configs/mmpretrain/cifar10_folder'
+INFER = """
+import sys
+if sys.argv[1] == 'blocked':
+    sys.modules['mmfmkt'] = None
+import torch
+from mmpretrain import ImageClassificationInferencer
+config, checkpoint, out, *images = sys.argv[2:]
+inferencer = ImageClassificationInferencer(config, checkpoint, device='cpu')
+found = inferencer(images, batch_size=4)
+torch.save(torch.tensor([x['pred_scores'] for x in found]), out)
+"""
+
+
+@pytest.fixture(scope='module')
+def pictures(tmp_path_factory):
+    """Ten classes of coloured noise, in folders."""
+    root, rng = tmp_path_factory.mktemp('pictures'), np.random.default_rng(0)
+    for split, count in (('train', 12), ('test', 4)):
+        for label in range(10):
+            folder = root / split / f'class{label}'
+            folder.mkdir(parents=True)
+            for i in range(count):
+                picture = rng.integers(0, 120, (32, 32, 3))
+                picture[..., label % 3] += 12 * label
+                cv2.imwrite(str(folder / f'{i}.jpg'), picture)
+    return root
+
+
+def write_config(path, pictures, name, student=None, teacher=None):
+    """A run of some seconds, from a shipped config."""
+    cfg = Config.fromfile(CONFIGS / name)
+    if cfg.model.get('teacher'):
+        cfg.model.teacher.checkpoint = None
+    if teacher:
+        cfg.model.teacher = dict(config=teacher, checkpoint=None)
+    if student:
+        cfg.model.student = student
+        cfg.model.flow.encoder = dict(type='MLPEncoder')
+    cfg.train_cfg.update(max_epochs=1, val_interval=1)
+    cfg.param_scheduler.total_steps = 1
+    cfg.randomness = dict(seed=0)
+    for split, folder in (('train', 'train'), ('val', 'test'),
+                          ('test', 'test')):
+        loader = cfg[f'{split}_dataloader']
+        loader.update(batch_size=40, num_workers=0, persistent_workers=False)
+        loader.dataset.data_root = str(pictures)
+    cfg.dump(path)
+    return path
+
+
+def train(tmp_path, pictures, name, *options, **networks):
+    config = write_config(tmp_path / 'config.py', pictures, name, **networks)
+    log = run('tools/train.py', config, '--work-dir', tmp_path / 'run',
+              *options)
+    return config, tmp_path / 'run', log
+
+
+def scores(config, checkpoint, pictures, folder, access='free'):
+    """What MMPretrain's own inferencer says."""
+    folder.mkdir(exist_ok=True)
+    (folder / 'infer.py').write_text(INFER)
+    images = sorted((pictures / 'test').glob('*/0.jpg'))
+    run(folder / 'infer.py', access, config, checkpoint, folder / 'out.pt',
+        *images)
+    return torch.load(folder / 'out.pt')
+
+
+def roughen(checkpoint, path):
+    """Make what the flow does matter."""
+    saved = torch.load(checkpoint, weights_only=False)
+    for name, x in saved['state_dict'].items():
+        if 'encoder.layers' in name:
+            torch.nn.init.normal_(x, std=0.1)
+    torch.save(saved, path)
+    return path
+
+
+def test_one_pass_reports_every_step_count(pictures, tmp_path):
+    config, work_dir, log = train(tmp_path, pictures,
+                                  'fmkt_resnet20_resnet8.py')
+    for name in ('top1', 'top1_k1', 'top1_k8', 'top1_ensemble'):
+        assert f'accuracy/{name}:' in log
+    test = run('tools/test.py', config, work_dir / 'epoch_1.pth',
+               '--work-dir', tmp_path / 'test', '--out',
+               tmp_path / 'out.pkl')
+    shown, = (tmp_path / 'test').glob('*/2*.json')
+    metrics = json.loads(shown.read_text().splitlines()[-1])
+    assert f"accuracy/top1: {metrics['accuracy/top1']:.4f}" in log
+    assert 'accuracy/top1_k4' in test and (tmp_path / 'out.pkl').is_file()
+
+
+@pytest.mark.parametrize('variant', ('fmkt', 'theta'))
+def test_the_export_says_what_the_distiller_says(variant, pictures, tmp_path):
+    # A student of MMPretrain's own parts, so that Theta needs no mmfmkt.
+    config, work_dir, _ = train(
+        tmp_path, pictures, f'{variant}_resnet20_resnet8.py',
+        student=vit(num_classes=10))
+    checkpoint = roughen(work_dir / 'epoch_1.pth', tmp_path / 'rough.pth')
+    out = tmp_path / 'student'
+    run('tools/export_student.py', config, checkpoint, '--out', out)
+    access = 'blocked' if variant == 'theta' else 'free'
+    exported = scores(out / 'student.py', out / 'student.pth', pictures,
+                      tmp_path / 'exported', access)
+    cfg = Config.fromfile(config)
+    cfg.model.teacher = None
+    cfg.custom_imports = dict(imports=['mmfmkt'])
+    cfg.dump(tmp_path / 'own.py')
+    own = scores(tmp_path / 'own.py', checkpoint, pictures, tmp_path / 'own')
+    torch.testing.assert_close(exported, own, rtol=0, atol=1e-6)
+    assert exported.std(0).max() > 1e-4
+    text = (out / 'student.py').read_text()
+    assert ('mmfmkt' in text) == (variant == 'fmkt')
+
+
+def test_a_student_of_our_own_backbone_exports_with_its_import(
+        pictures, tmp_path):
+    _, work_dir, _ = train(tmp_path, pictures, 'theta_resnet20_resnet8.py')
+    student = work_dir / 'student'
+    found = scores(student / 'student.py', student / 'student.pth', pictures,
+                   tmp_path / 'exported')
+    assert found.shape == (10, 10)
+
+
+def test_unlike_pairs_batch_augmentation_and_bfloat16(pictures, tmp_path):
+    student = vit(num_classes=10)
+    student['train_cfg'] = dict(
+        augments=[dict(type='Mixup', alpha=0.8), dict(type='CutMix', alpha=1.)
+                  ])
+    _, work_dir, log = train(
+        tmp_path, pictures, 'fmkt_resnet20_resnet8.py', '--amp',
+        student=student)
+    assert 'CPUAmpOptimWrapper' in log and 'nan' not in log.split(
+        'Epoch(val)')[-1]
+    assert (work_dir / 'student' / 'student.pth').is_file()
+
+
+def test_no_teacher_is_needed_online(pictures, tmp_path):
+    for name in ('online_resnet8.py', 'flow_resnet8.py'):
+        folder = tmp_path / name
+        folder.mkdir()
+        _, work_dir, log = train(folder, pictures, name)
+        assert 'accuracy/top1_k8:' in log
+        assert (work_dir / 'student' / 'student.pth').is_file()
+
+
+def test_missing_pictures_are_named(pictures, tmp_path):
+    config = write_config(tmp_path / 'config.py', pictures, 'resnet8.py')
+    log = run('tools/train.py', config, '--work-dir', tmp_path / 'run',
+              '--cfg-options', 'train_dataloader.dataset.data_root=/nowhere',
+              fails=True)
+    assert log.strip().splitlines()[-1].startswith(
+        "error: train_dataloader.dataset.data_root: '/nowhere' does not")
