@@ -55,8 +55,7 @@ def write_config(path, pictures, name, student=None, teacher=None):
     cfg.train_cfg.update(max_epochs=1, val_interval=1)
     cfg.param_scheduler.total_steps = 1
     cfg.randomness = dict(seed=0)
-    for split, folder in (('train', 'train'), ('val', 'test'),
-                          ('test', 'test')):
+    for split in ('train', 'val', 'test'):
         loader = cfg[f'{split}_dataloader']
         loader.update(batch_size=40, num_workers=0, persistent_workers=False)
         loader.dataset.data_root = str(pictures)

@@ -133,7 +133,10 @@ def test_the_heads_own_loss_and_soft_labels_are_used():
 
 def test_batch_augmentation_reaches_student_and_teacher_alike():
     student = resnet(train_cfg=dict(
-        augments=[dict(type='Mixup', alpha=1.), dict(type='CutMix', alpha=1.)]))
+        augments=[
+            dict(type='Mixup', alpha=1.),
+            dict(type='CutMix', alpha=1.)
+        ]))
     model = build(student=student, teacher=vit())
     seen = {}
     model.teacher.backbone.register_forward_pre_hook(
