@@ -42,9 +42,9 @@ from .tap_flow import TapFlow, complete_taps
 from .taps import (
     as_levels,
     check_levels,
-    check_strides,
     find_module,
     listening,
+    pair_levels,
     probe,
     read_taps,
 )
@@ -115,7 +115,8 @@ class BaseDistiller(BaseModel):
         self.variant = variant
         self.transfer_weight = 1.
         self.flows = nn.ModuleDict()
-        for settings in complete_taps(tap, levels, flow, taps):
+        self.teacher_taps: Dict[str, Tuple[str, Dict[int, int]]] = {}
+        for settings in complete_taps(tap, levels, flow, taps, teacher):
             # A dot would part the names of modules.
             self.flows[settings['tap'].replace('.', '-')] = self._build_flow(
                 **settings)
@@ -134,15 +135,16 @@ class BaseDistiller(BaseModel):
         raise NotImplementedError
 
     def _build_flow(self, tap: str, levels: Optional[Sequence[int]],
-                    flow: ConfigDict) -> TapFlow:
+                    flow: ConfigDict, teacher_tap: str) -> TapFlow:
         """Build the flows of a tap and check them against both networks."""
         student = probe(self.student, tap, 'student')
-        levels = check_levels(levels, student, tap, 'student')
+        levels = check_levels(levels, student, tap)
         teacher = None
         if self.teacher is not None:
-            teacher = probe(self.teacher, tap, 'teacher')
-            check_levels(levels, teacher, tap, 'teacher')
-            check_strides(levels, student, teacher, tap)
+            theirs = probe(self.teacher, teacher_tap, 'teacher')
+            pairs = pair_levels(levels, student, theirs, tap, teacher_tap)
+            self.teacher_taps[tap] = (teacher_tap, pairs)
+            teacher = {ours: theirs[i] for ours, i in pairs.items()}
         return TapFlow(tap, levels, student, teacher, self.variant, flow)
 
     @property
@@ -212,10 +214,8 @@ class BaseDistiller(BaseModel):
         """Let the tapped levels flow and gather their losses."""
 
         def transfer(flow: TapFlow, output: Any) -> Any:
-            target = targets.get(flow.tap)
-            parts, output = flow.transfer(
-                output, target if target is None else as_levels(
-                    target, flow.tap), self.transfer_weight)
+            parts, output = flow.transfer(output, targets.get(flow.tap),
+                                          self.transfer_weight)
             losses.update(parts)
             return output
 
@@ -246,9 +246,18 @@ class BaseDistiller(BaseModel):
         return self._run_teacher(inputs)
 
     def _run_teacher(self, inputs: Tensor) -> Dict[str, Any]:
-        taps = [flow.tap for flow in self.tap_flows]
-        return dict(
-            zip(taps, read_taps(self.teacher, taps, inputs, 'teacher')))
+        taps = [self.teacher_taps[flow.tap][0] for flow in self.tap_flows]
+        found = read_taps(self.teacher, taps, inputs, 'teacher')
+        return {
+            flow.tap: self._paired(flow.tap, levels)
+            for flow, levels in zip(self.tap_flows, found)
+        }
+
+    def _paired(self, tap: str, output: Any) -> Dict[int, Tensor]:
+        """The teacher's levels by level of the student."""
+        teacher_tap, pairs = self.teacher_taps[tap]
+        levels = as_levels(output, teacher_tap)
+        return {ours: levels[theirs] for ours, theirs in pairs.items()}
 
     def _apply(self, fn, *args, **kwargs):
         super()._apply(fn, *args, **kwargs)

@@ -97,9 +97,10 @@ class ClassificationDistiller(BaseDistiller):
                                    teacher.data_preprocessor)
 
     def _build_flow(self, tap: str, levels: Optional[Sequence[int]],
-                    flow: ConfigDict) -> Union[TapFlow, HeadFlow]:
+                    flow: ConfigDict,
+                    teacher_tap: str) -> Union[TapFlow, HeadFlow]:
         if tap != HEAD:
-            return super()._build_flow(tap, levels, flow)
+            return super()._build_flow(tap, levels, flow, teacher_tap)
         feature, logits = probe_classifier(self.student, 'student')
         if self.teacher is not None:
             _, theirs = probe_classifier(self.teacher, 'teacher')
@@ -208,12 +209,13 @@ class ClassificationDistiller(BaseDistiller):
         found: Dict[str, Any] = {}
         with ExitStack() as tapped:
             for flow in self.tap_flows:
-                module = find_module(self.teacher, flow.tap, 'teacher')
+                module = find_module(self.teacher,
+                                     self.teacher_taps[flow.tap][0], 'teacher')
                 tapped.enter_context(
-                    listening(module,
-                              partial(found.__setitem__, flow.tap)))
-            found[HEAD] = self.teacher(inputs, mode='tensor')
-        return found
+                    listening(module, partial(found.__setitem__, flow.tap)))
+            logits = self.teacher(inputs, mode='tensor')
+        targets = {tap: self._paired(tap, x) for tap, x in found.items()}
+        return {**targets, HEAD: logits}
 
 
 def labels_of(data_samples: List[BaseDataElement]) -> Tensor:

@@ -29,16 +29,17 @@ class DetectionDistiller(BaseDistiller):
         teacher (dict, optional): ``config`` (as ``student``),
             ``checkpoint`` (path, URL, or None for random weights) and,
             optionally, ``cfg_options``, which override the teacher's model
-            config by dotted keys. None is enough for inference, and for the
-            variant ``'online'``.
+            config by dotted keys, and ``tap``, where it is another than the
+            student's. None is enough for inference, and for the variant
+            ``'online'``.
         variant (str): ``'fmkt'``: the student's head reads the transferred
             feature, in training and after. ``'theta'``: the flow only
             teaches; the plain student is deployed. ``'online'``: as fmkt,
             without a teacher. ``'parallel'``: fmkt trained on interpolated
             states, an ablation. ``'direct'``: the metric without a flow.
         tap (str): Path of the tapped module in both networks.
-        levels (Sequence[int], optional): Indices of the tapped levels; None
-            taps all.
+        levels (Sequence[int], optional): Indices of the student's tapped
+            levels; None taps all. The teacher's are found by their strides.
         flow (dict, optional): ``encoder``, ``schedule``, ``metric``
             (configs), ``num_steps`` (N; several are drawn from),
             ``inference_steps`` (K), ``loss_weight`` (one number, or one for
@@ -46,8 +47,8 @@ class DetectionDistiller(BaseDistiller):
             keeps its own teacher sample), ``prediction``, ``compare`` and
             ``direct_weight`` (see :class:`FlowTransfer`).
         taps (Sequence[dict], optional): Several taps in the place of one:
-            each has ``tap``, ``levels`` and ``flow``; what its flow leaves
-            out is as in ``flow`` above.
+            each has ``tap``, ``levels``, ``flow`` and ``teacher_tap``; what
+            its flow leaves out is as in ``flow`` above.
         backbone (dict, optional): Overrides of ``student.backbone``;
             ``mmdet.apis.init_detector`` writes ``init_cfg`` there.
 

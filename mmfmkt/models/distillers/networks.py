@@ -16,7 +16,7 @@ from torch import nn
 from mmfmkt.utils import ConfigError
 
 ConfigSource = Union[str, dict, Config]
-TEACHER_KEYS = {'config', 'checkpoint', 'cfg_options'}
+TEACHER_KEYS = {'config', 'checkpoint', 'cfg_options', 'tap'}
 
 
 def load_model_config(source: ConfigSource, key: str) -> ConfigDict:
@@ -76,15 +76,15 @@ def load_teacher_config(teacher: dict) -> ConfigDict:
 
     Args:
         teacher (dict): ``model.teacher``: ``config``, ``checkpoint`` and,
-            optionally, ``cfg_options``.
+            optionally, ``cfg_options`` and ``tap``.
 
     Raises:
         ConfigError: If a key is missing or unknown.
     """
     if 'config' not in teacher or set(teacher) - TEACHER_KEYS:
         raise ConfigError(
-            'model.teacher takes the keys config, checkpoint and '
-            f'cfg_options, but has {", ".join(sorted(teacher))}.')
+            'model.teacher takes the keys config, checkpoint, cfg_options '
+            f'and tap, but has {", ".join(sorted(teacher))}.')
     config = Config(
         dict(model=load_model_config(teacher['config'],
                                      'model.teacher.config')))

@@ -22,6 +22,8 @@ FLOW_DEFAULTS = dict(
     compare='targets',
     direct_weight=0.0)
 
+TAP_KEYS = {'tap', 'levels', 'flow', 'teacher_tap'}
+
 
 class TapFlow(nn.ModuleDict):
     """One flow for each tapped level, by the level's index.
@@ -30,8 +32,8 @@ class TapFlow(nn.ModuleDict):
         tap (str): Path of the tapped module.
         levels (Sequence[int]): Indices of the tapped levels.
         student (list[LevelSpec]): What the tap of the student gives.
-        teacher (list[LevelSpec], optional): What the tap of the teacher
-            gives; None where there is none.
+        teacher (dict[int, LevelSpec], optional): What the tap of the teacher
+            gives, by level of the student; None where there is none.
         variant (str): A key of ``VARIANTS``.
         flow (dict): Settings, complete.
 
@@ -40,7 +42,8 @@ class TapFlow(nn.ModuleDict):
     """
 
     def __init__(self, tap: str, levels: Sequence[int],
-                 student: List[LevelSpec], teacher: Optional[List[LevelSpec]],
+                 student: List[LevelSpec],
+                 teacher: Optional[Dict[int, LevelSpec]],
                  variant: str, flow: ConfigDict) -> None:
         super().__init__()
         self.tap = tap
@@ -98,14 +101,15 @@ class TapFlow(nn.ModuleDict):
                                                self.inference_steps)
         return like_output(output, levels)
 
-    def transfer(self, output: Any, targets: Optional[List[Tensor]],
+    def transfer(self, output: Any, targets: Optional[Dict[int, Tensor]],
                  weight: float) -> Tuple[Dict[str, Tensor], Any]:
         """Walk and compare.
 
         Args:
             output (Tensor | Sequence[Tensor]): What the tapped module gave.
-            targets (list[Tensor], optional): The teacher's levels; None
-                while the transfer is stopped, and without a teacher.
+            targets (dict[int, Tensor], optional): The teacher's levels, by
+                level of the student; None while the transfer is stopped, and
+                without a teacher.
             weight (float): Factor of the losses.
 
         Returns:
@@ -175,25 +179,36 @@ def complete_flow(flow: Optional[dict]) -> ConfigDict:
 
 
 def complete_taps(tap: str, levels: Optional[Sequence[int]],
-                  flow: Optional[dict],
-                  taps: Optional[Sequence[dict]]) -> List[dict]:
-    """Return ``tap``, ``levels`` and a complete ``flow`` for each tap.
+                  flow: Optional[dict], taps: Optional[Sequence[dict]],
+                  teacher: Optional[dict]) -> List[dict]:
+    """Return ``tap``, ``levels``, ``flow`` and ``teacher_tap`` of each tap.
+
+    Args:
+        tap (str): ``model.tap``.
+        levels (Sequence[int], optional): ``model.levels``.
+        flow (dict, optional): ``model.flow``.
+        taps (Sequence[dict], optional): ``model.taps``.
+        teacher (dict, optional): ``model.teacher``, whose ``tap`` is that of
+            the teacher where a tap has none of its own.
 
     Raises:
         ConfigError: If there is no tap, one twice, or an unknown key.
     """
     if taps is None:
-        return [dict(tap=tap, levels=levels, flow=complete_flow(flow))]
+        taps = [dict(tap=tap, levels=levels)]
     completed = []
     for own in taps:
         own = {k: v for k, v in own.items() if k != '_scope_'}
-        if 'tap' not in own or set(own) - {'tap', 'levels', 'flow'}:
-            raise ConfigError('Each of model.taps takes the keys tap, levels '
-                              f'and flow, but has {", ".join(sorted(own))}.')
+        if 'tap' not in own or set(own) - TAP_KEYS:
+            raise ConfigError('Each of model.taps takes the keys tap, levels, '
+                              'flow and teacher_tap, but has '
+                              f'{", ".join(sorted(own))}.')
+        theirs = (teacher or {}).get('tap') or own['tap']
         completed.append(
             dict(
                 tap=own['tap'],
                 levels=own.get('levels'),
+                teacher_tap=own.get('teacher_tap') or theirs,
                 flow=complete_flow({**(flow or {}), **own.get('flow', {})})))
     names = [settings['tap'] for settings in completed]
     if not names or len(set(names)) < len(names):

@@ -3,7 +3,7 @@
 import difflib
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import Any, Callable, Iterator, List, Optional, Sequence
+from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -158,8 +158,8 @@ def probe(network: nn.Module,
 
 
 def check_levels(levels: Optional[Sequence[int]], specs: List[LevelSpec],
-                 tap: str, role: str) -> List[int]:
-    """Return the tapped levels, all where none are named.
+                 tap: str) -> List[int]:
+    """Return the tapped levels of the student, all where none are named.
 
     Raises:
         ConfigError: If there is no such level.
@@ -170,25 +170,50 @@ def check_levels(levels: Optional[Sequence[int]], specs: List[LevelSpec],
         if not isinstance(level, int) or not 0 <= level < len(specs):
             raise ConfigError(
                 f'model.levels asks for level {level!r}, but tap {tap!r} of '
-                f'the {role} gives the levels 0 to {len(specs) - 1}.')
+                f'the student gives the levels 0 to {len(specs) - 1}.')
     if not levels or len(set(levels)) < len(levels):
         raise ConfigError('model.levels must name one level or more, each '
                          f'once, but is {tuple(levels)}.')
     return list(levels)
 
 
-def check_strides(levels: Sequence[int], student: List[LevelSpec],
-                  teacher: List[LevelSpec], tap: str) -> None:
-    """Insist that paired levels cover the image alike.
+def pair_levels(levels: Sequence[int], student: List[LevelSpec],
+                teacher: List[LevelSpec], tap: str,
+                teacher_tap: str) -> Dict[int, int]:
+    """Find the teacher's level for each of the student's, by stride.
+
+    Pyramids may start and end at different strides. Of several levels of one
+    stride, as dilated backbones have them, the one at the same place counts,
+    else the last.
+
+    Args:
+        levels (Sequence[int]): Tapped levels of the student.
+        student (list[LevelSpec]): What the tap of the student gives.
+        teacher (list[LevelSpec]): What the tap of the teacher gives.
+        tap (str): Name of the student's tap, for errors.
+        teacher_tap (str): Name of the teacher's tap, for errors.
+
+    Returns:
+        dict[int, int]: Level of the teacher by level of the student.
 
     Raises:
-        ConfigError: If the strides of a level differ.
+        ConfigError: If a level has no partner.
     """
+    pairs = {}
     for level in levels:
-        ours, theirs = student[level].stride, teacher[level].stride
-        if ours != theirs:
-            raise ConfigError(
-                f'Level {level} of tap {tap!r} has stride {ours:g} in the '
-                f'student and {theirs:g} in the teacher; choose model.levels '
-                'that agree, or give the teacher the same pyramid with '
-                'model.teacher.cfg_options.')
+        stride = student[level].stride
+        alike = [i for i, x in enumerate(teacher) if x.stride == stride]
+        if alike:
+            pairs[level] = level if level in alike else alike[-1]
+    if len(pairs) < len(levels):
+        alone = next(x for x in levels if x not in pairs)
+        theirs = ', '.join(f'{x.stride:g}' for x in teacher)
+        cure = (f'set model.levels to {tuple(pairs)}'
+                if pairs else 'tap other modules')
+        raise ConfigError(
+            f'Level {alone} of tap {tap!r} has stride '
+            f'{student[alone].stride:g} in the student, and tap '
+            f'{teacher_tap!r} of the teacher has the strides {theirs}; '
+            f'{cure}, or give the teacher the same pyramid with '
+            'model.teacher.cfg_options.')
+    return pairs

@@ -368,7 +368,7 @@ BAD = {
     'tap twice': (dict(taps=[dict(tap='neck'), dict(tap='neck')]),
                   'model.taps must name one tap or more, each once'),
     'tap without a name': (dict(taps=[dict(levels=(1, ))]),
-                           'keys tap, levels and flow, but has levels'),
+                           'flow and teacher_tap, but has levels'),
     'encoder of other channels': (dict(
         flow=dict(encoder=dict(type='ConvEncoder', channels=99))),
                                   'encoder.channels is 99, but level 0'),
@@ -400,12 +400,48 @@ def test_channels_that_do_not_fit_inside_a_network_are_named():
         build(student=student)
 
 
-def test_other_strides_in_the_teacher_are_refused():
-    teacher = retinanet(24, 16)
+def test_levels_are_paired_by_stride_not_by_place():
+    # P2 to P6 in the teacher, P3 to P7 in the student.
+    teacher = retinanet(16, 16)
     teacher.neck.update(start_level=0)
-    with pytest.raises(
-            ValueError, match='Level 0 .* stride 8 .* and 4 in the teacher'):
-        build(teacher=teacher)
+    model = build(teacher=teacher, levels=(0, 1, 2, 3))
+    losses = losses_of(model)
+    data = model.data_preprocessor(batch(), True)
+    with torch.no_grad():
+        model.student.train()
+        ours = model.student.extract_feat(data['inputs'])
+        theirs = model.teacher.extract_feat(data['inputs'])
+    for level in range(4):
+        assert ours[level].shape == theirs[level + 1].shape
+        torch.testing.assert_close(losses[f'neck.{level}.loss_flow'],
+                                   PKDLoss()(ours[level], theirs[level + 1]))
+
+
+def test_a_level_without_a_partner_is_named_with_those_that_have_one():
+    teacher = retinanet(24, 16)
+    teacher.neck.update(start_level=0, num_outs=5)
+    with pytest.raises(ValueError, match='Level 4 .* stride 128 .* strides 4, '
+                       r'8, 16, 32, 64; set model.levels to \(0, 1, 2, 3\)'):
+        build(teacher=teacher, levels=None)
+
+
+def test_a_student_that_starts_lower_than_its_teacher():
+    student = retinanet()
+    student.neck.update(start_level=0)
+    student.bbox_head.anchor_generator.strides = [4, 8, 16, 32, 64]
+    with pytest.raises(ValueError, match=r'set model.levels to \(1, 2, 3, 4\)'
+                       ):
+        build(student=student, levels=None)
+    model = build(student=student, levels=(1, 2, 3, 4))
+    assert 'neck.4.loss_flow' in losses_of(model)
+
+
+def test_the_teachers_tap_can_be_another_module():
+    teacher = dict(
+        config=retinanet(24, 16), checkpoint=None, tap='backbone')
+    model = MODELS.build(dict(distiller(levels=(0, 1)), teacher=teacher))
+    assert model.flows['neck']['0'].transform.proj.out_channels == 32
+    assert 'neck.1.loss_flow' in losses_of(model)
 
 
 def test_a_missing_teacher_checkpoint_is_named():

@@ -1,0 +1,28 @@
+"""Rules of the house that can be read off the source."""
+
+import re
+
+import pytest
+from conftest import ROOT
+
+MODELS = ROOT / 'mmfmkt' / 'models'
+SOURCES = sorted(MODELS.rglob('*.py'))
+
+
+def test_no_detector_is_named_in_the_models():
+    detectors = pytest.importorskip('mmdet.models.detectors').__all__
+    general = {'BaseDetector', 'DetectionTransformer'}
+    names = [x for x in detectors if x not in general and len(x) > 3]
+    assert 'RetinaNet' in names and len(names) > 50
+    pattern = re.compile(rf'\b({"|".join(names)})\b')
+    for path in SOURCES:
+        found = pattern.findall(path.read_text(encoding='utf-8'))
+        assert not found, f'{path.name}: {found}'
+
+
+@pytest.mark.parametrize('room', ('flows', 'losses', 'backbones'))
+def test_the_method_needs_torch_and_mmengine_alone(room):
+    for path in (MODELS / room).rglob('*.py'):
+        for line in path.read_text(encoding='utf-8').splitlines():
+            module = re.match(r'\s*(?:from|import) (mm\w+)', line)
+            assert not module or module[1] in ('mmengine', 'mmfmkt'), path
