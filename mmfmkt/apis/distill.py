@@ -1,0 +1,322 @@
+"""Composing a distillation from a student's and a teacher's config."""
+
+import json
+from pathlib import Path
+from typing import Any, Dict, List, NamedTuple, Optional, Tuple
+
+import torch
+from mmengine.config import Config
+from mmengine.hub import get_config
+from mmengine.registry import DefaultScope
+from torch import nn
+
+from mmfmkt.datasets.checks import leaf_datasets
+from mmfmkt.datasets.coco_folder import CocoFolder, find_coco_folder
+from mmfmkt.models.distillers.networks import build_network, load_model_config
+from mmfmkt.models.distillers.taps import LevelSpec, pair_levels, probe
+from mmfmkt.models.flows import VARIANTS
+from mmfmkt.registry import MODELS
+from mmfmkt.utils import ConfigError
+from mmfmkt.utils.complexity import size_and_flops
+
+PRESETS = dict(mmdet='fmkt_fpn', mmpretrain='fmkt_logits')
+
+
+class Composed(NamedTuple):
+    """A distillation that was composed.
+
+    Attributes:
+        config (Path): The config, which can be inherited and edited.
+        decisions (list[str]): What was decided, a line each.
+    """
+    config: Path
+    decisions: List[str]
+
+
+def compose_distillation(student: str,
+                         teacher: Optional[str],
+                         path: Path,
+                         teacher_checkpoint: Optional[str] = None,
+                         variant: str = 'fmkt',
+                         data_root: Optional[str] = None) -> Composed:
+    """Compose a config from two, write it and say what it does.
+
+    Args:
+        student (str): The student's config: a file, or a packaged one
+            (``'mmdet::...'``, ``'mmpretrain::...'``).
+        teacher (str, optional): The teacher's; None for ``'online'``.
+        path (Path): File to write.
+        teacher_checkpoint (str, optional): Path or URL; None leaves the
+            teacher's weights random.
+        variant (str): A key of ``VARIANTS``.
+        data_root (str, optional): Folder in COCO format that takes the place
+            of the student's data set; detectors only. A teacher without a
+            checkpoint gets its number of classes too.
+
+    Raises:
+        ConfigError: If the two do not go together; the message names what to
+            change.
+    """
+    config = read_student(student)
+    library = config.get('default_scope', 'mmdet')
+    if library not in PRESETS:
+        raise ConfigError(f'{student!r} is a config of {library}; mmfmkt '
+                          f'distils those of {" and ".join(PRESETS)}.')
+    if variant not in VARIANTS:
+        raise ConfigError(f'--variant must be one of {", ".join(VARIANTS)}, '
+                          f'but is {variant!r}.')
+    if (teacher is None) == VARIANTS[variant].needs_teacher:
+        need = 'needs a' if teacher is None else 'learns without a'
+        raise ConfigError(f'The variant {variant!r} {need} teacher.')
+    model: Dict[str, Any] = dict(variant=variant)
+    options: Dict[str, Any] = {}
+    lines = [f'student   {student} ({network_name(config.model)})']
+    data = find_coco_folder(data_root) if data_root else None
+    if data is not None and library != 'mmdet':
+        raise ConfigError('--data-root is for detectors; set data_root in a '
+                          "classifier's config.")
+    if teacher is not None:
+        theirs = load_model_config(teacher, '--teacher')
+        lines.append(f'teacher   {teacher} ({network_name(theirs)}), weights '
+                     f'{teacher_checkpoint or "random"}')
+        if data is not None and teacher_checkpoint is None:
+            options = classes_of(theirs, len(data.classes))
+        model['teacher'] = dict(
+            config=absolute(teacher),
+            checkpoint=teacher_checkpoint,
+            **(dict(cfg_options=options) if options else {}))
+    if library == 'mmdet':
+        lines += decide_taps(config, model, teacher, options)
+    overrides = data_overrides(config, data) if data is not None else {}
+    classes = {}
+    if data is not None:
+        classes = classes_of(config.model, len(data.classes))
+    write(path, render(student, library, model, overrides, classes))
+    return Composed(path, lines + describe(path))
+
+
+def write(path: Path, text: str) -> None:
+    """Write a config, and never over one that somebody has edited.
+
+    Raises:
+        ConfigError: If another text stands there.
+    """
+    if path.exists() and path.read_text(encoding='utf-8') != text:
+        raise ConfigError(
+            f'{str(path)!r} is there and differs from what would be composed: '
+            'train it with tools/train.py, delete it, or name another '
+            '--work-dir.')
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding='utf-8')
+
+
+def read_student(student: str) -> Config:
+    """Read the student's whole config.
+
+    Raises:
+        ConfigError: If there is none.
+    """
+    load_model_config(student, 'the student')
+    return get_config(student) if '::' in student else Config.fromfile(student)
+
+
+def absolute(source: str) -> str:
+    """Return a packaged name as it is, and a path in full."""
+    return source if '::' in source else str(Path(source).resolve())
+
+
+def network_name(model: dict) -> str:
+    """Return the name of a network and of its backbone."""
+    backbone = model.get('backbone', {})
+    depth = backbone.get('depth', '')
+    return f'{model["type"]}, {backbone.get("type", "no backbone")}' + (
+        f'-{depth}' if depth else '')
+
+
+def without_weights(model: dict) -> dict:
+    """Take pretrained weights out of a network that is only looked at."""
+    if isinstance(model.get('backbone'), dict):
+        model['backbone']['init_cfg'] = None
+    return model
+
+
+def classes_of(model: dict, num_classes: int, front: str = '') -> dict:
+    """Return dotted overrides that give a network a number of classes.
+
+    Args:
+        model (dict): Its config.
+        num_classes (int): The number of classes.
+        front (str): What keys begin with.
+    """
+    found = {}
+    parts = model.items() if isinstance(model, dict) else enumerate(model)
+    for key, value in parts:
+        name = f'{front}{key}'
+        if key == 'num_classes' and 'rpn' not in front:
+            found[name] = num_classes
+        elif isinstance(value, (dict, list, tuple)):
+            found.update(classes_of(value, num_classes, f'{name}.'))
+    return found
+
+
+def decide_taps(config: Config, model: dict, teacher: Optional[str],
+                options: dict) -> List[str]:
+    """Choose the tap and the levels of a detector; say so in lines."""
+    student = build_network(
+        without_weights(load_model_config(config, 'the student')), 'mmdet')
+    tap = 'neck' if getattr(student, 'neck', None) is not None else 'backbone'
+    ours = probe(student, tap, 'student')
+    model['tap'], model['levels'] = tap, tuple(range(len(ours)))
+    if teacher is None:
+        return [f'tap       {tap}, {len(ours)} levels']
+    theirs_cfg = Config(dict(model=load_model_config(teacher, '--teacher')))
+    theirs_cfg.merge_from_dict({f'model.{k}': v for k, v in options.items()})
+    network = build_network(without_weights(theirs_cfg.model), 'mmdet')
+    their_tap = tap if tap == 'backbone' or getattr(
+        network, 'neck', None) is not None else 'backbone'
+    theirs = probe(network, their_tap, 'teacher')
+    if their_tap != tap:
+        model['teacher']['tap'] = their_tap
+    strides = {x.stride for x in theirs}
+    # One level of a stride is enough.
+    seen: Dict[float, int] = {}
+    for level, spec in enumerate(ours):
+        if spec.stride in strides:
+            seen.setdefault(spec.stride, level)
+    if not seen:
+        raise ConfigError(
+            f'The student\'s {tap} has the strides {strides_of(ours)} and the '
+            f"teacher's {their_tap} {strides_of(theirs)}: no level can be "
+            'paired; give the teacher another pyramid by a config of its own.')
+    levels = tuple(seen.values())
+    # The coarsest level of a pyramid is made of the others and stays free.
+    if len(levels) > 4 and tap == 'neck':
+        levels = levels[:-1]
+    model['levels'] = levels
+    pairs = pair_levels(levels, ours, theirs, tap, their_tap)
+    lines = [f"taps      student's {tap}, teacher's {their_tap}"]
+    for level, partner in pairs.items():
+        ch = ours[level].channels, theirs[partner].channels
+        lines.append(
+            f'          level {level} to {partner}, stride '
+            f'{ours[level].stride:g}, {ch[0]} channels to {ch[1]}' +
+            ('' if ch[0] == ch[1] else ' by a 1x1 convolution'))
+    return lines
+
+
+def strides_of(specs: List[LevelSpec]) -> str:
+    """Return the strides of levels for a sentence."""
+    return ', '.join(f'{x.stride:g}' for x in specs)
+
+
+def data_overrides(config: Config, data: CocoFolder) -> dict:
+    """Return what puts a data set in the place of the config's own."""
+    overrides = {}
+    for key, split in (('train', data.train), ('val', data.val),
+                       ('test', data.val)):
+        loader = config.get(f'{key}_dataloader')
+        if not loader:
+            continue
+        own = dict(
+            data_root=f'{data.root}/',
+            metainfo=dict(classes=data.classes),
+            ann_file=split.ann_file,
+            data_prefix=dict(img=split.images))
+        dataset = loader.dataset
+        leaves = list(leaf_datasets(dataset))
+        if len(leaves) != 1 or 'datasets' in dataset:
+            raise ConfigError(
+                f'--data-root: {key}_dataloader.dataset joins several data '
+                'sets; set their keys in the composed config instead.')
+        while dataset.get('dataset') is not None:
+            own, dataset = dict(dataset=own), dataset.dataset
+        overrides[f'{key}_dataloader'] = dict(dataset=own)
+        if key != 'train' and 'ann_file' in (config.get(f'{key}_evaluator') or
+                                             {}):
+            overrides[f'{key}_evaluator'] = dict(
+                ann_file=str(data.root / split.ann_file))
+    return overrides
+
+
+def render(student: str, library: str, model: dict, overrides: dict,
+           classes: dict) -> str:
+    """Write the config as a person would."""
+    bases = [absolute(student), f'mmfmkt::_base_/{PRESETS[library]}.py']
+    lines = [
+        '# Composed by tools/distill.py; edit it, or inherit it.',
+        '_base_ = [', *(f'    {base!r},' for base in bases), ']',
+        'model = dict(', '    _base_.distiller,', '    _delete_=True,',
+        '    student=_base_.model)'
+    ]
+    if library == 'mmpretrain':
+        lines.append("model['data_preprocessor'] = _base_.data_preprocessor")
+    lines += [f'model[{key!r}] = {literal(x)}' for key, x in model.items()]
+    for name, value in classes.items():
+        keys = ''.join(f'[{int(key) if key.isdigit() else key!r}]'
+                       for key in name.split('.'))
+        lines.append(f"model['student']{keys} = {value}")
+    lines += [f'{key} = {literal(value)}' for key, value in overrides.items()]
+    return '\n'.join(lines) + '\n'
+
+
+def literal(value: Any) -> str:
+    """Write a value as configs have it, dicts as calls of ``dict``.
+
+    Keys with dots, of overrides, stay in quotes.
+    """
+    if isinstance(value, dict):
+        if all(key.isidentifier() for key in value):
+            return 'dict({})'.format(', '.join(
+                f'{key}={literal(x)}' for key, x in value.items()))
+        return '{{{}}}'.format(', '.join(
+            f'{key!r}: {literal(x)}' for key, x in value.items()))
+    return repr(value)
+
+
+@torch.no_grad()
+def describe(path: Path) -> List[str]:
+    """Build the distillation with random weights and say what it costs."""
+    config = Config.fromfile(path)
+    section = config.model
+    without_weights(section.student)
+    if section.get('teacher'):
+        section.teacher.checkpoint = None
+    with DefaultScope.overwrite_default_scope(config.default_scope):
+        model = MODELS.build(section)
+    flow = section.flow
+    same = model.data_preprocessor is model.student.data_preprocessor
+    lines = [
+        f'flow      variant {section.variant}, {flow.encoder.type}, '
+        f'{flow.schedule.type}, {flow.metric.type} of weight '
+        f'{flow.loss_weight:g}, N = {json.dumps(flow.num_steps)}, K = '
+        f'{flow.inference_steps}',
+    ]
+    if model.teacher is not None:
+        lines.append('images    ' + (
+            'the same for both' if same else
+            'the same pixels, each network in its own normalisation'))
+    return lines + [cost(model)]
+
+
+def cost(model: nn.Module) -> str:
+    """Say what the flow adds to the deployed student."""
+    if not model.deploys_flow:
+        return 'deployed  the plain student: nothing is added'
+    added = sum(
+        p.numel() for name, p in model.flows.named_parameters()
+        if 'transform' not in name)
+    size = (256, 256)
+    try:
+        plain, with_flow = (
+            flops_of(x, size) for x in (model.student, model))
+        flops = f', FLOPs of a 256x256 image {plain} to {with_flow}'
+    except Exception:  # Tracing fails in many ways; this is a courtesy.
+        flops = ''
+    own = sum(p.numel() for p in model.student.parameters())
+    return (f'deployed  student and flow: {own / 1e6:.2f} M parameters and '
+            f'{added / 1e6:.2f} M{flops}')
+
+
+def flops_of(network: nn.Module, size: Tuple[int, int]) -> str:
+    """Count FLOPs for a sentence."""
+    return f'{size_and_flops(network.eval(), size)[1] / 1e9:.2f} G'

@@ -1,0 +1,120 @@
+"""Any pair in one line, as a user types it."""
+
+import json
+
+import pytest
+from conftest import run
+from mmengine.config import Config
+from tiny import resnet, retinanet
+
+pytest.importorskip('mmdet')
+pytestmark = pytest.mark.slow
+
+
+def write_network(path, channels, base_channels, start_level=1):
+    """A whole config of a tiny detector that trains in seconds."""
+    cfg = Config.fromfile(Config._get_cfg_path(
+        'mmdet::retinanet/retinanet_r18_fpn_1x_coco.py', '')[0])
+    cfg.model = retinanet(channels, base_channels)
+    cfg.model.neck.start_level = start_level
+    cfg.model.bbox_head.num_classes = 80
+    cfg.train_cfg.update(max_epochs=1, val_interval=1)
+    for split in ('train', 'val', 'test'):
+        loader = cfg[f'{split}_dataloader']
+        loader.update(batch_size=4, num_workers=0, persistent_workers=False)
+        for step in loader.dataset.pipeline:
+            if step.type == 'Resize':
+                step.scale = (64, 64)
+    cfg.dump(path)
+    return path
+
+
+@pytest.fixture
+def pair(tmp_path):
+    return (write_network(tmp_path / 'student.py', 16, 8),
+            write_network(tmp_path / 'teacher.py', 24, 16, start_level=0))
+
+
+def test_one_line_trains_and_exports(pair, shapes, tmp_path):
+    student, teacher = pair
+    work_dir = tmp_path / 'run'
+    log = run('tools/distill.py', student, '--teacher', teacher,
+              '--data-root', shapes, '--variant', 'theta', '--work-dir',
+              work_dir)
+    # P3 to P7 in the student, P2 to P6 in the teacher.
+    assert 'level 0 to 1, stride 8, 16 channels to 24 by a 1x1' in log
+    assert 'level 3 to 4, stride 64' in log
+    assert 'deployed  the plain student: nothing is added' in log
+    assert 'neck.3.loss_student' in log and 'Evaluating bbox' in log
+    assert (work_dir / 'student' / 'student.pth').is_file()
+    config, = work_dir.glob('theta_teacher_student.py')
+    cfg = Config.fromfile(config)
+    assert cfg.model.student.bbox_head.num_classes == 6
+    assert cfg.train_dataloader.dataset.metainfo.classes[0] == 'circle'
+
+
+def test_a_dry_run_writes_a_config_that_can_be_inherited(
+        pair, shapes, tmp_path):
+    student, teacher = pair
+    command = ('tools/distill.py', student, '--teacher', teacher,
+               '--data-root', shapes, '--dry-run', '--work-dir', tmp_path)
+    log = run(*command)
+    assert 'Epoch(train)' not in log and 'FLOPs of a 256x256 image' in log
+    config = tmp_path / 'fmkt_teacher_student.py'
+    child = tmp_path / 'child.py'
+    child.write_text(f"_base_ = '{config}'\n"
+                     "model = dict(variant='theta')\n")
+    assert Config.fromfile(child).model.variant == 'theta'
+    # Once more is nothing new; what somebody has edited is kept.
+    assert run(*command) and config.write_text('edited = True\n')
+    log = run(*command, fails=True)
+    assert 'differs from what would be composed' in log
+    assert config.read_text() == 'edited = True\n'
+
+
+def test_no_teacher_is_needed_online(pair, shapes, tmp_path):
+    log = run('tools/distill.py', pair[0], '--variant', 'online',
+              '--data-root', shapes, '--dry-run', '--work-dir', tmp_path)
+    assert 'tap       neck, 5 levels' in log
+
+
+def test_classifiers_are_distilled_likewise(tmp_path):
+    pytest.importorskip('mmpretrain')
+    for name, width in (('student', 4), ('teacher', 8)):
+        cfg = Config.fromfile(Config._get_cfg_path(
+            'mmpretrain::resnet/resnet18_8xb16_cifar10.py', '')[0])
+        cfg.model = resnet(width, num_classes=10)
+        cfg.model.pop('data_preprocessor')
+        cfg.dump(tmp_path / f'{name}.py')
+    log = run('tools/distill.py', tmp_path / 'student.py', '--teacher',
+              tmp_path / 'teacher.py', '--dry-run', '--work-dir',
+              tmp_path / 'run')
+    assert 'KDLoss of weight 1, N = 8, K = 8' in log
+    cfg = Config.fromfile(tmp_path / 'run/fmkt_teacher_student.py')
+    assert cfg.model.data_preprocessor.num_classes == 10
+
+
+@pytest.mark.parametrize('options, sentence', [
+    (('--teacher', 'no/such.py'), "--teacher 'no/such.py' is neither"),
+    ((), "The variant 'fmkt' needs a teacher"),
+    (('--variant', 'online', '--teacher', 'student.py'),
+     "The variant 'online' learns without a teacher"),
+    (('--teacher', 'student.py', '--data-root', 'nowhere'),
+     "--data-root: 'nowhere' is no folder"),
+])
+def test_bad_input_ends_in_one_sentence(options, sentence, pair, tmp_path):
+    log = run('tools/distill.py', pair[0], *(
+        pair[0] if x == 'student.py' else x for x in options), '--work-dir',
+              tmp_path / 'run', fails=True)
+    assert 'Traceback' not in log and not (tmp_path / 'run').exists()
+    assert log.strip().splitlines()[-1].startswith(f'error: {sentence}')
+
+
+def test_a_data_root_with_too_little_is_named(pair, tmp_path):
+    folder = tmp_path / 'data' / 'annotations'
+    folder.mkdir(parents=True)
+    (folder / 'instances_train.json').write_text(json.dumps(
+        dict(categories=[])))
+    log = run('tools/distill.py', pair[0], '--teacher', pair[1],
+              '--data-root', tmp_path / 'data', fails=True)
+    assert 'must hold one train*/, but has none' in log
