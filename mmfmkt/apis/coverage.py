@@ -1,0 +1,216 @@
+"""Which detectors of the installed MMDetection can be students.
+
+One small config of each family in its model index is wrapped, trained for a
+step, asked for a prediction, exported and asked again.
+"""
+
+import re
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Dict, List, NamedTuple, Set
+from urllib.parse import unquote
+
+import torch
+from mmengine.config import Config
+from mmengine.fileio import load
+from mmengine.logging import MessageHub
+from mmengine.model import revert_sync_batchnorm
+from mmengine.utils import get_installed_path
+from torch import nn
+
+from mmfmkt.registry import MODELS
+
+from .distill import decide_taps, without_weights
+from .export import export_student
+
+VARIANTS = ('theta', 'fmkt')
+# What these tasks train on are not images with boxes.
+OTHER_TASKS = {
+    'Multiple Object Tracking': 'tracks objects in videos',
+    'Multi-object Tracking': 'tracks objects in videos',
+    'Video Instance Segmentation': 'segments videos',
+    'Semi-Supervised Object Detection': 'is a way of training of its own',
+}
+# The smallest first; what has none of these comes last.
+SIZES = ('tiny', 'nano', 'r18', 'mobilenet', r'\bt[-_]', 'swin-t', 'r50',
+         r's[-_]')
+
+
+class Family(NamedTuple):
+    """A family of models.
+
+    Attributes:
+        name (str): Its folder.
+        config (str): Its smallest config, below MMDetection's configs.
+        reason (str): Why it cannot be a student; empty if it may.
+    """
+    name: str
+    config: str
+    reason: str
+
+
+def families() -> List[Family]:
+    """Read the families of the installed MMDetection's model index."""
+    home = Path(get_installed_path('mmdet')) / '.mim'
+    found = []
+    for metafile in load(home / 'model-index.yml')['Import']:
+        path = home / metafile
+        content = load(path)
+        models = content['Models'] if isinstance(content, dict) else content
+        tasks = {
+            result.get('Task')
+            for model in models for result in model.get('Results') or []
+        }
+        configs = sorted(
+            {
+                unquote(model['Config']).split('/')[-1]
+                for model in models
+            },
+            key=size_of)
+        there = [x for x in configs if (path.parent / x).is_file()]
+        found.append(
+            Family(path.parent.name,
+                   f'{path.parent.name}/{there[0]}' if there else '',
+                   why_not(tasks, there)))
+    return found
+
+
+def why_not(tasks: Set[str], configs: List[str]) -> str:
+    """Return why a family of such tasks cannot be a student, if so."""
+    if tasks and tasks <= set(OTHER_TASKS):
+        return OTHER_TASKS[sorted(tasks)[0]]
+    return '' if configs else 'its configs are not installed'
+
+
+def size_of(config: str) -> tuple:
+    """A key that sorts small models to the front."""
+    for rank, pattern in enumerate(SIZES):
+        if re.search(pattern, config):
+            return rank, len(config), config
+    return len(SIZES), len(config), config
+
+
+def check_student(config: str, variant: str, size: int = 128) -> None:
+    """Wrap a detector, train a step, predict, export, and predict again.
+
+    Args:
+        config (str): Its config, below MMDetection's configs.
+        variant (str): ``'theta'`` or ``'fmkt'``.
+        size (int): Side of the images in pixels.
+
+    Raises:
+        Exception: Whatever goes wrong.
+    """
+    torch.manual_seed(0)
+    cfg = Config.fromfile(Config._get_cfg_path(f'mmdet::{config}', '')[0])
+    forget_weights(cfg.model)
+    # What a Runner keeps up to date and some detectors read.
+    hub = MessageHub.get_current_instance()
+    for name, value in (('iter', 0), ('epoch', 0), ('max_epochs', 1),
+                        ('max_iters', 1)):
+        hub.update_info(name, value)
+    if 'num_queries' in str(cfg.model):
+        # There must be as many places as queries.
+        size = max(size, 256)
+    settings: Dict[str, Any] = dict(
+        type='mmfmkt.DetectionDistiller',
+        variant=variant,
+        student=cfg.model,
+        teacher=dict(config=cfg.model.to_dict(), checkpoint=None),
+        flow=dict(num_steps=2, inference_steps=2, loss_weight=1.))
+    taps: Dict[str, Any] = dict(teacher={})
+    decide_taps(cfg, taps, f'mmdet::{config}', {})
+    taps.pop('teacher')
+    settings.update(taps)
+    model = revert_sync_batchnorm(MODELS.build(settings))
+    train_step(model, inputs_for(cfg, size))
+    for parameter in model.flows.parameters():
+        nn.init.normal_(parameter, std=0.05)
+    images = inputs_for(cfg, size)
+    found = predict(model, images)
+    again = predict(exported(cfg, settings, model, variant), images)
+    for one, other in zip(found, again, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-3)
+
+
+def forget_weights(part: Any) -> None:
+    """Take pretrained weights out of a config, wherever they are."""
+    if isinstance(part, dict):
+        if (part.get('init_cfg') or {}) and 'Pretrained' in str(
+                part['init_cfg']):
+            part['init_cfg'] = None
+        for value in part.values():
+            forget_weights(value)
+    elif isinstance(part, (list, tuple)):
+        for value in part:
+            forget_weights(value)
+
+
+def inputs_for(cfg: Config, size: int) -> dict:
+    """Two random images with what the config's own data would have."""
+    from mmdet.testing import demo_mm_inputs
+    pipeline = str(cfg.get('train_dataloader'))
+    semantic = bool(re.search(r"'with_seg': True|LoadPanoptic", pipeline))
+    masks = semantic or "'with_mask': True" in pipeline
+    return demo_mm_inputs(
+        2, [(3, size, size)] * 2,
+        num_items=[2, 3],
+        num_classes=min([*classes_in(cfg.model), 80]),
+        with_mask=masks,
+        with_semantic=semantic)
+
+
+def classes_in(part: Any) -> Iterator[int]:
+    """All numbers of classes in a config that are worth the name."""
+    parts = part.items() if isinstance(part, dict) else enumerate(part)
+    for key, value in parts:
+        if key == 'num_classes' and isinstance(value, int) and value > 1:
+            yield value
+        elif isinstance(value, (dict, list, tuple)):
+            yield from classes_in(value)
+
+
+def train_step(model: nn.Module, data: dict) -> None:
+    """Forward and backward; the flow must get its gradients."""
+    model.train()
+    data = model.data_preprocessor(data, True)
+    total, log = model.parse_losses(model(**data, mode='loss'))
+    total.backward()
+    if not total.isfinite():
+        raise ArithmeticError(f'the loss is {total.item()}: {log}')
+    if any(p.grad is None for p in model.flows.parameters()):
+        raise ArithmeticError('a parameter of the flow got no gradient')
+
+
+def predict(model: nn.Module, data: dict) -> List[torch.Tensor]:
+    """Return boxes or panoptic maps of each image."""
+    model.eval()
+    with torch.no_grad():
+        samples = model.test_step(data)
+    found = []
+    for sample in samples:
+        if 'pred_instances' in sample:
+            found.append(sample.pred_instances.scores)
+        else:
+            found.append(sample.pred_panoptic_seg.sem_seg.float())
+    return found
+
+
+def exported(cfg: Config, settings: dict, model: nn.Module,
+             variant: str) -> nn.Module:
+    """Take the student through a checkpoint and an export."""
+    with tempfile.TemporaryDirectory() as folder:
+        checkpoint = Path(folder) / 'epoch_1.pth'
+        torch.save(dict(state_dict=model.state_dict()), checkpoint)
+        whole = Config(
+            dict(model=settings, default_scope=cfg.default_scope))
+        student = export_student(whole, str(checkpoint), folder)
+        section = Config.fromfile(student.config).model
+        without_weights(section)
+        if variant == 'theta':
+            section['_scope_'] = 'mmdet'
+        loaded = revert_sync_batchnorm(MODELS.build(section))
+        state = torch.load(student.checkpoint, weights_only=False)
+        loaded.load_state_dict(state['state_dict'])
+    return loaded
