@@ -87,7 +87,7 @@ def test_the_real_pair_trains_an_iteration_on_random_images(path):
     classes = 80 if not set(SMALL) & set(path.parts) else 3
     from mmdet.testing import demo_mm_inputs
     data = model.data_preprocessor(
-        demo_mm_inputs(1, [(3, 128, 128)], num_classes=classes), True)
+        demo_mm_inputs(2, [(3, 128, 128)] * 2, num_classes=classes), True)
     total, log = model.parse_losses(model(**data, mode='loss'))
     total.backward()
     assert torch.isfinite(total)

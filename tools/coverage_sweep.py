@@ -1,6 +1,6 @@
 """Tries every detector family of the installed MMDetection as a student.
 
-    python tools/coverage.py --out coverage.json
+    python tools/coverage_sweep.py --out coverage.json
 
 For one small config of each family in the model index, as FM-KT^Theta and as
 FM-KT: one training step, one prediction, and the way through the export, each
