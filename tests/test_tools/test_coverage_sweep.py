@@ -24,7 +24,8 @@ def test_the_index_is_read_and_trackers_are_set_aside_by_their_task():
 @pytest.mark.slow
 def test_what_is_done_stays_done(tmp_path):
     out = tmp_path / 'coverage.json'
-    command = ('tools/coverage_sweep.py', '--out', out, '--size', 64, '--families')
+    command = ('tools/coverage_sweep.py', '--out', out, '--size', 64,
+               '--families')
     log = run(*command, 'retinanet', 'bytetrack')
     first = json.loads(out.read_text())
     assert first['retinanet theta']['status'] == 'passed', log
