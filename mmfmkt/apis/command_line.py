@@ -1,6 +1,7 @@
 """What the command line tools share with each other."""
 
 import argparse
+import atexit
 import os
 import os.path as osp
 import sys
@@ -131,6 +132,8 @@ def prepare_cpu_processes(cfg: Config) -> None:
             f'--launcher {cfg.launcher} needs GPUs, and none was found; on '
             'CPUs use tools/dist_train.sh.')
     torch.distributed.init_process_group('gloo')
+    # Threads of a group that is still there abort a process that ends.
+    atexit.register(torch.distributed.destroy_process_group)
     cfg.model_wrapper_cfg = dict(
         type='MMDistributedDataParallel',
         device_ids=None,

@@ -9,6 +9,7 @@ in neither ``parameters()`` nor ``state_dict()``, so neither optimizer, DDP,
 EMA nor checkpoints know it; but it follows the model to every device.
 """
 
+from abc import abstractmethod
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import (
@@ -121,6 +122,7 @@ class BaseDistiller(BaseModel):
             self.flows[settings['tap'].replace('.', '-')] = self._build_flow(
                 **settings)
 
+    @abstractmethod
     def pair_preprocessors(self, student: nn.Module, teacher: nn.Module,
                            student_cfg: ConfigDict,
                            teacher_cfg: ConfigDict) -> BaseDataPreprocessor:
@@ -132,7 +134,6 @@ class BaseDistiller(BaseModel):
             student_cfg (ConfigDict): The student's config.
             teacher_cfg (ConfigDict): The teacher's config.
         """
-        raise NotImplementedError
 
     def _build_flow(self, tap: str, levels: Optional[Sequence[int]],
                     flow: ConfigDict, teacher_tap: str) -> TapFlow:
