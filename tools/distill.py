@@ -13,15 +13,12 @@ import re
 from pathlib import Path
 
 from mmfmkt.apis.command_line import (
-    add_run_arguments,
-    build_runner,
-    complete_distillation,
+    add_train_arguments,
     load_config,
     plain_errors,
-    use_amp,
+    train,
 )
 from mmfmkt.apis.distill import compose_distillation
-from mmfmkt.datasets.checks import check_datasets
 from mmfmkt.models.flows import VARIANTS
 
 
@@ -45,15 +42,7 @@ def parse_args() -> argparse.Namespace:
         '--dry-run',
         action='store_true',
         help='stop before training, with the config written')
-    parser.add_argument(
-        '--amp', action='store_true', help='train in mixed precision')
-    parser.add_argument(
-        '--resume',
-        nargs='?',
-        const='auto',
-        help='resume from a checkpoint; without a path, from the latest one '
-        'in the work folder')
-    add_run_arguments(parser)
+    add_train_arguments(parser)
     return parser.parse_args()
 
 
@@ -80,15 +69,7 @@ def main() -> None:
     if args.dry_run:
         return
     args.config, args.work_dir = str(composed.config), str(folder)
-    cfg = load_config(args)
-    if args.amp:
-        use_amp(cfg)
-    if args.resume:
-        cfg.resume = True
-        cfg.load_from = None if args.resume == 'auto' else args.resume
-    check_datasets(cfg, ('train', 'val'))
-    complete_distillation(cfg)
-    build_runner(cfg).train()
+    train(load_config(args), args)
 
 
 if __name__ == '__main__':

@@ -6,14 +6,11 @@
 import argparse
 
 from mmfmkt.apis.command_line import (
-    add_run_arguments,
-    build_runner,
-    complete_distillation,
+    add_train_arguments,
     load_config,
     plain_errors,
-    use_amp,
+    train,
 )
-from mmfmkt.datasets.checks import check_datasets
 from mmfmkt.utils import ConfigError
 
 
@@ -21,37 +18,22 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description='Train a model')
     parser.add_argument('config', help='path of the training config')
     parser.add_argument(
-        '--amp', action='store_true', help='train in mixed precision')
-    parser.add_argument(
         '--auto-scale-lr',
         action='store_true',
         help='scale the learning rate with the batch size')
-    parser.add_argument(
-        '--resume',
-        nargs='?',
-        const='auto',
-        help='resume from a checkpoint; without a path, from the latest one '
-        'in the work folder')
-    add_run_arguments(parser)
+    add_train_arguments(parser)
     return parser.parse_args()
 
 
 def main() -> None:
     args = parse_args()
     cfg = load_config(args)
-    if args.amp:
-        use_amp(cfg)
     if args.auto_scale_lr:
         if 'base_batch_size' not in cfg.get('auto_scale_lr', {}):
             raise ConfigError('--auto-scale-lr needs the config key '
                               'auto_scale_lr.base_batch_size.')
         cfg.auto_scale_lr.enable = True
-    if args.resume:
-        cfg.resume = True
-        cfg.load_from = None if args.resume == 'auto' else args.resume
-    check_datasets(cfg, ('train', 'val'))
-    complete_distillation(cfg)
-    build_runner(cfg).train()
+    train(cfg, args)
 
 
 if __name__ == '__main__':

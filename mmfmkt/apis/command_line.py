@@ -15,6 +15,7 @@ from mmengine.device import get_device
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
+from mmfmkt.datasets.checks import check_datasets
 from mmfmkt.utils import ConfigError
 from mmfmkt.utils.configs import import_mmfmkt
 
@@ -38,6 +39,39 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
         type=int,
         default=0,
         help='set by the launcher')
+
+
+def add_train_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options that tools which train have beside those."""
+    parser.add_argument(
+        '--amp', action='store_true', help='train in mixed precision')
+    parser.add_argument(
+        '--resume',
+        nargs='?',
+        const='auto',
+        help='resume from a checkpoint; without a path, from the latest one '
+        'in the work folder')
+    add_run_arguments(parser)
+
+
+def train(cfg: Config, args: argparse.Namespace) -> None:
+    """Check what a config names, complete it and train.
+
+    Args:
+        cfg (Config): The config.
+        args (argparse.Namespace): With ``amp`` and ``resume``.
+
+    Raises:
+        ConfigError: If data are missing or settings do not fit.
+    """
+    if args.amp:
+        use_amp(cfg)
+    if args.resume:
+        cfg.resume = True
+        cfg.load_from = None if args.resume == 'auto' else args.resume
+    check_datasets(cfg, ('train', 'val'))
+    complete_distillation(cfg)
+    build_runner(cfg).train()
 
 
 def add_cfg_options(parser: argparse.ArgumentParser) -> None:
