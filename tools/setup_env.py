@@ -30,13 +30,14 @@ ROOT = Path(__file__).resolve().parent.parent
 OLDEST, NEWEST = (3, 10), (3, 13)
 
 # The steps in the order of installation and the files they depend on. mmcv
-# is compiled against torch, so it has to be looked at again with torch.
+# is compiled against torch, so it has to be looked at again with torch; the
+# tests' needs must leave torch as it is.
 STEPS = {
     'build tools': ('requirements/build.txt', ),
     'torch': ('requirements/torch.txt', ),
     'openmmlab': ('requirements/openmmlab.txt', ),
     'mmcv': ('requirements/mmcv.txt', 'requirements/torch.txt'),
-    'tests': ('requirements/tests.txt', ),
+    'tests': ('requirements/tests.txt', 'requirements/torch.txt'),
     'mmfmkt': ('setup.py', 'pyproject.toml', 'mmfmkt/version.py'),
 }
 # The steps that a working stack replaces, and a module of each.
@@ -637,6 +638,18 @@ def install_mmcv(venv: Path) -> None:
             f'mmcv was compiled but does not work: {found.error}')
 
 
+def install_tests(venv: Path) -> None:
+    """Install what the tests need, around the torch that mmcv knows."""
+    constraint = Path(requirements('torch'))
+    if stamp(venv, 'torch').read_text().startswith(OUTSIDE):
+        constraint = venv / MARK / 'constraints.txt'
+        constraint.write_text(''.join(
+            f'{name}=={version}\n' for name in ('torch', 'torchvision')
+            if (version := installed_version(venv, name))))
+    pip_install(venv, 'tests', '-r', requirements('tests'), '-c',
+                str(constraint))
+
+
 def install_mmfmkt(venv: Path) -> None:
     """Link this repository into the environment and import it all."""
     pip_install(venv, 'mmfmkt', '--no-deps', '--no-build-isolation', '-e',
@@ -662,7 +675,7 @@ INSTALL = {
     'mmcv':
     install_mmcv,
     'tests':
-    lambda venv: pip_install(venv, 'tests', '-r', requirements('tests')),
+    install_tests,
     'mmfmkt':
     install_mmfmkt,
 }

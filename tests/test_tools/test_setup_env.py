@@ -191,7 +191,7 @@ def test_with_all_stamps_there_is_nothing_to_do(finished):
 
 @pytest.mark.parametrize('name, steps', [
     ('build', ['build tools']),
-    ('torch', ['torch', 'mmcv']),
+    ('torch', ['torch', 'mmcv', 'tests']),
     ('openmmlab', ['openmmlab']),
     ('mmcv', ['mmcv']),
     ('tests', ['tests']),
@@ -265,6 +265,23 @@ def test_the_running_pythons_stack_is_found_and_seen(venv, tmp_path, capsys):
     # It is gone once the file is.
     setup_env.stamp(venv, 'torch').write_text(setup_env.OUTSIDE + '/nowhere')
     assert 'torch' in setup_env.plan(venv)
+
+
+@pytest.mark.parametrize('outside', [False, True])
+def test_the_tests_needs_leave_torch_as_it_is(tmp_path, monkeypatch, outside):
+    # A newer release of one of them may ask for a newer torch.
+    monkeypatch.setattr(setup_env, 'pip_install',
+                        lambda venv, label, *args: installed.extend(args))
+    monkeypatch.setattr(setup_env, 'installed_version',
+                        lambda venv, name: dict(torch='2.4.1+cpu').get(name))
+    (tmp_path / setup_env.MARK).mkdir()
+    setup_env.stamp(tmp_path, 'torch').write_text(
+        setup_env.OUTSIDE + 'torch/__init__.py' if outside else 'digest')
+    installed = []
+    setup_env.INSTALL['tests'](tmp_path)
+    constraint = Path(installed[installed.index('-c') + 1]).read_text()
+    pinned = (ROOT / 'requirements/torch.txt').read_text()
+    assert constraint == ('torch==2.4.1+cpu\n' if outside else pinned)
 
 
 def test_a_part_of_a_stack_in_the_users_venv_is_left_alone(tmp_path):
