@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from mmengine.logging import MessageHub
 
 ROOT = Path(__file__).resolve().parent.parent
 CPU = dict(
@@ -48,3 +49,12 @@ def shapes(tmp_path_factory):
         num_val=8,
         image_size=(64, 64),
         seed=0)
+
+
+@pytest.fixture
+def run_progress():
+    """What a Runner keeps up to date and BatchSyncRandomResize reads."""
+    hub = MessageHub.get_current_instance()
+    hub.update_info('iter', 0)
+    yield
+    hub.runtime_info.pop('iter')

@@ -39,6 +39,11 @@ def parse_args() -> argparse.Namespace:
         help='folder in COCO format to train on, in the place of the data '
         "set of the student's config")
     parser.add_argument(
+        '--class-maps',
+        action='store_true',
+        help="let the class maps of both detectors' dense heads flow too; "
+        'for heads of the same kind')
+    parser.add_argument(
         '--dry-run',
         action='store_true',
         help='stop before training, with the config written')
@@ -63,7 +68,8 @@ def main() -> None:
         folder / f'{name_of(args)}.py',
         teacher_checkpoint=args.teacher_checkpoint,
         variant=args.variant,
-        data_root=args.data_root)
+        data_root=args.data_root,
+        class_maps=args.class_maps)
     print('\n'.join(composed.decisions))
     print(f'config    {composed.config}')
     if args.dry_run:

@@ -38,7 +38,8 @@ def compose_distillation(student: str,
                          path: Path,
                          teacher_checkpoint: Optional[str] = None,
                          variant: str = 'fmkt',
-                         data_root: Optional[str] = None) -> Composed:
+                         data_root: Optional[str] = None,
+                         class_maps: bool = False) -> Composed:
     """Compose a config from two, write it and say what it does.
 
     Args:
@@ -52,6 +53,8 @@ def compose_distillation(student: str,
         data_root (str, optional): Folder in COCO format that takes the place
             of the student's data set; detectors only. A teacher without a
             checkpoint gets its number of classes too.
+        class_maps (bool): Whether the class maps of both detectors' dense
+            heads flow too, beside the pyramid.
 
     Raises:
         ConfigError: If the two do not go together; the message names what to
@@ -75,6 +78,10 @@ def compose_distillation(student: str,
     if data is not None and library != 'mmdet':
         raise ConfigError('--data-root is for detectors; set data_root in a '
                           "classifier's config.")
+    classes = {}
+    if data is not None:
+        classes = classes_of(config.model, len(data.classes))
+        config.merge_from_dict({f'model.{k}': v for k, v in classes.items()})
     if teacher is not None:
         theirs = load_model_config(teacher, '--teacher')
         lines.append(f'teacher   {teacher} ({network_name(theirs)}), weights '
@@ -85,12 +92,11 @@ def compose_distillation(student: str,
             config=absolute(teacher),
             checkpoint=teacher_checkpoint,
             **(dict(cfg_options=options) if options else {}))
+    if class_maps and (library != 'mmdet' or teacher is None):
+        raise ConfigError('--class-maps is for detectors with a teacher.')
     if library == 'mmdet':
-        lines += decide_taps(config, model, teacher, options)
+        lines += decide_taps(config, model, teacher, options, class_maps)
     overrides = data_overrides(config, data) if data is not None else {}
-    classes = {}
-    if data is not None:
-        classes = classes_of(config.model, len(data.classes))
     write(path, render(student, library, model, overrides, classes))
     return Composed(path, lines + describe(path))
 
@@ -159,9 +165,12 @@ def classes_of(model: dict, num_classes: int, front: str = '') -> dict:
     return found
 
 
-def decide_taps(config: Config, model: dict, teacher: Optional[str],
-                options: dict) -> List[str]:
-    """Choose the tap and the levels of a detector; say so in lines."""
+def decide_taps(config: Config,
+                model: dict,
+                teacher: Optional[str],
+                options: dict,
+                class_maps: bool = False) -> List[str]:
+    """Choose the taps and the levels of a detector; say so in lines."""
     student = build_network(
         without_weights(load_model_config(config, 'the student')), 'mmdet')
     tap = 'neck' if getattr(student, 'neck', None) is not None else 'backbone'
@@ -177,8 +186,37 @@ def decide_taps(config: Config, model: dict, teacher: Optional[str],
     theirs = probe(network, their_tap, 'teacher')
     if their_tap != tap:
         model['teacher']['tap'] = their_tap
+    levels = shared_levels(ours, theirs, tap, their_tap)
+    # The coarsest level of a pyramid is made of the others and stays free.
+    if len(levels) > 4 and tap == 'neck':
+        levels = levels[:-1]
+    model['levels'] = levels
+    lines = pairs_of(levels, ours, theirs, tap, their_tap)
+    if class_maps:
+        preset = get_config('mmfmkt::_base_/fmkt_dense.py').distiller.taps[-1]
+        head = dict(tap=preset.tap, teacher_tap=preset.tap)
+        if getattr(student, 'roi_head', None) is not None:
+            head['tap'] = 'rpn_head[0]'
+        if getattr(network, 'roi_head', None) is not None:
+            head['teacher_tap'] = 'rpn_head[0]'
+        ours = probe(student, head['tap'], 'student')
+        theirs = probe(network, head['teacher_tap'], 'teacher')
+        names = head['tap'], head['teacher_tap']
+        head['levels'] = shared_levels(ours, theirs, *names)[:len(levels)]
+        lines += pairs_of(head['levels'], ours, theirs, *names)
+        neck = dict(tap=tap, levels=levels, teacher_tap=their_tap)
+        model['taps'] = [neck, dict(head, flow=preset.flow.to_dict())]
+    return lines
+
+
+def shared_levels(ours: List[LevelSpec], theirs: List[LevelSpec], tap: str,
+                  their_tap: str) -> Tuple[int, ...]:
+    """Return the student's levels that have a partner, one of a stride.
+
+    Raises:
+        ConfigError: If there are none.
+    """
     strides = {x.stride for x in theirs}
-    # One level of a stride is enough.
     seen: Dict[float, int] = {}
     for level, spec in enumerate(ours):
         if spec.stride in strides:
@@ -188,13 +226,14 @@ def decide_taps(config: Config, model: dict, teacher: Optional[str],
             f'The student\'s {tap} has the strides {strides_of(ours)} and the '
             f"teacher's {their_tap} {strides_of(theirs)}: no level can be "
             'paired; give the teacher another pyramid by a config of its own.')
-    levels = tuple(seen.values())
-    # The coarsest level of a pyramid is made of the others and stays free.
-    if len(levels) > 4 and tap == 'neck':
-        levels = levels[:-1]
-    model['levels'] = levels
-    pairs = pair_levels(levels, ours, theirs, tap, their_tap)
+    return tuple(seen.values())
+
+
+def pairs_of(levels: Tuple[int, ...], ours: List[LevelSpec],
+             theirs: List[LevelSpec], tap: str, their_tap: str) -> List[str]:
+    """Say which levels are paired, and what lies between them."""
     lines = [f"taps      student's {tap}, teacher's {their_tap}"]
+    pairs = pair_levels(levels, ours, theirs, tap, their_tap)
     for level, partner in pairs.items():
         ch = ours[level].channels, theirs[partner].channels
         lines.append(
@@ -264,6 +303,8 @@ def literal(value: Any) -> str:
 
     Keys with dots, of overrides, stay in quotes.
     """
+    if isinstance(value, list):
+        return f'[{", ".join(map(literal, value))}]'
     if isinstance(value, dict):
         if all(key.isidentifier() for key in value):
             return 'dict({})'.format(', '.join(

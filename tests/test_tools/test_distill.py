@@ -72,6 +72,17 @@ def test_a_dry_run_writes_a_config_that_can_be_inherited(
     assert config.read_text() == 'edited = True\n'
 
 
+def test_class_maps_flow_too_where_that_is_asked_for(pair, shapes, tmp_path):
+    student, teacher = pair
+    log = run('tools/distill.py', student, '--teacher', teacher,
+              '--data-root', shapes, '--class-maps', '--work-dir', tmp_path)
+    assert "taps      student's bbox_head[0], teacher's bbox_head[0]" in log
+    assert 'level 0 to 1, stride 8, 54 channels to 54\n' in log
+    assert 'bbox_head[0].3.loss_flow' in log and 'Evaluating bbox' in log
+    config = Config.fromfile(tmp_path / 'fmkt_teacher_student.py')
+    assert config.model.taps[1].flow.metric.type == 'CWDLoss'
+
+
 def test_no_teacher_is_needed_online(pair, shapes, tmp_path):
     log = run('tools/distill.py', pair[0], '--variant', 'online',
               '--data-root', shapes, '--dry-run', '--work-dir', tmp_path)

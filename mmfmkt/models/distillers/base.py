@@ -41,7 +41,6 @@ from .networks import (
 )
 from .tap_flow import TapFlow, complete_taps
 from .taps import (
-    as_levels,
     check_levels,
     find_module,
     listening,
@@ -254,10 +253,9 @@ class BaseDistiller(BaseModel):
             for flow, levels in zip(self.tap_flows, found)
         }
 
-    def _paired(self, tap: str, output: Any) -> Dict[int, Tensor]:
+    def _paired(self, tap: str, levels: List[Tensor]) -> Dict[int, Tensor]:
         """The teacher's levels by level of the student."""
-        teacher_tap, pairs = self.teacher_taps[tap]
-        levels = as_levels(output, teacher_tap)
+        _, pairs = self.teacher_taps[tap]
         return {ours: levels[theirs] for ours, theirs in pairs.items()}
 
     def _apply(self, fn, *args, **kwargs):

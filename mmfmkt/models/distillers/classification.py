@@ -18,7 +18,7 @@ from .data_preprocessor import RenormalisedPair
 from .head_flow import HeadFlow
 from .networks import load_model_config
 from .tap_flow import TapFlow
-from .taps import find_module, listening
+from .taps import as_levels, find_module, listening
 
 HEAD = 'head'
 FLOW_DEFAULTS = dict(
@@ -207,14 +207,18 @@ class ClassificationDistiller(BaseDistiller):
         if self.head_flow is None:
             return super()._run_teacher(inputs)
         found: Dict[str, Any] = {}
+        taps = {flow.tap: self.teacher_taps[flow.tap][0]
+                for flow in self.tap_flows}
         with ExitStack() as tapped:
-            for flow in self.tap_flows:
-                module = find_module(self.teacher,
-                                     self.teacher_taps[flow.tap][0], 'teacher')
+            for tap, theirs in taps.items():
+                module = find_module(self.teacher, theirs, 'teacher')
                 tapped.enter_context(
-                    listening(module, partial(found.__setitem__, flow.tap)))
+                    listening(module, partial(found.__setitem__, tap)))
             logits = self.teacher(inputs, mode='tensor')
-        targets = {tap: self._paired(tap, x) for tap, x in found.items()}
+        targets = {
+            tap: self._paired(tap, as_levels(x, taps[tap]))
+            for tap, x in found.items()
+        }
         return {**targets, HEAD: logits}
 
 

@@ -99,7 +99,7 @@ class TapFlow(nn.ModuleDict):
         for name, flow in self.items():
             levels[int(name)] = flow.transport(levels[int(name)],
                                                self.inference_steps)
-        return like_output(output, levels)
+        return like_output(output, levels, self.tap)
 
     def transfer(self, output: Any, targets: Optional[Dict[int, Tensor]],
                  weight: float) -> Tuple[Dict[str, Tensor], Any]:
@@ -134,7 +134,7 @@ class TapFlow(nn.ModuleDict):
             parts, levels[int(name)] = flow(source, target, num_steps)
             losses.update(
                 weigh(parts, weight, prefix=f'{self.tap}.{name}.'))
-        return losses, like_output(output, levels)
+        return losses, like_output(output, levels, self.tap)
 
 
 def weigh(losses: Dict[str, Tensor], weight: float,

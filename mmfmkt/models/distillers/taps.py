@@ -1,9 +1,19 @@
 """Taps: reading, and replacing, what a named module of a network gives."""
 
 import difflib
+import re
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence
+from typing import (
+    Any,
+    Callable,
+    Dict,
+    Iterator,
+    List,
+    Optional,
+    Sequence,
+    Tuple,
+)
 
 import torch
 from torch import Tensor, nn
@@ -23,25 +33,38 @@ class LevelSpec:
     stride: float
 
 
-def find_module(network: nn.Module, name: str, role: str) -> nn.Module:
-    """Return a submodule by its path.
+def split_tap(tap: str) -> Tuple[str, Optional[int]]:
+    """Part ``'bbox_head[0]'`` into the module and the index of its output.
+
+    Args:
+        tap (str): Path of a module; an index in brackets, for modules that
+            give several things, as dense heads give class maps and boxes.
+    """
+    found = re.fullmatch(r'(.*)\[(\d+)\]', str(tap))
+    return (found[1], int(found[2])) if found else (str(tap), None)
+
+
+def find_module(network: nn.Module, tap: str, role: str) -> nn.Module:
+    """Return the module that a tap names.
 
     Args:
         network (nn.Module): The network to look in.
-        name (str): Path such as ``'neck'`` or ``'backbone.layer4'``.
+        tap (str): Such as ``'neck'``, ``'backbone.layer4'`` or
+            ``'bbox_head[0]'``.
         role (str): What the network is, for the error.
 
     Raises:
         ConfigError: If there is no such module.
     """
     modules = dict(network.named_modules())
+    name, _ = split_tap(tap)
     if name in modules and name:
         return modules[name]
-    close = difflib.get_close_matches(str(name), modules, n=1)
+    close = difflib.get_close_matches(name, modules, n=1)
     hint = f', did you mean {close[0]!r}?' if close else ''
     children = ', '.join(child for child, _ in network.named_children())
     raise ConfigError(
-        f'model.tap {name!r} matches no module of the {role} '
+        f'model.tap {tap!r} matches no module of the {role} '
         f'({type(network).__name__}: {children}){hint}')
 
 
@@ -55,6 +78,13 @@ def as_levels(output: Any, tap: str) -> List[Tensor]:
     Raises:
         ConfigError: If the output is not made of feature maps.
     """
+    _, index = split_tap(tap)
+    if index is not None:
+        if not isinstance(output, Sequence) or index >= len(output):
+            raise ConfigError(
+                f'model.tap {tap!r} asks for output {index} of a module that '
+                'does not give so many.')
+        output = output[index]
     levels = [output] if isinstance(output, Tensor) else output
     if not isinstance(levels, Sequence) or not all(
             isinstance(level, Tensor) and level.dim() == 4
@@ -62,12 +92,24 @@ def as_levels(output: Any, tap: str) -> List[Tensor]:
         raise ConfigError(
             f'model.tap {tap!r} must give a feature map (B, C, H, W) or a '
             f'sequence of them, but gives {type(output).__name__}; tap '
-            'another module.')
+            'another module, or one of its outputs, as in '
+            "'bbox_head[0]'.")
     return list(levels)
 
 
-def like_output(output: Any, levels: List[Tensor]) -> Any:
-    """Return levels in the form that the tapped module gave them in."""
+def like_output(output: Any, levels: List[Tensor], tap: str) -> Any:
+    """Return levels in the form that the tapped module gave them in.
+
+    Args:
+        output (Any): What the tapped module gave.
+        levels (list[Tensor]): What takes the place of the levels in it.
+        tap (str): Name of the tap.
+    """
+    name, index = split_tap(tap)
+    if index is not None:
+        inner = like_output(output[index], levels, name)
+        return type(output)(
+            [*output[:index], inner, *output[index + 1:]])
     if isinstance(output, Tensor):
         return levels[0]
     return type(output)(levels)
@@ -97,7 +139,8 @@ def read_taps(network: nn.Module, taps: Sequence[str], inputs: Tensor,
 
     Args:
         network (nn.Module): A detector: ``extract_feat`` is enough for taps
-            on backbone and neck; others need the whole forward pass.
+            on backbone and neck, and a tapped output of a dense head is what
+            the head makes of that; others need the whole forward pass.
         taps (Sequence[str]): Paths of the tapped modules.
         inputs (Tensor): Normalised images ``(B, 3, H, W)``.
         role (str): What the network is, for errors.
@@ -110,7 +153,11 @@ def read_taps(network: nn.Module, taps: Sequence[str], inputs: Tensor,
         for tap, found in zip(taps, outputs):
             tapped.enter_context(
                 listening(find_module(network, tap, role), found.append))
-        network.extract_feat(inputs)
+        features = network.extract_feat(inputs)
+        for tap, found in zip(taps, outputs):
+            # Detectors call the forward methods of their heads past hooks.
+            if split_tap(tap)[1] is not None and not found:
+                _run_head(network, tap, role, features)
         if not all(outputs):
             for found in outputs:
                 found.clear()
@@ -122,6 +169,16 @@ def read_taps(network: nn.Module, taps: Sequence[str], inputs: Tensor,
                 f'{len(found)} times in the {role}; tap another module, such '
                 'as the neck.')
     return [as_levels(found[0], tap) for tap, found in zip(taps, outputs)]
+
+
+def _run_head(network: nn.Module, tap: str, role: str, features: Any) -> None:
+    try:
+        find_module(network, tap, role)(features)
+    except TypeError as error:
+        raise ConfigError(
+            f'model.tap {tap!r} must be an output of a module that reads what '
+            f'the neck gives, which it does not in the {role}; tap the neck.'
+        ) from error
 
 
 @torch.no_grad()
@@ -154,6 +211,10 @@ def probe(network: nn.Module,
     finally:
         for module, training in modes.items():
             module.training = training
+    if any(len(x) != 1 for x in levels):
+        raise ConfigError(
+            f'model.tap {tap!r} must give a map for each image, but gives '
+            f'{len(levels[0])} in the {role}; tap the neck.')
     return [LevelSpec(x.shape[1], size / x.shape[-1]) for x in levels]
 
 

@@ -4,7 +4,6 @@ from copy import deepcopy
 
 import pytest
 import torch
-from mmengine.logging import MessageHub
 from mmengine.model import ExponentialMovingAverage
 from tiny import batch, distiller, packaged, retinanet
 
@@ -40,15 +39,6 @@ def roughen(model):
     for parameter in model.flows.parameters():
         torch.nn.init.normal_(parameter, std=0.5)
     return model
-
-
-@pytest.fixture
-def run_progress():
-    """What a Runner keeps up to date and BatchSyncRandomResize reads."""
-    hub = MessageHub.get_current_instance()
-    hub.update_info('iter', 0)
-    yield
-    hub.runtime_info.pop('iter')
 
 
 @pytest.fixture(scope='module', params=('fmkt', 'theta', 'direct'))
@@ -173,6 +163,41 @@ def test_each_of_several_taps_has_its_own_settings():
     bare = MODELS.build(dict(distiller(taps=taps), teacher=None))
     bare.load_state_dict(model.state_dict())
     assert torch.equal(boxes_of(bare), before)
+
+
+def test_class_maps_of_a_dense_head_flow_beside_the_pyramid():
+    taps = [
+        dict(tap='neck', levels=(0, 1)),
+        dict(
+            tap='bbox_head[0]',
+            levels=(0, 2),
+            flow=dict(metric=dict(type='CWDLoss'))),
+        dict(tap='bbox_head[1]', levels=(0, ), flow=dict(num_steps=2)),
+    ]
+    model = build(taps=taps)
+    data = model.data_preprocessor(batch(), True)
+    losses = model(**data, mode='loss')
+    assert {x for x in losses if x.endswith('loss_flow')} == {
+        f'{tap}.loss_flow' for tap in ('neck.0', 'neck.1', 'bbox_head[0].0',
+                                       'bbox_head[0].2', 'bbox_head[1].0')
+    }
+    model.parse_losses(losses)[0].backward()
+    assert all(p.grad is not None for p in model.parameters())
+    # The targets are what the teacher's own head makes of the images.
+    with torch.no_grad():
+        features = model.teacher.extract_feat(data['inputs'])
+        scores, boxes = model.teacher.bbox_head(features)
+    targets = model._read_teacher(data['inputs'])
+    assert torch.equal(targets['bbox_head[0]'][2], scores[2])
+    assert torch.equal(targets['bbox_head[1]'][0], boxes[0])
+    # What is deployed reads both: the maps of the neck and of the head.
+    before = boxes_of(model)
+    torch.nn.init.normal_(model.flows['bbox_head[1]']['0'].encoder.layers[-1]
+                          .weight)
+    assert not torch.equal(boxes_of(model), before)
+    bare = MODELS.build(dict(distiller(taps=taps), teacher=None))
+    bare.load_state_dict(model.state_dict())
+    assert torch.equal(boxes_of(bare), boxes_of(model))
 
 
 def test_online_distillation_trains_and_predicts_without_a_teacher():
@@ -367,6 +392,10 @@ BAD = {
                                '0 < sigma_min < sigma_max'),
     'tap twice': (dict(taps=[dict(tap='neck'), dict(tap='neck')]),
                   'model.taps must name one tap or more, each once'),
+    'output that the head does not have': (dict(tap='bbox_head[2]'),
+                                           'asks for output 2 of a module'),
+    'output of what reads no maps': (dict(tap='bbox_head.retina_cls[0]'),
+                                     'does not in the student'),
     'tap without a name': (dict(taps=[dict(levels=(1, ))]),
                            'flow and teacher_tap, but has levels'),
     'encoder of other channels': (dict(
