@@ -21,9 +21,10 @@ from mmengine.utils import get_installed_path
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from mmfmkt.models.distillers.networks import draw_weights, without_weights
 from mmfmkt.registry import MODELS
 
-from .distill import decide_taps, without_weights
+from .distill import decide_taps
 from .export import export_student
 
 VARIANTS = ('theta', 'fmkt')
@@ -113,7 +114,7 @@ def check_student(config: str, variant: str, size: int = 128) -> None:
     torch.manual_seed(0)
     path = str(mmdet_home() / 'configs' / config)
     cfg = Config.fromfile(path)
-    forget_weights(cfg.model)
+    without_weights(cfg.model)
     # What a Runner keeps up to date and some detectors read.
     hub = MessageHub.get_current_instance()
     for name, value in (('iter', 0), ('epoch', 0), ('max_epochs', 1),
@@ -133,6 +134,7 @@ def check_student(config: str, variant: str, size: int = 128) -> None:
     taps.pop('teacher')
     settings.update(taps)
     model = revert_sync_batchnorm(MODELS.build(settings))
+    draw_weights(model)
     for network in (model.student, model.teacher):
         settle(network, size)
     train_step(model, inputs_for(cfg, size))
@@ -142,19 +144,6 @@ def check_student(config: str, variant: str, size: int = 128) -> None:
     found = predict(model, images)
     again = predict(exported(cfg, settings, model, variant), images)
     torch.testing.assert_close(found, again, rtol=1e-4, atol=1e-3)
-
-
-def forget_weights(part: Any) -> None:
-    """Take pretrained weights out of a config, wherever they are."""
-    if isinstance(part, dict):
-        if (part.get('init_cfg') or {}) and 'Pretrained' in str(
-                part['init_cfg']):
-            part['init_cfg'] = None
-        for value in part.values():
-            forget_weights(value)
-    elif isinstance(part, (list, tuple)):
-        for value in part:
-            forget_weights(value)
 
 
 def inputs_for(cfg: Config, size: int) -> dict:

@@ -12,7 +12,11 @@ from torch import nn
 
 from mmfmkt.datasets.checks import leaf_datasets
 from mmfmkt.datasets.coco_folder import CocoFolder, find_coco_folder
-from mmfmkt.models.distillers.networks import build_network, load_model_config
+from mmfmkt.models.distillers.networks import (
+    build_network,
+    load_model_config,
+    without_weights,
+)
 from mmfmkt.models.distillers.taps import LevelSpec, pair_levels, probe
 from mmfmkt.models.flows import VARIANTS
 from mmfmkt.registry import MODELS
@@ -137,13 +141,6 @@ def network_name(model: dict) -> str:
     depth = backbone.get('depth', '')
     return f'{model["type"]}, {backbone.get("type", "no backbone")}' + (
         f'-{depth}' if depth else '')
-
-
-def without_weights(model: dict) -> dict:
-    """Take pretrained weights out of a network that is only looked at."""
-    if isinstance(model.get('backbone'), dict):
-        model['backbone']['init_cfg'] = None
-    return model
 
 
 def classes_of(model: dict, num_classes: int, front: str = '') -> dict:

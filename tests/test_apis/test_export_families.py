@@ -13,7 +13,11 @@ pytestmark = pytest.mark.slow
 from mmdet.apis import inference_detector  # noqa: E402
 
 from mmfmkt.apis import export_student, init_detector  # noqa: E402
-from mmfmkt.apis.coverage import forget_weights  # noqa: E402
+from mmfmkt.apis.coverage import settle  # noqa: E402
+from mmfmkt.models.distillers.networks import (  # noqa: E402
+    draw_weights,
+    without_weights,
+)
 from mmfmkt.registry import MODELS  # noqa: E402
 
 STUDENTS = (
@@ -58,7 +62,7 @@ def test_an_export_predicts_what_the_distiller_does(name, shapes, tmp_path):
     torch.manual_seed(0)
     image = str(sorted((shapes / 'val').glob('*.jpg'))[0])
     config = Config.fromfile(packaged(name))
-    forget_weights(config.model)
+    without_weights(config.model)
     small(config.test_dataloader.dataset.pipeline)
     small(config.model.test_cfg)
     student = config.model.to_dict()
@@ -71,6 +75,8 @@ def test_an_export_predicts_what_the_distiller_does(name, shapes, tmp_path):
             teacher=dict(config=student, checkpoint=None))
         with DefaultScope.overwrite_default_scope('mmdet'):
             model = MODELS.build(config.model)
+        draw_weights(model)
+        settle(model.student, 256)
         # Away from the identity, or the flow would not show.
         for parameter in model.flows.parameters():
             torch.nn.init.normal_(parameter, std=0.01)

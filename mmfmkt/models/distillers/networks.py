@@ -4,11 +4,12 @@ import logging
 import os
 from copy import deepcopy
 from pickle import UnpicklingError
-from typing import Optional, Union
+from typing import Any, Optional, Union
 
 from mmengine.config import Config, ConfigDict
 from mmengine.hub import get_config
-from mmengine.logging import print_log
+from mmengine.logging import MMLogger, print_log
+from mmengine.model import BaseModule
 from mmengine.registry import MODELS, DefaultScope
 from mmengine.runner import CheckpointLoader
 from torch import nn
@@ -71,6 +72,23 @@ def build_network(model: dict, library: str) -> nn.Module:
         return MODELS.build(model)
 
 
+def without_weights(part: Any) -> Any:
+    """Take pretrained weights out of a config, wherever they are.
+
+    Args:
+        part (Any): A ``model`` section, changed in place, or what is in one.
+    """
+    if isinstance(part, dict):
+        if 'Pretrained' in str(part.get('init_cfg')):
+            part['init_cfg'] = None
+        for value in part.values():
+            without_weights(value)
+    elif isinstance(part, (list, tuple)):
+        for value in part:
+            without_weights(value)
+    return part
+
+
 def load_teacher_config(teacher: dict) -> ConfigDict:
     """Return the teacher's model config with its overrides.
 
@@ -100,19 +118,39 @@ def build_teacher(model: dict, library: str,
     Args:
         model (dict): Its ``model`` section.
         library (str): Scope to build in where the config names none.
-        checkpoint (str, optional): Path or URL. None leaves the weights as
-            they were drawn, for dry runs.
+        checkpoint (str, optional): Path or URL. None draws the weights at
+            random, for dry runs.
     """
-    teacher = build_network(model, library)
     if checkpoint is None:
+        teacher = build_network(without_weights(model), library)
+        draw_weights(teacher)
         print_log(
             'model.teacher.checkpoint is None: the teacher has random '
             'weights and nothing to teach.',
             logger='current',
             level=logging.WARNING)
     else:
+        teacher = build_network(model, library)
         load_teacher_checkpoint(teacher, checkpoint)
     return teacher.requires_grad_(False).eval()
+
+
+def draw_weights(network: BaseModule) -> None:
+    """Initialise a network that has no checkpoint.
+
+    Some networks have parameters that nothing else sets.
+
+    Args:
+        network (BaseModule): The network.
+    """
+    logger = MMLogger.get_current_instance()
+    level = logger.level
+    # What it says of each parameter is worth a log in training alone.
+    logger.setLevel(logging.WARNING)
+    try:
+        network.init_weights()
+    finally:
+        logger.setLevel(level)
 
 
 def load_teacher_checkpoint(teacher: nn.Module, checkpoint: str) -> None:
