@@ -36,6 +36,7 @@ from ..flows import VARIANTS
 from .networks import (
     build_network,
     build_teacher,
+    inherited_weights,
     load_model_config,
     load_teacher_config,
 )
@@ -65,8 +66,8 @@ class BaseDistiller(BaseModel):
 
     Args:
         student (str | dict): Config of the student.
-        teacher (dict, optional): ``config``, ``checkpoint`` and
-            ``cfg_options``.
+        teacher (dict, optional): ``config``, ``checkpoint``,
+            ``cfg_options`` and ``inherit``.
         variant (str): A key of ``VARIANTS``.
         tap (str): Path of the tapped module.
         levels (Sequence[int], optional): Indices of the tapped levels.
@@ -111,6 +112,8 @@ class BaseDistiller(BaseModel):
         self.student = student_net
         self._guest = Guest(teacher_net)
         self._register_load_state_dict_pre_hook(self._adapt_state_dict)
+        self.inherit = (teacher or {}).get('inherit') or ()
+        self._inherited_weights()
 
         self.variant = variant
         self.transfer_weight = 1.
@@ -120,6 +123,16 @@ class BaseDistiller(BaseModel):
             # A dot would part the names of modules.
             self.flows[settings['tap'].replace('.', '-')] = self._build_flow(
                 **settings)
+
+    def init_weights(self) -> None:
+        """Initialise the student; what it inherits starts as the teacher's."""
+        super().init_weights()
+        self.student.load_state_dict(self._inherited_weights(), strict=False)
+
+    def _inherited_weights(self) -> Dict[str, Tensor]:
+        if self.teacher is None:
+            return {}
+        return inherited_weights(self.student, self.teacher, self.inherit)
 
     @abstractmethod
     def pair_preprocessors(self, student: nn.Module, teacher: nn.Module,

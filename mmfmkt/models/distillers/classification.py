@@ -43,7 +43,8 @@ class ClassificationDistiller(BaseDistiller):
             (``'mmpretrain::...'``) or a ``model`` dict.
         teacher (dict, optional): ``config`` (as ``student``),
             ``checkpoint`` (path, URL, or None for random weights) and,
-            optionally, ``cfg_options``. None is enough for inference, and
+            optionally, ``cfg_options``, ``tap`` and ``inherit`` as
+            :class:`DetectionDistiller`. None is enough for inference, and
             for the variant ``'online'``.
         variant (str): As :class:`DetectionDistiller`. Without a teacher and
             with a ``loss_weight`` of 0, ``'online'`` is the student with a

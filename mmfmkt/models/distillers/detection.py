@@ -29,9 +29,10 @@ class DetectionDistiller(BaseDistiller):
         teacher (dict, optional): ``config`` (as ``student``),
             ``checkpoint`` (path, URL, or None for random weights) and,
             optionally, ``cfg_options``, which override the teacher's model
-            config by dotted keys, and ``tap``, where it is another than the
-            student's. None is enough for inference, and for the variant
-            ``'online'``.
+            config by dotted keys, ``tap``, where it is another than the
+            student's, and ``inherit``, paths of modules that start with the
+            teacher's weights, such as ``['bbox_head']``. None is enough for
+            inference, and for the variant ``'online'``.
         variant (str): ``'fmkt'``: the student's head reads the transferred
             feature, in training and after. ``'theta'``: the flow only
             teaches; the plain student is deployed. ``'online'``: as fmkt,

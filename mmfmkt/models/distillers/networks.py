@@ -4,7 +4,7 @@ import logging
 import os
 from copy import deepcopy
 from pickle import UnpicklingError
-from typing import Any, Optional, Union
+from typing import Any, Dict, Optional, Sequence, Union
 
 from mmengine.config import Config, ConfigDict
 from mmengine.hub import get_config
@@ -12,12 +12,12 @@ from mmengine.logging import MMLogger, print_log
 from mmengine.model import BaseModule
 from mmengine.registry import MODELS, DefaultScope
 from mmengine.runner import CheckpointLoader
-from torch import nn
+from torch import Tensor, nn
 
 from mmfmkt.utils import ConfigError
 
 ConfigSource = Union[str, dict, Config]
-TEACHER_KEYS = {'config', 'checkpoint', 'cfg_options', 'tap'}
+TEACHER_KEYS = {'config', 'checkpoint', 'cfg_options', 'tap', 'inherit'}
 
 
 def load_model_config(source: ConfigSource, key: str) -> ConfigDict:
@@ -94,15 +94,15 @@ def load_teacher_config(teacher: dict) -> ConfigDict:
 
     Args:
         teacher (dict): ``model.teacher``: ``config``, ``checkpoint`` and,
-            optionally, ``cfg_options`` and ``tap``.
+            optionally, ``cfg_options``, ``tap`` and ``inherit``.
 
     Raises:
         ConfigError: If a key is missing or unknown.
     """
     if 'config' not in teacher or set(teacher) - TEACHER_KEYS:
         raise ConfigError(
-            'model.teacher takes the keys config, checkpoint, cfg_options '
-            f'and tap, but has {", ".join(sorted(teacher))}.')
+            'model.teacher takes the keys config, checkpoint, cfg_options, '
+            f'tap and inherit, but has {", ".join(sorted(teacher))}.')
     config = Config(
         dict(model=load_model_config(teacher['config'],
                                      'model.teacher.config')))
@@ -195,3 +195,38 @@ def load_teacher_checkpoint(teacher: nn.Module, checkpoint: str) -> None:
         raise ConfigError(f'{key} does not fit model.teacher.config: '
                          f'{misfit.rstrip(".")}; give the config that this '
                          'checkpoint was trained with.')
+
+
+def inherited_weights(student: nn.Module, teacher: nn.Module,
+                      modules: Sequence[str]) -> Dict[str, Tensor]:
+    """Return the teacher's weights of modules that the student has too.
+
+    The inheriting strategy of FGD (arXiv 2111.11837, section 4.2).
+
+    Args:
+        student (nn.Module): The student.
+        teacher (nn.Module): The teacher.
+        modules (Sequence[str]): Paths of modules, such as ``'bbox_head'``.
+
+    Raises:
+        ConfigError: If a module is missing or of another shape.
+    """
+    if isinstance(modules, str):
+        raise ConfigError('model.teacher.inherit must be a list of modules, '
+                          f'such as [{modules!r}], but is {modules!r}.')
+    ours, theirs = student.state_dict(), teacher.state_dict()
+    found: Dict[str, Tensor] = {}
+    for module in modules:
+        names = [name for name in ours if name.startswith(f'{module}.')]
+        shapes = {name: (tuple(ours[name].shape), tuple(theirs[name].shape))
+                  for name in names if name in theirs}
+        unlike = [name for name in names
+                  if name not in shapes or len(set(shapes[name])) > 1]
+        if not names or unlike:
+            what = ('is no module of the student' if not names else
+                    f'has other weights in the teacher, the first is '
+                    f'{unlike[0]} {tuple(ours[unlike[0]].shape)}')
+            raise ConfigError(
+                f'model.teacher.inherit: {module!r} {what}; leave it out.')
+        found.update({name: theirs[name] for name in names})
+    return found

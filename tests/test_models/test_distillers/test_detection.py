@@ -200,6 +200,34 @@ def test_class_maps_of_a_dense_head_flow_beside_the_pyramid():
     assert torch.equal(boxes_of(bare), boxes_of(model))
 
 
+def test_modules_that_are_inherited_start_as_the_teachers():
+    settings = distiller(teacher=retinanet(16, 16))
+    settings['teacher']['inherit'] = ['bbox_head', 'neck.fpn_convs.0']
+    model = MODELS.build(settings)
+    model.init_weights()
+    theirs = model.teacher.state_dict()
+    for name, tensor in model.student.state_dict().items():
+        if name.startswith(('bbox_head.', 'neck.fpn_convs.0.')):
+            assert torch.equal(tensor, theirs[name])
+    # A copy: training the student leaves the teacher as it is.
+    with torch.no_grad():
+        model.student.bbox_head.retina_cls.weight.zero_()
+    assert model.teacher.bbox_head.retina_cls.weight.any()
+
+
+@pytest.mark.parametrize('inherit, sentence', [
+    (['nek'], "inherit: 'nek' is no module of the student"),
+    (['backbone'], "inherit: 'backbone' has other weights in the teacher, .*"
+     'backbone.conv1.weight'),
+    ('neck', 'inherit must be a list of modules'),
+])
+def test_what_cannot_be_inherited_is_named(inherit, sentence):
+    settings = distiller()
+    settings['teacher']['inherit'] = inherit
+    with pytest.raises(ValueError, match=sentence):
+        MODELS.build(settings)
+
+
 def test_online_distillation_trains_and_predicts_without_a_teacher():
     model = build('online', flow=dict(num_steps=3))
     assert model.teacher is None
