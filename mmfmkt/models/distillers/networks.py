@@ -81,6 +81,8 @@ def without_weights(part: Any) -> Any:
     if isinstance(part, dict):
         if 'Pretrained' in str(part.get('init_cfg')):
             part['init_cfg'] = None
+        if 'pretrained' in part:
+            part['pretrained'] = None
         for value in part.values():
             without_weights(value)
     elif isinstance(part, (list, tuple)):

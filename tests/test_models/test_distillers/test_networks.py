@@ -1,0 +1,30 @@
+"""Networks are built as they are meant, from whatever a config holds."""
+
+import pytest
+from mmengine.config import Config
+from tiny import packaged
+
+pytest.importorskip('mmdet')
+
+from mmfmkt.models.distillers.networks import (  # noqa: E402
+    build_teacher,
+    without_weights,
+)
+
+
+def test_pretrained_weights_are_found_wherever_they_are():
+    model = Config.fromfile(packaged('detectors/htc_r50-rfp_1x_coco.py')).model
+    assert 'torchvision://' in str(model)
+    assert without_weights(model) is model
+    assert '://' not in str(model) and model.neck.rfp_backbone.depth == 50
+
+
+def test_a_teacher_of_random_weights_leaves_no_parameter_unset():
+    model = Config.fromfile(
+        packaged('deformable_detr/deformable-detr_r50_16xb2-50e_coco.py')
+    ).model
+    model.encoder.num_layers = model.decoder.num_layers = 1
+    teacher = build_teacher(dict(model, _scope_='mmdet'), 'mmdet', None)
+    # MMDetection makes it of memory as it is, and draws it afterwards.
+    assert 0.9 < teacher.level_embed.std() < 1.1
+    assert not any(x.requires_grad for x in teacher.parameters())
