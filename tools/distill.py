@@ -12,13 +12,13 @@ import argparse
 import re
 from pathlib import Path
 
+from mmfmkt.apis import compose_distillation
 from mmfmkt.apis.command_line import (
     add_train_arguments,
     load_config,
     plain_errors,
     train,
 )
-from mmfmkt.apis.distill import compose_distillation
 from mmfmkt.models.flows import VARIANTS
 
 

@@ -1,11 +1,12 @@
-"""What users call: exporting students, converting published teachers and
-loading detectors."""
+"""What users call: composing distillations, exporting students, converting
+published teachers and loading detectors."""
 
 from .convert import classifier_config, convert_checkpoint
+from .distill import Composed, compose_distillation
 from .export import Exported, export_student
 from .inference import init_detector
 
 __all__ = [
-    'Exported', 'classifier_config', 'convert_checkpoint', 'export_student',
-    'init_detector'
+    'Composed', 'Exported', 'classifier_config', 'compose_distillation',
+    'convert_checkpoint', 'export_student', 'init_detector'
 ]

@@ -203,7 +203,26 @@ def decide_taps(config: Config,
         lines += pairs_of(head['levels'], ours, theirs, *names)
         neck = dict(tap=tap, levels=levels, teacher_tap=their_tap)
         model['taps'] = [neck, dict(head, flow=preset.flow.to_dict())]
-    return lines
+    return lines + decide_inheritance(model, student, network)
+
+
+def decide_inheritance(model: dict, student: nn.Module,
+                       teacher: nn.Module) -> List[str]:
+    """Let parts behind the backbone that both have start as the teacher's."""
+    own, theirs = (
+        {
+            name: {key: x.shape
+                   for key, x in part.state_dict().items()}
+            for name, part in network.named_children()
+        } for network in (student, teacher))
+    shared = [
+        name for name, shapes in own.items()
+        if name != 'backbone' and shapes and shapes == theirs.get(name)
+    ]
+    if not shared:
+        return []
+    model['teacher']['inherit'] = shared
+    return [f"inherits  the teacher's {', '.join(shared)}"]
 
 
 def shared_levels(ours: List[LevelSpec], theirs: List[LevelSpec], tap: str,

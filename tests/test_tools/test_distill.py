@@ -10,6 +10,8 @@ from tiny import resnet, retinanet
 pytest.importorskip('mmdet')
 pytestmark = pytest.mark.slow
 
+from mmfmkt.apis import compose_distillation  # noqa: E402
+
 
 def write_network(path, channels, base_channels, start_level=1):
     """A whole config of a tiny detector that trains in seconds."""
@@ -44,6 +46,7 @@ def test_one_line_trains_and_exports(pair, shapes, tmp_path):
     # P3 to P7 in the student, P2 to P6 in the teacher.
     assert 'level 0 to 1, stride 8, 16 channels to 24 by a 1x1' in log
     assert 'level 3 to 4, stride 64' in log
+    assert 'inherits' not in log
     assert 'deployed  the plain student: nothing is added' in log
     assert 'neck.3.loss_student' in log and 'Evaluating bbox' in log
     assert (work_dir / 'student' / 'student.pth').is_file()
@@ -70,6 +73,16 @@ def test_a_dry_run_writes_a_config_that_can_be_inherited(
     log = run(*command, fails=True)
     assert 'differs from what would be composed' in log
     assert config.read_text() == 'edited = True\n'
+
+
+def test_what_both_have_behind_the_backbone_is_inherited(tmp_path):
+    student = write_network(tmp_path / 'student.py', 16, 8)
+    teacher = write_network(tmp_path / 'teacher.py', 16, 16)
+    composed = compose_distillation(
+        str(student), str(teacher), tmp_path / 'composed.py')
+    assert "inherits  the teacher's bbox_head" in composed.decisions
+    config = Config.fromfile(composed.config)
+    assert config.model.teacher.inherit == ['bbox_head']
 
 
 def test_class_maps_flow_too_where_that_is_asked_for(pair, shapes, tmp_path):

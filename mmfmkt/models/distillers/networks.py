@@ -201,9 +201,11 @@ def load_teacher_checkpoint(teacher: nn.Module, checkpoint: str) -> None:
 
 def inherited_weights(student: nn.Module, teacher: nn.Module,
                       modules: Sequence[str]) -> Dict[str, Tensor]:
-    """Return the teacher's weights of modules that the student has too.
+    """Return the teacher's weights for modules that the student has too.
 
-    The inheriting strategy of FGD (arXiv 2111.11837, section 4.2).
+    The inheriting strategy of FGD (arXiv 2111.11837): what lies behind the
+    backbone starts where the teacher's ended. Tensors of another shape, such
+    as those of other classes, are left out.
 
     Args:
         student (nn.Module): The student.
@@ -211,7 +213,7 @@ def inherited_weights(student: nn.Module, teacher: nn.Module,
         modules (Sequence[str]): Paths of modules, such as ``'bbox_head'``.
 
     Raises:
-        ConfigError: If a module is missing or of another shape.
+        ConfigError: If a module is missing or nothing of it fits.
     """
     if isinstance(modules, str):
         raise ConfigError('model.teacher.inherit must be a list of modules, '
@@ -220,15 +222,14 @@ def inherited_weights(student: nn.Module, teacher: nn.Module,
     found: Dict[str, Tensor] = {}
     for module in modules:
         names = [name for name in ours if name.startswith(f'{module}.')]
-        shapes = {name: (tuple(ours[name].shape), tuple(theirs[name].shape))
-                  for name in names if name in theirs}
-        unlike = [name for name in names
-                  if name not in shapes or len(set(shapes[name])) > 1]
-        if not names or unlike:
-            what = ('is no module of the student' if not names else
-                    f'has other weights in the teacher, the first is '
-                    f'{unlike[0]} {tuple(ours[unlike[0]].shape)}')
+        fitting = [
+            name for name in names
+            if name in theirs and theirs[name].shape == ours[name].shape
+        ]
+        if not fitting:
+            what = ('has no tensor of a shape that the teacher has too'
+                    if names else 'is no module of the student')
             raise ConfigError(
                 f'model.teacher.inherit: {module!r} {what}; leave it out.')
-        found.update({name: theirs[name] for name in names})
+        found.update({name: theirs[name] for name in fitting})
     return found
