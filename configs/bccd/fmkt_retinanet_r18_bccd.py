@@ -6,4 +6,5 @@ model = dict(
     student=_base_.model,
     teacher=dict(
         config='mmfmkt::bccd/retinanet_r34_bccd_teacher.py',
-        checkpoint='work_dirs/retinanet_r34_bccd_teacher/epoch_24.pth'))
+        checkpoint='work_dirs/retinanet_r34_bccd_teacher/epoch_24.pth',
+        inherit=['bbox_head']))

@@ -6,5 +6,6 @@ model = dict(
     student=_base_.model,
     teacher=dict(
         config='mmfmkt::quick_start/retinanet_r18_shapes_teacher.py',
-        checkpoint=None))
+        checkpoint=None,
+        inherit=['bbox_head']))
 model['flow'] = dict(model['flow'], loss_weight=10.0)
