@@ -22,7 +22,13 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from mmfmkt.apis.coverage import VARIANTS, Family, check_student, families
+from mmfmkt.apis.coverage import (
+    VARIANTS,
+    Family,
+    NotAStudentError,
+    check_student,
+    families,
+)
 
 # What mmcv says of operators that it has for GPUs alone.
 NO_CPU = 'implementation for device cpu not found'
@@ -64,6 +70,8 @@ def run_one(config: str, variant: str, size: int) -> None:
                 raise
             check_student(config, variant, 3 * size)
         result = dict(status='passed', reason='')
+    except NotAStudentError as error:
+        result = dict(status='cannot apply', reason=str(error))
     except ImportError as error:
         result = dict(status='needs', reason=one_line(error))
     except Exception as error:

@@ -40,6 +40,10 @@ SIZES = ('tiny', 'nano', 'r18', 'mobilenet', r'\bt[-_]', 'swin-t', 'r50',
          r's[-_]')
 
 
+class NotAStudentError(ValueError):
+    """Says why a detector cannot be a student."""
+
+
 class Family(NamedTuple):
     """A family of models.
 
@@ -109,11 +113,14 @@ def check_student(config: str, variant: str, size: int = 128) -> None:
         size (int): Side of the images in pixels.
 
     Raises:
+        NotAStudentError: If the detector is a distillation itself.
         Exception: Whatever goes wrong.
     """
     torch.manual_seed(0)
     path = str(mmdet_home() / 'configs' / config)
     cfg = Config.fromfile(path)
+    if any(key.startswith('teacher') for key in cfg.model):
+        raise NotAStudentError('has a teacher of its own')
     without_weights(cfg.model)
     # What a Runner keeps up to date and some detectors read.
     hub = MessageHub.get_current_instance()
