@@ -4,7 +4,9 @@
 
 For one small config of each family in the model index, as FM-KT^Theta and as
 FM-KT: one training step, one prediction, and the way through the export, each
-in a process of its own. What is done stays done: the same command continues.
+in a process of its own. What fails is tried by itself as well, without
+mmfmkt, to tell whose fault it is. What is done stays done: the same command
+continues.
 """
 
 import argparse
@@ -17,6 +19,7 @@ import traceback
 import warnings
 from collections import Counter
 from pathlib import Path
+from typing import Callable
 
 from rich.console import Console
 from rich.progress import Progress
@@ -26,12 +29,11 @@ from mmfmkt.apis.coverage import (
     VARIANTS,
     Family,
     NotAStudentError,
+    check_alone,
     check_student,
     families,
 )
 
-# What mmcv says of operators that it has for GPUs alone.
-NO_CPU = 'implementation for device cpu not found'
 TOO_SMALL = 'input image is smaller than kernel'
 COLUMNS = ('family', *VARIANTS, 'config', 'why not')
 console = Console(width=160)
@@ -62,32 +64,39 @@ def parse_args() -> argparse.Namespace:
 def run_one(config: str, variant: str, size: int) -> None:
     """Check one student; the last line written says how it went."""
     warnings.simplefilter('ignore')
+    result = dict(status='passed', reason='')
     try:
-        try:
-            check_student(config, variant, size)
-        except RuntimeError as error:
-            if TOO_SMALL not in str(error):
-                raise
-            check_student(config, variant, 3 * size)
-        result = dict(status='passed', reason='')
+        large_enough(check_student, config, variant, size=size)
     except NotAStudentError as error:
         result = dict(status='cannot apply', reason=str(error))
-    except ImportError as error:
-        result = dict(status='needs', reason=one_line(error))
     except Exception as error:
-        frame = traceback.extract_tb(error.__traceback__)[-1]
-        result = dict(
-            status='needs' if NO_CPU in str(error) else 'failed',
-            reason=f'{one_line(error)} ({Path(frame.filename).name}:'
-            f'{frame.lineno})')
         traceback.print_exc()
+        result = dict(status='failed', reason=one_line(error))
+        try:
+            large_enough(check_alone, config, size=size)
+        except Exception as alone:
+            result = dict(
+                status='does not run',
+                reason=f'nor by itself: {one_line(alone)}')
     print(json.dumps(result))
 
 
+def large_enough(check: Callable, *args: str, size: int) -> None:
+    """Run a check, with larger images where these are too small."""
+    try:
+        check(*args, size)
+    except RuntimeError as error:
+        if TOO_SMALL not in str(error):
+            raise
+        check(*args, 3 * size)
+
+
 def one_line(error: Exception) -> str:
-    """The kind of an error and the beginning of what it says."""
+    """The kind of an error, the beginning of what it says, and where."""
     said = (str(error).strip().splitlines() or [''])[0]
-    return f'{type(error).__name__}: {said}'[:200]
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    return (f'{type(error).__name__}: {said[:160]} '
+            f'({Path(frame.filename).name}:{frame.lineno})')
 
 
 def try_family(family: Family, variant: str,
@@ -95,7 +104,7 @@ def try_family(family: Family, variant: str,
     """Check the smallest student of a family that this machine can run."""
     for config in family.configs[:3]:
         result = try_config(config, variant, args)
-        if result['status'] != 'needs':
+        if result['status'] != 'does not run':
             break
     return result
 
