@@ -79,7 +79,8 @@ def without_weights(part: Any) -> Any:
         part (Any): A ``model`` section, changed in place, or what is in one.
     """
     if isinstance(part, dict):
-        if 'Pretrained' in str(part.get('init_cfg')):
+        # Some backbones take the name of the initialiser for granted.
+        if 'checkpoint' in str(part.get('init_cfg')):
             part['init_cfg'] = None
         if 'pretrained' in part:
             part['pretrained'] = None
