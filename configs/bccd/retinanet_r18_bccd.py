@@ -26,7 +26,8 @@ model = dict(
         # Batch norm would mix the statistics of the levels.
         norm_cfg=dict(type='GN', num_groups=8)))
 
-max_epochs = 24
+max_epochs = 6
+warmup = 0.3 * max_epochs
 train_cfg = dict(
     type='EpochBasedTrainLoop',
     max_epochs=max_epochs,
@@ -37,8 +38,14 @@ optim_wrapper = dict(
     type='OptimWrapper',
     optimizer=dict(type='AdamW', lr=1e-3, weight_decay=0.05),
     clip_grad=dict(max_norm=10))
-param_scheduler = dict(
-    type='OneCycleLR', eta_max=1e-3, total_steps=max_epochs,
-    by_epoch=True, convert_to_iter_based=True)
+# One cycle, in two parts: OneCycleLR would give all parameters one rate.
+param_scheduler = [
+    dict(
+        type='LinearLR', start_factor=0.04, begin=0, end=warmup,
+        by_epoch=True, convert_to_iter_based=True),
+    dict(
+        type='CosineAnnealingLR', eta_min=0, begin=warmup, end=max_epochs,
+        T_max=max_epochs - warmup, by_epoch=True, convert_to_iter_based=True)
+]
 default_hooks = dict(
     logger=dict(interval=20), checkpoint=dict(max_keep_ckpts=1))
