@@ -20,6 +20,10 @@ from torch import Tensor, nn
 
 from mmfmkt.utils import ConfigError
 
+# What convolutions of PyTorch and of mmcv say of images that are too small.
+TOO_SMALL = ("Kernel size can't be greater than actual input size",
+             'input image is smaller than kernel')
+
 
 @dataclass
 class LevelSpec:
@@ -185,24 +189,28 @@ def _run_head(network: nn.Module, tap: str, role: str, features: Any) -> None:
 def probe(network: nn.Module,
           tap: str,
           role: str,
-          size: int = 128) -> List[LevelSpec]:
+          sizes: Sequence[int] = (128, 384)) -> List[LevelSpec]:
     """Find channels and strides of a tap by running one blank image.
 
     Args:
         network (nn.Module): The network; its mode is left as it was.
         tap (str): Path of the tapped module.
         role (str): What the network is, for errors.
-        size (int): Side of the image in pixels.
+        sizes (Sequence[int]): Sides of the image in pixels; the next one is
+            for networks to which an image of the one before is too small.
 
     Raises:
         ConfigError: If the network's own parts do not fit each other.
     """
     modes = {module: module.training for module in network.modules()}
     network.eval()
+    size, *larger = sizes
     try:
         levels, = read_taps(network, [tap],
                             torch.zeros(1, 3, size, size), role)
     except RuntimeError as error:
+        if larger and any(x in str(error) for x in TOO_SMALL):
+            return probe(network, tap, role, larger)
         reason = str(error).splitlines()[0]
         raise ConfigError(
             f'The {role} does not run as it is configured: {reason}. Check '
