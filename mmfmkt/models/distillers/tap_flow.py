@@ -130,6 +130,11 @@ class TapFlow(nn.ModuleDict):
                 # At equal strides a larger map is one with more padding.
                 height, width = source.shape[-2:]
                 target = targets[int(name)][..., :height, :width]
+                # Branches that a student trains side by side, one behind
+                # the other in the batch, all follow the teacher's only one.
+                branches = len(source) // len(target)
+                if branches > 1:
+                    target = target.repeat(branches, 1, 1, 1)
                 target = target if order is None else target[order]
             parts, levels[int(name)] = flow(source, target, num_steps)
             losses.update(
