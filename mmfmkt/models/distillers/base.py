@@ -124,6 +124,20 @@ class BaseDistiller(BaseModel):
             self.flows[settings['tap'].replace('.', '-')] = self._build_flow(
                 **settings)
 
+    def __getattr__(self, name: str) -> Any:
+        """Hand on to the student what only it has.
+
+        Hooks of a student's config look for its parts, and set them, in the
+        model of the run.
+        """
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            student = self.__dict__.get('_modules', {}).get('student')
+            if not hasattr(student, name):
+                raise
+            return getattr(student, name)
+
     def init_weights(self) -> None:
         """Initialise the student; what it inherits starts as the teacher's."""
         super().init_weights()

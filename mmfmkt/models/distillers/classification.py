@@ -153,10 +153,6 @@ class ClassificationDistiller(BaseDistiller):
                 sample.set_field(score[i], f'pred_score_k{k}')
         return predictions
 
-    def extract_feat(self, *args, **kwargs) -> Any:
-        """The student's own, without the flow."""
-        return self.student.extract_feat(*args, **kwargs)
-
     def _after_backbone(self, features: Sequence[Tensor],
                         last: Tensor) -> Any:
         """What the student's head reads, with another last feature."""

@@ -126,7 +126,8 @@ def build_teacher(model: dict, library: str,
     """
     if checkpoint is None:
         teacher = build_network(without_weights(model), library)
-        draw_weights(teacher)
+        with DefaultScope.overwrite_default_scope(library):
+            draw_weights(teacher)
         print_log(
             'model.teacher.checkpoint is None: the teacher has random '
             'weights and nothing to teach.',

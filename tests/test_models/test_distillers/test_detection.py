@@ -200,6 +200,16 @@ def test_class_maps_of_a_dense_head_flow_beside_the_pyramid():
     assert torch.equal(boxes_of(bare), boxes_of(model))
 
 
+def test_hooks_of_the_students_config_find_its_parts(model):
+    assert model.bbox_head is model.student.bbox_head
+    assert not hasattr(model, 'roi_head')
+    with pytest.raises(AttributeError, match="DetectionDistiller.*'roi_head'"):
+        print(model.roi_head)
+    # As YOLOXModeSwitchHook does.
+    model.bbox_head.use_l1 = True
+    assert deepcopy(model).student.bbox_head.use_l1
+
+
 def test_modules_that_are_inherited_start_as_the_teachers():
     teacher = retinanet(16, 16)
     teacher.bbox_head.num_classes = 7
