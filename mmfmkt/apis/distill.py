@@ -1,6 +1,7 @@
 """Composing a distillation from a student's and a teacher's config."""
 
 import json
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 
@@ -17,13 +18,21 @@ from mmfmkt.models.distillers.networks import (
     load_model_config,
     without_weights,
 )
-from mmfmkt.models.distillers.taps import LevelSpec, pair_levels, probe
+from mmfmkt.models.distillers.tap_flow import TapFlow
+from mmfmkt.models.distillers.taps import (
+    LevelSpec,
+    find_module,
+    listening,
+    pair_levels,
+    probe,
+)
 from mmfmkt.models.flows import VARIANTS
 from mmfmkt.registry import MODELS
 from mmfmkt.utils import ConfigError
 from mmfmkt.utils.complexity import size_and_flops
 
 PRESETS = dict(mmdet='fmkt_fpn', mmpretrain='fmkt_logits')
+THETA_PRESETS = dict(PRESETS, mmdet='theta_fpn')
 
 
 class Composed(NamedTuple):
@@ -296,7 +305,8 @@ def data_overrides(config: Config, data: CocoFolder) -> dict:
 def render(student: str, library: str, model: dict, overrides: dict,
            classes: dict) -> str:
     """Write the config as a person would."""
-    bases = [absolute(student), f'mmfmkt::_base_/{PRESETS[library]}.py']
+    presets = THETA_PRESETS if model['variant'] == 'theta' else PRESETS
+    bases = [absolute(student), f'mmfmkt::_base_/{presets[library]}.py']
     lines = [
         '# Composed by tools/distill.py; edit it, or inherit it.',
         '_base_ = [', *(f'    {base!r},' for base in bases), ']',
@@ -341,12 +351,14 @@ def describe(path: Path) -> List[str]:
     with DefaultScope.overwrite_default_scope(config.default_scope):
         model = MODELS.build(section)
     flow = section.flow
+    direct = flow.loss_weight * flow.get('direct_weight', 0)
+    beside = f' beside a direct term of {direct:g}' if direct else ''
     same = model.data_preprocessor is model.student.data_preprocessor
     lines = [
         f'flow      variant {section.variant}, {flow.encoder.type}, '
         f'{flow.schedule.type}, {flow.metric.type} of weight '
-        f'{flow.loss_weight:g}, N = {json.dumps(flow.num_steps)}, K = '
-        f'{flow.inference_steps}',
+        f'{flow.loss_weight:g}{beside}, N = {json.dumps(flow.num_steps)}, '
+        f'K = {flow.inference_steps}',
     ]
     if model.teacher is not None:
         lines.append('images    ' + (
@@ -364,14 +376,38 @@ def cost(model: nn.Module) -> str:
         if 'transform' not in name)
     size = (256, 256)
     try:
+        what = 'FLOPs'
         plain, with_flow = (
             flops_of(x, size) for x in (model.student, model))
-        flops = f', FLOPs of a 256x256 image {plain} to {with_flow}'
-    except Exception:  # Tracing fails in many ways; this is a courtesy.
-        flops = ''
+    except Exception:  # Tracing fails in many ways in heads of two stages.
+        what = 'FLOPs up to the neck'
+        plain, with_flow = (
+            flops_of(UpToNeck(model, flows), size)
+            for flows in ([], model.tap_flows))
+    flops = f', {what} of a 256x256 image {plain} to {with_flow}'
     own = sum(p.numel() for p in model.student.parameters())
     return (f'deployed  student and flow: {own / 1e6:.2f} M parameters and '
             f'{added / 1e6:.2f} M{flops}')
+
+
+class UpToNeck(nn.Module):
+    """A detector without its heads, with some of its flows.
+
+    Args:
+        model (nn.Module): A distiller.
+        flows (list[TapFlow]): Those of its flows that are to run.
+    """
+
+    def __init__(self, model: nn.Module, flows: List[TapFlow]) -> None:
+        super().__init__()
+        self.student, self.flows = model.student, nn.ModuleList(flows)
+
+    def forward(self, inputs: torch.Tensor) -> Any:
+        with ExitStack() as tapped:
+            for flow in self.flows:
+                module = find_module(self.student, flow.tap, 'student')
+                tapped.enter_context(listening(module, flow.transport))
+            return self.student.extract_feat(inputs)
 
 
 def flops_of(network: nn.Module, size: Tuple[int, int]) -> str:

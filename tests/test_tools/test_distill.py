@@ -49,6 +49,7 @@ def test_one_line_trains_and_exports(pair, shapes, tmp_path):
     assert 'inherits' not in log
     assert 'deployed  the plain student: nothing is added' in log
     assert 'neck.3.loss_student' in log and 'Evaluating bbox' in log
+    assert 'neck.3.loss_direct' in log
     assert (work_dir / 'student' / 'student.pth').is_file()
     config, = work_dir.glob('theta_teacher_student.py')
     cfg = Config.fromfile(config)
@@ -83,6 +84,14 @@ def test_what_both_have_behind_the_backbone_is_inherited(tmp_path):
     assert "inherits  the teacher's bbox_head" in composed.decisions
     config = Config.fromfile(composed.config)
     assert config.model.teacher.inherit == ['bbox_head']
+
+
+def test_detectors_of_two_stages_are_described_up_to_the_neck(tmp_path):
+    name = 'mmdet::faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py'
+    composed = compose_distillation(name, name, tmp_path / 'composed.py')
+    assert "inherits  the teacher's neck, rpn_head, roi_head" in (
+        composed.decisions)
+    assert 'FLOPs up to the neck of a 256x256 image' in composed.decisions[-1]
 
 
 def test_class_maps_flow_too_where_that_is_asked_for(pair, shapes, tmp_path):
