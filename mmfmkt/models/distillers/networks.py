@@ -142,7 +142,8 @@ def build_teacher(model: dict, library: str,
 def draw_weights(network: BaseModule) -> None:
     """Initialise a network that has no checkpoint.
 
-    Some networks have parameters that nothing else sets.
+    Some networks have parameters that nothing else sets, and some that only
+    a checkpoint does.
 
     Args:
         network (BaseModule): The network.
@@ -155,6 +156,10 @@ def draw_weights(network: BaseModule) -> None:
         network.init_weights()
     finally:
         logger.setLevel(level)
+    for parameter in network.parameters():
+        # No initialiser gives such values: this is memory as it was.
+        if parameter.numel() and not parameter.abs().max() < 1e3:
+            nn.init.normal_(parameter, std=0.01)
 
 
 def load_teacher_checkpoint(teacher: nn.Module, checkpoint: str) -> None:

@@ -1,13 +1,17 @@
 """Networks are built as they are meant, from whatever a config holds."""
 
 import pytest
+import torch
 from mmengine.config import Config
+from mmengine.model import BaseModule
 from tiny import packaged
+from torch import nn
 
 pytest.importorskip('mmdet')
 
 from mmfmkt.models.distillers.networks import (  # noqa: E402
     build_teacher,
+    draw_weights,
     without_weights,
 )
 
@@ -33,3 +37,11 @@ def test_a_teacher_of_random_weights_leaves_no_parameter_unset():
     # MMDetection makes it of memory as it is, and draws it afterwards.
     assert 0.9 < teacher.level_embed.std() < 1.1
     assert not any(x.requires_grad for x in teacher.parameters())
+
+
+def test_what_no_initialiser_sets_is_drawn_as_well():
+    network = BaseModule()
+    network.unset = nn.Parameter(torch.full((2, 3), float('nan')))
+    network.norm = nn.BatchNorm2d(4)
+    draw_weights(network)
+    assert network.unset.isfinite().all() and network.norm.weight.eq(1).all()
