@@ -1,6 +1,5 @@
 # FM-KT on a feature pyramid and on the class maps of a one-stage detector's
-# head; for teachers whose head is of the same kind. What it gave is in
-# docs/bccd.md.
+# head; for teachers whose head is of the same kind.
 _base_ = './fmkt_fpn.py'
 distiller = dict(taps=[
     dict(tap='neck', levels=(0, 1, 2, 3)),
