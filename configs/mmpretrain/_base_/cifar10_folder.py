@@ -39,7 +39,7 @@ test_dataloader = val_dataloader
 val_evaluator = dict(type='mmfmkt.StepAccuracy', topk=(1, ))
 test_evaluator = val_evaluator
 
-max_epochs = 8
+max_epochs = 10
 train_cfg = dict(
     by_epoch=True, max_epochs=max_epochs, val_interval=max_epochs)
 val_cfg = dict()
