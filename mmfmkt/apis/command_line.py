@@ -2,6 +2,7 @@
 
 import argparse
 import atexit
+import gc
 import os
 import os.path as osp
 import sys
@@ -166,13 +167,23 @@ def prepare_cpu_processes(cfg: Config) -> None:
             f'--launcher {cfg.launcher} needs GPUs, and none was found; on '
             'CPUs use tools/dist_train.sh.')
     torch.distributed.init_process_group('gloo')
-    # Threads of a group that is still there abort a process that ends.
-    atexit.register(torch.distributed.destroy_process_group)
+    atexit.register(leave_processes)
     cfg.model_wrapper_cfg = dict(
         type='MMDistributedDataParallel',
         device_ids=None,
         broadcast_buffers=False,
         find_unused_parameters=cfg.get('find_unused_parameters', False))
+
+
+def leave_processes() -> None:
+    """End the group and its threads, before Python itself ends.
+
+    Gloo's threads end with the last reference to their group, and a wrapped
+    model that waits for the garbage collector still has one. A thread that
+    frees the tensors of its last message while Python ends aborts it.
+    """
+    gc.collect()
+    torch.distributed.destroy_process_group()
 
 
 @contextmanager
