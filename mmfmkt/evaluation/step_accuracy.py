@@ -69,8 +69,12 @@ class StepAccuracy(BaseMetric):
 def rank_of(score: torch.Tensor, label: torch.Tensor) -> int:
     """How many classes have a higher score than the best of the true ones.
 
+    All of them where a score is NaN: what diverged guesses nothing.
+
     Args:
         score (Tensor): ``(classes, )``.
         label (Tensor): True classes, ``(n, )``.
     """
+    if score.isnan().any():
+        return len(score)
     return int((score > score[label].max()).sum())

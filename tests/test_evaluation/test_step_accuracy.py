@@ -52,5 +52,12 @@ def test_without_steps_it_is_mmpretrains_accuracy():
     assert evaluate(found, topk=(1, 3)) == pytest.approx(theirs.evaluate(50))
 
 
+def test_what_diverged_guesses_nothing():
+    found = samples(steps=(1, 4))
+    for sample in found[:10]:
+        sample['pred_score'] = torch.full((5, ), torch.nan)
+    assert evaluate(found, topk=(5, ))['accuracy/top5'] == 80
+
+
 def test_it_is_registered():
     assert METRICS.get('StepAccuracy') is StepAccuracy
