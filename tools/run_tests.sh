@@ -20,4 +20,6 @@ done
 python=$(set_up)
 # One process for each core, each of one thread; -n 0 does without.
 export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}"
-exec "$python" -m pytest -n auto --dist loadfile ${tests:+"$tests"} "$@"
+# In our own order (tests/conftest.py): the longest files first.
+exec "$python" -m pytest -n auto --dist loadfile --no-loadscope-reorder \
+    ${tests:+"$tests"} "$@"
