@@ -93,12 +93,10 @@ class FlowTransfer(nn.Module):
 
     def _build_walk(self, encoder: dict, schedule: dict) -> None:
         """Build what also the deployed flow has."""
-        logits = self.space == 'logits'
         self.encoder = build_part(
             encoder,
             channels=self.in_channels,
-            zero_init=not logits,
-            deep_time=logits)
+            deep_time=self.space == 'logits')
         self.schedule = build_part(schedule)
         self.schedule.check()
         if self.vectors and not self.encoder.takes_vectors:
