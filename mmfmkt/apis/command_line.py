@@ -142,6 +142,9 @@ def use_amp(cfg: Config) -> None:
     """Switch mixed precision on: float16 on GPUs, bfloat16 on CPUs."""
     if get_device() == 'cpu':
         cfg.optim_wrapper.type = 'mmfmkt.CPUAmpOptimWrapper'
+        for key in ('loss_scale', 'dtype', 'use_fsdp'):
+            # What only AmpOptimWrapper takes.
+            cfg.optim_wrapper.pop(key, None)
     else:
         cfg.optim_wrapper.type = 'AmpOptimWrapper'
         cfg.optim_wrapper.setdefault('loss_scale', 'dynamic')

@@ -7,18 +7,23 @@ that need no mmfmkt; FM-KT a student with its flow. Neither has a teacher.
 import os
 from copy import deepcopy
 from pathlib import Path
-from typing import NamedTuple, Optional, Union
+from typing import Any, NamedTuple, Optional, Union
 
 import torch
 from mmengine.config import Config, ConfigDict
+from mmengine.registry import DefaultScope
 from mmengine.runner import CheckpointLoader
 
-from mmfmkt.models.distillers.networks import load_model_config
+from mmfmkt.models.distillers.networks import (
+    load_model_config,
+    without_weights,
+)
 from mmfmkt.models.flows import VARIANTS
+from mmfmkt.registry import MODELS
 from mmfmkt.utils import ConfigError
 from mmfmkt.utils.configs import import_mmfmkt
 
-PREFIX = 'student.'
+FLOWS = 'flows.'
 
 
 class Exported(NamedTuple):
@@ -63,12 +68,9 @@ def export_student(config: Union[str, Path, Config], checkpoint: str,
     variant = config.model.get('variant', 'fmkt')
     deploys_flow = VARIANTS[variant].deploys_flow
     state = deployed_state(loaded.get('state_dict', loaded), deploys_flow)
-    if not state:
-        raise ConfigError(
-            f'The checkpoint {checkpoint!r} holds no student: its tensors '
-            f'do not start with {PREFIX!r}, so it is not of a distillation.')
     exported = (
         with_flow(config) if deploys_flow else plain(config))
+    check_state(state, exported, checkpoint)
 
     out_dir = Path(out_dir)
     out_dir.mkdir(parents=True, exist_ok=True)
@@ -83,19 +85,30 @@ def export_student(config: Union[str, Path, Config], checkpoint: str,
 
 
 def deployed_state(state: dict, deploys_flow: bool) -> dict:
-    """Return the tensors that are deployed, under their deployed names."""
-    if not deploys_flow:
-        return {
-            name.removeprefix(PREFIX): x
-            for name, x in state.items() if name.startswith(PREFIX)
-        }
+    """Return the tensors that are deployed; names are those of training."""
     training_only = ('.transform.', '.metric.')
     return {
         name: x
-        for name, x in state.items() if name.startswith(PREFIX) or
-        (name.startswith('flows.') and not any(part in name
-                                               for part in training_only))
+        for name, x in state.items() if not name.startswith(FLOWS) or
+        (deploys_flow and not any(part in name for part in training_only))
     }
+
+
+def check_state(state: dict, exported: Config, checkpoint: str) -> None:
+    """Insist on all tensors that the exported model has.
+
+    Raises:
+        ConfigError: If the checkpoint lacks one.
+    """
+    model = without_weights(deepcopy(exported.model))
+    with DefaultScope.overwrite_default_scope(exported.default_scope):
+        wanted = MODELS.build(model).state_dict()
+    missing = [name for name in wanted if name not in state]
+    if missing:
+        raise ConfigError(
+            f'The checkpoint {checkpoint!r} is not of this student: '
+            f'{len(missing)} of {len(wanted)} tensors are missing, the first '
+            f'is {missing[0]}; give the config that it was trained with.')
 
 
 def plain(config: Config) -> Config:
@@ -106,19 +119,49 @@ def plain(config: Config) -> Config:
     exported = without_training(config)
     exported.model = resolved_student(exported)
     for key in ('val_evaluator', 'test_evaluator'):
-        evaluator = exported.get(key) or {}
-        if is_ours(evaluator):
-            # What it adds to MMPretrain's is only for students with a flow.
-            evaluator.type = 'Accuracy'
+        if key in exported:
+            exported[key] = plain_metrics(exported[key])
+    forget_flows(exported)
     imports = exported.get('custom_imports')
     if imports:
         kept = [x for x in imports['imports'] if not x.startswith('mmfmkt')]
         imports['imports'] = kept
         if not kept:
             exported.pop('custom_imports')
-    if 'mmfmkt.' in str(exported.model):
+    if 'mmfmkt.' in exported.pretty_text:
         import_mmfmkt(exported)
     return exported
+
+
+def plain_metrics(evaluator: Any) -> Any:
+    """Put MMPretrain's metric where ours is, which only flows have use for.
+
+    Args:
+        evaluator (dict | list, optional): One metric, several, or an
+            evaluator that holds them.
+    """
+    if isinstance(evaluator, (list, tuple)):
+        return [plain_metrics(metric) for metric in evaluator]
+    if isinstance(evaluator, dict):
+        if is_ours(evaluator):
+            evaluator['type'] = 'Accuracy'
+        if 'metrics' in evaluator:
+            evaluator['metrics'] = plain_metrics(evaluator['metrics'])
+    return evaluator
+
+
+def forget_flows(config: Config) -> None:
+    """Take the flow's own learning rate out of a config, in place."""
+    wrapper = config.get('optim_wrapper') or {}
+    options = wrapper.get('paramwise_cfg') or {}
+    keys = options.get('custom_keys') or {}
+    for key in list(keys):
+        if f'{key}.'.startswith(FLOWS):
+            del keys[key]
+    if 'custom_keys' in options and not keys:
+        del options['custom_keys']
+    if 'paramwise_cfg' in wrapper and not options:
+        del wrapper['paramwise_cfg']
 
 
 def with_flow(config: Config) -> Config:
@@ -146,9 +189,14 @@ def resolved_student(config: Config) -> ConfigDict:
 def without_training(config: Config) -> Config:
     """A copy without what belongs to the distillation run."""
     exported = deepcopy(config)
-    for key in ('distiller', 'work_dir'):
+    for key in ('distiller', 'work_dir', 'local_rank'):
         exported.pop(key, None)
     exported.load_from, exported.resume = None, False
+    exported.launcher = 'none'
+    if is_for_cpus(exported.get('model_wrapper_cfg')):
+        exported.pop('model_wrapper_cfg')
+    if is_ours(exported.get('optim_wrapper')):
+        exported.optim_wrapper.type = 'OptimWrapper'
     exported.custom_hooks = [
         hook for hook in exported.get('custom_hooks') or []
         if not is_ours(hook)
@@ -161,7 +209,12 @@ def without_training(config: Config) -> Config:
     return exported
 
 
+def is_for_cpus(wrapper: Optional[dict]) -> bool:
+    """Whether a config of data parallelism is that of a run on CPUs."""
+    return bool(wrapper) and wrapper.get('device_ids', ()) is None
+
+
 def is_ours(part: Optional[dict]) -> bool:
-    """Whether a config, of a hook or an evaluator, names one of mmfmkt."""
+    """Whether the config of a part names one of mmfmkt."""
     return isinstance(part, dict) and str(
         part.get('type')).startswith('mmfmkt.')

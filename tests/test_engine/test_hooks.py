@@ -107,9 +107,9 @@ def test_the_flow_alone_is_averaged_saved_and_resumed(tmp_path):
     assert not torch.equal(average, model[name])
     inner = 'module.' + name.removeprefix('flows.')
     assert torch.equal(saved['ema_state_dict'][inner], model[name])
-    student = [x for x in model if x.startswith('student.')]
+    student = [x for x in model if not x.startswith('flows.')]
     assert all(torch.equal(saved['state_dict'][x], model[x]) for x in student)
-    assert not any('student' in x for x in saved['ema_state_dict'])
+    assert not any('backbone' in x for x in saved['ema_state_dict'])
 
     _, resumed = train(tmp_path, hook, epochs=3, resume=True,
                        load_from=None)

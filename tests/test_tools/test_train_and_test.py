@@ -78,7 +78,7 @@ def test_the_checkpoint_holds_student_and_flow_and_no_teacher(trained):
     _, _, work_dir, _ = trained
     saved = torch.load(work_dir / 'epoch_2.pth', weights_only=False)
     tops = {name.split('.')[0] for name in saved['state_dict']}
-    assert tops == {'student', 'flows'}
+    assert tops == {'backbone', 'neck', 'bbox_head', 'flows'}
     moments = saved['optimizer']['state']
     parameters = [
         name for name, x in saved['state_dict'].items()

@@ -6,10 +6,10 @@ subclassed.
 
 The teacher is a guest: frozen, in eval mode whatever ``train()`` says, and
 in neither ``parameters()`` nor ``state_dict()``, so neither optimizer, DDP,
-EMA nor checkpoints know it; but it follows the model to every device.
+EMA nor checkpoints know it; but it follows the model to every device. What
+is drawn at random for teacher and flows comes from a stream of their own.
 """
 
-from abc import abstractmethod
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import (
@@ -26,11 +26,11 @@ from typing import (
 
 import torch
 from mmengine.config import ConfigDict
-from mmengine.model import BaseDataPreprocessor, BaseModel
 from mmengine.structures import BaseDataElement
 from torch import Tensor, nn
 
 from mmfmkt.utils import ConfigError, require
+from mmfmkt.utils.random_stream import RandomStream
 
 from ..flows import VARIANTS
 from .networks import (
@@ -40,6 +40,7 @@ from .networks import (
     load_model_config,
     load_teacher_config,
 )
+from .student_face import FLOWS, StudentFace
 from .tap_flow import TapFlow, complete_taps
 from .taps import (
     check_levels,
@@ -49,19 +50,27 @@ from .taps import (
     probe,
     read_taps,
 )
+from .teacher_view import TeacherView
 
 
 class Guest:
-    """Holds a network that is not a submodule; copies share it."""
+    """Holds the teacher, which is not a submodule; copies share it.
 
-    def __init__(self, network: Optional[nn.Module]) -> None:
-        self.network = network
+    Args:
+        network (nn.Module, optional): The teacher.
+        view (nn.Module, optional): From the student's images to its own.
+    """
+
+    def __init__(self,
+                 network: Optional[nn.Module] = None,
+                 view: Optional[nn.Module] = None) -> None:
+        self.network, self.view = network, view
 
     def __deepcopy__(self, memo: dict) -> 'Guest':
         return self
 
 
-class BaseDistiller(BaseModel):
+class BaseDistiller(StudentFace):
     """A student in training under a teacher; a subclass says of what kind.
 
     Args:
@@ -73,6 +82,9 @@ class BaseDistiller(BaseModel):
         levels (Sequence[int], optional): Indices of the tapped levels.
         flow (dict, optional): Settings of the flow.
         taps (Sequence[dict], optional): Several taps in the place of one.
+        data_preprocessor (dict, optional): The student's, where its config
+            has none; MMEngine's Runner puts one here that stands beside the
+            model.
         overrides (dict, optional): Changes of the student's config.
 
     Attributes:
@@ -90,53 +102,50 @@ class BaseDistiller(BaseModel):
 
     library: str
     packages: Tuple[str, ...]
+    # Ours, also where a student has an attribute of such a name.
+    variant = ''
+    inherit: Sequence[str] = ()
+    transfer_weight = 1.
 
-    def __init__(self, student: Union[str, dict], teacher: Optional[dict],
-                 variant: str, tap: str, levels: Optional[Sequence[int]],
-                 flow: Optional[dict], taps: Optional[Sequence[dict]],
-                 overrides: Optional[dict]) -> None:
+    def __init__(self,
+                 student: Union[str, dict],
+                 teacher: Optional[dict],
+                 variant: str,
+                 tap: str,
+                 levels: Optional[Sequence[int]],
+                 flow: Optional[dict],
+                 taps: Optional[Sequence[dict]],
+                 data_preprocessor: Optional[dict],
+                 overrides: Optional[dict] = None) -> None:
         require(*self.packages)
         check_variant(variant, teacher)
         student_cfg = load_model_config(student, 'model.student')
+        if data_preprocessor is not None:
+            student_cfg.setdefault('data_preprocessor', data_preprocessor)
         for key, value in (overrides or {}).items():
             student_cfg[key].update(value)
-        student_net = build_network(student_cfg, self.library)
-        teacher_net, preprocessor = None, student_net.data_preprocessor
-        if teacher is not None:
-            teacher_cfg = load_teacher_config(teacher)
-            teacher_net = build_teacher(teacher_cfg, self.library,
-                                        teacher.get('checkpoint'))
-            preprocessor = self.pair_preprocessors(student_net, teacher_net,
-                                                   student_cfg, teacher_cfg)
-        super().__init__(preprocessor)
-        self.student = student_net
-        self._guest = Guest(teacher_net)
-        self._register_load_state_dict_pre_hook(self._adapt_state_dict)
+        super().__init__(build_network(student_cfg, self.library))
+        self.random_stream = RandomStream()
+        self._guest = Guest()
         self.inherit = (teacher or {}).get('inherit') or ()
-        self._inherited_weights()
-
         self.variant = variant
-        self.transfer_weight = 1.
-        self.flows = nn.ModuleDict()
         self.teacher_taps: Dict[str, Tuple[str, Dict[int, int]]] = {}
-        for settings in complete_taps(tap, levels, flow, taps, teacher):
-            # A dot would part the names of modules.
-            self.flows[settings['tap'].replace('.', '-')] = self._build_flow(
-                **settings)
+        with self.random_stream:
+            if teacher is not None:
+                self._invite(teacher)
+            for settings in complete_taps(tap, levels, flow, taps, teacher):
+                # A dot would part the names of modules.
+                name = settings['tap'].replace('.', '-')
+                self.flows[name] = self._build_flow(**settings)
 
-    def __getattr__(self, name: str) -> Any:
-        """Hand on to the student what only it has.
-
-        Hooks of a student's config look for its parts, and set them, in the
-        model of the run.
-        """
-        try:
-            return super().__getattr__(name)
-        except AttributeError:
-            student = self.__dict__.get('_modules', {}).get('student')
-            if not hasattr(student, name):
-                raise
-            return getattr(student, name)
+    def _invite(self, teacher: dict) -> None:
+        """Build the teacher and its view of the images."""
+        network = build_teacher(
+            load_teacher_config(teacher), self.library,
+            teacher.get('checkpoint'))
+        view = TeacherView(self.data_preprocessor, network.data_preprocessor)
+        self._guest = Guest(network, view)
+        self._inherited_weights()
 
     def init_weights(self) -> None:
         """Initialise the student; what it inherits starts as the teacher's."""
@@ -147,19 +156,6 @@ class BaseDistiller(BaseModel):
         if self.teacher is None:
             return {}
         return inherited_weights(self.student, self.teacher, self.inherit)
-
-    @abstractmethod
-    def pair_preprocessors(self, student: nn.Module, teacher: nn.Module,
-                           student_cfg: ConfigDict,
-                           teacher_cfg: ConfigDict) -> BaseDataPreprocessor:
-        """Return the student's data preprocessor, or one that serves both.
-
-        Args:
-            student (nn.Module): The student.
-            teacher (nn.Module): The teacher.
-            student_cfg (ConfigDict): The student's config.
-            teacher_cfg (ConfigDict): The teacher's config.
-        """
 
     def _build_flow(self, tap: str, levels: Optional[Sequence[int]],
                     flow: ConfigDict, teacher_tap: str) -> TapFlow:
@@ -197,25 +193,20 @@ class BaseDistiller(BaseModel):
     def forward(self,
                 inputs: Tensor,
                 data_samples: Optional[List[BaseDataElement]] = None,
-                mode: str = 'tensor',
-                teacher_inputs: Optional[Tensor] = None) -> Any:
+                mode: str = 'tensor') -> Any:
         """Run the student with the flow.
 
         Args:
             inputs (Tensor): Normalised images ``(B, 3, H, W)``.
             data_samples (list, optional): Annotations and meta data.
             mode (str): ``'loss'``, ``'predict'`` or ``'tensor'``.
-            teacher_inputs (Tensor, optional): The same images as the teacher
-                wants them; None where it sees them alike.
 
         Returns:
             What the student gives in that mode; in ``'loss'`` with the
             losses of the flow.
         """
         if mode == 'loss':
-            if teacher_inputs is None:
-                teacher_inputs = inputs
-            return self._loss(inputs, data_samples, teacher_inputs)
+            return self._loss(inputs, data_samples)
         with ExitStack() as tapped:
             if self.deploys_flow:
                 for flow in self.tap_flows:
@@ -227,11 +218,12 @@ class BaseDistiller(BaseModel):
         module = find_module(self.student, tap, 'student')
         stack.enter_context(listening(module, on_output))
 
-    def _loss(self, inputs: Tensor, data_samples: List[BaseDataElement],
-              teacher_inputs: Tensor) -> Dict[str, Tensor]:
+    def _loss(self, inputs: Tensor,
+              data_samples: List[BaseDataElement]) -> Dict[str, Tensor]:
         """The student's own losses and those of the flow."""
         losses: Dict[str, Tensor] = {}
-        with self._transferring(self._read_teacher(teacher_inputs), losses):
+        targets = self._read_teacher(inputs, data_samples)
+        with self._transferring(targets, losses):
             losses.update(self.student(inputs, data_samples, mode='loss'))
         return losses
 
@@ -241,8 +233,9 @@ class BaseDistiller(BaseModel):
         """Let the tapped levels flow and gather their losses."""
 
         def transfer(flow: TapFlow, output: Any) -> Any:
-            parts, output = flow.transfer(output, targets.get(flow.tap),
-                                          self.transfer_weight)
+            with self.random_stream:
+                parts, output = flow.transfer(output, targets.get(flow.tap),
+                                              self.transfer_weight)
             losses.update(parts)
             return output
 
@@ -257,7 +250,8 @@ class BaseDistiller(BaseModel):
         return list(self.flows.values())
 
     @torch.no_grad()
-    def _read_teacher(self, inputs: Tensor) -> Dict[str, Any]:
+    def _read_teacher(self, inputs: Tensor,
+                      data_samples: List[BaseDataElement]) -> Dict[str, Any]:
         """The teacher's targets by tap; none while the transfer is stopped.
 
         Raises:
@@ -270,11 +264,14 @@ class BaseDistiller(BaseModel):
             raise RuntimeError(
                 'A distiller without a teacher only predicts; set '
                 'model.teacher to train it.')
-        return self._run_teacher(inputs)
+        with self.random_stream:
+            return self._run_teacher(
+                self._guest.view(inputs, data_samples), data_samples)
 
-    def _run_teacher(self, inputs: Tensor) -> Dict[str, Any]:
+    def _run_teacher(self, inputs: Tensor,
+                     data_samples: List[BaseDataElement]) -> Dict[str, Any]:
         taps = [self.teacher_taps[flow.tap][0] for flow in self.tap_flows]
-        found = read_taps(self.teacher, taps, inputs, 'teacher')
+        found = read_taps(self.teacher, taps, inputs, 'teacher', data_samples)
         return {
             flow.tap: self._paired(flow.tap, levels)
             for flow, levels in zip(self.tap_flows, found)
@@ -287,23 +284,22 @@ class BaseDistiller(BaseModel):
 
     def _apply(self, fn, *args, **kwargs):
         super()._apply(fn, *args, **kwargs)
-        if self.teacher is not None:
-            self.teacher._apply(fn, *args, **kwargs)
+        for guest in (self.teacher, self._guest.view):
+            if guest is not None:
+                guest._apply(fn, *args, **kwargs)
         return self
 
-    def _adapt_state_dict(self, state_dict: dict, prefix: str, *_) -> None:
+    def _load_from_state_dict(self, state_dict: dict, prefix: str, *args: Any,
+                              **kwargs: Any) -> None:
         """Let in plain student checkpoints, and full ones for inference."""
-        own = [key for key in state_dict if key.startswith(prefix)]
-        if not any(key.startswith(f'{prefix}student.') for key in own):
-            for key in own:
-                name = key.removeprefix(prefix)
-                state_dict[f'{prefix}student.{name}'] = state_dict.pop(key)
         if self.teacher is None:
             # A full checkpoint also has what only training needs.
-            wanted = self.state_dict(prefix=prefix)
-            for key in list(state_dict):
-                if key.startswith(f'{prefix}flows.') and key not in wanted:
-                    del state_dict[key]
+            front = f'{prefix}{FLOWS}.'
+            wanted = self.flows.state_dict(prefix=front)
+            for name in list(state_dict):
+                if name.startswith(front) and name not in wanted:
+                    del state_dict[name]
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
 
 
 def check_variant(variant: str, teacher: Optional[dict]) -> None:

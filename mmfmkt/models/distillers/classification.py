@@ -1,12 +1,12 @@
 """ClassificationDistiller: any MMPretrain classifier under any other."""
 
 from contextlib import ExitStack
+from copy import deepcopy
 from functools import partial
 from typing import Any, Dict, List, Optional, Sequence, Tuple, Union
 
 import torch
 from mmengine.config import ConfigDict
-from mmengine.model import BaseDataPreprocessor
 from mmengine.structures import BaseDataElement
 from torch import Tensor, nn
 
@@ -14,11 +14,15 @@ from mmfmkt.registry import MODELS
 from mmfmkt.utils import ConfigError
 
 from .base import BaseDistiller
-from .data_preprocessor import RenormalisedPair
 from .head_flow import HeadFlow
-from .networks import load_model_config
 from .tap_flow import TapFlow
-from .taps import as_levels, find_module, listening
+from .taps import (
+    as_levels,
+    find_module,
+    in_eval_mode,
+    listening,
+    run_anywhere,
+)
 
 HEAD = 'head'
 FLOW_DEFAULTS = dict(
@@ -70,6 +74,7 @@ class ClassificationDistiller(BaseDistiller):
 
     library = 'mmpretrain'
     packages = ('mmpretrain', )
+    report_steps: Sequence[int] = ()
 
     def __init__(self,
                  student: Union[str, dict],
@@ -81,21 +86,13 @@ class ClassificationDistiller(BaseDistiller):
                  taps: Optional[Sequence[dict]] = None,
                  report_steps: Sequence[int] = (),
                  data_preprocessor: Optional[dict] = None) -> None:
-        student = load_model_config(student, 'model.student')
-        if data_preprocessor is not None:
-            student.setdefault('data_preprocessor', data_preprocessor)
         super().__init__(student, teacher, variant, tap, levels,
-                         {**FLOW_DEFAULTS, **(flow or {})}, taps, None)
+                         {**FLOW_DEFAULTS, **(flow or {})}, taps,
+                         data_preprocessor)
         if any(not isinstance(k, int) or k < 1 for k in report_steps):
             raise ConfigError('model.report_steps must be positive integers, '
                               f'but is {report_steps!r}.')
         self.report_steps = tuple(report_steps)
-
-    def pair_preprocessors(self, student: nn.Module, teacher: nn.Module,
-                           student_cfg: ConfigDict,
-                           teacher_cfg: ConfigDict) -> BaseDataPreprocessor:
-        return RenormalisedPair.of(student.data_preprocessor,
-                                   teacher.data_preprocessor)
 
     def _build_flow(self, tap: str, levels: Optional[Sequence[int]],
                     flow: ConfigDict,
@@ -103,6 +100,7 @@ class ClassificationDistiller(BaseDistiller):
         if tap != HEAD:
             return super()._build_flow(tap, levels, flow, teacher_tap)
         feature, logits = probe_classifier(self.student, 'student')
+        check_trainable(self.student, feature)
         if self.teacher is not None:
             _, theirs = probe_classifier(self.teacher, 'teacher')
             if theirs.shape != logits.shape:
@@ -126,15 +124,14 @@ class ClassificationDistiller(BaseDistiller):
     def forward(self,
                 inputs: Tensor,
                 data_samples: Optional[List[BaseDataElement]] = None,
-                mode: str = 'tensor',
-                teacher_inputs: Optional[Tensor] = None) -> Any:
+                mode: str = 'tensor') -> Any:
         """Run the student with the flow; arguments as the base class.
 
         Returns:
             Losses, data samples with predictions, or logits.
         """
         if self.head_flow is None or mode == 'loss' or not self.deploys_flow:
-            return super().forward(inputs, data_samples, mode, teacher_inputs)
+            return super().forward(inputs, data_samples, mode)
         with ExitStack() as tapped:
             for flow in self.tap_flows:
                 self._listen(tapped, flow.tap, flow.transport)
@@ -174,21 +171,31 @@ class ClassificationDistiller(BaseDistiller):
                   data_samples: List[BaseDataElement],
                   last: Tensor) -> Tuple[Tensor, Dict[str, Tensor]]:
         """Logits of a last feature, and the head's own losses on it."""
+        head, feats = self.student.head, self._after_backbone(features, last)
         seen: List[Tensor] = []
-        with listening(self.student.head, seen.append):
-            losses = self.student.head.loss(
-                self._after_backbone(features, last), data_samples)
-        return seen[0], {
+
+        def listen(_module: nn.Module, args: tuple, output: Tensor) -> None:
+            # What depends on the labels is not what is deployed, as the
+            # logits with a margin of ArcFace are not.
+            if len(args) == 1:
+                seen.append(output)
+
+        handle = head.register_forward_hook(listen)
+        try:
+            losses = head.loss(feats, data_samples)
+        finally:
+            handle.remove()
+        return seen[0] if seen else head(feats), {
             'loss_task' if name == 'loss' else f'task_{name}': loss
             for name, loss in losses.items()
         }
 
-    def _loss(self, inputs: Tensor, data_samples: List[BaseDataElement],
-              teacher_inputs: Tensor) -> Dict[str, Tensor]:
+    def _loss(self, inputs: Tensor,
+              data_samples: List[BaseDataElement]) -> Dict[str, Tensor]:
         if self.head_flow is None:
-            return super()._loss(inputs, data_samples, teacher_inputs)
+            return super()._loss(inputs, data_samples)
         losses: Dict[str, Tensor] = {}
-        targets = self._read_teacher(teacher_inputs)
+        targets = self._read_teacher(inputs, data_samples)
         with self._transferring(targets, losses):
             features = self.student.extract_feat(inputs, stage='backbone')
         losses.update(
@@ -200,9 +207,10 @@ class ClassificationDistiller(BaseDistiller):
                 weight=self.transfer_weight))
         return losses
 
-    def _run_teacher(self, inputs: Tensor) -> Dict[str, Any]:
+    def _run_teacher(self, inputs: Tensor,
+                     data_samples: List[BaseDataElement]) -> Dict[str, Any]:
         if self.head_flow is None:
-            return super()._run_teacher(inputs)
+            return super()._run_teacher(inputs, data_samples)
         found: Dict[str, Any] = {}
         taps = {flow.tap: self.teacher_taps[flow.tap][0]
                 for flow in self.tap_flows}
@@ -235,42 +243,103 @@ def probe_classifier(network: nn.Module, role: str) -> Tuple[Tensor, Tensor]:
     """Run a blank image: the last feature, and the logits.
 
     Args:
-        network (nn.Module): The classifier; its mode is left as it was.
+        network (nn.Module): The classifier; it is left as it was.
         role (str): What the network is, for errors.
 
     Raises:
-        ConfigError: If it is none with a backbone and a head, or if its own
-            parts do not fit each other.
+        ConfigError: If it is none with a backbone and a head of one label,
+            or if its own parts do not fit each other.
     """
-    if getattr(network, 'head', None) is None or not hasattr(
-            network, 'extract_feat'):
+    parts = (getattr(network, name, None) for name in ('backbone', 'head'))
+    if not all(isinstance(part, nn.Module) for part in parts):
         raise ConfigError(
             f"The {role} ({type(network).__name__}) has no backbone and head "
             "that tap 'head' could part; give an ImageClassifier.")
-    training = network.training
-    network.eval()
-    try:
-        size = image_size(network)
-        features = network.extract_feat(
-            torch.zeros(1, 3, *size), stage='backbone')
-        last = features[-1]
-        logits = network.head(
+
+    def run(image: Tensor) -> Tuple[Any, Any]:
+        features = network.extract_feat(image, stage='backbone')
+        return features[-1], network.head(
             network.neck(features) if network.neck else features)
-    except (RuntimeError, AssertionError) as error:
+
+    image = torch.zeros(1, 3, *image_size(network))
+    try:
+        with in_eval_mode(network):
+            last, logits = run_anywhere(network, run, image)
+    except Exception as error:
         reason = (str(error).splitlines() or ['an assertion'])[0]
         raise ConfigError(
             f'The {role} does not run as it is configured: '
             f'{reason.rstrip(".")}. Check '
             'the channels in its config (in_channels of the head against '
             'what backbone and neck give).') from error
-    finally:
-        network.train(training)
+    check_head(network.head, logits, role)
     if not isinstance(last, Tensor) or last.dim() not in (2, 4):
+        several = isinstance(last, (list, tuple))
+        cure = ('its head reads several tensors at once; give another '
+                'network, or tap feature maps' if several else
+                'set out_type of its backbone accordingly')
         raise ConfigError(
             f"The last feature of the {role} must be a map (B, C, H, W) or a "
-            'class token (B, C) for the tap \'head\'; set out_type of its '
-            'backbone accordingly.')
+            f"class token (B, C) for the tap 'head', but is a "
+            f'{type(last).__name__}; {cure}.')
     return last, logits
+
+
+def check_head(head: nn.Module, logits: Any, role: str) -> None:
+    """Insist on a head that gives the logits of one label an image.
+
+    Args:
+        head (nn.Module): The head.
+        logits (Any): What it gave for a batch.
+        role (str): What the network is, for errors.
+
+    Raises:
+        ConfigError: If it gives something else.
+    """
+    from mmpretrain.models import MultiLabelClsHead
+    name = type(head).__name__
+    why = ''
+    if isinstance(head, MultiLabelClsHead):
+        why = 'decides on each class by itself'
+    elif not isinstance(logits, Tensor) or logits.dim() != 2:
+        why = f'gives a {type(logits).__name__}'
+        if isinstance(logits, (list, tuple, dict)):
+            why += f' of {len(logits)}'
+    if why:
+        raise ConfigError(
+            f"The tap 'head' compares logits (B, classes) of one label an "
+            f'image, but the {name} of the {role} {why}; tap feature maps, '
+            "such as tap='backbone'.")
+
+
+def check_trainable(network: nn.Module, feature: Tensor) -> None:
+    """Try the student's loss, which some heads of MMPretrain refuse.
+
+    Args:
+        network (nn.Module): The student; a copy of its head is tried.
+        feature (Tensor): A last feature of one image.
+
+    Raises:
+        ConfigError: If there is no loss to train by.
+    """
+    from mmpretrain.structures import DataSample
+    head = deepcopy(network.head).train()
+    features = feature.new_zeros(2, *feature.shape[1:]),
+    samples = [DataSample().set_gt_label(0) for _ in range(2)]
+    try:
+        with in_eval_mode(network):
+            head.loss(
+                network.neck(features) if network.neck else features, samples)
+    except NotImplementedError as error:
+        raise ConfigError(
+            f'The student cannot be trained with its '
+            f'{type(head).__name__}: {str(error).rstrip(".")}; set its '
+            'option of distillation to False, or give another '
+            'student.') from error
+    except Exception:
+        # Some losses want soft labels, or more than there is of a batch
+        # here: what is wrong with these, if anything, training says.
+        return
 
 
 def image_size(network: nn.Module) -> Tuple[int, int]:

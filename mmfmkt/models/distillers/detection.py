@@ -2,14 +2,9 @@
 
 from typing import Optional, Sequence, Union
 
-from mmengine.config import ConfigDict
-from mmengine.model import BaseDataPreprocessor
-from torch import nn
-
 from mmfmkt.registry import MODELS
 
 from .base import BaseDistiller
-from .data_preprocessor import PairDataPreprocessor, same_view
 
 
 @MODELS.register_module()
@@ -50,6 +45,8 @@ class DetectionDistiller(BaseDistiller):
         taps (Sequence[dict], optional): Several taps in the place of one:
             each has ``tap``, ``levels``, ``flow`` and ``teacher_tap``; what
             its flow leaves out is as in ``flow`` above.
+        data_preprocessor (dict, optional): The student's, where its config
+            has none; some of MMDetection's configs have it beside the model.
         backbone (dict, optional): Overrides of ``student.backbone``;
             ``mmdet.apis.init_detector`` writes ``init_cfg`` there.
 
@@ -75,16 +72,8 @@ class DetectionDistiller(BaseDistiller):
                  levels: Optional[Sequence[int]] = None,
                  flow: Optional[dict] = None,
                  taps: Optional[Sequence[dict]] = None,
+                 data_preprocessor: Optional[dict] = None,
                  backbone: Optional[dict] = None) -> None:
         super().__init__(student, teacher, variant, tap, levels, flow, taps,
+                         data_preprocessor,
                          dict(backbone=backbone) if backbone else None)
-
-    def pair_preprocessors(self, student: nn.Module, teacher: nn.Module,
-                           student_cfg: ConfigDict,
-                           teacher_cfg: ConfigDict) -> BaseDataPreprocessor:
-        if same_view(
-                student_cfg.get('data_preprocessor'),
-                teacher_cfg.get('data_preprocessor')):
-            return student.data_preprocessor
-        return PairDataPreprocessor(student.data_preprocessor,
-                                    teacher.data_preprocessor)

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from ..flows import VARIANTS, StepCount, decouple_pairs
 from ..flows.transfer import Head
-from .tap_flow import weigh
+from .tap_flow import check_pairing, weigh
 
 
 class HeadFlow(nn.Module):
@@ -29,6 +29,7 @@ class HeadFlow(nn.Module):
         self.inference_steps = flow.inference_steps
         self.dirac_ratio = flow.dirac_ratio
         self.step_count = StepCount(flow.num_steps)
+        check_pairing(variant, flow)
         self.flow = VARIANTS[variant](
             in_channels,
             num_classes,
@@ -58,12 +59,12 @@ class HeadFlow(nn.Module):
         Returns:
             dict: Losses named ``<tap>.<part>``.
         """
+        order = None
         if target is not None and self.dirac_ratio < 1:
             order = decouple_pairs(
                 len(source), self.dirac_ratio, device=source.device)
-            target = target[order]
         losses, _ = self.flow(source, target, self.step_count.draw(), labels,
-                              head)
+                              head, order)
         return weigh(losses, weight, prefix=f'{self.tap}.')
 
     def logits(self,

@@ -51,6 +51,7 @@ class TapFlow(nn.ModuleDict):
         self.dirac_ratio = flow.dirac_ratio
         self.step_count = StepCount(flow.num_steps)
         transfer = VARIANTS[variant]
+        check_pairing(variant, flow)
         for level, weight in zip(levels, self._weights(levels, flow)):
             channels = student[level].channels
             self._check_channels(level, channels, flow)
@@ -135,11 +136,23 @@ class TapFlow(nn.ModuleDict):
                 branches = len(source) // len(target)
                 if branches > 1:
                     target = target.repeat(branches, 1, 1, 1)
-                target = target if order is None else target[order]
-            parts, levels[int(name)] = flow(source, target, num_steps)
+            parts, levels[int(name)] = flow(
+                source, target, num_steps, order=order)
             losses.update(
                 weigh(parts, weight, prefix=f'{self.tap}.{name}.'))
         return losses, like_output(output, levels, self.tap)
+
+
+def check_pairing(variant: str, flow: ConfigDict) -> None:
+    """Refuse pair decoupling where no flow is led to a teacher.
+
+    Raises:
+        ConfigError: If ``dirac_ratio`` has no meaning.
+    """
+    if flow.dirac_ratio < 1 and not VARIANTS[variant].pairs:
+        raise ConfigError(
+            f'model.flow.dirac_ratio is {flow.dirac_ratio!r}, but in the '
+            f'variant {variant!r} no flow is led to a teacher: leave it out.')
 
 
 def weigh(losses: Dict[str, Tensor], weight: float,

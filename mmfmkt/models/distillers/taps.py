@@ -16,10 +16,16 @@ from typing import (
 )
 
 import torch
+from mmengine.device import get_device
+from mmengine.structures import BaseDataElement
 from torch import Tensor, nn
 
 from mmfmkt.utils import ConfigError
 
+# What operators of PyTorch and of mmcv say that have no version for CPUs.
+ONLY_ON_GPUS = ('implementation for device cpu not found',
+                'not implemented on CPU', 'not compiled with GPU support',
+                "with arguments from the 'CPU' backend")
 # What convolutions of PyTorch and of mmcv say of images that are too small.
 TOO_SMALL = ("Kernel size can't be greater than actual input size",
              'input image is smaller than kernel')
@@ -137,8 +143,13 @@ def listening(module: nn.Module,
         handle.remove()
 
 
-def read_taps(network: nn.Module, taps: Sequence[str], inputs: Tensor,
-              role: str) -> List[List[Tensor]]:
+def read_taps(
+        network: nn.Module,
+        taps: Sequence[str],
+        inputs: Tensor,
+        role: str,
+        data_samples: Optional[Sequence[BaseDataElement]] = None
+) -> List[List[Tensor]]:
     """Run a network up to its taps and return the levels of each.
 
     Args:
@@ -148,6 +159,8 @@ def read_taps(network: nn.Module, taps: Sequence[str], inputs: Tensor,
         taps (Sequence[str]): Paths of the tapped modules.
         inputs (Tensor): Normalised images ``(B, 3, H, W)``.
         role (str): What the network is, for errors.
+        data_samples (Sequence, optional): With the sizes of the images,
+            which transformers and heads of two stages ask for.
 
     Raises:
         ConfigError: If a tapped module does not run exactly once.
@@ -165,7 +178,7 @@ def read_taps(network: nn.Module, taps: Sequence[str], inputs: Tensor,
         if not all(outputs):
             for found in outputs:
                 found.clear()
-            network(inputs, mode='tensor')
+            network(inputs, data_samples or blank_samples(inputs), 'tensor')
     for tap, found in zip(taps, outputs):
         if len(found) != 1:
             raise ConfigError(
@@ -173,6 +186,21 @@ def read_taps(network: nn.Module, taps: Sequence[str], inputs: Tensor,
                 f'{len(found)} times in the {role}; tap another module, such '
                 'as the neck.')
     return [as_levels(found[0], tap) for tap, found in zip(taps, outputs)]
+
+
+def blank_samples(inputs: Tensor) -> List[BaseDataElement]:
+    """What a data loader says of images, for images of which it is all true.
+
+    Args:
+        inputs (Tensor): ``(B, C, H, W)``.
+    """
+    size = tuple(inputs.shape[-2:])
+    sizes = dict.fromkeys(
+        ('img_shape', 'ori_shape', 'pad_shape', 'batch_input_shape'), size)
+    return [
+        BaseDataElement(metainfo=dict(sizes, scale_factor=(1., 1.)))
+        for _ in inputs
+    ]
 
 
 def _run_head(network: nn.Module, tap: str, role: str, features: Any) -> None:
@@ -193,37 +221,79 @@ def probe(network: nn.Module,
     """Find channels and strides of a tap by running one blank image.
 
     Args:
-        network (nn.Module): The network; its mode is left as it was.
+        network (nn.Module): The network; it is left as it was.
         tap (str): Path of the tapped module.
         role (str): What the network is, for errors.
         sizes (Sequence[int]): Sides of the image in pixels; the next one is
             for networks to which an image of the one before is too small.
 
     Raises:
-        ConfigError: If the network's own parts do not fit each other.
+        ConfigError: If the network's own parts do not fit each other, or the
+            tap is none that can be read.
     """
-    modes = {module: module.training for module in network.modules()}
-    network.eval()
     size, *larger = sizes
     try:
-        levels, = read_taps(network, [tap],
-                            torch.zeros(1, 3, size, size), role)
-    except RuntimeError as error:
+        with in_eval_mode(network):
+            levels, = run_anywhere(
+                network, lambda image: read_taps(network, [tap], image, role),
+                torch.zeros(1, 3, size, size))
+    except ConfigError:
+        raise
+    except Exception as error:
         if larger and any(x in str(error) for x in TOO_SMALL):
             return probe(network, tap, role, larger)
-        reason = str(error).splitlines()[0]
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        cure = ('check the channels in its config (in_channels of neck and '
+                'head against what the part before gives)')
+        if split_tap(tap)[0] not in ('neck', 'backbone'):
+            cure = (f'tap the neck if it is that {tap!r} cannot be run by '
+                    f'itself, or {cure}')
         raise ConfigError(
-            f'The {role} does not run as it is configured: {reason}. Check '
-            f'the channels in its config (in_channels of neck and head '
-            'against what the part before gives).') from error
-    finally:
-        for module, training in modes.items():
-            module.training = training
+            f'The {role} does not run as it is configured: '
+            f'{reason.rstrip(".")}; {cure}.') from error
     if any(len(x) != 1 for x in levels):
         raise ConfigError(
             f'model.tap {tap!r} must give a map for each image, but gives '
             f'{len(levels[0])} in the {role}; tap the neck.')
     return [LevelSpec(x.shape[1], size / x.shape[-1]) for x in levels]
+
+
+@contextmanager
+def in_eval_mode(network: nn.Module) -> Iterator[None]:
+    """Put a network in eval mode, and each module back to its own after.
+
+    Args:
+        network (nn.Module): The network.
+    """
+    modes = {module: module.training for module in network.modules()}
+    network.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes.items():
+            module.training = training
+
+
+def run_anywhere(network: nn.Module, function: Callable[[Tensor], Any],
+                 image: Tensor) -> Any:
+    """Run a network where it was built, or on the GPU if it runs only there.
+
+    Args:
+        network (nn.Module): The network, on the CPU after as before.
+        function (Callable): What runs it on an image.
+        image (Tensor): The image, ``(1, 3, H, W)``.
+    """
+    try:
+        return function(image)
+    except RuntimeError as error:
+        device = get_device()
+        if device == 'cpu' or not any(x in str(error) for x in ONLY_ON_GPUS):
+            raise
+        try:
+            network.to(device)
+            return function(image.to(device))
+        finally:
+            network.to('cpu')
 
 
 def check_levels(levels: Optional[Sequence[int]], specs: List[LevelSpec],

@@ -61,6 +61,8 @@ class FlowTransfer(nn.Module):
     # Whether the flow's output takes the place of the student's feature.
     deploys_flow = True
     needs_teacher = True
+    # Whether a flow is led to the teacher, so that pairs can be decoupled.
+    pairs = True
 
     def __init__(self,
                  in_channels: int,
@@ -228,7 +230,8 @@ class FlowTransfer(nn.Module):
                 target: Optional[Tensor],
                 num_steps: int,
                 labels: Optional[Tensor] = None,
-                head: Optional[Head] = None) -> Tuple[Losses, Tensor]:
+                head: Optional[Head] = None,
+                order: Optional[Tensor] = None) -> Tuple[Losses, Tensor]:
         """Walk and compare.
 
         Args:
@@ -242,6 +245,9 @@ class FlowTransfer(nn.Module):
                 ``(B, classes)``.
             head (Callable, optional): The student's own head, with
                 ``own_head``.
+            order (Tensor, optional): Indices ``(B, )`` of
+                ``decouple_pairs``: which samples the flow is led to. All
+                other terms compare a sample with itself.
 
         Returns:
             tuple: Losses by name (and ``ensemble``, of no gradient: the loss
@@ -252,17 +258,18 @@ class FlowTransfer(nn.Module):
             transfer.
         """
         walk = self.walk(source, num_steps)
-        return self._losses(walk, source, target, labels, head)
+        return self._losses(walk, source, target, labels, head, order)
 
     def _losses(self, walk: Walk, source: Tensor, target: Optional[Tensor],
-                labels: Optional[Tensor],
-                head: Optional[Head]) -> Tuple[Losses, Tensor]:
+                labels: Optional[Tensor], head: Optional[Head],
+                order: Optional[Tensor]) -> Tuple[Losses, Tensor]:
         """What ``forward`` returns, of a walk."""
         outputs, task = self._outputs(walk.estimates, target, labels, head)
         if target is None:
             losses = dict(loss_flow=self._idle_loss(source))
         else:
-            losses = self._flow_losses(walk, outputs, source, target, labels)
+            losses = self._flow_losses(walk, outputs, source, target, labels,
+                                       order)
             if self.direct_weight:
                 direct, _ = self._outputs([source], target, labels, head)
                 weight = self.loss_weight * self.direct_weight
@@ -303,8 +310,13 @@ class FlowTransfer(nn.Module):
         return outputs, dict(loss_task=sum(losses) / len(losses))
 
     def _flow_losses(self, walk: Walk, outputs: List[Tensor], source: Tensor,
-                     target: Tensor, labels: Optional[Tensor]) -> Losses:
+                     target: Tensor, labels: Optional[Tensor],
+                     order: Optional[Tensor]) -> Losses:
         """``loss_flow`` over the steps, and beside it the ensemble's."""
+        if order is not None:
+            # The labels of a pair are those of the sample that it leads to.
+            target = target[order]
+            labels = None if labels is None else labels[order]
         if self.compare == 'targets':
             losses = [self.metric(x, target, labels) for x in outputs]
         else:
@@ -351,7 +363,8 @@ class ThetaTransfer(FlowTransfer):
                 target: Optional[Tensor],
                 num_steps: int,
                 labels: Optional[Tensor] = None,
-                head: Optional[Head] = None) -> Tuple[Losses, Tensor]:
+                head: Optional[Head] = None,
+                order: Optional[Tensor] = None) -> Tuple[Losses, Tensor]:
         own, task = self._student(source, target, labels, head)
         output = own if self.space == 'logits' else source
         if target is None:
@@ -359,7 +372,8 @@ class ThetaTransfer(FlowTransfer):
         walk = self.walk(source, num_steps)
         outputs, branch = self._transformed(
             self.transform, walk.estimates, target, labels, smoothing=0.)
-        losses = self._flow_losses(walk, outputs, source, target, labels)
+        losses = self._flow_losses(walk, outputs, source, target, labels,
+                                   order)
         ensemble = torch.stack(outputs).mean(0)
         losses['loss_student'] = self.loss_weight * self.metric(
             own, ensemble, labels)
@@ -395,6 +409,7 @@ class OnlineTransfer(FlowTransfer):
     """
 
     needs_teacher = False
+    pairs = False
     label_smoothing = 0.1
 
     def _check_words(self) -> None:
@@ -405,8 +420,8 @@ class OnlineTransfer(FlowTransfer):
                 'model.flow.direct_weight and model.flow.compare.')
 
     def _losses(self, walk: Walk, source: Tensor, target: Optional[Tensor],
-                labels: Optional[Tensor],
-                head: Optional[Head]) -> Tuple[Losses, Tensor]:
+                labels: Optional[Tensor], head: Optional[Head],
+                order: Optional[Tensor]) -> Tuple[Losses, Tensor]:
         outputs, task = self._outputs(walk.estimates, None, labels, head,
                                       self.label_smoothing)
         mean = torch.stack(outputs).mean(0)
@@ -434,11 +449,13 @@ class ParallelTransfer(FlowTransfer):
                 target: Optional[Tensor],
                 num_steps: int,
                 labels: Optional[Tensor] = None,
-                head: Optional[Head] = None) -> Tuple[Losses, Tensor]:
+                head: Optional[Head] = None,
+                order: Optional[Tensor] = None) -> Tuple[Losses, Tensor]:
         if target is None:
             return super().forward(source, target, num_steps, labels, head)
+        paired = target if order is None else target[order]
         exact = source.to(torch.promote_types(source.dtype, torch.float32))
-        here = resize(target, source.shape[2:]).detach().to(exact)
+        here = resize(paired, source.shape[2:]).detach().to(exact)
         walk = Walk([], [], exact)
         for i in range(num_steps, 0, -1):
             at = self.schedule(i / num_steps)
@@ -446,7 +463,7 @@ class ParallelTransfer(FlowTransfer):
             velocity, estimate = self.predict(exact, state, i / num_steps)
             walk.velocities.append(velocity)
             walk.estimates.append(estimate)
-        return self._losses(walk, source, target, labels, head)
+        return self._losses(walk, source, target, labels, head, order)
 
 
 class DirectTransfer(FlowTransfer):
@@ -457,6 +474,7 @@ class DirectTransfer(FlowTransfer):
     """
 
     deploys_flow = False
+    pairs = False
 
     def _build_walk(self, encoder: dict, schedule: dict) -> None:
         """Nothing is walked."""
@@ -470,7 +488,8 @@ class DirectTransfer(FlowTransfer):
                 target: Optional[Tensor],
                 num_steps: int,
                 labels: Optional[Tensor] = None,
-                head: Optional[Head] = None) -> Tuple[Losses, Tensor]:
+                head: Optional[Head] = None,
+                order: Optional[Tensor] = None) -> Tuple[Losses, Tensor]:
         outputs, task = self._outputs([source], target, labels, head)
         if target is None:
             direct = self._idle_loss(source)
