@@ -206,7 +206,7 @@ def blank_samples(inputs: Tensor) -> List[BaseDataElement]:
 def _run_head(network: nn.Module, tap: str, role: str, features: Any) -> None:
     try:
         find_module(network, tap, role)(features)
-    except TypeError as error:
+    except (TypeError, AttributeError) as error:
         raise ConfigError(
             f'model.tap {tap!r} must be an output of a module that reads what '
             f'the neck gives, which it does not in the {role}; tap the neck.'
@@ -246,8 +246,7 @@ def probe(network: nn.Module,
         cure = ('check the channels in its config (in_channels of neck and '
                 'head against what the part before gives)')
         if split_tap(tap)[0] not in ('neck', 'backbone'):
-            cure = (f'tap the neck if it is that {tap!r} cannot be run by '
-                    f'itself, or {cure}')
+            cure = f'tap the neck instead of {tap!r}, or {cure}'
         raise ConfigError(
             f'The {role} does not run as it is configured: '
             f'{reason.rstrip(".")}; {cure}.') from error

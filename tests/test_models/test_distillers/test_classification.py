@@ -6,9 +6,13 @@ from tiny import classification, photographs, resnet, swin, vit
 
 pytest.importorskip('mmpretrain')
 
-from mmpretrain.structures import DataSample  # noqa: E402
+from mmpretrain.structures import (  # noqa: E402
+    DataSample,
+    MultiTaskDataSample,
+)
 
 from mmfmkt.models.flows import VARIANTS  # noqa: E402
+from mmfmkt.models.losses import KDLoss  # noqa: E402
 from mmfmkt.registry import MODELS  # noqa: E402
 
 AT_HEAD = [x for x in VARIANTS if x != 'parallel']
@@ -221,7 +225,41 @@ def test_data_preprocessors_beside_the_model_are_taken():
     assert model.data_preprocessor.mean.flatten().tolist() == beside['mean']
 
 
+def with_head(**head):
+    """A ResNet with another head."""
+    return resnet() | dict(head=dict(head, in_channels=32))
+
+
+def deit():
+    """A DeiT with a token for a teacher."""
+    model = vit()
+    model['backbone']['type'] = 'DistilledVisionTransformer'
+    model['head']['type'] = 'DeiTClsHead'
+    return model
+
+
+TASK = dict(type='LinearClsHead', num_classes=5)
 BAD = {
+    'head of many labels': (dict(student=with_head(
+        type='MultiLabelLinearClsHead', num_classes=5)),
+                            'of the student decides on each class by itself'),
+    'teacher of many labels': (dict(teacher=with_head(
+        type='MultiLabelLinearClsHead', num_classes=5)),
+                               'of the teacher decides on each class'),
+    'head of many tasks': (dict(student=with_head(
+        type='MultiTaskHead', task_heads=dict(a=TASK, b=TASK))),
+                           'MultiTaskHead of the student gives a dict of 2'),
+    'head of two tokens': (dict(student=deit()),
+                           'is a tuple; its head reads several tensors'),
+    'head that is not trained': (dict(student=with_head(
+        type='LeViTClsHead', num_classes=5)),
+                                 'support training in distillation mode'),
+    'another head that is not': (dict(student=with_head(
+        type='EfficientFormerClsHead', num_classes=5)),
+                                 'support to train the distilled version'),
+    'pairs to decouple, and no flow': (dict(
+        variant='direct', flow=dict(dirac_ratio=0.5)),
+                                       "in the variant 'direct' no flow"),
     'other classes': (dict(teacher=resnet(8, num_classes=7)),
                       'The student has 5 classes and the teacher 7'),
     'maps for vectors': (dict(student=vit()), 'ConvEncoder takes feature'),
@@ -241,6 +279,53 @@ def test_bad_settings_are_named_in_one_sentence_at_build(name):
     with pytest.raises(ValueError, match=sentence) as error:
         build(**settings)
     assert '\n' not in str(error.value)
+
+
+def test_logits_with_a_margin_are_not_what_is_compared():
+    model = build(
+        'direct', student=with_head(type='ArcFaceClsHead', num_classes=5))
+    data = model.data_preprocessor(photographs(), True)
+    losses = model(**data, mode='loss')
+    with torch.no_grad():
+        ours, theirs = (
+            network(data['inputs'], mode='tensor')
+            for network in (model.student, model.teacher))
+    torch.testing.assert_close(losses['head.loss_direct'],
+                               KDLoss()(ours, theirs))
+    own = model.student(**data, mode='loss')['loss']
+    torch.testing.assert_close(losses['head.loss_task'], own)
+
+
+def test_heads_that_cannot_be_compared_train_by_their_features():
+    student = with_head(
+        type='MultiTaskHead', task_heads=dict(a=TASK, b=TASK))
+    model = build(
+        student=student,
+        tap='backbone',
+        flow=dict(metric=dict(type='PKDLoss')))
+    data = photographs()
+    samples = [MultiTaskDataSample() for _ in data['data_samples']]
+    for sample, single in zip(samples, data['data_samples']):
+        for task in 'ab':
+            sample.set_field(single, task)
+    data['data_samples'] = samples
+    data = model.data_preprocessor(data, True)
+    losses = model(**data, mode='loss')
+    assert {'a_loss', 'b_loss', 'backbone.0.loss_flow'} <= set(losses)
+
+
+def test_only_the_flow_sees_decoupled_pairs_with_their_labels():
+    """Everything is led to its own image, but the flow to another's."""
+    settings = dict(flow=dict(metric=dict(type='DKDLoss'), num_steps=2,
+                              direct_weight=1.))
+    coupled = losses_of(build('theta', **settings))
+    settings['flow']['dirac_ratio'] = 0.
+    model = build('theta', **settings)
+    decoupled = losses_of(model)
+    for part in ('direct', 'student', 'task', 'flow'):
+        alike = torch.equal(coupled[f'head.loss_{part}'],
+                            decoupled[f'head.loss_{part}'])
+        assert alike == (part != 'flow')
 
 
 def test_samples_without_labels_can_be_predicted():

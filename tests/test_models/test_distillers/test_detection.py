@@ -10,7 +10,9 @@ from tiny import batch, distiller, packaged, retinanet
 pytest.importorskip('mmdet')
 
 from mmengine.config import Config  # noqa: E402
+from mmengine.runner import CheckpointLoader  # noqa: E402
 
+from mmfmkt.models.distillers.networks import without_weights  # noqa: E402
 from mmfmkt.models.losses import PKDLoss  # noqa: E402
 from mmfmkt.registry import MODELS  # noqa: E402
 
@@ -271,12 +273,15 @@ def test_a_stopped_transfer_lets_the_teacher_rest_and_scales_otherwise():
         assert all(p.grad is not None for p in model.parameters())
 
 
-def test_decoupled_pairs_change_what_a_sample_is_led_to():
-    torch.manual_seed(0)
-    coupled = losses_of(build(), size=4)
-    decoupled = losses_of(build(flow=dict(dirac_ratio=0.)), size=4)
-    assert not torch.allclose(coupled['neck.0.loss_flow'],
-                              decoupled['neck.0.loss_flow'])
+def test_only_the_flow_sees_decoupled_pairs():
+    flow = dict(direct_weight=1., num_steps=2)
+    coupled = losses_of(build('theta', flow=flow), size=4)
+    decoupled = losses_of(
+        build('theta', flow=dict(flow, dirac_ratio=0.)), size=4)
+    for part in ('loss_flow', 'loss_direct', 'loss_student'):
+        name = f'neck.0.{part}'
+        alike = torch.equal(coupled[name], decoupled[name])
+        assert alike == (part != 'loss_flow')
 
 
 @pytest.mark.parametrize('own', [
@@ -422,6 +427,12 @@ BAD = {
     'no steps at inference': (dict(flow=dict(inference_steps=0)),
                               'inference_steps must be'),
     'dirac ratio': (dict(flow=dict(dirac_ratio=2)), 'must lie in'),
+    'pairs to decouple, and no flow': (dict(
+        variant='direct', flow=dict(dirac_ratio=0.5)),
+                                       "in the variant 'direct' no flow"),
+    'pairs to decouple, and no teacher': (dict(
+        variant='online', flow=dict(dirac_ratio=0.5)),
+                                          "in the variant 'online' no flow"),
     'weights for other levels': (dict(flow=dict(loss_weight=[1, 2])),
                                  '2 values for 3 levels'),
     'config that is not there': (dict(student='nowhere.py'),
@@ -436,6 +447,48 @@ def test_bad_settings_are_named_in_one_sentence_at_build(name):
     with pytest.raises(ValueError, match=sentence) as error:
         build(**settings)
     assert '\n' not in str(error.value)
+
+
+@pytest.mark.parametrize('config, tap, sentence', [
+    ('detr/detr_r50_8xb2-150e_coco.py', 'encoder',
+     "'encoder' must give a feature map"),
+    ('detr/detr_r50_8xb2-150e_coco.py', 'decoder',
+     "'decoder' must give a map for each image, but gives 6"),
+    ('faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py', 'roi_head.bbox_head[0]',
+     "reads what the neck gives, which it does not"),
+    ('faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py', 'roi_head.bbox_head',
+     "'roi_head.bbox_head' must give a feature map"),
+    ('faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py', 'roi_head',
+     "'roi_head' must run once for a batch, but ran 0 times"),
+])
+def test_taps_behind_the_neck_that_give_no_maps_are_named(
+        config, tap, sentence):
+    network = Config.fromfile(packaged(config)).model
+    without_weights(network)
+    with pytest.raises(ValueError, match=sentence) as error:
+        build(student=network, teacher=network.to_dict(), tap=tap,
+              levels=None)
+    assert '\n' not in str(error.value)
+
+
+def test_pretrained_weights_are_loaded_once(tmp_path, monkeypatch):
+    plain = MODELS.build(dict(retinanet(), _scope_='mmdet'))
+    torch.save(plain.backbone.state_dict(), tmp_path / 'backbone.pth')
+    student = retinanet()
+    student.backbone.init_cfg = dict(
+        type='Pretrained', checkpoint=str(tmp_path / 'backbone.pth'))
+    read = []
+    load = CheckpointLoader.load_checkpoint
+    monkeypatch.setattr(
+        CheckpointLoader, 'load_checkpoint',
+        lambda path, *args, **kwargs: read.append(path) or load(
+            path, *args, **kwargs))
+    model = build(student=student)
+    assert not read
+    model.init_weights()
+    assert read == [str(tmp_path / 'backbone.pth')]
+    for name, x in plain.backbone.state_dict().items():
+        assert torch.equal(model.backbone.state_dict()[name], x)
 
 
 def test_channels_that_do_not_fit_inside_a_network_are_named():
