@@ -26,6 +26,7 @@ def run(*command, fails=False, cwd=ROOT, **env):
     A ``.py`` at the front is run by this Python.
     """
     command = [str(part) for part in command]
+    env = {name: str(value) for name, value in env.items()}
     if command[0].endswith('.py'):
         command.insert(0, sys.executable)
     path = os.pathsep.join([str(ROOT), os.environ.get('PYTHONPATH', '')])

@@ -9,8 +9,12 @@ the work folder, where it can be edited and inherited, and trains.
 """
 
 import argparse
+import os
 import re
 from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from mmengine.config import Config
 
 from mmfmkt.apis import compose_distillation
 from mmfmkt.apis.command_line import (
@@ -59,9 +63,15 @@ def name_of(args: argparse.Namespace) -> str:
         for x in parts if x)
 
 
-def main() -> None:
-    args = parse_args()
-    folder = Path(args.work_dir or Path('work_dirs', name_of(args)))
+def rank_of(launcher: str) -> int:
+    """The rank of this process, before there is a group of processes."""
+    names = dict(
+        pytorch='RANK', slurm='SLURM_PROCID', mpi='OMPI_COMM_WORLD_RANK')
+    return int(os.environ.get(names.get(launcher, ''), 0))
+
+
+def compose(args: argparse.Namespace, folder: Path) -> Config:
+    """Compose the config in a folder, say what was decided and read it."""
     composed = compose_distillation(
         args.student,
         args.teacher,
@@ -70,12 +80,24 @@ def main() -> None:
         variant=args.variant,
         data_root=args.data_root,
         class_maps=args.class_maps)
-    print('\n'.join(composed.decisions))
-    print(f'config    {composed.config}')
-    if args.dry_run:
-        return
-    args.config, args.work_dir = str(composed.config), str(folder)
-    train(load_config(args), args)
+    if rank_of(args.launcher) == 0:
+        print('\n'.join(composed.decisions))
+        print(f'config    {composed.config}')
+    args.config = str(composed.config)
+    return load_config(args)
+
+
+def main() -> None:
+    args = parse_args()
+    args.work_dir = args.work_dir or str(Path('work_dirs', name_of(args)))
+    if rank_of(args.launcher) == 0:
+        cfg = compose(args, Path(args.work_dir))
+    else:
+        # One rank writes for all; what the others compose is the same.
+        with TemporaryDirectory() as folder:
+            cfg = compose(args, Path(folder))
+    if not args.dry_run:
+        train(cfg, args)
 
 
 if __name__ == '__main__':

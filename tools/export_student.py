@@ -22,15 +22,23 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--out',
         help='folder for student.py and student.pth; by default student/ '
-        'beside the checkpoint')
+        'beside the checkpoint, or in work_dirs/ and the name of the config '
+        'where the checkpoint is a URL')
     add_cfg_options(parser)
     return parser.parse_args()
+
+
+def default_folder(config: str, checkpoint: str) -> Path:
+    """Where an export goes that nobody has given a place."""
+    if '://' in checkpoint:
+        return Path('work_dirs', Path(config).stem, 'student')
+    return Path(checkpoint).parent / 'student'
 
 
 def main() -> None:
     args = parse_args()
     config = read_config(args.config, args.cfg_options)
-    out = args.out or Path(args.checkpoint).parent / 'student'
+    out = args.out or default_folder(args.config, args.checkpoint)
     exported = export_student(config, args.checkpoint, out)
     size = exported.checkpoint.stat().st_size / 2**20
     print(f'config:     {exported.config}\n'

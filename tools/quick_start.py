@@ -8,7 +8,9 @@ Each stage that is finished stays finished: the same command continues.
 
 import argparse
 import json
+import os
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -244,16 +246,22 @@ class QuickStart:
              follow: Callable[[str], None] = lambda line: None) -> None:
         """Run a Python tool; its output goes to a log."""
         log = self.work_dir / log_name
-        with open(log, 'w', encoding='utf-8') as file:
+        with open(log, 'w', buffering=1, encoding='utf-8') as file:
             process = subprocess.Popen(
                 [sys.executable, *map(str, command)],
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
-                text=True)
-            for line in process.stdout:
-                file.write(line)
-                follow(line)
-        if process.wait():
+                text=True,
+                # A group of its own, which ends as a whole.
+                start_new_session=True)
+            try:
+                for line in process.stdout:
+                    file.write(line)
+                    follow(line)
+                process.wait()
+            finally:
+                end_group(process)
+        if process.returncode:
             tail = log.read_text(encoding='utf-8').splitlines()[-15:]
             raise ConfigError('\n'.join(
                 [f'{command[0].name} failed; the end of {log}:', *tail]))
@@ -328,7 +336,25 @@ class QuickStart:
             json.dumps(dict(metrics=metrics, costs=costs), indent=2))
 
 
+def end_group(process: subprocess.Popen, patience: float = 10.) -> None:
+    """End a tool, with the processes that it has started, if it still runs.
+
+    Args:
+        process (subprocess.Popen): Leader of the group.
+        patience (float): Seconds that it is given to end by itself.
+    """
+    if process.poll() is None:
+        os.killpg(process.pid, signal.SIGTERM)
+        try:
+            process.wait(patience)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
 def main() -> None:
+    # What ends us ends what we have started, as Ctrl-C does.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     start = time.perf_counter()
     quick_start = QuickStart(parse_args())
     try:

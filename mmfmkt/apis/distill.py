@@ -103,7 +103,7 @@ def compose_distillation(student: str,
             options = classes_of(theirs, len(data.classes))
         model['teacher'] = dict(
             config=absolute(teacher),
-            checkpoint=teacher_checkpoint,
+            checkpoint=teacher_checkpoint and absolute(teacher_checkpoint),
             **(dict(cfg_options=options) if options else {}))
     if class_maps and (library != 'mmdet' or teacher is None):
         raise ConfigError('--class-maps is for detectors with a teacher.')
@@ -140,8 +140,10 @@ def read_student(student: str) -> Config:
 
 
 def absolute(source: str) -> str:
-    """Return a packaged name as it is, and a path in full."""
-    return source if '::' in source else str(Path(source).resolve())
+    """Return a packaged name or a URL as it is, and a path in full."""
+    if '::' in source or '://' in source:
+        return source
+    return str(Path(source).expanduser().resolve())
 
 
 def network_name(model: dict) -> str:

@@ -1,5 +1,6 @@
 """Loading detectors for inference."""
 
+from copy import deepcopy
 from pathlib import Path
 from typing import Optional, Union
 
@@ -30,7 +31,8 @@ def init_detector(config: Union[str, Path, Config],
     MMDetection's own.
 
     Args:
-        config (str | Path | Config): Config file or config.
+        config (str | Path | Config): Config file or config, which is left
+            as it is.
         checkpoint (str, optional): Path or URL of a checkpoint.
         device (str): Where the detector is put.
         cfg_options (dict, optional): Overrides, with dotted keys, such as
@@ -38,8 +40,9 @@ def init_detector(config: Union[str, Path, Config],
         kwargs: Further arguments of MMDetection's function.
     """
     from mmdet.apis import init_detector as mmdet_init_detector
-    if not isinstance(config, Config):
-        config = Config.fromfile(config)
+    config = (
+        deepcopy(config)
+        if isinstance(config, Config) else Config.fromfile(config))
     drop_teacher(config.model)
     if 'student' in config.model:
         # Pretrained weights would be replaced by the checkpoint at once.

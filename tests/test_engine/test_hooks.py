@@ -4,6 +4,7 @@ import pytest
 import torch
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
+from torch.utils.data import DataLoader
 from tiny import batch, distiller
 
 pytest.importorskip('mmdet')
@@ -13,6 +14,7 @@ from mmfmkt.engine import (  # noqa: E402
     StepCountWarmupHook,
     TransferWeightHook,
 )
+from mmfmkt.engine.hooks.progress import iterations_per_epoch  # noqa: E402
 from mmfmkt.utils import ConfigError  # noqa: E402
 
 
@@ -95,6 +97,27 @@ def test_a_resumed_run_goes_on_as_the_uninterrupted_one(tmp_path):
     first, _ = train(one, *hooks, epochs=2)
     second, _ = train(one, *hooks, resume=True)
     assert first + second == seen
+
+
+@pytest.mark.parametrize('sampler', ('DefaultSampler', 'InfiniteSampler'))
+@pytest.mark.parametrize('batch_sampler', (None, 'AspectRatioBatchSampler'))
+def test_an_epoch_is_as_long_as_all_ranks_need_together(
+        sampler, batch_sampler, monkeypatch):
+    """A sampler that never ends says how much there is for all ranks."""
+    from mmdet.datasets.samplers import AspectRatioBatchSampler
+    from mmengine.dataset import DefaultSampler, InfiniteSampler
+    for module in ('mmengine.dataset.sampler', 'mmfmkt.engine.hooks.progress'):
+        for name, value in (('get_world_size', 4), ('get_dist_info', (1, 4))):
+            monkeypatch.setattr(
+                f'{module}.{name}', lambda value=value: value, raising=False)
+    monkeypatch.setattr('mmengine.dataset.sampler.sync_random_seed',
+                        lambda: 0)
+    kind = dict(DefaultSampler=DefaultSampler, InfiniteSampler=InfiniteSampler)
+    data = list(range(64))
+    own = kind[sampler](data)
+    loader = DataLoader(data, 2, sampler=own) if not batch_sampler else (
+        DataLoader(data, batch_sampler=AspectRatioBatchSampler(own, 2)))
+    assert iterations_per_epoch(loader) == 8
 
 
 def test_the_flow_alone_is_averaged_saved_and_resumed(tmp_path):

@@ -1,9 +1,11 @@
 """Any pair in one line, as a user types it."""
 
 import json
+import sys
 
 import pytest
-from conftest import run
+import torch
+from conftest import ROOT, run
 from mmengine.config import Config
 from tiny import resnet, retinanet
 
@@ -11,6 +13,18 @@ pytest.importorskip('mmdet')
 pytestmark = pytest.mark.slow
 
 from mmfmkt.apis import compose_distillation  # noqa: E402
+from mmfmkt.registry import MODELS  # noqa: E402
+
+
+ALONE = """
+import runpy, sys
+from pathlib import Path
+sys.modules['mmfmkt'] = None
+import mmdet
+sys.argv = [str(Path(mmdet.__file__).parent / '.mim/tools' / sys.argv[1]),
+            *sys.argv[2:]]
+runpy.run_path(sys.argv[0], run_name='__main__')
+"""
 
 
 def write_network(path, channels, base_channels, start_level=1):
@@ -92,6 +106,63 @@ def test_detectors_of_two_stages_are_described_up_to_the_neck(tmp_path):
     assert "inherits  the teacher's neck, rpn_head, roi_head" in (
         composed.decisions)
     assert 'FLOPs up to the neck of a 256x256 image' in composed.decisions[-1]
+
+
+def test_what_is_composed_stays_and_the_same_command_continues(
+        pair, shapes, tmp_path):
+    """Also by train.py, whose work folder the config then lies in."""
+    student, teacher = pair
+    torch.save(
+        dict(state_dict=MODELS.build(Config.fromfile(teacher).model |
+                                     dict(_scope_='mmdet')).state_dict()),
+        tmp_path / 'teacher.pth')
+    command = [
+        ROOT / 'tools/distill.py', student, '--teacher', teacher,
+        '--teacher-checkpoint', 'teacher.pth', '--data-root', shapes,
+        '--variant', 'direct', '--cfg-options',
+        'train_dataloader.dataset.indices=4',
+        'model.teacher.cfg_options.bbox_head.num_classes=80',
+        'val_dataloader.dataset.indices=4']
+    run(*command, cwd=tmp_path)
+    folder = tmp_path / 'work_dirs' / 'direct_teacher_student'
+    config = folder / 'direct_teacher_student.py'
+    text = config.read_text()
+    assert text.startswith('# Composed by tools/distill.py')
+    assert Config.fromfile(config).model.teacher.checkpoint == str(
+        tmp_path / 'teacher.pth')
+    run(*command, '--dry-run', cwd=tmp_path)
+    log = run(ROOT / 'tools/train.py',
+              'work_dirs/direct_teacher_student/direct_teacher_student.py',
+              '--resume', cwd=tmp_path)
+    assert 'resumed epoch: 1' in log
+    assert config.read_text() == text
+    assert (folder / 'direct_teacher_student_resolved.py').is_file()
+
+
+def test_one_of_several_processes_writes_the_config(pair, shapes, tmp_path):
+    student, teacher = pair
+    log = run(sys.executable, '-m', 'torch.distributed.run',
+              '--nproc_per_node=2', 'tools/distill.py', student, '--teacher',
+              teacher, '--data-root', shapes, '--variant', 'theta',
+              '--work-dir', tmp_path / 'run', '--launcher', 'pytorch',
+              '--amp')
+    assert log.count('config    ') == 1 and 'Evaluating bbox' in log
+    composed = tmp_path / 'run' / 'theta_teacher_student.py'
+    assert composed.read_text().startswith('# Composed by tools/distill.py')
+    # What comes of it knows nothing of processes, CPUs or flows.
+    text = (tmp_path / 'run/student/student.py').read_text()
+    for word in ('mmfmkt', 'flows', 'model_wrapper_cfg'):
+        assert word not in text
+    assert "launcher = 'none'" in text
+    # MMDetection goes on with it where mmfmkt is not installed.
+    script = tmp_path / 'alone.py'
+    script.write_text(ALONE)
+    student = tmp_path / 'run/student'
+    log = run(script, 'train.py', student / 'student.py', '--work-dir',
+              tmp_path / 'on', '--cfg-options',
+              f'load_from={student}/student.pth', 'train_cfg.max_epochs=1')
+    assert 'do not match exactly' not in log and 'Evaluating bbox' in log
+    assert (tmp_path / 'on/epoch_1.pth').is_file()
 
 
 def test_class_maps_flow_too_where_that_is_asked_for(pair, shapes, tmp_path):

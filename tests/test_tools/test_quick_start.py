@@ -1,9 +1,14 @@
 """The quick start goes its whole way, and continues where it stopped."""
 
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
 
 import pytest
-from conftest import run
+from conftest import CPU, ROOT, run
 
 pytest.importorskip('mmdet')
 pytestmark = pytest.mark.slow
@@ -39,3 +44,27 @@ def test_quick_start_ends_with_table_and_picture_and_can_be_repeated(
     refused = run(*command, '--variant', 'theta', fails=True)
     last = refused.strip().splitlines()[-1]
     assert last.startswith('error: ') and 'name another --work-dir' in last
+
+
+def processes_of(work_dir):
+    """Those whose command line names a folder."""
+    found = subprocess.run(['ps', '-ww', '-eo', 'args'], capture_output=True,
+                           text=True).stdout
+    return [line for line in found.splitlines() if str(work_dir) in line]
+
+
+def test_what_ends_the_quick_start_ends_its_training(tmp_path):
+    process = subprocess.Popen(
+        [sys.executable, 'tools/quick_start.py', '--work-dir', tmp_path,
+         '--train-images', '64', '--val-images', '1'],
+        cwd=ROOT, env={**os.environ, **CPU}, stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE, text=True)
+    log = tmp_path / 'train_teacher.log'
+    while not log.exists() or 'Epoch(train)' not in log.read_text():
+        assert process.poll() is None
+        time.sleep(0.2)
+    assert len(processes_of(tmp_path)) > 1
+    process.send_signal(signal.SIGTERM)
+    _, said = process.communicate(timeout=30)
+    assert process.returncode and 'the same command continues' in said
+    assert not processes_of(tmp_path)

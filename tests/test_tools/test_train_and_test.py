@@ -3,10 +3,14 @@
 import json
 import pickle
 import sys
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
 
 import pytest
 import torch
-from conftest import run
+from conftest import ROOT, run
+from mmengine.config import Config
 from tiny import write_config
 
 pytest.importorskip('mmdet')
@@ -132,8 +136,11 @@ def test_plain_mmdetection_loads_the_export(trained, shapes, tmp_path):
     run(script, access, work_dir / 'student/student.py',
         work_dir / 'student/student.pth', image, tmp_path / 'out.pt')
     boxes, scores, labels = torch.load(tmp_path / 'out.pt')
+    read = Config.fromfile(config)
+    before = read.pretty_text
     detector = init_detector(
-        str(config), str(work_dir / 'epoch_2.pth'), device='cpu')
+        read, str(work_dir / 'epoch_2.pth'), device='cpu')
+    assert read.pretty_text == before
     ours = inference_detector(detector, image).pred_instances
     torch.testing.assert_close(ours.bboxes, boxes, **EXACT)
     torch.testing.assert_close(ours.scores, scores, **EXACT)
@@ -152,6 +159,22 @@ def test_fmkt_exports_leave_out_what_only_training_needs(trained):
     else:
         assert 'teacher=None' in text
         assert not any('.transform.' in x for x in student)
+
+
+def test_a_checkpoint_from_a_url_is_exported_into_the_work_folder(
+        trained, tmp_path):
+    variant, config, work_dir, _ = trained
+    server = ThreadingHTTPServer(
+        ('127.0.0.1', 0), partial(SimpleHTTPRequestHandler,
+                                  directory=str(work_dir)))
+    Thread(target=server.serve_forever, daemon=True).start()
+    url = f'http://127.0.0.1:{server.server_port}/epoch_2.pth'
+    run(ROOT / 'tools/export_student.py', config, url, cwd=tmp_path,
+        TORCH_HOME=tmp_path / 'hub')
+    server.shutdown()
+    out = tmp_path / 'work_dirs/config/student'
+    assert {x.name for x in out.iterdir()} == {'student.py', 'student.pth'}
+    assert not (tmp_path / 'http:').exists()
 
 
 def test_the_export_can_be_left_out(shapes, tmp_path):

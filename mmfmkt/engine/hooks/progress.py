@@ -1,8 +1,10 @@
 """What hooks of a distillation ask the Runner."""
 
+from mmengine.dist import get_world_size
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from torch import nn
+from torch.utils.data import DataLoader
 
 from mmfmkt.utils import ConfigError
 
@@ -16,7 +18,19 @@ def progress_of(runner: Runner, by_epoch: bool) -> float:
     """
     if not by_epoch:
         return runner.iter
-    return runner.iter / len(runner.train_dataloader)
+    return runner.iter / iterations_per_epoch(runner.train_dataloader)
+
+
+def iterations_per_epoch(loader: DataLoader) -> float:
+    """In how many iterations all ranks together see the data once.
+
+    Args:
+        loader (DataLoader): Of this rank. Its sampler knows this rank's
+            share, or, where it never ends, all of the data.
+    """
+    sampler = loader.batch_sampler.sampler
+    shared = len(sampler) < len(loader.dataset)
+    return len(loader) / (1 if shared else get_world_size())
 
 
 def distiller_of(runner: Runner) -> nn.Module:

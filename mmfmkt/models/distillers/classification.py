@@ -3,7 +3,7 @@
 from contextlib import ExitStack
 from copy import deepcopy
 from functools import partial
-from typing import Any, Dict, List, Optional, Sequence, Tuple, Union
+from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple, Union
 
 import torch
 from mmengine.config import ConfigDict
@@ -261,17 +261,21 @@ def probe_classifier(network: nn.Module, role: str) -> Tuple[Tensor, Tensor]:
         return features[-1], network.head(
             network.neck(features) if network.neck else features)
 
-    image = torch.zeros(1, 3, *image_size(network))
-    try:
-        with in_eval_mode(network):
-            last, logits = run_anywhere(network, run, image)
-    except Exception as error:
-        reason = (str(error).splitlines() or ['an assertion'])[0]
+    errors: List[Exception] = []
+    for image in blank_images(network):
+        try:
+            with in_eval_mode(network):
+                last, logits = run_anywhere(network, run, image)
+            break
+        except Exception as error:
+            errors.append(error)
+    else:
+        reason = (str(errors[0]).splitlines() or ['an assertion'])[0]
         raise ConfigError(
             f'The {role} does not run as it is configured: '
             f'{reason.rstrip(".")}. Check '
             'the channels in its config (in_channels of the head against '
-            'what backbone and neck give).') from error
+            'what backbone and neck give).') from errors[0]
     check_head(network.head, logits, role)
     if not isinstance(last, Tensor) or last.dim() not in (2, 4):
         several = isinstance(last, (list, tuple))
@@ -342,8 +346,8 @@ def check_trainable(network: nn.Module, feature: Tensor) -> None:
         return
 
 
-def image_size(network: nn.Module) -> Tuple[int, int]:
-    """The size of images that a network takes; 64 where any will do.
+def blank_images(network: nn.Module) -> Iterator[Tensor]:
+    """Images that a network may take, the likeliest first, ``(1, C, H, W)``.
 
     Args:
         network (nn.Module): The classifier.
@@ -352,5 +356,10 @@ def image_size(network: nn.Module) -> Tuple[int, int]:
     size = getattr(backbone, 'img_size', None)
     if size is None:
         patches = getattr(backbone, 'patch_embed', None)
-        size = getattr(patches, 'init_input_size', None) or 64
-    return (size, size) if isinstance(size, int) else tuple(size)
+        size = getattr(patches, 'init_input_size', None)
+    channels = next((x.in_channels for x in backbone.modules()
+                     if isinstance(x, nn.Conv2d)), 3)
+    # Most take any size, some that of ImageNet alone, or that of digits.
+    for side in (64, 224, 32) if size is None else (size, ):
+        sides = (side, side) if isinstance(side, int) else side
+        yield torch.zeros(1, channels, *sides)

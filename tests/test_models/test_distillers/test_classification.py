@@ -328,6 +328,20 @@ def test_only_the_flow_sees_decoupled_pairs_with_their_labels():
         assert alike == (part != 'flow')
 
 
+@pytest.mark.parametrize('backbone, channels, side', [
+    (dict(type='LeNet5', num_classes=5), 1, 32),
+    (dict(type='VGG', depth=11, num_classes=5), 3, 224),
+])
+def test_networks_of_one_size_of_images_are_probed_with_that(
+        backbone, channels, side):
+    network = dict(
+        type='ImageClassifier', backbone=backbone, head=dict(type='ClsHead'))
+    model = build('direct', student=network, teacher=network)
+    with torch.no_grad():
+        logits = model(torch.zeros(1, channels, side, side))
+    assert logits.shape == (1, 5)
+
+
 def test_samples_without_labels_can_be_predicted():
     model = build().eval()
     data = photographs()
