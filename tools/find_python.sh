@@ -2,7 +2,8 @@
 
 tools_dir=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 
-# Print the command of a Python that will do. PYTHON decides if it is set.
+# Print the command of a Python that will do for setup_env.py with the options
+# given. PYTHON decides if it is set.
 # Otherwise, if none will do, print one that can at least say what is missing.
 find_python() {
     local name fallback=
@@ -16,7 +17,8 @@ find_python() {
     fi
     for name in python3 python3.12 python3.11 python3.10 python3.13 python; do
         # A command may be there and not work, as pyenv's often are.
-        if "$name" "$tools_dir/setup_env.py" --check-python 2>/dev/null; then
+        if "$name" "$tools_dir/setup_env.py" --check-python "$@" \
+            2>/dev/null; then
             echo "$name"
             return
         elif [ -z "$fallback" ] && "$name" -c \
@@ -34,10 +36,11 @@ find_python() {
 }
 
 # Set everything up and print the path of the virtual environment's Python.
+# Takes the options of setup_env.py.
 set_up() {
     local python
-    python=$(find_python) || return
-    "$python" "$tools_dir/setup_env.py"
+    python=$(find_python "$@") || return
+    "$python" "$tools_dir/setup_env.py" "$@"
 }
 
 # Print what both commands have in common.

@@ -6,10 +6,22 @@ set -euo pipefail
 
 cd "$tools_dir/.."
 tests=tests
+stack=onedl
+if [ "${1:-}" = --stack ]; then
+    stack=${2:-}
+    shift $(($# > 1 ? 2 : 1))
+fi
 for argument in "$@"; do
     if [ "$argument" = -h ] || [ "$argument" = --help ]; then
-        echo 'usage: bash tools/run_tests.sh [tests/...] [options of pytest]'
-        echo
+        cat <<'HELP'
+usage: bash tools/run_tests.sh [--stack {onedl,upstream}] [tests/...]
+                               [options of pytest]
+
+--stack upstream runs them on the last releases of OpenMMLab itself (torch 2.1,
+mmcv 2.1, mmdet 3.3, mmpretrain 1.2), which need Python 3.10 or 3.11 and get an
+environment of their own: .venv-upstream here, or $MMFMKT_VENV-upstream.
+
+HELP
         set_up_help
         exit
     elif [ -e "${argument%%::*}" ]; then
@@ -17,7 +29,7 @@ for argument in "$@"; do
     fi
 done
 
-python=$(set_up)
+python=$(set_up --stack "$stack")
 # One process for each core, each of one thread; -n 0 does without.
 export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}"
 # In our own order (tests/conftest.py): the longest files first.

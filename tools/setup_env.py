@@ -27,17 +27,33 @@ from pathlib import Path
 from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parent.parent
-OLDEST, NEWEST = (3, 10), (3, 13)
+OLDEST = (3, 10)
+
+
+class Pins(NamedTuple):
+    """A stack that can be installed, and what its versions ask for."""
+
+    folder: str  # of its requirement files
+    suffix: str  # of its environment's folder
+    newest: tuple[int, int]  # Python that its torch has wheels for
+    cuda: str  # that its torch on PyPI is compiled for
+
+
+PINS = {
+    'onedl': Pins('requirements', '', (3, 13), '13.0'),
+    'upstream': Pins('requirements/upstream', '-upstream', (3, 11), '12.1'),
+}
+ONEDL = PINS['onedl']
 
 # The steps in the order of installation and the files they depend on. mmcv
 # is compiled against torch, so it has to be looked at again with torch; the
 # tests' needs must leave torch as it is.
 STEPS = {
-    'build tools': ('requirements/build.txt', ),
-    'torch': ('requirements/torch.txt', ),
-    'openmmlab': ('requirements/openmmlab.txt', ),
-    'mmcv': ('requirements/mmcv.txt', 'requirements/torch.txt'),
-    'tests': ('requirements/tests.txt', 'requirements/torch.txt'),
+    'build tools': ('{pins}/build.txt', ),
+    'torch': ('{pins}/torch.txt', ),
+    'openmmlab': ('{pins}/openmmlab.txt', ),
+    'mmcv': ('{pins}/mmcv.txt', '{pins}/torch.txt'),
+    'tests': ('{pins}/tests.txt', '{pins}/torch.txt'),
     'mmfmkt': ('setup.py', 'pyproject.toml', 'mmfmkt/version.py'),
 }
 # The steps that a working stack replaces, and a module of each.
@@ -53,7 +69,6 @@ NOTES = {
 MARK = '.mmfmkt'  # folder of the stamps: marks a venv as made by this set-up
 OUTSIDE = 'outside '  # opens the stamp of a step that a found stack covers
 HEARTBEAT = 20.0  # seconds between two signs of life in a log
-TORCH_CUDA = '13.0'  # of the wheel that requirements/torch.txt pins
 AGAIN = 'then run the same command again, it continues here'
 NETWORK = ('check the network and the package index (pip config list), ' +
            AGAIN)
@@ -255,17 +270,19 @@ def stamp(venv: Path, step: str) -> Path:
     return venv / MARK / step.replace(' ', '-')
 
 
-def digest(step: str, version: str, root: Path = ROOT) -> str:
+def digest(step: str, version: str, root: Path = ROOT,
+           pins: Pins = ONEDL) -> str:
     """Hash all that a step's result depends on.
 
     Args:
         step: One of ``STEPS``.
         version: The environment's Python, as ``3.11``.
         root: The repository.
+        pins: The stack.
     """
     value = hashlib.sha256(version.encode())
     for name in STEPS[step]:
-        path = root / name
+        path = root / name.format(pins=pins.folder)
         value.update(path.read_bytes() if path.exists() else b'')
     if step == 'mmcv':
         value.update(nvidia_driver().encode())
@@ -274,7 +291,8 @@ def digest(step: str, version: str, root: Path = ROOT) -> str:
     return value.hexdigest()
 
 
-def is_done(venv: Path, step: str, version: str, root: Path = ROOT) -> bool:
+def is_done(venv: Path, step: str, version: str, root: Path = ROOT,
+            pins: Pins = ONEDL) -> bool:
     """Whether a step's stamp is there and valid."""
     path = stamp(venv, step)
     if not path.exists():
@@ -282,15 +300,18 @@ def is_done(venv: Path, step: str, version: str, root: Path = ROOT) -> bool:
     text = path.read_text()
     if text.startswith(OUTSIDE):
         return Path(text[len(OUTSIDE):]).exists()
-    return text == digest(step, version, root)
+    return text == digest(step, version, root, pins)
 
 
-def plan(venv: Path, root: Path = ROOT) -> list[str]:
+def plan(venv: Path, root: Path = ROOT, pins: Pins = ONEDL) -> list[str]:
     """The steps that are still to be done, 'venv' being the first."""
     version = venv_version(venv)
     if not version:
         return ['venv', *STEPS]
-    return [step for step in STEPS if not is_done(venv, step, version, root)]
+    return [
+        step for step in STEPS
+        if not is_done(venv, step, version, root, pins)
+    ]
 
 
 def check_disposable(venv: Path) -> None:
@@ -304,7 +325,7 @@ def check_disposable(venv: Path) -> None:
     if packages or not (venv / 'pyvenv.cfg').exists():
         raise SetUpError(
             f'{venv} is in the way: it is no working virtual environment '
-            'with pip and was not made by this set-up. Remove it, or set '
+            'with pip that was made by this set-up. Remove it, or set '
             'MMFMKT_VENV to another folder')
 
 
@@ -447,7 +468,8 @@ def compiler_problem() -> str:
 def preflight(venv: Path,
               steps: list[str],
               version: tuple[int, int] = sys.version_info[:2],
-              free_gb: float | None = None) -> list[str]:
+              free_gb: float | None = None,
+              pins: Pins = ONEDL) -> list[str]:
     """Check for what would stop the set-up half-way.
 
     Args:
@@ -455,15 +477,16 @@ def preflight(venv: Path,
         steps: The steps to be done; 'mmcv' if it has to be compiled.
         version: The Python that the environment is or will be made of.
         free_gb: Free disk at the environment, None to measure it.
+        pins: The stack.
 
     Returns:
         One sentence for each thing that is missing, with its cure.
     """
     problems = []
     name = f'python{version[0]}.{version[1]}'
-    if not OLDEST <= tuple(version) <= NEWEST:
+    if not OLDEST <= tuple(version) <= pins.newest:
         problems.append(
-            f'Python 3.{OLDEST[1]} to 3.{NEWEST[1]} is needed, this is '
+            f'Python 3.{OLDEST[1]} to 3.{pins.newest[1]} is needed, this is '
             f'{version[0]}.{version[1]}: install one, for instance from '
             'python.org, and name it by PYTHON=/path/to/python3')
     if 'venv' in steps and not all(
@@ -471,7 +494,7 @@ def preflight(venv: Path,
         problems.append(f'Python has no venv module: sudo apt install '
                         f'{name}-venv (Debian, Ubuntu)')
     if 'mmcv' in steps:
-        problems += compile_problems(venv, name)
+        problems += compile_problems(venv, name, pins)
     need = 8 if 'torch' in steps else 2 if 'mmcv' in steps else 0.3
     place = venv
     while not place.exists():
@@ -490,7 +513,8 @@ def preflight(venv: Path,
     return problems
 
 
-def compile_problems(venv: Path, name: str) -> list[str]:
+def compile_problems(venv: Path, name: str,
+                     pins: Pins = ONEDL) -> list[str]:
     """What is missing to compile mmcv, see :func:`preflight`."""
     problems = []
     python = venv_python(venv)
@@ -510,7 +534,7 @@ def compile_problems(venv: Path, name: str) -> list[str]:
     if nvidia_driver() and not cuda_home():
         problems.append(
             'there is an NVIDIA GPU but no CUDA toolkit (nvcc) to compile '
-            f'mmcv for it: install the CUDA version of torch ({TORCH_CUDA} '
+            f'mmcv for it: install the CUDA version of torch ({pins.cuda} '
             'for the wheel on PyPI) from '
             'developer.nvidia.com/cuda-toolkit-archive and set CUDA_HOME, '
             "or set CUDA_VISIBLE_DEVICES='' to go on with the CPU")
@@ -528,9 +552,9 @@ def pip_install(venv: Path, label: str, *args: str, hint: str = NETWORK,
                 *args], venv, label, hint, env, show)
 
 
-def requirements(name: str) -> str:
+def requirements(name: str, pins: Pins) -> str:
     """The path of a requirement file."""
-    return str(ROOT / 'requirements' / f'{name}.txt')
+    return str(ROOT / pins.folder / f'{name}.txt')
 
 
 def build_jobs() -> int:
@@ -588,10 +612,10 @@ def installed_version(venv: Path, name: str) -> str:
         'print(metadata.version(sys.argv[1]))', name)
 
 
-def mmcv_is_ready(venv: Path) -> bool:
+def mmcv_is_ready(venv: Path, pins: Pins) -> bool:
     """Whether mmcv works and is the one pinned or one of the user's."""
     name, _, version = Path(
-        requirements('mmcv')).read_text().strip().partition('==')
+        requirements('mmcv', pins)).read_text().strip().partition('==')
     return installed_version(venv, name) in ('', version) \
         and not probe(venv_python(venv), 'mmcv.ops').error
 
@@ -611,16 +635,17 @@ def mend_opencv(venv: Path) -> None:
                 f'opencv-python-headless=={version}')
 
 
-def install_mmcv(venv: Path) -> None:
+def install_mmcv(venv: Path, pins: Pins) -> None:
     """Compile mmcv, unless it works or pip's cache has one that does."""
-    if mmcv_is_ready(venv):
+    if mmcv_is_ready(venv, pins):
         return
     hint = ('see the errors above; if the compiler was killed, memory was '
             f'short: set MAX_JOBS=1, {AGAIN}')
-    args = ('-v', '--no-build-isolation', '-r', requirements('mmcv'))
+    args = ('-v', '--no-build-isolation', '-r',
+            requirements('mmcv', pins))
     env = build_env(venv)
     output = pip_install(venv, 'building mmcv', *args, '-c',
-                         requirements('torch'), hint=hint, env=env,
+                         requirements('torch', pins), hint=hint, env=env,
                          show=False)
     mend_opencv(venv)
     found = probe(venv_python(venv), 'mmcv.ops')
@@ -628,7 +653,8 @@ def install_mmcv(venv: Path) -> None:
         # pip's cache knows versions of mmcv, but not of torch.
         say('the mmcv at hand does not work with this torch or GPU: '
             'compiles it anew')
-        name = Path(requirements('mmcv')).read_text().partition('==')[0]
+        name = Path(
+            requirements('mmcv', pins)).read_text().partition('==')[0]
         pip_install(venv, 'building mmcv', *args, '--no-cache-dir',
                     '--no-binary', name, '--force-reinstall', '--no-deps',
                     hint=hint, env=env, show=False)
@@ -638,15 +664,15 @@ def install_mmcv(venv: Path) -> None:
             f'mmcv was compiled but does not work: {found.error}')
 
 
-def install_tests(venv: Path) -> None:
+def install_tests(venv: Path, pins: Pins = ONEDL) -> None:
     """Install what the tests need, around the torch that mmcv knows."""
-    constraint = Path(requirements('torch'))
+    constraint = Path(requirements('torch', pins))
     if stamp(venv, 'torch').read_text().startswith(OUTSIDE):
         constraint = venv / MARK / 'constraints.txt'
         constraint.write_text(''.join(
             f'{name}=={version}\n' for name in ('torch', 'torchvision')
             if (version := installed_version(venv, name))))
-    pip_install(venv, 'tests', '-r', requirements('tests'), '-c',
+    pip_install(venv, 'tests', '-r', requirements('tests', pins), '-c',
                 str(constraint))
 
 
@@ -663,26 +689,32 @@ def install_mmfmkt(venv: Path) -> None:
 
 INSTALL = {
     'venv':
-    create_venv,
+    lambda venv, pins: create_venv(venv),
     'build tools':
-    lambda venv: pip_install(venv, 'build tools', '-r', requirements('build')),
+    lambda venv, pins: pip_install(venv, 'build tools', '-r',
+                                   requirements('build', pins)),
     'torch':
-    lambda venv: pip_install(venv, 'torch', '-r', requirements('torch')),
+    lambda venv, pins: pip_install(venv, 'torch', '-r',
+                                   requirements('torch', pins)),
     'openmmlab':
-    lambda venv: pip_install(venv, 'openmmlab', '-r',
-                             requirements('openmmlab'), '-c',
-                             requirements('torch')),
+    lambda venv, pins: pip_install(venv, 'openmmlab', '-r',
+                                   requirements('openmmlab', pins), '-c',
+                                   requirements('torch', pins)),
     'mmcv':
     install_mmcv,
     'tests':
     install_tests,
     'mmfmkt':
-    install_mmfmkt,
+    lambda venv, pins: install_mmfmkt(venv),
 }
 
 
-def install(venv: Path) -> dict[str, float]:
+def install(venv: Path, pins: Pins) -> dict[str, float]:
     """Do the steps that are still to be done.
+
+    Args:
+        venv: The virtual environment.
+        pins: The stack.
 
     Returns:
         The seconds that each step took.
@@ -690,20 +722,22 @@ def install(venv: Path) -> dict[str, float]:
     Raises:
         SetUpError: If something is missing or a step fails.
     """
-    steps = plan(venv)
-    if 'venv' in steps:
+    steps = plan(venv, pins=pins)
+    if 'venv' in steps or pins is not ONEDL:
         check_disposable(venv)
     stack = None
-    if 'venv' in steps or not stamp(venv, 'torch').exists():
+    # What is there is taken for the default; a stack asked for is installed.
+    if pins is ONEDL and ('venv' in steps
+                          or not stamp(venv, 'torch').exists()):
         stack = find_stack(venv)
     if stack:
         steps = [step for step in steps if step not in STACK]
     version = venv_version(venv) or '{}.{}'.format(*sys.version_info)
     compiles = 'mmcv' in steps and ('torch' in steps
-                                    or not mmcv_is_ready(venv))
+                                    or not mmcv_is_ready(venv, pins))
     problems = preflight(
         venv, [step for step in steps if step != 'mmcv' or compiles],
-        tuple(map(int, version.split('.'))))
+        tuple(map(int, version.split('.'))), pins=pins)
     if problems:
         raise SetUpError('\n  - '.join(['before it starts, please see to',
                                         *problems]))
@@ -715,11 +749,12 @@ def install(venv: Path) -> dict[str, float]:
             stack = None
         say(f'{number}/{len(steps)} {NOTES.get(step, step)}')
         start = time.monotonic()
-        INSTALL[step](venv)
+        INSTALL[step](venv, pins)
         times[step] = time.monotonic() - start
         if step != 'venv':
             (venv / MARK).mkdir(exist_ok=True)
-            stamp(venv, step).write_text(digest(step, version))
+            stamp(venv, step).write_text(
+                digest(step, version, pins=pins))
     return times
 
 
@@ -729,14 +764,24 @@ def main(argv: list[str] | None = None) -> int:
         description='Prepare the virtual environment of mmfmkt (.venv, or '
         'the folder in MMFMKT_VENV) and print the path of its Python.')
     parser.add_argument(
+        '--stack',
+        choices=PINS,
+        default='onedl',
+        help='upstream: the last releases of OpenMMLab itself with torch '
+        '2.1, for Python 3.10 or 3.11, in a folder of its own: the name of '
+        'the default one with -upstream behind it')
+    parser.add_argument(
         '--check-python',
         action='store_true',
         help='only tell by the exit status whether this Python will do')
-    if parser.parse_args(argv).check_python:
-        return int(not OLDEST <= sys.version_info[:2] <= NEWEST)
+    args = parser.parse_args(argv)
+    pins = PINS[args.stack]
+    if args.check_python:
+        return int(not OLDEST <= sys.version_info[:2] <= pins.newest)
     start = time.monotonic()
     venv = Path(os.environ.get('MMFMKT_VENV')
                 or ROOT / '.venv').expanduser().absolute()
+    venv = venv.with_name(venv.name + pins.suffix)
     if sys.prefix != sys.base_prefix \
             and Path(sys.prefix).resolve() == venv.resolve():
         # It is activated; it cannot be made anew while we run in it.
@@ -746,9 +791,9 @@ def main(argv: list[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     times = {}
     try:
-        if plan(venv):
+        if plan(venv, pins=pins):
             with locked(venv):
-                times = install(venv)
+                times = install(venv, pins)
     except SetUpError as error:
         say(f'stopped: {error}')
         return 1

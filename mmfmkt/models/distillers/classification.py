@@ -351,7 +351,9 @@ def check_trainable(network: nn.Module, feature: Tensor) -> None:
 
 
 def blank_images(network: nn.Module) -> Iterator[Tensor]:
-    """Images that a network may take, the likeliest first, ``(1, C, H, W)``.
+    """Images that a network may take, the likeliest first, ``(2, C, H, W)``.
+
+    Two, since some networks drop the axis of a batch of one.
 
     Args:
         network (nn.Module): The classifier.
@@ -366,4 +368,4 @@ def blank_images(network: nn.Module) -> Iterator[Tensor]:
     # Most take any size, some that of ImageNet alone, or that of digits.
     for side in (64, 224, 32) if size is None else (size, ):
         sides = (side, side) if isinstance(side, int) else side
-        yield torch.zeros(1, channels, *sides)
+        yield torch.zeros(2, channels, *sides)

@@ -338,8 +338,8 @@ def test_networks_of_one_size_of_images_are_probed_with_that(
         type='ImageClassifier', backbone=backbone, head=dict(type='ClsHead'))
     model = build('direct', student=network, teacher=network)
     with torch.no_grad():
-        logits = model(torch.zeros(1, channels, side, side))
-    assert logits.shape == (1, 5)
+        logits = model(torch.zeros(2, channels, side, side))
+    assert logits.shape == (2, 5)
 
 
 def test_samples_without_labels_can_be_predicted():
