@@ -1,6 +1,8 @@
 """Every shipped config builds, is short, and can be inherited."""
 
 import re
+from copy import deepcopy
+from functools import lru_cache
 
 import pytest
 import torch
@@ -24,6 +26,22 @@ DISTILLATIONS = [
     and re.match('fmkt|theta|pkd', path.name)
 ]
 SMALL = ('quick_start', 'bccd')
+# Of the same pairs with another metric or variant, one for each trains.
+OTHER_METHODS = {
+    path: path.with_name(re.sub('^[a-z]+', 'fmkt', path.name))
+    for path in CLASSIFIERS if re.match('(kd|dkd|dist|theta)_', path.name)
+}
+TRAINED = [
+    path for path in CLASSIFIERS if path not in OTHER_METHODS
+    or re.search('resnet56_resnet20|resnet34_resnet18|resnet20_resnet8',
+                 path.name)
+]
+
+
+@lru_cache(maxsize=None)
+def read(path):
+    """A shipped config; not to be changed."""
+    return Config.fromfile(ROOT / 'configs' / path)
 
 
 @pytest.mark.parametrize('path', CONFIGS, ids=str)
@@ -33,7 +51,7 @@ def test_another_project_can_inherit_it(path, tmp_path):
     name = path if len(path.parts) > 1 else f'_base_/../{path}'
     child.write_text(f"_base_ = 'mmfmkt::{name}'\n")
     inherited = Config.fromfile(child)
-    original = Config.fromfile(ROOT / 'configs' / path)
+    original = read(path)
     assert inherited.model.type == original.model.type
     dataset = original.train_dataloader.dataset.type
     assert inherited.train_dataloader.dataset.type == dataset
@@ -66,7 +84,7 @@ model = dict(_base_.distiller, _delete_=True, student=_base_.model,
 
 def model_of(path):
     """The model of a config; weights drawn here stand in for a teacher's."""
-    cfg = Config.fromfile(ROOT / 'configs' / path)
+    cfg = deepcopy(read(path))
     network = cfg.model.get('student', cfg.model)
     network.backbone.init_cfg = None
     if cfg.model.get('teacher'):
@@ -95,8 +113,19 @@ def test_the_real_pair_trains_an_iteration_on_random_images(path):
         name.endswith(('loss_flow', 'loss_direct')) for name in log) >= 4
 
 
+@pytest.mark.parametrize('path', OTHER_METHODS, ids=str)
+def test_another_method_has_the_pair_and_the_recipe_of_fmkt(path):
+    own, fmkt = read(path), read(OTHER_METHODS[path])
+    assert own.model.student == fmkt.model.student
+    assert own.model.teacher == fmkt.model.teacher
+    assert (own.model.variant, own.model.flow) != (fmkt.model.variant,
+                                                   fmkt.model.flow)
+    for key in ('train_dataloader', 'optim_wrapper', 'param_scheduler'):
+        assert own[key] == fmkt[key]
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize('path', CLASSIFIERS, ids=str)
+@pytest.mark.parametrize('path', TRAINED, ids=str)
 def test_classification_configs_train_an_iteration_on_random_images(path):
     pytest.importorskip('mmpretrain')
     from mmpretrain.structures import DataSample

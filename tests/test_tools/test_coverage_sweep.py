@@ -73,7 +73,7 @@ def test_a_student_differs_as_soon_as_its_transfer_weighs_anything(tmp_path):
     config = 'mobilenet_v3/mobilenet-v3-small-050_8xb128_in1k.py'
     cfg, plain = equivalence.train_plain(
         recipes.read('mmpretrain', config), 64, tmp_path)
-    wrapped = equivalence.distilled(cfg, 'direct')
+    wrapped = equivalence.distilled(cfg, 'direct', 'head')
     for weight in (0., 1e-3):
         wrapped.model.flow.loss_weight = weight
         direct = equivalence.train(wrapped, f'weight {weight}')
