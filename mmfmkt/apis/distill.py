@@ -287,7 +287,7 @@ def data_overrides(config: Config, data: CocoFolder) -> dict:
             data_root=f'{data.root}/',
             metainfo=dict(classes=data.classes),
             ann_file=split.ann_file,
-            data_prefix=dict(img=split.images))
+            data_prefix=dict(_delete_=True, img=split.images))
         dataset = loader.dataset
         leaves = list(leaf_datasets(dataset))
         if len(leaves) != 1 or 'datasets' in dataset:

@@ -82,7 +82,7 @@ def check_dataset(dataset: dict, key: str, need_boxes: bool) -> None:
         check_exists(os.path.join(root, prefixes), f'{key}.data_prefix')
         prefixes = {}
     for name, prefix in prefixes.items():
-        if prefix:
+        if prefix and (name == 'img' or loads_maps(dataset)):
             check_exists(
                 os.path.join(root, prefix), f'{key}.data_prefix.{name}')
     ann_file = os.path.join(root, dataset.get('ann_file') or '')
@@ -95,6 +95,19 @@ def check_dataset(dataset: dict, key: str, need_boxes: bool) -> None:
                 f'{key}.ann_file: {ann_file!r} holds no boxes; give an '
                 'annotation file in COCO format with annotations in it.')
         check_classes(dataset, ann_file, key)
+
+
+def loads_maps(dataset: dict) -> bool:
+    """Whether a data set reads the segmentation maps that it has a place of.
+
+    Many configs have the place and not the use.
+
+    Args:
+        dataset (dict): Config of a data set.
+    """
+    return any(
+        step.get('with_seg') or 'Panoptic' in str(step.get('type'))
+        for step in dataset.get('pipeline') or [])
 
 
 @contextmanager

@@ -3,7 +3,7 @@
 from contextlib import ExitStack
 from copy import deepcopy
 from functools import partial
-from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple, Union
+from typing import Any, Dict, List, Optional, Sequence, Tuple, Union
 
 import torch
 from mmengine.config import ConfigDict
@@ -21,7 +21,8 @@ from .taps import (
     find_module,
     in_eval_mode,
     listening,
-    run_anywhere,
+    reason_of,
+    run_blank,
 )
 
 HEAD = 'head'
@@ -265,21 +266,14 @@ def probe_classifier(network: nn.Module, role: str) -> Tuple[Tensor, Tensor]:
             raise ValueError(f'its head gives {tuple(logits.shape)}')
         return features[-1], logits
 
-    errors: List[Exception] = []
-    for image in blank_images(network):
-        try:
-            with in_eval_mode(network):
-                last, logits = run_anywhere(network, run, image)
-            break
-        except Exception as error:
-            errors.append(error)
-    else:
-        reason = (str(errors[0]).splitlines() or ['an assertion'])[0]
+    try:
+        (last, logits), _ = run_blank(network, run)
+    except Exception as error:
         raise ConfigError(
             f'The {role} does not run as it is configured: '
-            f'{reason.rstrip(".")}. Check '
-            'the channels in its config (in_channels of the head against '
-            'what backbone and neck give).') from errors[0]
+            f'{reason_of(error)}. Check the channels in its config '
+            '(in_channels of the head against what backbone and neck give).'
+        ) from error
     check_head(network.head, logits, role)
     if not isinstance(last, Tensor) or last.dim() not in (2, 4):
         several = isinstance(last, (list, tuple))
@@ -348,24 +342,3 @@ def check_trainable(network: nn.Module, feature: Tensor) -> None:
         # Some losses want soft labels, or more than there is of a batch
         # here: what is wrong with these, if anything, training says.
         return
-
-
-def blank_images(network: nn.Module) -> Iterator[Tensor]:
-    """Images that a network may take, the likeliest first, ``(2, C, H, W)``.
-
-    Two, since some networks drop the axis of a batch of one.
-
-    Args:
-        network (nn.Module): The classifier.
-    """
-    backbone = network.backbone
-    size = getattr(backbone, 'img_size', None)
-    if size is None:
-        patches = getattr(backbone, 'patch_embed', None)
-        size = getattr(patches, 'init_input_size', None)
-    channels = next((x.in_channels for x in backbone.modules()
-                     if isinstance(x, nn.Conv2d)), 3)
-    # Most take any size, some that of ImageNet alone, or that of digits.
-    for side in (64, 224, 32) if size is None else (size, ):
-        sides = (side, side) if isinstance(side, int) else side
-        yield torch.zeros(2, channels, *sides)

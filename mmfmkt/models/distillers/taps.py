@@ -26,9 +26,6 @@ from mmfmkt.utils import ConfigError
 ONLY_ON_GPUS = ('implementation for device cpu not found',
                 'not implemented on CPU', 'not compiled with GPU support',
                 "with arguments from the 'CPU' backend")
-# What convolutions of PyTorch and of mmcv say of images that are too small.
-TOO_SMALL = ("Kernel size can't be greater than actual input size",
-             'input image is smaller than kernel')
 
 
 @dataclass
@@ -213,48 +210,92 @@ def _run_head(network: nn.Module, tap: str, role: str, features: Any) -> None:
         ) from error
 
 
+def blank_images(network: nn.Module) -> Iterator[Tensor]:
+    """Images that a network may take, the likeliest first, ``(B, C, H, W)``.
+
+    Args:
+        network (nn.Module): A detector or a classifier.
+    """
+    backbone = getattr(network, 'backbone', network)
+    size = getattr(backbone, 'img_size', None)
+    if size is None:
+        patches = getattr(backbone, 'patch_embed', None)
+        size = getattr(patches, 'init_input_size', None)
+    first = next(
+        (x for x in backbone.modules() if isinstance(x, nn.Conv2d)), None)
+    channels = 1 if first is not None and first.in_channels == 1 else 3
+    # Most take any size, but to some these are too small, and others take
+    # one size alone: their own, that of ImageNet, or that of digits.
+    small = 128 if getattr(network, 'head', None) is None else 64
+    for side in filter(None, (small, size, 384, 224, 32)):
+        shape = (side, side) if isinstance(side, int) else side
+        # Two, since some networks drop the axis of a batch of one.
+        yield torch.zeros(2, channels, *shape)
+
+
 @torch.no_grad()
-def probe(network: nn.Module,
-          tap: str,
-          role: str,
-          sizes: Sequence[int] = (128, 384)) -> List[LevelSpec]:
-    """Find channels and strides of a tap by running one blank image.
+def run_blank(network: nn.Module,
+              function: Callable[[Tensor], Any]) -> Tuple[Any, Tensor]:
+    """Run a network in eval mode on the first blank image that it takes.
+
+    Args:
+        network (nn.Module): The network; it is left as it was.
+        function (Callable): What runs it on images.
+
+    Returns:
+        tuple: What the function gave, and the images.
+
+    Raises:
+        Exception: That of the first image, if it takes none.
+    """
+    errors: List[Exception] = []
+    for images in blank_images(network):
+        try:
+            with in_eval_mode(network):
+                return run_anywhere(network, function, images), images
+        except ConfigError:
+            raise
+        except Exception as error:
+            errors.append(error)
+    raise errors[0]
+
+
+def probe(network: nn.Module, tap: str, role: str) -> List[LevelSpec]:
+    """Find channels and strides of a tap by running blank images.
 
     Args:
         network (nn.Module): The network; it is left as it was.
         tap (str): Path of the tapped module.
         role (str): What the network is, for errors.
-        sizes (Sequence[int]): Sides of the image in pixels; the next one is
-            for networks to which an image of the one before is too small.
 
     Raises:
         ConfigError: If the network's own parts do not fit each other, or the
             tap is none that can be read.
     """
-    size, *larger = sizes
     try:
-        with in_eval_mode(network):
-            levels, = run_anywhere(
-                network, lambda image: read_taps(network, [tap], image, role),
-                torch.zeros(1, 3, size, size))
+        (levels, ), images = run_blank(
+            network, lambda images: read_taps(network, [tap], images, role))
     except ConfigError:
         raise
     except Exception as error:
-        if larger and any(x in str(error) for x in TOO_SMALL):
-            return probe(network, tap, role, larger)
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
         cure = ('check the channels in its config (in_channels of neck and '
                 'head against what the part before gives)')
         if split_tap(tap)[0] not in ('neck', 'backbone'):
             cure = f'tap the neck instead of {tap!r}, or {cure}'
-        raise ConfigError(
-            f'The {role} does not run as it is configured: '
-            f'{reason.rstrip(".")}; {cure}.') from error
-    if any(len(x) != 1 for x in levels):
+        raise ConfigError(f'The {role} does not run as it is configured: '
+                          f'{reason_of(error)}; {cure}.') from error
+    if any(len(x) != len(images) for x in levels):
         raise ConfigError(
             f'model.tap {tap!r} must give a map for each image, but gives '
-            f'{len(levels[0])} in the {role}; tap the neck.')
-    return [LevelSpec(x.shape[1], size / x.shape[-1]) for x in levels]
+            f'{len(levels[0])} for {len(images)} in the {role}; tap the neck.')
+    side = images.shape[-1]
+    return [LevelSpec(x.shape[1], side / x.shape[-1]) for x in levels]
+
+
+def reason_of(error: Exception) -> str:
+    """The first line of what an error says, to be part of a sentence."""
+    lines = str(error).splitlines() or [type(error).__name__]
+    return lines[0].rstrip('.')
 
 
 @contextmanager

@@ -453,7 +453,7 @@ def test_bad_settings_are_named_in_one_sentence_at_build(name):
     ('detr/detr_r50_8xb2-150e_coco.py', 'encoder',
      "'encoder' must give a feature map"),
     ('detr/detr_r50_8xb2-150e_coco.py', 'decoder',
-     "'decoder' must give a map for each image, but gives 6"),
+     "'decoder' must give a map for each image, but gives 6 for 2"),
     ('faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py', 'roi_head.bbox_head[0]',
      "reads what the neck gives, which it does not"),
     ('faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py', 'roi_head.bbox_head',
