@@ -41,6 +41,15 @@ def test_good_data_passes(coco):
     check_datasets(config(coco), ('train', 'val'))
 
 
+def test_a_place_of_maps_must_be_there_where_they_are_read(coco):
+    cfg = config(coco, data_prefix=dict(img='train/', seg='maps/'),
+                 pipeline=[dict(type='LoadAnnotations', with_bbox=True)])
+    check_datasets(cfg, ('train', ))
+    cfg.train_dataloader.dataset.pipeline[0].with_seg = True
+    with pytest.raises(ValueError, match='data_prefix.seg'):
+        check_datasets(cfg, ('train', ))
+
+
 def test_wrapped_data_sets_are_looked_at(coco):
     cfg = config(coco, ann_file='no.json')
     inner = cfg.train_dataloader.dataset
