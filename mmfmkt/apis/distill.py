@@ -1,6 +1,7 @@
 """Composing a distillation from a student's and a teacher's config."""
 
 import json
+import os.path as osp
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Dict, List, NamedTuple, Optional, Tuple
@@ -13,6 +14,7 @@ from torch import nn
 
 from mmfmkt.datasets.checks import leaf_datasets
 from mmfmkt.datasets.coco_folder import CocoFolder, find_coco_folder
+from mmfmkt.models.distillers.classification import probe_classifier
 from mmfmkt.models.distillers.networks import (
     build_network,
     load_model_config,
@@ -109,8 +111,12 @@ def compose_distillation(student: str,
         raise ConfigError('--class-maps is for detectors with a teacher.')
     if library == 'mmdet':
         lines += decide_taps(config, model, teacher, options, class_maps)
+    encoder = None
+    if library == 'mmpretrain' and feature_is_vector(config):
+        encoder = 'MLPEncoder'
+        lines.append('encoder   MLPEncoder, since the last feature is a vector')
     overrides = data_overrides(config, data) if data is not None else {}
-    write(path, render(student, library, model, overrides, classes))
+    write(path, render(student, library, model, overrides, classes, encoder))
     return Composed(path, lines + describe(path))
 
 
@@ -126,7 +132,10 @@ def write(path: Path, text: str) -> None:
             'train it with tools/train.py, delete it, or name another '
             '--work-dir.')
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text, encoding='utf-8')
+    # Written aside and renamed: half a config would look like an edited one.
+    aside = path.with_suffix('.tmp')
+    aside.write_text(text, encoding='utf-8')
+    aside.replace(path)
 
 
 def read_student(student: str) -> Config:
@@ -143,7 +152,8 @@ def absolute(source: str) -> str:
     """Return a packaged name or a URL as it is, and a path in full."""
     if '::' in source or '://' in source:
         return source
-    return str(Path(source).expanduser().resolve())
+    # A link stays one: MMEngine looks for bases beside it, too.
+    return osp.abspath(osp.expanduser(source))
 
 
 def network_name(model: dict) -> str:
@@ -171,6 +181,14 @@ def classes_of(model: dict, num_classes: int, front: str = '') -> dict:
         elif isinstance(value, (dict, list, tuple)):
             found.update(classes_of(value, num_classes, f'{name}.'))
     return found
+
+
+def feature_is_vector(config: Config) -> bool:
+    """Whether the last feature of a classifier is a token and not a map."""
+    network = build_network(
+        without_weights(load_model_config(config, 'the student')),
+        'mmpretrain')
+    return probe_classifier(network, 'student')[0].dim() == 2
 
 
 def decide_taps(config: Config,
@@ -305,7 +323,7 @@ def data_overrides(config: Config, data: CocoFolder) -> dict:
 
 
 def render(student: str, library: str, model: dict, overrides: dict,
-           classes: dict) -> str:
+           classes: dict, encoder: Optional[str]) -> str:
     """Write the config as a person would."""
     presets = THETA_PRESETS if model['variant'] == 'theta' else PRESETS
     bases = [absolute(student), f'mmfmkt::_base_/{presets[library]}.py']
@@ -318,6 +336,8 @@ def render(student: str, library: str, model: dict, overrides: dict,
     if library == 'mmpretrain':
         lines.append("model['data_preprocessor'] = _base_.data_preprocessor")
     lines += [f'model[{key!r}] = {literal(x)}' for key, x in model.items()]
+    if encoder:
+        lines.append(f"model['flow']['encoder'] = dict(type={encoder!r})")
     for name, value in classes.items():
         keys = ''.join(f'[{int(key) if key.isdigit() else key!r}]'
                        for key in name.split('.'))

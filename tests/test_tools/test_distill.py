@@ -7,7 +7,7 @@ import pytest
 import torch
 from conftest import ROOT, run
 from mmengine.config import Config
-from tiny import resnet, retinanet
+from tiny import resnet, retinanet, vit
 
 pytest.importorskip('mmdet')
 pytestmark = pytest.mark.slow
@@ -98,6 +98,19 @@ def test_what_both_have_behind_the_backbone_is_inherited(tmp_path):
     assert "inherits  the teacher's bbox_head" in composed.decisions
     config = Config.fromfile(composed.config)
     assert config.model.teacher.inherit == ['bbox_head']
+
+
+def test_a_linked_config_keeps_the_bases_beside_the_link(tmp_path):
+    for folder in ('here', 'there'):
+        (tmp_path / folder).mkdir()
+    write_network(tmp_path / 'here/base.py', 16, 8)
+    (tmp_path / 'there/student.py').write_text("_base_ = 'base.py'\n")
+    student = tmp_path / 'here/student.py'
+    student.symlink_to(tmp_path / 'there/student.py')
+    composed = compose_distillation(
+        str(student), None, tmp_path / 'composed.py', variant='online')
+    assert [x.name for x in tmp_path.glob('composed*')] == ['composed.py']
+    assert composed.decisions
 
 
 def test_detectors_of_two_stages_are_described_up_to_the_neck(tmp_path):
@@ -196,6 +209,22 @@ def test_classifiers_are_distilled_likewise(tmp_path):
     assert 'KDLoss of weight 1, N = 8, K = 8' in log
     cfg = Config.fromfile(tmp_path / 'run/fmkt_teacher_student.py')
     assert cfg.model.data_preprocessor.num_classes == 10
+
+
+def test_a_token_flows_through_an_encoder_of_vectors(tmp_path):
+    pytest.importorskip('mmpretrain')
+    name = 'mmpretrain::vision_transformer/vit-base-p16_64xb64_in1k.py'
+    cfg = Config.fromfile(Config._get_cfg_path(name, '')[0])
+    cfg.model = vit(num_classes=10)
+    cfg.model.pop('data_preprocessor')
+    cfg.data_preprocessor.num_classes = 10
+    cfg.dump(tmp_path / 'student.py')
+    composed = compose_distillation(
+        str(tmp_path / 'student.py'), str(tmp_path / 'student.py'),
+        tmp_path / 'composed.py')
+    assert any('MLPEncoder, since' in x for x in composed.decisions)
+    model = Config.fromfile(composed.config).model
+    assert model.flow.encoder == dict(type='MLPEncoder')
 
 
 @pytest.mark.parametrize('options, sentence', [

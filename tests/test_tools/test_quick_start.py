@@ -1,7 +1,9 @@
 """The quick start goes its whole way, and continues where it stopped."""
 
+import importlib.util
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,6 +14,24 @@ from conftest import CPU, ROOT, run
 
 pytest.importorskip('mmdet')
 pytestmark = pytest.mark.slow
+
+# In the place of find_python.sh: a set-up that needs a while to clean up.
+SET_UP = """
+tools_dir=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+set_up() {
+    "$PYTHON" -c '
+import pathlib, signal, sys, time
+signal.signal(signal.SIGTERM, signal.default_int_handler)
+try:
+    pathlib.Path("started").touch()
+    time.sleep(60 if sys.argv[1] == "wait" else 0)
+    sys.exit(3 if sys.argv[1] == "fail" else print("/bin/echo"))
+except KeyboardInterrupt:
+    time.sleep(0.3)
+    pathlib.Path("cleaned up").touch()
+' "$MODE"
+}
+"""
 
 
 def test_quick_start_ends_with_table_and_picture_and_can_be_repeated(
@@ -68,3 +88,56 @@ def test_what_ends_the_quick_start_ends_its_training(tmp_path):
     _, said = process.communicate(timeout=30)
     assert process.returncode and 'the same command continues' in said
     assert not processes_of(tmp_path)
+
+
+@pytest.mark.parametrize('number', (signal.SIGTERM, signal.SIGHUP))
+def test_signals_count_as_ctrl_c_unless_they_are_ignored(number):
+    spec = importlib.util.spec_from_file_location(
+        'quick_start', ROOT / 'tools/quick_start.py')
+    quick_start = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(quick_start)
+    before = {x: signal.getsignal(x) for x in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        signal.signal(number, signal.SIG_DFL)
+        quick_start.end_as_by_ctrl_c()
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(number)
+        signal.signal(number, signal.SIG_IGN)
+        quick_start.end_as_by_ctrl_c()
+        signal.raise_signal(number)
+    finally:
+        for x, handler in before.items():
+            signal.signal(x, handler)
+
+
+def start_script(folder, mode):
+    """Start quick_start.sh with another set-up, in a session of its own."""
+    tools = folder / 'tools'
+    tools.mkdir()
+    shutil.copy(ROOT / 'tools/quick_start.sh', tools)
+    (tools / 'find_python.sh').write_text(SET_UP)
+    return subprocess.Popen(
+        ['bash', 'tools/quick_start.sh', '--epochs', '1'],
+        cwd=folder, env={**os.environ, 'PYTHON': sys.executable, 'MODE': mode},
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        start_new_session=True)
+
+
+@pytest.mark.parametrize('number', (signal.SIGTERM, signal.SIGINT))
+def test_what_ends_the_script_alone_ends_its_set_up(number, tmp_path):
+    process = start_script(tmp_path, 'wait')
+    while not (tmp_path / 'started').exists():
+        assert process.poll() is None
+        time.sleep(0.02)
+    process.send_signal(number)
+    assert process.wait(10) == 128 + number
+    assert (tmp_path / 'cleaned up').exists()
+
+
+@pytest.mark.parametrize('mode, code, said', [
+    ('go', 0, 'tools/quick_start.py --epochs 1\n'), ('fail', 3, '')])
+def test_the_script_goes_on_after_its_set_up_unless_that_failed(
+        mode, code, said, tmp_path):
+    process = start_script(tmp_path, mode)
+    assert process.communicate(timeout=10)[0] == said
+    assert process.returncode == code
