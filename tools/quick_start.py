@@ -14,7 +14,12 @@ import signal
 import subprocess
 import sys
 import time
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from contextlib import (
+    contextmanager,
+    redirect_stderr,
+    redirect_stdout,
+    suppress,
+)
 from pathlib import Path
 from typing import Callable, Dict, Iterator, List
 
@@ -343,18 +348,31 @@ def end_group(process: subprocess.Popen, patience: float = 10.) -> None:
         process (subprocess.Popen): Leader of the group.
         patience (float): Seconds that it is given to end by itself.
     """
-    if process.poll() is None:
-        os.killpg(process.pid, signal.SIGTERM)
-        try:
-            process.wait(patience)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+    if process.poll() is not None:
+        return
+    os.killpg(process.pid, signal.SIGTERM)
+    # Who is interrupted again has no patience.
+    with suppress(subprocess.TimeoutExpired, KeyboardInterrupt):
+        process.wait(patience)
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def end_as_by_ctrl_c() -> None:
+    """Have whatever ends us end what we have started, as Ctrl-C does.
+
+    A closed terminal sends its SIGHUP to us alone: tools have groups of
+    their own.
+    """
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        # With nohup, SIGHUP is ignored, and stays so.
+        if signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, signal.default_int_handler)
 
 
 def main() -> None:
-    # What ends us ends what we have started, as Ctrl-C does.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    end_as_by_ctrl_c()
     start = time.perf_counter()
     quick_start = QuickStart(parse_args())
     try:

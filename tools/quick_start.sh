@@ -20,6 +20,28 @@ for argument in "$@"; do
     fi
 done
 
-python=$(set_up)
+# The set-up runs in the background, in a process group of its own, which ends
+# if this script is told to: bash minds a signal at once only while it waits.
+answer=$(mktemp)
+exec 3>"$answer" 4<"$answer"
+rm "$answer"
+end_set_up() {
+    kill -TERM -- "-$!" || true
+    wait "$!" || true
+    exit "$1"
+}
+trap 'end_set_up 129' HUP
+trap 'end_set_up 130' INT
+trap 'end_set_up 143' TERM
+set -m
+{
+    # Ends after the set-up, and not beside it.
+    trap 'exit 143' TERM
+    set_up
+} >&3 &
+set +m
+wait "$!"
+read -r python <&4
+exec 3>&- 4<&-
 cd "$tools_dir/.."
 exec "$python" tools/quick_start.py "$@"

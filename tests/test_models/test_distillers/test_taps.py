@@ -1,10 +1,12 @@
 """Taps read what networks give, whatever the networks do with a batch."""
 
+import pytest
 import torch
 from torch import nn
 
 from mmfmkt.models.distillers.tap_flow import TapFlow, complete_flow
 from mmfmkt.models.distillers.taps import LevelSpec, probe
+from mmfmkt.utils import ConfigError
 
 
 class Coarse(nn.Module):
@@ -21,6 +23,33 @@ class Coarse(nn.Module):
 def test_a_network_for_larger_images_is_probed_with_larger_ones():
     level, = probe(Coarse(), 'neck', 'student')
     assert level.channels == 5 and level.stride == 384 / 4
+
+
+class OnlyOnGPUs(Coarse):
+    """A network with an operator that has no version for CPUs."""
+
+    place = 'cpu'
+
+    def to(self, device):
+        self.place = device
+        return super().to(device)
+
+    def extract_feat(self, x):
+        if self.place == 'cpu':
+            raise RuntimeError(
+                'carafe_forward_impl: implementation for device cpu not found')
+        return super().extract_feat(x)
+
+
+def test_a_network_for_gpus_is_probed_on_the_gpu_and_comes_back(monkeypatch):
+    network = OnlyOnGPUs()
+    with pytest.raises(ConfigError, match='for device cpu not found'):
+        probe(network, 'neck', 'student')
+    # Another name of the CPU stands in for a GPU.
+    monkeypatch.setattr('mmfmkt.models.distillers.taps.get_device',
+                        lambda: 'cpu:0')
+    level, = probe(network, 'neck', 'student')
+    assert level.channels == 5 and network.place == 'cpu'
 
 
 def test_branches_of_a_student_all_follow_the_teacher():
