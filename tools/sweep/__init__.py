@@ -1,0 +1,1 @@
+"""What tools/coverage_sweep.py is made of."""

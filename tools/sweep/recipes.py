@@ -1,0 +1,248 @@
+"""A library's training config, made so small that it runs in seconds.
+
+The data set is a tiny one, pictures are smaller, epochs are short, and what
+CPUs cannot do (mixed precision, synchronised norms) is left out. What makes a
+recipe stays: losses, augmentations, wrappers of data sets, samplers, hooks,
+optimizer, schedules and their settings for each parameter.
+"""
+
+from copy import deepcopy
+from pathlib import Path
+from typing import Any, Dict, Iterator, List
+
+from mmengine.config import Config, ConfigDict
+from mmengine.registry import DATASETS
+
+from mmfmkt.datasets.checks import leaf_datasets
+from mmfmkt.models.distillers.networks import without_weights
+
+from . import data
+from .errors import NotAStudentError
+from .families import home_of
+from .pixels import largest_number, shrink
+
+# How many are enough: of candidates, in the settings of detectors' training
+# and testing, and of queries.
+CANDIDATES = dict(num=64, max_per_img=100, nms_pre=200)
+QUERIES = dict(num_queries=100, num_proposals=100)
+SYNC_NORMS = ('SyncBN', 'MMSyncBN', 'NaiveSyncBN')
+
+
+def read(library: str, config: str) -> Config:
+    """Read a config, and see whether its model can be a student.
+
+    Args:
+        library (str): ``'mmdet'`` or ``'mmpretrain'``.
+        config (str): A config below the library's ``configs``.
+
+    Raises:
+        NotAStudentError: If it cannot.
+    """
+    cfg = Config.fromfile(home_of(library) / 'configs' / config)
+    if any(key.startswith('teacher') for key in cfg.model):
+        raise NotAStudentError('has a teacher of its own')
+    if not cfg.get('train_dataloader'):
+        raise NotAStudentError('its configs train nothing')
+    if library == 'mmpretrain' and 'Classifier' not in str(cfg.model.type):
+        raise NotAStudentError(f'{cfg.model.type} is not a classifier')
+    return cfg
+
+
+def sizes_to_try(cfg: Config) -> List[int]:
+    """Return longest sides of pictures in pixels, the smallest first.
+
+    Heads may need as many places as queries, some networks their own size.
+
+    Args:
+        cfg (Config): A library's config.
+    """
+    model = str(cfg.model)
+    largest = largest_number(cfg)
+    if cfg.get('default_scope') == 'mmpretrain':
+        return [largest] if 'img_size' in model else [largest // 2, largest]
+    if 'SSDVGG' in model:
+        return [largest]
+    return [128, 256, 512]
+
+
+def tiny(cfg: Config, size: int, folder: Path, epochs: int) -> Config:
+    """Return a small version of a config.
+
+    Args:
+        cfg (Config): A library's config.
+        size (int): Longest side of the pictures in pixels, about.
+        folder (Path): Folder for data, logs and checkpoints.
+        epochs (int): Epochs, each of one iteration.
+    """
+    cfg = deepcopy(cfg)
+    cfg.work_dir = str(folder / 'run')
+    cfg.randomness = dict(seed=0)
+    cfg.load_from, cfg.resume = None, False
+    cfg.log_level = 'ERROR'
+    without_weights(cfg.model)
+    revert_sync_norms(cfg.model)
+    for key in ('train_cfg', 'test_cfg'):
+        thin_out(cfg.model.get(key) or {}, CANDIDATES)
+    thin_out(cfg.model, QUERIES)
+    shorten(cfg, epochs)
+    shrink(cfg, size)
+    for split in ('train', 'val', 'test'):
+        loader = cfg.get(f'{split}_dataloader')
+        if loader:
+            use_tiny_data(loader, cfg, folder / f'data_{split}')
+            use_tiny_evaluator(cfg, split)
+    return cfg
+
+
+def shorten(cfg: Config, epochs: int) -> None:
+    """Train for so many iterations, and leave out what CPUs cannot do."""
+    loop = cfg.train_cfg
+    iterations = 'max_iters' in loop or loop.get('type') == (
+        'IterBasedTrainLoop')
+    length = 'max_iters' if iterations else 'max_epochs'
+    for schedule in schedules(cfg):
+        # By default one ends with training: this is the long one's beginning.
+        same = schedule.get('by_epoch', True) != iterations
+        schedule.setdefault('end', loop.get(length) if same else 10**6)
+    loop[length] = epochs
+    loop.val_interval = epochs
+    for key in ('dynamic_intervals', 'val_begin'):
+        loop.pop(key, None)
+    wrapper = cfg.optim_wrapper
+    if wrapper.get('type') == 'AmpOptimWrapper':
+        wrapper.type = 'OptimWrapper'
+        for key in ('loss_scale', 'dtype'):
+            wrapper.pop(key, None)
+    cfg.setdefault('default_hooks', ConfigDict())
+    cfg.default_hooks.checkpoint = dict(
+        type='CheckpointHook', interval=epochs, by_epoch=not iterations)
+    for hook in cfg.get('custom_hooks') or []:
+        # What changes towards the end does so before this one.
+        for key, value in (('num_last_epochs', 1), ('switch_epoch', 1),
+                           ('begin_epoch', 0), ('begin_iter', 0)):
+            if key in hook:
+                hook[key] = value
+        for i, change in enumerate(hook.get('schedule') or [], start=2):
+            change.action_epoch = i
+
+
+def schedules(cfg: Config) -> List[dict]:
+    """A config's schedules of learning rates and the like."""
+    found = cfg.get('param_scheduler') or []
+    return [found] if isinstance(found, dict) else found
+
+
+def thin_out(part: Any, limits: Dict[str, int]) -> None:
+    """Bound the numbers of some keys, wherever they are."""
+    items = part.items() if isinstance(part, dict) else enumerate(part)
+    for key, value in list(items):
+        if isinstance(value, (dict, list, tuple)):
+            thin_out(value, limits)
+        elif key in limits and isinstance(value, int):
+            part[key] = min(value, limits[key])
+
+
+def revert_sync_norms(part: Any) -> None:
+    """Put plain batch norms in the place of synchronised ones."""
+    if isinstance(part, dict):
+        if part.get('type') in SYNC_NORMS:
+            part['type'] = 'BN'
+    for value in part.values() if isinstance(part, dict) else part:
+        if isinstance(value, (dict, list, tuple)):
+            revert_sync_norms(value)
+
+
+def use_tiny_data(loader: dict, cfg: Config, folder: Path) -> None:
+    """Load a tiny data set, one batch an epoch, in this process."""
+    loader.update(batch_size=2, num_workers=0, persistent_workers=False)
+    loader.pop('prefetch_factor', None)
+    wrapper = loader['dataset']
+    while wrapper:
+        if 'times' in wrapper:
+            wrapper.times = 1
+        wrapper = wrapper.get('dataset')
+    for i, leaf in enumerate(leaf_datasets(loader['dataset'])):
+        fill(leaf, cfg.model, cfg.default_scope, folder / str(i))
+
+
+def fill(leaf: dict, model: dict, library: str, folder: Path) -> None:
+    """Point a data set's config to a tiny one of the same format.
+
+    Where there is no writer for its format, it becomes one of COCO's, or of
+    labelled pictures, with as many classes.
+
+    Args:
+        leaf (dict): The config; changed in place.
+        model (dict): The model's config.
+        library (str): The library that both are of.
+        folder (Path): Folder to write to.
+    """
+    num_classes = min(classes_in(model), default=1)
+    for key in ('split', 'indices'):
+        leaf.pop(key, None)
+    if leaf.get('proposal_file'):
+        leaf['proposal_file'] = 'proposals.pkl'
+    if library == 'mmpretrain':
+        multi = 'MultiLabel' in str(model['head'])
+        writer = data.multi_labelled if multi else data.labelled
+        leaf.update(writer(folder, num_classes))
+        return
+    with DATASETS.switch_scope_and_registry(library) as registry:
+        kind, coco = registry.get(leaf['type']), registry.get('CocoDataset')
+    names = (leaf.get('metainfo') or {}).get('classes') or (
+        kind.METAINFO.get('classes'))
+    if kind.__name__ == 'CrowdHumanDataset':
+        leaf.update(data.crowdhuman(folder, names))
+    elif kind.__name__ == 'CocoPanopticDataset':
+        info = kind.METAINFO
+        leaf.update(
+            data.panoptic(folder, info['thing_classes'],
+                          info['stuff_classes']))
+    else:
+        if not issubclass(kind, coco) or not names:
+            for key in ('label_file', 'hierarchy_file', 'meta_file',
+                        'image_level_ann_file'):
+                leaf.pop(key, None)
+            leaf['type'] = 'CocoDataset'
+            names = [f'class {i}' for i in range(num_classes)]
+            leaf['metainfo'] = dict(classes=names)
+        leaf.update(data.coco(folder, names))
+
+
+def use_tiny_evaluator(cfg: Config, split: str) -> None:
+    """Evaluate on the tiny data, where that is in COCO's format.
+
+    Elsewhere predictions are made and evaluated by nobody.
+    """
+    if cfg.default_scope == 'mmpretrain' or split == 'train':
+        return
+    leaf = next(leaf_datasets(cfg[f'{split}_dataloader'].dataset))
+    evaluator = cfg[f'{split}_evaluator']
+    if not isinstance(evaluator, dict) or evaluator.type != 'CocoMetric':
+        evaluator = dict(
+            type='DumpDetResults', out_file_path=f'{cfg.work_dir}/{split}.pkl')
+    else:
+        evaluator.ann_file = leaf['data_root'] + leaf['ann_file']
+        if evaluator.get('proposal_nums') is None:
+            evaluator.pop('proposal_nums', None)
+    cfg[f'{split}_evaluator'] = evaluator
+
+
+def classes_in(part: Any) -> Iterator[int]:
+    """All numbers of classes in a config that are worth the name."""
+    parts = part.items() if isinstance(part, dict) else enumerate(part)
+    for key, value in parts:
+        if key == 'num_classes' and isinstance(value, int) and value > 1:
+            yield value
+        elif isinstance(value, (dict, list, tuple)):
+            yield from classes_in(value)
+
+
+def without_validation(cfg: Config) -> Config:
+    """Return a config that only trains, and keeps nothing."""
+    cfg = deepcopy(cfg)
+    for split in ('val', 'test'):
+        for key in ('cfg', 'dataloader', 'evaluator'):
+            cfg[f'{split}_{key}'] = None
+    cfg.default_hooks.checkpoint.update(interval=-1, save_last=False)
+    return cfg

@@ -1,0 +1,60 @@
+"""The table of the sweep, on the console and in markdown."""
+
+from collections import Counter
+from pathlib import Path
+from typing import Dict, List, Sequence
+
+from rich.console import Console
+from rich.table import Table
+
+COLUMNS = ('family', 'equivalence', 'theta', 'fmkt', 'config', 'why')
+
+
+def row(key: str, found: Dict[str, dict]) -> List[str]:
+    """The row of a family: what each check gave, and the first reason."""
+    equivalence = found.get('equivalence', {})
+    variants = found.get('variants', {})
+    both = [equivalence, variants]
+    cells = [equivalence.get('status', '')]
+    cells += [
+        variants.get(name, variants.get('status', ''))
+        for name in ('theta', 'fmkt')
+    ]
+    reasons = [x['reason'] for x in both if x.get('reason')]
+    config = next((x['config'] for x in both if x.get('config')), '')
+    return [key, *cells, config, '; '.join(dict.fromkeys(reasons))]
+
+
+def counts(rows: Sequence[List[str]], library: str) -> List[str]:
+    """A line for each check: how many families had which result."""
+    lines = []
+    for column in (1, 2, 3):
+        found = Counter(x[column] for x in rows
+                        if x[0].startswith(f'{library}/') and x[column])
+        if found:
+            lines.append(f'{library}, {COLUMNS[column]}: ' + ', '.join(
+                f'{count} {status}' for status, count in found.most_common()))
+    return lines
+
+
+def report(results: Dict[str, Dict[str, dict]], path: Path,
+           console: Console) -> None:
+    """Print a row for each family and the counts, and write them down.
+
+    Args:
+        results (dict): What was found, by family and check.
+        path (Path): Markdown file to write.
+        console (Console): Where to print.
+    """
+    table = Table(*COLUMNS, title='Families as students')
+    rows = [row(key, found) for key, found in sorted(results.items())]
+    for cells in rows:
+        table.add_row(*cells)
+    console.print(table)
+    libraries = dict.fromkeys(cells[0].split('/')[0] for cells in rows)
+    summary = [line for x in libraries for line in counts(rows, x)]
+    for line in summary:
+        console.print(line)
+    lines = [COLUMNS, ['---'] * len(COLUMNS), *rows]
+    text = ['| ' + ' | '.join(line) + ' |' for line in lines]
+    path.write_text('\n'.join([*(f'- {x}' for x in summary), '', *text, '']))

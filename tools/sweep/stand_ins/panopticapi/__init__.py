@@ -1,0 +1,1 @@
+"""What MMDetection needs of panopticapi to read data, which no index has."""
