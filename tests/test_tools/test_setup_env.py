@@ -121,6 +121,16 @@ def test_preflight_knows_the_supported_pythons(tmp_path, version, good):
     assert (problems == []) == good
 
 
+@pytest.mark.parametrize('version, good', [((3, 9), False), ((3, 10), True),
+                                           ((3, 11), True), ((3, 12), False)])
+def test_preflight_knows_the_pythons_of_the_upstream_stack(
+        tmp_path, version, good):
+    problems = setup_env.preflight(tmp_path, ['tests'], version, free_gb=1,
+                                   pins=setup_env.PINS['upstream'])
+    assert (problems == []) == good
+    assert good or 'Python 3.10 to 3.11 is needed' in problems[0]
+
+
 def test_preflight_tries_the_compiler_in_cxx(tmp_path, monkeypatch):
     monkeypatch.setenv('CXX', str(tmp_path / 'none'))
     assert 'none does not start' in setup_env.compiler_problem()
@@ -216,6 +226,43 @@ def test_another_clone_only_links_itself(finished, tmp_path):
     path, root = finished
     other = shutil.copytree(root, tmp_path / 'other clone')
     assert setup_env.plan(path, other) == ['mmfmkt']
+
+
+def test_each_stack_has_requirements_of_its_own(finished):
+    path, root = finished
+    upstream = setup_env.PINS['upstream']
+    for step in setup_env.STEPS:
+        for name in setup_env.STEPS[step]:
+            assert (ROOT / name.format(pins=upstream.folder)).exists()
+    version = setup_env.venv_version(path)
+    for step in ('build tools', 'torch', 'openmmlab', 'mmcv', 'tests'):
+        setup_env.stamp(path, step).write_text(
+            setup_env.digest(step, version, root, upstream))
+    assert setup_env.plan(path, root, upstream) == []
+    with open(root / upstream.folder / 'mmcv.txt', 'a') as file:
+        file.write('another\n')
+    assert setup_env.plan(path, root, upstream) == ['mmcv']
+
+
+def test_a_stack_that_is_asked_for_takes_no_other_in_its_place(
+        tmp_path, monkeypatch):
+    upstream = setup_env.PINS['upstream']
+    path = tmp_path / 'venv'
+    bare_venv(path)
+    (site_packages(path) / 'pip').mkdir()
+    (site_packages(path) / 'pip/__init__.py').touch()
+    assert setup_env.venv_version(path)
+    (site_packages(path) / 'mine-1.0.dist-info').mkdir()
+    with pytest.raises(setup_env.SetUpError, match='is in the way'):
+        setup_env.install(path, upstream)
+    # Nor that of the Python that runs it.
+    steps = []
+    monkeypatch.setattr(
+        setup_env, 'preflight',
+        lambda venv, found, *args, **kwargs: steps.extend(found) or ['no'])
+    with pytest.raises(setup_env.SetUpError, match='no'):
+        setup_env.install(tmp_path / 'new', upstream)
+    assert steps == ['venv', *setup_env.STEPS]
 
 
 def test_what_is_not_ours_is_never_removed(tmp_path):
@@ -398,6 +445,28 @@ def test_a_set_up_repeated_in_a_finished_environment_is_quick(
     assert time.monotonic() - start < 3
     assert done.stdout == f'{path}/bin/python\n'
     assert 'nothing to do' in done.stderr
+
+
+def test_the_upstream_stack_has_a_folder_of_its_own(finished, tmp_path):
+    path, _ = finished
+    own = tmp_path / 'named-upstream'
+    own.symlink_to(path)
+    version = setup_env.venv_version(path)
+    for step in setup_env.STEPS:
+        setup_env.stamp(path, step).write_text(
+            setup_env.digest(step, version,
+                             pins=setup_env.PINS['upstream']))
+    done = shell(f'. tools/find_python.sh; PYTHON="{sys.executable}" '
+                 'set_up --stack upstream', MMFMKT_VENV=str(tmp_path / 'named'))
+    assert done.stdout == f'{own}/bin/python\n'
+    assert 'nothing to do' in done.stderr
+
+
+def test_an_unknown_stack_is_refused():
+    done = shell('bash tools/run_tests.sh --stack other -q',
+                 PYTHON=sys.executable)
+    assert done.returncode == 2
+    assert "invalid choice: 'other'" in done.stderr
 
 
 def test_ci_runs_the_readmes_own_test_command(tmp_path):

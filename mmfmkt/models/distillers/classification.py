@@ -276,14 +276,15 @@ def probe_classifier(network: nn.Module, role: str) -> Tuple[Tensor, Tensor]:
         ) from error
     check_head(network.head, logits, role)
     if not isinstance(last, Tensor) or last.dim() not in (2, 4):
-        several = isinstance(last, (list, tuple))
-        cure = ('its head reads several tensors at once; give another '
-                'network, or tap feature maps' if several else
-                'set out_type of its backbone accordingly')
+        what = (f'{len(last)} tensors at once' if isinstance(
+            last, (list, tuple)) else f'of shape {tuple(last.shape)}')
+        cure = ('set out_type of its backbone accordingly'
+                if hasattr(network.backbone, 'out_type') and isinstance(
+                    last, Tensor) else
+                'tap a module that gives feature maps, or give another network')
         raise ConfigError(
             f"The last feature of the {role} must be a map (B, C, H, W) or a "
-            f"class token (B, C) for the tap 'head', but is a "
-            f'{type(last).__name__}; {cure}.')
+            f"class token (B, C) for the tap 'head', but is {what}; {cure}.")
     return last, logits
 
 
@@ -310,8 +311,8 @@ def check_head(head: nn.Module, logits: Any, role: str) -> None:
     if why:
         raise ConfigError(
             f"The tap 'head' compares logits (B, classes) of one label an "
-            f'image, but the {name} of the {role} {why}; tap feature maps, '
-            "such as tap='backbone'.")
+            f'image, but the {name} of the {role} {why}; tap a module that '
+            "gives feature maps, such as tap='backbone'.")
 
 
 def check_trainable(network: nn.Module, feature: Tensor) -> None:

@@ -250,7 +250,7 @@ BAD = {
         type='MultiTaskHead', task_heads=dict(a=TASK, b=TASK))),
                            'MultiTaskHead of the student gives a dict of 2'),
     'head of two tokens': (dict(student=deit()),
-                           'is a tuple; its head reads several tensors'),
+                           'is 2 tensors at once; tap a module that'),
     'head that is not trained': (dict(student=with_head(
         type='LeViTClsHead', num_classes=5)),
                                  'support training in distillation mode'),
