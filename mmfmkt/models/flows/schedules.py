@@ -6,8 +6,8 @@ t = 1 and the teacher's ``Z_0`` at t = 0 (arXiv 2402.02012, section 3).
 
 import math
 from abc import ABCMeta, abstractmethod
-from dataclasses import dataclass
-from typing import Union
+from dataclasses import dataclass, fields
+from typing import Dict, Union
 
 import torch
 from torch import Tensor, nn
@@ -20,18 +20,18 @@ Time = Union[float, Tensor]
 
 @dataclass
 class SchedulePoint:
-    """A noise schedule at one time; all four are 0-dim float64 tensors.
+    """A noise schedule at one time, in floats or 0-dim float64 tensors.
 
     Attributes:
-        alpha (Tensor): Share of the source ``Z_1``.
-        sigma (Tensor): Share of the target ``Z_0``.
-        d_alpha (Tensor): Derivative of alpha in t.
-        d_sigma (Tensor): Derivative of sigma in t.
+        alpha (float | Tensor): Share of the source ``Z_1``.
+        sigma (float | Tensor): Share of the target ``Z_0``.
+        d_alpha (float | Tensor): Derivative of alpha in t.
+        d_sigma (float | Tensor): Derivative of sigma in t.
     """
-    alpha: Tensor
-    sigma: Tensor
-    d_alpha: Tensor
-    d_sigma: Tensor
+    alpha: Time
+    sigma: Time
+    d_alpha: Time
+    d_sigma: Time
 
 
 class NoiseSchedule(nn.Module, metaclass=ABCMeta):
@@ -44,13 +44,29 @@ class NoiseSchedule(nn.Module, metaclass=ABCMeta):
 
     last_time = 1.
 
+    def __init__(self) -> None:
+        super().__init__()
+        self._known: Dict[float, SchedulePoint] = {}
+
     def forward(self, t: Time) -> SchedulePoint:
         """Evaluate the schedule, derivatives at ``last_time`` at most.
 
         Args:
             t (float | Tensor): Time in [0, 1]; 1 is the student's side.
+
+        Returns:
+            SchedulePoint: In what ``t`` is given in. A walk comes by the
+            same times again and again: floats are computed once.
         """
-        t = torch.as_tensor(t, dtype=torch.float64)
+        if isinstance(t, Tensor):
+            return self._evaluate(t)
+        if t not in self._known:
+            at = self._evaluate(torch.tensor(t, dtype=torch.float64))
+            self._known[t] = SchedulePoint(
+                *(float(getattr(at, field.name)) for field in fields(at)))
+        return self._known[t]
+
+    def _evaluate(self, t: Tensor) -> SchedulePoint:
         at = self.point(t)
         if t > self.last_time:
             edge = self.point(torch.full_like(t, self.last_time))

@@ -7,21 +7,32 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 
-def sinusoids(t: float, dim: int, max_period: float = 1e4) -> Tensor:
-    """Cosines and sines of ``t`` at geometrically spaced frequencies.
+def frequencies(dim: int, max_period: float = 1e4) -> Tensor:
+    """Geometrically spaced frequencies, from 1 to nearly 1 / max_period.
 
     Args:
-        t (float): Time in [0, 1].
-        dim (int): Length of the result; an odd one ends in a zero.
+        dim (int): Length of the embedding.
         max_period (float): Longest period.
 
     Returns:
-        Tensor: ``(dim, )``, float32.
+        Tensor: ``(dim // 2, )``, float32.
     """
     half = dim // 2
-    frequencies = torch.exp(
-        -math.log(max_period) * torch.arange(half) / max(half, 1))
-    angles = t * frequencies
+    return torch.exp(-math.log(max_period) * torch.arange(half) / max(half, 1))
+
+
+def sinusoids(t: float, rates: Tensor, dim: int) -> Tensor:
+    """Cosines and sines of ``t``.
+
+    Args:
+        t (float): Time in [0, 1].
+        rates (Tensor): What ``frequencies`` gave.
+        dim (int): Length of the result; an odd one ends in a zero.
+
+    Returns:
+        Tensor: ``(dim, )``, of the type of ``rates``.
+    """
+    angles = t * rates
     return F.pad(torch.cat([angles.cos(), angles.sin()]), (0, dim % 2))
 
 
@@ -36,6 +47,9 @@ class TimeEmbedding(nn.Module):
     def __init__(self, channels: int, deep: bool = False) -> None:
         super().__init__()
         self.channels = channels
+        # Beside the weights, so that no step copies from the host.
+        self.register_buffer(
+            'frequencies', frequencies(channels), persistent=False)
         self.proj = nn.Linear(channels, channels)
         if deep:
             self.proj = nn.Sequential(self.proj, nn.ReLU(),
@@ -44,4 +58,5 @@ class TimeEmbedding(nn.Module):
     def forward(self, t: float) -> Tensor:
         """Return the embedding of ``t`` in [0, 1], shape ``(C, )``."""
         like = next(self.parameters())
-        return self.proj(sinusoids(t, self.channels).to(like))
+        time = sinusoids(t, self.frequencies.float(), self.channels)
+        return self.proj(time.to(like))

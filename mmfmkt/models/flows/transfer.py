@@ -317,8 +317,9 @@ class FlowTransfer(nn.Module):
             # The labels of a pair are those of the sample that it leads to.
             target = target[order]
             labels = None if labels is None else labels[order]
+        goal = self.metric.prepare(target, labels, outputs[0].dtype)
         if self.compare == 'targets':
-            losses = [self.metric(x, target, labels) for x in outputs]
+            losses = [self.metric.measure(x, goal) for x in outputs]
         else:
             here = resize(target, source.shape[2:])
             steps = len(walk.velocities)
@@ -332,7 +333,7 @@ class FlowTransfer(nn.Module):
         running = self.loss_weight * sum(losses) / len(losses)
         with torch.no_grad():
             mean = torch.stack(outputs).mean(0)
-            ensemble = self.loss_weight * self.metric(mean, target, labels)
+            ensemble = self.loss_weight * self.metric.measure(mean, goal)
         return dict(loss_flow=running, ensemble=ensemble)
 
     def _idle_loss(self, source: Tensor) -> Tensor:
@@ -425,7 +426,8 @@ class OnlineTransfer(FlowTransfer):
         outputs, task = self._outputs(walk.estimates, None, labels, head,
                                       self.label_smoothing)
         mean = torch.stack(outputs).mean(0)
-        losses = [self.metric(x, mean, labels) for x in outputs]
+        goal = self.metric.prepare(mean, labels)
+        losses = [self.metric.measure(x, goal) for x in outputs]
         running = self.loss_weight * sum(losses) / len(losses)
         output = mean if self.space == 'logits' else walk.mean
         return dict(loss_flow=running, **task), output.to(

@@ -1,6 +1,6 @@
 """The metrics D(p, q) between student and teacher."""
 
-from .base import BaseMetricLoss
+from .base import BaseMetricLoss, Prepared
 from .cwd_loss import CWDLoss
 from .dist_loss import DISTLoss
 from .dkd_loss import DKDLoss
@@ -10,5 +10,5 @@ from .pkd_loss import PKDLoss
 
 __all__ = [
     'BaseMetricLoss', 'CWDLoss', 'DISTLoss', 'DKDLoss', 'KDLoss', 'MSELoss',
-    'PKDLoss'
+    'PKDLoss', 'Prepared'
 ]

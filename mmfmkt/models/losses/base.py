@@ -1,10 +1,21 @@
 """What all metrics D(p, q) share: precision, checks and a fixed target."""
 
 from abc import ABCMeta, abstractmethod
-from typing import Optional
+from typing import Any, NamedTuple, Optional
 
 import torch
 from torch import Tensor, nn
+
+
+class Prepared(NamedTuple):
+    """A target, prepared for one metric.
+
+    Attributes:
+        shape (torch.Size): Its shape.
+        content (Any): What the metric keeps of it.
+    """
+    shape: torch.Size
+    content: Any
 
 
 class BaseMetricLoss(nn.Module, metaclass=ABCMeta):
@@ -45,32 +56,82 @@ class BaseMetricLoss(nn.Module, metaclass=ABCMeta):
             ValueError: If the shapes differ or are none that the metric
                 compares, or if labels are missing.
         """
-        name = type(self).__name__
-        if pred.shape != target.shape:
-            raise ValueError(
-                f'{name} compares tensors of one shape, but got '
-                f'{tuple(pred.shape)} and {tuple(target.shape)}.')
-        if pred.dim() != 4 and self.spaces == ('maps', ):
-            raise ValueError(f'{name} compares feature maps (N, C, H, W), '
-                             f'but got a tensor of shape {tuple(pred.shape)}.')
-        if pred.dim() != 2 and 'maps' not in self.spaces:
-            raise ValueError(f'{name} compares logits (N, classes), but got '
-                             f'a tensor of shape {tuple(pred.shape)}.')
-        if self.needs_labels and labels is None:
-            raise ValueError(f'{name} needs labels, but got none.')
+        self._check_alike(pred, target.shape)
+        return self.measure(pred, self.prepare(target, labels, pred.dtype))
+
+    @torch.no_grad()
+    def prepare(self,
+                target: Tensor,
+                labels: Optional[Tensor] = None,
+                dtype: Optional[torch.dtype] = None) -> Prepared:
+        """Compute what depends on the target alone, once for all steps.
+
+        Args:
+            target (Tensor): q.
+            labels (Tensor, optional): As in ``forward``.
+            dtype (torch.dtype, optional): Type of what will be compared
+                with it; by default that of the target.
+
+        Raises:
+            ValueError: As ``forward``, for the target.
+        """
+        self._check(target, labels)
         if labels is not None and labels.dim() == 2:
             labels = labels.argmax(1)
-        # float32, or float64 where the input is.
-        dtype = torch.promote_types(pred.dtype, torch.float32)
-        with torch.autocast(pred.device.type, enabled=False):
-            return self.compare(
-                pred.to(dtype),
-                target.detach().to(dtype),
-                **(dict(labels=labels) if self.needs_labels else {}))
+        with torch.autocast(target.device.type, enabled=False):
+            return Prepared(
+                target.shape,
+                self.prepared(
+                    target.detach().to(exact(dtype or target.dtype)),
+                    **(dict(labels=labels) if self.needs_labels else {})))
 
-    @abstractmethod
-    def compare(self, pred: Tensor, target: Tensor) -> Tensor:
-        """Return D(pred, target); both float32 or float64, of one shape.
+    def measure(self, pred: Tensor, goal: Prepared) -> Tensor:
+        """Compare with a target that is prepared.
+
+        Args:
+            pred (Tensor): p, of any floating type.
+            goal (Prepared): What ``prepare`` gave.
+
+        Returns:
+            Tensor: As ``forward``.
+
+        Raises:
+            ValueError: If the shapes differ.
+        """
+        self._check_alike(pred, goal.shape)
+        with torch.autocast(pred.device.type, enabled=False):
+            return self.compare(pred.to(exact(pred.dtype)), goal.content)
+
+    def _check_alike(self, pred: Tensor, shape: torch.Size) -> None:
+        if pred.shape != shape:
+            raise ValueError(
+                f'{type(self).__name__} compares tensors of one shape, but '
+                f'got {tuple(pred.shape)} and {tuple(shape)}.')
+
+    def _check(self, target: Tensor, labels: Optional[Tensor]) -> None:
+        name = type(self).__name__
+        if target.dim() != 4 and self.spaces == ('maps', ):
+            raise ValueError(
+                f'{name} compares feature maps (N, C, H, W), but got a '
+                f'tensor of shape {tuple(target.shape)}.')
+        if target.dim() != 2 and 'maps' not in self.spaces:
+            raise ValueError(f'{name} compares logits (N, classes), but got '
+                             f'a tensor of shape {tuple(target.shape)}.')
+        if self.needs_labels and labels is None:
+            raise ValueError(f'{name} needs labels, but got none.')
+
+    def prepared(self, target: Tensor) -> Any:
+        """Return what ``compare`` wants of a target, float32 or float64.
 
         A metric that needs labels takes ``labels`` ``(N, )`` as well.
         """
+        return target
+
+    @abstractmethod
+    def compare(self, pred: Tensor, goal: Any) -> Tensor:
+        """Return D(pred, target), of what ``prepared`` made of the target."""
+
+
+def exact(dtype: torch.dtype) -> torch.dtype:
+    """float32, or float64 where that is given."""
+    return torch.promote_types(dtype, torch.float32)

@@ -26,9 +26,11 @@ class CWDLoss(BaseMetricLoss):
         super().__init__()
         self.temperature = temperature
 
-    def compare(self, pred: Tensor, target: Tensor) -> Tensor:
-        p, q = (
-            F.log_softmax(x.flatten(2).flatten(0, 1) / self.temperature, dim=1)
-            for x in (pred, target))
+    def prepared(self, target: Tensor) -> Tensor:
+        """Log-probabilities of places, ``(N * C, H * W)``."""
+        return F.log_softmax(
+            target.flatten(2).flatten(0, 1) / self.temperature, dim=1)
+
+    def compare(self, pred: Tensor, goal: Tensor) -> Tensor:
         return self.temperature**2 * F.kl_div(
-            p, q, reduction='batchmean', log_target=True)
+            self.prepared(pred), goal, reduction='batchmean', log_target=True)

@@ -1,5 +1,7 @@
 """DIST: Knowledge Distillation from A Stronger Teacher (arXiv 2205.10536)."""
 
+from typing import Tuple
+
 from torch import Tensor
 
 from mmfmkt.registry import MODELS
@@ -34,10 +36,13 @@ class DISTLoss(BaseMetricLoss):
         self.beta, self.gamma = beta, gamma
         self.temperature, self.eps = temperature, eps
 
-    def compare(self, pred: Tensor, target: Tensor) -> Tensor:
-        p, q = ((x / self.temperature).softmax(1) for x in (pred, target))
-        inter, intra = (1 -
-                        (standardise(p, (dim, ), self.eps) *
-                         standardise(q, (dim, ), self.eps)).mean()
-                        for dim in (1, 0))
+    def prepared(self, target: Tensor) -> Tuple[Tensor, Tensor]:
+        """Probabilities, standardised over classes and over samples."""
+        probabilities = (target / self.temperature).softmax(1)
+        return tuple(
+            standardise(probabilities, (dim, ), self.eps) for dim in (1, 0))
+
+    def compare(self, pred: Tensor, goal: Tuple[Tensor, Tensor]) -> Tensor:
+        inter, intra = (1 - (p * q).mean()
+                        for p, q in zip(self.prepared(pred), goal))
         return self.temperature**2 * (self.beta * inter + self.gamma * intra)

@@ -1,5 +1,7 @@
 """DKD: Decoupled Knowledge Distillation (arXiv 2203.08679)."""
 
+from typing import NamedTuple
+
 import torch
 import torch.nn.functional as F
 from mmengine.logging import MessageHub
@@ -10,18 +12,29 @@ from mmfmkt.registry import MODELS
 from .base import BaseMetricLoss
 
 
-def binary_log_probs(logits: Tensor, mask: Tensor) -> Tensor:
-    """Log-probabilities of the labelled class and of all others together.
+class Decoupled(NamedTuple):
+    """What DKD compares of logits.
 
-    Args:
-        logits (Tensor): ``(N, classes)``.
+    Attributes:
         mask (Tensor): One-hot labels, bool, ``(N, classes)``.
-
-    Returns:
-        Tensor: ``(N, 2)``; sums of logits, so that neither can be log 0.
+        binary (Tensor): Log-probabilities ``(N, 2)`` of the labelled class
+            and of all others together; sums of logits, so that neither can
+            be log 0.
+        others (Tensor): Log-probabilities ``(N, classes)`` among the other
+            classes; -inf at the labelled one.
     """
-    others = logits.masked_fill(mask, -torch.inf).logsumexp(1)
-    return F.log_softmax(torch.stack([logits[mask], others], 1), dim=1)
+    mask: Tensor
+    binary: Tensor
+    others: Tensor
+
+    @classmethod
+    def of(cls, logits: Tensor, mask: Tensor) -> 'Decoupled':
+        """Take logits ``(N, classes)`` apart; nothing waits for a GPU."""
+        rest = logits.masked_fill(mask, -torch.inf)
+        labelled = logits.masked_fill(~mask, 0.).sum(1)
+        binary = torch.stack([labelled, rest.logsumexp(1)], 1)
+        return cls(mask, F.log_softmax(binary, dim=1),
+                   F.log_softmax(rest, dim=1))
 
 
 @MODELS.register_module()
@@ -62,20 +75,18 @@ class DKDLoss(BaseMetricLoss):
             return 1.
         return min((epoch + 1) / self.warmup_epochs, 1.)
 
-    def compare(self, pred: Tensor, target: Tensor, labels: Tensor) -> Tensor:
-        classes = pred.shape[1]
-        mask = F.one_hot(labels, classes).bool()
-        pred, target = pred / self.temperature, target / self.temperature
+    def prepared(self, target: Tensor, labels: Tensor) -> Decoupled:
+        """The target's logits, taken apart at the labels."""
+        mask = torch.zeros_like(target, dtype=torch.bool)
+        mask.scatter_(1, labels[:, None], True)
+        return Decoupled.of(target / self.temperature, mask)
+
+    def compare(self, pred: Tensor, goal: Decoupled) -> Tensor:
+        own = Decoupled.of(pred / self.temperature, goal.mask)
         tckd = F.kl_div(
-            binary_log_probs(pred, mask),
-            binary_log_probs(target, mask),
-            reduction='batchmean',
-            log_target=True)
-        others = ~mask
-        nckd = F.kl_div(
-            F.log_softmax(pred[others].view(-1, classes - 1), dim=1),
-            F.log_softmax(target[others].view(-1, classes - 1), dim=1),
-            reduction='batchmean',
-            log_target=True)
+            own.binary, goal.binary, reduction='batchmean', log_target=True)
+        # At the labelled class both are -inf, and count for nothing.
+        gap = (goal.others - own.others).masked_fill(goal.mask, 0.)
+        nckd = (goal.others.exp() * gap).sum() / len(pred)
         loss = self.alpha * tckd + self.beta * nckd
         return self.warmup() * self.temperature**2 * loss

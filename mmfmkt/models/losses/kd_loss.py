@@ -22,9 +22,10 @@ class KDLoss(BaseMetricLoss):
         super().__init__()
         self.temperature = temperature
 
-    def compare(self, pred: Tensor, target: Tensor) -> Tensor:
+    def prepared(self, target: Tensor) -> Tensor:
+        """Log-probabilities ``(N, classes)``."""
+        return F.log_softmax(target / self.temperature, dim=1)
+
+    def compare(self, pred: Tensor, goal: Tensor) -> Tensor:
         return self.temperature**2 * F.kl_div(
-            F.log_softmax(pred / self.temperature, dim=1),
-            F.log_softmax(target / self.temperature, dim=1),
-            reduction='batchmean',
-            log_target=True)
+            self.prepared(pred), goal, reduction='batchmean', log_target=True)

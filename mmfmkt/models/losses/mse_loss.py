@@ -12,5 +12,5 @@ from .base import BaseMetricLoss
 class MSELoss(BaseMetricLoss):
     """D(p, q) = mean of (p - q)^2: the NLL of a Gaussian up to constants."""
 
-    def compare(self, pred: Tensor, target: Tensor) -> Tensor:
-        return F.mse_loss(pred, target)
+    def compare(self, pred: Tensor, goal: Tensor) -> Tensor:
+        return F.mse_loss(pred, goal)

@@ -28,6 +28,9 @@ class PKDLoss(BaseMetricLoss):
         super().__init__()
         self.eps = eps
 
-    def compare(self, pred: Tensor, target: Tensor) -> Tensor:
-        p, q = (standardise(x, (0, 2, 3), self.eps) for x in (pred, target))
-        return F.mse_loss(p, q) / 2
+    def prepared(self, target: Tensor) -> Tensor:
+        """Each channel with zero mean and unit variance."""
+        return standardise(target, (0, 2, 3), self.eps)
+
+    def compare(self, pred: Tensor, goal: Tensor) -> Tensor:
+        return F.mse_loss(self.prepared(pred), goal) / 2
