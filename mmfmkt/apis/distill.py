@@ -28,7 +28,7 @@ from mmfmkt.models.distillers.taps import (
     pair_levels,
     probe,
 )
-from mmfmkt.models.flows import VARIANTS
+from mmfmkt.models.flows import VARIANTS, FlowTransfer
 from mmfmkt.registry import MODELS
 from mmfmkt.utils import ConfigError
 from mmfmkt.utils.complexity import size_and_flops
@@ -393,9 +393,10 @@ def cost(model: nn.Module) -> str:
     """Say what the flow adds to the deployed student."""
     if not model.deploys_flow:
         return 'deployed  the plain student: nothing is added'
-    added = sum(
-        p.numel() for name, p in model.flows.named_parameters()
-        if 'transform' not in name)
+    # The transform to the teacher's space is for training alone.
+    added = sum(p.numel() for flow in model.flows.modules()
+                if isinstance(flow, FlowTransfer)
+                for p in flow.encoder.parameters())
     size = (256, 256)
     try:
         what = 'FLOPs'

@@ -66,11 +66,11 @@ def export_student(config: Union[str, Path, Config], checkpoint: str,
             f'The checkpoint {checkpoint!r} cannot be read: {error}'
         ) from error
     variant = config.model.get('variant', 'fmkt')
-    deploys_flow = VARIANTS[variant].deploys_flow
-    state = deployed_state(loaded.get('state_dict', loaded), deploys_flow)
     exported = (
-        with_flow(config) if deploys_flow else plain(config))
-    check_state(state, exported, checkpoint)
+        with_flow(config)
+        if VARIANTS[variant].deploys_flow else plain(config))
+    state = deployed_state(
+        loaded.get('state_dict', loaded), exported, checkpoint)
 
     out_dir = Path(out_dir)
     out_dir.mkdir(parents=True, exist_ok=True)
@@ -84,24 +84,20 @@ def export_student(config: Union[str, Path, Config], checkpoint: str,
     return paths
 
 
-def deployed_state(state: dict, deploys_flow: bool) -> dict:
-    """Return the tensors that are deployed; names are those of training."""
-    training_only = ('.transform.', '.metric.')
-    return {
-        name: x
-        for name, x in state.items() if not name.startswith(FLOWS) or
-        (deploys_flow and not any(part in name for part in training_only))
-    }
+def deployed_state(state: dict, exported: Config, checkpoint: str) -> dict:
+    """Return the tensors that are deployed; names are those of training.
 
-
-def check_state(state: dict, exported: Config, checkpoint: str) -> None:
-    """Insist on all tensors that the exported model has.
+    Args:
+        state (dict): All tensors of the checkpoint.
+        exported (Config): What is exported, whose model says what of the
+            flow it has.
+        checkpoint (str): Where they are from, for the error.
 
     Raises:
         ConfigError: If the checkpoint lacks one.
     """
     model = without_weights(deepcopy(exported.model))
-    with DefaultScope.overwrite_default_scope(exported.default_scope):
+    with DefaultScope.overwrite_default_scope(exported.get('default_scope')):
         wanted = MODELS.build(model).state_dict()
     missing = [name for name in wanted if name not in state]
     if missing:
@@ -109,6 +105,11 @@ def check_state(state: dict, exported: Config, checkpoint: str) -> None:
             f'The checkpoint {checkpoint!r} is not of this student: '
             f'{len(missing)} of {len(wanted)} tensors are missing, the first '
             f'is {missing[0]}; give the config that it was trained with.')
+    return {
+        name: x
+        for name, x in state.items()
+        if not name.startswith(FLOWS) or name in wanted
+    }
 
 
 def plain(config: Config) -> Config:
