@@ -2,7 +2,7 @@
 
 import re
 from copy import deepcopy
-from functools import lru_cache
+from functools import cache
 
 import pytest
 import torch
@@ -38,7 +38,7 @@ TRAINED = [
 ]
 
 
-@lru_cache(maxsize=None)
+@cache
 def read(path):
     """A shipped config; not to be changed."""
     return Config.fromfile(ROOT / 'configs' / path)

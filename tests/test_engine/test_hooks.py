@@ -4,8 +4,8 @@ import pytest
 import torch
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
-from torch.utils.data import DataLoader
 from tiny import batch, distiller
+from torch.utils.data import DataLoader
 
 pytest.importorskip('mmdet')
 

@@ -15,7 +15,6 @@ pytestmark = pytest.mark.slow
 from mmfmkt.apis import compose_distillation  # noqa: E402
 from mmfmkt.registry import MODELS  # noqa: E402
 
-
 ALONE = """
 import runpy, sys
 from pathlib import Path

@@ -456,8 +456,9 @@ def test_the_upstream_stack_has_a_folder_of_its_own(finished, tmp_path):
         setup_env.stamp(path, step).write_text(
             setup_env.digest(step, version,
                              pins=setup_env.PINS['upstream']))
-    done = shell(f'. tools/find_python.sh; PYTHON="{sys.executable}" '
-                 'set_up --stack upstream', MMFMKT_VENV=str(tmp_path / 'named'))
+    done = shell('. tools/find_python.sh; set_up --stack upstream',
+                 PYTHON=sys.executable,
+                 MMFMKT_VENV=str(tmp_path / 'named'))
     assert done.stdout == f'{own}/bin/python\n'
     assert 'nothing to do' in done.stderr
 
