@@ -114,7 +114,7 @@ def compose_distillation(student: str,
     encoder = None
     if library == 'mmpretrain' and feature_is_vector(config):
         encoder = 'MLPEncoder'
-        lines.append('encoder   MLPEncoder, since the last feature is a vector')
+        lines.append('encoder   MLPEncoder: the last feature is a vector')
     overrides = data_overrides(config, data) if data is not None else {}
     write(path, render(student, library, model, overrides, classes, encoder))
     return Composed(path, lines + describe(path))

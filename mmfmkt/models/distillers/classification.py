@@ -281,7 +281,7 @@ def probe_classifier(network: nn.Module, role: str) -> Tuple[Tensor, Tensor]:
         cure = ('set out_type of its backbone accordingly'
                 if hasattr(network.backbone, 'out_type') and isinstance(
                     last, Tensor) else
-                'tap a module that gives feature maps, or give another network')
+                'tap a module that gives maps, or give another network')
         raise ConfigError(
             f"The last feature of the {role} must be a map (B, C, H, W) or a "
             f"class token (B, C) for the tap 'head', but is {what}; {cure}.")
