@@ -16,7 +16,7 @@ from typing import List, Optional, Tuple
 
 # import name -> (distributions that provide it, oldest, first too new)
 STACK = {
-    'torch': (('torch', ), '2.0.0', '3.0.0'),
+    'torch': (('torch', ), '2.1.0', '3.0.0'),
     'mmengine': (('mmengine', 'mmengine-lite', 'onedl-mmengine'), '0.8.0',
                  '1.0.0'),
     'mmcv': (('mmcv', 'mmcv-lite', 'onedl-mmcv', 'onedl-mmcv-lite'), '2.0.0',

@@ -36,7 +36,7 @@ def test_pip_install_leaves_the_stack_and_ships_the_configs(
         ROOT,
         clone,
         symlinks=True,
-        ignore=shutil.ignore_patterns('.git', '.venv', 'work_dirs', 'data',
+        ignore=shutil.ignore_patterns('.git', '.venv*', 'work_dirs', 'data',
                                       '*.egg-info', 'build', '__pycache__'))
     subprocess.run(
         [sys.executable, '-m', 'venv', '--without-pip', tmp_path / 'venv'],

@@ -19,7 +19,8 @@ pytestmark = pytest.mark.slow
 # Weights are loaded as they are saved: what differs is rounding at most.
 EXACT = dict(rtol=0, atol=1e-4)
 COUNT_THREADS = """
-import atexit as _atexit, os as _os
+import atexit as _atexit
+import os as _os
 if 'RANK' in _os.environ:
     _atexit.register(lambda list=_os.listdir: print(
         f'threads at the end: {len(list("/proc/self/task"))}.', flush=True))

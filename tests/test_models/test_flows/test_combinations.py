@@ -1,4 +1,4 @@
-"""Every legal combination of the method's parts trains, saves and deploys."""
+"""Legal combinations of the method's parts train, save and deploy."""
 
 import io
 import itertools
@@ -25,6 +25,20 @@ ALL = [
     if x[1] != 'direct' or (x[2], x[3], x[5]) == NO_FLOW
 ]
 LEGAL = 1492
+
+
+def covering(combinations):
+    """A few of many combinations, in which each pair of parts meets that
+    meets in any."""
+
+    def pairs(combination):
+        return set(itertools.combinations(enumerate(combination), 2))
+
+    missing = set().union(*map(pairs, combinations))
+    for combination in combinations:
+        if pairs(combination) & missing:
+            missing -= pairs(combination)
+            yield combination
 
 
 def legal(space, variant, schedule, encoder, metric, prediction, compare):
@@ -107,11 +121,12 @@ def exercise(combination):
 @pytest.mark.slow
 @pytest.mark.parametrize('variant', VARIANTS)
 @pytest.mark.parametrize('space', SPACES)
-def test_every_legal_combination_works(space, variant):
+def test_every_legal_pair_of_parts_works(space, variant):
     torch.manual_seed(0)
-    for combination in ALL:
-        if combination[:2] == (space, variant) and legal(*combination):
-            exercise(combination)
+    combinations = [x for x in ALL
+                    if x[:2] == (space, variant) and legal(*x)]
+    for combination in covering(combinations) if combinations else ():
+        exercise(combination)
 
 
 def test_the_legal_combinations_are_counted():
