@@ -19,10 +19,9 @@ pytestmark = pytest.mark.slow
 # Weights are loaded as they are saved: what differs is rounding at most.
 EXACT = dict(rtol=0, atol=1e-4)
 COUNT_THREADS = """
-import atexit as _atexit
-import os as _os
+_os = __import__('os')  # MMEngine makes something else of imports
 if 'RANK' in _os.environ:
-    _atexit.register(lambda list=_os.listdir: print(
+    __import__('atexit').register(lambda list=_os.listdir: print(
         f'threads at the end: {len(list("/proc/self/task"))}.', flush=True))
 """
 SHOW = """
