@@ -190,7 +190,7 @@ def resolved_student(config: Config) -> ConfigDict:
 def without_training(config: Config) -> Config:
     """A copy without what belongs to the distillation run."""
     exported = deepcopy(config)
-    for key in ('distiller', 'work_dir', 'local_rank'):
+    for key in ('distiller', 'work_dir'):
         exported.pop(key, None)
     exported.load_from, exported.resume = None, False
     exported.launcher = 'none'

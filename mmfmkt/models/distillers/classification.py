@@ -199,13 +199,17 @@ class ClassificationDistiller(BaseDistiller):
         targets = self._read_teacher(inputs, data_samples)
         with self._transferring(targets, losses):
             features = self.student.extract_feat(inputs, stage='backbone')
+        with self.random_stream:
+            num_steps, order = self.head_flow.draw(features[-1])
         losses.update(
             self.head_flow.transfer(
                 features[-1],
                 targets.get(HEAD),
                 labels_of(data_samples),
                 partial(self._classify, features, data_samples),
-                weight=self.transfer_weight))
+                self.transfer_weight,
+                num_steps,
+                order))
         return losses
 
     def _run_teacher(self, inputs: Tensor,

@@ -1,6 +1,6 @@
 """The flow of a classifier's last feature, compared where it ends: logits."""
 
-from typing import Callable, Dict, Optional
+from typing import Callable, Dict, Optional, Tuple
 
 from mmengine.config import ConfigDict
 from torch import Tensor, nn
@@ -43,9 +43,24 @@ class HeadFlow(nn.Module):
                             'prediction', 'compare', 'direct_weight')
             })
 
+    def draw(self, source: Tensor) -> Tuple[int, Optional[Tensor]]:
+        """Draw N, and which samples the flow is led to (None: its own).
+
+        Apart from the walk, since the student's own head, in which that
+        ends, draws from the student's random numbers.
+
+        Args:
+            source (Tensor): ``(B, C, H, W)`` or ``(B, C)``.
+        """
+        order = None
+        if self.dirac_ratio < 1:
+            order = decouple_pairs(
+                len(source), self.dirac_ratio, device=source.device)
+        return self.step_count.draw(), order
+
     def transfer(self, source: Tensor, target: Optional[Tensor],
-                 labels: Tensor, head: Head,
-                 weight: float) -> Dict[str, Tensor]:
+                 labels: Tensor, head: Head, weight: float, num_steps: int,
+                 order: Optional[Tensor]) -> Dict[str, Tensor]:
         """Walk and compare.
 
         Args:
@@ -55,16 +70,13 @@ class HeadFlow(nn.Module):
             labels (Tensor): ``(B, )`` or ``(B, classes)``.
             head (Callable): The student's own.
             weight (float): Factor of the transfer's losses.
+            num_steps (int): N.
+            order (Tensor, optional): As ``draw`` gives it.
 
         Returns:
             dict: Losses named ``<tap>.<part>``.
         """
-        order = None
-        if target is not None and self.dirac_ratio < 1:
-            order = decouple_pairs(
-                len(source), self.dirac_ratio, device=source.device)
-        losses, _ = self.flow(source, target, self.step_count.draw(), labels,
-                              head, order)
+        losses, _ = self.flow(source, target, num_steps, labels, head, order)
         return weigh(losses, weight, prefix=f'{self.tap}.')
 
     def logits(self,

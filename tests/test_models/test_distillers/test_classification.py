@@ -314,6 +314,15 @@ def test_heads_that_cannot_be_compared_train_by_their_features():
     assert {'a_loss', 'b_loss', 'backbone.0.loss_flow'} <= set(losses)
 
 
+def test_what_a_flow_draws_changes_no_random_number_of_the_student():
+    model = build(flow=dict(dirac_ratio=0., num_steps=(1, 2)))
+    torch.manual_seed(0)
+    expected = torch.rand(3)
+    torch.manual_seed(0)
+    losses_of(model)
+    assert torch.equal(torch.rand(3), expected)
+
+
 def test_only_the_flow_sees_decoupled_pairs_with_their_labels():
     """Everything is led to its own image, but the flow to another's."""
     settings = dict(flow=dict(metric=dict(type='DKDLoss'), num_steps=2,
