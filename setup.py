@@ -35,8 +35,11 @@ setup(
     # those of every OpenMMLab library do.
     package_data={
         'mmfmkt': [
-            '.mim/model-index.yml', '.mim/configs/**/*.py',
-            '.mim/configs/**/*.yml', '.mim/tools/*', '.mim/tools/analysis/*'
+            '.mim/model-index.yml',
+            '.mim/configs/**/*.py',
+            '.mim/configs/**/*.yml',
+            '.mim/tools/*',
+            '.mim/tools/analysis/*',
         ]
     },
     install_requires=['pycocotools'],

@@ -12,6 +12,8 @@ model = dict(
         checkpoint='https://download.openmmlab.com/mmdetection/v2.0/'
         'retinanet/retinanet_r101_fpn_2x_coco/'
         'retinanet_r101_fpn_2x_coco_20200131-5560aee8.pth',
-        inherit=['neck', 'bbox_head']))
+        inherit=['neck', 'bbox_head'],
+    ),
+)
 # The weight that is in use on COCO, with SGD.
 model['flow'] = dict(model['flow'], loss_weight=10.0)

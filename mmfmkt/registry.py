@@ -19,22 +19,23 @@ MODELS = Registry(
     'model',
     parent=MMENGINE_MODELS,
     scope='mmfmkt',
-    locations=['mmfmkt.models'])
+    locations=['mmfmkt.models'],
+)
 HOOKS = Registry(
-    'hook',
-    parent=MMENGINE_HOOKS,
-    scope='mmfmkt',
-    locations=['mmfmkt.engine'])
+    'hook', parent=MMENGINE_HOOKS, scope='mmfmkt', locations=['mmfmkt.engine']
+)
 METRICS = Registry(
     'metric',
     parent=MMENGINE_METRICS,
     scope='mmfmkt',
-    locations=['mmfmkt.evaluation'])
+    locations=['mmfmkt.evaluation'],
+)
 OPTIM_WRAPPERS = Registry(
     'optimizer wrapper',
     parent=MMENGINE_OPTIM_WRAPPERS,
     scope='mmfmkt',
-    locations=['mmfmkt.engine'])
+    locations=['mmfmkt.engine'],
+)
 
 
 def build_part(cfg: Union[dict, nn.Module], **defaults) -> nn.Module:
@@ -53,9 +54,11 @@ def build_part(cfg: Union[dict, nn.Module], **defaults) -> nn.Module:
         return MODELS.build({**defaults, **cfg, '_scope_': 'mmfmkt'})
     except KeyError as error:
         raise ConfigError(
-            f"model.flow: there is no part {cfg.get('type')!r}; it is "
-            'misspelt, or its module is not in custom_imports.') from error
+            f'model.flow: there is no part {cfg.get("type")!r}; it is '
+            'misspelt, or its module is not in custom_imports.'
+        ) from error
     except TypeError as error:
         raise ConfigError(
-            f"model.flow: {cfg['type']} does not take these arguments: "
-            f'{error}.') from error
+            f'model.flow: {cfg["type"]} does not take these arguments: '
+            f'{error}.'
+        ) from error

@@ -10,14 +10,18 @@ from mmengine.logging import MessageHub
 
 ROOT = Path(__file__).resolve().parent.parent
 CPU = dict(
-    CUDA_VISIBLE_DEVICES='', OMP_NUM_THREADS='1', PYTHONWARNINGS='ignore')
+    CUDA_VISIBLE_DEVICES='', OMP_NUM_THREADS='1', PYTHONWARNINGS='ignore'
+)
 
 
 def pytest_collection_modifyitems(items):
     """Start what takes longest first, so that no core waits for it."""
     first = ('test_quick_start.py', 'test_tools', '')
-    items.sort(key=lambda item: next(
-        rank for rank, part in enumerate(first) if part in str(item.path)))
+    items.sort(
+        key=lambda item: next(
+            rank for rank, part in enumerate(first) if part in str(item.path)
+        )
+    )
 
 
 def run(*command, fails=False, cwd=ROOT, **env):
@@ -35,14 +39,16 @@ def run(*command, fails=False, cwd=ROOT, **env):
         cwd=cwd,
         env={
             **os.environ,
-            **CPU, 'PYTHON': sys.executable,
+            **CPU,
+            'PYTHON': sys.executable,
             'PYTHONPATH': path,
             **env,
         },
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
-        text=True)
+        text=True,
+    )
     assert bool(done.returncode) == fails, done.stdout[-4000:]
     return done.stdout
 
@@ -51,12 +57,14 @@ def run(*command, fails=False, cwd=ROOT, **env):
 def shapes(tmp_path_factory):
     """A small embedded data set: 16 training and 8 validation images."""
     from mmfmkt.datasets import make_shapes
+
     return make_shapes(
         tmp_path_factory.mktemp('data') / 'shapes',
         num_train=16,
         num_val=8,
         image_size=(64, 64),
-        seed=0)
+        seed=0,
+    )
 
 
 @pytest.fixture

@@ -21,10 +21,11 @@ class Drawn:
         self.state, self.num_classes = {}, num_classes
         self.random = torch.Generator().manual_seed(0)
 
-    def draw(self, name, *shape, scale=1.):
+    def draw(self, name, *shape, scale=1.0):
         assert name not in self.state
         self.state[name] = scale * torch.randn(
-            shape, generator=self.random, dtype=torch.float64)
+            shape, generator=self.random, dtype=torch.float64
+        )
         return self.state[name]
 
     def conv(self, x, name, width, side=3, stride=1, groups=1, bias=False):
@@ -35,7 +36,8 @@ class Drawn:
             x.shape[1] // groups,
             side,
             side,
-            scale=(2 / fan_in)**0.5)
+            scale=(2 / fan_in) ** 0.5,
+        )
         bias = self.draw(f'{name}.bias', width) if bias else None
         return F.conv2d(x, weight, bias, stride, side // 2, groups=groups)
 
@@ -43,15 +45,19 @@ class Drawn:
         width = x.shape[1]
         variance, mean = torch.var_mean(x, (0, 2, 3))
         self.state[f'{name}.running_mean'] = mean + self.draw(
-            f'{name}.bias', width, scale=.1)
+            f'{name}.bias', width, scale=0.1
+        )
         self.state[f'{name}.running_var'] = variance * 1.2
         self.state[f'{name}.num_batches_tracked'] = torch.tensor(7)
         mean, variance, weight, bias = (
             tensor[:, None, None]
-            for tensor in (self.state[f'{name}.running_mean'],
-                           self.state[f'{name}.running_var'],
-                           self.draw(f'{name}.weight', width),
-                           self.state[f'{name}.bias']))
+            for tensor in (
+                self.state[f'{name}.running_mean'],
+                self.state[f'{name}.running_var'],
+                self.draw(f'{name}.weight', width),
+                self.state[f'{name}.bias'],
+            )
+        )
         return (x - mean) / (variance + 1e-5).sqrt() * weight + bias
 
     def conv_norm(self, x, conv, norm, *args, **kwargs):
@@ -62,7 +68,8 @@ class Drawn:
             f'{name}.weight',
             self.num_classes,
             x.shape[1],
-            scale=x.shape[1]**-0.5)
+            scale=x.shape[1] ** -0.5,
+        )
         bias = self.draw(f'{name}.bias', self.num_classes)
         return x.mean((2, 3)) @ weight.T + bias
 
@@ -75,12 +82,20 @@ def resnet(net, x, depth, widths=(16, 16, 32, 64)):
             name = f'layer{layer}.{block}'
             stride = 2 if layer > 1 and block == 0 else 1
             y = relu(
-                net.conv_norm(x, f'{name}.conv1', f'{name}.bn1', width, 3,
-                              stride))
+                net.conv_norm(
+                    x, f'{name}.conv1', f'{name}.bn1', width, 3, stride
+                )
+            )
             y = net.conv_norm(y, f'{name}.conv2', f'{name}.bn2', width)
             if x.shape != y.shape:
-                x = net.conv_norm(x, f'{name}.downsample.0',
-                                  f'{name}.downsample.1', width, 1, stride)
+                x = net.conv_norm(
+                    x,
+                    f'{name}.downsample.0',
+                    f'{name}.downsample.1',
+                    width,
+                    1,
+                    stride,
+                )
             x = relu(x + y)
     return net.classify(x, 'fc')
 
@@ -93,8 +108,9 @@ def wrn(net, x, depth, factor):
             name = f'block{stage}.layer.{block}'
             stride = 2 if stage > 1 and block == 0 else 1
             active = relu(net.norm(x, f'{name}.bn1'))
-            y = net.conv_norm(active, f'{name}.conv1', f'{name}.bn2', width, 3,
-                              stride)
+            y = net.conv_norm(
+                active, f'{name}.conv1', f'{name}.bn2', width, 3, stride
+            )
             y = net.conv(relu(y), f'{name}.conv2', width)
             if x.shape[1] != width:
                 x = net.conv(active, f'{name}.convShortcut', width, 1, stride)
@@ -104,7 +120,8 @@ def wrn(net, x, depth, factor):
 
 def vgg(net, x, *depths):
     for block, (width, depth) in enumerate(
-            zip((64, 128, 256, 512, 512), depths)):
+        zip((64, 128, 256, 512, 512), depths)
+    ):
         for i in range(depth):
             x = relu(
                 net.conv_norm(
@@ -112,7 +129,9 @@ def vgg(net, x, *depths):
                     f'block{block}.{3 * i}',
                     f'block{block}.{3 * i + 1}',
                     width,
-                    bias=True))
+                    bias=True,
+                )
+            )
         if block < 3:
             x = F.max_pool2d(x, 2)
     return net.classify(x, 'classifier')
@@ -120,16 +139,31 @@ def vgg(net, x, *depths):
 
 def mobilenet_v2(net, x):
     x = relu(net.conv_norm(x, 'conv1.0', 'conv1.1', 16, stride=2))
-    settings = ((1, 8, 1, 1), (6, 12, 2, 1), (6, 16, 3, 2), (6, 32, 4, 2),
-                (6, 48, 3, 1), (6, 80, 3, 2), (6, 160, 1, 1))
+    settings = (
+        (1, 8, 1, 1),
+        (6, 12, 2, 1),
+        (6, 16, 3, 2),
+        (6, 32, 4, 2),
+        (6, 48, 3, 1),
+        (6, 80, 3, 2),
+        (6, 160, 1, 1),
+    )
     for stage, (expansion, width, blocks, stride) in enumerate(settings):
         for block in range(blocks):
             name = f'blocks.{stage}.{block}.conv'
             hidden = expansion * x.shape[1]
             y = relu(net.conv_norm(x, f'{name}.0', f'{name}.1', hidden, 1))
             y = relu(
-                net.conv_norm(y, f'{name}.3', f'{name}.4', hidden, 3,
-                              1 if block else stride, hidden))
+                net.conv_norm(
+                    y,
+                    f'{name}.3',
+                    f'{name}.4',
+                    hidden,
+                    3,
+                    1 if block else stride,
+                    hidden,
+                )
+            )
             y = net.conv_norm(y, f'{name}.6', f'{name}.7', width, 1)
             x = x + y if x.shape == y.shape else y
     x = relu(net.conv_norm(x, 'conv2.0', 'conv2.1', 1280, 1))
@@ -150,16 +184,31 @@ def shuffle_v1(net, x):
             groups = 1 if layer == 1 and block == 0 else 3
             y = relu(
                 net.conv_norm(
-                    x, f'{name}.conv1', f'{name}.bn1', own // 4, 1,
-                    groups=groups))
+                    x,
+                    f'{name}.conv1',
+                    f'{name}.bn1',
+                    own // 4,
+                    1,
+                    groups=groups,
+                )
+            )
             y = relu(
                 net.conv_norm(
-                    shuffle(y, groups), f'{name}.conv2', f'{name}.bn2',
-                    own // 4, 3, 1 if block else 2, own // 4))
+                    shuffle(y, groups),
+                    f'{name}.conv2',
+                    f'{name}.bn2',
+                    own // 4,
+                    3,
+                    1 if block else 2,
+                    own // 4,
+                )
+            )
             y = net.conv_norm(
-                y, f'{name}.conv3', f'{name}.bn3', own, 1, groups=3)
-            x = relu(x + y if block else torch.cat(
-                [y, F.avg_pool2d(x, 3, 2, 1)], 1))
+                y, f'{name}.conv3', f'{name}.bn3', own, 1, groups=3
+            )
+            x = relu(
+                x + y if block else torch.cat([y, F.avg_pool2d(x, 3, 2, 1)], 1)
+            )
     return net.classify(x, 'linear')
 
 
@@ -167,8 +216,9 @@ def shuffle_v2(net, x):
     x = relu(net.conv_norm(x, 'conv1', 'bn1', 24, 1))
 
     def layer(y, index, width, **kwargs):
-        return net.conv_norm(y, f'{name}.conv{index}', f'{name}.bn{index}',
-                             width, **kwargs)
+        return net.conv_norm(
+            y, f'{name}.conv{index}', f'{name}.bn{index}', width, **kwargs
+        )
 
     for stage, (width, blocks) in enumerate(((116, 4), (232, 8), (464, 4)), 1):
         half = width // 2
@@ -186,8 +236,9 @@ def shuffle_v2(net, x):
                 y = layer(y, 4, half, stride=2, groups=half)
                 right = relu(layer(y, 5, half, side=1))
             x = shuffle(torch.cat([left, right], 1), 2)
-    return net.classify(relu(net.conv_norm(x, 'conv2', 'bn2', 1024, 1)),
-                        'linear')
+    return net.classify(
+        relu(net.conv_norm(x, 'conv2', 'bn2', 1024, 1)), 'linear'
+    )
 
 
 WIDE = (32, 64, 128, 256)
@@ -201,9 +252,9 @@ NETWORKS = {
     'vgg13': (vgg, 2, 2, 2, 2, 2),
     'vgg16': (vgg, 2, 2, 3, 3, 3),
     'vgg19': (vgg, 2, 2, 4, 4, 4),
-    'MobileNetV2': (mobilenet_v2, ),
-    'ShuffleV1': (shuffle_v1, ),
-    'ShuffleV2': (shuffle_v2, ),
+    'MobileNetV2': (mobilenet_v2,),
+    'ShuffleV1': (shuffle_v1,),
+    'ShuffleV2': (shuffle_v2,),
 }
 
 

@@ -7,24 +7,27 @@ sharing nothing with mmfmkt.
 import torch
 
 
-def kd(p, q, temperature=4.):
+def kd(p, q, temperature=4.0):
     p, q = (torch.exp(x / temperature) for x in (p, q))
     p, q = (x / x.sum(1, keepdim=True) for x in (p, q))
     return temperature**2 * (q * (q / p).log()).sum() / len(p)
 
 
-def dkd(p, q, labels, alpha=1., beta=8., temperature=4.):
+def dkd(p, q, labels, alpha=1.0, beta=8.0, temperature=4.0):
     total = 0
     for student, teacher, label in zip(p, q, labels.tolist()):
         student, teacher = (
-            (x / temperature).softmax(0) for x in (student, teacher))
+            (x / temperature).softmax(0) for x in (student, teacher)
+        )
         b, b_teacher = student[label], teacher[label]
         tckd = (
-            b_teacher * (b_teacher / b).log() + (1 - b_teacher) *
-            ((1 - b_teacher) / (1 - b)).log())
+            b_teacher * (b_teacher / b).log()
+            + (1 - b_teacher) * ((1 - b_teacher) / (1 - b)).log()
+        )
         others = [k for k in range(len(student)) if k != label]
         hat, hat_teacher = (
-            x[others] / x[others].sum() for x in (student, teacher))
+            x[others] / x[others].sum() for x in (student, teacher)
+        )
         nckd = (hat_teacher * (hat_teacher / hat).log()).sum()
         total = total + alpha * tckd + beta * nckd
     return temperature**2 * total / len(p)
@@ -35,7 +38,7 @@ def pearson(x, y):
     return (x * y).sum() / (x.square().sum() * y.square().sum()).sqrt()
 
 
-def dist(p, q, beta=2., gamma=2., temperature=4.):
+def dist(p, q, beta=2.0, gamma=2.0, temperature=4.0):
     p, q = ((x / temperature).softmax(1) for x in (p, q))
     inter = sum(1 - pearson(a, b) for a, b in zip(p, q)) / p.shape[0]
     intra = sum(1 - pearson(a, b) for a, b in zip(p.T, q.T)) / p.shape[1]
@@ -47,14 +50,16 @@ def pkd(p, q):
     return sum(1 - pearson(a, b) for a, b in zip(p, q)) / len(p)
 
 
-def cwd(p, q, temperature=1.):
+def cwd(p, q, temperature=1.0):
     samples, channels = p.shape[:2]
     total = 0
     for n in range(samples):
         for c in range(channels):
             a, b = (
-                torch.exp(x[n, c] / temperature) /
-                torch.exp(x[n, c] / temperature).sum() for x in (p, q))
+                torch.exp(x[n, c] / temperature)
+                / torch.exp(x[n, c] / temperature).sum()
+                for x in (p, q)
+            )
             total = total + (b * (b / a).log()).sum()
     return temperature**2 * total / (samples * channels)
 

@@ -14,7 +14,8 @@ SIDE, CLASSES = 24, 6
 def cut_outs(root, split):
     """Images ``(N, 3, 24, 24)`` of single shapes, and their classes."""
     annotations = json.loads(
-        (root / f'annotations/instances_{split}.json').read_text())
+        (root / f'annotations/instances_{split}.json').read_text()
+    )
     files = {x['id']: x['file_name'] for x in annotations['images']}
     images, labels = [], []
     for item in annotations['annotations']:
@@ -22,7 +23,7 @@ def cut_outs(root, split):
         if min(width, height) < 8:
             continue
         picture = cv2.imread(str(root / split / files[item['image_id']]))
-        part = picture[top:top + height, left:left + width]
+        part = picture[top : top + height, left : left + width]
         part = cv2.resize(part, (SIDE, SIDE), interpolation=cv2.INTER_AREA)
         images.append(torch.from_numpy(part).permute(2, 0, 1))
         labels.append(item['category_id'] - 1)
@@ -38,7 +39,7 @@ class Features(nn.Sequential):
             layers += [
                 nn.Conv2d(before, channels, 3, 1 + (i > 0), 1, bias=False),
                 nn.BatchNorm2d(channels),
-                nn.ReLU()
+                nn.ReLU(),
             ]
             before = channels
         super().__init__(*layers)
@@ -51,14 +52,16 @@ def transfer(variant, channels, **flow):
         schedule=dict(type='RectifiedFlow'),
         metric=dict(type='KDLoss'),
         space='logits',
-        labelled=True)
+        labelled=True,
+    )
     settings.update(flow)
     target = CLASSES if settings['space'] == 'logits' else channels
     return VARIANTS[variant](channels, target, **settings)
 
 
-def train(widths, variant, data, teacher=None, num_steps=4, epochs=12, seed=0,
-          **flow):
+def train(
+    widths, variant, data, teacher=None, num_steps=4, epochs=12, seed=0, **flow
+):
     """Train features and flow together.
 
     Args:
@@ -82,10 +85,13 @@ def train(widths, variant, data, teacher=None, num_steps=4, epochs=12, seed=0,
     steps = epochs * (len(images) // 64)
     optimizer = torch.optim.AdamW(parameters, lr=3e-3, weight_decay=0.05)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, 3e-3, total_steps=steps)
+        optimizer, 3e-3, total_steps=steps
+    )
     for _ in range(epochs):
         gathered = {}
-        for index in torch.randperm(len(images)).split(64)[:len(images) // 64]:
+        for index in torch.randperm(len(images)).split(64)[
+            : len(images) // 64
+        ]:
             batch = images[index]
             target = None
             if teacher is not None:

@@ -12,31 +12,36 @@ NORMALISE = dict(
     mean=[123.675, 116.28, 103.53],
     std=[58.395, 57.12, 57.375],
     bgr_to_rgb=True,
-    pad_size_divisor=32)
+    pad_size_divisor=32,
+)
 
 
 def retinanet(channels=16, base_channels=8):
     """A RetinaNet R18 of some 200 thousand parameters."""
     model = Config.fromfile(packaged('_base_/models/retinanet_r50_fpn.py'))
     widths = [base_channels * 2**i for i in range(4)]
-    model.merge_from_dict({
-        'model.data_preprocessor': NORMALISE,
-        'model.backbone': dict(
-            depth=18,
-            base_channels=base_channels,
-            stem_channels=base_channels,
-            frozen_stages=-1,
-            norm_eval=False,
-            init_cfg=None),
-        'model.neck': dict(in_channels=widths, out_channels=channels),
-        'model.bbox_head': dict(
-            num_classes=6,
-            in_channels=channels,
-            feat_channels=channels,
-            stacked_convs=1),
-        'model.test_cfg.score_thr': 0.,
-        'model.test_cfg.max_per_img': 20,
-    })
+    model.merge_from_dict(
+        {
+            'model.data_preprocessor': NORMALISE,
+            'model.backbone': dict(
+                depth=18,
+                base_channels=base_channels,
+                stem_channels=base_channels,
+                frozen_stages=-1,
+                norm_eval=False,
+                init_cfg=None,
+            ),
+            'model.neck': dict(in_channels=widths, out_channels=channels),
+            'model.bbox_head': dict(
+                num_classes=6,
+                in_channels=channels,
+                feat_channels=channels,
+                stacked_convs=1,
+            ),
+            'model.test_cfg.score_thr': 0.0,
+            'model.test_cfg.max_per_img': 20,
+        }
+    )
     return model.model
 
 
@@ -47,16 +52,18 @@ def packaged(name):
 
 def distiller(variant='fmkt', student=None, teacher=None, **kwargs):
     """The model section of a tiny distillation."""
-    flow = dict(num_steps=(1, 2), inference_steps=2, loss_weight=1.)
+    flow = dict(num_steps=(1, 2), inference_steps=2, loss_weight=1.0)
     flow.update(kwargs.pop('flow', {}))
     model = dict(
         type='mmfmkt.DetectionDistiller',
         variant=variant,
         student=student or retinanet(),
-        teacher=None if variant == 'online' and not teacher else dict(
-            config=teacher or retinanet(24, 16), checkpoint=None),
+        teacher=None
+        if variant == 'online' and not teacher
+        else dict(config=teacher or retinanet(24, 16), checkpoint=None),
         levels=(0, 1, 2),
-        flow=flow)
+        flow=flow,
+    )
     model.update(kwargs)
     return model
 
@@ -65,32 +72,41 @@ def batch(size=2, height=64, width=96, seed=0):
     """Raw images and boxes, as a dataloader gives them."""
     from mmdet.structures import DetDataSample
     from mmengine.structures import InstanceData
+
     generator = torch.Generator().manual_seed(seed)
     images, samples = [], []
     for _ in range(size):
         images.append(
             torch.randint(
-                256, (3, height, width), dtype=torch.uint8,
-                generator=generator))
+                256, (3, height, width), dtype=torch.uint8, generator=generator
+            )
+        )
         sample = DetDataSample(
             metainfo=dict(
                 img_shape=(height, width),
                 ori_shape=(height, width),
-                scale_factor=(1., 1.)))
+                scale_factor=(1.0, 1.0),
+            )
+        )
         sample.gt_instances = InstanceData(
-            bboxes=torch.tensor([[8., 8., 40., 48.], [30., 10., 60., 30.]]),
-            labels=torch.tensor([1, 4]))
+            bboxes=torch.tensor(
+                [[8.0, 8.0, 40.0, 48.0], [30.0, 10.0, 60.0, 30.0]]
+            ),
+            labels=torch.tensor([1, 4]),
+        )
         samples.append(sample)
     return dict(inputs=images, data_samples=samples)
 
 
 def write_config(path, shapes, variant, epochs=2):
     """A run of some seconds, from the quick start's own config."""
-    cfg = Config.fromfile(
-        CONFIGS / 'quick_start/fmkt_retinanet_r18_shapes.py')
+    cfg = Config.fromfile(CONFIGS / 'quick_start/fmkt_retinanet_r18_shapes.py')
     cfg.model.student = retinanet()
-    cfg.model.teacher = None if variant == 'online' else dict(
-        config=retinanet(24, 16), checkpoint=None)
+    cfg.model.teacher = (
+        None
+        if variant == 'online'
+        else dict(config=retinanet(24, 16), checkpoint=None)
+    )
     cfg.model.variant = variant
     cfg.model.flow.num_steps = (1, 2)
     cfg.train_cfg.update(max_epochs=epochs, val_interval=epochs)
@@ -102,7 +118,8 @@ def write_config(path, shapes, variant, epochs=2):
         loader.dataset.data_root = str(shapes)
         if split != 'train':
             cfg[f'{split}_evaluator'].ann_file = str(
-                shapes / 'annotations/instances_val.json')
+                shapes / 'annotations/instances_val.json'
+            )
     cfg.dump(path)
     return path
 
@@ -115,16 +132,20 @@ def resnet(width=4, num_classes=5, **kwargs):
             type='ResNet_CIFAR',
             depth=18,
             base_channels=width,
-            stem_channels=width),
+            stem_channels=width,
+        ),
         neck=dict(type='GlobalAveragePooling'),
         head=dict(
             type='LinearClsHead',
             num_classes=num_classes,
             in_channels=8 * width,
-            loss=dict(type='CrossEntropyLoss')),
+            loss=dict(type='CrossEntropyLoss'),
+        ),
         data_preprocessor=dict(
-            mean=[125., 123., 114.], std=[60.] * 3, num_classes=num_classes),
-        **kwargs)
+            mean=[125.0, 123.0, 114.0], std=[60.0] * 3, num_classes=num_classes
+        ),
+        **kwargs,
+    )
 
 
 def vit(num_classes=5):
@@ -137,17 +158,24 @@ def vit(num_classes=5):
                 embed_dims=24,
                 num_layers=2,
                 num_heads=2,
-                feedforward_channels=48),
+                feedforward_channels=48,
+            ),
             img_size=32,
-            patch_size=8),
+            patch_size=8,
+        ),
         head=dict(
             type='VisionTransformerClsHead',
             num_classes=num_classes,
             in_channels=24,
-            loss=dict(type='LabelSmoothLoss', label_smooth_val=0.1)),
+            loss=dict(type='LabelSmoothLoss', label_smooth_val=0.1),
+        ),
         data_preprocessor=dict(
-            mean=[127.5] * 3, std=[127.5] * 3, to_rgb=True,
-            num_classes=num_classes))
+            mean=[127.5] * 3,
+            std=[127.5] * 3,
+            to_rgb=True,
+            num_classes=num_classes,
+        ),
+    )
 
 
 def swin(num_classes=5):
@@ -157,15 +185,20 @@ def swin(num_classes=5):
         backbone=dict(
             type='SwinTransformer',
             arch=dict(
-                embed_dims=8, depths=[1, 1, 1, 1], num_heads=[1, 2, 2, 2]),
+                embed_dims=8, depths=[1, 1, 1, 1], num_heads=[1, 2, 2, 2]
+            ),
             img_size=32,
             patch_size=2,
-            window_size=2),
+            window_size=2,
+        ),
         neck=dict(type='GlobalAveragePooling'),
         head=dict(
-            type='LinearClsHead', num_classes=num_classes, in_channels=64),
+            type='LinearClsHead', num_classes=num_classes, in_channels=64
+        ),
         data_preprocessor=dict(
-            mean=[125., 123., 114.], std=[60.] * 3, num_classes=num_classes))
+            mean=[125.0, 123.0, 114.0], std=[60.0] * 3, num_classes=num_classes
+        ),
+    )
 
 
 def classification(variant='fmkt', student=None, teacher=None, **kwargs):
@@ -180,16 +213,20 @@ def classification(variant='fmkt', student=None, teacher=None, **kwargs):
         student=student or resnet(),
         teacher=teacher and dict(config=teacher, checkpoint=None),
         flow=flow,
-        **kwargs)
+        **kwargs,
+    )
 
 
 def photographs(size=4, num_classes=5, seed=0):
     """Raw images of 32x32 pixels and classes, as a dataloader gives them."""
     from mmpretrain.structures import DataSample
+
     generator = torch.Generator().manual_seed(seed)
     images = torch.randint(
-        256, (size, 3, 32, 32), dtype=torch.uint8, generator=generator)
-    labels = torch.randint(num_classes, (size, ), generator=generator)
+        256, (size, 3, 32, 32), dtype=torch.uint8, generator=generator
+    )
+    labels = torch.randint(num_classes, (size,), generator=generator)
     return dict(
         inputs=list(images),
-        data_samples=[DataSample().set_gt_label(x) for x in labels])
+        data_samples=[DataSample().set_gt_label(x) for x in labels],
+    )

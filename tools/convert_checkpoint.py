@@ -18,14 +18,16 @@ from mmfmkt.apis.convert import NETWORKS
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        description='Convert a published CIFAR checkpoint for MMPretrain')
+        description='Convert a published CIFAR checkpoint for MMPretrain'
+    )
     parser.add_argument('src', help='path or URL of the checkpoint')
     parser.add_argument('dst', help='file to write')
     parser.add_argument(
         '--model',
         required=True,
         metavar='NAME',
-        help=f'the network, by its published name: {", ".join(NETWORKS)}')
+        help=f'the network, by its published name: {", ".join(NETWORKS)}',
+    )
     return parser.parse_args()
 
 

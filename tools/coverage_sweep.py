@@ -30,26 +30,44 @@ DONE = ('equal', 'passed', 'cannot apply')
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description="Try the libraries' families as students",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
     parser.add_argument(
-        '--out', type=Path, default=Path('work_dirs/coverage.json'),
+        '--out',
+        type=Path,
+        default=Path('work_dirs/coverage.json'),
         help='file of the results; what is in it is not tried again; the '
-        'table is written beside it')
+        'table is written beside it',
+    )
     parser.add_argument(
-        '--library', nargs='+', choices=LIBRARIES, default=LIBRARIES,
-        help='whose families to try')
+        '--library',
+        nargs='+',
+        choices=LIBRARIES,
+        default=LIBRARIES,
+        help='whose families to try',
+    )
     parser.add_argument(
-        '--families', nargs='+', help='families to try (default: all)')
+        '--families', nargs='+', help='families to try (default: all)'
+    )
     parser.add_argument(
-        '--checks', nargs='+', choices=CHECKS, default=CHECKS,
-        help='what to check')
+        '--checks',
+        nargs='+',
+        choices=CHECKS,
+        default=CHECKS,
+        help='what to check',
+    )
     parser.add_argument(
-        '--retry', action='store_true', help='try again what has not passed')
+        '--retry', action='store_true', help='try again what has not passed'
+    )
     parser.add_argument(
-        '--jobs', type=int, default=1, help='processes at the same time')
+        '--jobs', type=int, default=1, help='processes at the same time'
+    )
     parser.add_argument(
-        '--timeout', type=float, default=600,
-        help='seconds for one config and check')
+        '--timeout',
+        type=float,
+        default=600,
+        help='seconds for one config and check',
+    )
     return parser.parse_args()
 
 
@@ -67,8 +85,7 @@ def main() -> None:
     console = Console()
     with Progress(console=console, disable=not console.is_terminal) as bar:
         task = bar.add_task('coverage', total=len(todo))
-        for family, check in check_all(todo, results, args.jobs,
-                                       args.timeout):
+        for family, check in check_all(todo, results, args.jobs, args.timeout):
             bar.update(task, advance=1, description=f'{family.key} {check}')
     report(results.found, args.out.with_suffix('.md'), console)
 

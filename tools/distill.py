@@ -28,29 +28,35 @@ from mmfmkt.models.flows import VARIANTS
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        description='Compose a distillation from two configs and train it')
+        description='Compose a distillation from two configs and train it'
+    )
     parser.add_argument(
-        'student', help="the student's config: a file, or 'mmdet::...'")
+        'student', help="the student's config: a file, or 'mmdet::...'"
+    )
     parser.add_argument(
-        '--teacher', help="the teacher's config; none for online")
+        '--teacher', help="the teacher's config; none for online"
+    )
     parser.add_argument(
         '--teacher-checkpoint',
-        help='path or URL; without one the teacher has random weights')
-    parser.add_argument(
-        '--variant', choices=tuple(VARIANTS), default='fmkt')
+        help='path or URL; without one the teacher has random weights',
+    )
+    parser.add_argument('--variant', choices=tuple(VARIANTS), default='fmkt')
     parser.add_argument(
         '--data-root',
         help='folder in COCO format to train on, in the place of the data '
-        "set of the student's config")
+        "set of the student's config",
+    )
     parser.add_argument(
         '--class-maps',
         action='store_true',
         help="let the class maps of both detectors' dense heads flow too; "
-        'for heads of the same kind')
+        'for heads of the same kind',
+    )
     parser.add_argument(
         '--dry-run',
         action='store_true',
-        help='stop before training, with the config written')
+        help='stop before training, with the config written',
+    )
     add_train_arguments(parser)
     return parser.parse_args()
 
@@ -60,13 +66,16 @@ def name_of(args: argparse.Namespace) -> str:
     parts = [args.variant, args.teacher, args.student]
     return '_'.join(
         re.sub(r'[^\w.-]', '-', Path(x.split('::')[-1]).stem)
-        for x in parts if x)
+        for x in parts
+        if x
+    )
 
 
 def rank_of(launcher: str) -> int:
     """The rank of this process, before there is a group of processes."""
     names = dict(
-        pytorch='RANK', slurm='SLURM_PROCID', mpi='OMPI_COMM_WORLD_RANK')
+        pytorch='RANK', slurm='SLURM_PROCID', mpi='OMPI_COMM_WORLD_RANK'
+    )
     return int(os.environ.get(names.get(launcher, ''), 0))
 
 
@@ -79,7 +88,8 @@ def compose(args: argparse.Namespace, folder: Path) -> Config:
         teacher_checkpoint=args.teacher_checkpoint,
         variant=args.variant,
         data_root=args.data_root,
-        class_maps=args.class_maps)
+        class_maps=args.class_maps,
+    )
     if rank_of(args.launcher) == 0:
         print('\n'.join(composed.decisions))
         print(f'config    {composed.config}')

@@ -16,14 +16,16 @@ from mmfmkt.apis.command_line import add_cfg_options, plain_errors, read_config
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        description='Export the student of a distillation checkpoint')
+        description='Export the student of a distillation checkpoint'
+    )
     parser.add_argument('config', help='config of the distillation')
     parser.add_argument('checkpoint', help='its checkpoint')
     parser.add_argument(
         '--out',
         help='folder for student.py and student.pth; by default student/ '
         'beside the checkpoint, or in work_dirs/ and the name of the config '
-        'where the checkpoint is a URL')
+        'where the checkpoint is a URL',
+    )
     add_cfg_options(parser)
     return parser.parse_args()
 
@@ -41,8 +43,10 @@ def main() -> None:
     out = args.out or default_folder(args.config, args.checkpoint)
     exported = export_student(config, args.checkpoint, out)
     size = exported.checkpoint.stat().st_size / 2**20
-    print(f'config:     {exported.config}\n'
-          f'checkpoint: {exported.checkpoint} ({size:.1f} MiB)')
+    print(
+        f'config:     {exported.config}\n'
+        f'checkpoint: {exported.checkpoint} ({size:.1f} MiB)'
+    )
 
 
 if __name__ == '__main__':

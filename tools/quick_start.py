@@ -43,7 +43,8 @@ ROOT = Path(__file__).resolve().parent.parent
 CONFIGS = ROOT / 'configs' / 'quick_start'
 IMAGE_SIZE = (96, 96)
 TITLES = dict(
-    teacher='teacher', student='plain student', distilled='FM-KT student')
+    teacher='teacher', student='plain student', distilled='FM-KT student'
+)
 PROGRESS = re.compile(r'Epoch\(train\)\s+\[(\d+)\]\[\s*(\d+)/(\d+)\]')
 console = Console()
 
@@ -54,7 +55,8 @@ def at_least(least: int) -> Callable[[str], int]:
     def number(text: str) -> int:
         if int(text) < least:
             raise argparse.ArgumentTypeError(
-                f'must be {least} or more, but is {text}')
+                f'must be {least} or more, but is {text}'
+            )
         return int(text)
 
     return number
@@ -64,35 +66,38 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description='Train, distil, export and compare small detectors on '
         'drawn shapes',
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
     parser.add_argument(
         '--work-dir',
         type=Path,
         default=ROOT / 'work_dirs' / 'quick_start',
-        help='folder for everything that is made')
+        help='folder for everything that is made',
+    )
     parser.add_argument(
         '--variant',
         choices=('fmkt', 'theta'),
         default='fmkt',
-        help='fmkt deploys the flow with the student, theta the plain '
-        'student')
+        help='fmkt deploys the flow with the student, theta the plain student',
+    )
     parser.add_argument(
-        '--epochs',
-        type=at_least(1),
-        default=9,
-        help='epochs of each training')
+        '--epochs', type=at_least(1), default=9, help='epochs of each training'
+    )
     parser.add_argument(
         '--train-images',
         type=at_least(16),
         default=960,
-        help='images to train on')
+        help='images to train on',
+    )
     parser.add_argument(
         '--val-images',
         type=at_least(1),
         default=160,
-        help='images to evaluate on')
+        help='images to evaluate on',
+    )
     parser.add_argument(
-        '--seed', type=at_least(0), default=0, help='random seed')
+        '--seed', type=at_least(0), default=0, help='random seed'
+    )
     return parser.parse_args()
 
 
@@ -110,21 +115,24 @@ class QuickStart:
         self.configs = dict(
             teacher='retinanet_r18_shapes_teacher.py',
             student='retinanet_r18_shapes.py',
-            distilled='fmkt_retinanet_r18_shapes.py')
+            distilled='fmkt_retinanet_r18_shapes.py',
+        )
         self.claim_work_dir()
 
     def claim_work_dir(self) -> None:
         """Refuse a folder that another set of options has filled."""
         settings = {
             key: value
-            for key, value in vars(self.args).items() if key != 'work_dir'
+            for key, value in vars(self.args).items()
+            if key != 'work_dir'
         }
         path = self.work_dir / 'settings.json'
         if path.exists() and json.loads(path.read_text()) != settings:
             raise ConfigError(
                 f'{self.work_dir} holds a run with other options '
                 f'({path.read_text()}); name another --work-dir or delete '
-                'it.')
+                'it.'
+            )
         self.work_dir.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(settings))
 
@@ -141,8 +149,9 @@ class QuickStart:
         aside = path.with_suffix('.tmp')
         aside.write_text(json.dumps(result))
         aside.replace(path)
-        console.print(f'[green]✓[/] {name}: '
-                      f'{time.perf_counter() - start:.0f} s')
+        console.print(
+            f'[green]✓[/] {name}: {time.perf_counter() - start:.0f} s'
+        )
         return result
 
     def run(self) -> None:
@@ -152,11 +161,13 @@ class QuickStart:
             self.stage(f'train {name}', lambda name=name: self.train(name))
         metrics = {
             name: self.stage(
-                f'evaluate {name}', lambda name=name: self.evaluate(name))
+                f'evaluate {name}', lambda name=name: self.evaluate(name)
+            )
             for name in self.configs
         }
-        metrics['exported'] = self.stage('evaluate exported',
-                                         self.evaluate_export)
+        metrics['exported'] = self.stage(
+            'evaluate exported', self.evaluate_export
+        )
         costs = self.stage('measure size and speed', self.measure)
         picture = self.stage('draw', self.draw)['picture']
         self.report(metrics, costs, picture)
@@ -168,7 +179,8 @@ class QuickStart:
             num_val=self.args.val_images,
             image_size=IMAGE_SIZE,
             seed=self.args.seed,
-            object_size=(0.15, 0.6))
+            object_size=(0.15, 0.6),
+        )
         return dict(root=str(self.data_root))
 
     def config(self, name: str) -> Path:
@@ -193,9 +205,12 @@ class QuickStart:
         if name == 'distilled':
             teacher = dict(
                 config=str(self.config('teacher')),
-                checkpoint=str(self.checkpoint('teacher')))
-            lines.append(f'model = dict(variant={self.args.variant!r}, '
-                         f'teacher={teacher!r})')
+                checkpoint=str(self.checkpoint('teacher')),
+            )
+            lines.append(
+                f'model = dict(variant={self.args.variant!r}, '
+                f'teacher={teacher!r})'
+            )
         path.write_text('\n'.join(lines) + '\n')
         return path
 
@@ -205,12 +220,14 @@ class QuickStart:
     def train(self, name: str) -> dict:
         command = [
             ROOT / 'tools' / 'train.py',
-            self.config(name), '--work-dir', self.work_dir / name, '--resume'
+            self.config(name),
+            '--work-dir',
+            self.work_dir / name,
+            '--resume',
         ]
         with Progress(
-                console=console,
-                transient=True,
-                disable=not console.is_terminal) as bar:
+            console=console, transient=True, disable=not console.is_terminal
+        ) as bar:
             task = bar.add_task(f'train {name}', total=self.args.epochs)
 
             def follow(line: str) -> None:
@@ -225,30 +242,40 @@ class QuickStart:
         return dict(checkpoint=str(self.checkpoint(name)))
 
     def evaluate(self, name: str) -> dict:
-        return self.test(ROOT / 'tools' / 'test.py', name, self.config(name),
-                         self.checkpoint(name))
+        return self.test(
+            ROOT / 'tools' / 'test.py',
+            name,
+            self.config(name),
+            self.checkpoint(name),
+        )
 
     def evaluate_export(self) -> dict:
         """Evaluate the export with the tool that MMDetection ships."""
         tool = Path(get_installed_path('mmdet'), '.mim', 'tools', 'test.py')
         student = self.work_dir / 'distilled' / 'student'
-        return self.test(tool, 'exported', student / 'student.py',
-                         student / 'student.pth')
+        return self.test(
+            tool, 'exported', student / 'student.py', student / 'student.pth'
+        )
 
-    def test(self, tool: Path, name: str, config: Path,
-             checkpoint: Path) -> dict:
+    def test(
+        self, tool: Path, name: str, config: Path, checkpoint: Path
+    ) -> dict:
         out = self.work_dir / 'evaluation' / name
-        self.call([tool, config, checkpoint, '--work-dir', out],
-                  f'evaluate_{name}.log')
+        self.call(
+            [tool, config, checkpoint, '--work-dir', out],
+            f'evaluate_{name}.log',
+        )
         newest = max(out.glob('*/*.json'), key=lambda x: x.stat().st_mtime)
         # CocoMetric reports nothing at all where nothing was found.
         found = json.loads(newest.read_text().splitlines()[-1])
-        return {'coco/bbox_mAP': 0., 'coco/bbox_mAP_50': 0., **found}
+        return {'coco/bbox_mAP': 0.0, 'coco/bbox_mAP_50': 0.0, **found}
 
-    def call(self,
-             command: List,
-             log_name: str,
-             follow: Callable[[str], None] = lambda line: None) -> None:
+    def call(
+        self,
+        command: List,
+        log_name: str,
+        follow: Callable[[str], None] = lambda line: None,
+    ) -> None:
         """Run a Python tool; its output goes to a log."""
         log = self.work_dir / log_name
         with open(log, 'w', buffering=1, encoding='utf-8') as file:
@@ -258,7 +285,8 @@ class QuickStart:
                 stderr=subprocess.STDOUT,
                 text=True,
                 # A group of its own, which ends as a whole.
-                start_new_session=True)
+                start_new_session=True,
+            )
             try:
                 for line in process.stdout:
                     file.write(line)
@@ -268,8 +296,11 @@ class QuickStart:
                 end_group(process)
         if process.returncode:
             tail = log.read_text(encoding='utf-8').splitlines()[-15:]
-            raise ConfigError('\n'.join(
-                [f'{command[0].name} failed; the end of {log}:', *tail]))
+            raise ConfigError(
+                '\n'.join(
+                    [f'{command[0].name} failed; the end of {log}:', *tail]
+                )
+            )
 
     @contextmanager
     def logged(self, log_name: str) -> Iterator[None]:
@@ -288,7 +319,8 @@ class QuickStart:
         paths['distilled'] = (student / 'student.py', student / 'student.pth')
         return {
             name: init_detector(
-                str(config), str(checkpoint), device=get_device())
+                str(config), str(checkpoint), device=get_device()
+            )
             for name, (config, checkpoint) in paths.items()
         }
 
@@ -301,7 +333,8 @@ class QuickStart:
             for name, detector in detectors.items():
                 parameters, flops = size_and_flops(detector, IMAGE_SIZE)
                 costs[name] = dict(
-                    parameters=parameters, flops=flops, latency=times[name])
+                    parameters=parameters, flops=flops, latency=times[name]
+                )
         return costs
 
     def draw(self) -> dict:
@@ -309,39 +342,45 @@ class QuickStart:
         picture = self.work_dir / 'comparison.png'
         with self.logged('draw.log'):
             detectors = {
-                TITLES[name]: x
-                for name, x in self.detectors().items()
+                TITLES[name]: x for name, x in self.detectors().items()
             }
-            draw_side_by_side(detectors, config.val_dataloader.dataset,
-                              picture)
+            draw_side_by_side(
+                detectors, config.val_dataloader.dataset, picture
+            )
         return dict(picture=str(picture))
 
     def report(self, metrics: dict, costs: dict, picture: str) -> None:
         """Print what was measured, and leave it in results.json."""
         table = Table(
             title=f'Shapes, {self.args.val_images} validation images, '
-            f'variant {self.args.variant}')
+            f'variant {self.args.variant}'
+        )
         table.add_column('detector')
         for column in ('mAP', 'mAP50', 'parameters', 'FLOPs', 'latency'):
             table.add_column(column, justify='right')
         for name, title in TITLES.items():
             cost = costs[name]
-            table.add_row(title, f'{metrics[name]["coco/bbox_mAP"]:.3f}',
-                          f'{metrics[name]["coco/bbox_mAP_50"]:.3f}',
-                          f'{cost["parameters"] / 1e6:.2f} M',
-                          f'{cost["flops"] / 1e9:.2f} G',
-                          f'{cost["latency"] * 1e3:.0f} ms')
+            table.add_row(
+                title,
+                f'{metrics[name]["coco/bbox_mAP"]:.3f}',
+                f'{metrics[name]["coco/bbox_mAP_50"]:.3f}',
+                f'{cost["parameters"] / 1e6:.2f} M',
+                f'{cost["flops"] / 1e9:.2f} G',
+                f'{cost["latency"] * 1e3:.0f} ms',
+            )
         console.print(table)
         console.print(
-            'The exported student under MMDetection\'s own test.py: mAP '
-            f'{metrics["exported"]["coco/bbox_mAP"]:.3f}')
+            "The exported student under MMDetection's own test.py: mAP "
+            f'{metrics["exported"]["coco/bbox_mAP"]:.3f}'
+        )
         console.print(f'Side by side: {picture}', soft_wrap=True)
         results = self.work_dir / 'results.json'
         results.write_text(
-            json.dumps(dict(metrics=metrics, costs=costs), indent=2))
+            json.dumps(dict(metrics=metrics, costs=costs), indent=2)
+        )
 
 
-def end_group(process: subprocess.Popen, patience: float = 10.) -> None:
+def end_group(process: subprocess.Popen, patience: float = 10.0) -> None:
     """End a tool, with the processes that it has started, if it still runs.
 
     Args:

@@ -49,9 +49,9 @@ ONEDL = PINS['onedl']
 # is compiled against torch, so it has to be looked at again with torch; the
 # tests' needs must leave torch as it is.
 STEPS = {
-    'build tools': ('{pins}/build.txt', ),
-    'torch': ('{pins}/torch.txt', ),
-    'openmmlab': ('{pins}/openmmlab.txt', ),
+    'build tools': ('{pins}/build.txt',),
+    'torch': ('{pins}/torch.txt',),
+    'openmmlab': ('{pins}/openmmlab.txt',),
     'mmcv': ('{pins}/mmcv.txt', '{pins}/torch.txt'),
     'tests': ('{pins}/tests.txt', '{pins}/torch.txt'),
     'mmfmkt': ('setup.py', 'pyproject.toml', 'mmfmkt/version.py'),
@@ -70,8 +70,7 @@ MARK = '.mmfmkt'  # folder of the stamps: marks a venv as made by this set-up
 OUTSIDE = 'outside '  # opens the stamp of a step that a found stack covers
 HEARTBEAT = 20.0  # seconds between two signs of life in a log
 AGAIN = 'then run the same command again, it continues here'
-NETWORK = ('check the network and the package index (pip config list), ' +
-           AGAIN)
+NETWORK = 'check the network and the package index (pip config list), ' + AGAIN
 
 # Imports the modules in argv, tries an operator of mmcv on the GPU if torch
 # can use one, and tells where everything was found.
@@ -126,9 +125,11 @@ def progress(label: str, output: bytes, seconds: float) -> str:
     return f'{label}: {files}{duration(seconds)}'
 
 
-def wait(process: subprocess.Popen,
-         report: Callable[[float], str] | None,
-         interval: float = HEARTBEAT) -> int:
+def wait(
+    process: subprocess.Popen,
+    report: Callable[[float], str] | None,
+    interval: float = HEARTBEAT,
+) -> int:
     """Wait for the leader of a process group, which ends if we do.
 
     Args:
@@ -168,13 +169,15 @@ def end_group(process: subprocess.Popen, patience: float = 10.0) -> None:
             return
 
 
-def run(command: list[str],
-        venv: Path,
-        label: str,
-        hint: str,
-        env: dict[str, str] | None = None,
-        show: bool = False,
-        interval: float = HEARTBEAT) -> str:
+def run(
+    command: list[str],
+    venv: Path,
+    label: str,
+    hint: str,
+    env: dict[str, str] | None = None,
+    show: bool = False,
+    interval: float = HEARTBEAT,
+) -> str:
     """Run a long command, its output going to ``setup.log`` in the venv.
 
     Args:
@@ -204,17 +207,24 @@ def run(command: list[str],
             stdin=None if live else subprocess.DEVNULL,
             stdout=sys.stderr if show else sink,
             stderr=sys.stderr if show else sink,
-            env={**os.environ, 'PIP_DISABLE_PIP_VERSION_CHECK': '1',
-                 **(env or {})},
+            env={
+                **os.environ,
+                'PIP_DISABLE_PIP_VERSION_CHECK': '1',
+                **(env or {}),
+            },
             start_new_session=True,
             # A child that outlives us keeps the lock, see locked().
-            close_fds=False)
+            close_fds=False,
+        )
 
     def output() -> bytes:
         return b'' if show else log.read_bytes()[offset:]
 
-    code = wait(process, None if show else
-                lambda seconds: progress(label, output(), seconds), interval)
+    code = wait(
+        process,
+        None if show else lambda seconds: progress(label, output(), seconds),
+        interval,
+    )
     text = output().decode(errors='replace')
     if code:
         print(*text.splitlines()[-30:], sep='\n', file=sys.stderr)
@@ -225,10 +235,9 @@ def run(command: list[str],
 def query(*command: str | Path, **kwargs) -> subprocess.CompletedProcess:
     """Run a short command and keep what it prints."""
     kwargs.setdefault('input', '')
-    return subprocess.run(list(map(str, command)),
-                          capture_output=True,
-                          text=True,
-                          **kwargs)
+    return subprocess.run(
+        list(map(str, command)), capture_output=True, text=True, **kwargs
+    )
 
 
 def ask(python: str | Path, code: str, *args: str) -> str:
@@ -262,7 +271,8 @@ def venv_version(venv: Path) -> str:
         return ''
     return ask(
         venv_python(venv),
-        'import sys, pip; print("%d.%d" % sys.version_info[:2])')
+        'import sys, pip; print("%d.%d" % sys.version_info[:2])',
+    )
 
 
 def stamp(venv: Path, step: str) -> Path:
@@ -270,8 +280,9 @@ def stamp(venv: Path, step: str) -> Path:
     return venv / MARK / step.replace(' ', '-')
 
 
-def digest(step: str, version: str, root: Path = ROOT,
-           pins: Pins = ONEDL) -> str:
+def digest(
+    step: str, version: str, root: Path = ROOT, pins: Pins = ONEDL
+) -> str:
     """Hash all that a step's result depends on.
 
     Args:
@@ -291,15 +302,16 @@ def digest(step: str, version: str, root: Path = ROOT,
     return value.hexdigest()
 
 
-def is_done(venv: Path, step: str, version: str, root: Path = ROOT,
-            pins: Pins = ONEDL) -> bool:
+def is_done(
+    venv: Path, step: str, version: str, root: Path = ROOT, pins: Pins = ONEDL
+) -> bool:
     """Whether a step's stamp is there and valid."""
     path = stamp(venv, step)
     if not path.exists():
         return False
     text = path.read_text()
     if text.startswith(OUTSIDE):
-        return Path(text[len(OUTSIDE):]).exists()
+        return Path(text[len(OUTSIDE) :]).exists()
     return text == digest(step, version, root, pins)
 
 
@@ -309,8 +321,7 @@ def plan(venv: Path, root: Path = ROOT, pins: Pins = ONEDL) -> list[str]:
     if not version:
         return ['venv', *STEPS]
     return [
-        step for step in STEPS
-        if not is_done(venv, step, version, root, pins)
+        step for step in STEPS if not is_done(venv, step, version, root, pins)
     ]
 
 
@@ -319,14 +330,16 @@ def check_disposable(venv: Path) -> None:
     if not venv.exists() or (venv / MARK).exists() or not any(venv.iterdir()):
         return
     packages = [
-        info for info in venv.glob('lib/python*/site-packages/*.dist-info')
+        info
+        for info in venv.glob('lib/python*/site-packages/*.dist-info')
         if not info.name.startswith(('pip-', 'setuptools-'))
     ]
     if packages or not (venv / 'pyvenv.cfg').exists():
         raise SetUpError(
             f'{venv} is in the way: it is no working virtual environment '
             'with pip that was made by this set-up. Remove it, or set '
-            'MMFMKT_VENV to another folder')
+            'MMFMKT_VENV to another folder'
+        )
 
 
 def create_venv(venv: Path) -> None:
@@ -335,8 +348,12 @@ def create_venv(venv: Path) -> None:
     if venv.exists():
         shutil.rmtree(venv)
     (venv / MARK).mkdir(parents=True)
-    run([sys.executable, '-m', 'venv', str(venv)], venv,
-        'virtual environment', f'check that {sys.executable} can make one')
+    run(
+        [sys.executable, '-m', 'venv', str(venv)],
+        venv,
+        'virtual environment',
+        f'check that {sys.executable} can make one',
+    )
 
 
 @contextlib.contextmanager
@@ -370,9 +387,11 @@ def find_stack(venv: Path) -> Probe | None:
         SetUpError: If the user's own environment holds a part of a stack,
             which installing the rest might replace.
     """
-    code = ('import sys; from importlib.util import find_spec; '
-            'print(*[n for n in sys.argv[1:] '
-            'if getattr(find_spec(n), "origin", None)])')
+    code = (
+        'import sys; from importlib.util import find_spec; '
+        'print(*[n for n in sys.argv[1:] '
+        'if getattr(find_spec(n), "origin", None)])'
+    )
     modules = (*PACKAGES, 'mmcv.ops', 'mmfmkt')
     version = venv_version(venv)
     if version and not (venv / MARK).exists():
@@ -383,7 +402,8 @@ def find_stack(venv: Path) -> Probe | None:
                 raise SetUpError(
                     f'{venv} was not made by this set-up and holds {names}, '
                     f'but not a working stack ({found.error}). Mend or '
-                    'remove it, or set MMFMKT_VENV to another folder')
+                    'remove it, or set MMFMKT_VENV to another folder'
+                )
             return found
     running = '{}.{}'.format(*sys.version_info)
     names = ask(sys.executable, code, *PACKAGES).split()
@@ -399,17 +419,23 @@ def find_stack(venv: Path) -> Probe | None:
 def adopt(venv: Path, stack: Probe) -> None:
     """Make an environment see a stack, and stamp the steps it replaces."""
     versions = ', '.join(f'{n} {stack.versions[n]}' for n in PACKAGES)
-    say(f'uses the stack of {stack.python} ({versions}); '
-        'nothing of it is installed or replaced')
+    say(
+        f'uses the stack of {stack.python} ({versions}); '
+        'nothing of it is installed or replaced'
+    )
     if Path(stack.python) != venv_python(venv):
         site = ask(
             venv_python(venv),
-            'import sysconfig; print(sysconfig.get_path("purelib"))')
+            'import sysconfig; print(sysconfig.get_path("purelib"))',
+        )
         # addsitedir and not the bare path: it minds .pth files in there,
         # by which packages installed with pip install -e are found.
-        Path(site, 'mmfmkt_stack.pth').write_text(''.join(
-            f'import site; site.addsitedir({path!r})\n'
-            for path in stack.paths))
+        Path(site, 'mmfmkt_stack.pth').write_text(
+            ''.join(
+                f'import site; site.addsitedir({path!r})\n'
+                for path in stack.paths
+            )
+        )
     (venv / MARK).mkdir(exist_ok=True)
     for step, module in STACK.items():
         stamp(venv, step).write_text(OUTSIDE + stack.files[module])
@@ -420,11 +446,14 @@ def adopt(venv: Path, stack: Probe) -> None:
 
 def nvidia_driver() -> str:
     """The driver of the NVIDIA GPU, empty if there is none to be used."""
-    if os.environ.get('CUDA_VISIBLE_DEVICES') in ('', '-1') \
-            or not shutil.which('nvidia-smi'):
+    if os.environ.get('CUDA_VISIBLE_DEVICES') in (
+        '',
+        '-1',
+    ) or not shutil.which('nvidia-smi'):
         return ''
-    done = query('nvidia-smi', '--query-gpu=driver_version',
-                 '--format=csv,noheader')
+    done = query(
+        'nvidia-smi', '--query-gpu=driver_version', '--format=csv,noheader'
+    )
     return done.stdout.partition('\n')[0] if done.returncode == 0 else ''
 
 
@@ -433,14 +462,24 @@ def cuda_home() -> Path | None:
     given = os.environ.get('CUDA_HOME') or os.environ.get('CUDA_PATH')
     nvcc = shutil.which('nvcc')
     # nvcc may be a link or a script that stands apart from the headers.
-    homes = [given] if given else [
-        *(str(Path(path).parent.parent)
-          for path in (nvcc, nvcc and os.path.realpath(nvcc)) if path),
-        '/usr/local/cuda', '/opt/cuda'
-    ]
+    homes = (
+        [given]
+        if given
+        else [
+            *(
+                str(Path(path).parent.parent)
+                for path in (nvcc, nvcc and os.path.realpath(nvcc))
+                if path
+            ),
+            '/usr/local/cuda',
+            '/opt/cuda',
+        ]
+    )
     for home in map(Path, homes):
-        headers = [*home.glob('include/cuda_runtime.h'),
-                   *home.glob('targets/*/include/cuda_runtime.h')]
+        headers = [
+            *home.glob('include/cuda_runtime.h'),
+            *home.glob('targets/*/include/cuda_runtime.h'),
+        ]
         if headers and (home / 'bin/nvcc').exists():
             return home
     return None
@@ -458,18 +497,27 @@ def compiler_problem() -> str:
     if not command:
         return 'no C++ compiler was found'
     try:
-        done = query(*shlex.split(command), '-std=c++17', '-fsyntax-only',
-                     '-x', 'c++', '-', input='#include <optional>\n')
+        done = query(
+            *shlex.split(command),
+            '-std=c++17',
+            '-fsyntax-only',
+            '-x',
+            'c++',
+            '-',
+            input='#include <optional>\n',
+        )
     except OSError:
         return f'the C++ compiler {command} does not start'
     return f'{command} does not compile C++17' if done.returncode else ''
 
 
-def preflight(venv: Path,
-              steps: list[str],
-              version: tuple[int, int] = sys.version_info[:2],
-              free_gb: float | None = None,
-              pins: Pins = ONEDL) -> list[str]:
+def preflight(
+    venv: Path,
+    steps: list[str],
+    version: tuple[int, int] = sys.version_info[:2],
+    free_gb: float | None = None,
+    pins: Pins = ONEDL,
+) -> list[str]:
     """Check for what would stop the set-up half-way.
 
     Args:
@@ -488,11 +536,15 @@ def preflight(venv: Path,
         problems.append(
             f'Python 3.{OLDEST[1]} to 3.{pins.newest[1]} is needed, this is '
             f'{version[0]}.{version[1]}: install one, for instance from '
-            'python.org, and name it by PYTHON=/path/to/python3')
+            'python.org, and name it by PYTHON=/path/to/python3'
+        )
     if 'venv' in steps and not all(
-            map(importlib.util.find_spec, ('venv', 'ensurepip'))):
-        problems.append(f'Python has no venv module: sudo apt install '
-                        f'{name}-venv (Debian, Ubuntu)')
+        map(importlib.util.find_spec, ('venv', 'ensurepip'))
+    ):
+        problems.append(
+            f'Python has no venv module: sudo apt install '
+            f'{name}-venv (Debian, Ubuntu)'
+        )
     if 'mmcv' in steps:
         problems += compile_problems(venv, name, pins)
     need = 8 if 'torch' in steps else 2 if 'mmcv' in steps else 0.3
@@ -504,52 +556,73 @@ def preflight(venv: Path,
     if free_gb < need:
         problems.append(
             f'{need} GB of free disk are needed at {place}, {free_gb:.1f} GB '
-            'are free: make room, or set MMFMKT_VENV to a folder elsewhere')
+            'are free: make room, or set MMFMKT_VENV to a folder elsewhere'
+        )
     temp = tempfile.gettempdir()
-    if 'torch' in steps and os.stat(temp).st_dev != os.stat(place).st_dev \
-            and shutil.disk_usage(temp).free < 3e9:
-        problems.append(f'3 GB of free disk are needed in {temp} for '
-                        'downloads: make room, or set TMPDIR elsewhere')
+    if (
+        'torch' in steps
+        and os.stat(temp).st_dev != os.stat(place).st_dev
+        and shutil.disk_usage(temp).free < 3e9
+    ):
+        problems.append(
+            f'3 GB of free disk are needed in {temp} for '
+            'downloads: make room, or set TMPDIR elsewhere'
+        )
     return problems
 
 
-def compile_problems(venv: Path, name: str,
-                     pins: Pins = ONEDL) -> list[str]:
+def compile_problems(venv: Path, name: str, pins: Pins = ONEDL) -> list[str]:
     """What is missing to compile mmcv, see :func:`preflight`."""
     problems = []
     python = venv_python(venv)
-    include = ask(python if python.exists() else sys.executable,
-                  'import sysconfig; print(sysconfig.get_config_var('
-                  '"INCLUDEPY"))')
+    include = ask(
+        python if python.exists() else sys.executable,
+        'import sysconfig; print(sysconfig.get_config_var("INCLUDEPY"))',
+    )
     problem = compiler_problem()
     if problem:
         problems.append(
             f'{problem}: sudo apt install g++ (Debian, Ubuntu), sudo dnf '
             'install gcc-c++ (Fedora), xcode-select --install (macOS), or '
-            'name one by CXX=/path/to/g++')
+            'name one by CXX=/path/to/g++'
+        )
     if not Path(include, 'Python.h').exists():
         problems.append(
             f'Python.h is not in {include}: sudo apt install {name}-dev '
-            '(Debian, Ubuntu), sudo dnf install python3-devel (Fedora)')
+            '(Debian, Ubuntu), sudo dnf install python3-devel (Fedora)'
+        )
     if nvidia_driver() and not cuda_home():
         problems.append(
             'there is an NVIDIA GPU but no CUDA toolkit (nvcc) to compile '
             f'mmcv for it: install the CUDA version of torch ({pins.cuda} '
             'for the wheel on PyPI) from '
             'developer.nvidia.com/cuda-toolkit-archive and set CUDA_HOME, '
-            "or set CUDA_VISIBLE_DEVICES='' to go on with the CPU")
+            "or set CUDA_VISIBLE_DEVICES='' to go on with the CPU"
+        )
     return problems
 
 
 # The steps
 
 
-def pip_install(venv: Path, label: str, *args: str, hint: str = NETWORK,
-                env: dict[str, str] | None = None, show: bool = True) -> str:
+def pip_install(
+    venv: Path,
+    label: str,
+    *args: str,
+    hint: str = NETWORK,
+    env: dict[str, str] | None = None,
+    show: bool = True,
+) -> str:
     """Run ``pip install`` in the environment, see :func:`run`."""
     # --no-user: a user's pip configuration may say otherwise.
-    return run([str(venv_python(venv)), '-m', 'pip', 'install', '--no-user',
-                *args], venv, label, hint, env, show)
+    return run(
+        [str(venv_python(venv)), '-m', 'pip', 'install', '--no-user', *args],
+        venv,
+        label,
+        hint,
+        env,
+        show,
+    )
 
 
 def requirements(name: str, pins: Pins) -> str:
@@ -559,13 +632,17 @@ def requirements(name: str, pins: Pins) -> str:
 
 def build_jobs() -> int:
     """How many files to compile at once: by cores and 2 GB of memory each."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(
-        os, 'sched_getaffinity') else os.cpu_count() or 1
+    cores = (
+        len(os.sched_getaffinity(0))
+        if hasattr(os, 'sched_getaffinity')
+        else os.cpu_count() or 1
+    )
     memory = os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES')
     info = Path('/proc/meminfo')
     if info.exists():
         memory = 1024 * int(
-            re.search(r'MemAvailable:\s+(\d+)', info.read_text())[1])
+            re.search(r'MemAvailable:\s+(\d+)', info.read_text())[1]
+        )
     limit = Path('/sys/fs/cgroup/memory.max')  # of a container
     if limit.exists() and limit.read_text().strip().isdigit():
         memory = min(memory, int(limit.read_text()))
@@ -587,12 +664,16 @@ def build_env(venv: Path) -> dict[str, str]:
     if not shutil.which('c++'):  # what torch takes unless told otherwise
         env['CXX'] = find_compiler()
     wanted = ask(
-        venv_python(venv), 'import torch; '
-        'print(torch.version.cuda if torch.cuda.is_available() else "")')
+        venv_python(venv),
+        'import torch; '
+        'print(torch.version.cuda if torch.cuda.is_available() else "")',
+    )
     if not wanted:
         if nvidia_driver():
-            say(f'torch cannot use the GPU with driver {nvidia_driver()}: '
-                'goes on with the CPU; a newer driver cures that')
+            say(
+                f'torch cannot use the GPU with driver {nvidia_driver()}: '
+                'goes on with the CPU; a newer driver cures that'
+            )
         return env
     home = cuda_home()
     text = query(home / 'bin/nvcc', '--version').stdout
@@ -601,67 +682,101 @@ def build_env(venv: Path) -> dict[str, str]:
         raise SetUpError(
             f'the CUDA toolkit in {home} is version {found}, torch needs '
             f'{wanted}: install that and set CUDA_HOME to it, or set '
-            "CUDA_VISIBLE_DEVICES='' to go on with the CPU")
+            "CUDA_VISIBLE_DEVICES='' to go on with the CPU"
+        )
     return {**env, 'FORCE_CUDA': '1', 'CUDA_HOME': str(home)}
 
 
 def installed_version(venv: Path, name: str) -> str:
     """The version of a distribution in the environment, empty if none."""
     return ask(
-        venv_python(venv), 'import sys; from importlib import metadata; '
-        'print(metadata.version(sys.argv[1]))', name)
+        venv_python(venv),
+        'import sys; from importlib import metadata; '
+        'print(metadata.version(sys.argv[1]))',
+        name,
+    )
 
 
 def mmcv_is_ready(venv: Path, pins: Pins) -> bool:
     """Whether mmcv works and is the one pinned or one of the user's."""
-    name, _, version = Path(
-        requirements('mmcv', pins)).read_text().strip().partition('==')
-    return installed_version(venv, name) in ('', version) \
+    name, _, version = (
+        Path(requirements('mmcv', pins)).read_text().strip().partition('==')
+    )
+    return (
+        installed_version(venv, name) in ('', version)
         and not probe(venv_python(venv), 'mmcv.ops').error
+    )
 
 
 def mend_opencv(venv: Path) -> None:
     """Put OpenCV without a GUI in place where a server lacks libGL."""
-    error = ask(venv_python(venv),
-                'try:\n import cv2\nexcept ImportError as e: print(e)')
+    error = ask(
+        venv_python(venv),
+        'try:\n import cv2\nexcept ImportError as e: print(e)',
+    )
     if '.so' not in error:
         return
     version = installed_version(venv, 'opencv-python')
-    say(f'OpenCV does not start here ({error}): '
-        f'opencv-python-headless {version} takes its place')
+    say(
+        f'OpenCV does not start here ({error}): '
+        f'opencv-python-headless {version} takes its place'
+    )
     # Both write to the same folder, so there is nothing to uninstall, and
     # mmcv's requirement of opencv-python stays fulfilled.
-    pip_install(venv, 'opencv', '--no-deps', '--force-reinstall',
-                f'opencv-python-headless=={version}')
+    pip_install(
+        venv,
+        'opencv',
+        '--no-deps',
+        '--force-reinstall',
+        f'opencv-python-headless=={version}',
+    )
 
 
 def install_mmcv(venv: Path, pins: Pins) -> None:
     """Compile mmcv, unless it works or pip's cache has one that does."""
     if mmcv_is_ready(venv, pins):
         return
-    hint = ('see the errors above; if the compiler was killed, memory was '
-            f'short: set MAX_JOBS=1, {AGAIN}')
-    args = ('-v', '--no-build-isolation', '-r',
-            requirements('mmcv', pins))
+    hint = (
+        'see the errors above; if the compiler was killed, memory was '
+        f'short: set MAX_JOBS=1, {AGAIN}'
+    )
+    args = ('-v', '--no-build-isolation', '-r', requirements('mmcv', pins))
     env = build_env(venv)
-    output = pip_install(venv, 'building mmcv', *args, '-c',
-                         requirements('torch', pins), hint=hint, env=env,
-                         show=False)
+    output = pip_install(
+        venv,
+        'building mmcv',
+        *args,
+        '-c',
+        requirements('torch', pins),
+        hint=hint,
+        env=env,
+        show=False,
+    )
     mend_opencv(venv)
     found = probe(venv_python(venv), 'mmcv.ops')
     if found.error and 'Building wheel' not in output:
         # pip's cache knows versions of mmcv, but not of torch.
-        say('the mmcv at hand does not work with this torch or GPU: '
-            'compiles it anew')
-        name = Path(
-            requirements('mmcv', pins)).read_text().partition('==')[0]
-        pip_install(venv, 'building mmcv', *args, '--no-cache-dir',
-                    '--no-binary', name, '--force-reinstall', '--no-deps',
-                    hint=hint, env=env, show=False)
+        say(
+            'the mmcv at hand does not work with this torch or GPU: '
+            'compiles it anew'
+        )
+        name = Path(requirements('mmcv', pins)).read_text().partition('==')[0]
+        pip_install(
+            venv,
+            'building mmcv',
+            *args,
+            '--no-cache-dir',
+            '--no-binary',
+            name,
+            '--force-reinstall',
+            '--no-deps',
+            hint=hint,
+            env=env,
+            show=False,
+        )
         found = probe(venv_python(venv), 'mmcv.ops')
     if found.error:
-        raise SetUpError(
-            f'mmcv was compiled but does not work: {found.error}')
+        raise SetUpError(f'mmcv was compiled but does not work: {found.error}')
 
 
 def install_tests(venv: Path, pins: Pins = ONEDL) -> None:
@@ -669,43 +784,55 @@ def install_tests(venv: Path, pins: Pins = ONEDL) -> None:
     constraint = Path(requirements('torch', pins))
     if stamp(venv, 'torch').read_text().startswith(OUTSIDE):
         constraint = venv / MARK / 'constraints.txt'
-        constraint.write_text(''.join(
-            f'{name}=={version}\n' for name in ('torch', 'torchvision')
-            if (version := installed_version(venv, name))))
-    pip_install(venv, 'tests', '-r', requirements('tests', pins), '-c',
-                str(constraint))
+        constraint.write_text(
+            ''.join(
+                f'{name}=={version}\n'
+                for name in ('torch', 'torchvision')
+                if (version := installed_version(venv, name))
+            )
+        )
+    pip_install(
+        venv, 'tests', '-r', requirements('tests', pins), '-c', str(constraint)
+    )
 
 
 def install_mmfmkt(venv: Path) -> None:
     """Link this repository into the environment and import it all."""
-    pip_install(venv, 'mmfmkt', '--no-deps', '--no-build-isolation', '-e',
-                str(ROOT), hint='see the errors above', show=False)
+    pip_install(
+        venv,
+        'mmfmkt',
+        '--no-deps',
+        '--no-build-isolation',
+        '-e',
+        str(ROOT),
+        hint='see the errors above',
+        show=False,
+    )
     # From a neutral folder: here the import would work without the link.
-    found = probe(venv_python(venv), *PACKAGES, 'mmcv.ops', 'mmfmkt',
-                  cwd=venv)
+    found = probe(venv_python(venv), *PACKAGES, 'mmcv.ops', 'mmfmkt', cwd=venv)
     if found.error:
         raise SetUpError(f'mmfmkt cannot be imported: {found.error}')
 
 
 INSTALL = {
-    'venv':
-    lambda venv, pins: create_venv(venv),
-    'build tools':
-    lambda venv, pins: pip_install(venv, 'build tools', '-r',
-                                   requirements('build', pins)),
-    'torch':
-    lambda venv, pins: pip_install(venv, 'torch', '-r',
-                                   requirements('torch', pins)),
-    'openmmlab':
-    lambda venv, pins: pip_install(venv, 'openmmlab', '-r',
-                                   requirements('openmmlab', pins), '-c',
-                                   requirements('torch', pins)),
-    'mmcv':
-    install_mmcv,
-    'tests':
-    install_tests,
-    'mmfmkt':
-    lambda venv, pins: install_mmfmkt(venv),
+    'venv': lambda venv, pins: create_venv(venv),
+    'build tools': lambda venv, pins: pip_install(
+        venv, 'build tools', '-r', requirements('build', pins)
+    ),
+    'torch': lambda venv, pins: pip_install(
+        venv, 'torch', '-r', requirements('torch', pins)
+    ),
+    'openmmlab': lambda venv, pins: pip_install(
+        venv,
+        'openmmlab',
+        '-r',
+        requirements('openmmlab', pins),
+        '-c',
+        requirements('torch', pins),
+    ),
+    'mmcv': install_mmcv,
+    'tests': install_tests,
+    'mmfmkt': lambda venv, pins: install_mmfmkt(venv),
 }
 
 
@@ -727,20 +854,26 @@ def install(venv: Path, pins: Pins) -> dict[str, float]:
         check_disposable(venv)
     stack = None
     # What is there is taken for the default; a stack asked for is installed.
-    if pins is ONEDL and ('venv' in steps
-                          or not stamp(venv, 'torch').exists()):
+    if pins is ONEDL and (
+        'venv' in steps or not stamp(venv, 'torch').exists()
+    ):
         stack = find_stack(venv)
     if stack:
         steps = [step for step in steps if step not in STACK]
     version = venv_version(venv) or '{}.{}'.format(*sys.version_info)
-    compiles = 'mmcv' in steps and ('torch' in steps
-                                    or not mmcv_is_ready(venv, pins))
+    compiles = 'mmcv' in steps and (
+        'torch' in steps or not mmcv_is_ready(venv, pins)
+    )
     problems = preflight(
-        venv, [step for step in steps if step != 'mmcv' or compiles],
-        tuple(map(int, version.split('.'))), pins=pins)
+        venv,
+        [step for step in steps if step != 'mmcv' or compiles],
+        tuple(map(int, version.split('.'))),
+        pins=pins,
+    )
     if problems:
-        raise SetUpError('\n  - '.join(['before it starts, please see to',
-                                        *problems]))
+        raise SetUpError(
+            '\n  - '.join(['before it starts, please see to', *problems])
+        )
     say(f'virtual environment {venv}, Python {version}')
     times = {}
     for number, step in enumerate(steps, 1):
@@ -753,8 +886,7 @@ def install(venv: Path, pins: Pins) -> dict[str, float]:
         times[step] = time.monotonic() - start
         if step != 'venv':
             (venv / MARK).mkdir(exist_ok=True)
-            stamp(venv, step).write_text(
-                digest(step, version, pins=pins))
+            stamp(venv, step).write_text(digest(step, version, pins=pins))
     return times
 
 
@@ -762,28 +894,36 @@ def main(argv: list[str] | None = None) -> int:
     """Set the environment up and print the path of its Python."""
     parser = argparse.ArgumentParser(
         description='Prepare the virtual environment of mmfmkt (.venv, or '
-        'the folder in MMFMKT_VENV) and print the path of its Python.')
+        'the folder in MMFMKT_VENV) and print the path of its Python.'
+    )
     parser.add_argument(
         '--stack',
         choices=PINS,
         default='onedl',
         help='upstream: the last releases of OpenMMLab itself with torch '
         '2.1, for Python 3.10 or 3.11, in a folder of its own: the name of '
-        'the default one with -upstream behind it')
+        'the default one with -upstream behind it',
+    )
     parser.add_argument(
         '--check-python',
         action='store_true',
-        help='only tell by the exit status whether this Python will do')
+        help='only tell by the exit status whether this Python will do',
+    )
     args = parser.parse_args(argv)
     pins = PINS[args.stack]
     if args.check_python:
         return int(not OLDEST <= sys.version_info[:2] <= pins.newest)
     start = time.monotonic()
-    venv = Path(os.environ.get('MMFMKT_VENV')
-                or ROOT / '.venv').expanduser().absolute()
+    venv = (
+        Path(os.environ.get('MMFMKT_VENV') or ROOT / '.venv')
+        .expanduser()
+        .absolute()
+    )
     venv = venv.with_name(venv.name + pins.suffix)
-    if sys.prefix != sys.base_prefix \
-            and Path(sys.prefix).resolve() == venv.resolve():
+    if (
+        sys.prefix != sys.base_prefix
+        and Path(sys.prefix).resolve() == venv.resolve()
+    ):
         # It is activated; it cannot be made anew while we run in it.
         base = sys._base_executable
         os.execv(base, [base, __file__, *sys.argv[1:]])
@@ -807,8 +947,11 @@ def main(argv: list[str] | None = None) -> int:
         return 130
     passed = time.monotonic() - start
     parts = ', '.join(f'{step} {t:.0f} s' for step, t in times.items())
-    say(f'{passed:.0f} s ({parts})' if parts else
-        f'nothing to do ({passed:.1f} s)')
+    say(
+        f'{passed:.0f} s ({parts})'
+        if parts
+        else f'nothing to do ({passed:.1f} s)'
+    )
     print(venv_python(venv))
     return 0
 

@@ -28,18 +28,23 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('config', help='path of the config')
     parser.add_argument('checkpoint', help='path or URL of the checkpoint')
     parser.add_argument(
-        '--out', help='pickle file to dump predictions to (.pkl)')
+        '--out', help='pickle file to dump predictions to (.pkl)'
+    )
     parser.add_argument(
-        '--show', action='store_true', help='show predictions in a window')
+        '--show', action='store_true', help='show predictions in a window'
+    )
     parser.add_argument(
-        '--show-dir', help='folder for pictures of the predictions')
+        '--show-dir', help='folder for pictures of the predictions'
+    )
     parser.add_argument(
         '--wait-time',
         type=float,
         default=2,
-        help='seconds that --show stays on an image')
+        help='seconds that --show stays on an image',
+    )
     parser.add_argument(
-        '--tta', action='store_true', help='augment at test time')
+        '--tta', action='store_true', help='augment at test time'
+    )
     add_run_arguments(parser)
     args = parser.parse_args()
     if args.out and not args.out.endswith(('.pkl', '.pickle')):
@@ -54,26 +59,40 @@ def use_tta(cfg: Config) -> None:
         ConfigError: If there is no default for the library.
     """
     if cfg.get('default_scope') == 'mmpretrain' and 'tta_model' not in cfg:
-        raise ConfigError('--tta needs the config keys tta_model and '
-                          'tta_pipeline.')
+        raise ConfigError(
+            '--tta needs the config keys tta_model and tta_pipeline.'
+        )
     if 'tta_model' not in cfg:
         cfg.tta_model = dict(
             type='DetTTAModel',
             tta_cfg=dict(
-                nms=dict(type='nms', iou_threshold=0.5), max_per_img=100))
+                nms=dict(type='nms', iou_threshold=0.5), max_per_img=100
+            ),
+        )
     dataset = cfg.test_dataloader.dataset
     while 'dataset' in dataset:
         dataset = dataset['dataset']
     if 'tta_pipeline' not in cfg:
         pipeline = deepcopy(dataset.pipeline)
-        meta_keys = ('img_id', 'img_path', 'ori_shape', 'img_shape',
-                     'scale_factor', 'flip', 'flip_direction')
+        meta_keys = (
+            'img_id',
+            'img_path',
+            'ori_shape',
+            'img_shape',
+            'scale_factor',
+            'flip',
+            'flip_direction',
+        )
         pipeline[-1] = dict(
             type='TestTimeAug',
-            transforms=[[
-                dict(type='RandomFlip', prob=1.),
-                dict(type='RandomFlip', prob=0.)
-            ], [dict(type='PackDetInputs', meta_keys=meta_keys)]])
+            transforms=[
+                [
+                    dict(type='RandomFlip', prob=1.0),
+                    dict(type='RandomFlip', prob=0.0),
+                ],
+                [dict(type='PackDetInputs', meta_keys=meta_keys)],
+            ],
+        )
         cfg.tta_pipeline = pipeline
     cfg.model = ConfigDict(**cfg.tta_model, module=cfg.model)
     dataset.pipeline = cfg.tta_pipeline
@@ -83,10 +102,15 @@ def draw_pictures(cfg: Config, args: argparse.Namespace) -> None:
     """Switch the visualization hook on."""
     if cfg.get('default_scope') == 'mmpretrain':
         hook = cfg.default_hooks.visualization
-        hook.update(enable=True, show=args.show, out_dir=args.show_dir,
-                    wait_time=args.wait_time)
+        hook.update(
+            enable=True,
+            show=args.show,
+            out_dir=args.show_dir,
+            wait_time=args.wait_time,
+        )
     else:
         from mmdet.engine.hooks.utils import trigger_visualization_hook
+
         trigger_visualization_hook(cfg, args)
 
 
@@ -94,9 +118,11 @@ def dump_predictions(runner: Runner, path: str) -> None:
     """Have the evaluator write predictions to a file."""
     if runner.cfg.get('default_scope') == 'mmpretrain':
         from mmengine.evaluator import DumpResults
+
         dump = DumpResults(out_file_path=path)
     else:
         from mmdet.evaluation import DumpDetResults
+
         dump = DumpDetResults(out_file_path=path)
     runner.test_evaluator.metrics.append(dump)
 
@@ -106,9 +132,10 @@ def main() -> None:
     cfg = load_config(args)
     if '://' not in args.checkpoint and not osp.isfile(args.checkpoint):
         raise ConfigError(
-            f'The checkpoint {args.checkpoint!r} does not exist.')
+            f'The checkpoint {args.checkpoint!r} does not exist.'
+        )
     cfg.load_from = args.checkpoint
-    check_datasets(cfg, ('test', ), need_boxes=False)
+    check_datasets(cfg, ('test',), need_boxes=False)
     drop_teacher(cfg.model)
     if args.show or args.show_dir:
         draw_pictures(cfg, args)

@@ -1,6 +1,6 @@
 """Trains a model: a distillation, or anything else that MMDetection trains.
 
-    python tools/train.py configs/fmkt_retinanet_r101_r50.py
+python tools/train.py configs/fmkt_retinanet_r101_r50.py
 """
 
 import argparse
@@ -20,7 +20,8 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--auto-scale-lr',
         action='store_true',
-        help='scale the learning rate with the batch size')
+        help='scale the learning rate with the batch size',
+    )
     add_train_arguments(parser)
     return parser.parse_args()
 
@@ -30,8 +31,10 @@ def main() -> None:
     cfg = load_config(args)
     if args.auto_scale_lr:
         if 'base_batch_size' not in cfg.get('auto_scale_lr', {}):
-            raise ConfigError('--auto-scale-lr needs the config key '
-                              'auto_scale_lr.base_batch_size.')
+            raise ConfigError(
+                '--auto-scale-lr needs the config key '
+                'auto_scale_lr.base_batch_size.'
+            )
         cfg.auto_scale_lr.enable = True
     train(cfg, args)
 

@@ -14,4 +14,6 @@ distiller = dict(
         num_steps=4,  # N; several are drawn from
         inference_steps=4,  # K, free to change after training
         loss_weight=20.0,
-        dirac_ratio=1.0))
+        dirac_ratio=1.0,
+    ),
+)

@@ -13,4 +13,6 @@ distiller = dict(
         num_steps=8,  # N
         inference_steps=8,  # K, free to change after training
         loss_weight=1.0,
-        dirac_ratio=1.0))
+        dirac_ratio=1.0,
+    ),
+)

@@ -2,4 +2,5 @@
 # itself, and the plain student is what comes home.
 _base_ = './fmkt_fpn.py'
 distiller = dict(
-    variant='theta', flow=dict(loss_weight=10.0, direct_weight=2.0))
+    variant='theta', flow=dict(loss_weight=10.0, direct_weight=2.0)
+)

@@ -11,5 +11,7 @@ model = dict(
         config='mmdet::dino/dino-5scale_swin-l_8xb2-12e_coco.py',
         checkpoint='https://download.openmmlab.com/mmdetection/'
         'v3.0/dino/dino-5scale_swin-l_8xb2-12e_coco/'
-        'dino-5scale_swin-l_8xb2-12e_coco_20230228_072924-a654145f.pth'))
+        'dino-5scale_swin-l_8xb2-12e_coco_20230228_072924-a654145f.pth',
+    ),
+)
 model['flow'] = dict(model['flow'], loss_weight=10.0)

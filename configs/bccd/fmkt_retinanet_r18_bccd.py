@@ -7,7 +7,10 @@ model = dict(
     teacher=dict(
         config='mmfmkt::bccd/retinanet_r34_bccd_teacher.py',
         checkpoint='work_dirs/retinanet_r34_bccd_teacher/epoch_24.pth',
-        inherit=['bbox_head']))
+        inherit=['bbox_head'],
+    ),
+)
 # In a short schedule the flow has to be learnt before it can teach.
 optim_wrapper = dict(
-    paramwise_cfg=dict(custom_keys=dict(flows=dict(lr_mult=5.0))))
+    paramwise_cfg=dict(custom_keys=dict(flows=dict(lr_mult=5.0)))
+)

@@ -13,6 +13,8 @@ model = dict(
         'faster_rcnn/faster_rcnn_r101_fpn_2x_coco/'
         'faster_rcnn_r101_fpn_2x_coco_bbox_mAP-0.398_'
         '20200504_210455-1d2dac9c.pth',
-        inherit=['neck', 'rpn_head', 'roi_head']))
+        inherit=['neck', 'rpn_head', 'roi_head'],
+    ),
+)
 model['flow'] = dict(model['flow'], loss_weight=6.0)
 optim_wrapper = dict(clip_grad=dict(max_norm=2.5))

@@ -7,5 +7,7 @@ model = dict(
     teacher=dict(
         config='mmfmkt::quick_start/retinanet_r18_shapes_teacher.py',
         checkpoint=None,
-        inherit=['bbox_head']))
+        inherit=['bbox_head'],
+    ),
+)
 model['flow'] = dict(model['flow'], loss_weight=10.0)

@@ -13,11 +13,13 @@ model = dict(
         stem_channels=16,
         frozen_stages=-1,
         norm_eval=False,
-        init_cfg=None),
+        init_cfg=None,
+    ),
     neck=dict(
         in_channels=[16, 32, 64, 128],
         out_channels=64,
-        norm_cfg=dict(type='BN')),
+        norm_cfg=dict(type='BN'),
+    ),
     bbox_head=dict(
         num_classes=6,
         in_channels=64,
@@ -25,21 +27,28 @@ model = dict(
         stacked_convs=2,
         # Batch norm would mix the statistics of the levels.
         norm_cfg=dict(type='GN', num_groups=8),
-        anchor_generator=dict(octave_base_scale=2)))
+        anchor_generator=dict(octave_base_scale=2),
+    ),
+)
 
 max_epochs = 9
 train_cfg = dict(
-    type='EpochBasedTrainLoop',
-    max_epochs=max_epochs,
-    val_interval=max_epochs)
+    type='EpochBasedTrainLoop', max_epochs=max_epochs, val_interval=max_epochs
+)
 val_cfg = dict(type='ValLoop')
 test_cfg = dict(type='TestLoop')
 optim_wrapper = dict(
     type='OptimWrapper',
     optimizer=dict(type='AdamW', lr=3e-3, weight_decay=0.05),
-    clip_grad=dict(max_norm=10))
+    clip_grad=dict(max_norm=10),
+)
 param_scheduler = dict(
-    type='OneCycleLR', eta_max=3e-3, total_steps=max_epochs,
-    by_epoch=True, convert_to_iter_based=True)
+    type='OneCycleLR',
+    eta_max=3e-3,
+    total_steps=max_epochs,
+    by_epoch=True,
+    convert_to_iter_based=True,
+)
 default_hooks = dict(
-    logger=dict(interval=20), checkpoint=dict(max_keep_ckpts=1))
+    logger=dict(interval=20), checkpoint=dict(max_keep_ckpts=1)
+)

@@ -2,4 +2,5 @@
 _base_ = './retinanet_r18_shapes.py'
 model = dict(
     backbone=dict(base_channels=64, stem_channels=64),
-    neck=dict(in_channels=[64, 128, 256, 512]))
+    neck=dict(in_channels=[64, 128, 256, 512]),
+)

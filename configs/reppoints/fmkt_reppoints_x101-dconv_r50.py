@@ -15,5 +15,7 @@ model = dict(
         'reppoints_moment_x101_fpn_dconv_c3-c5_gn-neck%2Bhead_2x_coco/'
         'reppoints_moment_x101_fpn_dconv_c3-c5_gn-neck%2Bhead_2x_coco_'
         '20200329-f87da1ea.pth',
-        inherit=['neck', 'bbox_head']))
+        inherit=['neck', 'bbox_head'],
+    ),
+)
 model['flow'] = dict(model['flow'], loss_weight=10.0)

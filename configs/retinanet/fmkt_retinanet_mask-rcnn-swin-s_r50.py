@@ -13,5 +13,7 @@ model = dict(
         checkpoint='https://download.openmmlab.com/mmdetection/'
         'v2.0/swin/mask_rcnn_swin-s-p4-w7_fpn_fp16_ms-crop-3x_coco/'
         'mask_rcnn_swin-s-p4-w7_fpn_fp16_ms-crop-3x_coco_'
-        '20210903_104808-b92c91f1.pth'))
+        '20210903_104808-b92c91f1.pth',
+    ),
+)
 model['flow'] = dict(model['flow'], loss_weight=10.0)

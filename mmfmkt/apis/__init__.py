@@ -7,6 +7,11 @@ from .export import Exported, export_student
 from .inference import init_detector
 
 __all__ = [
-    'Composed', 'Exported', 'classifier_config', 'compose_distillation',
-    'convert_checkpoint', 'export_student', 'init_detector'
+    'Composed',
+    'Exported',
+    'classifier_config',
+    'compose_distillation',
+    'convert_checkpoint',
+    'export_student',
+    'init_detector',
 ]

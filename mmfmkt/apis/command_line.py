@@ -26,32 +26,37 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--work-dir',
         help='folder for logs, checkpoints and metrics; by default '
-        'work_dirs/ and the name of the config')
+        'work_dirs/ and the name of the config',
+    )
     add_cfg_options(parser)
     parser.add_argument(
         '--launcher',
         choices=['none', 'pytorch', 'slurm', 'mpi'],
         default='none',
-        help='job launcher')
+        help='job launcher',
+    )
     # torch.distributed.launch passes --local-rank since PyTorch 2.0.
     parser.add_argument(
         '--local_rank',
         '--local-rank',
         type=int,
         default=0,
-        help='set by the launcher')
+        help='set by the launcher',
+    )
 
 
 def add_train_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options that tools which train have beside those."""
     parser.add_argument(
-        '--amp', action='store_true', help='train in mixed precision')
+        '--amp', action='store_true', help='train in mixed precision'
+    )
     parser.add_argument(
         '--resume',
         nargs='?',
         const='auto',
         help='resume from a checkpoint; without a path, from the latest one '
-        'in the work folder')
+        'in the work folder',
+    )
     add_run_arguments(parser)
 
 
@@ -84,7 +89,8 @@ def add_cfg_options(parser: argparse.ArgumentParser) -> None:
         metavar='KEY=VALUE',
         help='override settings of the config, for instance '
         'model.flow.inference_steps=8 or key="[(a,b),(c,d)]" (with the '
-        'quotation marks, without white space)')
+        'quotation marks, without white space)',
+    )
 
 
 def load_config(args: argparse.Namespace) -> Config:
@@ -145,8 +151,9 @@ def complete_distillation(cfg: Config) -> None:
         # What setdefault returns of a Config is not what it has set.
         cfg.setdefault('default_hooks', {})
         hooks = cfg.default_hooks
-        hooks.setdefault('export_student',
-                         dict(type='mmfmkt.ExportStudentHook'))
+        hooks.setdefault(
+            'export_student', dict(type='mmfmkt.ExportStudentHook')
+        )
         if hooks.export_student is None:
             # MMEngine takes None for its own default hooks alone.
             hooks.pop('export_student')
@@ -182,14 +189,16 @@ def prepare_cpu_processes(cfg: Config) -> None:
     if cfg.launcher != 'pytorch':
         raise ConfigError(
             f'--launcher {cfg.launcher} needs GPUs, and none was found; on '
-            'CPUs use tools/dist_train.sh.')
+            'CPUs use tools/dist_train.sh.'
+        )
     torch.distributed.init_process_group('gloo')
     atexit.register(leave_processes)
     cfg.model_wrapper_cfg = dict(
         type='MMDistributedDataParallel',
         device_ids=None,
         broadcast_buffers=False,
-        find_unused_parameters=cfg.get('find_unused_parameters', False))
+        find_unused_parameters=cfg.get('find_unused_parameters', False),
+    )
 
 
 def leave_processes() -> None:
@@ -215,5 +224,6 @@ def plain_errors() -> Iterator[None]:
         print(
             f'error: something could not be fetched ({error.reason}): put '
             'data where data_root says, or name a checkpoint that is here.',
-            file=sys.stderr)
+            file=sys.stderr,
+        )
         sys.exit(2)

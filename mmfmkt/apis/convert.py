@@ -20,8 +20,14 @@ from mmfmkt.utils import ConfigError
 from mmfmkt.utils.configs import import_mmfmkt
 
 # What loading raises; the last two where a checkpoint is a pickled network.
-UNREADABLE = (OSError, EOFError, RuntimeError, UnpicklingError, ImportError,
-              AttributeError)
+UNREADABLE = (
+    OSError,
+    EOFError,
+    RuntimeError,
+    UnpicklingError,
+    ImportError,
+    AttributeError,
+)
 
 
 class Network(NamedTuple):
@@ -32,6 +38,7 @@ class Network(NamedTuple):
         prefixes (dict[str, str]): Front of the names there to front of the
             names here; of several that fit a name here, the first counts.
     """
+
     backbone: Dict[str, Any]
     prefixes: Dict[str, str]
 
@@ -62,10 +69,13 @@ SHUFFLE_V2 = {
     **shuffle_v2_units(),
     'conv2': 'backbone.stages.3.0',
     'bn2': 'backbone.stages.3.1',
-    'linear': 'head.fc'
+    'linear': 'head.fc',
 }
-WRN_STAGES = ('backbone.stages.0', 'backbone.stages.1',
-              'backbone.stages.2.blocks')
+WRN_STAGES = (
+    'backbone.stages.0',
+    'backbone.stages.1',
+    'backbone.stages.2.blocks',
+)
 WRN = {
     'conv1': 'backbone.stem',
     # Before the blocks, whose front they have.
@@ -75,25 +85,26 @@ WRN = {
     },
     **{f'block{i}.layer': stage for i, stage in enumerate(WRN_STAGES, 1)},
     'bn1': 'backbone.stages.2.norm',
-    'fc': 'head.fc'
+    'fc': 'head.fc',
 }
 VGG = {
     **{f'block{i}': f'backbone.stages.{i}' for i in range(5)},
-    'classifier': 'head.fc'
+    'classifier': 'head.fc',
 }
 MOBILENET_V2 = {
     'conv1': 'backbone.stem',
     # Before 'blocks', whose front it has.
     'conv2': 'backbone.stages.7',
     'blocks': 'backbone.stages',
-    'classifier.0': 'head.fc'
+    'classifier.0': 'head.fc',
 }
 
 # By the names that RepDistiller and mdistiller give them.
 NETWORKS = {
     **{
         f'resnet{depth}': Network(
-            dict(type='mmfmkt.CIFARResNet', depth=depth), RESNET)
+            dict(type='mmfmkt.CIFARResNet', depth=depth), RESNET
+        )
         for depth in (8, 14, 20, 32, 44, 56, 110)
     },
     **{
@@ -101,30 +112,39 @@ NETWORKS = {
             dict(
                 type='mmfmkt.CIFARResNet',
                 depth=depth,
-                widths=(32, 64, 128, 256)), RESNET)
+                widths=(32, 64, 128, 256),
+            ),
+            RESNET,
+        )
         for depth in (8, 32)
     },
     **{
         f'wrn_{depth}_{factor}': Network(
             dict(type='mmfmkt.WideResNet', depth=depth, widen_factor=factor),
-            WRN)
-        for depth in (16, 40) for factor in (1, 2)
+            WRN,
+        )
+        for depth in (16, 40)
+        for factor in (1, 2)
     },
     **{
         f'vgg{depth}': Network(dict(type='mmfmkt.CIFARVGG', depth=depth), VGG)
         for depth in (8, 11, 13, 16, 19)
     },
     'MobileNetV2': Network(
-        dict(type='mmfmkt.CIFARMobileNetV2', width_mult=0.5), MOBILENET_V2),
+        dict(type='mmfmkt.CIFARMobileNetV2', width_mult=0.5), MOBILENET_V2
+    ),
     'ShuffleV1': Network(
-        dict(type='mmfmkt.CIFARShuffleNetV1', groups=3), SHUFFLE_V1),
+        dict(type='mmfmkt.CIFARShuffleNetV1', groups=3), SHUFFLE_V1
+    ),
     'ShuffleV2': Network(
-        dict(type='mmfmkt.CIFARShuffleNetV2', net_size=1), SHUFFLE_V2),
+        dict(type='mmfmkt.CIFARShuffleNetV2', net_size=1), SHUFFLE_V2
+    ),
 }
 
 
-def convert_checkpoint(src: Union[str, Path], dst: Union[str, Path],
-                       model: str) -> Path:
+def convert_checkpoint(
+    src: Union[str, Path], dst: Union[str, Path], model: str
+) -> Path:
     """Write a published checkpoint as one of MMPretrain's ImageClassifier.
 
     The config that it fits is written into ``meta['cfg']``; it has no
@@ -150,8 +170,9 @@ def convert_checkpoint(src: Union[str, Path], dst: Union[str, Path],
     try:
         loaded = CheckpointLoader.load_checkpoint(str(src), map_location='cpu')
     except UNREADABLE as error:
-        raise ConfigError(f'The checkpoint {str(src)!r} cannot be read: '
-                          f'{error}') from error
+        raise ConfigError(
+            f'The checkpoint {str(src)!r} cannot be read: {error}'
+        ) from error
     state = convert_state(find_state(loaded), model)
     num_classes = len(state['head.fc.bias'])
     cfg = Config(dict(default_scope='mmpretrain'))
@@ -187,13 +208,14 @@ def classifier_config(model: str, num_classes: int) -> Dict[str, Any]:
         backbone=dict(backbone),
         neck=dict(type='GlobalAveragePooling'),
         head=dict(
-            type='LinearClsHead',
-            num_classes=num_classes,
-            in_channels=channels))
+            type='LinearClsHead', num_classes=num_classes, in_channels=channels
+        ),
+    )
 
 
-def convert_state(state: Mapping[str, Tensor],
-                  model: str) -> Dict[str, Tensor]:
+def convert_state(
+    state: Mapping[str, Tensor], model: str
+) -> Dict[str, Tensor]:
     """Give the tensors of a published network their names here.
 
     Each tensor there is used and each one here is filled, but for the
@@ -231,11 +253,14 @@ def convert_state(state: Mapping[str, Tensor],
         if source not in state:
             raise ConfigError(
                 f'The checkpoint has no tensor {source!r}, which {name!r} is '
-                f'to be filled with; {cure}.')
+                f'to be filled with; {cure}.'
+            )
     left_over = sorted(set(state) - set(sources.values()))
     if left_over:
-        raise ConfigError(f"The checkpoint's tensor {left_over[0]!r} has no "
-                          f'place in the network; {cure}.')
+        raise ConfigError(
+            f"The checkpoint's tensor {left_over[0]!r} has no "
+            f'place in the network; {cure}.'
+        )
     # As many classes as there are biases.
     bias = state[sources['head.fc.bias']].shape[:1]
     shapes['head.fc.bias'] = bias
@@ -245,7 +270,8 @@ def convert_state(state: Mapping[str, Tensor],
             raise ConfigError(
                 f"The checkpoint's tensor {source!r} has the shape "
                 f'{tuple(state[source].shape)}, but {name!r} has '
-                f'{tuple(shapes[name])}; {cure}.')
+                f'{tuple(shapes[name])}; {cure}.'
+            )
     return {name: state[source] for name, source in sources.items()}
 
 
@@ -256,8 +282,9 @@ def find_network(model: str) -> Network:
         ConfigError: If there is none of this name.
     """
     if model not in NETWORKS:
-        raise ConfigError(f'--model must be one of {", ".join(NETWORKS)}, '
-                          f'but is {model!r}.')
+        raise ConfigError(
+            f'--model must be one of {", ".join(NETWORKS)}, but is {model!r}.'
+        )
     return NETWORKS[model]
 
 
@@ -272,7 +299,8 @@ def find_state(loaded: Any) -> Mapping[str, Tensor]:
         state = loaded.get('model', loaded.get('state_dict', loaded))
     if isinstance(state, Mapping) and state:
         odd = [
-            name for name, x in state.items()
+            name
+            for name, x in state.items()
             if not isinstance(name, str) or not isinstance(x, Tensor)
         ]
         if not odd:
@@ -280,12 +308,16 @@ def find_state(loaded: Any) -> Mapping[str, Tensor]:
         found = f'{odd[0]!r}, which is no tensor with a name'
     else:
         found = f'a {type(state).__name__} without tensors'
-    raise ConfigError(f'The checkpoint holds {found}; it must be a state dict '
-                      "or have one under 'model' or 'state_dict'.")
+    raise ConfigError(
+        f'The checkpoint holds {found}; it must be a state dict '
+        "or have one under 'model' or 'state_dict'."
+    )
 
 
 def source_name(name: str, prefixes: Mapping[str, str]) -> str:
     """Return what a tensor of an ImageClassifier is called there."""
-    return next(there + name.removeprefix(here)
-                for there, here in prefixes.items()
-                if name.startswith(f'{here}.'))
+    return next(
+        there + name.removeprefix(here)
+        for there, here in prefixes.items()
+        if name.startswith(f'{here}.')
+    )

@@ -44,17 +44,20 @@ class Composed(NamedTuple):
         config (Path): The config, which can be inherited and edited.
         decisions (list[str]): What was decided, a line each.
     """
+
     config: Path
     decisions: List[str]
 
 
-def compose_distillation(student: str,
-                         teacher: Optional[str],
-                         path: Path,
-                         teacher_checkpoint: Optional[str] = None,
-                         variant: str = 'fmkt',
-                         data_root: Optional[str] = None,
-                         class_maps: bool = False) -> Composed:
+def compose_distillation(
+    student: str,
+    teacher: Optional[str],
+    path: Path,
+    teacher_checkpoint: Optional[str] = None,
+    variant: str = 'fmkt',
+    data_root: Optional[str] = None,
+    class_maps: bool = False,
+) -> Composed:
     """Compose a config from two, write it and say what it does.
 
     Args:
@@ -78,11 +81,15 @@ def compose_distillation(student: str,
     config = read_student(student)
     library = config.get('default_scope', 'mmdet')
     if library not in PRESETS:
-        raise ConfigError(f'{student!r} is a config of {library}; mmfmkt '
-                          f'distils those of {" and ".join(PRESETS)}.')
+        raise ConfigError(
+            f'{student!r} is a config of {library}; mmfmkt '
+            f'distils those of {" and ".join(PRESETS)}.'
+        )
     if variant not in VARIANTS:
-        raise ConfigError(f'--variant must be one of {", ".join(VARIANTS)}, '
-                          f'but is {variant!r}.')
+        raise ConfigError(
+            f'--variant must be one of {", ".join(VARIANTS)}, '
+            f'but is {variant!r}.'
+        )
     if (teacher is None) == VARIANTS[variant].needs_teacher:
         need = 'needs a' if teacher is None else 'learns without a'
         raise ConfigError(f'The variant {variant!r} {need} teacher.')
@@ -91,22 +98,27 @@ def compose_distillation(student: str,
     lines = [f'student   {student} ({network_name(config.model)})']
     data = find_coco_folder(data_root) if data_root else None
     if data is not None and library != 'mmdet':
-        raise ConfigError('--data-root is for detectors; set data_root in a '
-                          "classifier's config.")
+        raise ConfigError(
+            '--data-root is for detectors; set data_root in a '
+            "classifier's config."
+        )
     classes = {}
     if data is not None:
         classes = classes_of(config.model, len(data.classes))
         config.merge_from_dict({f'model.{k}': v for k, v in classes.items()})
     if teacher is not None:
         theirs = load_model_config(teacher, '--teacher')
-        lines.append(f'teacher   {teacher} ({network_name(theirs)}), weights '
-                     f'{teacher_checkpoint or "random"}')
+        lines.append(
+            f'teacher   {teacher} ({network_name(theirs)}), weights '
+            f'{teacher_checkpoint or "random"}'
+        )
         if data is not None and teacher_checkpoint is None:
             options = classes_of(theirs, len(data.classes))
         model['teacher'] = dict(
             config=absolute(teacher),
             checkpoint=teacher_checkpoint and absolute(teacher_checkpoint),
-            **(dict(cfg_options=options) if options else {}))
+            **(dict(cfg_options=options) if options else {}),
+        )
     if class_maps and (library != 'mmdet' or teacher is None):
         raise ConfigError('--class-maps is for detectors with a teacher.')
     if library == 'mmdet':
@@ -130,7 +142,8 @@ def write(path: Path, text: str) -> None:
         raise ConfigError(
             f'{str(path)!r} is there and differs from what would be composed: '
             'train it with tools/train.py, delete it, or name another '
-            '--work-dir.')
+            '--work-dir.'
+        )
     path.parent.mkdir(parents=True, exist_ok=True)
     # Written aside and renamed: half a config would look like an edited one.
     aside = path.with_suffix('.tmp')
@@ -161,7 +174,8 @@ def network_name(model: dict) -> str:
     backbone = model.get('backbone', {})
     depth = backbone.get('depth', '')
     return f'{model["type"]}, {backbone.get("type", "no backbone")}' + (
-        f'-{depth}' if depth else '')
+        f'-{depth}' if depth else ''
+    )
 
 
 def classes_of(model: dict, num_classes: int, front: str = '') -> dict:
@@ -186,19 +200,22 @@ def classes_of(model: dict, num_classes: int, front: str = '') -> dict:
 def feature_is_vector(config: Config) -> bool:
     """Whether the last feature of a classifier is a token and not a map."""
     network = build_network(
-        without_weights(load_model_config(config, 'the student')),
-        'mmpretrain')
+        without_weights(load_model_config(config, 'the student')), 'mmpretrain'
+    )
     return probe_classifier(network, 'student')[0].dim() == 2
 
 
-def decide_taps(config: Config,
-                model: dict,
-                teacher: Optional[str],
-                options: dict,
-                class_maps: bool = False) -> List[str]:
+def decide_taps(
+    config: Config,
+    model: dict,
+    teacher: Optional[str],
+    options: dict,
+    class_maps: bool = False,
+) -> List[str]:
     """Choose the taps and the levels of a detector; say so in lines."""
     student = build_network(
-        without_weights(load_model_config(config, 'the student')), 'mmdet')
+        without_weights(load_model_config(config, 'the student')), 'mmdet'
+    )
     tap = 'neck' if getattr(student, 'neck', None) is not None else 'backbone'
     ours = probe(student, tap, 'student')
     model['tap'], model['levels'] = tap, tuple(range(len(ours)))
@@ -207,8 +224,11 @@ def decide_taps(config: Config,
     theirs_cfg = Config(dict(model=load_model_config(teacher, '--teacher')))
     theirs_cfg.merge_from_dict({f'model.{k}': v for k, v in options.items()})
     network = build_network(without_weights(theirs_cfg.model), 'mmdet')
-    their_tap = tap if tap == 'backbone' or getattr(
-        network, 'neck', None) is not None else 'backbone'
+    their_tap = (
+        tap
+        if tap == 'backbone' or getattr(network, 'neck', None) is not None
+        else 'backbone'
+    )
     theirs = probe(network, their_tap, 'teacher')
     if their_tap != tap:
         model['teacher']['tap'] = their_tap
@@ -228,24 +248,27 @@ def decide_taps(config: Config,
         ours = probe(student, head['tap'], 'student')
         theirs = probe(network, head['teacher_tap'], 'teacher')
         names = head['tap'], head['teacher_tap']
-        head['levels'] = shared_levels(ours, theirs, *names)[:len(levels)]
+        head['levels'] = shared_levels(ours, theirs, *names)[: len(levels)]
         lines += pairs_of(head['levels'], ours, theirs, *names)
         neck = dict(tap=tap, levels=levels, teacher_tap=their_tap)
         model['taps'] = [neck, dict(head, flow=preset.flow.to_dict())]
     return lines + decide_inheritance(model, student, network)
 
 
-def decide_inheritance(model: dict, student: nn.Module,
-                       teacher: nn.Module) -> List[str]:
+def decide_inheritance(
+    model: dict, student: nn.Module, teacher: nn.Module
+) -> List[str]:
     """Let parts behind the backbone that both have start as the teacher's."""
     own, theirs = (
         {
-            name: {key: x.shape
-                   for key, x in part.state_dict().items()}
+            name: {key: x.shape for key, x in part.state_dict().items()}
             for name, part in network.named_children()
-        } for network in (student, teacher))
+        }
+        for network in (student, teacher)
+    )
     shared = [
-        name for name, shapes in own.items()
+        name
+        for name, shapes in own.items()
         if name != 'backbone' and shapes and shapes == theirs.get(name)
     ]
     if not shared:
@@ -254,8 +277,9 @@ def decide_inheritance(model: dict, student: nn.Module,
     return [f"inherits  the teacher's {', '.join(shared)}"]
 
 
-def shared_levels(ours: List[LevelSpec], theirs: List[LevelSpec], tap: str,
-                  their_tap: str) -> Tuple[int, ...]:
+def shared_levels(
+    ours: List[LevelSpec], theirs: List[LevelSpec], tap: str, their_tap: str
+) -> Tuple[int, ...]:
     """Return the student's levels that have a partner, one of a stride.
 
     Raises:
@@ -268,14 +292,20 @@ def shared_levels(ours: List[LevelSpec], theirs: List[LevelSpec], tap: str,
             seen.setdefault(spec.stride, level)
     if not seen:
         raise ConfigError(
-            f'The student\'s {tap} has the strides {strides_of(ours)} and the '
+            f"The student's {tap} has the strides {strides_of(ours)} and the "
             f"teacher's {their_tap} {strides_of(theirs)}: no level can be "
-            'paired; give the teacher another pyramid by a config of its own.')
+            'paired; give the teacher another pyramid by a config of its own.'
+        )
     return tuple(seen.values())
 
 
-def pairs_of(levels: Tuple[int, ...], ours: List[LevelSpec],
-             theirs: List[LevelSpec], tap: str, their_tap: str) -> List[str]:
+def pairs_of(
+    levels: Tuple[int, ...],
+    ours: List[LevelSpec],
+    theirs: List[LevelSpec],
+    tap: str,
+    their_tap: str,
+) -> List[str]:
     """Say which levels are paired, and what lies between them."""
     lines = [f"taps      student's {tap}, teacher's {their_tap}"]
     pairs = pair_levels(levels, ours, theirs, tap, their_tap)
@@ -283,8 +313,9 @@ def pairs_of(levels: Tuple[int, ...], ours: List[LevelSpec],
         ch = ours[level].channels, theirs[partner].channels
         lines.append(
             f'          level {level} to {partner}, stride '
-            f'{ours[level].stride:g}, {ch[0]} channels to {ch[1]}' +
-            ('' if ch[0] == ch[1] else ' by a 1x1 convolution'))
+            f'{ours[level].stride:g}, {ch[0]} channels to {ch[1]}'
+            + ('' if ch[0] == ch[1] else ' by a 1x1 convolution')
+        )
     return lines
 
 
@@ -296,8 +327,11 @@ def strides_of(specs: List[LevelSpec]) -> str:
 def data_overrides(config: Config, data: CocoFolder) -> dict:
     """Return what puts a data set in the place of the config's own."""
     overrides = {}
-    for key, split in (('train', data.train), ('val', data.val),
-                       ('test', data.val)):
+    for key, split in (
+        ('train', data.train),
+        ('val', data.val),
+        ('test', data.val),
+    ):
         loader = config.get(f'{key}_dataloader')
         if not loader:
             continue
@@ -305,33 +339,47 @@ def data_overrides(config: Config, data: CocoFolder) -> dict:
             data_root=f'{data.root}/',
             metainfo=dict(classes=data.classes),
             ann_file=split.ann_file,
-            data_prefix=dict(_delete_=True, img=split.images))
+            data_prefix=dict(_delete_=True, img=split.images),
+        )
         dataset = loader.dataset
         leaves = list(leaf_datasets(dataset))
         if len(leaves) != 1 or 'datasets' in dataset:
             raise ConfigError(
                 f'--data-root: {key}_dataloader.dataset joins several data '
-                'sets; set their keys in the composed config instead.')
+                'sets; set their keys in the composed config instead.'
+            )
         while dataset.get('dataset') is not None:
             own, dataset = dict(dataset=own), dataset.dataset
         overrides[f'{key}_dataloader'] = dict(dataset=own)
-        if key != 'train' and 'ann_file' in (config.get(f'{key}_evaluator') or
-                                             {}):
+        if key != 'train' and 'ann_file' in (
+            config.get(f'{key}_evaluator') or {}
+        ):
             overrides[f'{key}_evaluator'] = dict(
-                ann_file=str(data.root / split.ann_file))
+                ann_file=str(data.root / split.ann_file)
+            )
     return overrides
 
 
-def render(student: str, library: str, model: dict, overrides: dict,
-           classes: dict, encoder: Optional[str]) -> str:
+def render(
+    student: str,
+    library: str,
+    model: dict,
+    overrides: dict,
+    classes: dict,
+    encoder: Optional[str],
+) -> str:
     """Write the config as a person would."""
     presets = THETA_PRESETS if model['variant'] == 'theta' else PRESETS
     bases = [absolute(student), f'mmfmkt::_base_/{presets[library]}.py']
     lines = [
         '# Composed by tools/distill.py; edit it, or inherit it.',
-        '_base_ = [', *(f'    {base!r},' for base in bases), ']',
-        'model = dict(', '    _base_.distiller,', '    _delete_=True,',
-        '    student=_base_.model)'
+        '_base_ = [',
+        *(f'    {base!r},' for base in bases),
+        ']',
+        'model = dict(',
+        '    _base_.distiller,',
+        '    _delete_=True,',
+        '    student=_base_.model)',
     ]
     if library == 'mmpretrain':
         lines.append("model['data_preprocessor'] = _base_.data_preprocessor")
@@ -339,8 +387,10 @@ def render(student: str, library: str, model: dict, overrides: dict,
     if encoder:
         lines.append(f"model['flow']['encoder'] = dict(type={encoder!r})")
     for name, value in classes.items():
-        keys = ''.join(f'[{int(key) if key.isdigit() else key!r}]'
-                       for key in name.split('.'))
+        keys = ''.join(
+            f'[{int(key) if key.isdigit() else key!r}]'
+            for key in name.split('.')
+        )
         lines.append(f"model['student']{keys} = {value}")
     lines += [f'{key} = {literal(value)}' for key, value in overrides.items()]
     return '\n'.join(lines) + '\n'
@@ -355,10 +405,12 @@ def literal(value: Any) -> str:
         return f'[{", ".join(map(literal, value))}]'
     if isinstance(value, dict):
         if all(key.isidentifier() for key in value):
-            return 'dict({})'.format(', '.join(
-                f'{key}={literal(x)}' for key, x in value.items()))
-        return '{{{}}}'.format(', '.join(
-            f'{key!r}: {literal(x)}' for key, x in value.items()))
+            return 'dict({})'.format(
+                ', '.join(f'{key}={literal(x)}' for key, x in value.items())
+            )
+        return '{{{}}}'.format(
+            ', '.join(f'{key!r}: {literal(x)}' for key, x in value.items())
+        )
     return repr(value)
 
 
@@ -383,9 +435,14 @@ def describe(path: Path) -> List[str]:
         f'K = {flow.inference_steps}',
     ]
     if model.teacher is not None:
-        lines.append('images    ' + (
-            'the same for both' if same else
-            'the same pixels, each network in its own normalisation'))
+        lines.append(
+            'images    '
+            + (
+                'the same for both'
+                if same
+                else 'the same pixels, each network in its own normalisation'
+            )
+        )
     return lines + [cost(model)]
 
 
@@ -394,23 +451,28 @@ def cost(model: nn.Module) -> str:
     if not model.deploys_flow:
         return 'deployed  the plain student: nothing is added'
     # The transform to the teacher's space is for training alone.
-    added = sum(p.numel() for flow in model.flows.modules()
-                if isinstance(flow, FlowTransfer)
-                for p in flow.encoder.parameters())
+    added = sum(
+        p.numel()
+        for flow in model.flows.modules()
+        if isinstance(flow, FlowTransfer)
+        for p in flow.encoder.parameters()
+    )
     size = (256, 256)
     try:
         what = 'FLOPs'
-        plain, with_flow = (
-            flops_of(x, size) for x in (model.student, model))
+        plain, with_flow = (flops_of(x, size) for x in (model.student, model))
     except Exception:  # Tracing fails in many ways in heads of two stages.
         what = 'FLOPs up to the neck'
         plain, with_flow = (
             flops_of(UpToNeck(model, flows), size)
-            for flows in ([], model.tap_flows))
+            for flows in ([], model.tap_flows)
+        )
     flops = f', {what} of a 256x256 image {plain} to {with_flow}'
     own = sum(p.numel() for p in model.student.parameters())
-    return (f'deployed  student and flow: {own / 1e6:.2f} M parameters and '
-            f'{added / 1e6:.2f} M{flops}')
+    return (
+        f'deployed  student and flow: {own / 1e6:.2f} M parameters and '
+        f'{added / 1e6:.2f} M{flops}'
+    )
 
 
 class UpToNeck(nn.Module):

@@ -33,12 +33,16 @@ class Exported(NamedTuple):
         config (Path): Config file.
         checkpoint (Path): Checkpoint file.
     """
+
     config: Path
     checkpoint: Path
 
 
-def export_student(config: Union[str, Path, Config], checkpoint: str,
-                   out_dir: Union[str, Path]) -> Exported:
+def export_student(
+    config: Union[str, Path, Config],
+    checkpoint: str,
+    out_dir: Union[str, Path],
+) -> Exported:
     """Write ``student.py`` and ``student.pth``.
 
     Weights are those that the checkpoint deploys: with MMEngine's EMAHook,
@@ -56,21 +60,25 @@ def export_student(config: Union[str, Path, Config], checkpoint: str,
     if not isinstance(config, Config):
         config = Config.fromfile(config)
     if 'student' not in config.get('model', {}):
-        raise ConfigError('Only a distillation has a student to export: the '
-                          "config has no key 'model.student'.")
+        raise ConfigError(
+            'Only a distillation has a student to export: the '
+            "config has no key 'model.student'."
+        )
     try:
         loaded = CheckpointLoader.load_checkpoint(
-            checkpoint, map_location='cpu')
+            checkpoint, map_location='cpu'
+        )
     except OSError as error:
         raise ConfigError(
             f'The checkpoint {checkpoint!r} cannot be read: {error}'
         ) from error
     variant = config.model.get('variant', 'fmkt')
     exported = (
-        with_flow(config)
-        if VARIANTS[variant].deploys_flow else plain(config))
+        with_flow(config) if VARIANTS[variant].deploys_flow else plain(config)
+    )
     state = deployed_state(
-        loaded.get('state_dict', loaded), exported, checkpoint)
+        loaded.get('state_dict', loaded), exported, checkpoint
+    )
 
     out_dir = Path(out_dir)
     out_dir.mkdir(parents=True, exist_ok=True)
@@ -104,7 +112,8 @@ def deployed_state(state: dict, exported: Config, checkpoint: str) -> dict:
         raise ConfigError(
             f'The checkpoint {checkpoint!r} is not of this student: '
             f'{len(missing)} of {len(wanted)} tensors are missing, the first '
-            f'is {missing[0]}; give the config that it was trained with.')
+            f'is {missing[0]}; give the config that it was trained with.'
+        )
     return {
         name: x
         for name, x in state.items()
@@ -199,7 +208,8 @@ def without_training(config: Config) -> Config:
     if is_ours(exported.get('optim_wrapper')):
         exported.optim_wrapper.type = 'OptimWrapper'
     exported.custom_hooks = [
-        hook for hook in exported.get('custom_hooks') or []
+        hook
+        for hook in exported.get('custom_hooks') or []
         if not is_ours(hook)
     ]
     exported.default_hooks = {
@@ -217,5 +227,6 @@ def is_for_cpus(wrapper: Optional[dict]) -> bool:
 
 def is_ours(part: Optional[dict]) -> bool:
     """Whether the config of a part names one of mmfmkt."""
-    return isinstance(part, dict) and str(
-        part.get('type')).startswith('mmfmkt.')
+    return isinstance(part, dict) and str(part.get('type')).startswith(
+        'mmfmkt.'
+    )

@@ -19,11 +19,13 @@ def drop_teacher(model: dict) -> None:
         model['teacher'] = None
 
 
-def init_detector(config: Union[str, Path, Config],
-                  checkpoint: Optional[str] = None,
-                  device: str = 'cuda:0',
-                  cfg_options: Optional[dict] = None,
-                  **kwargs) -> nn.Module:
+def init_detector(
+    config: Union[str, Path, Config],
+    checkpoint: Optional[str] = None,
+    device: str = 'cuda:0',
+    cfg_options: Optional[dict] = None,
+    **kwargs,
+) -> nn.Module:
     """Load a detector, from a distillation's config or any other.
 
     ``mmdet.apis.init_detector`` without the teacher; what it returns goes
@@ -40,12 +42,16 @@ def init_detector(config: Union[str, Path, Config],
         kwargs: Further arguments of MMDetection's function.
     """
     from mmdet.apis import init_detector as mmdet_init_detector
+
     config = (
         deepcopy(config)
-        if isinstance(config, Config) else Config.fromfile(config))
+        if isinstance(config, Config)
+        else Config.fromfile(config)
+    )
     drop_teacher(config.model)
     if 'student' in config.model:
         # Pretrained weights would be replaced by the checkpoint at once.
         config.model.setdefault('backbone', dict(init_cfg=None))
     return mmdet_init_detector(
-        config, checkpoint, device=device, cfg_options=cfg_options, **kwargs)
+        config, checkpoint, device=device, cfg_options=cfg_options, **kwargs
+    )

@@ -15,9 +15,9 @@ from mmfmkt.utils import ConfigError
 FETCHED = ('CIFAR10', 'CIFAR100', 'MNIST', 'FashionMNIST')
 
 
-def check_datasets(cfg: Config,
-                   splits: Sequence[str],
-                   need_boxes: bool = True) -> None:
+def check_datasets(
+    cfg: Config, splits: Sequence[str], need_boxes: bool = True
+) -> None:
     """Check that files are there, hold boxes and know the classes.
 
     Data behind a storage backend or a URL is left to MMDetection.
@@ -39,8 +39,9 @@ def check_datasets(cfg: Config,
         if loader and isinstance(evaluators, dict):
             evaluators = [evaluators]
         for evaluator in evaluators if loader else []:
-            check_exists(evaluator.get('ann_file'),
-                         f'{split}_evaluator.ann_file')
+            check_exists(
+                evaluator.get('ann_file'), f'{split}_evaluator.ann_file'
+            )
 
 
 def leaf_datasets(dataset: Optional[dict]) -> Iterator[dict]:
@@ -63,8 +64,10 @@ def check_exists(path: Optional[str], key: str) -> bool:
     if not path or '://' in path:
         return False
     if not os.path.exists(path):
-        raise ConfigError(f'{key}: {path!r} does not exist; set the path to '
-                          'where the data set lies.')
+        raise ConfigError(
+            f'{key}: {path!r} does not exist; set the path to '
+            'where the data set lies.'
+        )
     return True
 
 
@@ -84,16 +87,19 @@ def check_dataset(dataset: dict, key: str, need_boxes: bool) -> None:
     for name, prefix in prefixes.items():
         if prefix and (name == 'img' or loads_maps(dataset)):
             check_exists(
-                os.path.join(root, prefix), f'{key}.data_prefix.{name}')
+                os.path.join(root, prefix), f'{key}.data_prefix.{name}'
+            )
     ann_file = os.path.join(root, dataset.get('ann_file') or '')
     if not dataset.get('ann_file') or not check_exists(
-            ann_file, f'{key}.ann_file'):
+        ann_file, f'{key}.ann_file'
+    ):
         return
     if ann_file.endswith('.json'):
         if need_boxes and not has_boxes(ann_file):
             raise ConfigError(
                 f'{key}.ann_file: {ann_file!r} holds no boxes; give an '
-                'annotation file in COCO format with annotations in it.')
+                'annotation file in COCO format with annotations in it.'
+            )
         check_classes(dataset, ann_file, key)
 
 
@@ -107,7 +113,8 @@ def loads_maps(dataset: dict) -> bool:
     """
     return any(
         step.get('with_seg') or 'Panoptic' in str(step.get('type'))
-        for step in dataset.get('pipeline') or [])
+        for step in dataset.get('pipeline') or []
+    )
 
 
 @contextmanager
@@ -133,7 +140,7 @@ def read_categories(ann_file: str) -> List[str]:
         start = text.find(b'[', max(text.rfind(b'"categories"'), 0))
         end = text.find(b']', start)
         try:
-            categories = json.loads(text[start:end + 1])
+            categories = json.loads(text[start : end + 1])
             return [category['name'] for category in categories]
         except (ValueError, TypeError, KeyError):
             return []
@@ -149,9 +156,11 @@ def check_classes(dataset: dict, ann_file: str, key: str) -> None:
     if len(missing) == len(classes):
         raise ConfigError(
             f'{key}.metainfo.classes: none of {tuple(classes)} is a category '
-            f'of {ann_file!r}, which has {tuple(found)}.')
+            f'of {ann_file!r}, which has {tuple(found)}.'
+        )
     if missing:
         warnings.warn(
             f'{key}.metainfo.classes: {missing} are no categories of '
             f'{ann_file!r}.',
-            stacklevel=2)
+            stacklevel=2,
+        )

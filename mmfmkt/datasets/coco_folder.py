@@ -15,6 +15,7 @@ class CocoSplit(NamedTuple):
         ann_file (str): Annotation file.
         images (str): Folder of the images.
     """
+
     ann_file: str
     images: str
 
@@ -28,6 +29,7 @@ class CocoFolder(NamedTuple):
         val (CocoSplit): What is evaluated on.
         classes (tuple[str]): Names of the classes, in their order.
     """
+
     root: Path
     train: CocoSplit
     val: CocoSplit
@@ -52,8 +54,10 @@ def find_coco_folder(root: str) -> CocoFolder:
     splits = [find_split(path, name) for name in ('train', 'val')]
     classes = read_categories(str(path / splits[0].ann_file))
     if not classes:
-        raise ConfigError(f'--data-root: {splits[0].ann_file} in {root!r} '
-                          'names no categories.')
+        raise ConfigError(
+            f'--data-root: {splits[0].ann_file} in {root!r} '
+            'names no categories.'
+        )
     return CocoFolder(path, *splits, tuple(classes))
 
 
@@ -64,7 +68,8 @@ def find_split(root: Path, name: str) -> CocoSplit:
     folders = sorted(x for x in root.glob(f'{name}*') if x.is_dir())
     return CocoSplit(
         only(instances or files, f'annotations/*{name}*.json', root),
-        only(folders, f'{name}*/', root) + '/')
+        only(folders, f'{name}*/', root) + '/',
+    )
 
 
 def only(found: List[Path], pattern: str, root: Path) -> str:
@@ -77,5 +82,6 @@ def only(found: List[Path], pattern: str, root: Path) -> str:
         names = ', '.join(x.name for x in found) or 'none'
         raise ConfigError(
             f'--data-root: {str(root)!r} must hold one {pattern}, but has '
-            f'{names}; set the keys of the data set in the config instead.')
+            f'{names}; set the keys of the data set in the config instead.'
+        )
     return str(found[0].relative_to(root))

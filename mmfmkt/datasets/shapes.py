@@ -221,7 +221,9 @@ class _Scene:
 
 def _place_object(
     object_size: Tuple[float, float],
-    free: np.ndarray, placed: List[_Piece], rng: np.random.Generator
+    free: np.ndarray,
+    placed: List[_Piece],
+    rng: np.random.Generator,
 ) -> Optional[Tuple[_Piece, float]]:
     """Find a place for one more object behind those already there.
 

@@ -26,9 +26,9 @@ class StepAccuracy(BaseMetric):
 
     default_prefix = 'accuracy'
 
-    def __init__(self, topk: Sequence[int] = (1, ), **kwargs) -> None:
+    def __init__(self, topk: Sequence[int] = (1,), **kwargs) -> None:
         super().__init__(**kwargs)
-        self.topk = (topk, ) if isinstance(topk, int) else tuple(topk)
+        self.topk = (topk,) if isinstance(topk, int) else tuple(topk)
 
     def process(self, data_batch: dict, data_samples: Sequence[dict]) -> None:
         """Gather the ranks of the true classes.
@@ -42,27 +42,31 @@ class StepAccuracy(BaseMetric):
             scores = {'': sample['pred_score']}
             steps = {
                 f'_{name.removeprefix(STEPS[:-1])}': score
-                for name, score in sample.items() if name.startswith(STEPS)
+                for name, score in sample.items()
+                if name.startswith(STEPS)
             }
             if steps:
                 scores.update(steps)
                 scores['_ensemble'] = sum(steps.values()) / len(steps)
             label = sample['gt_label']
             self.results.append(
-                {name: rank_of(score, label)
-                 for name, score in scores.items()})
+                {name: rank_of(score, label) for name, score in scores.items()}
+            )
 
-    def compute_metrics(self, results: List[Dict[str, int]]
-                        ) -> Dict[str, float]:
+    def compute_metrics(
+        self, results: List[Dict[str, int]]
+    ) -> Dict[str, float]:
         """Return the percentages of samples within the guesses.
 
         Args:
             results (list[dict]): Ranks of all samples.
         """
         return {
-            f'top{k}{name}':
-            100. * sum(ranks[name] < k for ranks in results) / len(results)
-            for name in results[0] for k in self.topk
+            f'top{k}{name}': 100.0
+            * sum(ranks[name] < k for ranks in results)
+            / len(results)
+            for name in results[0]
+            for k in self.topk
         }
 
 

@@ -9,8 +9,9 @@ from mmengine.analysis import FlopAnalyzer
 from torch import nn
 
 
-def size_and_flops(detector: nn.Module,
-                   image_size: Tuple[int, int]) -> Tuple[int, int]:
+def size_and_flops(
+    detector: nn.Module, image_size: Tuple[int, int]
+) -> Tuple[int, int]:
     """Count parameters and FLOPs of what is deployed.
 
     Args:
@@ -26,15 +27,16 @@ def size_and_flops(detector: nn.Module,
     device = next(detector.parameters()).device
     with torch.no_grad():
         analyzer = FlopAnalyzer(
-            detector, (torch.zeros(1, 3, height, width, device=device), ))
+            detector, (torch.zeros(1, 3, height, width, device=device),)
+        )
         # Losses and the like are never called; that is as it should be.
         analyzer.uncalled_modules_warnings(False)
         return parameters, int(analyzer.total())
 
 
-def latencies(detectors: Dict[str, nn.Module],
-              image: str,
-              repeats: int = 20) -> Dict[str, float]:
+def latencies(
+    detectors: Dict[str, nn.Module], image: str, repeats: int = 20
+) -> Dict[str, float]:
     """Time detectors on one image, turn by turn.
 
     Turns are what makes the figures comparable on a machine that does other
@@ -50,6 +52,7 @@ def latencies(detectors: Dict[str, nn.Module],
         dict[str, float]: Median seconds from image file to boxes.
     """
     from mmdet.apis import inference_detector
+
     times: Dict[str, list] = {name: [] for name in detectors}
     for turn in range(repeats + 2):
         for name, detector in detectors.items():

@@ -10,8 +10,9 @@ def import_mmfmkt(cfg: Config) -> None:
         cfg (Config): Changed in place.
     """
     # What setdefault returns of a Config is not what it has set.
-    cfg.setdefault('custom_imports',
-                   dict(imports=[], allow_failed_imports=False))
+    cfg.setdefault(
+        'custom_imports', dict(imports=[], allow_failed_imports=False)
+    )
     imports = cfg.custom_imports
     if 'mmfmkt' not in imports['imports']:
         imports['imports'] = [*imports['imports'], 'mmfmkt']

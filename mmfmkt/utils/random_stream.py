@@ -48,7 +48,8 @@ class RandomStream:
         return dict(
             python=random.Random(self._seed).getstate(),
             numpy=np.random.RandomState(self._seed).get_state(),
-            torch=torch.Generator().manual_seed(self._seed).get_state())
+            torch=torch.Generator().manual_seed(self._seed).get_state(),
+        )
 
 
 def read_states() -> Dict[str, Any]:
@@ -56,7 +57,8 @@ def read_states() -> Dict[str, Any]:
     states = dict(
         python=random.getstate(),
         numpy=np.random.get_state(),
-        torch=torch.get_rng_state())
+        torch=torch.get_rng_state(),
+    )
     if torch.cuda.is_available() and torch.cuda.is_initialized():
         states['cuda'] = current_cuda_generator().get_state()
     return states

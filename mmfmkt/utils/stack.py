@@ -16,22 +16,31 @@ from typing import List, Optional, Tuple
 
 # import name -> (distributions that provide it, oldest, first too new)
 STACK = {
-    'torch': (('torch', ), '2.1.0', '3.0.0'),
-    'mmengine': (('mmengine', 'mmengine-lite', 'onedl-mmengine'), '0.8.0',
-                 '1.0.0'),
-    'mmcv': (('mmcv', 'mmcv-lite', 'onedl-mmcv', 'onedl-mmcv-lite'), '2.0.0',
-             '3.0.0'),
+    'torch': (('torch',), '2.1.0', '3.0.0'),
+    'mmengine': (
+        ('mmengine', 'mmengine-lite', 'onedl-mmengine'),
+        '0.8.0',
+        '1.0.0',
+    ),
+    'mmcv': (
+        ('mmcv', 'mmcv-lite', 'onedl-mmcv', 'onedl-mmcv-lite'),
+        '2.0.0',
+        '3.0.0',
+    ),
     'mmdet': (('mmdet', 'onedl-mmdetection'), '3.1.0', '4.0.0'),
     'mmpretrain': (('mmpretrain', 'onedl-mmpretrain'), '1.0.0', '2.0.0'),
 }
-CURE = ('install these versions, or let tools/setup_env.py in the repository '
-        'of mmfmkt set everything up')
+CURE = (
+    'install these versions, or let tools/setup_env.py in the repository '
+    'of mmfmkt set everything up'
+)
 
 
 def release(text: str) -> Tuple[int, ...]:
     """Turn ``'2.11.0+cu130'`` into ``(2, 11, 0)``, for comparing."""
     return tuple(
-        int(part) for part in re.findall(r'\d+', text.split('+')[0])[:3])
+        int(part) for part in re.findall(r'\d+', text.split('+')[0])[:3]
+    )
 
 
 def installed_version(name: str) -> Optional[str]:
@@ -42,7 +51,7 @@ def installed_version(name: str) -> Optional[str]:
     """
     if find_spec(name) is None:
         return None
-    for distribution in STACK[name][0] if name in STACK else (name, ):
+    for distribution in STACK[name][0] if name in STACK else (name,):
         try:
             return version(distribution)
         except PackageNotFoundError:
@@ -77,11 +86,17 @@ def wanted_beside(name: str) -> List[Tuple[str, str, str]]:
     # mmdet and mmpretrain assert these, each also when the other is imported.
     text = (folder(name) / '__init__.py').read_text(encoding='utf-8')
     bounds = dict(
-        re.findall(r"^(mm\w+_(?:min|max)imum_version) = '(.+)'", text, re.M))
-    return [(other, bounds[f'{other}_minimum_version'],
-             bounds[f'{other}_maximum_version'])
-            for other in ('mmengine', 'mmcv')
-            if f'{other}_maximum_version' in bounds]
+        re.findall(r"^(mm\w+_(?:min|max)imum_version) = '(.+)'", text, re.M)
+    )
+    return [
+        (
+            other,
+            bounds[f'{other}_minimum_version'],
+            bounds[f'{other}_maximum_version'],
+        )
+        for other in ('mmengine', 'mmcv')
+        if f'{other}_maximum_version' in bounds
+    ]
 
 
 def misfits(name: str) -> List[str]:
@@ -100,17 +115,23 @@ def training_faults(name: str) -> List[str]:
     faults = []
     mmcv, torch = map(installed_version, ('mmcv', 'torch'))
     if name == 'mmdet' and mmcv and not list(folder('mmcv').glob('_ext*')):
-        faults.append(f'mmcv {mmcv} was found without operators (wanted by '
-                      'mmdet: mmcv and not mmcv-lite)')
+        faults.append(
+            f'mmcv {mmcv} was found without operators (wanted by '
+            'mmdet: mmcv and not mmcv-lite)'
+        )
     loader = folder('mmengine') / 'runner' / 'checkpoint.py'
-    if name in ('mmdet', 'mmpretrain') and release(torch) >= (2, 6) \
-            and not os.environ.get('TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD') \
-            and 'weights_only' not in loader.read_text(encoding='utf-8'):
+    if (
+        name in ('mmdet', 'mmpretrain')
+        and release(torch) >= (2, 6)
+        and not os.environ.get('TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD')
+        and 'weights_only' not in loader.read_text(encoding='utf-8')
+    ):
         faults.append(
             f'torch {torch} was found, with which mmengine '
             f'{installed_version("mmengine")} cannot load what it saves '
             '(wanted: torch<2.6.0, or onedl-mmengine, or '
-            'TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD=1 in the environment)')
+            'TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD=1 in the environment)'
+        )
     return faults
 
 
@@ -141,5 +162,4 @@ def require(*names: str, optional: bool = False) -> None:
             faults += misfits(name)
             faults += [] if optional else training_faults(name)
     if faults:
-        raise ImportError(
-            f'mmfmkt cannot run: {"; ".join(faults)}; {CURE}.')
+        raise ImportError(f'mmfmkt cannot run: {"; ".join(faults)}; {CURE}.')

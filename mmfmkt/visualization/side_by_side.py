@@ -18,12 +18,14 @@ from torch import nn
 LEGEND = 22  # height of the line of text above an image, in pixels
 
 
-def draw_side_by_side(detectors: Dict[str, nn.Module],
-                      dataset: dict,
-                      out_file: Union[str, Path],
-                      num_images: int = 5,
-                      score_thr: float = 0.3,
-                      side: int = 256) -> None:
+def draw_side_by_side(
+    detectors: Dict[str, nn.Module],
+    dataset: dict,
+    out_file: Union[str, Path],
+    num_images: int = 5,
+    score_thr: float = 0.3,
+    side: int = 256,
+) -> None:
     """Write one picture: a row an image, a column a detector.
 
     Args:
@@ -39,8 +41,10 @@ def draw_side_by_side(detectors: Dict[str, nn.Module],
         data = DATASETS.build(dataset)
     visualizer = DetLocalVisualizer(line_width=1)
     visualizer.dataset_meta = data.metainfo
-    infos = sorted((data.get_data_info(i) for i in range(len(data))),
-                   key=lambda info: -len(info['instances']))
+    infos = sorted(
+        (data.get_data_info(i) for i in range(len(data))),
+        key=lambda info: -len(info['instances']),
+    )
     rows = []
     for info in infos[:num_images]:
         image = mmcv.imread(info['img_path'], channel_order='rgb')
@@ -58,7 +62,8 @@ def draw_side_by_side(detectors: Dict[str, nn.Module],
                 image,
                 DetDataSample(pred_instances=found),
                 draw_gt=False,
-                pred_score_thr=score_thr)
+                pred_score_thr=score_thr,
+            )
             row.append(captioned(visualizer.get_image(), name))
         rows.append(np.hstack(row))
     width = max(row.shape[1] for row in rows)
@@ -70,7 +75,9 @@ def draw_side_by_side(detectors: Dict[str, nn.Module],
             0,
             width - row.shape[1],
             cv2.BORDER_CONSTANT,
-            value=(255, ) * 3) for row in rows
+            value=(255,) * 3,
+        )
+        for row in rows
     ]
     mmcv.imwrite(np.vstack(rows)[..., ::-1], str(out_file))
 
@@ -81,12 +88,23 @@ def annotated(instances: list) -> DetDataSample:
         pred_instances=InstanceData(
             bboxes=torch.tensor([x['bbox'] for x in instances]),
             labels=torch.tensor([x['bbox_label'] for x in instances]),
-            scores=torch.ones(len(instances))))
+            scores=torch.ones(len(instances)),
+        )
+    )
 
 
 def captioned(image: np.ndarray, text: str) -> np.ndarray:
     """Put a line of text above an image (RGB)."""
     image = cv2.copyMakeBorder(
-        image, LEGEND, 2, 2, 2, cv2.BORDER_CONSTANT, value=(255, ) * 3)
-    return cv2.putText(image, text, (4, LEGEND - 6), cv2.FONT_HERSHEY_SIMPLEX,
-                       0.5, (0, 0, 0), 1, cv2.LINE_AA)
+        image, LEGEND, 2, 2, 2, cv2.BORDER_CONSTANT, value=(255,) * 3
+    )
+    return cv2.putText(
+        image,
+        text,
+        (4, LEGEND - 6),
+        cv2.FONT_HERSHEY_SIMPLEX,
+        0.5,
+        (0, 0, 0),
+        1,
+        cv2.LINE_AA,
+    )

@@ -14,8 +14,15 @@ from mmfmkt.apis.convert import NETWORKS, convert_state
 from mmfmkt.registry import MODELS
 from mmfmkt.utils import ConfigError
 
-FAMILIES = ('resnet8', 'resnet8x4', 'wrn_16_1', 'vgg8', 'MobileNetV2',
-            'ShuffleV1', 'ShuffleV2')
+FAMILIES = (
+    'resnet8',
+    'resnet8x4',
+    'wrn_16_1',
+    'vgg8',
+    'MobileNetV2',
+    'ShuffleV1',
+    'ShuffleV2',
+)
 
 
 @pytest.fixture
@@ -41,14 +48,18 @@ def test_the_converted_network_gives_the_same_logits(name, images):
     assert len(state) == len(source)
     backbone = MODELS.build(classifier_config(name, 10)['backbone'])
     backbone.eval().double()
-    backbone.load_state_dict({
-        key.removeprefix('backbone.'): x
-        for key, x in state.items() if key.startswith('backbone.')
-    })
+    backbone.load_state_dict(
+        {
+            key.removeprefix('backbone.'): x
+            for key, x in state.items()
+            if key.startswith('backbone.')
+        }
+    )
     with torch.no_grad():
-        x, = backbone(images)
+        (x,) = backbone(images)
     converted = F.linear(
-        x.mean((2, 3)), state['head.fc.weight'], state['head.fc.bias'])
+        x.mean((2, 3)), state['head.fc.weight'], state['head.fc.bias']
+    )
     # Images are told apart, so that equality says something.
     assert (logits[0] - logits[1]).abs().max() > 0.1
     torch.testing.assert_close(converted, logits, atol=1e-9, rtol=0)
@@ -56,12 +67,14 @@ def test_the_converted_network_gives_the_same_logits(name, images):
 
 @pytest.mark.parametrize('name', FAMILIES)
 def test_the_written_config_and_weights_are_an_image_classifier(
-        name, images, tmp_path):
+    name, images, tmp_path
+):
     pretrain = pytest.importorskip('mmpretrain.registry')
     source, logits = published.publish(name, images, num_classes=7)
     torch.save(dict(model=source, epoch=240), tmp_path / 'src.pth')
-    path = convert_checkpoint(tmp_path / 'src.pth', tmp_path / 'new/dst.pth',
-                              name)
+    path = convert_checkpoint(
+        tmp_path / 'src.pth', tmp_path / 'new/dst.pth', name
+    )
     assert [x.name for x in path.parent.iterdir()] == ['dst.pth']
     loaded = torch.load(path)
     cfg = Config.fromstring(loaded['meta']['cfg'], '.py')
@@ -74,17 +87,23 @@ def test_the_written_config_and_weights_are_an_image_classifier(
     torch.testing.assert_close(converted, logits, atol=1e-9, rtol=0)
 
 
-@pytest.mark.parametrize('wrap', [
-    dict,
-    lambda state: dict(model=state),
-    lambda state: dict(state_dict=state),
-    lambda state: dict(model=state, opt=argparse.Namespace(model='resnet8')),
-    lambda state: {f'module.{name}': x for name, x in state.items()},
-])
+@pytest.mark.parametrize(
+    'wrap',
+    [
+        dict,
+        lambda state: dict(model=state),
+        lambda state: dict(state_dict=state),
+        lambda state: dict(
+            model=state, opt=argparse.Namespace(model='resnet8')
+        ),
+        lambda state: {f'module.{name}': x for name, x in state.items()},
+    ],
+)
 def test_the_usual_wrappings_are_taken_off(wrap, resnet8, tmp_path):
     torch.save(wrap(resnet8), tmp_path / 'src.pth')
     path = convert_checkpoint(
-        str(tmp_path / 'src.pth'), str(tmp_path / 'dst.pth'), 'resnet8')
+        str(tmp_path / 'src.pth'), str(tmp_path / 'dst.pth'), 'resnet8'
+    )
     state = torch.load(path)['state_dict']
     assert len(state) == len(resnet8)
     assert torch.equal(state['head.fc.weight'], resnet8['fc.weight'])
@@ -93,7 +112,8 @@ def test_the_usual_wrappings_are_taken_off(wrap, resnet8, tmp_path):
 def test_counts_of_batches_may_be_missing(resnet8):
     old = {
         name: x
-        for name, x in resnet8.items() if 'num_batches_tracked' not in name
+        for name, x in resnet8.items()
+        if 'num_batches_tracked' not in name
     }
     before = list(old)
     state = convert_state(old, 'resnet8')
@@ -106,33 +126,45 @@ def change(state, **changes):
     """Add tensors, or take those out that are None."""
     changes = {name.replace('__', '.'): x for name, x in changes.items()}
     return {
-        name: x
-        for name, x in {**state, **changes}.items() if x is not None
+        name: x for name, x in {**state, **changes}.items() if x is not None
     }
 
 
-@pytest.mark.parametrize('changes, message', [
-    (dict(layer2__0__bn1__running_var=None),
-     "no tensor 'layer2.0.bn1.running_var'"),
-    (dict(fc__weight=None), "no tensor 'fc.weight'"),
-    (dict(conv1__bias=torch.zeros(16)), "'conv1.bias' has no place"),
-    (dict(conv1__weight=torch.zeros(8, 3, 3, 3)),
-     r"'conv1.weight' has the shape \(8, 3, 3, 3\)"),
-    (dict(bn1__weight=torch.zeros(())), r"'bn1.weight' has the shape \(\)"),
-    (dict(fc__weight=torch.zeros(9, 64)), "'fc.weight' has the shape"),
-    (dict(fc__bias=torch.zeros(())), "'fc.weight' has the shape"),
-])
+@pytest.mark.parametrize(
+    'changes, message',
+    [
+        (
+            dict(layer2__0__bn1__running_var=None),
+            "no tensor 'layer2.0.bn1.running_var'",
+        ),
+        (dict(fc__weight=None), "no tensor 'fc.weight'"),
+        (dict(conv1__bias=torch.zeros(16)), "'conv1.bias' has no place"),
+        (
+            dict(conv1__weight=torch.zeros(8, 3, 3, 3)),
+            r"'conv1.weight' has the shape \(8, 3, 3, 3\)",
+        ),
+        (
+            dict(bn1__weight=torch.zeros(())),
+            r"'bn1.weight' has the shape \(\)",
+        ),
+        (dict(fc__weight=torch.zeros(9, 64)), "'fc.weight' has the shape"),
+        (dict(fc__bias=torch.zeros(())), "'fc.weight' has the shape"),
+    ],
+)
 def test_a_tensor_that_does_not_fit_is_named(changes, message, resnet8):
     with pytest.raises(ConfigError, match=message):
         convert_state(change(resnet8, **changes), 'resnet8')
 
 
-@pytest.mark.parametrize('name, message', [
-    ('resnet14', "no tensor 'layer1.1.conv1.weight'"),
-    ('resnet8x4', "no tensor 'layer1.0.downsample.0.weight'"),
-    ('vgg8', "no tensor 'block0.0.weight'"),
-    ('ShuffleV1', "no tensor 'layer1.0.conv3.weight'"),
-])
+@pytest.mark.parametrize(
+    'name, message',
+    [
+        ('resnet14', "no tensor 'layer1.1.conv1.weight'"),
+        ('resnet8x4', "no tensor 'layer1.0.downsample.0.weight'"),
+        ('vgg8', "no tensor 'block0.0.weight'"),
+        ('ShuffleV1', "no tensor 'layer1.0.conv3.weight'"),
+    ],
+)
 def test_another_network_is_refused(name, message, resnet8):
     with pytest.raises(ConfigError, match=message):
         convert_state(resnet8, name)
@@ -144,15 +176,18 @@ def test_a_deeper_network_is_refused(images):
         convert_state(resnet14, 'resnet8')
 
 
-@pytest.mark.parametrize('content, message', [
-    (dict(epoch=3), "holds 'epoch', which is no tensor"),
-    (dict(model=dict()), 'holds a dict without tensors'),
-    ({0: torch.zeros(1)}, 'holds 0, which is no tensor with a name'),
-    ([1, 2], 'holds a list without tensors'),
-    (b'no checkpoint', 'cannot be read'),
-    (b'', 'cannot be read'),
-    (None, 'cannot be read'),
-])
+@pytest.mark.parametrize(
+    'content, message',
+    [
+        (dict(epoch=3), "holds 'epoch', which is no tensor"),
+        (dict(model=dict()), 'holds a dict without tensors'),
+        ({0: torch.zeros(1)}, 'holds 0, which is no tensor with a name'),
+        ([1, 2], 'holds a list without tensors'),
+        (b'no checkpoint', 'cannot be read'),
+        (b'', 'cannot be read'),
+        (None, 'cannot be read'),
+    ],
+)
 def test_a_file_that_is_no_checkpoint_is_refused(content, message, tmp_path):
     src = tmp_path / 'src.pth'
     if isinstance(content, bytes):

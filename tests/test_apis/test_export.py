@@ -20,21 +20,25 @@ def run(request, tmp_path_factory):
             model=model,
             distiller=dict(type='mmfmkt.DetectionDistiller'),
             custom_imports=dict(
-                imports=['mmfmkt', 'json'], allow_failed_imports=False),
+                imports=['mmfmkt', 'json'], allow_failed_imports=False
+            ),
             custom_hooks=[
                 dict(type='mmfmkt.ExportStudentHook'),
-                dict(type='EMAHook')
+                dict(type='EMAHook'),
             ],
             default_hooks=dict(
                 timer=dict(type='IterTimerHook'),
                 logger=None,
-                export_student=dict(type='mmfmkt.ExportStudentHook')),
+                export_student=dict(type='mmfmkt.ExportStudentHook'),
+            ),
             work_dir='somewhere',
             resume=True,
-            default_scope='mmdet'))
+            default_scope='mmdet',
+        )
+    )
     path = tmp_path_factory.mktemp(request.param) / 'epoch_1.pth'
     state = MODELS.build(model).state_dict()
-    meta = dict(dataset_meta=dict(classes=('a', )), epoch=1)
+    meta = dict(dataset_meta=dict(classes=('a',)), epoch=1)
     torch.save(dict(state_dict=state, meta=meta, optimizer=dict()), path)
     return request.param, config, str(path)
 
@@ -53,14 +57,17 @@ def test_the_export_keeps_the_users_and_drops_the_runs(run, tmp_path):
 
 
 def test_the_checkpoint_keeps_its_classes_and_drops_the_optimizer(
-        run, tmp_path):
+    run, tmp_path
+):
     _, config, checkpoint = run
     exported = export_student(config, checkpoint, tmp_path)
     saved = torch.load(exported.checkpoint, weights_only=False)
     assert set(saved) == {'meta', 'state_dict'}
-    assert saved['meta']['dataset_meta'] == dict(classes=('a', ))
-    assert [x.name for x in sorted(tmp_path.iterdir())
-            ] == ['student.pth', 'student.py']
+    assert saved['meta']['dataset_meta'] == dict(classes=('a',))
+    assert [x.name for x in sorted(tmp_path.iterdir())] == [
+        'student.pth',
+        'student.py',
+    ]
 
 
 def test_the_exported_weights_fill_the_exported_model(run, tmp_path):
@@ -85,7 +92,8 @@ def test_what_is_no_distillation_is_refused(run, tmp_path):
     _, config, checkpoint = run
     with pytest.raises(ValueError, match="no key 'model.student'"):
         export_student(
-            Config(dict(model=config.model.student)), checkpoint, tmp_path)
+            Config(dict(model=config.model.student)), checkpoint, tmp_path
+        )
     plain = tmp_path / 'plain.pth'
     torch.save(dict(state_dict={'backbone.w': torch.zeros(1)}), plain)
     with pytest.raises(ValueError, match='is not of this student'):

@@ -49,7 +49,7 @@ def small(part):
             if key in ('scale', 'size', 'img_scale'):
                 part[key] = (256, 256)
             elif key == 'score_thr':
-                part[key] = 0.
+                part[key] = 0.0
             else:
                 small(value)
     elif isinstance(part, (list, tuple)):
@@ -88,7 +88,8 @@ def test_an_export_predicts_what_the_distiller_does(name, shapes, tmp_path):
             type='mmfmkt.DetectionDistiller',
             variant=variant,
             student=student,
-            teacher=dict(config=student, checkpoint=None))
+            teacher=dict(config=student, checkpoint=None),
+        )
         with DefaultScope.overwrite_default_scope('mmdet'):
             model = MODELS.build(config.model)
         draw_weights(model)
@@ -109,8 +110,12 @@ def test_an_export_predicts_what_the_distiller_does(name, shapes, tmp_path):
         exported = torch.load(folder / 'found.pt')
         assert set(exported) == set(found.keys()) and len(found)
         for key, value in found.items():
-            torch.testing.assert_close(
-                exported[key], value, rtol=0, atol=1e-4)
-        print(folder.name, name, len(found), 'detections, largest difference '
-              'of scores', (exported['scores'] - found.scores).abs().max())
+            torch.testing.assert_close(exported[key], value, rtol=0, atol=1e-4)
+        print(
+            folder.name,
+            name,
+            len(found),
+            'detections, largest difference of scores',
+            (exported['scores'] - found.scores).abs().max(),
+        )
     assert not torch.equal(ours[0].scores, ours[1].scores)

@@ -19,22 +19,28 @@ from mmfmkt.registry import MODELS  # noqa: E402
 CONFIGS = sorted(
     path.relative_to(ROOT / 'configs')
     for path in (ROOT / 'configs').rglob('*.py')
-    if '_base_' not in path.parts)
+    if '_base_' not in path.parts
+)
 CLASSIFIERS = [path for path in CONFIGS if 'mmpretrain' in path.parts]
 DISTILLATIONS = [
-    path for path in CONFIGS if path not in CLASSIFIERS
-    and re.match('fmkt|theta|pkd', path.name)
+    path
+    for path in CONFIGS
+    if path not in CLASSIFIERS and re.match('fmkt|theta|pkd', path.name)
 ]
 SMALL = ('quick_start', 'bccd')
 # Of the same pairs with another metric or variant, one for each trains.
 OTHER_METHODS = {
     path: path.with_name(re.sub('^[a-z]+', 'fmkt', path.name))
-    for path in CLASSIFIERS if re.match('(kd|dkd|dist|theta)_', path.name)
+    for path in CLASSIFIERS
+    if re.match('(kd|dkd|dist|theta)_', path.name)
 }
 TRAINED = [
-    path for path in CLASSIFIERS if path not in OTHER_METHODS
-    or re.search('resnet56_resnet20|resnet34_resnet18|resnet20_resnet8',
-                 path.name)
+    path
+    for path in CLASSIFIERS
+    if path not in OTHER_METHODS
+    or re.search(
+        'resnet56_resnet20|resnet34_resnet18|resnet20_resnet8', path.name
+    )
 ]
 
 
@@ -64,13 +70,17 @@ def test_distillation_configs_are_short(path):
     assert sum(bool(x) and not x.startswith('#') for x in lines) <= 22
 
 
-@pytest.mark.parametrize('student', (
-    'rtmdet/rtmdet_tiny_8xb32-300e_coco.py',
-    'yolox/yolox_tiny_8xb8-300e_coco.py',
-    'detr/detr_r50_8xb2-150e_coco.py',
-))
+@pytest.mark.parametrize(
+    'student',
+    (
+        'rtmdet/rtmdet_tiny_8xb32-300e_coco.py',
+        'yolox/yolox_tiny_8xb8-300e_coco.py',
+        'detr/detr_r50_8xb2-150e_coco.py',
+    ),
+)
 def test_a_preset_stands_beside_students_with_hooks_and_imports(
-        student, tmp_path):
+    student, tmp_path
+):
     path = tmp_path / 'config.py'
     path.write_text(f"""
 _base_ = ['mmdet::{student}', 'mmfmkt::_base_/theta_fpn.py']
@@ -104,13 +114,16 @@ def test_the_real_pair_trains_an_iteration_on_random_images(path):
     model = model_of(path)
     classes = 80 if not set(SMALL) & set(path.parts) else 3
     from mmdet.testing import demo_mm_inputs
+
     data = model.data_preprocessor(
-        demo_mm_inputs(2, [(3, 128, 128)] * 2, num_classes=classes), True)
+        demo_mm_inputs(2, [(3, 128, 128)] * 2, num_classes=classes), True
+    )
     total, log = model.parse_losses(model(**data, mode='loss'))
     total.backward()
     assert torch.isfinite(total)
-    assert sum(
-        name.endswith(('loss_flow', 'loss_direct')) for name in log) >= 4
+    assert (
+        sum(name.endswith(('loss_flow', 'loss_direct')) for name in log) >= 4
+    )
 
 
 @pytest.mark.parametrize('path', OTHER_METHODS, ids=str)
@@ -118,8 +131,10 @@ def test_another_method_has_the_pair_and_the_recipe_of_fmkt(path):
     own, fmkt = read(path), read(OTHER_METHODS[path])
     assert own.model.student == fmkt.model.student
     assert own.model.teacher == fmkt.model.teacher
-    assert (own.model.variant, own.model.flow) != (fmkt.model.variant,
-                                                   fmkt.model.flow)
+    assert (own.model.variant, own.model.flow) != (
+        fmkt.model.variant,
+        fmkt.model.flow,
+    )
     for key in ('train_dataloader', 'optim_wrapper', 'param_scheduler'):
         assert own[key] == fmkt[key]
 
@@ -129,13 +144,18 @@ def test_another_method_has_the_pair_and_the_recipe_of_fmkt(path):
 def test_classification_configs_train_an_iteration_on_random_images(path):
     pytest.importorskip('mmpretrain')
     from mmpretrain.structures import DataSample
+
     model = model_of(path)
     side = 224 if 'imagenet' in path.parts else 32
     data = model.data_preprocessor(
         dict(
             inputs=list(
-                torch.randint(256, (2, 3, side, side), dtype=torch.uint8)),
-            data_samples=[DataSample().set_gt_label(x) for x in (3, 7)]), True)
+                torch.randint(256, (2, 3, side, side), dtype=torch.uint8)
+            ),
+            data_samples=[DataSample().set_gt_label(x) for x in (3, 7)],
+        ),
+        True,
+    )
     total, log = model.parse_losses(model(**data, mode='loss'))
     total.backward()
     assert torch.isfinite(total)

@@ -26,12 +26,19 @@ class Recorder(Hook):
     def __init__(self):
         self.seen = []
 
-    def after_train_iter(self, runner, batch_idx, data_batch=None,
-                         outputs=None):
+    def after_train_iter(
+        self, runner, batch_idx, data_batch=None, outputs=None
+    ):
         flow = runner.model.flows['neck']
         weight = runner.model.transfer_weight
-        self.seen.append((runner.iter, weight, flow.step_count.limit,
-                          flow.step_count.draw()))
+        self.seen.append(
+            (
+                runner.iter,
+                weight,
+                flow.step_count.limit,
+                flow.step_count.draw(),
+            )
+        )
 
 
 def train(work_dir, *hooks, epochs=4, model=None, **kwargs):
@@ -46,51 +53,64 @@ def train(work_dir, *hooks, epochs=4, model=None, **kwargs):
             batch_size=2,
             num_workers=0,
             sampler=dict(type='DefaultSampler', shuffle=False),
-            dataset=[dict(zip(raw, values)) for values in zip(*raw.values())]),
+            dataset=[dict(zip(raw, values)) for values in zip(*raw.values())],
+        ),
         train_cfg=dict(by_epoch=True, max_epochs=epochs),
         optim_wrapper=dict(optimizer=dict(type='AdamW', lr=1e-2)),
         custom_hooks=[*hooks, recorder],
         default_scope='mmdet',
         experiment_name=f'{work_dir.name}-{len(list(work_dir.iterdir()))}',
-        **kwargs)
+        **kwargs,
+    )
     runner.train()
     return recorder.seen, runner
 
 
-@pytest.mark.parametrize('settings, expected', [
-    (dict(), [1, 1, 1, 1, 1, 1, 1, 1]),
-    (dict(begin=1, end=3), [0, 0, 1, 1, 1, 1, 0, 0]),
-    (dict(begin=2, end=5, by_epoch=False), [0, 0, 1, 1, 1, 0, 0, 0]),
-    (dict(warmup=2), [0, .25, .5, .75, 1, 1, 1, 1]),
-    (dict(end=4, decay=2), [1, 1, 1, 1, 1, .75, .5, .25]),
-    (dict(begin=1, end=7, warmup=2, decay=2, by_epoch=False),
-     [0, 0, .5, 1, 1, 1, .5, 0]),
-])
+@pytest.mark.parametrize(
+    'settings, expected',
+    [
+        (dict(), [1, 1, 1, 1, 1, 1, 1, 1]),
+        (dict(begin=1, end=3), [0, 0, 1, 1, 1, 1, 0, 0]),
+        (dict(begin=2, end=5, by_epoch=False), [0, 0, 1, 1, 1, 0, 0, 0]),
+        (dict(warmup=2), [0, 0.25, 0.5, 0.75, 1, 1, 1, 1]),
+        (dict(end=4, decay=2), [1, 1, 1, 1, 1, 0.75, 0.5, 0.25]),
+        (
+            dict(begin=1, end=7, warmup=2, decay=2, by_epoch=False),
+            [0, 0, 0.5, 1, 1, 1, 0.5, 0],
+        ),
+    ],
+)
 def test_the_weight_follows_its_settings(settings, expected, tmp_path):
-    seen, _ = train(tmp_path, dict(type='mmfmkt.TransferWeightHook',
-                                   **settings))
+    seen, _ = train(
+        tmp_path, dict(type='mmfmkt.TransferWeightHook', **settings)
+    )
     assert [weight for _, weight, *_ in seen] == expected
 
 
 def test_step_counts_grow_and_stay_below_their_limit(tmp_path):
-    seen, _ = train(tmp_path, dict(type='mmfmkt.StepCountWarmupHook',
-                                   warmup=3))
+    seen, _ = train(
+        tmp_path, dict(type='mmfmkt.StepCountWarmupHook', warmup=3)
+    )
     assert [limit for *_, limit, _ in seen] == [1, 1, 2, 3, 3, 4, 4, 4]
-    assert all(drawn in (1, 2, 4) and drawn <= limit
-               for *_, limit, drawn in seen)
+    assert all(
+        drawn in (1, 2, 4) and drawn <= limit for *_, limit, drawn in seen
+    )
 
 
 def test_a_fixed_step_count_grows_too(tmp_path):
     seen, _ = train(
         tmp_path,
         dict(type='mmfmkt.StepCountWarmupHook', warmup=6, by_epoch=False),
-        model=distiller(flow=dict(num_steps=3)))
+        model=distiller(flow=dict(num_steps=3)),
+    )
     assert [drawn for *_, drawn in seen] == [1, 1, 2, 2, 3, 3, 3, 3]
 
 
 def test_a_resumed_run_goes_on_as_the_uninterrupted_one(tmp_path):
-    hooks = (dict(type='mmfmkt.TransferWeightHook', begin=1, warmup=2),
-             dict(type='mmfmkt.StepCountWarmupHook', warmup=3))
+    hooks = (
+        dict(type='mmfmkt.TransferWeightHook', begin=1, warmup=2),
+        dict(type='mmfmkt.StepCountWarmupHook', warmup=3),
+    )
     whole, one = tmp_path / 'whole', tmp_path / 'parts'
     whole.mkdir(), one.mkdir()
     seen, _ = train(whole, *hooks)
@@ -102,21 +122,26 @@ def test_a_resumed_run_goes_on_as_the_uninterrupted_one(tmp_path):
 @pytest.mark.parametrize('sampler', ('DefaultSampler', 'InfiniteSampler'))
 @pytest.mark.parametrize('batch_sampler', (None, 'AspectRatioBatchSampler'))
 def test_an_epoch_is_as_long_as_all_ranks_need_together(
-        sampler, batch_sampler, monkeypatch):
+    sampler, batch_sampler, monkeypatch
+):
     """A sampler that never ends says how much there is for all ranks."""
     from mmdet.datasets.samplers import AspectRatioBatchSampler
     from mmengine.dataset import DefaultSampler, InfiniteSampler
+
     for module in ('mmengine.dataset.sampler', 'mmfmkt.engine.hooks.progress'):
         for name, value in (('get_world_size', 4), ('get_dist_info', (1, 4))):
             monkeypatch.setattr(
-                f'{module}.{name}', lambda value=value: value, raising=False)
-    monkeypatch.setattr('mmengine.dataset.sampler.sync_random_seed',
-                        lambda: 0)
+                f'{module}.{name}', lambda value=value: value, raising=False
+            )
+    monkeypatch.setattr('mmengine.dataset.sampler.sync_random_seed', lambda: 0)
     kind = dict(DefaultSampler=DefaultSampler, InfiniteSampler=InfiniteSampler)
     data = list(range(64))
     own = kind[sampler](data)
-    loader = DataLoader(data, 2, sampler=own) if not batch_sampler else (
-        DataLoader(data, batch_sampler=AspectRatioBatchSampler(own, 2)))
+    loader = (
+        DataLoader(data, 2, sampler=own)
+        if not batch_sampler
+        else (DataLoader(data, batch_sampler=AspectRatioBatchSampler(own, 2)))
+    )
     assert iterations_per_epoch(loader) == 8
 
 
@@ -134,29 +159,37 @@ def test_the_flow_alone_is_averaged_saved_and_resumed(tmp_path):
     assert all(torch.equal(saved['state_dict'][x], model[x]) for x in student)
     assert not any('backbone' in x for x in saved['ema_state_dict'])
 
-    _, resumed = train(tmp_path, hook, epochs=3, resume=True,
-                       load_from=None)
-    ema, = (x for x in resumed.hooks if type(x).__name__ == 'FlowEMAHook')
+    _, resumed = train(tmp_path, hook, epochs=3, resume=True, load_from=None)
+    (ema,) = (x for x in resumed.hooks if type(x).__name__ == 'FlowEMAHook')
     assert ema.ema_model.steps == 6
     assert resumed.iter == 6
 
 
 def test_stopping_and_averaging_leave_an_export_that_loads(tmp_path):
     from mmfmkt.registry import MODELS
+
     model = distiller(flow=dict(num_steps=(1, 2, 4)))
-    train(tmp_path, dict(type='mmfmkt.TransferWeightHook', end=1),
-          dict(type='mmfmkt.FlowEMAHook'), epochs=2, model=model)
+    train(
+        tmp_path,
+        dict(type='mmfmkt.TransferWeightHook', end=1),
+        dict(type='mmfmkt.FlowEMAHook'),
+        epochs=2,
+        model=model,
+    )
     saved = torch.load(tmp_path / 'epoch_2.pth', weights_only=False)
     bare = MODELS.build(dict(model, teacher=None))
     bare.load_state_dict(saved['state_dict'])
 
 
-@pytest.mark.parametrize('hook', [
-    lambda: TransferWeightHook(begin=-1),
-    lambda: TransferWeightHook(decay=1),
-    lambda: TransferWeightHook(begin=2, end=3, warmup=2),
-    lambda: StepCountWarmupHook(warmup=0),
-])
+@pytest.mark.parametrize(
+    'hook',
+    [
+        lambda: TransferWeightHook(begin=-1),
+        lambda: TransferWeightHook(decay=1),
+        lambda: TransferWeightHook(begin=2, end=3, warmup=2),
+        lambda: StepCountWarmupHook(warmup=0),
+    ],
+)
 def test_impossible_settings_are_refused_in_one_sentence(hook):
     with pytest.raises(ConfigError, match='Hook') as error:
         hook()
@@ -165,12 +198,17 @@ def test_impossible_settings_are_refused_in_one_sentence(hook):
 
 def test_hooks_of_a_distillation_name_any_other_model(tmp_path):
     from tiny import retinanet
+
     with pytest.raises(ConfigError, match='the model is a RetinaNet'):
-        train(tmp_path, TransferWeightHook(),
-              model=dict(retinanet(), _scope_='mmdet'))
+        train(
+            tmp_path,
+            TransferWeightHook(),
+            model=dict(retinanet(), _scope_='mmdet'),
+        )
 
 
 def test_hooks_are_registered_in_the_projects_scope():
     from mmfmkt.registry import HOOKS
+
     for hook in (ExportStudentHook, StepCountWarmupHook, TransferWeightHook):
         assert HOOKS.get(hook.__name__) is hook

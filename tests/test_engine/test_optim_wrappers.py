@@ -10,7 +10,8 @@ def test_it_computes_in_bfloat16_and_updates_in_float32():
     model = nn.Linear(4, 2)
     before = model.weight.detach().clone()
     wrapper = CPUAmpOptimWrapper(
-        optimizer=torch.optim.SGD(model.parameters(), lr=0.1))
+        optimizer=torch.optim.SGD(model.parameters(), lr=0.1)
+    )
     with wrapper.optim_context(model):
         output = model(torch.randn(3, 4))
     assert output.dtype == torch.bfloat16

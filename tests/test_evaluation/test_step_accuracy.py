@@ -15,9 +15,10 @@ def samples(count=50, classes=5, steps=()):
 
     return [
         dict(
-            gt_label=torch.randint(classes, (1, ), generator=generator),
+            gt_label=torch.randint(classes, (1,), generator=generator),
             pred_score=scores(),
-            **{f'pred_score_k{k}': scores() for k in steps})
+            **{f'pred_score_k{k}': scores() for k in steps},
+        )
         for _ in range(count)
     ]
 
@@ -37,11 +38,14 @@ def test_each_step_count_and_their_mean_are_counted():
         for k in (1, 2):
             hits = sum(
                 int(x['gt_label']) in x[key].topk(k).indices.tolist()
-                for x in found)
+                for x in found
+            )
             assert metrics[f'accuracy/top{k}{suffix}'] == 100 * hits / 50
     hits = sum(
-        int(x['gt_label']) == (x['pred_score_k1'] +
-                               x['pred_score_k4']).argmax() for x in found)
+        int(x['gt_label'])
+        == (x['pred_score_k1'] + x['pred_score_k4']).argmax()
+        for x in found
+    )
     assert metrics['accuracy/top1_ensemble'] == 100 * hits / 50
 
 
@@ -55,8 +59,8 @@ def test_without_steps_it_is_mmpretrains_accuracy():
 def test_what_diverged_guesses_nothing():
     found = samples(steps=(1, 4))
     for sample in found[:10]:
-        sample['pred_score'] = torch.full((5, ), torch.nan)
-    assert evaluate(found, topk=(5, ))['accuracy/top5'] == 80
+        sample['pred_score'] = torch.full((5,), torch.nan)
+    assert evaluate(found, topk=(5,))['accuracy/top5'] == 80
 
 
 def test_it_is_registered():

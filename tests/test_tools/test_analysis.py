@@ -35,8 +35,13 @@ def test_schedules_are_held_to_their_mathematics():
 
 def test_a_schedule_of_ones_own_is_held_to_its_mathematics(tmp_path):
     (tmp_path / 'own_schedule.py').write_text(OWN)
-    log = run('tools/analysis/schedules.py', 'Square', '--import',
-              'own_schedule', PYTHONPATH=f'{tmp_path}:.')
+    log = run(
+        'tools/analysis/schedules.py',
+        'Square',
+        '--import',
+        'own_schedule',
+        PYTHONPATH=f'{tmp_path}:.',
+    )
     assert 'Square' in log and 'VEODE' not in log
     log = run('tools/analysis/schedules.py', 'Sqare', fails=True)
     assert log.startswith("error: model.flow: there is no part 'Sqare'")
@@ -51,10 +56,17 @@ def test_the_likelihood_before_and_after_training(shapes, tmp_path):
     trained = tmp_path / 'trained.pth'
     torch.save(dict(state_dict=model.state_dict()), trained)
     changes = []
-    for checkpoint in ((), (trained, )):
+    for checkpoint in ((), (trained,)):
         out = tmp_path / 'likelihood.json'
-        log = run('tools/analysis/likelihood.py', config, *checkpoint,
-                  '--batches', 1, '--out', out)
+        log = run(
+            'tools/analysis/likelihood.py',
+            config,
+            *checkpoint,
+            '--batches',
+            1,
+            '--out',
+            out,
+        )
         assert 'Linear flow: relative error' in log and 'neck.3' in log
         found = json.loads(out.read_text())
         assert found['linear_flow']['relative_error'] < 0.01

@@ -65,8 +65,9 @@ def write_config(path, pictures, name, student=None, teacher=None):
 
 def train(tmp_path, pictures, name, *options, **networks):
     config = write_config(tmp_path / 'config.py', pictures, name, **networks)
-    log = run('tools/train.py', config, '--work-dir', tmp_path / 'run',
-              *options)
+    log = run(
+        'tools/train.py', config, '--work-dir', tmp_path / 'run', *options
+    )
     return config, tmp_path / 'run', log
 
 
@@ -75,8 +76,14 @@ def scores(config, checkpoint, pictures, folder, access='free'):
     folder.mkdir(exist_ok=True)
     (folder / 'infer.py').write_text(INFER)
     images = sorted((pictures / 'test').glob('*/0.jpg'))
-    run(folder / 'infer.py', access, config, checkpoint, folder / 'out.pt',
-        *images)
+    run(
+        folder / 'infer.py',
+        access,
+        config,
+        checkpoint,
+        folder / 'out.pt',
+        *images,
+    )
     return torch.load(folder / 'out.pt')
 
 
@@ -91,16 +98,23 @@ def roughen(checkpoint, path):
 
 
 def test_one_pass_reports_every_step_count(pictures, tmp_path):
-    config, work_dir, log = train(tmp_path, pictures,
-                                  'fmkt_resnet20_resnet8.py')
+    config, work_dir, log = train(
+        tmp_path, pictures, 'fmkt_resnet20_resnet8.py'
+    )
     for name in ('top1', 'top1_k1', 'top1_k8', 'top1_ensemble'):
         assert f'accuracy/{name}:' in log
-    test = run('tools/test.py', config, work_dir / 'epoch_1.pth',
-               '--work-dir', tmp_path / 'test', '--out',
-               tmp_path / 'out.pkl')
-    shown, = (tmp_path / 'test').glob('*/2*.json')
+    test = run(
+        'tools/test.py',
+        config,
+        work_dir / 'epoch_1.pth',
+        '--work-dir',
+        tmp_path / 'test',
+        '--out',
+        tmp_path / 'out.pkl',
+    )
+    (shown,) = (tmp_path / 'test').glob('*/2*.json')
     metrics = json.loads(shown.read_text().splitlines()[-1])
-    assert f"accuracy/top1: {metrics['accuracy/top1']:.4f}" in log
+    assert f'accuracy/top1: {metrics["accuracy/top1"]:.4f}' in log
     assert 'accuracy/top1_k4' in test and (tmp_path / 'out.pkl').is_file()
 
 
@@ -108,14 +122,22 @@ def test_one_pass_reports_every_step_count(pictures, tmp_path):
 def test_the_export_says_what_the_distiller_says(variant, pictures, tmp_path):
     # A student of MMPretrain's own parts, so that Theta needs no mmfmkt.
     config, work_dir, _ = train(
-        tmp_path, pictures, f'{variant}_resnet20_resnet8.py',
-        student=vit(num_classes=10))
+        tmp_path,
+        pictures,
+        f'{variant}_resnet20_resnet8.py',
+        student=vit(num_classes=10),
+    )
     checkpoint = roughen(work_dir / 'epoch_1.pth', tmp_path / 'rough.pth')
     out = tmp_path / 'student'
     run('tools/export_student.py', config, checkpoint, '--out', out)
     access = 'blocked' if variant == 'theta' else 'free'
-    exported = scores(out / 'student.py', out / 'student.pth', pictures,
-                      tmp_path / 'exported', access)
+    exported = scores(
+        out / 'student.py',
+        out / 'student.pth',
+        pictures,
+        tmp_path / 'exported',
+        access,
+    )
     cfg = Config.fromfile(config)
     cfg.model.teacher = None
     cfg.custom_imports = dict(imports=['mmfmkt'])
@@ -128,24 +150,38 @@ def test_the_export_says_what_the_distiller_says(variant, pictures, tmp_path):
 
 
 def test_a_student_of_our_own_backbone_exports_with_its_import(
-        pictures, tmp_path):
+    pictures, tmp_path
+):
     _, work_dir, _ = train(tmp_path, pictures, 'theta_resnet20_resnet8.py')
     student = work_dir / 'student'
-    found = scores(student / 'student.py', student / 'student.pth', pictures,
-                   tmp_path / 'exported')
+    found = scores(
+        student / 'student.py',
+        student / 'student.pth',
+        pictures,
+        tmp_path / 'exported',
+    )
     assert found.shape == (10, 10)
 
 
 def test_unlike_pairs_batch_augmentation_and_bfloat16(pictures, tmp_path):
     student = vit(num_classes=10)
     student['train_cfg'] = dict(
-        augments=[dict(type='Mixup', alpha=0.8), dict(type='CutMix', alpha=1.)
-                  ])
+        augments=[
+            dict(type='Mixup', alpha=0.8),
+            dict(type='CutMix', alpha=1.0),
+        ]
+    )
     _, work_dir, log = train(
-        tmp_path, pictures, 'fmkt_resnet20_resnet8.py', '--amp',
-        student=student)
-    assert 'CPUAmpOptimWrapper' in log and 'nan' not in log.split(
-        'Epoch(val)')[-1]
+        tmp_path,
+        pictures,
+        'fmkt_resnet20_resnet8.py',
+        '--amp',
+        student=student,
+    )
+    assert (
+        'CPUAmpOptimWrapper' in log
+        and 'nan' not in log.split('Epoch(val)')[-1]
+    )
     assert (work_dir / 'student' / 'student.pth').is_file()
 
 
@@ -160,8 +196,19 @@ def test_no_teacher_is_needed_online(pictures, tmp_path):
 
 def test_missing_pictures_are_named(pictures, tmp_path):
     config = write_config(tmp_path / 'config.py', pictures, 'resnet8.py')
-    log = run('tools/train.py', config, '--work-dir', tmp_path / 'run',
-              '--cfg-options', 'train_dataloader.dataset.data_root=/nowhere',
-              fails=True)
-    assert log.strip().splitlines()[-1].startswith(
-        "error: train_dataloader.dataset.data_root: '/nowhere' does not")
+    log = run(
+        'tools/train.py',
+        config,
+        '--work-dir',
+        tmp_path / 'run',
+        '--cfg-options',
+        'train_dataloader.dataset.data_root=/nowhere',
+        fails=True,
+    )
+    assert (
+        log.strip()
+        .splitlines()[-1]
+        .startswith(
+            "error: train_dataloader.dataset.data_root: '/nowhere' does not"
+        )
+    )

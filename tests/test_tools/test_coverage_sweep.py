@@ -17,8 +17,9 @@ from sweep.families import families  # noqa: E402
 
 
 def test_the_index_is_read_and_other_tasks_are_set_aside():
-    found = {x.key: x for name in ('mmdet', 'mmpretrain')
-             for x in families(name)}
+    found = {
+        x.key: x for name in ('mmdet', 'mmpretrain') for x in families(name)
+    }
     assert len(found) > 160
     small = found['mmdet/retinanet'].configs[0]
     assert small == 'retinanet/retinanet_r18_fpn_1x_coco.py'
@@ -35,27 +36,37 @@ def trained(**changes):
     """What a run of a small network might leave."""
     tensors = dict(weight=torch.ones(3), steps=torch.tensor(2))
     options = dict(lr=0.1, weight_decay=0.01)
-    return Trained({**tensors, **changes.pop('tensors', {})},
-                   dict(weight={**options, **changes}))
+    return Trained(
+        {**tensors, **changes.pop('tensors', {})},
+        dict(weight={**options, **changes}),
+    )
 
 
 def test_runs_that_are_alike_do_not_differ_and_flows_are_left_out():
-    more = {'flows.neck.weight': torch.ones(1),
-            'ema.flows.neck.weight': torch.ones(1)}
+    more = {
+        'flows.neck.weight': torch.ones(1),
+        'ema.flows.neck.weight': torch.ones(1),
+    }
     other = trained(tensors=more)
-    other.groups['flows.neck.weight'] = dict(lr=1.)
+    other.groups['flows.neck.weight'] = dict(lr=1.0)
     assert differences(trained(), other) == ([], [])
 
 
-@pytest.mark.parametrize('changes, what, said', [
-    (dict(lr=0.2), 0, 'lr of weight is 0.2 instead of 0.1'),
-    (dict(lr_mult=2.), 0, 'weight has the option lr_mult'),
-    (dict(tensors=dict(weight=torch.ones(3).nextafter(torch.zeros(3)))), 1,
-     '1 of 2 tensors differ, first weight by 6e-08'),
-    (dict(tensors=dict(steps=torch.tensor(3))), 1, 'first steps by 1'),
-    (dict(tensors=dict(weight=torch.ones(2))), 1, 'first weight by inf'),
-    (dict(tensors=dict(extra=torch.ones(1))), 1, '1 tensors too many'),
-])
+@pytest.mark.parametrize(
+    'changes, what, said',
+    [
+        (dict(lr=0.2), 0, 'lr of weight is 0.2 instead of 0.1'),
+        (dict(lr_mult=2.0), 0, 'weight has the option lr_mult'),
+        (
+            dict(tensors=dict(weight=torch.ones(3).nextafter(torch.zeros(3)))),
+            1,
+            '1 of 2 tensors differ, first weight by 6e-08',
+        ),
+        (dict(tensors=dict(steps=torch.tensor(3))), 1, 'first steps by 1'),
+        (dict(tensors=dict(weight=torch.ones(2))), 1, 'first weight by inf'),
+        (dict(tensors=dict(extra=torch.ones(1))), 1, '1 tensors too many'),
+    ],
+)
 def test_any_difference_is_found_and_named(changes, what, said):
     found = differences(trained(), trained(**changes))
     assert len(found[what]) == 1 and said in found[what][0]
@@ -72,9 +83,10 @@ def test_what_is_missing_is_found():
 def test_a_student_differs_as_soon_as_its_transfer_weighs_anything(tmp_path):
     config = 'mobilenet_v3/mobilenet-v3-small-050_8xb128_in1k.py'
     cfg, plain = equivalence.train_plain(
-        recipes.read('mmpretrain', config), 64, tmp_path)
+        recipes.read('mmpretrain', config), 64, tmp_path
+    )
     wrapped = equivalence.distilled(cfg, 'direct', 'head')
-    for weight in (0., 1e-3):
+    for weight in (0.0, 1e-3):
         wrapped.model.flow.loss_weight = weight
         direct = equivalence.train(wrapped, f'weight {weight}')
         groups, tensors = differences(plain, direct)
@@ -85,8 +97,14 @@ def test_a_student_differs_as_soon_as_its_transfer_weighs_anything(tmp_path):
 @pytest.mark.slow
 def test_a_family_passes_and_what_is_done_stays_done(tmp_path):
     out = tmp_path / 'coverage.json'
-    command = ('tools/coverage_sweep.py', '--out', out, '--library',
-               'mmpretrain', '--families')
+    command = (
+        'tools/coverage_sweep.py',
+        '--out',
+        out,
+        '--library',
+        'mmpretrain',
+        '--families',
+    )
     log = run(*command, 'mobilenet_v3', 'flamingo')
     first = json.loads(out.read_text())
     family = first['mmpretrain/mobilenet_v3']

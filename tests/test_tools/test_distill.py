@@ -28,8 +28,11 @@ runpy.run_path(sys.argv[0], run_name='__main__')
 
 def write_network(path, channels, base_channels, start_level=1):
     """A whole config of a tiny detector that trains in seconds."""
-    cfg = Config.fromfile(Config._get_cfg_path(
-        'mmdet::retinanet/retinanet_r18_fpn_1x_coco.py', '')[0])
+    cfg = Config.fromfile(
+        Config._get_cfg_path(
+            'mmdet::retinanet/retinanet_r18_fpn_1x_coco.py', ''
+        )[0]
+    )
     cfg.model = retinanet(channels, base_channels)
     cfg.model.neck.start_level = start_level
     cfg.model.bbox_head.num_classes = 80
@@ -46,16 +49,27 @@ def write_network(path, channels, base_channels, start_level=1):
 
 @pytest.fixture
 def pair(tmp_path):
-    return (write_network(tmp_path / 'student.py', 16, 8),
-            write_network(tmp_path / 'teacher.py', 24, 16, start_level=0))
+    return (
+        write_network(tmp_path / 'student.py', 16, 8),
+        write_network(tmp_path / 'teacher.py', 24, 16, start_level=0),
+    )
 
 
 def test_one_line_trains_and_exports(pair, shapes, tmp_path):
     student, teacher = pair
     work_dir = tmp_path / 'run'
-    log = run('tools/distill.py', student, '--teacher', teacher,
-              '--data-root', shapes, '--variant', 'theta', '--work-dir',
-              work_dir)
+    log = run(
+        'tools/distill.py',
+        student,
+        '--teacher',
+        teacher,
+        '--data-root',
+        shapes,
+        '--variant',
+        'theta',
+        '--work-dir',
+        work_dir,
+    )
     # P3 to P7 in the student, P2 to P6 in the teacher.
     assert 'level 0 to 1, stride 8, 16 channels to 24 by a 1x1' in log
     assert 'level 3 to 4, stride 64' in log
@@ -64,23 +78,32 @@ def test_one_line_trains_and_exports(pair, shapes, tmp_path):
     assert 'neck.3.loss_student' in log and 'Evaluating bbox' in log
     assert 'neck.3.loss_direct' in log
     assert (work_dir / 'student' / 'student.pth').is_file()
-    config, = work_dir.glob('theta_teacher_student.py')
+    (config,) = work_dir.glob('theta_teacher_student.py')
     cfg = Config.fromfile(config)
     assert cfg.model.student.bbox_head.num_classes == 6
     assert cfg.train_dataloader.dataset.metainfo.classes[0] == 'circle'
 
 
 def test_a_dry_run_writes_a_config_that_can_be_inherited(
-        pair, shapes, tmp_path):
+    pair, shapes, tmp_path
+):
     student, teacher = pair
-    command = ('tools/distill.py', student, '--teacher', teacher,
-               '--data-root', shapes, '--dry-run', '--work-dir', tmp_path)
+    command = (
+        'tools/distill.py',
+        student,
+        '--teacher',
+        teacher,
+        '--data-root',
+        shapes,
+        '--dry-run',
+        '--work-dir',
+        tmp_path,
+    )
     log = run(*command)
     assert 'Epoch(train)' not in log and 'FLOPs of a 256x256 image' in log
     config = tmp_path / 'fmkt_teacher_student.py'
     child = tmp_path / 'child.py'
-    child.write_text(f"_base_ = '{config}'\n"
-                     "model = dict(variant='theta')\n")
+    child.write_text(f"_base_ = '{config}'\nmodel = dict(variant='theta')\n")
     assert Config.fromfile(child).model.variant == 'theta'
     # Once more is nothing new; what somebody has edited is kept.
     assert run(*command) and config.write_text('edited = True\n')
@@ -93,7 +116,8 @@ def test_what_both_have_behind_the_backbone_is_inherited(tmp_path):
     student = write_network(tmp_path / 'student.py', 16, 8)
     teacher = write_network(tmp_path / 'teacher.py', 16, 16)
     composed = compose_distillation(
-        str(student), str(teacher), tmp_path / 'composed.py')
+        str(student), str(teacher), tmp_path / 'composed.py'
+    )
     assert "inherits  the teacher's bbox_head" in composed.decisions
     config = Config.fromfile(composed.config)
     assert config.model.teacher.inherit == ['bbox_head']
@@ -107,7 +131,8 @@ def test_a_linked_config_keeps_the_bases_beside_the_link(tmp_path):
     student = tmp_path / 'here/student.py'
     student.symlink_to(tmp_path / 'there/student.py')
     composed = compose_distillation(
-        str(student), None, tmp_path / 'composed.py', variant='online')
+        str(student), None, tmp_path / 'composed.py', variant='online'
+    )
     assert [x.name for x in tmp_path.glob('composed*')] == ['composed.py']
     assert composed.decisions
 
@@ -116,35 +141,52 @@ def test_detectors_of_two_stages_are_described_up_to_the_neck(tmp_path):
     name = 'mmdet::faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py'
     composed = compose_distillation(name, name, tmp_path / 'composed.py')
     assert "inherits  the teacher's neck, rpn_head, roi_head" in (
-        composed.decisions)
+        composed.decisions
+    )
     assert 'FLOPs up to the neck of a 256x256 image' in composed.decisions[-1]
 
 
-def test_what_is_composed_stays_and_train_py_continues(
-        pair, shapes, tmp_path):
+def test_what_is_composed_stays_and_train_py_continues(pair, shapes, tmp_path):
     """In the work folder that the config lies in, into which Runners dump."""
     student, teacher = pair
     torch.save(
-        dict(state_dict=MODELS.build(Config.fromfile(teacher).model |
-                                     dict(_scope_='mmdet')).state_dict()),
-        tmp_path / 'teacher.pth')
+        dict(
+            state_dict=MODELS.build(
+                Config.fromfile(teacher).model | dict(_scope_='mmdet')
+            ).state_dict()
+        ),
+        tmp_path / 'teacher.pth',
+    )
     command = [
-        ROOT / 'tools/distill.py', student, '--teacher', teacher,
-        '--teacher-checkpoint', 'teacher.pth', '--data-root', shapes,
-        '--variant', 'direct', '--cfg-options',
+        ROOT / 'tools/distill.py',
+        student,
+        '--teacher',
+        teacher,
+        '--teacher-checkpoint',
+        'teacher.pth',
+        '--data-root',
+        shapes,
+        '--variant',
+        'direct',
+        '--cfg-options',
         'train_dataloader.dataset.indices=4',
         'model.teacher.cfg_options.bbox_head.num_classes=80',
-        'val_dataloader.dataset.indices=4']
+        'val_dataloader.dataset.indices=4',
+    ]
     run(*command, cwd=tmp_path)
     folder = tmp_path / 'work_dirs' / 'direct_teacher_student'
     config = folder / 'direct_teacher_student.py'
     text = config.read_text()
     assert text.startswith('# Composed by tools/distill.py')
     assert Config.fromfile(config).model.teacher.checkpoint == str(
-        tmp_path / 'teacher.pth')
-    log = run(ROOT / 'tools/train.py',
-              'work_dirs/direct_teacher_student/direct_teacher_student.py',
-              '--resume', cwd=tmp_path)
+        tmp_path / 'teacher.pth'
+    )
+    log = run(
+        ROOT / 'tools/train.py',
+        'work_dirs/direct_teacher_student/direct_teacher_student.py',
+        '--resume',
+        cwd=tmp_path,
+    )
     assert 'resumed epoch: 1' in log
     assert config.read_text() == text
     assert (folder / 'direct_teacher_student_resolved.py').is_file()
@@ -152,11 +194,25 @@ def test_what_is_composed_stays_and_train_py_continues(
 
 def test_one_of_several_processes_writes_the_config(pair, shapes, tmp_path):
     student, teacher = pair
-    log = run(sys.executable, '-m', 'torch.distributed.run',
-              '--nproc_per_node=2', 'tools/distill.py', student, '--teacher',
-              teacher, '--data-root', shapes, '--variant', 'theta',
-              '--work-dir', tmp_path / 'run', '--launcher', 'pytorch',
-              '--amp')
+    log = run(
+        sys.executable,
+        '-m',
+        'torch.distributed.run',
+        '--nproc_per_node=2',
+        'tools/distill.py',
+        student,
+        '--teacher',
+        teacher,
+        '--data-root',
+        shapes,
+        '--variant',
+        'theta',
+        '--work-dir',
+        tmp_path / 'run',
+        '--launcher',
+        'pytorch',
+        '--amp',
+    )
     assert log.count('config    ') == 1 and 'Evaluating bbox' in log
     composed = tmp_path / 'run' / 'theta_teacher_student.py'
     assert composed.read_text().startswith('# Composed by tools/distill.py')
@@ -169,17 +225,33 @@ def test_one_of_several_processes_writes_the_config(pair, shapes, tmp_path):
     script = tmp_path / 'alone.py'
     script.write_text(ALONE)
     student = tmp_path / 'run/student'
-    log = run(script, 'train.py', student / 'student.py', '--work-dir',
-              tmp_path / 'on', '--cfg-options',
-              f'load_from={student}/student.pth', 'train_cfg.max_epochs=1')
+    log = run(
+        script,
+        'train.py',
+        student / 'student.py',
+        '--work-dir',
+        tmp_path / 'on',
+        '--cfg-options',
+        f'load_from={student}/student.pth',
+        'train_cfg.max_epochs=1',
+    )
     assert 'do not match exactly' not in log and 'Evaluating bbox' in log
     assert (tmp_path / 'on/epoch_1.pth').is_file()
 
 
 def test_class_maps_flow_too_where_that_is_asked_for(pair, shapes, tmp_path):
     student, teacher = pair
-    log = run('tools/distill.py', student, '--teacher', teacher,
-              '--data-root', shapes, '--class-maps', '--work-dir', tmp_path)
+    log = run(
+        'tools/distill.py',
+        student,
+        '--teacher',
+        teacher,
+        '--data-root',
+        shapes,
+        '--class-maps',
+        '--work-dir',
+        tmp_path,
+    )
     assert "taps      student's bbox_head[0], teacher's bbox_head[0]" in log
     assert 'level 0 to 1, stride 8, 54 channels to 54\n' in log
     assert 'bbox_head[0].3.loss_flow' in log and 'Evaluating bbox' in log
@@ -188,22 +260,40 @@ def test_class_maps_flow_too_where_that_is_asked_for(pair, shapes, tmp_path):
 
 
 def test_no_teacher_is_needed_online(pair, shapes, tmp_path):
-    log = run('tools/distill.py', pair[0], '--variant', 'online',
-              '--data-root', shapes, '--dry-run', '--work-dir', tmp_path)
+    log = run(
+        'tools/distill.py',
+        pair[0],
+        '--variant',
+        'online',
+        '--data-root',
+        shapes,
+        '--dry-run',
+        '--work-dir',
+        tmp_path,
+    )
     assert 'tap       neck, 5 levels' in log
 
 
 def test_classifiers_are_distilled_likewise(tmp_path):
     pytest.importorskip('mmpretrain')
     for name, width in (('student', 4), ('teacher', 8)):
-        cfg = Config.fromfile(Config._get_cfg_path(
-            'mmpretrain::resnet/resnet18_8xb16_cifar10.py', '')[0])
+        cfg = Config.fromfile(
+            Config._get_cfg_path(
+                'mmpretrain::resnet/resnet18_8xb16_cifar10.py', ''
+            )[0]
+        )
         cfg.model = resnet(width, num_classes=10)
         cfg.model.pop('data_preprocessor')
         cfg.dump(tmp_path / f'{name}.py')
-    log = run('tools/distill.py', tmp_path / 'student.py', '--teacher',
-              tmp_path / 'teacher.py', '--dry-run', '--work-dir',
-              tmp_path / 'run')
+    log = run(
+        'tools/distill.py',
+        tmp_path / 'student.py',
+        '--teacher',
+        tmp_path / 'teacher.py',
+        '--dry-run',
+        '--work-dir',
+        tmp_path / 'run',
+    )
     assert 'KDLoss of weight 1, N = 8, K = 8' in log
     cfg = Config.fromfile(tmp_path / 'run/fmkt_teacher_student.py')
     assert cfg.model.data_preprocessor.num_classes == 10
@@ -218,25 +308,39 @@ def test_a_token_flows_through_an_encoder_of_vectors(tmp_path):
     cfg.data_preprocessor.num_classes = 10
     cfg.dump(tmp_path / 'student.py')
     composed = compose_distillation(
-        str(tmp_path / 'student.py'), str(tmp_path / 'student.py'),
-        tmp_path / 'composed.py')
+        str(tmp_path / 'student.py'),
+        str(tmp_path / 'student.py'),
+        tmp_path / 'composed.py',
+    )
     assert any('MLPEncoder: the last' in x for x in composed.decisions)
     model = Config.fromfile(composed.config).model
     assert model.flow.encoder == dict(type='MLPEncoder')
 
 
-@pytest.mark.parametrize('options, sentence', [
-    (('--teacher', 'no/such.py'), "--teacher 'no/such.py' is neither"),
-    ((), "The variant 'fmkt' needs a teacher"),
-    (('--variant', 'online', '--teacher', 'student.py'),
-     "The variant 'online' learns without a teacher"),
-    (('--teacher', 'student.py', '--data-root', 'nowhere'),
-     "--data-root: 'nowhere' is no folder"),
-])
+@pytest.mark.parametrize(
+    'options, sentence',
+    [
+        (('--teacher', 'no/such.py'), "--teacher 'no/such.py' is neither"),
+        ((), "The variant 'fmkt' needs a teacher"),
+        (
+            ('--variant', 'online', '--teacher', 'student.py'),
+            "The variant 'online' learns without a teacher",
+        ),
+        (
+            ('--teacher', 'student.py', '--data-root', 'nowhere'),
+            "--data-root: 'nowhere' is no folder",
+        ),
+    ],
+)
 def test_bad_input_ends_in_one_sentence(options, sentence, pair, tmp_path):
-    log = run('tools/distill.py', pair[0], *(
-        pair[0] if x == 'student.py' else x for x in options), '--work-dir',
-              tmp_path / 'run', fails=True)
+    log = run(
+        'tools/distill.py',
+        pair[0],
+        *(pair[0] if x == 'student.py' else x for x in options),
+        '--work-dir',
+        tmp_path / 'run',
+        fails=True,
+    )
     assert 'Traceback' not in log and not (tmp_path / 'run').exists()
     assert log.strip().splitlines()[-1].startswith(f'error: {sentence}')
 
@@ -244,8 +348,16 @@ def test_bad_input_ends_in_one_sentence(options, sentence, pair, tmp_path):
 def test_a_data_root_with_too_little_is_named(pair, tmp_path):
     folder = tmp_path / 'data' / 'annotations'
     folder.mkdir(parents=True)
-    (folder / 'instances_train.json').write_text(json.dumps(
-        dict(categories=[])))
-    log = run('tools/distill.py', pair[0], '--teacher', pair[1],
-              '--data-root', tmp_path / 'data', fails=True)
+    (folder / 'instances_train.json').write_text(
+        json.dumps(dict(categories=[]))
+    )
+    log = run(
+        'tools/distill.py',
+        pair[0],
+        '--teacher',
+        pair[1],
+        '--data-root',
+        tmp_path / 'data',
+        fails=True,
+    )
     assert 'must hold one train*/, but has none' in log

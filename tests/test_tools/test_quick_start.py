@@ -34,22 +34,40 @@ except KeyboardInterrupt:
 """
 
 
-def test_quick_start_ends_with_table_and_picture_and_can_be_repeated(
-        tmp_path):
+def test_quick_start_ends_with_table_and_picture_and_can_be_repeated(tmp_path):
     work_dir = tmp_path / 'quick start'
-    command = ('tools/quick_start.py', '--work-dir', work_dir, '--epochs', 1,
-               '--train-images', 16, '--val-images', 8)
+    command = (
+        'tools/quick_start.py',
+        '--work-dir',
+        work_dir,
+        '--epochs',
+        1,
+        '--train-images',
+        16,
+        '--val-images',
+        8,
+    )
     shown = run(*command)
-    for word in ('teacher', 'plain student', 'FM-KT student', 'mAP50',
-                 'latency', 'Side by side'):
+    for word in (
+        'teacher',
+        'plain student',
+        'FM-KT student',
+        'mAP50',
+        'latency',
+        'Side by side',
+    ):
         assert word in shown
     assert (work_dir / 'comparison.png').stat().st_size > 10_000
     results = json.loads((work_dir / 'results.json').read_text())
     metrics, costs = results['metrics'], results['costs']
-    assert metrics['exported'].items() >= {
-        key: value
-        for key, value in metrics['distilled'].items() if 'mAP' in key
-    }.items()
+    assert (
+        metrics['exported'].items()
+        >= {
+            key: value
+            for key, value in metrics['distilled'].items()
+            if 'mAP' in key
+        }.items()
+    )
     assert costs['student']['parameters'] < costs['distilled']['parameters']
     assert costs['distilled']['flops'] < costs['teacher']['flops']
 
@@ -68,17 +86,30 @@ def test_quick_start_ends_with_table_and_picture_and_can_be_repeated(
 
 def processes_of(work_dir):
     """Those whose command line names a folder."""
-    found = subprocess.run(['ps', '-ww', '-eo', 'args'], capture_output=True,
-                           text=True).stdout
+    found = subprocess.run(
+        ['ps', '-ww', '-eo', 'args'], capture_output=True, text=True
+    ).stdout
     return [line for line in found.splitlines() if str(work_dir) in line]
 
 
 def test_what_ends_the_quick_start_ends_its_training(tmp_path):
     process = subprocess.Popen(
-        [sys.executable, 'tools/quick_start.py', '--work-dir', tmp_path,
-         '--train-images', '64', '--val-images', '1'],
-        cwd=ROOT, env={**os.environ, **CPU}, stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE, text=True)
+        [
+            sys.executable,
+            'tools/quick_start.py',
+            '--work-dir',
+            tmp_path,
+            '--train-images',
+            '64',
+            '--val-images',
+            '1',
+        ],
+        cwd=ROOT,
+        env={**os.environ, **CPU},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
     log = tmp_path / 'train_teacher.log'
     while not log.exists() or 'Epoch(train)' not in log.read_text():
         assert process.poll() is None
@@ -93,7 +124,8 @@ def test_what_ends_the_quick_start_ends_its_training(tmp_path):
 @pytest.mark.parametrize('number', (signal.SIGTERM, signal.SIGHUP))
 def test_signals_count_as_ctrl_c_unless_they_are_ignored(number):
     spec = importlib.util.spec_from_file_location(
-        'quick_start', ROOT / 'tools/quick_start.py')
+        'quick_start', ROOT / 'tools/quick_start.py'
+    )
     quick_start = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(quick_start)
     before = {x: signal.getsignal(x) for x in (signal.SIGTERM, signal.SIGHUP)}
@@ -118,9 +150,13 @@ def start_script(folder, mode):
     (tools / 'find_python.sh').write_text(SET_UP)
     return subprocess.Popen(
         ['bash', 'tools/quick_start.sh', '--epochs', '1'],
-        cwd=folder, env={**os.environ, 'PYTHON': sys.executable, 'MODE': mode},
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-        start_new_session=True)
+        cwd=folder,
+        env={**os.environ, 'PYTHON': sys.executable, 'MODE': mode},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
 
 
 @pytest.mark.parametrize('number', (signal.SIGTERM, signal.SIGINT))
@@ -134,10 +170,13 @@ def test_what_ends_the_script_alone_ends_its_set_up(number, tmp_path):
     assert (tmp_path / 'cleaned up').exists()
 
 
-@pytest.mark.parametrize('mode, code, said', [
-    ('go', 0, 'tools/quick_start.py --epochs 1\n'), ('fail', 3, '')])
+@pytest.mark.parametrize(
+    'mode, code, said',
+    [('go', 0, 'tools/quick_start.py --epochs 1\n'), ('fail', 3, '')],
+)
 def test_the_script_goes_on_after_its_set_up_unless_that_failed(
-        mode, code, said, tmp_path):
+    mode, code, said, tmp_path
+):
     process = start_script(tmp_path, mode)
     assert process.communicate(timeout=10)[0] == said
     assert process.returncode == code

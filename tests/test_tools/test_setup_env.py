@@ -14,8 +14,9 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 TOOLS = ROOT / 'tools'
 
-spec = importlib.util.spec_from_file_location('setup_env',
-                                              TOOLS / 'setup_env.py')
+spec = importlib.util.spec_from_file_location(
+    'setup_env', TOOLS / 'setup_env.py'
+)
 setup_env = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(setup_env)
 
@@ -42,14 +43,16 @@ def finished(venv, tmp_path):
     version = setup_env.venv_version(venv)
     for step in setup_env.STEPS:
         setup_env.stamp(venv, step).write_text(
-            setup_env.digest(step, version, root))
+            setup_env.digest(step, version, root)
+        )
     return venv, root
 
 
 def bare_venv(path):
     """Make an environment without pip, which takes no time."""
-    subprocess.run([sys.executable, '-m', 'venv', '--without-pip', path],
-                   check=True)
+    subprocess.run(
+        [sys.executable, '-m', 'venv', '--without-pip', path], check=True
+    )
 
 
 def site_packages(path):
@@ -71,7 +74,8 @@ def helper(code, *args):
         env={**os.environ, 'PYTHONPATH': str(TOOLS)},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
-        text=True)
+        text=True,
+    )
 
 
 def shell(command, **env):
@@ -81,12 +85,14 @@ def shell(command, **env):
         for name, value in os.environ.items()
         if name not in ('PYTHON', 'MMFMKT_VENV')
     }
-    return subprocess.run(['bash', '-c', command],
-                          cwd=ROOT,
-                          env={**inherited, **env},
-                          stdin=subprocess.DEVNULL,
-                          capture_output=True,
-                          text=True)
+    return subprocess.run(
+        ['bash', '-c', command],
+        cwd=ROOT,
+        env={**inherited, **env},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+    )
 
 
 # Preflight
@@ -96,9 +102,11 @@ def test_preflight_names_all_that_is_missing_at_once(tmp_path, monkeypatch):
     monkeypatch.setenv('PATH', str(tmp_path))
     monkeypatch.delenv('CXX', raising=False)
     problems = setup_env.preflight(
-        tmp_path / 'new' / 'venv', ['venv', *setup_env.STEPS],
+        tmp_path / 'new' / 'venv',
+        ['venv', *setup_env.STEPS],
         version=(3, 9),
-        free_gb=1.5)
+        free_gb=1.5,
+    )
     text = '\n'.join(problems)
     assert 'Python 3.10 to 3.13 is needed, this is 3.9' in text
     assert 'PYTHON=' in text
@@ -110,23 +118,37 @@ def test_preflight_names_all_that_is_missing_at_once(tmp_path, monkeypatch):
 def test_preflight_minds_only_what_is_still_to_be_done(tmp_path, monkeypatch):
     monkeypatch.setenv('PATH', str(tmp_path))
     monkeypatch.delenv('CXX', raising=False)
-    assert setup_env.preflight(tmp_path, ['tests', 'mmfmkt'],
-                               version=(3, 11), free_gb=1) == []
+    assert (
+        setup_env.preflight(
+            tmp_path, ['tests', 'mmfmkt'], version=(3, 11), free_gb=1
+        )
+        == []
+    )
 
 
-@pytest.mark.parametrize('version, good', [((3, 9), False), ((3, 10), True),
-                                           ((3, 13), True), ((3, 14), False)])
+@pytest.mark.parametrize(
+    'version, good',
+    [((3, 9), False), ((3, 10), True), ((3, 13), True), ((3, 14), False)],
+)
 def test_preflight_knows_the_supported_pythons(tmp_path, version, good):
     problems = setup_env.preflight(tmp_path, ['tests'], version, free_gb=1)
     assert (problems == []) == good
 
 
-@pytest.mark.parametrize('version, good', [((3, 9), False), ((3, 10), True),
-                                           ((3, 11), True), ((3, 12), False)])
+@pytest.mark.parametrize(
+    'version, good',
+    [((3, 9), False), ((3, 10), True), ((3, 11), True), ((3, 12), False)],
+)
 def test_preflight_knows_the_pythons_of_the_upstream_stack(
-        tmp_path, version, good):
-    problems = setup_env.preflight(tmp_path, ['tests'], version, free_gb=1,
-                                   pins=setup_env.PINS['upstream'])
+    tmp_path, version, good
+):
+    problems = setup_env.preflight(
+        tmp_path,
+        ['tests'],
+        version,
+        free_gb=1,
+        pins=setup_env.PINS['upstream'],
+    )
     assert (problems == []) == good
     assert good or 'Python 3.10 to 3.11 is needed' in problems[0]
 
@@ -147,7 +169,8 @@ def test_preflight_looks_for_the_headers_of_the_venvs_python(tmp_path):
 
 
 def test_a_gpu_without_a_cuda_toolkit_is_named_unless_hidden(
-        tmp_path, monkeypatch):
+    tmp_path, monkeypatch
+):
     script(tmp_path / 'nvidia-smi', 'echo 580.1')
     monkeypatch.setenv('PATH', str(tmp_path), prepend=os.pathsep)
     monkeypatch.setenv('CUDA_HOME', '/nowhere')
@@ -164,8 +187,7 @@ def test_the_cuda_toolkit_has_to_fit_torch(tmp_path, monkeypatch):
     bare_venv(path)
     torch = site_packages(path) / 'torch'
     torch.mkdir()
-    (torch / '__init__.py').write_text(
-        'from . import cuda, version\n')
+    (torch / '__init__.py').write_text('from . import cuda, version\n')
     (torch / 'cuda.py').write_text('def is_available(): return True\n')
     (torch / 'version.py').write_text('cuda = "13.0"\n')
     home = tmp_path / 'cuda'
@@ -199,16 +221,20 @@ def test_with_all_stamps_there_is_nothing_to_do(finished):
     assert setup_env.plan(*finished) == []
 
 
-@pytest.mark.parametrize('name, steps', [
-    ('build', ['build tools']),
-    ('torch', ['torch', 'mmcv', 'tests']),
-    ('openmmlab', ['openmmlab']),
-    ('mmcv', ['mmcv']),
-    ('tests', ['tests']),
-    ('dev', []),
-])
+@pytest.mark.parametrize(
+    'name, steps',
+    [
+        ('build', ['build tools']),
+        ('torch', ['torch', 'mmcv', 'tests']),
+        ('openmmlab', ['openmmlab']),
+        ('mmcv', ['mmcv']),
+        ('tests', ['tests']),
+        ('dev', []),
+    ],
+)
 def test_a_changed_requirement_redoes_only_its_own_steps(
-        finished, name, steps):
+    finished, name, steps
+):
     path, root = finished
     with open(root / 'requirements' / f'{name}.txt', 'a') as file:
         file.write('another\n')
@@ -237,7 +263,8 @@ def test_each_stack_has_requirements_of_its_own(finished):
     version = setup_env.venv_version(path)
     for step in ('build tools', 'torch', 'openmmlab', 'mmcv', 'tests'):
         setup_env.stamp(path, step).write_text(
-            setup_env.digest(step, version, root, upstream))
+            setup_env.digest(step, version, root, upstream)
+        )
     assert setup_env.plan(path, root, upstream) == []
     with open(root / upstream.folder / 'mmcv.txt', 'a') as file:
         file.write('another\n')
@@ -245,7 +272,8 @@ def test_each_stack_has_requirements_of_its_own(finished):
 
 
 def test_a_stack_that_is_asked_for_takes_no_other_in_its_place(
-        tmp_path, monkeypatch):
+    tmp_path, monkeypatch
+):
     upstream = setup_env.PINS['upstream']
     path = tmp_path / 'venv'
     bare_venv(path)
@@ -258,8 +286,10 @@ def test_a_stack_that_is_asked_for_takes_no_other_in_its_place(
     # Nor that of the Python that runs it.
     steps = []
     monkeypatch.setattr(
-        setup_env, 'preflight',
-        lambda venv, found, *args, **kwargs: steps.extend(found) or ['no'])
+        setup_env,
+        'preflight',
+        lambda venv, found, *args, **kwargs: steps.extend(found) or ['no'],
+    )
     with pytest.raises(setup_env.SetUpError, match='no'):
         setup_env.install(tmp_path / 'new', upstream)
     assert steps == ['venv', *setup_env.STEPS]
@@ -286,7 +316,9 @@ def test_a_second_set_up_waits_for_the_first(tmp_path, capsys):
         'from pathlib import Path; import time\n'
         'with s.locked(Path(sys.argv[1])):\n'
         '    print("has it", flush=True); time.sleep(0.5)\n'
-        '    Path(sys.argv[1] + ".done").touch()', str(tmp_path / 'venv'))
+        '    Path(sys.argv[1] + ".done").touch()',
+        str(tmp_path / 'venv'),
+    )
     assert first.stdout.readline() == 'has it\n'
     with setup_env.locked(tmp_path / 'venv'):
         assert (tmp_path / 'venv.done').exists()
@@ -300,12 +332,14 @@ def test_a_second_set_up_waits_for_the_first(tmp_path, capsys):
 def test_the_running_pythons_stack_is_found_and_seen(venv, tmp_path, capsys):
     stack = setup_env.find_stack(tmp_path / 'none')
     import mmcv
+
     assert stack.versions['mmcv'] == mmcv.__version__
     setup_env.adopt(venv, stack)
     assert f'mmcv {mmcv.__version__}' in capsys.readouterr().err
     origin = setup_env.ask(
-        setup_env.venv_python(venv), 'import importlib.util as u; '
-        'print(u.find_spec("mmcv").origin)')
+        setup_env.venv_python(venv),
+        'import importlib.util as u; print(u.find_spec("mmcv").origin)',
+    )
     assert origin == mmcv.__file__
     left = setup_env.plan(venv)
     assert not set(left) & set(setup_env.STACK)
@@ -317,13 +351,20 @@ def test_the_running_pythons_stack_is_found_and_seen(venv, tmp_path, capsys):
 @pytest.mark.parametrize('outside', [False, True])
 def test_the_tests_needs_leave_torch_as_it_is(tmp_path, monkeypatch, outside):
     # A newer release of one of them may ask for a newer torch.
-    monkeypatch.setattr(setup_env, 'pip_install',
-                        lambda venv, label, *args: installed.extend(args))
-    monkeypatch.setattr(setup_env, 'installed_version',
-                        lambda venv, name: dict(torch='2.4.1+cpu').get(name))
+    monkeypatch.setattr(
+        setup_env,
+        'pip_install',
+        lambda venv, label, *args: installed.extend(args),
+    )
+    monkeypatch.setattr(
+        setup_env,
+        'installed_version',
+        lambda venv, name: dict(torch='2.4.1+cpu').get(name),
+    )
     (tmp_path / setup_env.MARK).mkdir()
     setup_env.stamp(tmp_path, 'torch').write_text(
-        setup_env.OUTSIDE + 'torch/__init__.py' if outside else 'digest')
+        setup_env.OUTSIDE + 'torch/__init__.py' if outside else 'digest'
+    )
     installed = []
     setup_env.INSTALL['tests'](tmp_path)
     constraint = Path(installed[installed.index('-c') + 1]).read_text()
@@ -347,20 +388,26 @@ def test_a_part_of_a_stack_in_the_users_venv_is_left_alone(tmp_path):
 def test_a_failing_step_shows_its_end_and_what_to_try(tmp_path, capsys):
     code = 'print("the cause"); raise SystemExit(3)'
     with pytest.raises(setup_env.SetUpError) as caught:
-        setup_env.run([sys.executable, '-c', code], tmp_path, 'a step',
-                      'try this')
+        setup_env.run(
+            [sys.executable, '-c', code], tmp_path, 'a step', 'try this'
+        )
     assert 'a step failed: try this' in str(caught.value)
     assert str(tmp_path / 'setup.log') in str(caught.value)
     assert 'the cause' in capsys.readouterr().err
     assert 'the cause' in (tmp_path / 'setup.log').read_text()
 
 
-def test_a_silent_step_gives_signs_of_life_and_counts_files(
-        tmp_path, capsys):
-    code = ('import time; print("[3/78] c++ a.cpp", flush=True); '
-            'time.sleep(0.6)')
-    setup_env.run([sys.executable, '-c', code], tmp_path, 'building mmcv',
-                  '', interval=0.25)
+def test_a_silent_step_gives_signs_of_life_and_counts_files(tmp_path, capsys):
+    code = (
+        'import time; print("[3/78] c++ a.cpp", flush=True); time.sleep(0.6)'
+    )
+    setup_env.run(
+        [sys.executable, '-c', code],
+        tmp_path,
+        'building mmcv',
+        '',
+        interval=0.25,
+    )
     assert 'building mmcv: 3/78 files, 0.' in capsys.readouterr().err
 
 
@@ -371,9 +418,11 @@ def test_durations_read_well():
 
 @pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_step_leaves_no_process_behind(tmp_path, number):
-    child = ('import os, pathlib, time; '
-             'pathlib.Path("pid").write_text(f"{os.getpid()}\\n"); '
-             'time.sleep(60)')
+    child = (
+        'import os, pathlib, time; '
+        'pathlib.Path("pid").write_text(f"{os.getpid()}\\n"); '
+        'time.sleep(60)'
+    )
     process = helper(
         'import os, signal; from pathlib import Path\n'
         # In the background a shell has its commands ignore SIGINT.
@@ -381,7 +430,10 @@ def test_an_interrupted_step_leaves_no_process_behind(tmp_path, number):
         'signal.signal(signal.SIGTERM, signal.default_int_handler)\n'
         'os.chdir(sys.argv[1])\n'
         'try: s.run([sys.executable, "-c", sys.argv[2]], Path(), "x", "")\n'
-        'except KeyboardInterrupt: sys.exit(130)', str(tmp_path), child)
+        'except KeyboardInterrupt: sys.exit(130)',
+        str(tmp_path),
+        child,
+    )
     pid = tmp_path / 'pid'
     deadline = time.monotonic() + 10
     while not (pid.exists() and pid.read_text().endswith('\n')):
@@ -409,16 +461,19 @@ def test_help_installs_nothing(tmp_path, name):
 def test_a_python_that_does_not_start_is_passed_over(tmp_path):
     script(tmp_path / 'python3', 'exit 127')
     script(tmp_path / 'python3.12', f'exec "{sys.executable}" "$@"')
-    done = shell('. tools/find_python.sh; find_python',
-                 PATH=f'{tmp_path}:{os.environ["PATH"]}')
+    done = shell(
+        '. tools/find_python.sh; find_python',
+        PATH=f'{tmp_path}:{os.environ["PATH"]}',
+    )
     assert done.stdout == 'python3.12\n'
 
 
 def test_an_unsuitable_python_is_taken_only_to_say_what_is_missing(tmp_path):
     # As an old Python does: it starts, but its version is refused.
-    script(tmp_path / 'python3',
-           f'[ "$2" = --check-python ] && exit 1; exec "{sys.executable}" '
-           '"$@"')
+    script(
+        tmp_path / 'python3',
+        f'[ "$2" = --check-python ] && exit 1; exec "{sys.executable}" "$@"',
+    )
     (tmp_path / 'dirname').symlink_to(shutil.which('dirname'))
     done = shell(f'PATH={tmp_path}; . tools/find_python.sh; find_python')
     assert done.stdout == 'python3\n'
@@ -434,14 +489,16 @@ def test_a_wrong_python_variable_is_named():
 
 
 def test_a_set_up_repeated_in_a_finished_environment_is_quick(
-        finished, tmp_path):
+    finished, tmp_path
+):
     path, _ = finished
     version = setup_env.venv_version(path)
     for step in setup_env.STEPS:
         setup_env.stamp(path, step).write_text(setup_env.digest(step, version))
     start = time.monotonic()
-    done = shell(f'"{sys.executable}" tools/setup_env.py',
-                 MMFMKT_VENV=str(path))
+    done = shell(
+        f'"{sys.executable}" tools/setup_env.py', MMFMKT_VENV=str(path)
+    )
     assert time.monotonic() - start < 3
     assert done.stdout == f'{path}/bin/python\n'
     assert 'nothing to do' in done.stderr
@@ -454,18 +511,21 @@ def test_the_upstream_stack_has_a_folder_of_its_own(finished, tmp_path):
     version = setup_env.venv_version(path)
     for step in setup_env.STEPS:
         setup_env.stamp(path, step).write_text(
-            setup_env.digest(step, version,
-                             pins=setup_env.PINS['upstream']))
-    done = shell('. tools/find_python.sh; set_up --stack upstream',
-                 PYTHON=sys.executable,
-                 MMFMKT_VENV=str(tmp_path / 'named'))
+            setup_env.digest(step, version, pins=setup_env.PINS['upstream'])
+        )
+    done = shell(
+        '. tools/find_python.sh; set_up --stack upstream',
+        PYTHON=sys.executable,
+        MMFMKT_VENV=str(tmp_path / 'named'),
+    )
     assert done.stdout == f'{own}/bin/python\n'
     assert 'nothing to do' in done.stderr
 
 
 def test_an_unknown_stack_is_refused():
-    done = shell('bash tools/run_tests.sh --stack other -q',
-                 PYTHON=sys.executable)
+    done = shell(
+        'bash tools/run_tests.sh --stack other -q', PYTHON=sys.executable
+    )
     assert done.returncode == 2
     assert "invalid choice: 'other'" in done.stderr
 
@@ -474,8 +534,10 @@ def test_ci_runs_the_readmes_own_test_command(tmp_path):
     for name in ('.ci/run', 'README.md'):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         shutil.copy(ROOT / name, tmp_path / name)
-    script(tmp_path / 'tools' / 'run_tests.sh',
-           'echo "venv: $MMFMKT_VENV"; cat; exit 3')
+    script(
+        tmp_path / 'tools' / 'run_tests.sh',
+        'echo "venv: $MMFMKT_VENV"; cat; exit 3',
+    )
     cache = tmp_path / 'cache'
     done = shell(f'"{tmp_path}/.ci/run"', XDG_CACHE_HOME=str(cache))
     assert done.stdout == f'venv: {cache}/mmfmkt/venv\n'

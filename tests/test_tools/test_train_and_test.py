@@ -47,8 +47,16 @@ def metrics_in(folder):
 def evaluate(config, checkpoint, folder, *options):
     """The metrics and predictions of tools/test.py."""
     out = folder / 'predictions.pkl'
-    run('tools/test.py', config, checkpoint, '--work-dir', folder, '--out',
-        out, *options)
+    run(
+        'tools/test.py',
+        config,
+        checkpoint,
+        '--work-dir',
+        folder,
+        '--out',
+        out,
+        *options,
+    )
     newest = sorted(folder.glob('*/2*.json'))[-1]
     with open(out, 'rb') as file:
         predictions = [x['pred_instances'] for x in pickle.load(file)]
@@ -59,7 +67,8 @@ def check_same(one, other):
     for a, b in zip(one, other, strict=True):
         for key in ('bboxes', 'scores'):
             torch.testing.assert_close(
-                torch.as_tensor(a[key]), torch.as_tensor(b[key]), **EXACT)
+                torch.as_tensor(a[key]), torch.as_tensor(b[key]), **EXACT
+            )
 
 
 @pytest.fixture(scope='module', params=('fmkt', 'theta'))
@@ -85,7 +94,8 @@ def test_the_checkpoint_holds_student_and_flow_and_no_teacher(trained):
     assert tops == {'backbone', 'neck', 'bbox_head', 'flows'}
     moments = saved['optimizer']['state']
     parameters = [
-        name for name, x in saved['state_dict'].items()
+        name
+        for name, x in saved['state_dict'].items()
         if x.is_floating_point() and 'running_' not in name
     ]
     assert len(moments) == len(parameters)
@@ -112,13 +122,17 @@ def test_the_export_predicts_what_the_distiller_predicts(trained, tmp_path):
     student = tmp_path / 'student'
     run('tools/export_student.py', config, checkpoint, '--out', student)
     seen = []
-    for steps in (1, 8) if variant == 'fmkt' else (4, ):
+    for steps in (1, 8) if variant == 'fmkt' else (4,):
         option = ('--cfg-options', f'model.flow.inference_steps={steps}')
         if variant == 'theta':
             option = ()
         _, ours = evaluate(config, checkpoint, tmp_path / 'ours', *option)
-        _, theirs = evaluate(student / 'student.py', student / 'student.pth',
-                           tmp_path / 'theirs', *option)
+        _, theirs = evaluate(
+            student / 'student.py',
+            student / 'student.pth',
+            tmp_path / 'theirs',
+            *option,
+        )
         check_same(ours, theirs)
         seen.append(ours[0]['bboxes'])
     assert all(not torch.equal(seen[0], x) for x in seen[1:])
@@ -128,18 +142,24 @@ def test_plain_mmdetection_loads_the_export(trained, shapes, tmp_path):
     from mmdet.apis import inference_detector
 
     from mmfmkt.apis import init_detector
+
     variant, config, work_dir, _ = trained
     image = str(sorted((shapes / 'val').glob('*.jpg'))[0])
     script = tmp_path / 'show.py'
     script.write_text(SHOW)
     access = 'blocked' if variant == 'theta' else 'free'
-    run(script, access, work_dir / 'student/student.py',
-        work_dir / 'student/student.pth', image, tmp_path / 'out.pt')
+    run(
+        script,
+        access,
+        work_dir / 'student/student.py',
+        work_dir / 'student/student.pth',
+        image,
+        tmp_path / 'out.pt',
+    )
     boxes, scores, labels = torch.load(tmp_path / 'out.pt')
     read = Config.fromfile(config)
     before = read.pretty_text
-    detector = init_detector(
-        read, str(work_dir / 'epoch_2.pth'), device='cpu')
+    detector = init_detector(read, str(work_dir / 'epoch_2.pth'), device='cpu')
     assert read.pretty_text == before
     ours = inference_detector(detector, image).pred_instances
     torch.testing.assert_close(ours.bboxes, boxes, **EXACT)
@@ -149,28 +169,38 @@ def test_plain_mmdetection_loads_the_export(trained, shapes, tmp_path):
 
 def test_fmkt_exports_leave_out_what_only_training_needs(trained):
     variant, _, work_dir, _ = trained
-    student = torch.load(
-        work_dir / 'student/student.pth', weights_only=False)['state_dict']
+    student = torch.load(work_dir / 'student/student.pth', weights_only=False)[
+        'state_dict'
+    ]
     text = (work_dir / 'student/student.py').read_text()
     if variant == 'theta':
         assert 'mmfmkt' not in text
-        assert all(x.split('.')[0] in ('backbone', 'neck', 'bbox_head')
-                   for x in student)
+        assert all(
+            x.split('.')[0] in ('backbone', 'neck', 'bbox_head')
+            for x in student
+        )
     else:
         assert 'teacher=None' in text
         assert not any('.transform.' in x for x in student)
 
 
 def test_a_checkpoint_from_a_url_is_exported_into_the_work_folder(
-        trained, tmp_path):
+    trained, tmp_path
+):
     variant, config, work_dir, _ = trained
     server = ThreadingHTTPServer(
-        ('127.0.0.1', 0), partial(SimpleHTTPRequestHandler,
-                                  directory=str(work_dir)))
+        ('127.0.0.1', 0),
+        partial(SimpleHTTPRequestHandler, directory=str(work_dir)),
+    )
     Thread(target=server.serve_forever, daemon=True).start()
     url = f'http://127.0.0.1:{server.server_port}/epoch_2.pth'
-    run(ROOT / 'tools/export_student.py', config, url, cwd=tmp_path,
-        TORCH_HOME=tmp_path / 'hub')
+    run(
+        ROOT / 'tools/export_student.py',
+        config,
+        url,
+        cwd=tmp_path,
+        TORCH_HOME=tmp_path / 'hub',
+    )
     server.shutdown()
     out = tmp_path / 'work_dirs/config/student'
     assert {x.name for x in out.iterdir()} == {'student.py', 'student.pth'}
@@ -179,8 +209,14 @@ def test_a_checkpoint_from_a_url_is_exported_into_the_work_folder(
 
 def test_the_export_can_be_left_out(shapes, tmp_path):
     config = write_config(tmp_path / 'config.py', shapes, 'online', epochs=1)
-    run('tools/train.py', config, '--work-dir', tmp_path / 'run',
-        '--cfg-options', 'default_hooks.export_student=None')
+    run(
+        'tools/train.py',
+        config,
+        '--work-dir',
+        tmp_path / 'run',
+        '--cfg-options',
+        'default_hooks.export_student=None',
+    )
     assert (tmp_path / 'run' / 'epoch_1.pth').is_file()
     assert not (tmp_path / 'run' / 'student').exists()
 
@@ -199,16 +235,30 @@ def test_two_cpu_processes_train_together(shapes, tmp_path):
     config = write_config(tmp_path / 'config.py', shapes, 'fmkt', epochs=1)
     with open(config, 'a', encoding='utf-8') as file:
         file.write(COUNT_THREADS)
-    log = run('bash', 'tools/dist_train.sh', config, 2, '--work-dir',
-              tmp_path / 'run', PORT='29517')
+    log = run(
+        'bash',
+        'tools/dist_train.sh',
+        config,
+        2,
+        '--work-dir',
+        tmp_path / 'run',
+        PORT='29517',
+    )
     assert 'Distributed training: True' in log
     # A thread that is still there aborts Python now and then as it ends.
     if sys.platform == 'linux':
         assert log.count('threads at the end: 1.') == 2
     assert (tmp_path / 'run' / 'epoch_1.pth').is_file()
-    log = run('bash', 'tools/dist_test.sh', config,
-              tmp_path / 'run' / 'epoch_1.pth', 2, '--work-dir',
-              tmp_path / 'test', PORT='29518')
+    log = run(
+        'bash',
+        'tools/dist_test.sh',
+        config,
+        tmp_path / 'run' / 'epoch_1.pth',
+        2,
+        '--work-dir',
+        tmp_path / 'test',
+        PORT='29518',
+    )
     assert 'coco/bbox_mAP' in log
 
 
@@ -218,30 +268,51 @@ def test_amp_ema_pictures_and_tta(shapes, tmp_path):
         file.write("custom_hooks = [dict(type='EMAHook', momentum=0.5)]\n")
         # PyTorch's bfloat16 convolution on CPUs has no gradient that can be
         # relied on for stride 2 on a map of one pixel: keep P6 larger.
-        file.write("model['student']['data_preprocessor']"
-                   "['pad_size_divisor'] = 128\n")
-    log = run('tools/train.py', config, '--work-dir', tmp_path / 'run',
-              '--amp')
+        file.write(
+            "model['student']['data_preprocessor']['pad_size_divisor'] = 128\n"
+        )
+    log = run(
+        'tools/train.py', config, '--work-dir', tmp_path / 'run', '--amp'
+    )
     assert 'nan' not in log.lower().split('epoch(train)')[-1]
-    saved = torch.load(
-        tmp_path / 'run' / 'epoch_1.pth', weights_only=False)
+    saved = torch.load(tmp_path / 'run' / 'epoch_1.pth', weights_only=False)
     assert not any('teacher' in x for x in saved['ema_state_dict'])
     assert len(saved['ema_state_dict']) == len(saved['state_dict']) + 1
-    log = run('tools/test.py', config, tmp_path / 'run' / 'epoch_1.pth',
-              '--work-dir', tmp_path / 'test', '--tta', '--show-dir', 'seen')
+    log = run(
+        'tools/test.py',
+        config,
+        tmp_path / 'run' / 'epoch_1.pth',
+        '--work-dir',
+        tmp_path / 'test',
+        '--tta',
+        '--show-dir',
+        'seen',
+    )
     assert 'coco/bbox_mAP' in log
     assert len(list((tmp_path / 'test').glob('*/seen/*'))) == 8
 
 
-@pytest.mark.parametrize('option, sentence', [
-    ('model.tap=nek', "model.tap 'nek' matches no module"),
-    ('train_dataloader.dataset.data_root=/nowhere',
-     "train_dataloader.dataset.data_root: '/nowhere' does not exist"),
-])
+@pytest.mark.parametrize(
+    'option, sentence',
+    [
+        ('model.tap=nek', "model.tap 'nek' matches no module"),
+        (
+            'train_dataloader.dataset.data_root=/nowhere',
+            "train_dataloader.dataset.data_root: '/nowhere' does not exist",
+        ),
+    ],
+)
 def test_bad_input_ends_in_one_sentence(option, sentence, shapes, tmp_path):
     config = write_config(tmp_path / 'config.py', shapes, 'fmkt', epochs=1)
-    log = run('tools/train.py', config, '--work-dir', tmp_path / 'run',
-              '--cfg-options', option, fails=True)
+    log = run(
+        'tools/train.py',
+        config,
+        '--work-dir',
+        tmp_path / 'run',
+        '--cfg-options',
+        option,
+        fails=True,
+    )
     last = log.strip().splitlines()[-1]
     assert last.startswith('error: ') and sentence in last
     assert 'Traceback' not in log

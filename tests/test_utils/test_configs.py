@@ -6,11 +6,14 @@ from mmengine.config import Config
 from mmfmkt.utils.configs import import_mmfmkt
 
 
-@pytest.mark.parametrize('before, after', [
-    ({}, ['mmfmkt']),
-    (dict(custom_imports=dict(imports=['json'])), ['json', 'mmfmkt']),
-    (dict(custom_imports=dict(imports=['mmfmkt'])), ['mmfmkt']),
-])
+@pytest.mark.parametrize(
+    'before, after',
+    [
+        ({}, ['mmfmkt']),
+        (dict(custom_imports=dict(imports=['json'])), ['json', 'mmfmkt']),
+        (dict(custom_imports=dict(imports=['mmfmkt'])), ['mmfmkt']),
+    ],
+)
 def test_mmfmkt_is_imported_once_beside_the_rest(before, after):
     cfg = Config(before)
     import_mmfmkt(cfg)

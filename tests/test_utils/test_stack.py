@@ -15,26 +15,30 @@ def test_the_stack_of_this_environment_is_accepted():
 
 
 def test_a_missing_library_is_named(monkeypatch):
-    monkeypatch.setitem(stack.STACK, 'no_such',
-                        (('no-such', ), '1.0.0', '2.0.0'))
+    monkeypatch.setitem(
+        stack.STACK, 'no_such', (('no-such',), '1.0.0', '2.0.0')
+    )
     with pytest.raises(
-            ImportError, match=r'no_such is not installed \(wanted: '
-            r'no_such>=1.0.0,<2.0.0\).*tools/setup_env.py'):
+        ImportError,
+        match=r'no_such is not installed \(wanted: '
+        r'no_such>=1.0.0,<2.0.0\).*tools/setup_env.py',
+    ):
         require('torch', 'no_such')
     require('no_such', optional=True)
 
 
-@pytest.mark.parametrize('bounds', [('99.0.0', '100.0.0'),
-                                    ('0.1.0', '0.2.0')])
+@pytest.mark.parametrize('bounds', [('99.0.0', '100.0.0'), ('0.1.0', '0.2.0')])
 def test_an_incompatible_library_is_named(monkeypatch, bounds):
-    monkeypatch.setitem(stack.STACK, 'mmengine',
-                        (stack.STACK['mmengine'][0], *bounds))
+    monkeypatch.setitem(
+        stack.STACK, 'mmengine', (stack.STACK['mmengine'][0], *bounds)
+    )
     found = stack.installed_version('mmengine')
     for optional in (False, True):
         with pytest.raises(
-                ImportError,
-                match=f'mmengine {found} was found .wanted: '
-                f'mmengine>={bounds[0]},<{bounds[1]}'):
+            ImportError,
+            match=f'mmengine {found} was found .wanted: '
+            f'mmengine>={bounds[0]},<{bounds[1]}',
+        ):
             require('mmengine', optional=optional)
 
 
@@ -46,7 +50,8 @@ def fake(monkeypatch, root, **versions):
         info = root / f'{name}-{number}.dist-info'
         info.mkdir()
         (info / 'METADATA').write_text(
-            f'Metadata-Version: 2.1\nName: {name}\nVersion: {number}\n')
+            f'Metadata-Version: 2.1\nName: {name}\nVersion: {number}\n'
+        )
         monkeypatch.delitem(sys.modules, name, raising=False)
     monkeypatch.syspath_prepend(root)
 
@@ -56,50 +61,67 @@ def test_what_mmdet_asserts_of_mmcv_is_named_instead(tmp_path, monkeypatch):
     require('mmcv', 'mmdet', optional=True)  # it asserts nothing
     (tmp_path / 'mmdet/__init__.py').write_text(
         "mmcv_minimum_version = '2.0.0rc4'\nmmcv_maximum_version = '2.2.0'\n"
-        "mmcv_version = digit_version(mmcv.__version__)\n")
+        'mmcv_version = digit_version(mmcv.__version__)\n'
+    )
     with pytest.raises(
-            ImportError, match=r'mmcv 2.2.0 was found \(wanted by mmdet '
-            r'3.3.0: mmcv>=2.0.0rc4,<2.2.0\)'):
+        ImportError,
+        match=r'mmcv 2.2.0 was found \(wanted by mmdet '
+        r'3.3.0: mmcv>=2.0.0rc4,<2.2.0\)',
+    ):
         require('mmcv', 'mmdet', optional=True)
 
 
 def test_a_torch_compiled_against_another_numpy_is_named(
-        tmp_path, monkeypatch):
+    tmp_path, monkeypatch
+):
     fake(monkeypatch, tmp_path / '1', torch='2.2.2', numpy='1.26.4')
     require('torch')
     fake(monkeypatch, tmp_path / '2', numpy='2.0.1')
     with pytest.raises(
-            ImportError, match=r'numpy 2.0.1 was found \(wanted by torch '
-            r'2.2.2: numpy>=1.0.0,<2.0.0\)'):
+        ImportError,
+        match=r'numpy 2.0.1 was found \(wanted by torch '
+        r'2.2.2: numpy>=1.0.0,<2.0.0\)',
+    ):
         require('torch')
     fake(monkeypatch, tmp_path / '3', torch='2.3.0')
     require('torch')
 
 
 def test_an_mmcv_without_operators_is_good_for_all_but_detection(
-        tmp_path, monkeypatch):
+    tmp_path, monkeypatch
+):
     fake(monkeypatch, tmp_path, mmdet='3.3.0', mmcv='2.1.0')
     require('mmcv')
     require('mmcv', 'mmdet', optional=True)
     with pytest.raises(
-            ImportError, match=r'mmcv 2.1.0 was found without operators '
-            r'\(wanted by mmdet: mmcv and not mmcv-lite\)'):
+        ImportError,
+        match=r'mmcv 2.1.0 was found without operators '
+        r'\(wanted by mmdet: mmcv and not mmcv-lite\)',
+    ):
         require('mmcv', 'mmdet')
     (tmp_path / 'mmcv/_ext.so').touch()
     require('mmcv', 'mmdet')
 
 
 def test_a_torch_with_which_mmengine_loads_no_checkpoints_is_named(
-        tmp_path, monkeypatch):
-    fake(monkeypatch, tmp_path / '1', torch='2.6.0', mmengine='0.10.7',
-         mmpretrain='1.2.0')
+    tmp_path, monkeypatch
+):
+    fake(
+        monkeypatch,
+        tmp_path / '1',
+        torch='2.6.0',
+        mmengine='0.10.7',
+        mmpretrain='1.2.0',
+    )
     loader = tmp_path / '1/mmengine/runner/checkpoint.py'
     loader.parent.mkdir()
     loader.write_text('torch.load(file)')
     require('torch', 'mmengine')  # which is all that flows need
     with pytest.raises(
-            ImportError, match=r'torch 2.6.0 was found, with which mmengine '
-            r'0.10.7 cannot load .* \(wanted: torch<2.6.0, or '):
+        ImportError,
+        match=r'torch 2.6.0 was found, with which mmengine '
+        r'0.10.7 cannot load .* \(wanted: torch<2.6.0, or ',
+    ):
         require('mmpretrain')
     monkeypatch.setenv('TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD', '1')
     require('mmpretrain')

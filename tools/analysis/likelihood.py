@@ -38,34 +38,39 @@ from mmfmkt.utils import ConfigError
 
 console = Console()
 # Standard errors that the check on the linear flow may be off by.
-LARGEST_DEVIATION = 4.
+LARGEST_DEVIATION = 4.0
 
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description='Estimate the log-density change along a trained flow',
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
     parser.add_argument('config', help='path of the config')
     parser.add_argument(
         'checkpoint',
         nargs='?',
         help='path or URL of the checkpoint; without one, the flow as it is '
-        'before training')
+        'before training',
+    )
     parser.add_argument(
         '--batches',
         type=int,
         default=2,
-        help='batches of the validation set to estimate on')
+        help='batches of the validation set to estimate on',
+    )
     parser.add_argument(
         '--probes',
         type=int,
         default=4,
-        help='probes of the trace for each sample')
+        help='probes of the trace for each sample',
+    )
     parser.add_argument(
         '--tolerance',
         type=float,
         default=1e-4,
-        help='relative and absolute tolerance of the solver')
+        help='relative and absolute tolerance of the solver',
+    )
     parser.add_argument('--seed', type=int, default=0, help='random seed')
     parser.add_argument('--out', help='JSON file to write the figures to')
     add_cfg_options(parser)
@@ -85,10 +90,13 @@ def check_itself(seed: int) -> dict:
     console.print(
         'Linear flow: relative error of the log-density change '
         f'{check.relative_error:.1e} ({check.deviation:.1f} standard errors '
-        f'of the trace estimate), of the state {check.state_error:.1e}')
+        f'of the trace estimate), of the state {check.state_error:.1e}'
+    )
     if check.deviation > LARGEST_DEVIATION or check.state_error > 1e-4:
-        sys.exit('The estimate fails on the linear flow: its figures would '
-                 'be worth nothing.')
+        sys.exit(
+            'The estimate fails on the linear flow: its figures would '
+            'be worth nothing.'
+        )
     return vars(check)
 
 
@@ -96,28 +104,32 @@ def estimate(args: argparse.Namespace) -> dict:
     """Return mean and standard error, in nats per dimension, by level."""
     cfg = read_config(args.config, args.cfg_options)
     if 'student' not in cfg.model:
-        raise ConfigError('Only a distillation has a flow: the config has no '
-                          "key 'model.student'.")
-    check_datasets(cfg, ('val', ))
+        raise ConfigError(
+            'Only a distillation has a flow: the config has no '
+            "key 'model.student'."
+        )
+    check_datasets(cfg, ('val',))
     drop_teacher(cfg.model)
     model = MODELS.build(cfg.model)
     if args.checkpoint:
         try:
             load_checkpoint(model, args.checkpoint, map_location='cpu')
         except OSError as error:
-            raise ConfigError(f'The checkpoint {args.checkpoint!r} cannot be '
-                              f'read: {error}') from error
+            raise ConfigError(
+                f'The checkpoint {args.checkpoint!r} cannot be read: {error}'
+            ) from error
     model.to(get_device()).eval()
     loader = Runner.build_dataloader(cfg.val_dataloader, seed=args.seed)
     generator = torch.Generator().manual_seed(args.seed)
     found = defaultdict(list)
     total = min(args.batches, len(loader))
     for data in track(
-            islice(loader, total),
-            total=total,
-            description='integrate',
-            console=console,
-            disable=not console.is_terminal):
+        islice(loader, total),
+        total=total,
+        description='integrate',
+        console=console,
+        disable=not console.is_terminal,
+    ):
         with torch.no_grad():
             inputs = model.data_preprocessor(data, False)['inputs']
             taps = [flow.tap for flow in model.flows.values()]
@@ -131,9 +143,11 @@ def estimate(args: argparse.Namespace) -> dict:
                     num_probes=args.probes,
                     rtol=args.tolerance,
                     atol=args.tolerance,
-                    generator=generator).change
-                found[f'{tap.tap}.{name}'] += (change /
-                                               source[0].numel()).tolist()
+                    generator=generator,
+                ).change
+                found[f'{tap.tap}.{name}'] += (
+                    change / source[0].numel()
+                ).tolist()
     return dict(found)
 
 
@@ -148,13 +162,15 @@ def main() -> None:
     levels = {}
     for name, changes in found.items():
         changes = torch.tensor(changes, dtype=torch.float64)
-        error = changes.std() / len(changes)**0.5
+        error = changes.std() / len(changes) ** 0.5
         levels[name] = dict(
             mean=float(changes.mean()),
             standard_error=float(error),
-            images=len(changes))
-        table.add_row(name, f'{changes.mean():+.5f}', f'{error:.5f}',
-                      str(len(changes)))
+            images=len(changes),
+        )
+        table.add_row(
+            name, f'{changes.mean():+.5f}', f'{error:.5f}', str(len(changes))
+        )
     console.print(table)
     if args.out:
         with open(args.out, 'w', encoding='utf-8') as file:

@@ -27,36 +27,40 @@ STEPS = tuple(2**k for k in range(8))
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        description='Hold noise schedules to their mathematics')
+        description='Hold noise schedules to their mathematics'
+    )
     parser.add_argument(
         'schedules',
         nargs='*',
         default=SHIPPED,
         metavar='SCHEDULE',
-        help='registered names (default: all that mmfmkt has)')
+        help='registered names (default: all that mmfmkt has)',
+    )
     parser.add_argument(
         '--import',
         dest='modules',
         action='append',
         default=[],
         metavar='MODULE',
-        help='module that registers a schedule; may be repeated')
+        help='module that registers a schedule; may be repeated',
+    )
     return parser.parse_args()
 
 
 def derivative_error(schedule: flows.NoiseSchedule) -> float:
     """Largest relative error of both derivatives up to ``last_time``."""
-    worst = 0.
+    worst = 0.0
     for t in torch.linspace(0.01, schedule.last_time, 200).double():
         t = t.clamp_max(schedule.last_time).requires_grad_()
         at = schedule(t)
         for value, slope in ((at.alpha, at.d_alpha), (at.sigma, at.d_sigma)):
-            exact = 0.
+            exact = 0.0
             if value.requires_grad:
-                exact = torch.autograd.grad(
-                    value, t, retain_graph=True)[0].item()
+                exact = torch.autograd.grad(value, t, retain_graph=True)[
+                    0
+                ].item()
             off = abs(slope.item() - exact)
-            worst = max(worst, off / max(abs(exact), 1.))
+            worst = max(worst, off / max(abs(exact), 1.0))
     return worst
 
 
@@ -64,16 +68,22 @@ def walk_errors(schedule: flows.NoiseSchedule) -> list:
     """Root mean square error of Z_0 under the oracle velocity, by N."""
     generator = torch.Generator().manual_seed(0)
     source, target = torch.randn(
-        2, 4096, dtype=torch.float64, generator=generator).unbind()
-    at = schedule(0.)
+        2, 4096, dtype=torch.float64, generator=generator
+    ).unbind()
+    at = schedule(0.0)
     exact = at.alpha * source + at.sigma * target
 
     def oracle(state, t):
         return schedule.velocity(source, target, t), target
 
     return [
-        float((flows.euler_walk(oracle, source, steps).final -
-               exact).square().mean().sqrt()) for steps in STEPS
+        float(
+            (flows.euler_walk(oracle, source, steps).final - exact)
+            .square()
+            .mean()
+            .sqrt()
+        )
+        for steps in STEPS
     ]
 
 
@@ -85,8 +95,12 @@ def main() -> None:
         except ImportError as error:
             raise ConfigError(f'--import {module}: {error}') from error
     table = Table(title='Derivatives, and the Euler walk under the oracle')
-    for column in ('schedule', 'derivatives', *(f'N={n}' for n in STEPS),
-                   'order'):
+    for column in (
+        'schedule',
+        'derivatives',
+        *(f'N={n}' for n in STEPS),
+        'order',
+    ):
         table.add_column(column, justify='right', no_wrap=True)
     for name in args.schedules:
         schedule = build_part(dict(type=name))
@@ -95,9 +109,11 @@ def main() -> None:
         exact = errors[-1] < 1e-12
         order = math.log2(errors[-2] / errors[-1]) if not exact else math.inf
         table.add_row(
-            name, f'{derivative_error(schedule):.0e}',
+            name,
+            f'{derivative_error(schedule):.0e}',
             *(f'{e:.0e}' if exact else f'{e:.4f}' for e in errors),
-            'exact' if exact else f'{order:.2f}')
+            'exact' if exact else f'{order:.2f}',
+        )
     Console(width=120).print(table)
 
 

@@ -19,6 +19,7 @@ WIDTH, HEIGHT = 160, 128
 
 class Object(NamedTuple):
     """An object in a picture: class, box ``(x, y, w, h)`` and outline."""
+
     label: int
     box: Tuple[int, int, int, int]
     outline: List[int]
@@ -46,9 +47,13 @@ def draw_images(folder: Path, num_classes: int) -> List[List[Object]]:
             w, h = int(w), int(h)
             outline = [x, y, x + w, y, x + w, y + h, x + w // 4, y + h]
             objects.append(
-                Object(int(rng.integers(num_classes)), (x, y, w, h), outline))
-            cv2.fillPoly(image, [np.array(outline).reshape(-1, 2)],
-                         rng.integers(0, 255, 3).tolist())
+                Object(int(rng.integers(num_classes)), (x, y, w, h), outline)
+            )
+            cv2.fillPoly(
+                image,
+                [np.array(outline).reshape(-1, 2)],
+                rng.integers(0, 255, 3).tolist(),
+            )
         cv2.imwrite(str(folder / f'{index}.jpg'), image)
         found.append(objects)
     return found
@@ -66,7 +71,9 @@ def coco(folder: Path, classes: Sequence[str]) -> dict:
             width=WIDTH,
             height=HEIGHT,
             neg_category_ids=[],
-            not_exhaustive_category_ids=[]) for i in range(NUM_IMAGES)
+            not_exhaustive_category_ids=[],
+        )
+        for i in range(NUM_IMAGES)
     ]
     annotations: List[dict] = []
     for i, objects in enumerate(drawn):
@@ -79,7 +86,9 @@ def coco(folder: Path, classes: Sequence[str]) -> dict:
                     bbox=x.box,
                     area=x.box[2] * x.box[3],
                     segmentation=[x.outline],
-                    iscrowd=0))
+                    iscrowd=0,
+                )
+            )
     categories = [
         dict(id=i + 1, name=name, frequency='f')
         for i, name in enumerate(classes)
@@ -90,13 +99,17 @@ def coco(folder: Path, classes: Sequence[str]) -> dict:
                 info={},
                 images=images,
                 annotations=annotations,
-                categories=categories)))
+                categories=categories,
+            )
+        )
+    )
     write_class_maps(folder / 'maps', drawn)
     write_proposals(folder / 'proposals.pkl', drawn)
     return dict(
         data_root=f'{folder}/',
         ann_file='train.json',
-        data_prefix=dict(img='images/', seg='maps/'))
+        data_prefix=dict(img='images/', seg='maps/'),
+    )
 
 
 def write_class_maps(folder: Path, drawn: List[List[Object]]) -> None:
@@ -105,8 +118,9 @@ def write_class_maps(folder: Path, drawn: List[List[Object]]) -> None:
     for i, objects in enumerate(drawn):
         labels = np.zeros((HEIGHT, WIDTH), np.uint8)
         for x in objects:
-            cv2.fillPoly(labels, [np.array(x.outline).reshape(-1, 2)],
-                         x.label % 80)
+            cv2.fillPoly(
+                labels, [np.array(x.outline).reshape(-1, 2)], x.label % 80
+            )
         cv2.imwrite(str(folder / f'{i}.png'), labels)
 
 
@@ -125,39 +139,41 @@ def write_proposals(path: Path, drawn: List[List[Object]]) -> None:
     path.write_bytes(pickle.dumps(proposals))
 
 
-def panoptic(folder: Path, things: Sequence[str],
-             stuff: Sequence[str]) -> dict:
+def panoptic(
+    folder: Path, things: Sequence[str], stuff: Sequence[str]
+) -> dict:
     """COCO's panoptic format: a colour for each segment."""
     drawn = draw_images(folder / 'images', len(things))
     (folder / 'segments').mkdir()
     images, annotations = [], []
     for i, objects in enumerate(drawn):
         ids = np.ones((HEIGHT, WIDTH), np.int32)
-        segments = [
-            segment_info(1, len(things) + 1, (0, 0, WIDTH, HEIGHT))
-        ]
+        segments = [segment_info(1, len(things) + 1, (0, 0, WIDTH, HEIGHT))]
         for number, x in enumerate(objects, start=2):
             cv2.fillPoly(ids, [np.array(x.outline).reshape(-1, 2)], number)
             segments.append(segment_info(number, x.label + 1, x.box))
         colours = np.stack([ids >> 16, ids >> 8, ids], -1).astype(np.uint8)
         cv2.imwrite(str(folder / f'segments/{i}.png'), colours)
         images.append(
-            dict(id=i, file_name=f'{i}.jpg', width=WIDTH, height=HEIGHT))
+            dict(id=i, file_name=f'{i}.jpg', width=WIDTH, height=HEIGHT)
+        )
         annotations.append(
-            dict(image_id=i, file_name=f'{i}.png', segments_info=segments))
+            dict(image_id=i, file_name=f'{i}.png', segments_info=segments)
+        )
     categories = [
         dict(id=i + 1, name=name, isthing=int(i < len(things)))
         for i, name in enumerate([*things, *stuff])
     ]
     (folder / 'train.json').write_text(
         json.dumps(
-            dict(
-                images=images, annotations=annotations,
-                categories=categories)))
+            dict(images=images, annotations=annotations, categories=categories)
+        )
+    )
     return dict(
         data_root=f'{folder}/',
         ann_file='train.json',
-        data_prefix=dict(img='images/', seg='segments/'))
+        data_prefix=dict(img='images/', seg='segments/'),
+    )
 
 
 def segment_info(number: int, category: int, box: Sequence[int]) -> dict:
@@ -167,7 +183,8 @@ def segment_info(number: int, category: int, box: Sequence[int]) -> dict:
         category_id=category,
         bbox=box,
         area=box[2] * box[3],
-        iscrowd=0)
+        iscrowd=0,
+    )
 
 
 def crowdhuman(folder: Path, classes: Sequence[str]) -> dict:
@@ -180,25 +197,33 @@ def crowdhuman(folder: Path, classes: Sequence[str]) -> dict:
                 gtboxes=[
                     dict(tag=classes[-1], fbox=x.box, hbox=x.box, vbox=x.box)
                     for x in objects
-                ])) for i, objects in enumerate(drawn)
+                ],
+            )
+        )
+        for i, objects in enumerate(drawn)
     ]
     (folder / 'train.odgt').write_text('\n'.join(lines))
     return dict(
         data_root=f'{folder}/',
         ann_file='train.odgt',
-        data_prefix=dict(img='images/'))
+        data_prefix=dict(img='images/'),
+    )
 
 
 def labelled(folder: Path, num_classes: int) -> dict:
     """Pictures with a class each, as MMPretrain's CustomDataset has them."""
     drawn = draw_images(folder / 'images', num_classes)
-    (folder / 'train.txt').write_text('\n'.join(
-        f'{i}.jpg {objects[0].label}' for i, objects in enumerate(drawn)))
+    (folder / 'train.txt').write_text(
+        '\n'.join(
+            f'{i}.jpg {objects[0].label}' for i, objects in enumerate(drawn)
+        )
+    )
     return dict(
         type='CustomDataset',
         data_root=f'{folder}/',
         ann_file='train.txt',
-        data_prefix='images/')
+        data_prefix='images/',
+    )
 
 
 def multi_labelled(folder: Path, num_classes: int) -> dict:
@@ -210,12 +235,15 @@ def multi_labelled(folder: Path, num_classes: int) -> dict:
         data_list=[
             dict(
                 img_path=f'{i}.jpg',
-                gt_label=sorted({x.label for x in objects}))
+                gt_label=sorted({x.label for x in objects}),
+            )
             for i, objects in enumerate(drawn)
-        ])
+        ],
+    )
     (folder / 'train.json').write_text(json.dumps(content))
     return dict(
         type='MultiLabelDataset',
         data_root=f'{folder}/',
         ann_file='train.json',
-        data_prefix='images/')
+        data_prefix='images/',
+    )

@@ -36,6 +36,7 @@ class Trained(NamedTuple):
         groups (dict[str, dict]): For each parameter the options of its
             group in the optimizer.
     """
+
     tensors: Dict[str, torch.Tensor]
     groups: Dict[str, Dict[str, Any]]
 
@@ -55,7 +56,7 @@ def check_equivalence(cfg: Config, size: int, folder: Path) -> dict:
 
     def train_wrapped(tap: str) -> Trained:
         wrapped = distilled(cfg, 'direct', tap)
-        wrapped.model.flow.loss_weight = 0.
+        wrapped.model.flow.loss_weight = 0.0
         return train(wrapped, f'direct at {tap}')
 
     try:
@@ -65,14 +66,18 @@ def check_equivalence(cfg: Config, size: int, folder: Path) -> dict:
     groups, tensors = differences(plain, direct)
     if not groups and not tensors:
         return dict(status='equal', reason=note)
-    found = dict(status='differs', reason='; '.join([*groups, *tensors][:2]),
-                 details=[*groups[:20], *tensors[:20]])
+    found = dict(
+        status='differs',
+        reason='; '.join([*groups, *tensors][:2]),
+        details=[*groups[:20], *tensors[:20]],
+    )
     if not groups:
         again = differences(plain, train(cfg, 'again'))[1]
         if again:
             found.update(
                 status='groups only',
-                reason=f'plain training is not the same twice: {again[0]}')
+                reason=f'plain training is not the same twice: {again[0]}',
+            )
     return found
 
 
@@ -140,7 +145,8 @@ def distilled(cfg: Config, variant: str, tap: str) -> Config:
         variant=variant,
         tap=tap,
         student=deepcopy(cfg.model),
-        teacher=dict(config=whole, checkpoint=None))
+        teacher=dict(config=whole, checkpoint=None),
+    )
     if cfg.default_scope == 'mmdet':
         taps: Dict[str, Any] = dict(teacher={})
         decide_taps(Config(whole), taps, Config(whole), {})
@@ -215,10 +221,12 @@ def differences(plain: Trained, direct: Trained) -> tuple:
         theirs = direct.groups.get(name, options)
         groups += [
             f'{key} of {name} is {theirs.get(key)} instead of {value}'
-            for key, value in options.items() if theirs.get(key) != value
+            for key, value in options.items()
+            if theirs.get(key) != value
         ]
         groups += [
-            f'{name} has the option {key}' for key in theirs
+            f'{name} has the option {key}'
+            for key in theirs
             if key not in options
         ]
     tensors = names_that_differ('tensor', plain.tensors, direct.tensors)
@@ -232,19 +240,19 @@ def differences(plain: Trained, direct: Trained) -> tuple:
         tensors.append(
             f'{len(found)} of {len(plain.tensors)} tensors differ, first '
             f'{first} by {found[first]:.2g}, most {largest} by '
-            f'{found[largest]:.2g}')
+            f'{found[largest]:.2g}'
+        )
     return groups, tensors
 
 
 def names_that_differ(what: str, plain: dict, direct: dict) -> List[str]:
     """Sentences on names that only one of two runs has."""
     missing = [name for name in plain if name not in direct]
-    more = [
-        name for name in direct if name not in plain and FLOWS not in name
-    ]
+    more = [name for name in direct if name not in plain and FLOWS not in name]
     return [
         f'{len(names)} {what}s {verb}, first {names[0]}'
-        for names, verb in ((missing, 'missing'), (more, 'too many')) if names
+        for names, verb in ((missing, 'missing'), (more, 'too many'))
+        if names
     ]
 
 

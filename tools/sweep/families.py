@@ -24,8 +24,16 @@ OTHER_TASKS = {
     'Image Retrieval': 'learns to compare images, not to name them',
 }
 # The smallest first; what has none of these comes last.
-SIZES = ('tiny', 'nano', 'r18', 'mobilenet', r'\bt[-_]', 'swin-t', 'r50',
-         r's[-_]')
+SIZES = (
+    'tiny',
+    'nano',
+    'r18',
+    'mobilenet',
+    r'\bt[-_]',
+    'swin-t',
+    'r50',
+    r's[-_]',
+)
 
 
 class Family(NamedTuple):
@@ -38,6 +46,7 @@ class Family(NamedTuple):
             the smallest first.
         reason (str): Why it cannot be a student; empty if it may.
     """
+
     library: str
     name: str
     configs: List[str]
@@ -69,7 +78,8 @@ def families(library: str) -> List[Family]:
         models = [x for x in models if x.get('Config')]
         tasks = {
             result['Task']
-            for model in models for result in model.get('Results') or []
+            for model in models
+            for result in model.get('Results') or []
             if result.get('Task')
         }
         configs = []
@@ -78,8 +88,8 @@ def families(library: str) -> List[Family]:
             if config and config not in configs:
                 configs.append(config)
         found.append(
-            Family(library, path.parent.name, configs,
-                   why_not(tasks, configs)))
+            Family(library, path.parent.name, configs, why_not(tasks, configs))
+        )
     return found
 
 
@@ -111,6 +121,7 @@ def rank(model: dict) -> tuple:
     pretraining = not model.get('Results') or 'headless' in name
     # A ``Metadata`` may be there and empty.
     parameters = (model.get('Metadata') or {}).get('Parameters', 0)
-    size = next((i for i, x in enumerate(SIZES) if re.search(x, name)),
-                len(SIZES))
+    size = next(
+        (i for i, x in enumerate(SIZES) if re.search(x, name)), len(SIZES)
+    )
     return pretraining, parameters, size, len(name), name

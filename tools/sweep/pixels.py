@@ -5,8 +5,16 @@ from typing import Any, Iterator, List
 from mmengine.config import Config
 
 # Numbers of pixels in pipelines and batch augmentations.
-PIXELS = ('scale', 'scales', 'img_scale', 'size', 'crop_size', 'border',
-          'max_shift_px', 'random_size_range')
+PIXELS = (
+    'scale',
+    'scales',
+    'img_scale',
+    'size',
+    'crop_size',
+    'border',
+    'max_shift_px',
+    'random_size_range',
+)
 # Smaller numbers are no sizes, larger ones mean "no limit".
 SMALLEST, LARGEST = 16, 2000
 
@@ -14,8 +22,10 @@ SMALLEST, LARGEST = 16, 2000
 def largest_number(cfg: Config) -> int:
     """Return the largest number of pixels in a config; 224 without any."""
     found = [
-        x for part in places_of_pixels(cfg)
-        for holder, key in pixels_in(part) for x in flat(holder[key])
+        x
+        for part in places_of_pixels(cfg)
+        for holder, key in pixels_in(part)
+        for x in flat(holder[key])
         if SMALLEST <= x < LARGEST
     ]
     return max(found, default=224)

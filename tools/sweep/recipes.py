@@ -98,7 +98,8 @@ def shorten(cfg: Config, epochs: int) -> None:
     """Train for so many iterations, and leave out what CPUs cannot do."""
     loop = cfg.train_cfg
     iterations = 'max_iters' in loop or loop.get('type') == (
-        'IterBasedTrainLoop')
+        'IterBasedTrainLoop'
+    )
     length = 'max_iters' if iterations else 'max_epochs'
     for schedule in schedules(cfg):
         # By default one ends with training: this is the long one's beginning.
@@ -115,11 +116,16 @@ def shorten(cfg: Config, epochs: int) -> None:
             wrapper.pop(key, None)
     cfg.setdefault('default_hooks', ConfigDict())
     cfg.default_hooks.checkpoint = dict(
-        type='CheckpointHook', interval=epochs, by_epoch=not iterations)
+        type='CheckpointHook', interval=epochs, by_epoch=not iterations
+    )
     for hook in cfg.get('custom_hooks') or []:
         # What changes towards the end does so before this one.
-        for key, value in (('num_last_epochs', 1), ('switch_epoch', 1),
-                           ('begin_epoch', 0), ('begin_iter', 0)):
+        for key, value in (
+            ('num_last_epochs', 1),
+            ('switch_epoch', 1),
+            ('begin_epoch', 0),
+            ('begin_iter', 0),
+        ):
             if key in hook:
                 hook[key] = value
         for i, change in enumerate(hook.get('schedule') or [], start=2):
@@ -190,18 +196,23 @@ def fill(leaf: dict, model: dict, library: str, folder: Path) -> None:
     with DATASETS.switch_scope_and_registry(library) as registry:
         kind, coco = registry.get(leaf['type']), registry.get('CocoDataset')
     names = (leaf.get('metainfo') or {}).get('classes') or (
-        kind.METAINFO.get('classes'))
+        kind.METAINFO.get('classes')
+    )
     if kind.__name__ == 'CrowdHumanDataset':
         leaf.update(data.crowdhuman(folder, names))
     elif kind.__name__ == 'CocoPanopticDataset':
         info = kind.METAINFO
         leaf.update(
-            data.panoptic(folder, info['thing_classes'],
-                          info['stuff_classes']))
+            data.panoptic(folder, info['thing_classes'], info['stuff_classes'])
+        )
     else:
         if not issubclass(kind, coco) or not names:
-            for key in ('label_file', 'hierarchy_file', 'meta_file',
-                        'image_level_ann_file'):
+            for key in (
+                'label_file',
+                'hierarchy_file',
+                'meta_file',
+                'image_level_ann_file',
+            ):
                 leaf.pop(key, None)
             leaf['type'] = 'CocoDataset'
             names = [f'class {i}' for i in range(num_classes)]
@@ -220,7 +231,8 @@ def use_tiny_evaluator(cfg: Config, split: str) -> None:
     evaluator = cfg[f'{split}_evaluator']
     if not isinstance(evaluator, dict) or evaluator.type != 'CocoMetric':
         evaluator = dict(
-            type='DumpDetResults', out_file_path=f'{cfg.work_dir}/{split}.pkl')
+            type='DumpDetResults', out_file_path=f'{cfg.work_dir}/{split}.pkl'
+        )
     else:
         evaluator.ann_file = leaf['data_root'] + leaf['ann_file']
         if evaluator.get('proposal_nums') is None:

@@ -29,16 +29,25 @@ def counts(rows: Sequence[List[str]], library: str) -> List[str]:
     """A line for each check: how many families had which result."""
     lines = []
     for column in (1, 2, 3):
-        found = Counter(x[column] for x in rows
-                        if x[0].startswith(f'{library}/') and x[column])
+        found = Counter(
+            x[column]
+            for x in rows
+            if x[0].startswith(f'{library}/') and x[column]
+        )
         if found:
-            lines.append(f'{library}, {COLUMNS[column]}: ' + ', '.join(
-                f'{count} {status}' for status, count in found.most_common()))
+            lines.append(
+                f'{library}, {COLUMNS[column]}: '
+                + ', '.join(
+                    f'{count} {status}'
+                    for status, count in found.most_common()
+                )
+            )
     return lines
 
 
-def report(results: Dict[str, Dict[str, dict]], path: Path,
-           console: Console) -> None:
+def report(
+    results: Dict[str, Dict[str, dict]], path: Path, console: Console
+) -> None:
     """Print a row for each family and the counts, and write them down.
 
     Args:

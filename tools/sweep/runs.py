@@ -26,7 +26,8 @@ ENVIRONMENT = dict(
     MKL_NUM_THREADS='1',
     HF_HUB_OFFLINE='1',
     NO_ALBUMENTATIONS_UPDATE='1',
-    PYTHONWARNINGS='ignore')
+    PYTHONWARNINGS='ignore',
+)
 # For packages that no index has.
 STAND_INS = Path(__file__).with_name('stand_ins')
 # A family's next config is tried after these.
@@ -60,8 +61,9 @@ class Results:
         aside.replace(self.path)
 
 
-def check_all(todo: List[Tuple[Family, str]], results: Results, jobs: int,
-              timeout: float) -> Iterator[Tuple[Family, str]]:
+def check_all(
+    todo: List[Tuple[Family, str]], results: Results, jobs: int, timeout: float
+) -> Iterator[Tuple[Family, str]]:
     """Check families, keep what is found, and yield what is done.
 
     Args:
@@ -74,9 +76,7 @@ def check_all(todo: List[Tuple[Family, str]], results: Results, jobs: int,
     # What ends the sweep ends its processes.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     with ThreadPoolExecutor(jobs) as pool:
-        tasks = [
-            pool.submit(check_family, *x, results, timeout) for x in todo
-        ]
+        tasks = [pool.submit(check_family, *x, results, timeout) for x in todo]
         try:
             for (family, check), task in zip(todo, tasks):
                 results.put(family, check, task.result())
@@ -87,8 +87,9 @@ def check_all(todo: List[Tuple[Family, str]], results: Results, jobs: int,
                 stop(process)
 
 
-def check_family(family: Family, check: str, results: Results,
-                 timeout: float) -> dict:
+def check_family(
+    family: Family, check: str, results: Results, timeout: float
+) -> dict:
     """Check the smallest config of a family that this machine can run.
 
     A check after the first takes the config that the first one ran.
@@ -96,7 +97,8 @@ def check_family(family: Family, check: str, results: Results,
     if family.reason:
         return dict(status='cannot apply', reason=family.reason)
     known = [
-        x['config'] for x in results.found.get(family.key, {}).values()
+        x['config']
+        for x in results.found.get(family.key, {}).values()
         if x.get('config') and x['status'] not in UNFIT
     ]
     tried = []
@@ -107,14 +109,16 @@ def check_family(family: Family, check: str, results: Results,
     return tried[0]
 
 
-def check_config(family: Family, config: str, check: str,
-                 timeout: float) -> dict:
+def check_config(
+    family: Family, config: str, check: str, timeout: float
+) -> dict:
     """Check one config in a process of its own, and in time."""
     start = time.perf_counter()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         process = PROCESSES.Process(
-            target=work, args=(family.library, config, check, folder))
+            target=work, args=(family.library, config, check, folder)
+        )
         process.start()
         process.join(timeout)
         late = process.exitcode is None
@@ -122,7 +126,8 @@ def check_config(family: Family, config: str, check: str,
         process.join()
         if late:
             result = dict(
-                status='timed out', reason=f'took more than {timeout:g} s')
+                status='timed out', reason=f'took more than {timeout:g} s'
+            )
         else:
             result = outcome(folder, process.exitcode)
     seconds = round(time.perf_counter() - start, 1)
@@ -147,6 +152,7 @@ def work(library: str, config: str, check: str, folder: Path) -> None:
     tempfile.tempdir = str(folder)
     # Not above: it needs much more than what counts and reports.
     from .worker import run_one
+
     run_one(library, config, check, folder / RESULT)
 
 
@@ -159,7 +165,8 @@ def outcome(folder: Path, code: int) -> dict:
     status = 'failed' if PLAIN_DONE in log else 'cannot run'
     last = log[-1][:160] if log else 'nothing'
     return dict(
-        status=status, reason=f'ended with {code}; its last words: {last}')
+        status=status, reason=f'ended with {code}; its last words: {last}'
+    )
 
 
 def prepare_processes() -> None:
@@ -171,4 +178,5 @@ def prepare_processes() -> None:
     path.append(os.environ.get('PYTHONPATH', ''))
     os.environ['PYTHONPATH'] = os.pathsep.join(filter(None, path))
     PROCESSES.set_forkserver_preload(
-        ['sweep.worker', 'mmdet.apis', 'mmpretrain.apis'])
+        ['sweep.worker', 'mmdet.apis', 'mmpretrain.apis']
+    )

@@ -58,7 +58,8 @@ def check_variants(cfg: Config, size: int, folder: Path) -> dict:
         try:
             _, note = at_any_tap(
                 cfg,
-                partial(check_variant, cfg, variant, shapes, folder / variant))
+                partial(check_variant, cfg, variant, shapes, folder / variant),
+            )
             found[variant] = 'passed'
             found['reason'] = found['reason'] or note
         except ConfigError as error:
@@ -67,12 +68,18 @@ def check_variants(cfg: Config, size: int, folder: Path) -> dict:
         except Exception as error:
             found[variant] = 'failed'
             found.update(
-                status='failed', reason=f'{variant}: {one_line(error)}')
+                status='failed', reason=f'{variant}: {one_line(error)}'
+            )
     return found
 
 
-def check_variant(cfg: Config, variant: str, shapes: Dict[str, torch.Size],
-                  folder: Path, tap: str) -> None:
+def check_variant(
+    cfg: Config,
+    variant: str,
+    shapes: Dict[str, torch.Size],
+    folder: Path,
+    tap: str,
+) -> None:
     """Train, predict, export, and do both with the export.
 
     Args:
@@ -92,17 +99,32 @@ def check_variant(cfg: Config, variant: str, shapes: Dict[str, torch.Size],
     runner = run(wrapped, f'{variant} at {tap}')
     predictions = [folder / 'ours.pkl', folder / 'theirs.pkl']
     runner.test_evaluator.metrics.append(
-        metric_that_dumps(library)(out_file_path=str(predictions[0])))
+        metric_that_dumps(library)(out_file_path=str(predictions[0]))
+    )
     runner.test()
-    config, checkpoint = (folder / f'student/student.{x}'
-                          for x in ('py', 'pth'))
+    config, checkpoint = (
+        folder / f'student/student.{x}' for x in ('py', 'pth')
+    )
     tools = home_of(library) / 'tools'
-    test = [tools / 'test.py', config, checkpoint, '--out', predictions[1],
-            '--work-dir', folder / 'test']
+    test = [
+        tools / 'test.py',
+        config,
+        checkpoint,
+        '--out',
+        predictions[1],
+        '--work-dir',
+        folder / 'test',
+    ]
     if variant == 'theta':
         check_names(checkpoint, shapes)
-        train = [tools / 'train.py', config, '--work-dir', folder / 'train',
-                 '--cfg-options', f'load_from={checkpoint}']
+        train = [
+            tools / 'train.py',
+            config,
+            '--work-dir',
+            folder / 'train',
+            '--cfg-options',
+            f'load_from={checkpoint}',
+        ]
         run_script([BLOCKED, *test, '--', *train])
     else:
         run_script(test)
@@ -115,6 +137,7 @@ def metric_that_dumps(library: str) -> type:
     if library == 'mmpretrain':
         return DumpResults
     from mmdet.evaluation import DumpDetResults
+
     return DumpDetResults
 
 
@@ -127,8 +150,9 @@ def check_names(checkpoint: Path, shapes: Dict[str, torch.Size]) -> None:
     state = torch.load(checkpoint, weights_only=False)['state_dict']
     for name in {**shapes, **state}:
         if name not in state or state[name].shape != shapes.get(name):
-            raise KeyError(f'{name} is not in the export as it is in plain '
-                           'training')
+            raise KeyError(
+                f'{name} is not in the export as it is in plain training'
+            )
 
 
 def run_script(command: List) -> None:
@@ -142,11 +166,13 @@ def run_script(command: List) -> None:
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        errors='replace')
+        errors='replace',
+    )
     if done.returncode:
         print(done.stdout)
         raise ChildProcessError(
-            (done.stdout.strip().splitlines() or ['ended'])[-1])
+            (done.stdout.strip().splitlines() or ['ended'])[-1]
+        )
 
 
 def comparable(part: object) -> object:

@@ -1,6 +1,6 @@
 """Runs Python scripts where mmfmkt cannot be imported.
 
-    python without_mmfmkt.py test.py ARGUMENTS -- train.py ARGUMENTS
+python without_mmfmkt.py test.py ARGUMENTS -- train.py ARGUMENTS
 """
 
 import runpy

@@ -18,8 +18,13 @@ from .variants import check_variants
 
 CHECKS = dict(equivalence=check_equivalence, variants=check_variants)
 # What larger pictures do not mend.
-HOPELESS = ('device cpu not found', 'is not installed', 'pip install',
-            'huggingface', 'No module named')
+HOPELESS = (
+    'device cpu not found',
+    'is not installed',
+    'pip install',
+    'huggingface',
+    'No module named',
+)
 
 
 def run_one(library: str, config: str, check: str, out: Path) -> None:

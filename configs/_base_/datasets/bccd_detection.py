@@ -4,7 +4,8 @@ _base_ = 'mmdet::_base_/datasets/coco_detection.py'
 data_root = 'data/bccd/'
 metainfo = dict(
     classes=('RBC', 'WBC', 'Platelets'),
-    palette=[(230, 25, 75), (60, 180, 75), (0, 130, 200)])
+    palette=[(230, 25, 75), (60, 180, 75), (0, 130, 200)],
+)
 scale = (320, 240)
 
 train_pipeline = [
@@ -14,8 +15,9 @@ train_pipeline = [
     dict(
         type='RandomFlip',
         prob=[0.25, 0.25, 0.25],
-        direction=['horizontal', 'vertical', 'diagonal']),
-    dict(type='PackDetInputs')
+        direction=['horizontal', 'vertical', 'diagonal'],
+    ),
+    dict(type='PackDetInputs'),
 ]
 test_pipeline = [
     dict(type='LoadImageFromFile'),
@@ -23,8 +25,14 @@ test_pipeline = [
     dict(type='LoadAnnotations', with_bbox=True),
     dict(
         type='PackDetInputs',
-        meta_keys=('img_id', 'img_path', 'ori_shape', 'img_shape',
-                   'scale_factor'))
+        meta_keys=(
+            'img_id',
+            'img_path',
+            'ori_shape',
+            'img_shape',
+            'scale_factor',
+        ),
+    ),
 ]
 train_dataloader = dict(
     batch_size=8,
@@ -34,7 +42,9 @@ train_dataloader = dict(
         metainfo=metainfo,
         ann_file='annotations/instances_train.json',
         data_prefix=dict(img='train/'),
-        pipeline=train_pipeline))
+        pipeline=train_pipeline,
+    ),
+)
 val_dataloader = dict(
     batch_size=8,
     num_workers=1,
@@ -43,7 +53,9 @@ val_dataloader = dict(
         metainfo=metainfo,
         ann_file='annotations/instances_val.json',
         data_prefix=dict(img='val/'),
-        pipeline=test_pipeline))
+        pipeline=test_pipeline,
+    ),
+)
 test_dataloader = val_dataloader
 val_evaluator = dict(ann_file=data_root + 'annotations/instances_val.json')
 test_evaluator = val_evaluator

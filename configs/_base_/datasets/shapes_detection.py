@@ -4,8 +4,15 @@ _base_ = 'mmdet::_base_/datasets/coco_detection.py'
 data_root = 'data/shapes/'
 metainfo = dict(
     classes=('circle', 'ring', 'square', 'pentagon', 'hexagon', 'star'),
-    palette=[(230, 25, 75), (245, 130, 48), (60, 180, 75), (0, 130, 200),
-             (145, 30, 180), (240, 220, 30)])
+    palette=[
+        (230, 25, 75),
+        (245, 130, 48),
+        (60, 180, 75),
+        (0, 130, 200),
+        (145, 30, 180),
+        (240, 220, 30),
+    ],
+)
 
 train_pipeline = [
     dict(type='LoadImageFromFile'),
@@ -13,8 +20,9 @@ train_pipeline = [
     dict(
         type='RandomFlip',
         prob=[0.25, 0.25, 0.25],
-        direction=['horizontal', 'vertical', 'diagonal']),
-    dict(type='PackDetInputs')
+        direction=['horizontal', 'vertical', 'diagonal'],
+    ),
+    dict(type='PackDetInputs'),
 ]
 test_pipeline = [
     dict(type='LoadImageFromFile'),
@@ -22,8 +30,14 @@ test_pipeline = [
     dict(type='LoadAnnotations', with_bbox=True),
     dict(
         type='PackDetInputs',
-        meta_keys=('img_id', 'img_path', 'ori_shape', 'img_shape',
-                   'scale_factor'))
+        meta_keys=(
+            'img_id',
+            'img_path',
+            'ori_shape',
+            'img_shape',
+            'scale_factor',
+        ),
+    ),
 ]
 train_dataloader = dict(
     batch_size=16,
@@ -33,7 +47,9 @@ train_dataloader = dict(
         metainfo=metainfo,
         ann_file='annotations/instances_train.json',
         data_prefix=dict(img='train/'),
-        pipeline=train_pipeline))
+        pipeline=train_pipeline,
+    ),
+)
 val_dataloader = dict(
     batch_size=16,
     num_workers=1,
@@ -42,7 +58,9 @@ val_dataloader = dict(
         metainfo=metainfo,
         ann_file='annotations/instances_val.json',
         data_prefix=dict(img='val/'),
-        pipeline=test_pipeline))
+        pipeline=test_pipeline,
+    ),
+)
 test_dataloader = val_dataloader
 val_evaluator = dict(ann_file=data_root + 'annotations/instances_val.json')
 test_evaluator = val_evaluator

@@ -10,4 +10,5 @@ test_dataloader = dict(batch_size=256)
 val_evaluator = dict(type='mmfmkt.StepAccuracy', topk=(1, 5))
 test_evaluator = val_evaluator
 default_hooks = dict(
-    checkpoint=dict(max_keep_ckpts=1, save_best='accuracy/top1'))
+    checkpoint=dict(max_keep_ckpts=1, save_best='accuracy/top1')
+)

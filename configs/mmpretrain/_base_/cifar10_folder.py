@@ -9,7 +9,8 @@ data_preprocessor = dict(
     mean=[125.307, 122.961, 113.8575],
     std=[51.5865, 50.847, 51.255],
     # OpenCV reads BGR.
-    to_rgb=True)
+    to_rgb=True,
+)
 train_dataloader = dict(
     batch_size=32,
     num_workers=1,
@@ -26,10 +27,13 @@ train_dataloader = dict(
                 type='RandomCrop',
                 crop_size=32,
                 padding=4,
-                pad_val=(114, 123, 125)),
+                pad_val=(114, 123, 125),
+            ),
             dict(type='RandomFlip', prob=0.5, direction='horizontal'),
             dict(type='PackInputs'),
-        ]))
+        ],
+    ),
+)
 val_dataloader = dict(
     batch_size=250,
     num_workers=1,
@@ -39,23 +43,30 @@ val_dataloader = dict(
         type='CustomDataset',
         data_root=data_root,
         data_prefix='test',
-        pipeline=[dict(type='LoadImageFromFile'), dict(type='PackInputs')]))
+        pipeline=[dict(type='LoadImageFromFile'), dict(type='PackInputs')],
+    ),
+)
 test_dataloader = val_dataloader
-val_evaluator = dict(type='mmfmkt.StepAccuracy', topk=(1, ))
+val_evaluator = dict(type='mmfmkt.StepAccuracy', topk=(1,))
 test_evaluator = val_evaluator
 
 max_epochs = 10
-train_cfg = dict(
-    by_epoch=True, max_epochs=max_epochs, val_interval=max_epochs)
+train_cfg = dict(by_epoch=True, max_epochs=max_epochs, val_interval=max_epochs)
 val_cfg = dict()
 test_cfg = dict()
 # Many small steps: in 800 of batch 128 a plain ResNet-8 is under-trained, and
 # what a method adds to the gradient counts for more than what it teaches.
 optim_wrapper = dict(
     optimizer=dict(type='SGD', lr=0.1, momentum=0.9, weight_decay=5e-4),
-    clip_grad=dict(max_norm=5))
+    clip_grad=dict(max_norm=5),
+)
 param_scheduler = dict(
-    type='OneCycleLR', eta_max=0.1, total_steps=max_epochs,
-    by_epoch=True, convert_to_iter_based=True)
+    type='OneCycleLR',
+    eta_max=0.1,
+    total_steps=max_epochs,
+    by_epoch=True,
+    convert_to_iter_based=True,
+)
 default_hooks = dict(
-    logger=dict(interval=100), checkpoint=dict(max_keep_ckpts=1))
+    logger=dict(interval=100), checkpoint=dict(max_keep_ckpts=1)
+)

@@ -6,4 +6,6 @@ model = dict(
     student=_base_.model,
     teacher=dict(
         config='mmfmkt::mmpretrain/cifar10/resnet56.py',
-        checkpoint='work_dirs/resnet56/epoch_240.pth'))
+        checkpoint='work_dirs/resnet56/epoch_240.pth',
+    ),
+)

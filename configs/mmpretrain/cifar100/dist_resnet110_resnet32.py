@@ -2,5 +2,5 @@
 _base_ = './fmkt_resnet110_resnet32.py'
 model = dict(
     variant='direct',
-    flow=dict(
-        metric=dict(_delete_=True, type='DISTLoss', temperature=4.0)))
+    flow=dict(metric=dict(_delete_=True, type='DISTLoss', temperature=4.0)),
+)

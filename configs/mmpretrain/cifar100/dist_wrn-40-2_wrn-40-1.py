@@ -2,5 +2,5 @@
 _base_ = './fmkt_wrn-40-2_wrn-40-1.py'
 model = dict(
     variant='direct',
-    flow=dict(
-        metric=dict(_delete_=True, type='DISTLoss', temperature=4.0)))
+    flow=dict(metric=dict(_delete_=True, type='DISTLoss', temperature=4.0)),
+)

@@ -3,5 +3,6 @@ _base_ = './fmkt_resnet110_resnet32.py'
 model = dict(
     variant='direct',
     flow=dict(
-        metric=dict(
-            _delete_=True, type='DKDLoss', beta=2.0, warmup_epochs=20)))
+        metric=dict(_delete_=True, type='DKDLoss', beta=2.0, warmup_epochs=20)
+    ),
+)

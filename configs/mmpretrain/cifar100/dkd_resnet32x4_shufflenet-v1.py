@@ -3,5 +3,6 @@ _base_ = './fmkt_resnet32x4_shufflenet-v1.py'
 model = dict(
     variant='direct',
     flow=dict(
-        metric=dict(
-            _delete_=True, type='DKDLoss', beta=8.0, warmup_epochs=20)))
+        metric=dict(_delete_=True, type='DKDLoss', beta=8.0, warmup_epochs=20)
+    ),
+)

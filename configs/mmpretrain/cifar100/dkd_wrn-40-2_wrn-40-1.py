@@ -3,5 +3,6 @@ _base_ = './fmkt_wrn-40-2_wrn-40-1.py'
 model = dict(
     variant='direct',
     flow=dict(
-        metric=dict(
-            _delete_=True, type='DKDLoss', beta=6.0, warmup_epochs=20)))
+        metric=dict(_delete_=True, type='DKDLoss', beta=6.0, warmup_epochs=20)
+    ),
+)

@@ -6,4 +6,6 @@ model = dict(
     student=_base_.model,
     teacher=dict(
         config='mmfmkt::mmpretrain/cifar100/resnet32x4.py',
-        checkpoint='work_dirs/resnet32x4/epoch_240.pth'))
+        checkpoint='work_dirs/resnet32x4/epoch_240.pth',
+    ),
+)

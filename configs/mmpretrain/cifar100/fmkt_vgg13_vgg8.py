@@ -6,4 +6,6 @@ model = dict(
     student=_base_.model,
     teacher=dict(
         config='mmfmkt::mmpretrain/cifar100/vgg13.py',
-        checkpoint='work_dirs/vgg13/epoch_240.pth'))
+        checkpoint='work_dirs/vgg13/epoch_240.pth',
+    ),
+)

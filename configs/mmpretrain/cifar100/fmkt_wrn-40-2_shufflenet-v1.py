@@ -6,4 +6,6 @@ model = dict(
     student=_base_.model,
     teacher=dict(
         config='mmfmkt::mmpretrain/cifar100/wrn-40-2.py',
-        checkpoint='work_dirs/wrn-40-2/epoch_240.pth'))
+        checkpoint='work_dirs/wrn-40-2/epoch_240.pth',
+    ),
+)

@@ -8,5 +8,7 @@ model = dict(
         type='LinearClsHead',
         num_classes=100,
         in_channels=1280,
-        loss=dict(type='CrossEntropyLoss')))
+        loss=dict(type='CrossEntropyLoss'),
+    ),
+)
 optim_wrapper = dict(optimizer=dict(lr=0.01))

@@ -8,4 +8,6 @@ model = dict(
         type='LinearClsHead',
         num_classes=100,
         in_channels=512,
-        loss=dict(type='CrossEntropyLoss')))
+        loss=dict(type='CrossEntropyLoss'),
+    ),
+)

@@ -6,4 +6,6 @@ model = dict(
     student=_base_.model,
     teacher=dict(
         config='mmfmkt::mmpretrain/cifar10_folder/resnet20.py',
-        checkpoint='work_dirs/resnet20/epoch_20.pth'))
+        checkpoint='work_dirs/resnet20/epoch_20.pth',
+    ),
+)

@@ -4,5 +4,9 @@ model = dict(
     student=dict(
         head=dict(
             loss=dict(
-                _delete_=True, type='LabelSmoothLoss', label_smooth_val=0.1))),
-    flow=dict(loss_weight=1.0))
+                _delete_=True, type='LabelSmoothLoss', label_smooth_val=0.1
+            )
+        )
+    ),
+    flow=dict(loss_weight=1.0),
+)

@@ -2,4 +2,5 @@
 _base_ = './fmkt_resnet50_mobilenet-v2.py'
 model = dict(
     variant='direct',
-    flow=dict(metric=dict(_delete_=True, type='DISTLoss', temperature=1.0)))
+    flow=dict(metric=dict(_delete_=True, type='DISTLoss', temperature=1.0)),
+)

@@ -9,4 +9,7 @@ model = dict(
             alpha=0.5,
             beta=0.5,
             temperature=1.0,
-            warmup_epochs=5)))
+            warmup_epochs=5,
+        )
+    ),
+)

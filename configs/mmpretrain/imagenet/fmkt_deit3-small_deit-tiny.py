@@ -10,11 +10,14 @@ model = dict(
     teacher=dict(
         config='mmpretrain::deit3/deit3-small-p16_64xb64_in1k.py',
         checkpoint='https://download.openmmlab.com/mmclassification/v0/deit3/'
-        'deit3-small-p16_3rdparty_in1k_20221008-0f7c70cf.pth'))
+        'deit3-small-p16_3rdparty_in1k_20221008-0f7c70cf.pth',
+    ),
+)
 model['flow'] = dict(
     model['flow'],
     # A class token is a vector.
     encoder=dict(type='MLPEncoder'),
-    metric=dict(type='DISTLoss', temperature=1.0))
+    metric=dict(type='DISTLoss', temperature=1.0),
+)
 val_evaluator = dict(type='mmfmkt.StepAccuracy', topk=(1, 5))
 test_evaluator = val_evaluator

@@ -10,9 +10,11 @@ model = dict(
     teacher=dict(
         config='mmpretrain::resnet/resnet50_8xb32_in1k.py',
         checkpoint='https://download.openmmlab.com/mmclassification/v0/resnet/'
-        'resnet50_8xb32_in1k_20210831-ea4938fc.pth'))
+        'resnet50_8xb32_in1k_20210831-ea4938fc.pth',
+    ),
+)
 model['flow'] = dict(
-    model['flow'],
-    metric=dict(type='KDLoss', temperature=1.0))
+    model['flow'], metric=dict(type='KDLoss', temperature=1.0)
+)
 val_evaluator = dict(type='mmfmkt.StepAccuracy', topk=(1, 5))
 test_evaluator = val_evaluator

@@ -11,11 +11,14 @@ model = dict(
         config='mmpretrain::swin_transformer/swin-large_16xb64_in1k.py',
         checkpoint='https://download.openmmlab.com/mmclassification/v0/'
         'swin-transformer/convert/'
-        'swin_large_patch4_window7_224_22kto1k-5f0996db.pth'))
+        'swin_large_patch4_window7_224_22kto1k-5f0996db.pth',
+    ),
+)
 model['flow'] = dict(
     model['flow'],
     # A class token is a vector.
     encoder=dict(type='MLPEncoder'),
-    metric=dict(type='DISTLoss', temperature=1.0))
+    metric=dict(type='DISTLoss', temperature=1.0),
+)
 val_evaluator = dict(type='mmfmkt.StepAccuracy', topk=(1, 5))
 test_evaluator = val_evaluator

@@ -2,4 +2,5 @@
 _base_ = './fmkt_swin-large_deit-tiny.py'
 model = dict(
     variant='direct',
-    flow=dict(metric=dict(_delete_=True, type='KDLoss', temperature=1.0)))
+    flow=dict(metric=dict(_delete_=True, type='KDLoss', temperature=1.0)),
+)

@@ -6,6 +6,8 @@ from .step_count_warmup_hook import StepCountWarmupHook
 from .transfer_weight_hook import TransferWeightHook
 
 __all__ = [
-    'ExportStudentHook', 'FlowEMAHook', 'StepCountWarmupHook',
-    'TransferWeightHook'
+    'ExportStudentHook',
+    'FlowEMAHook',
+    'StepCountWarmupHook',
+    'TransferWeightHook',
 ]

@@ -27,12 +27,17 @@ class ExportStudentHook(Hook):
             runner (Runner): The runner of the training process.
         """
         from mmfmkt.apis.export import export_student
+
         checkpoint = runner.message_hub.runtime_info.get('last_ckpt')
         if checkpoint is None:
-            runner.logger.warning('No checkpoint was saved, so there is no '
-                                  'student to export.')
+            runner.logger.warning(
+                'No checkpoint was saved, so there is no student to export.'
+            )
             return
-        exported = export_student(runner.cfg, checkpoint,
-                                  osp.join(runner.work_dir, 'student'))
-        runner.logger.info(f'The student was exported to {exported.config} '
-                           f'and {exported.checkpoint}')
+        exported = export_student(
+            runner.cfg, checkpoint, osp.join(runner.work_dir, 'student')
+        )
+        runner.logger.info(
+            f'The student was exported to {exported.config} '
+            f'and {exported.checkpoint}'
+        )

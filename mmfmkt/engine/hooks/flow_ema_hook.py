@@ -34,7 +34,8 @@ class FlowEMAHook(EMAHook):
     def before_run(self, runner: Runner) -> None:
         self.src_model = distiller_of(runner).flows
         self.ema_model = MODELS.build(
-            self.ema_cfg, default_args=dict(model=self.src_model))
+            self.ema_cfg, default_args=dict(model=self.src_model)
+        )
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         with flows_of(checkpoint) as flows:
@@ -51,7 +52,8 @@ def flows_of(checkpoint: dict) -> Iterator[dict]:
     state = checkpoint['state_dict']
     own = {
         name.removeprefix(PREFIX): x
-        for name, x in state.items() if name.startswith(PREFIX)
+        for name, x in state.items()
+        if name.startswith(PREFIX)
     }
     view = {**checkpoint, 'state_dict': own}
     yield view

@@ -45,5 +45,6 @@ def distiller_of(runner: Runner) -> nn.Module:
     if not hasattr(model, 'flows'):
         raise ConfigError(
             'This hook steers a distillation, but the model is a '
-            f'{type(model).__name__}: take it out of custom_hooks.')
+            f'{type(model).__name__}: take it out of custom_hooks.'
+        )
     return model

@@ -29,8 +29,10 @@ class StepCountWarmupHook(Hook):
 
     def __init__(self, warmup: float, by_epoch: bool = True) -> None:
         if warmup <= 0:
-            raise ConfigError('StepCountWarmupHook.warmup must be positive, '
-                              f'but is {warmup!r}.')
+            raise ConfigError(
+                'StepCountWarmupHook.warmup must be positive, '
+                f'but is {warmup!r}.'
+            )
         self.warmup, self.by_epoch = warmup, by_epoch
 
     def before_train_iter(self, runner: Runner, *args, **kwargs) -> None:

@@ -33,21 +33,25 @@ class TransferWeightHook(Hook):
         ConfigError: If the parts do not fit between ``begin`` and ``end``.
     """
 
-    def __init__(self,
-                 begin: float = 0,
-                 end: Optional[float] = None,
-                 warmup: float = 0,
-                 decay: float = 0,
-                 by_epoch: bool = True) -> None:
+    def __init__(
+        self,
+        begin: float = 0,
+        end: Optional[float] = None,
+        warmup: float = 0,
+        decay: float = 0,
+        by_epoch: bool = True,
+    ) -> None:
         if begin < 0 or warmup < 0 or decay < 0:
-            raise ConfigError('TransferWeightHook takes no negative begin, '
-                              'warmup or decay.')
+            raise ConfigError(
+                'TransferWeightHook takes no negative begin, warmup or decay.'
+            )
         if end is None and decay:
             raise ConfigError('TransferWeightHook needs an end to decay to.')
         if end is not None and end < begin + warmup + decay:
             raise ConfigError(
                 f'TransferWeightHook: between begin {begin} and end {end} '
-                f'there is no room for warmup {warmup} and decay {decay}.')
+                f'there is no room for warmup {warmup} and decay {decay}.'
+            )
         self.begin, self.end = begin, end
         self.warmup, self.decay = warmup, decay
         self.by_epoch = by_epoch
@@ -55,16 +59,17 @@ class TransferWeightHook(Hook):
     def factor(self, progress: float) -> float:
         """Return the factor in [0, 1] at an epoch or iteration."""
         if progress < self.begin:
-            return 0.
+            return 0.0
         if self.end is not None and progress >= self.end:
-            return 0.
+            return 0.0
         if progress < self.begin + self.warmup:
             return (progress - self.begin) / self.warmup
         if self.decay and progress > self.end - self.decay:
             return (self.end - progress) / self.decay
-        return 1.
+        return 1.0
 
     def before_train_iter(self, runner: Runner, *args, **kwargs) -> None:
         """Set ``transfer_weight`` of the distiller."""
         distiller_of(runner).transfer_weight = self.factor(
-            progress_of(runner, self.by_epoch))
+            progress_of(runner, self.by_epoch)
+        )

@@ -25,6 +25,8 @@ class CPUAmpOptimWrapper(OptimWrapper):
         Args:
             model (nn.Module): The model in training.
         """
-        with super().optim_context(model), autocast(
-                device_type='cpu', dtype=torch.bfloat16):
+        with (
+            super().optim_context(model),
+            autocast(device_type='cpu', dtype=torch.bfloat16),
+        ):
             yield

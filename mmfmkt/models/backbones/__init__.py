@@ -9,6 +9,11 @@ from .cifar_vgg import CIFARVGG
 from .wide_resnet import WideResNet
 
 __all__ = [
-    'CIFARBackbone', 'CIFARMobileNetV2', 'CIFARResNet', 'CIFARShuffleNetV1',
-    'CIFARShuffleNetV2', 'CIFARVGG', 'WideResNet'
+    'CIFARBackbone',
+    'CIFARMobileNetV2',
+    'CIFARResNet',
+    'CIFARShuffleNetV1',
+    'CIFARShuffleNetV2',
+    'CIFARVGG',
+    'WideResNet',
 ]

@@ -19,12 +19,14 @@ InitCfg = Optional[Union[dict, Sequence[dict]]]
 KAIMING = dict(type='Kaiming', layer='Conv2d')
 
 
-def conv_norm_relu(in_channels: int,
-                   out_channels: int,
-                   kernel_size: int,
-                   stride: int = 1,
-                   groups: int = 1,
-                   bias: bool = False) -> nn.Sequential:
+def conv_norm_relu(
+    in_channels: int,
+    out_channels: int,
+    kernel_size: int,
+    stride: int = 1,
+    groups: int = 1,
+    bias: bool = False,
+) -> nn.Sequential:
     """Convolution that keeps the size but for its stride, norm and ReLU.
 
     ReLU is not in place, so that what a forward hook sees of the norm stays
@@ -46,12 +48,20 @@ def conv_norm_relu(in_channels: int,
             stride,
             kernel_size // 2,
             groups=groups,
-            bias=bias), nn.BatchNorm2d(out_channels), nn.ReLU())
+            bias=bias,
+        ),
+        nn.BatchNorm2d(out_channels),
+        nn.ReLU(),
+    )
 
 
-def make_stage(block: Callable[[int, int, int], nn.Module], num_blocks: int,
-               in_channels: int, out_channels: int,
-               stride: int) -> nn.Sequential:
+def make_stage(
+    block: Callable[[int, int, int], nn.Module],
+    num_blocks: int,
+    in_channels: int,
+    out_channels: int,
+    stride: int,
+) -> nn.Sequential:
     """Blocks of one width, of which the first has the stride.
 
     Args:
@@ -64,7 +74,8 @@ def make_stage(block: Callable[[int, int, int], nn.Module], num_blocks: int,
     """
     return nn.Sequential(
         block(in_channels, out_channels, stride),
-        *(block(out_channels, out_channels, 1) for _ in range(num_blocks - 1)))
+        *(block(out_channels, out_channels, 1) for _ in range(num_blocks - 1)),
+    )
 
 
 class CIFARBackbone(BaseModule):
@@ -88,14 +99,20 @@ class CIFARBackbone(BaseModule):
             there.
     """
 
-    def __init__(self, stem: nn.Module, stages: Sequence[nn.Module],
-                 stage_channels: Sequence[int], out_indices: Sequence[int],
-                 init_cfg: InitCfg) -> None:
+    def __init__(
+        self,
+        stem: nn.Module,
+        stages: Sequence[nn.Module],
+        stage_channels: Sequence[int],
+        out_indices: Sequence[int],
+        init_cfg: InitCfg,
+    ) -> None:
         super().__init__(init_cfg)
         if not out_indices or not set(out_indices) <= set(range(len(stages))):
             raise ConfigError(
                 f'backbone.out_indices of {type(self).__name__} must name '
-                f'stages from 0 to {len(stages) - 1}, but is {out_indices}.')
+                f'stages from 0 to {len(stages) - 1}, but is {out_indices}.'
+            )
         self.stage_channels = tuple(stage_channels)
         self.out_indices = tuple(out_indices)
         self.stem = stem

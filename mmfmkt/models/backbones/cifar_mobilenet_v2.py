@@ -11,8 +11,15 @@ from mmfmkt.registry import MODELS
 from .base import KAIMING, CIFARBackbone, InitCfg, conv_norm_relu, make_stage
 
 # Expansion, width, number of blocks and stride of each stage.
-STAGES = ((1, 16, 1, 1), (6, 24, 2, 1), (6, 32, 3, 2), (6, 64, 4, 2),
-          (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1))
+STAGES = (
+    (1, 16, 1, 1),
+    (6, 24, 2, 1),
+    (6, 32, 3, 2),
+    (6, 64, 4, 2),
+    (6, 96, 3, 1),
+    (6, 160, 3, 2),
+    (6, 320, 1, 1),
+)
 
 
 class InvertedResidual(nn.Module):
@@ -26,8 +33,9 @@ class InvertedResidual(nn.Module):
             ``in_channels``.
     """
 
-    def __init__(self, in_channels: int, out_channels: int, stride: int,
-                 expansion: int) -> None:
+    def __init__(
+        self, in_channels: int, out_channels: int, stride: int, expansion: int
+    ) -> None:
         super().__init__()
         hidden = in_channels * expansion
         self.with_shortcut = stride == 1 and in_channels == out_channels
@@ -35,7 +43,8 @@ class InvertedResidual(nn.Module):
             *conv_norm_relu(in_channels, hidden, 1),
             *conv_norm_relu(hidden, hidden, 3, stride, groups=hidden),
             nn.Conv2d(hidden, out_channels, 1, bias=False),
-            nn.BatchNorm2d(out_channels))
+            nn.BatchNorm2d(out_channels),
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         return x + self.conv(x) if self.with_shortcut else self.conv(x)
@@ -58,10 +67,12 @@ class CIFARMobileNetV2(CIFARBackbone):
         init_cfg (dict | list[dict], optional): MMEngine's initialisation.
     """
 
-    def __init__(self,
-                 width_mult: float = 0.5,
-                 out_indices: Sequence[int] = (7, ),
-                 init_cfg: InitCfg = KAIMING) -> None:
+    def __init__(
+        self,
+        width_mult: float = 0.5,
+        out_indices: Sequence[int] = (7,),
+        init_cfg: InitCfg = KAIMING,
+    ) -> None:
         in_channels = int(32 * width_mult)
         stem = conv_norm_relu(3, in_channels, 3, stride=2)
         stages, widths = [], []
@@ -69,8 +80,8 @@ class CIFARMobileNetV2(CIFARBackbone):
             widths.append(int(width * width_mult))
             block = partial(InvertedResidual, expansion=expansion)
             stages.append(
-                make_stage(block, num_blocks, in_channels, widths[-1],
-                           stride))
+                make_stage(block, num_blocks, in_channels, widths[-1], stride)
+            )
             in_channels = widths[-1]
         widths.append(int(1280 * max(width_mult, 1)))
         stages.append(conv_norm_relu(in_channels, widths[-1], 1))

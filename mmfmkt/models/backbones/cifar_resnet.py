@@ -22,21 +22,25 @@ class BasicBlock(nn.Module):
         stride (int): Stride of the first convolution.
     """
 
-    def __init__(self, in_channels: int, out_channels: int,
-                 stride: int) -> None:
+    def __init__(
+        self, in_channels: int, out_channels: int, stride: int
+    ) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(
-            in_channels, out_channels, 3, stride, padding=1, bias=False)
+            in_channels, out_channels, 3, stride, padding=1, bias=False
+        )
         self.bn1 = nn.BatchNorm2d(out_channels)
         self.conv2 = nn.Conv2d(
-            out_channels, out_channels, 3, padding=1, bias=False)
+            out_channels, out_channels, 3, padding=1, bias=False
+        )
         self.bn2 = nn.BatchNorm2d(out_channels)
         self.relu = nn.ReLU()
         self.downsample = nn.Identity()
         if stride != 1 or in_channels != out_channels:
             self.downsample = nn.Sequential(
                 nn.Conv2d(in_channels, out_channels, 1, stride, bias=False),
-                nn.BatchNorm2d(out_channels))
+                nn.BatchNorm2d(out_channels),
+            )
 
     def forward(self, x: Tensor) -> Tensor:
         out = self.relu(self.bn1(self.conv1(x)))
@@ -63,25 +67,36 @@ class CIFARResNet(CIFARBackbone):
         ConfigError: If ``depth`` or ``widths`` are none of a ResNet.
     """
 
-    def __init__(self,
-                 depth: int,
-                 widths: Sequence[int] = (16, 16, 32, 64),
-                 out_indices: Sequence[int] = (2, ),
-                 init_cfg: InitCfg = KAIMING) -> None:
+    def __init__(
+        self,
+        depth: int,
+        widths: Sequence[int] = (16, 16, 32, 64),
+        out_indices: Sequence[int] = (2,),
+        init_cfg: InitCfg = KAIMING,
+    ) -> None:
         num_blocks, rest = divmod(depth - 2, 6)
         if num_blocks < 1 or rest:
-            raise ConfigError('backbone.depth of CIFARResNet must be 6n + 2, '
-                              f'such as 8, 20 or 56, but is {depth}.')
+            raise ConfigError(
+                'backbone.depth of CIFARResNet must be 6n + 2, '
+                f'such as 8, 20 or 56, but is {depth}.'
+            )
         if len(widths) != 4:
             raise ConfigError(
                 'backbone.widths of CIFARResNet must be those of the stem and '
-                f'of three stages, but is {widths}.')
+                f'of three stages, but is {widths}.'
+            )
         stages = [
-            make_stage(BasicBlock, num_blocks, in_channels, out_channels,
-                       stride)
+            make_stage(
+                BasicBlock, num_blocks, in_channels, out_channels, stride
+            )
             for in_channels, out_channels, stride in zip(
-                widths, widths[1:], (1, 2, 2))
+                widths, widths[1:], (1, 2, 2)
+            )
         ]
         super().__init__(
-            conv_norm_relu(3, widths[0], 3), stages, widths[1:], out_indices,
-            init_cfg)
+            conv_norm_relu(3, widths[0], 3),
+            stages,
+            widths[1:],
+            out_indices,
+            init_cfg,
+        )

@@ -33,8 +33,9 @@ class ShuffleUnit(nn.Module):
             single group where it follows the stem.
     """
 
-    def __init__(self, in_channels: int, out_channels: int, stride: int,
-                 groups: int) -> None:
+    def __init__(
+        self, in_channels: int, out_channels: int, stride: int, groups: int
+    ) -> None:
         super().__init__()
         self.stride = stride
         self.groups = 1 if in_channels == STEM_WIDTH else groups
@@ -42,13 +43,16 @@ class ShuffleUnit(nn.Module):
             out_channels -= in_channels
         hidden = out_channels // 4
         self.conv1 = nn.Conv2d(
-            in_channels, hidden, 1, groups=self.groups, bias=False)
+            in_channels, hidden, 1, groups=self.groups, bias=False
+        )
         self.bn1 = nn.BatchNorm2d(hidden)
         self.conv2 = nn.Conv2d(
-            hidden, hidden, 3, stride, padding=1, groups=hidden, bias=False)
+            hidden, hidden, 3, stride, padding=1, groups=hidden, bias=False
+        )
         self.bn2 = nn.BatchNorm2d(hidden)
         self.conv3 = nn.Conv2d(
-            hidden, out_channels, 1, groups=groups, bias=False)
+            hidden, out_channels, 1, groups=groups, bias=False
+        )
         self.bn3 = nn.BatchNorm2d(out_channels)
         self.relu = nn.ReLU()
 
@@ -81,20 +85,34 @@ class CIFARShuffleNetV1(CIFARBackbone):
         ConfigError: If there is no network with such groups.
     """
 
-    def __init__(self,
-                 groups: int = 3,
-                 out_indices: Sequence[int] = (2, ),
-                 init_cfg: InitCfg = None) -> None:
+    def __init__(
+        self,
+        groups: int = 3,
+        out_indices: Sequence[int] = (2,),
+        init_cfg: InitCfg = None,
+    ) -> None:
         if groups not in WIDTHS:
-            raise ConfigError('backbone.groups of CIFARShuffleNetV1 must be '
-                              f'1, 2 or 3, but is {groups}.')
+            raise ConfigError(
+                'backbone.groups of CIFARShuffleNetV1 must be '
+                f'1, 2 or 3, but is {groups}.'
+            )
         widths = (STEM_WIDTH, *WIDTHS[groups])
         stages = [
             make_stage(
-                partial(ShuffleUnit, groups=groups), num_blocks, in_channels,
-                out_channels, 2) for num_blocks, in_channels, out_channels in
-            zip((4, 8, 4), widths, widths[1:])
+                partial(ShuffleUnit, groups=groups),
+                num_blocks,
+                in_channels,
+                out_channels,
+                2,
+            )
+            for num_blocks, in_channels, out_channels in zip(
+                (4, 8, 4), widths, widths[1:]
+            )
         ]
         super().__init__(
-            conv_norm_relu(3, STEM_WIDTH, 1), stages, widths[1:], out_indices,
-            init_cfg)
+            conv_norm_relu(3, STEM_WIDTH, 1),
+            stages,
+            widths[1:],
+            out_indices,
+            init_cfg,
+        )

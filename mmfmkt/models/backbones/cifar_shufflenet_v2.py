@@ -18,7 +18,7 @@ STEM_WIDTH = 24
 WIDTHS = {
     0.5: (48, 96, 192, 1024),
     1: (116, 232, 464, 1024),
-    1.5: (176, 352, 704, 1024)
+    1.5: (176, 352, 704, 1024),
 }
 
 
@@ -35,8 +35,9 @@ class ShuffleUnit(nn.Module):
             stays.
     """
 
-    def __init__(self, in_channels: int, out_channels: int,
-                 stride: int) -> None:
+    def __init__(
+        self, in_channels: int, out_channels: int, stride: int
+    ) -> None:
         super().__init__()
         half = out_channels // 2
         self.split = stride == 1
@@ -44,10 +45,13 @@ class ShuffleUnit(nn.Module):
         if not self.split:
             self.left = nn.Sequential(
                 *self.depthwise(in_channels, stride),
-                *conv_norm_relu(in_channels, half, 1))
+                *conv_norm_relu(in_channels, half, 1),
+            )
         self.right = nn.Sequential(
             *conv_norm_relu(half if self.split else in_channels, half, 1),
-            *self.depthwise(half, stride), *conv_norm_relu(half, half, 1))
+            *self.depthwise(half, stride),
+            *conv_norm_relu(half, half, 1),
+        )
 
     @staticmethod
     def depthwise(channels: int, stride: int) -> nn.Sequential:
@@ -60,7 +64,10 @@ class ShuffleUnit(nn.Module):
                 stride,
                 padding=1,
                 groups=channels,
-                bias=False), nn.BatchNorm2d(channels))
+                bias=False,
+            ),
+            nn.BatchNorm2d(channels),
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         left, right = x.chunk(2, dim=1) if self.split else (x, x)
@@ -85,20 +92,29 @@ class CIFARShuffleNetV2(CIFARBackbone):
         ConfigError: If there is no network of such size.
     """
 
-    def __init__(self,
-                 net_size: float = 1,
-                 out_indices: Sequence[int] = (3, ),
-                 init_cfg: InitCfg = None) -> None:
+    def __init__(
+        self,
+        net_size: float = 1,
+        out_indices: Sequence[int] = (3,),
+        init_cfg: InitCfg = None,
+    ) -> None:
         if net_size not in WIDTHS:
-            raise ConfigError('backbone.net_size of CIFARShuffleNetV2 must be '
-                              f'0.5, 1 or 1.5, but is {net_size}.')
+            raise ConfigError(
+                'backbone.net_size of CIFARShuffleNetV2 must be '
+                f'0.5, 1 or 1.5, but is {net_size}.'
+            )
         *widths, last = (STEM_WIDTH, *WIDTHS[net_size])
         stages = [
             make_stage(ShuffleUnit, num_blocks, in_channels, out_channels, 2)
             for num_blocks, in_channels, out_channels in zip(
-                (4, 8, 4), widths, widths[1:])
+                (4, 8, 4), widths, widths[1:]
+            )
         ]
         stages.append(conv_norm_relu(widths[-1], last, 1))
         super().__init__(
-            conv_norm_relu(3, STEM_WIDTH, 1), stages, WIDTHS[net_size],
-            out_indices, init_cfg)
+            conv_norm_relu(3, STEM_WIDTH, 1),
+            stages,
+            WIDTHS[net_size],
+            out_indices,
+            init_cfg,
+        )

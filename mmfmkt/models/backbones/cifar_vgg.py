@@ -18,7 +18,7 @@ DEPTHS = {
     11: (1, 1, 2, 2, 2),
     13: (2, 2, 2, 2, 2),
     16: (2, 2, 3, 3, 3),
-    19: (2, 2, 4, 4, 4)
+    19: (2, 2, 4, 4, 4),
 }
 
 
@@ -47,14 +47,18 @@ class CIFARVGG(CIFARBackbone):
         ConfigError: If there is no VGG of such depth.
     """
 
-    def __init__(self,
-                 depth: int,
-                 out_indices: Sequence[int] = (4, ),
-                 init_cfg: InitCfg = KAIMING) -> None:
+    def __init__(
+        self,
+        depth: int,
+        out_indices: Sequence[int] = (4,),
+        init_cfg: InitCfg = KAIMING,
+    ) -> None:
         if depth not in DEPTHS:
-            raise ConfigError(f'backbone.depth of CIFARVGG must be one of '
-                              f'{", ".join(map(str, DEPTHS))}, but is '
-                              f'{depth}.')
+            raise ConfigError(
+                f'backbone.depth of CIFARVGG must be one of '
+                f'{", ".join(map(str, DEPTHS))}, but is '
+                f'{depth}.'
+            )
         stages = []
         in_channels = 3
         for index, width in enumerate(WIDTHS):

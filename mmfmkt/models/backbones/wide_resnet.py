@@ -24,20 +24,24 @@ class PreActBlock(nn.Module):
             stays.
     """
 
-    def __init__(self, in_channels: int, out_channels: int,
-                 stride: int) -> None:
+    def __init__(
+        self, in_channels: int, out_channels: int, stride: int
+    ) -> None:
         super().__init__()
         self.bn1 = nn.BatchNorm2d(in_channels)
         self.conv1 = nn.Conv2d(
-            in_channels, out_channels, 3, stride, padding=1, bias=False)
+            in_channels, out_channels, 3, stride, padding=1, bias=False
+        )
         self.bn2 = nn.BatchNorm2d(out_channels)
         self.conv2 = nn.Conv2d(
-            out_channels, out_channels, 3, padding=1, bias=False)
+            out_channels, out_channels, 3, padding=1, bias=False
+        )
         self.relu = nn.ReLU()
         self.shortcut = None
         if in_channels != out_channels:
             self.shortcut = nn.Conv2d(
-                in_channels, out_channels, 1, stride, bias=False)
+                in_channels, out_channels, 1, stride, bias=False
+            )
 
     def forward(self, x: Tensor) -> Tensor:
         active = self.relu(self.bn1(x))
@@ -65,27 +69,39 @@ class WideResNet(CIFARBackbone):
         ConfigError: If ``depth`` is none of a WRN.
     """
 
-    def __init__(self,
-                 depth: int,
-                 widen_factor: int = 1,
-                 out_indices: Sequence[int] = (2, ),
-                 init_cfg: InitCfg = KAIMING) -> None:
+    def __init__(
+        self,
+        depth: int,
+        widen_factor: int = 1,
+        out_indices: Sequence[int] = (2,),
+        init_cfg: InitCfg = KAIMING,
+    ) -> None:
         num_blocks, rest = divmod(depth - 4, 6)
         if num_blocks < 1 or rest:
-            raise ConfigError('backbone.depth of WideResNet must be 6n + 4, '
-                              f'such as 16, 28 or 40, but is {depth}.')
+            raise ConfigError(
+                'backbone.depth of WideResNet must be 6n + 4, '
+                f'such as 16, 28 or 40, but is {depth}.'
+            )
         widths = (16, 16 * widen_factor, 32 * widen_factor, 64 * widen_factor)
         stages = [
-            make_stage(PreActBlock, num_blocks, in_channels, out_channels,
-                       stride)
+            make_stage(
+                PreActBlock, num_blocks, in_channels, out_channels, stride
+            )
             for in_channels, out_channels, stride in zip(
-                widths, widths[1:], (1, 2, 2))
+                widths, widths[1:], (1, 2, 2)
+            )
         ]
         stages[-1] = nn.Sequential(
             OrderedDict(
                 blocks=stages[-1],
                 norm=nn.BatchNorm2d(widths[-1]),
-                relu=nn.ReLU()))
+                relu=nn.ReLU(),
+            )
+        )
         super().__init__(
-            nn.Conv2d(3, widths[0], 3, padding=1, bias=False), stages,
-            widths[1:], out_indices, init_cfg)
+            nn.Conv2d(3, widths[0], 3, padding=1, bias=False),
+            stages,
+            widths[1:],
+            out_indices,
+            init_cfg,
+        )

@@ -61,9 +61,11 @@ class Guest:
         view (nn.Module, optional): From the student's images to its own.
     """
 
-    def __init__(self,
-                 network: Optional[nn.Module] = None,
-                 view: Optional[nn.Module] = None) -> None:
+    def __init__(
+        self,
+        network: Optional[nn.Module] = None,
+        view: Optional[nn.Module] = None,
+    ) -> None:
         self.network, self.view = network, view
 
     def __deepcopy__(self, memo: dict) -> 'Guest':
@@ -105,18 +107,20 @@ class BaseDistiller(StudentFace):
     # Ours, also where a student has an attribute of such a name.
     variant = ''
     inherit: Sequence[str] = ()
-    transfer_weight = 1.
+    transfer_weight = 1.0
 
-    def __init__(self,
-                 student: Union[str, dict],
-                 teacher: Optional[dict],
-                 variant: str,
-                 tap: str,
-                 levels: Optional[Sequence[int]],
-                 flow: Optional[dict],
-                 taps: Optional[Sequence[dict]],
-                 data_preprocessor: Optional[dict],
-                 overrides: Optional[dict] = None) -> None:
+    def __init__(
+        self,
+        student: Union[str, dict],
+        teacher: Optional[dict],
+        variant: str,
+        tap: str,
+        levels: Optional[Sequence[int]],
+        flow: Optional[dict],
+        taps: Optional[Sequence[dict]],
+        data_preprocessor: Optional[dict],
+        overrides: Optional[dict] = None,
+    ) -> None:
         require(*self.packages)
         check_variant(variant, teacher)
         student_cfg = load_model_config(student, 'model.student')
@@ -141,8 +145,10 @@ class BaseDistiller(StudentFace):
     def _invite(self, teacher: dict) -> None:
         """Build the teacher and its view of the images."""
         network = build_teacher(
-            load_teacher_config(teacher), self.library,
-            teacher.get('checkpoint'))
+            load_teacher_config(teacher),
+            self.library,
+            teacher.get('checkpoint'),
+        )
         view = TeacherView(self.data_preprocessor, network.data_preprocessor)
         self._guest = Guest(network, view)
         self._inherited_weights()
@@ -157,8 +163,13 @@ class BaseDistiller(StudentFace):
             return {}
         return inherited_weights(self.student, self.teacher, self.inherit)
 
-    def _build_flow(self, tap: str, levels: Optional[Sequence[int]],
-                    flow: ConfigDict, teacher_tap: str) -> TapFlow:
+    def _build_flow(
+        self,
+        tap: str,
+        levels: Optional[Sequence[int]],
+        flow: ConfigDict,
+        teacher_tap: str,
+    ) -> TapFlow:
         """Build the flows of a tap and check them against both networks."""
         student = probe(self.student, tap, 'student')
         levels = check_levels(levels, student, tap)
@@ -190,10 +201,12 @@ class BaseDistiller(StudentFace):
         for flow in self.flows.values():
             flow.inference_steps = value
 
-    def forward(self,
-                inputs: Tensor,
-                data_samples: Optional[List[BaseDataElement]] = None,
-                mode: str = 'tensor') -> Any:
+    def forward(
+        self,
+        inputs: Tensor,
+        data_samples: Optional[List[BaseDataElement]] = None,
+        mode: str = 'tensor',
+    ) -> Any:
         """Run the student with the flow.
 
         Args:
@@ -213,13 +226,15 @@ class BaseDistiller(StudentFace):
                     self._listen(tapped, flow.tap, flow.transport)
             return self.student(inputs, data_samples, mode=mode)
 
-    def _listen(self, stack: ExitStack, tap: str,
-                on_output: Callable[[Any], Any]) -> None:
+    def _listen(
+        self, stack: ExitStack, tap: str, on_output: Callable[[Any], Any]
+    ) -> None:
         module = find_module(self.student, tap, 'student')
         stack.enter_context(listening(module, on_output))
 
-    def _loss(self, inputs: Tensor,
-              data_samples: List[BaseDataElement]) -> Dict[str, Tensor]:
+    def _loss(
+        self, inputs: Tensor, data_samples: List[BaseDataElement]
+    ) -> Dict[str, Tensor]:
         """The student's own losses and those of the flow."""
         losses: Dict[str, Tensor] = {}
         targets = self._read_teacher(inputs, data_samples)
@@ -228,14 +243,16 @@ class BaseDistiller(StudentFace):
         return losses
 
     @contextmanager
-    def _transferring(self, targets: Dict[str, Any],
-                      losses: Dict[str, Tensor]) -> Iterator[None]:
+    def _transferring(
+        self, targets: Dict[str, Any], losses: Dict[str, Tensor]
+    ) -> Iterator[None]:
         """Let the tapped levels flow and gather their losses."""
 
         def transfer(flow: TapFlow, output: Any) -> Any:
             with self.random_stream:
-                parts, output = flow.transfer(output, targets.get(flow.tap),
-                                              self.transfer_weight)
+                parts, output = flow.transfer(
+                    output, targets.get(flow.tap), self.transfer_weight
+                )
             losses.update(parts)
             return output
 
@@ -250,26 +267,31 @@ class BaseDistiller(StudentFace):
         return list(self.flows.values())
 
     @torch.no_grad()
-    def _read_teacher(self, inputs: Tensor,
-                      data_samples: List[BaseDataElement]) -> Dict[str, Any]:
+    def _read_teacher(
+        self, inputs: Tensor, data_samples: List[BaseDataElement]
+    ) -> Dict[str, Any]:
         """The teacher's targets by tap; none while the transfer is stopped.
 
         Raises:
             RuntimeError: If there is no teacher.
         """
         if not VARIANTS[self.variant].needs_teacher or (
-                self.teacher is not None and not self.transfer_weight):
+            self.teacher is not None and not self.transfer_weight
+        ):
             return {}
         if self.teacher is None:
             raise RuntimeError(
                 'A distiller without a teacher only predicts; set '
-                'model.teacher to train it.')
+                'model.teacher to train it.'
+            )
         with self.random_stream:
             return self._run_teacher(
-                self._guest.view(inputs, data_samples), data_samples)
+                self._guest.view(inputs, data_samples), data_samples
+            )
 
-    def _run_teacher(self, inputs: Tensor,
-                     data_samples: List[BaseDataElement]) -> Dict[str, Any]:
+    def _run_teacher(
+        self, inputs: Tensor, data_samples: List[BaseDataElement]
+    ) -> Dict[str, Any]:
         taps = [self.teacher_taps[flow.tap][0] for flow in self.tap_flows]
         found = read_taps(self.teacher, taps, inputs, 'teacher', data_samples)
         return {
@@ -289,8 +311,9 @@ class BaseDistiller(StudentFace):
                 guest._apply(fn, *args, **kwargs)
         return self
 
-    def _load_from_state_dict(self, state_dict: dict, prefix: str, *args: Any,
-                              **kwargs: Any) -> None:
+    def _load_from_state_dict(
+        self, state_dict: dict, prefix: str, *args: Any, **kwargs: Any
+    ) -> None:
         """Let in plain student checkpoints, and full ones for inference."""
         if self.teacher is None:
             # A full checkpoint also has what only training needs.
@@ -310,8 +333,12 @@ def check_variant(variant: str, teacher: Optional[dict]) -> None:
         ConfigError: If variant and teacher do not go together.
     """
     if variant not in VARIANTS:
-        raise ConfigError(f'model.variant must be one of '
-                          f'{", ".join(VARIANTS)}, but is {variant!r}.')
+        raise ConfigError(
+            f'model.variant must be one of '
+            f'{", ".join(VARIANTS)}, but is {variant!r}.'
+        )
     if teacher is not None and not VARIANTS[variant].needs_teacher:
-        raise ConfigError(f'model.variant {variant!r} learns without a '
-                          'teacher; set model.teacher to None.')
+        raise ConfigError(
+            f'model.variant {variant!r} learns without a '
+            'teacher; set model.teacher to None.'
+        )

@@ -27,10 +27,8 @@ from .taps import (
 
 HEAD = 'head'
 FLOW_DEFAULTS = dict(
-    metric=dict(type='KDLoss'),
-    num_steps=8,
-    inference_steps=8,
-    loss_weight=1.0)
+    metric=dict(type='KDLoss'), num_steps=8, inference_steps=8, loss_weight=1.0
+)
 
 
 @MODELS.register_module()
@@ -74,30 +72,45 @@ class ClassificationDistiller(BaseDistiller):
     """
 
     library = 'mmpretrain'
-    packages = ('mmpretrain', )
+    packages = ('mmpretrain',)
     report_steps: Sequence[int] = ()
 
-    def __init__(self,
-                 student: Union[str, dict],
-                 teacher: Optional[dict] = None,
-                 variant: str = 'fmkt',
-                 tap: str = HEAD,
-                 levels: Optional[Sequence[int]] = None,
-                 flow: Optional[dict] = None,
-                 taps: Optional[Sequence[dict]] = None,
-                 report_steps: Sequence[int] = (),
-                 data_preprocessor: Optional[dict] = None) -> None:
-        super().__init__(student, teacher, variant, tap, levels,
-                         {**FLOW_DEFAULTS, **(flow or {})}, taps,
-                         data_preprocessor)
+    def __init__(
+        self,
+        student: Union[str, dict],
+        teacher: Optional[dict] = None,
+        variant: str = 'fmkt',
+        tap: str = HEAD,
+        levels: Optional[Sequence[int]] = None,
+        flow: Optional[dict] = None,
+        taps: Optional[Sequence[dict]] = None,
+        report_steps: Sequence[int] = (),
+        data_preprocessor: Optional[dict] = None,
+    ) -> None:
+        super().__init__(
+            student,
+            teacher,
+            variant,
+            tap,
+            levels,
+            {**FLOW_DEFAULTS, **(flow or {})},
+            taps,
+            data_preprocessor,
+        )
         if any(not isinstance(k, int) or k < 1 for k in report_steps):
-            raise ConfigError('model.report_steps must be positive integers, '
-                              f'but is {report_steps!r}.')
+            raise ConfigError(
+                'model.report_steps must be positive integers, '
+                f'but is {report_steps!r}.'
+            )
         self.report_steps = tuple(report_steps)
 
-    def _build_flow(self, tap: str, levels: Optional[Sequence[int]],
-                    flow: ConfigDict,
-                    teacher_tap: str) -> Union[TapFlow, HeadFlow]:
+    def _build_flow(
+        self,
+        tap: str,
+        levels: Optional[Sequence[int]],
+        flow: ConfigDict,
+        teacher_tap: str,
+    ) -> Union[TapFlow, HeadFlow]:
         if tap != HEAD:
             return super()._build_flow(tap, levels, flow, teacher_tap)
         feature, logits = probe_classifier(self.student, 'student')
@@ -108,9 +121,16 @@ class ClassificationDistiller(BaseDistiller):
                 raise ConfigError(
                     f'The student has {logits.shape[1]} classes and the '
                     f'teacher {theirs.shape[1]}; give model.teacher.config '
-                    'one of the same classes, or tap feature maps.')
-        return HeadFlow(tap, feature.shape[1], feature.dim() == 2,
-                        logits.shape[1], self.variant, flow)
+                    'one of the same classes, or tap feature maps.'
+                )
+        return HeadFlow(
+            tap,
+            feature.shape[1],
+            feature.dim() == 2,
+            logits.shape[1],
+            self.variant,
+            flow,
+        )
 
     @property
     def head_flow(self) -> Optional[HeadFlow]:
@@ -122,10 +142,12 @@ class ClassificationDistiller(BaseDistiller):
         """The flows between feature maps."""
         return [flow for flow in self.flows.values() if flow.tap != HEAD]
 
-    def forward(self,
-                inputs: Tensor,
-                data_samples: Optional[List[BaseDataElement]] = None,
-                mode: str = 'tensor') -> Any:
+    def forward(
+        self,
+        inputs: Tensor,
+        data_samples: Optional[List[BaseDataElement]] = None,
+        mode: str = 'tensor',
+    ) -> Any:
         """Run the student with the flow; arguments as the base class.
 
         Returns:
@@ -151,8 +173,7 @@ class ClassificationDistiller(BaseDistiller):
                 sample.set_field(score[i], f'pred_score_k{k}')
         return predictions
 
-    def _after_backbone(self, features: Sequence[Tensor],
-                        last: Tensor) -> Any:
+    def _after_backbone(self, features: Sequence[Tensor], last: Tensor) -> Any:
         """What the student's head reads, with another last feature."""
         features = (*features[:-1], last.to(features[-1].dtype))
         return self.student.neck(features) if self.student.neck else features
@@ -160,17 +181,24 @@ class ClassificationDistiller(BaseDistiller):
     def _logits(self, features: Sequence[Tensor], last: Tensor) -> Tensor:
         return self.student.head(self._after_backbone(features, last))
 
-    def _predict(self, features: Sequence[Tensor], logits: Tensor,
-                 data_samples: Optional[List[BaseDataElement]]
-                 ) -> List[BaseDataElement]:
+    def _predict(
+        self,
+        features: Sequence[Tensor],
+        logits: Tensor,
+        data_samples: Optional[List[BaseDataElement]],
+    ) -> List[BaseDataElement]:
         """The head's own predictions from given logits."""
         with listening(self.student.head, lambda output: logits):
             return self.student.head.predict(
-                self._after_backbone(features, features[-1]), data_samples)
+                self._after_backbone(features, features[-1]), data_samples
+            )
 
-    def _classify(self, features: Sequence[Tensor],
-                  data_samples: List[BaseDataElement],
-                  last: Tensor) -> Tuple[Tensor, Dict[str, Tensor]]:
+    def _classify(
+        self,
+        features: Sequence[Tensor],
+        data_samples: List[BaseDataElement],
+        last: Tensor,
+    ) -> Tuple[Tensor, Dict[str, Tensor]]:
         """Logits of a last feature, and the head's own losses on it."""
         head, feats = self.student.head, self._after_backbone(features, last)
         seen: List[Tensor] = []
@@ -191,8 +219,9 @@ class ClassificationDistiller(BaseDistiller):
             for name, loss in losses.items()
         }
 
-    def _loss(self, inputs: Tensor,
-              data_samples: List[BaseDataElement]) -> Dict[str, Tensor]:
+    def _loss(
+        self, inputs: Tensor, data_samples: List[BaseDataElement]
+    ) -> Dict[str, Tensor]:
         if self.head_flow is None:
             return super()._loss(inputs, data_samples)
         losses: Dict[str, Tensor] = {}
@@ -209,21 +238,26 @@ class ClassificationDistiller(BaseDistiller):
                 partial(self._classify, features, data_samples),
                 self.transfer_weight,
                 num_steps,
-                order))
+                order,
+            )
+        )
         return losses
 
-    def _run_teacher(self, inputs: Tensor,
-                     data_samples: List[BaseDataElement]) -> Dict[str, Any]:
+    def _run_teacher(
+        self, inputs: Tensor, data_samples: List[BaseDataElement]
+    ) -> Dict[str, Any]:
         if self.head_flow is None:
             return super()._run_teacher(inputs, data_samples)
         found: Dict[str, Any] = {}
-        taps = {flow.tap: self.teacher_taps[flow.tap][0]
-                for flow in self.tap_flows}
+        taps = {
+            flow.tap: self.teacher_taps[flow.tap][0] for flow in self.tap_flows
+        }
         with ExitStack() as tapped:
             for tap, theirs in taps.items():
                 module = find_module(self.teacher, theirs, 'teacher')
                 tapped.enter_context(
-                    listening(module, partial(found.__setitem__, tap)))
+                    listening(module, partial(found.__setitem__, tap))
+                )
             logits = self.teacher(inputs, mode='tensor')
         targets = {
             tap: self._paired(tap, as_levels(x, taps[tap]))
@@ -258,13 +292,15 @@ def probe_classifier(network: nn.Module, role: str) -> Tuple[Tensor, Tensor]:
     parts = (getattr(network, name, None) for name in ('backbone', 'head'))
     if not all(isinstance(part, nn.Module) for part in parts):
         raise ConfigError(
-            f"The {role} ({type(network).__name__}) has no backbone and head "
-            "that tap 'head' could part; give an ImageClassifier.")
+            f'The {role} ({type(network).__name__}) has no backbone and head '
+            "that tap 'head' could part; give an ImageClassifier."
+        )
 
     def run(image: Tensor) -> Tuple[Any, Any]:
         features = network.extract_feat(image, stage='backbone')
         logits = network.head(
-            network.neck(features) if network.neck else features)
+            network.neck(features) if network.neck else features
+        )
         if isinstance(logits, Tensor) and logits.dim() != 2:
             # Made for smaller images.
             raise ValueError(f'its head gives {tuple(logits.shape)}')
@@ -280,15 +316,21 @@ def probe_classifier(network: nn.Module, role: str) -> Tuple[Tensor, Tensor]:
         ) from error
     check_head(network.head, logits, role)
     if not isinstance(last, Tensor) or last.dim() not in (2, 4):
-        what = (f'{len(last)} tensors at once' if isinstance(
-            last, (list, tuple)) else f'of shape {tuple(last.shape)}')
-        cure = ('set out_type of its backbone accordingly'
-                if hasattr(network.backbone, 'out_type') and isinstance(
-                    last, Tensor) else
-                'tap a module that gives maps, or give another network')
+        what = (
+            f'{len(last)} tensors at once'
+            if isinstance(last, (list, tuple))
+            else f'of shape {tuple(last.shape)}'
+        )
+        cure = (
+            'set out_type of its backbone accordingly'
+            if hasattr(network.backbone, 'out_type')
+            and isinstance(last, Tensor)
+            else 'tap a module that gives maps, or give another network'
+        )
         raise ConfigError(
-            f"The last feature of the {role} must be a map (B, C, H, W) or a "
-            f"class token (B, C) for the tap 'head', but is {what}; {cure}.")
+            f'The last feature of the {role} must be a map (B, C, H, W) or a '
+            f"class token (B, C) for the tap 'head', but is {what}; {cure}."
+        )
     return last, logits
 
 
@@ -304,6 +346,7 @@ def check_head(head: nn.Module, logits: Any, role: str) -> None:
         ConfigError: If it gives something else.
     """
     from mmpretrain.models import MultiLabelClsHead
+
     name = type(head).__name__
     why = ''
     if isinstance(head, MultiLabelClsHead):
@@ -316,7 +359,8 @@ def check_head(head: nn.Module, logits: Any, role: str) -> None:
         raise ConfigError(
             f"The tap 'head' compares logits (B, classes) of one label an "
             f'image, but the {name} of the {role} {why}; tap a module that '
-            "gives feature maps, such as tap='backbone'.")
+            "gives feature maps, such as tap='backbone'."
+        )
 
 
 def check_trainable(network: nn.Module, feature: Tensor) -> None:
@@ -330,19 +374,22 @@ def check_trainable(network: nn.Module, feature: Tensor) -> None:
         ConfigError: If there is no loss to train by.
     """
     from mmpretrain.structures import DataSample
+
     head = deepcopy(network.head).train()
-    features = feature.new_zeros(2, *feature.shape[1:]),
+    features = (feature.new_zeros(2, *feature.shape[1:]),)
     samples = [DataSample().set_gt_label(0) for _ in range(2)]
     try:
         with in_eval_mode(network):
             head.loss(
-                network.neck(features) if network.neck else features, samples)
+                network.neck(features) if network.neck else features, samples
+            )
     except NotImplementedError as error:
         raise ConfigError(
             f'The student cannot be trained with its '
             f'{type(head).__name__}: {str(error).rstrip(".")}; set its '
             'option of distillation to False, or give another '
-            'student.') from error
+            'student.'
+        ) from error
     except Exception:
         # Some losses want soft labels, or more than there is of a batch
         # here: what is wrong with these, if anything, training says.

@@ -64,16 +64,26 @@ class DetectionDistiller(BaseDistiller):
     library = 'mmdet'
     packages = ('mmcv', 'mmdet')
 
-    def __init__(self,
-                 student: Union[str, dict],
-                 teacher: Optional[dict] = None,
-                 variant: str = 'fmkt',
-                 tap: str = 'neck',
-                 levels: Optional[Sequence[int]] = None,
-                 flow: Optional[dict] = None,
-                 taps: Optional[Sequence[dict]] = None,
-                 data_preprocessor: Optional[dict] = None,
-                 backbone: Optional[dict] = None) -> None:
-        super().__init__(student, teacher, variant, tap, levels, flow, taps,
-                         data_preprocessor,
-                         dict(backbone=backbone) if backbone else None)
+    def __init__(
+        self,
+        student: Union[str, dict],
+        teacher: Optional[dict] = None,
+        variant: str = 'fmkt',
+        tap: str = 'neck',
+        levels: Optional[Sequence[int]] = None,
+        flow: Optional[dict] = None,
+        taps: Optional[Sequence[dict]] = None,
+        data_preprocessor: Optional[dict] = None,
+        backbone: Optional[dict] = None,
+    ) -> None:
+        super().__init__(
+            student,
+            teacher,
+            variant,
+            tap,
+            levels,
+            flow,
+            taps,
+            data_preprocessor,
+            dict(backbone=backbone) if backbone else None,
+        )

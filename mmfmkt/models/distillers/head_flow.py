@@ -22,8 +22,15 @@ class HeadFlow(nn.Module):
         flow (ConfigDict): Settings, complete.
     """
 
-    def __init__(self, tap: str, in_channels: int, vectors: bool,
-                 num_classes: int, variant: str, flow: ConfigDict) -> None:
+    def __init__(
+        self,
+        tap: str,
+        in_channels: int,
+        vectors: bool,
+        num_classes: int,
+        variant: str,
+        flow: ConfigDict,
+    ) -> None:
         super().__init__()
         self.tap = tap
         self.inference_steps = flow.inference_steps
@@ -39,9 +46,17 @@ class HeadFlow(nn.Module):
             own_head=True,
             **{
                 key: flow[key]
-                for key in ('encoder', 'schedule', 'metric', 'loss_weight',
-                            'prediction', 'compare', 'direct_weight')
-            })
+                for key in (
+                    'encoder',
+                    'schedule',
+                    'metric',
+                    'loss_weight',
+                    'prediction',
+                    'compare',
+                    'direct_weight',
+                )
+            },
+        )
 
     def draw(self, source: Tensor) -> Tuple[int, Optional[Tensor]]:
         """Draw N, and which samples the flow is led to (None: its own).
@@ -55,12 +70,20 @@ class HeadFlow(nn.Module):
         order = None
         if self.dirac_ratio < 1:
             order = decouple_pairs(
-                len(source), self.dirac_ratio, device=source.device)
+                len(source), self.dirac_ratio, device=source.device
+            )
         return self.step_count.draw(), order
 
-    def transfer(self, source: Tensor, target: Optional[Tensor],
-                 labels: Tensor, head: Head, weight: float, num_steps: int,
-                 order: Optional[Tensor]) -> Dict[str, Tensor]:
+    def transfer(
+        self,
+        source: Tensor,
+        target: Optional[Tensor],
+        labels: Tensor,
+        head: Head,
+        weight: float,
+        num_steps: int,
+        order: Optional[Tensor],
+    ) -> Dict[str, Tensor]:
         """Walk and compare.
 
         Args:
@@ -79,10 +102,12 @@ class HeadFlow(nn.Module):
         losses, _ = self.flow(source, target, num_steps, labels, head, order)
         return weigh(losses, weight, prefix=f'{self.tap}.')
 
-    def logits(self,
-               source: Tensor,
-               head: Callable[[Tensor], Tensor],
-               num_steps: Optional[int] = None) -> Tensor:
+    def logits(
+        self,
+        source: Tensor,
+        head: Callable[[Tensor], Tensor],
+        num_steps: Optional[int] = None,
+    ) -> Tensor:
         """Return what is deployed, the mean of the logits of K steps.
 
         Args:
@@ -90,5 +115,6 @@ class HeadFlow(nn.Module):
             head (Callable): The student's own.
             num_steps (int, optional): K in the place of the configured one.
         """
-        return self.flow.logits(source, num_steps or self.inference_steps,
-                                head)
+        return self.flow.logits(
+            source, num_steps or self.inference_steps, head
+        )

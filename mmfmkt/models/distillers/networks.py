@@ -36,17 +36,21 @@ def load_model_config(source: ConfigSource, key: str) -> ConfigDict:
         try:
             config = (
                 get_config(source)
-                if '::' in source else Config.fromfile(source))
+                if '::' in source
+                else Config.fromfile(source)
+            )
         except FileNotFoundError as error:
             raise ConfigError(
                 f'{key} {source!r} is neither a config file nor a packaged '
-                "config of the form 'mmdet::folder/name.py'.") from error
+                "config of the form 'mmdet::folder/name.py'."
+            ) from error
     elif isinstance(source, (dict, Config)):
         config = source
     else:
         raise ConfigError(
             f'{key} must be a config file, a packaged config or a dict, but '
-            f'is {source!r}.')
+            f'is {source!r}.'
+        )
     if 'model' in config:
         model = deepcopy(ConfigDict(config['model']))
         if 'data_preprocessor' in config:
@@ -105,17 +109,21 @@ def load_teacher_config(teacher: dict) -> ConfigDict:
     if 'config' not in teacher or set(teacher) - TEACHER_KEYS:
         raise ConfigError(
             'model.teacher takes the keys config, checkpoint, cfg_options, '
-            f'tap and inherit, but has {", ".join(sorted(teacher))}.')
+            f'tap and inherit, but has {", ".join(sorted(teacher))}.'
+        )
     config = Config(
-        dict(model=load_model_config(teacher['config'],
-                                     'model.teacher.config')))
+        dict(
+            model=load_model_config(teacher['config'], 'model.teacher.config')
+        )
+    )
     options = teacher.get('cfg_options') or {}
     config.merge_from_dict({f'model.{k}': v for k, v in options.items()})
     return config.model
 
 
-def build_teacher(model: dict, library: str,
-                  checkpoint: Optional[str]) -> nn.Module:
+def build_teacher(
+    model: dict, library: str, checkpoint: Optional[str]
+) -> nn.Module:
     """Build the teacher: trained, frozen and in eval mode.
 
     Args:
@@ -132,7 +140,8 @@ def build_teacher(model: dict, library: str,
             'model.teacher.checkpoint is None: the teacher has random '
             'weights and nothing to teach.',
             logger='current',
-            level=logging.WARNING)
+            level=logging.WARNING,
+        )
     else:
         teacher = build_network(model, library)
         load_teacher_checkpoint(teacher, checkpoint)
@@ -176,38 +185,49 @@ def load_teacher_checkpoint(teacher: nn.Module, checkpoint: str) -> None:
     key = f'model.teacher.checkpoint {checkpoint!r}'
     try:
         loaded = CheckpointLoader.load_checkpoint(
-            checkpoint, map_location='cpu')
+            checkpoint, map_location='cpu'
+        )
     except (OSError, EOFError, UnpicklingError) as error:
         raise ConfigError(
             f'{key} cannot be read ({error}); give a path or URL that can be '
-            'reached, or None for a dry run with random weights.') from error
+            'reached, or None for a dry run with random weights.'
+        ) from error
     state = loaded.get('state_dict', loaded)
     state = {name.removeprefix('module.'): x for name, x in state.items()}
     own = len(teacher.state_dict())
     misfit = ''
     try:
         missing = [
-            name for name in teacher.load_state_dict(state, strict=False)[0]
+            name
+            for name in teacher.load_state_dict(state, strict=False)[0]
             if not name.endswith('num_batches_tracked')
         ]
         if missing:
-            misfit = (f'{len(missing)} of {own} tensors are missing, the '
-                      f'first is {missing[0]}')
+            misfit = (
+                f'{len(missing)} of {own} tensors are missing, the '
+                f'first is {missing[0]}'
+            )
     except RuntimeError as error:
         wrong = [
-            line.strip() for line in str(error).splitlines()
+            line.strip()
+            for line in str(error).splitlines()
             if 'size mismatch' in line
         ]
-        misfit = (f'{len(wrong)} of {own} tensors have another shape; '
-                  f'{wrong[0] if wrong else error}')
+        misfit = (
+            f'{len(wrong)} of {own} tensors have another shape; '
+            f'{wrong[0] if wrong else error}'
+        )
     if misfit:
-        raise ConfigError(f'{key} does not fit model.teacher.config: '
-                         f'{misfit.rstrip(".")}; give the config that this '
-                         'checkpoint was trained with.')
+        raise ConfigError(
+            f'{key} does not fit model.teacher.config: '
+            f'{misfit.rstrip(".")}; give the config that this '
+            'checkpoint was trained with.'
+        )
 
 
-def inherited_weights(student: nn.Module, teacher: nn.Module,
-                      modules: Sequence[str]) -> Dict[str, Tensor]:
+def inherited_weights(
+    student: nn.Module, teacher: nn.Module, modules: Sequence[str]
+) -> Dict[str, Tensor]:
     """Return the teacher's weights for modules that the student has too.
 
     The inheriting strategy of FGD (arXiv 2111.11837): what lies behind the
@@ -223,20 +243,27 @@ def inherited_weights(student: nn.Module, teacher: nn.Module,
         ConfigError: If a module is missing or nothing of it fits.
     """
     if isinstance(modules, str):
-        raise ConfigError('model.teacher.inherit must be a list of modules, '
-                          f'such as [{modules!r}], but is {modules!r}.')
+        raise ConfigError(
+            'model.teacher.inherit must be a list of modules, '
+            f'such as [{modules!r}], but is {modules!r}.'
+        )
     ours, theirs = student.state_dict(), teacher.state_dict()
     found: Dict[str, Tensor] = {}
     for module in modules:
         names = [name for name in ours if name.startswith(f'{module}.')]
         fitting = [
-            name for name in names
+            name
+            for name in names
             if name in theirs and theirs[name].shape == ours[name].shape
         ]
         if not fitting:
-            what = ('has no tensor of a shape that the teacher has too'
-                    if names else 'is no module of the student')
+            what = (
+                'has no tensor of a shape that the teacher has too'
+                if names
+                else 'is no module of the student'
+            )
             raise ConfigError(
-                f'model.teacher.inherit: {module!r} {what}; leave it out.')
+                f'model.teacher.inherit: {module!r} {what}; leave it out.'
+            )
         found.update({name: theirs[name] for name in fitting})
     return found

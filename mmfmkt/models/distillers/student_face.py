@@ -14,9 +14,15 @@ from torch import nn
 
 # What PyTorch keeps of a module besides its children. The dicts are the
 # student's own, so whatever is registered later is there as well.
-SHARED = ('_parameters', '_buffers', '_non_persistent_buffers_set',
-          '_state_dict_hooks', '_state_dict_pre_hooks',
-          '_load_state_dict_pre_hooks', '_load_state_dict_post_hooks')
+SHARED = (
+    '_parameters',
+    '_buffers',
+    '_non_persistent_buffers_set',
+    '_state_dict_hooks',
+    '_state_dict_pre_hooks',
+    '_load_state_dict_pre_hooks',
+    '_load_state_dict_post_hooks',
+)
 FLOWS = 'flows'
 
 
@@ -50,7 +56,8 @@ class StudentFace(BaseModel):
             if hasattr(student, name):
                 self.__dict__[name] = student.__dict__[name]
         self.__dict__['_modules'] = {
-            **student._modules, FLOWS: self._modules[FLOWS]
+            **student._modules,
+            FLOWS: self._modules[FLOWS],
         }
 
     def __getattr__(self, name: str) -> Any:
@@ -97,14 +104,14 @@ class StudentFace(BaseModel):
         """Add the losses up in the student's own way."""
         return self.student.parse_losses(losses)
 
-    def _load_from_state_dict(self, state_dict: dict, prefix: str, *args: Any,
-                              **kwargs: Any) -> None:
+    def _load_from_state_dict(
+        self, state_dict: dict, prefix: str, *args: Any, **kwargs: Any
+    ) -> None:
         """Load in the student's own way, which knows nothing of flows."""
         flows = {
             name: state_dict.pop(name)
             for name in list(state_dict)
             if name.startswith(f'{prefix}{FLOWS}.')
         }
-        self.student._load_from_state_dict(state_dict, prefix, *args,
-                                           **kwargs)
+        self.student._load_from_state_dict(state_dict, prefix, *args, **kwargs)
         state_dict.update(flows)

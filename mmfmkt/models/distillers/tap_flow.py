@@ -20,7 +20,8 @@ FLOW_DEFAULTS = dict(
     dirac_ratio=1.0,
     prediction='velocity',
     compare='targets',
-    direct_weight=0.0)
+    direct_weight=0.0,
+)
 
 TAP_KEYS = {'tap', 'levels', 'flow', 'teacher_tap'}
 
@@ -41,10 +42,15 @@ class TapFlow(nn.ModuleDict):
         ConfigError: If settings do not fit levels and channels.
     """
 
-    def __init__(self, tap: str, levels: Sequence[int],
-                 student: List[LevelSpec],
-                 teacher: Optional[Dict[int, LevelSpec]],
-                 variant: str, flow: ConfigDict) -> None:
+    def __init__(
+        self,
+        tap: str,
+        levels: Sequence[int],
+        student: List[LevelSpec],
+        teacher: Optional[Dict[int, LevelSpec]],
+        variant: str,
+        flow: ConfigDict,
+    ) -> None:
         super().__init__()
         self.tap = tap
         self.inference_steps = flow.inference_steps
@@ -65,9 +71,16 @@ class TapFlow(nn.ModuleDict):
                 loss_weight=weight,
                 **{
                     key: flow[key]
-                    for key in ('encoder', 'schedule', 'metric', 'prediction',
-                                'compare', 'direct_weight')
-                })
+                    for key in (
+                        'encoder',
+                        'schedule',
+                        'metric',
+                        'prediction',
+                        'compare',
+                        'direct_weight',
+                    )
+                },
+            )
 
     @staticmethod
     def _weights(levels: Sequence[int], flow: ConfigDict) -> Sequence[float]:
@@ -78,17 +91,20 @@ class TapFlow(nn.ModuleDict):
             raise ConfigError(
                 f'model.flow.loss_weight has {len(weights)} values for '
                 f'{len(levels)} levels; give one for each of model.levels '
-                f'{tuple(levels)}, or one for all.')
+                f'{tuple(levels)}, or one for all.'
+            )
         return weights
 
-    def _check_channels(self, level: int, channels: int,
-                        flow: ConfigDict) -> None:
+    def _check_channels(
+        self, level: int, channels: int, flow: ConfigDict
+    ) -> None:
         wanted = flow.encoder.get('channels', channels)
         if wanted != channels:
             raise ConfigError(
                 f'model.flow.encoder.channels is {wanted}, but level {level} '
                 f'of tap {self.tap!r} has {channels} channels; leave the key '
-                'out to follow the student.')
+                'out to follow the student.'
+            )
 
     def transport(self, output: Any) -> Any:
         """Replace the tapped levels by the transferred ones.
@@ -98,12 +114,14 @@ class TapFlow(nn.ModuleDict):
         """
         levels = as_levels(output, self.tap)
         for name, flow in self.items():
-            levels[int(name)] = flow.transport(levels[int(name)],
-                                               self.inference_steps)
+            levels[int(name)] = flow.transport(
+                levels[int(name)], self.inference_steps
+            )
         return like_output(output, levels, self.tap)
 
-    def transfer(self, output: Any, targets: Optional[Dict[int, Tensor]],
-                 weight: float) -> Tuple[Dict[str, Tensor], Any]:
+    def transfer(
+        self, output: Any, targets: Optional[Dict[int, Tensor]], weight: float
+    ) -> Tuple[Dict[str, Tensor], Any]:
         """Walk and compare.
 
         Args:
@@ -123,7 +141,8 @@ class TapFlow(nn.ModuleDict):
         if targets is not None and self.dirac_ratio < 1:
             source = levels[0]
             order = decouple_pairs(
-                len(source), self.dirac_ratio, device=source.device)
+                len(source), self.dirac_ratio, device=source.device
+            )
         losses = {}
         for name, flow in self.items():
             source, target = levels[int(name)], None
@@ -137,9 +156,9 @@ class TapFlow(nn.ModuleDict):
                 if branches > 1:
                     target = target.repeat(branches, 1, 1, 1)
             parts, levels[int(name)] = flow(
-                source, target, num_steps, order=order)
-            losses.update(
-                weigh(parts, weight, prefix=f'{self.tap}.{name}.'))
+                source, target, num_steps, order=order
+            )
+            losses.update(weigh(parts, weight, prefix=f'{self.tap}.{name}.'))
         return losses, like_output(output, levels, self.tap)
 
 
@@ -152,11 +171,13 @@ def check_pairing(variant: str, flow: ConfigDict) -> None:
     if flow.dirac_ratio < 1 and not VARIANTS[variant].pairs:
         raise ConfigError(
             f'model.flow.dirac_ratio is {flow.dirac_ratio!r}, but in the '
-            f'variant {variant!r} no flow is led to a teacher: leave it out.')
+            f'variant {variant!r} no flow is led to a teacher: leave it out.'
+        )
 
 
-def weigh(losses: Dict[str, Tensor], weight: float,
-          prefix: str) -> Dict[str, Tensor]:
+def weigh(
+    losses: Dict[str, Tensor], weight: float, prefix: str
+) -> Dict[str, Tensor]:
     """Name losses, and weigh those of the transfer.
 
     Args:
@@ -165,8 +186,9 @@ def weigh(losses: Dict[str, Tensor], weight: float,
         prefix (str): What names are to begin with.
     """
     return {
-        prefix + name:
-        loss if name.startswith(('task', 'loss_task')) else weight * loss
+        prefix + name: loss
+        if name.startswith(('task', 'loss_task'))
+        else weight * loss
         for name, loss in losses.items()
     }
 
@@ -185,20 +207,29 @@ def complete_flow(flow: Optional[dict]) -> ConfigDict:
     if unknown:
         raise ConfigError(
             f'model.flow has no key {", ".join(sorted(unknown))}; its keys '
-            f'are {", ".join(FLOW_DEFAULTS)}.')
+            f'are {", ".join(FLOW_DEFAULTS)}.'
+        )
     flow = ConfigDict({**FLOW_DEFAULTS, **flow})
     if not isinstance(flow.inference_steps, int) or flow.inference_steps < 1:
-        raise ConfigError('model.flow.inference_steps must be a positive '
-                         f'integer, but is {flow.inference_steps!r}.')
+        raise ConfigError(
+            'model.flow.inference_steps must be a positive '
+            f'integer, but is {flow.inference_steps!r}.'
+        )
     if not 0 <= flow.dirac_ratio <= 1:
-        raise ConfigError('model.flow.dirac_ratio must lie in [0, 1], but is '
-                         f'{flow.dirac_ratio!r}.')
+        raise ConfigError(
+            'model.flow.dirac_ratio must lie in [0, 1], but is '
+            f'{flow.dirac_ratio!r}.'
+        )
     return flow
 
 
-def complete_taps(tap: str, levels: Optional[Sequence[int]],
-                  flow: Optional[dict], taps: Optional[Sequence[dict]],
-                  teacher: Optional[dict]) -> List[dict]:
+def complete_taps(
+    tap: str,
+    levels: Optional[Sequence[int]],
+    flow: Optional[dict],
+    taps: Optional[Sequence[dict]],
+    teacher: Optional[dict],
+) -> List[dict]:
     """Return ``tap``, ``levels``, ``flow`` and ``teacher_tap`` of each tap.
 
     Args:
@@ -218,18 +249,24 @@ def complete_taps(tap: str, levels: Optional[Sequence[int]],
     for own in taps:
         own = {k: v for k, v in own.items() if k != '_scope_'}
         if 'tap' not in own or set(own) - TAP_KEYS:
-            raise ConfigError('Each of model.taps takes the keys tap, levels, '
-                              'flow and teacher_tap, but has '
-                              f'{", ".join(sorted(own))}.')
+            raise ConfigError(
+                'Each of model.taps takes the keys tap, levels, '
+                'flow and teacher_tap, but has '
+                f'{", ".join(sorted(own))}.'
+            )
         theirs = (teacher or {}).get('tap') or own['tap']
         completed.append(
             dict(
                 tap=own['tap'],
                 levels=own.get('levels'),
                 teacher_tap=own.get('teacher_tap') or theirs,
-                flow=complete_flow({**(flow or {}), **own.get('flow', {})})))
+                flow=complete_flow({**(flow or {}), **own.get('flow', {})}),
+            )
+        )
     names = [settings['tap'] for settings in completed]
     if not names or len(set(names)) < len(names):
-        raise ConfigError('model.taps must name one tap or more, each once, '
-                          f'but names {names}.')
+        raise ConfigError(
+            'model.taps must name one tap or more, each once, '
+            f'but names {names}.'
+        )
     return completed

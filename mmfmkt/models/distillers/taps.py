@@ -23,9 +23,12 @@ from torch import Tensor, nn
 from mmfmkt.utils import ConfigError
 
 # What operators of PyTorch and of mmcv say that have no version for CPUs.
-ONLY_ON_GPUS = ('implementation for device cpu not found',
-                'not implemented on CPU', 'not compiled with GPU support',
-                "with arguments from the 'CPU' backend")
+ONLY_ON_GPUS = (
+    'implementation for device cpu not found',
+    'not implemented on CPU',
+    'not compiled with GPU support',
+    "with arguments from the 'CPU' backend",
+)
 
 
 @dataclass
@@ -36,6 +39,7 @@ class LevelSpec:
         channels (int): C.
         stride (float): Pixels of the image per pixel of the map.
     """
+
     channels: int
     stride: float
 
@@ -72,7 +76,8 @@ def find_module(network: nn.Module, tap: str, role: str) -> nn.Module:
     children = ', '.join(child for child, _ in network.named_children())
     raise ConfigError(
         f'model.tap {tap!r} matches no module of the {role} '
-        f'({type(network).__name__}: {children}){hint}')
+        f'({type(network).__name__}: {children}){hint}'
+    )
 
 
 def as_levels(output: Any, tap: str) -> List[Tensor]:
@@ -90,17 +95,19 @@ def as_levels(output: Any, tap: str) -> List[Tensor]:
         if not isinstance(output, Sequence) or index >= len(output):
             raise ConfigError(
                 f'model.tap {tap!r} asks for output {index} of a module that '
-                'does not give so many.')
+                'does not give so many.'
+            )
         output = output[index]
     levels = [output] if isinstance(output, Tensor) else output
     if not isinstance(levels, Sequence) or not all(
-            isinstance(level, Tensor) and level.dim() == 4
-            for level in levels):
+        isinstance(level, Tensor) and level.dim() == 4 for level in levels
+    ):
         raise ConfigError(
             f'model.tap {tap!r} must give a feature map (B, C, H, W) or a '
             f'sequence of them, but gives {type(output).__name__}; tap '
             'another module, or one of its outputs, as in '
-            "'bbox_head[0]'.")
+            "'bbox_head[0]'."
+        )
     return list(levels)
 
 
@@ -115,16 +122,16 @@ def like_output(output: Any, levels: List[Tensor], tap: str) -> Any:
     name, index = split_tap(tap)
     if index is not None:
         inner = like_output(output[index], levels, name)
-        return type(output)(
-            [*output[:index], inner, *output[index + 1:]])
+        return type(output)([*output[:index], inner, *output[index + 1 :]])
     if isinstance(output, Tensor):
         return levels[0]
     return type(output)(levels)
 
 
 @contextmanager
-def listening(module: nn.Module,
-              on_output: Callable[[Any], Any]) -> Iterator[None]:
+def listening(
+    module: nn.Module, on_output: Callable[[Any], Any]
+) -> Iterator[None]:
     """Call ``on_output`` with what a module gives, while the context lasts.
 
     Args:
@@ -133,7 +140,8 @@ def listening(module: nn.Module,
             takes the output's place.
     """
     handle = module.register_forward_hook(
-        lambda _module, _args, output: on_output(output))
+        lambda _module, _args, output: on_output(output)
+    )
     try:
         yield
     finally:
@@ -141,11 +149,11 @@ def listening(module: nn.Module,
 
 
 def read_taps(
-        network: nn.Module,
-        taps: Sequence[str],
-        inputs: Tensor,
-        role: str,
-        data_samples: Optional[Sequence[BaseDataElement]] = None
+    network: nn.Module,
+    taps: Sequence[str],
+    inputs: Tensor,
+    role: str,
+    data_samples: Optional[Sequence[BaseDataElement]] = None,
 ) -> List[List[Tensor]]:
     """Run a network up to its taps and return the levels of each.
 
@@ -166,7 +174,8 @@ def read_taps(
     with ExitStack() as tapped:
         for tap, found in zip(taps, outputs):
             tapped.enter_context(
-                listening(find_module(network, tap, role), found.append))
+                listening(find_module(network, tap, role), found.append)
+            )
         features = network.extract_feat(inputs)
         for tap, found in zip(taps, outputs):
             # Detectors call the forward methods of their heads past hooks.
@@ -181,7 +190,8 @@ def read_taps(
             raise ConfigError(
                 f'model.tap {tap!r} must run once for a batch, but ran '
                 f'{len(found)} times in the {role}; tap another module, such '
-                'as the neck.')
+                'as the neck.'
+            )
     return [as_levels(found[0], tap) for tap, found in zip(taps, outputs)]
 
 
@@ -193,9 +203,10 @@ def blank_samples(inputs: Tensor) -> List[BaseDataElement]:
     """
     size = tuple(inputs.shape[-2:])
     sizes = dict.fromkeys(
-        ('img_shape', 'ori_shape', 'pad_shape', 'batch_input_shape'), size)
+        ('img_shape', 'ori_shape', 'pad_shape', 'batch_input_shape'), size
+    )
     return [
-        BaseDataElement(metainfo=dict(sizes, scale_factor=(1., 1.)))
+        BaseDataElement(metainfo=dict(sizes, scale_factor=(1.0, 1.0)))
         for _ in inputs
     ]
 
@@ -222,7 +233,8 @@ def blank_images(network: nn.Module) -> Iterator[Tensor]:
         patches = getattr(backbone, 'patch_embed', None)
         size = getattr(patches, 'init_input_size', None)
     first = next(
-        (x for x in backbone.modules() if isinstance(x, nn.Conv2d)), None)
+        (x for x in backbone.modules() if isinstance(x, nn.Conv2d)), None
+    )
     channels = 1 if first is not None and first.in_channels == 1 else 3
     # Most take any size, but to some these are too small, and others take
     # one size alone: their own, that of ImageNet, or that of digits.
@@ -234,8 +246,9 @@ def blank_images(network: nn.Module) -> Iterator[Tensor]:
 
 
 @torch.no_grad()
-def run_blank(network: nn.Module,
-              function: Callable[[Tensor], Any]) -> Tuple[Any, Tensor]:
+def run_blank(
+    network: nn.Module, function: Callable[[Tensor], Any]
+) -> Tuple[Any, Tensor]:
     """Run a network in eval mode on the first blank image that it takes.
 
     Args:
@@ -273,21 +286,27 @@ def probe(network: nn.Module, tap: str, role: str) -> List[LevelSpec]:
             tap is none that can be read.
     """
     try:
-        (levels, ), images = run_blank(
-            network, lambda images: read_taps(network, [tap], images, role))
+        (levels,), images = run_blank(
+            network, lambda images: read_taps(network, [tap], images, role)
+        )
     except ConfigError:
         raise
     except Exception as error:
-        cure = ('check the channels in its config (in_channels of neck and '
-                'head against what the part before gives)')
+        cure = (
+            'check the channels in its config (in_channels of neck and '
+            'head against what the part before gives)'
+        )
         if split_tap(tap)[0] not in ('neck', 'backbone'):
             cure = f'tap the neck instead of {tap!r}, or {cure}'
-        raise ConfigError(f'The {role} does not run as it is configured: '
-                          f'{reason_of(error)}; {cure}.') from error
+        raise ConfigError(
+            f'The {role} does not run as it is configured: '
+            f'{reason_of(error)}; {cure}.'
+        ) from error
     if any(len(x) != len(images) for x in levels):
         raise ConfigError(
             f'model.tap {tap!r} must give a map for each image, but gives '
-            f'{len(levels[0])} for {len(images)} in the {role}; tap the neck.')
+            f'{len(levels[0])} for {len(images)} in the {role}; tap the neck.'
+        )
     side = images.shape[-1]
     return [LevelSpec(x.shape[1], side / x.shape[-1]) for x in levels]
 
@@ -314,8 +333,9 @@ def in_eval_mode(network: nn.Module) -> Iterator[None]:
             module.training = training
 
 
-def run_anywhere(network: nn.Module, function: Callable[[Tensor], Any],
-                 image: Tensor) -> Any:
+def run_anywhere(
+    network: nn.Module, function: Callable[[Tensor], Any], image: Tensor
+) -> Any:
     """Run a network where it was built, or on the GPU if it runs only there.
 
     Args:
@@ -336,8 +356,9 @@ def run_anywhere(network: nn.Module, function: Callable[[Tensor], Any],
             network.to('cpu')
 
 
-def check_levels(levels: Optional[Sequence[int]], specs: List[LevelSpec],
-                 tap: str) -> List[int]:
+def check_levels(
+    levels: Optional[Sequence[int]], specs: List[LevelSpec], tap: str
+) -> List[int]:
     """Return the tapped levels of the student, all where none are named.
 
     Raises:
@@ -349,16 +370,23 @@ def check_levels(levels: Optional[Sequence[int]], specs: List[LevelSpec],
         if not isinstance(level, int) or not 0 <= level < len(specs):
             raise ConfigError(
                 f'model.levels asks for level {level!r}, but tap {tap!r} of '
-                f'the student gives the levels 0 to {len(specs) - 1}.')
+                f'the student gives the levels 0 to {len(specs) - 1}.'
+            )
     if not levels or len(set(levels)) < len(levels):
-        raise ConfigError('model.levels must name one level or more, each '
-                         f'once, but is {tuple(levels)}.')
+        raise ConfigError(
+            'model.levels must name one level or more, each '
+            f'once, but is {tuple(levels)}.'
+        )
     return list(levels)
 
 
-def pair_levels(levels: Sequence[int], student: List[LevelSpec],
-                teacher: List[LevelSpec], tap: str,
-                teacher_tap: str) -> Dict[int, int]:
+def pair_levels(
+    levels: Sequence[int],
+    student: List[LevelSpec],
+    teacher: List[LevelSpec],
+    tap: str,
+    teacher_tap: str,
+) -> Dict[int, int]:
     """Find the teacher's level for each of the student's, by stride.
 
     Pyramids may start and end at different strides. Of several levels of one
@@ -387,12 +415,16 @@ def pair_levels(levels: Sequence[int], student: List[LevelSpec],
     if len(pairs) < len(levels):
         alone = next(x for x in levels if x not in pairs)
         theirs = ', '.join(f'{x.stride:g}' for x in teacher)
-        cure = (f'set model.levels to {tuple(pairs)}'
-                if pairs else 'tap other modules')
+        cure = (
+            f'set model.levels to {tuple(pairs)}'
+            if pairs
+            else 'tap other modules'
+        )
         raise ConfigError(
             f'Level {alone} of tap {tap!r} has stride '
             f'{student[alone].stride:g} in the student, and tap '
             f'{teacher_tap!r} of the teacher has the strides {theirs}; '
             f'{cure}, or give the teacher the same pyramid with '
-            'model.teacher.cfg_options.')
+            'model.teacher.cfg_options.'
+        )
     return pairs

@@ -25,6 +25,7 @@ class Normalisation(NamedTuple):
         std (Tensor): As ``mean``.
         flips (bool): Whether the order of channels is turned.
     """
+
     mean: Tensor
     std: Tensor
     flips: bool
@@ -42,8 +43,9 @@ class TeacherView(nn.Module):
             are not the same.
     """
 
-    def __init__(self, student: BaseDataPreprocessor,
-                 teacher: BaseDataPreprocessor) -> None:
+    def __init__(
+        self, student: BaseDataPreprocessor, teacher: BaseDataPreprocessor
+    ) -> None:
         super().__init__()
         ours, theirs = normalisation(student), normalisation(teacher)
         self.pad_value = float(getattr(teacher, 'pad_value', 0) or 0)
@@ -54,7 +56,8 @@ class TeacherView(nn.Module):
                     f'model.student.data_preprocessor is a '
                     f"{type(student).__name__} and the teacher's a "
                     f'{type(teacher).__name__}, of which it is not known how '
-                    'one sees the images of the other; give both the same.')
+                    'one sees the images of the other; give both the same.'
+                )
             self.alike = True
             return
         self.flips = ours.flips != theirs.flips
@@ -63,14 +66,19 @@ class TeacherView(nn.Module):
             mean, std = mean.flip(0), std.flip(0)
         scale, shift = std / theirs.std, (mean - theirs.mean) / theirs.std
         same_padding = self.pad_value == float(
-            getattr(student, 'pad_value', 0) or 0)
-        self.alike = not self.flips and same_padding and bool(
-            (scale == 1).all() and (shift == 0).all())
+            getattr(student, 'pad_value', 0) or 0
+        )
+        self.alike = (
+            not self.flips
+            and same_padding
+            and bool((scale == 1).all() and (shift == 0).all())
+        )
         self.register_buffer('scale', scale, persistent=False)
         self.register_buffer('shift', shift, persistent=False)
 
-    def forward(self, inputs: Tensor,
-                data_samples: Optional[Sequence[BaseDataElement]]) -> Tensor:
+    def forward(
+        self, inputs: Tensor, data_samples: Optional[Sequence[BaseDataElement]]
+    ) -> Tensor:
         """Return the images as the teacher wants them.
 
         Args:
@@ -102,7 +110,8 @@ class TeacherView(nn.Module):
 
 
 def normalisation(
-        preprocessor: BaseDataPreprocessor) -> Optional[Normalisation]:
+    preprocessor: BaseDataPreprocessor,
+) -> Optional[Normalisation]:
     """Return what a data preprocessor does to values; None if unknown.
 
     Args:

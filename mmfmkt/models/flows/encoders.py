@@ -39,11 +39,13 @@ class MetaEncoder(nn.Module, metaclass=ABCMeta):
 
     takes_vectors = False
 
-    def __init__(self,
-                 channels: int,
-                 layers: nn.Sequential,
-                 zero_init: bool = True,
-                 deep_time: bool = False) -> None:
+    def __init__(
+        self,
+        channels: int,
+        layers: nn.Sequential,
+        zero_init: bool = True,
+        deep_time: bool = False,
+    ) -> None:
         super().__init__()
         self.zero_init = zero_init
         self.time_embedding = TimeEmbedding(channels, deep_time)
@@ -137,11 +139,9 @@ class MLPEncoder(MetaEncoder):
 
     takes_vectors = True
 
-    def __init__(self,
-                 channels: int,
-                 num_blocks: int = 2,
-                 expansion: int = 1,
-                 **kwargs) -> None:
+    def __init__(
+        self, channels: int, num_blocks: int = 2, expansion: int = 1, **kwargs
+    ) -> None:
         hidden = channels * expansion
         layers = []
         for _ in range(num_blocks):
@@ -149,9 +149,12 @@ class MLPEncoder(MetaEncoder):
             layers += [
                 ChannelsLast(
                     Residual(
-                        nn.Linear(channels, hidden), nn.ReLU(),
-                        nn.Linear(hidden, channels))),
-                ChannelsLast(nn.LayerNorm(channels))
+                        nn.Linear(channels, hidden),
+                        nn.ReLU(),
+                        nn.Linear(hidden, channels),
+                    )
+                ),
+                ChannelsLast(nn.LayerNorm(channels)),
             ]
         super().__init__(channels, nn.Sequential(*layers), **kwargs)
 
@@ -173,25 +176,31 @@ class TransformerEncoder(MetaEncoder):
         kwargs: ``zero_init`` and ``deep_time`` of :class:`MetaEncoder`.
     """
 
-    def __init__(self,
-                 channels: int,
-                 num_heads: int = 4,
-                 head_dim: int = 64,
-                 window: int = 7,
-                 expansion: int = 2,
-                 **kwargs) -> None:
+    def __init__(
+        self,
+        channels: int,
+        num_heads: int = 4,
+        head_dim: int = 64,
+        window: int = 7,
+        expansion: int = 2,
+        **kwargs,
+    ) -> None:
         hidden = channels * expansion
         blocks = []
         for shift in (0, window // 2):
             blocks += [
                 Residual(
                     nn.GroupNorm(1, channels),
-                    WindowAttention(channels, num_heads, head_dim, window,
-                                    shift)),
+                    WindowAttention(
+                        channels, num_heads, head_dim, window, shift
+                    ),
+                ),
                 Residual(
                     nn.GroupNorm(1, channels),
-                    nn.Conv2d(channels, hidden, 1), nn.GELU(),
-                    nn.Conv2d(hidden, channels, 1))
+                    nn.Conv2d(channels, hidden, 1),
+                    nn.GELU(),
+                    nn.Conv2d(hidden, channels, 1),
+                ),
             ]
         layers = nn.Sequential(*blocks, nn.Conv2d(channels, channels, 1))
         super().__init__(channels, layers, **kwargs)

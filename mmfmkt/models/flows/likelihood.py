@@ -26,17 +26,19 @@ class LogDensityChange:
         change (Tensor): ``log p_0(Z_0) - log p_1(Z_1)`` in nats, ``(B, )``.
         final (Tensor): ``Z_0``, shape of the source.
     """
+
     change: Tensor
     final: Tensor
 
 
-def log_density_change(velocity: Callable[[Tensor, float], Tensor],
-                       source: Tensor,
-                       num_probes: Optional[int] = 1,
-                       rtol: float = 1e-5,
-                       atol: float = 1e-5,
-                       generator: Optional[torch.Generator] = None
-                       ) -> LogDensityChange:
+def log_density_change(
+    velocity: Callable[[Tensor, float], Tensor],
+    source: Tensor,
+    num_probes: Optional[int] = 1,
+    rtol: float = 1e-5,
+    atol: float = 1e-5,
+    generator: Optional[torch.Generator] = None,
+) -> LogDensityChange:
     """Integrate state and divergence together from t = 1 to t = 0.
 
     Args:
@@ -66,8 +68,9 @@ def log_density_change(velocity: Callable[[Tensor, float], Tensor],
         probes = [x.view_as(source[:1]).expand_as(source) for x in basis]
     else:
         probes = [
-            torch.randint(0, 2, source.shape,
-                          generator=generator).to(source) * 2 - 1
+            torch.randint(0, 2, source.shape, generator=generator).to(source)
+            * 2
+            - 1
             for _ in range(num_probes)
         ]
 
@@ -84,19 +87,21 @@ def log_density_change(velocity: Callable[[Tensor, float], Tensor],
                     probe,
                     retain_graph=True,
                     allow_unused=True,
-                    materialize_grads=True)[0]
+                    materialize_grads=True,
+                )[0]
                 trace = trace + (grad * probe).flatten(1).sum(1)
         return v.detach(), trace.detach() / len(probes)
 
     start = (source.detach(), source.new_zeros(len(source)))
-    times = torch.tensor([1., 0.], dtype=source.dtype, device=source.device)
+    times = torch.tensor([1.0, 0.0], dtype=source.dtype, device=source.device)
     final, change = odeint(derivative, start, times, rtol=rtol, atol=atol)
     # From 1 to 0, the solver gathers the integral with a minus sign.
     return LogDensityChange(-change[-1], final[-1])
 
 
-def flow_velocity(flow: FlowTransfer,
-                  source: Tensor) -> Callable[[Tensor, float], Tensor]:
+def flow_velocity(
+    flow: FlowTransfer, source: Tensor
+) -> Callable[[Tensor, float], Tensor]:
     """The velocity of a trained flow as a function of state and time alone.
 
     Args:
@@ -107,13 +112,14 @@ def flow_velocity(flow: FlowTransfer,
         ConfigError: If the velocity depends on the source as well: the map
             from Z_1 to Z_0 is then not the flow of one velocity field.
     """
-    straight = flow.schedule(1.)
+    straight = flow.schedule(1.0)
     identity = flow.encoder.zero_init and straight.d_alpha != -straight.d_sigma
     if flow.prediction == 'target' or identity:
         raise ConfigError(
             'The likelihood needs a velocity that depends on state and time '
             'alone: model.flow.prediction velocity, with a RectifiedFlow or '
-            'with model.flow.encoder.zero_init False.')
+            'with model.flow.encoder.zero_init False.'
+        )
     return lambda state, t: flow.predict(source, state, t)[0]
 
 
@@ -126,14 +132,15 @@ class LinearFlowCheck:
         deviation (float): The same in standard errors of that mean.
         state_error (float): Largest relative error of ``Z_0``.
     """
+
     relative_error: float
     deviation: float
     state_error: float
 
 
-def check_on_linear_flow(size: int = 16,
-                         num_samples: int = 1024,
-                         seed: int = 0) -> LinearFlowCheck:
+def check_on_linear_flow(
+    size: int = 16, num_samples: int = 1024, seed: int = 0
+) -> LinearFlowCheck:
     """Hold the estimate against a linear flow, whose answer is known.
 
     For v = (1 + t) A Z the change is 3/2 tr A for every sample, and Z_0 is
@@ -148,18 +155,23 @@ def check_on_linear_flow(size: int = 16,
     matrix = torch.randn(size, size, generator=generator, dtype=torch.float64)
     matrix = matrix / size + torch.eye(size, dtype=torch.float64) / 2
     source = torch.randn(
-        num_samples, size, generator=generator, dtype=torch.float64)
+        num_samples, size, generator=generator, dtype=torch.float64
+    )
     found = log_density_change(
         lambda z, t: (1 + t) * z @ matrix.T,
         source,
         num_probes=16,
         rtol=1e-8,
         atol=1e-8,
-        generator=generator)
-    exact, final = 1.5 * matrix.trace(), source @ (-1.5 * matrix.T).matrix_exp(
+        generator=generator,
+    )
+    exact, final = (
+        1.5 * matrix.trace(),
+        source @ (-1.5 * matrix.T).matrix_exp(),
     )
     off = (found.change.mean() - exact).abs()
     return LinearFlowCheck(
         float(off / exact.abs()),
         float(off / found.change.std() * num_samples**0.5),
-        float((found.final - final).abs().max() / final.abs().max()))
+        float((found.final - final).abs().max() / final.abs().max()),
+    )

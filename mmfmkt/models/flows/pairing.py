@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 
 
-def decouple_pairs(batch_size: int,
-                   dirac_ratio: float,
-                   device: Optional[torch.device] = None) -> Tensor:
+def decouple_pairs(
+    batch_size: int, dirac_ratio: float, device: Optional[torch.device] = None
+) -> Tensor:
     """Draw the order in which the teacher's samples are handed out.
 
     The first ``int(dirac_ratio * batch_size)`` samples keep their own

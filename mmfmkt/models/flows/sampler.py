@@ -18,6 +18,7 @@ class Walk:
         estimates (list[Tensor]): The N estimates of the target.
         final (Tensor): The state ``Z_0``.
     """
+
     velocities: List[Tensor]
     estimates: List[Tensor]
     final: Tensor
@@ -44,8 +45,10 @@ def euler_walk(predict: Predict, source: Tensor, num_steps: int) -> Walk:
         ValueError: If ``num_steps`` is not a positive integer.
     """
     if not isinstance(num_steps, int) or num_steps < 1:
-        raise ValueError(f'A flow walks in 1 step or more (num_steps, '
-                         f'inference_steps), but got {num_steps!r}.')
+        raise ValueError(
+            f'A flow walks in 1 step or more (num_steps, '
+            f'inference_steps), but got {num_steps!r}.'
+        )
     walk = Walk([], [], source)
     for i in range(num_steps, 0, -1):
         velocity, estimate = predict(walk.final, i / num_steps)

@@ -28,6 +28,7 @@ class SchedulePoint:
         d_alpha (float | Tensor): Derivative of alpha in t.
         d_sigma (float | Tensor): Derivative of sigma in t.
     """
+
     alpha: Time
     sigma: Time
     d_alpha: Time
@@ -42,7 +43,7 @@ class NoiseSchedule(nn.Module, metaclass=ABCMeta):
     under the oracle velocity, which has the same derivatives.
     """
 
-    last_time = 1.
+    last_time = 1.0
 
     def __init__(self) -> None:
         super().__init__()
@@ -63,7 +64,8 @@ class NoiseSchedule(nn.Module, metaclass=ABCMeta):
         if t not in self._known:
             at = self._evaluate(torch.tensor(t, dtype=torch.float64))
             self._known[t] = SchedulePoint(
-                *(float(getattr(at, field.name)) for field in fields(at)))
+                *(float(getattr(at, field.name)) for field in fields(at))
+            )
         return self._known[t]
 
     def _evaluate(self, t: Tensor) -> SchedulePoint:
@@ -80,19 +82,21 @@ class NoiseSchedule(nn.Module, metaclass=ABCMeta):
             ConfigError: If alpha_1 is not 1, sigma_1 not 0, or a derivative
                 of sigma, which estimates are divided by, not negative.
         """
-        name, at = type(self).__name__, self(1.)
+        name, at = type(self).__name__, self(1.0)
         if abs(at.alpha - 1) > 1e-6 or abs(at.sigma) > 1e-6:
             raise ConfigError(
                 f'model.flow.schedule {name} never reaches the source: at '
                 f't = 1 alpha is {at.alpha:g} and sigma {at.sigma:g}, '
-                'expected 1 and 0.')
+                'expected 1 and 0.'
+            )
         for t in torch.linspace(1 / 64, 1, 64):
             slope = self(t).d_sigma
             if not slope.isfinite() or slope >= 0:
                 raise ConfigError(
                     f'model.flow.schedule {name} leads to no target: at t = '
                     f'{t:g} the derivative of sigma is {slope:g}, expected a '
-                    'finite one below 0 (last_time keeps away from a pole).')
+                    'finite one below 0 (last_time keeps away from a pole).'
+                )
 
     @abstractmethod
     def point(self, t: Tensor) -> SchedulePoint:
@@ -151,12 +155,13 @@ class VPBase(NoiseSchedule):
         if a <= 0 or b <= 0:
             raise ConfigError(
                 f'model.flow.schedule {type(self).__name__} takes positive a '
-                f'and b, but got {a!r} and {b!r}.')
+                f'and b, but got {a!r} and {b!r}.'
+            )
         self.a, self.b = a, b
 
     def log_alpha(self, t: Tensor) -> Tensor:
         """Return the logarithm of alpha."""
-        return -self.a * (1 - t)**2 / 4 - self.b * (1 - t) / 2
+        return -self.a * (1 - t) ** 2 / 4 - self.b * (1 - t) / 2
 
     def d_alpha(self, t: Tensor) -> Tensor:
         """Return the derivative of alpha."""
@@ -215,12 +220,15 @@ class VEODE(NoiseSchedule):
 
     last_time = 1 - 1e-3
 
-    def __init__(self, sigma_min: float = 0.01, sigma_max: float = 1.) -> None:
+    def __init__(
+        self, sigma_min: float = 0.01, sigma_max: float = 1.0
+    ) -> None:
         super().__init__()
         if not 0 < sigma_min < sigma_max:
             raise ConfigError(
                 'model.flow.schedule VEODE needs 0 < sigma_min < sigma_max, '
-                f'but got {sigma_min!r} and {sigma_max!r}.')
+                f'but got {sigma_min!r} and {sigma_max!r}.'
+            )
         self.sigma_min = sigma_min
         self.log_ratio = math.log(sigma_max / sigma_min)
 
@@ -229,5 +237,8 @@ class VEODE(NoiseSchedule):
         root = exponent.expm1().sqrt()
         slope = -self.log_ratio * exponent.exp() / root
         return SchedulePoint(
-            torch.ones_like(t), self.sigma_min * root, torch.zeros_like(t),
-            self.sigma_min * slope)
+            torch.ones_like(t),
+            self.sigma_min * root,
+            torch.zeros_like(t),
+            self.sigma_min * slope,
+        )

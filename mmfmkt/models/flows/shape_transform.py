@@ -20,7 +20,8 @@ def resize(x: Tensor, size: Sequence[int]) -> Tensor:
     if x.shape[2:] == tuple(size):
         return x
     return F.interpolate(
-        x, size=tuple(size), mode='bilinear', align_corners=False)
+        x, size=tuple(size), mode='bilinear', align_corners=False
+    )
 
 
 class ShapeTransform(nn.Module):
@@ -32,10 +33,9 @@ class ShapeTransform(nn.Module):
         vectors (bool): Whether features are ``(B, C)`` instead of maps.
     """
 
-    def __init__(self,
-                 in_channels: int,
-                 out_channels: int,
-                 vectors: bool = False) -> None:
+    def __init__(
+        self, in_channels: int, out_channels: int, vectors: bool = False
+    ) -> None:
         super().__init__()
         if in_channels == out_channels:
             self.proj = nn.Identity()

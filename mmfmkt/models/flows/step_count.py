@@ -29,13 +29,16 @@ class StepCount:
     """
 
     def __init__(self, num_steps: Union[int, Sequence[int]]) -> None:
-        choices = ((num_steps, ) if isinstance(num_steps, int) else
-                   tuple(num_steps))
+        choices = (
+            (num_steps,) if isinstance(num_steps, int) else tuple(num_steps)
+        )
         if not choices or any(
-                not isinstance(n, int) or n < 1 for n in choices):
+            not isinstance(n, int) or n < 1 for n in choices
+        ):
             raise ConfigError(
                 'flow.num_steps must be a positive integer or a list of '
-                f'them to draw from, but got {num_steps!r}.')
+                f'them to draw from, but got {num_steps!r}.'
+            )
         self.choices = choices
         self.limit: Optional[int] = None
 

@@ -49,11 +49,13 @@ class TimeEmbedding(nn.Module):
         self.channels = channels
         # Beside the weights, so that no step copies from the host.
         self.register_buffer(
-            'frequencies', frequencies(channels), persistent=False)
+            'frequencies', frequencies(channels), persistent=False
+        )
         self.proj = nn.Linear(channels, channels)
         if deep:
-            self.proj = nn.Sequential(self.proj, nn.ReLU(),
-                                      nn.Linear(channels, channels))
+            self.proj = nn.Sequential(
+                self.proj, nn.ReLU(), nn.Linear(channels, channels)
+            )
 
     def forward(self, t: float) -> Tensor:
         """Return the embedding of ``t`` in [0, 1], shape ``(C, )``."""

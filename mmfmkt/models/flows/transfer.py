@@ -64,20 +64,22 @@ class FlowTransfer(nn.Module):
     # Whether a flow is led to the teacher, so that pairs can be decoupled.
     pairs = True
 
-    def __init__(self,
-                 in_channels: int,
-                 target_channels: Optional[int],
-                 encoder: dict,
-                 schedule: dict,
-                 metric: dict,
-                 loss_weight: float = 1.,
-                 prediction: str = 'velocity',
-                 compare: str = 'targets',
-                 direct_weight: float = 0.,
-                 space: str = 'maps',
-                 vectors: bool = False,
-                 labelled: bool = False,
-                 own_head: bool = False) -> None:
+    def __init__(
+        self,
+        in_channels: int,
+        target_channels: Optional[int],
+        encoder: dict,
+        schedule: dict,
+        metric: dict,
+        loss_weight: float = 1.0,
+        prediction: str = 'velocity',
+        compare: str = 'targets',
+        direct_weight: float = 0.0,
+        space: str = 'maps',
+        vectors: bool = False,
+        labelled: bool = False,
+        own_head: bool = False,
+    ) -> None:
         super().__init__()
         self.in_channels, self.target_channels = in_channels, target_channels
         self.loss_weight, self.direct_weight = loss_weight, direct_weight
@@ -98,20 +100,27 @@ class FlowTransfer(nn.Module):
         self.encoder = build_part(
             encoder,
             channels=self.in_channels,
-            deep_time=self.space == 'logits')
+            deep_time=self.space == 'logits',
+        )
         self.schedule = build_part(schedule)
         self.schedule.check()
         if self.vectors and not self.encoder.takes_vectors:
             raise ConfigError(
                 f'model.flow.encoder {type(self.encoder).__name__} takes '
                 'feature maps, but the feature is a vector; an MLPEncoder '
-                'takes both.')
-        if (self.compare == 'velocities' and self.encoder.zero_init
-                and self.target_channels and self.metric.ignores_scale):
+                'takes both.'
+            )
+        if (
+            self.compare == 'velocities'
+            and self.encoder.zero_init
+            and self.target_channels
+            and self.metric.ignores_scale
+        ):
             raise ConfigError(
                 f'model.flow.metric {type(self.metric).__name__} ignores '
                 'scale and cannot compare velocities that start at zero; set '
-                'model.flow.encoder.zero_init to False.')
+                'model.flow.encoder.zero_init to False.'
+            )
 
     def _build_transform(self) -> nn.Module:
         """Build T, unless it is the student's own head."""
@@ -125,16 +134,21 @@ class FlowTransfer(nn.Module):
         """
         if self.space == 'logits' and not self.equal_shape:
             return PooledHead(self.in_channels, self.target_channels)
-        return ShapeTransform(self.in_channels, self.target_channels,
-                              self.vectors)
+        return ShapeTransform(
+            self.in_channels, self.target_channels, self.vectors
+        )
 
     def _check_words(self) -> None:
         """Refuse words that mean nothing, alone or together."""
-        for key, value, words in (('prediction', self.prediction, PREDICTIONS),
-                                  ('compare', self.compare, COMPARED)):
+        for key, value, words in (
+            ('prediction', self.prediction, PREDICTIONS),
+            ('compare', self.compare, COMPARED),
+        ):
             if value not in words:
-                raise ConfigError(f'model.flow.{key} must be one of '
-                                  f'{", ".join(words)}, but is {value!r}.')
+                raise ConfigError(
+                    f'model.flow.{key} must be one of '
+                    f'{", ".join(words)}, but is {value!r}.'
+                )
         if self.compare == 'velocities':
             self._insist_on_equal_shape("model.flow.compare 'velocities'")
 
@@ -142,13 +156,17 @@ class FlowTransfer(nn.Module):
         """Refuse what mixes both networks' features where it cannot."""
         self.equal_shape = True
         unlike = self.target_channels not in (None, self.in_channels)
-        if unlike or self.own_head or (self.space == 'logits'
-                                       and not self.vectors):
+        if (
+            unlike
+            or self.own_head
+            or (self.space == 'logits' and not self.vectors)
+        ):
             kind = 'logits' if self.space == 'logits' else 'channels'
             raise ConfigError(
                 f"{what} needs features of equal shape, but the student's "
                 f'has {self.in_channels} channels and the target '
-                f'{self.target_channels} {kind}.')
+                f'{self.target_channels} {kind}.'
+            )
 
     def _check_metric(self) -> None:
         """Refuse a metric for which there is nothing to compare."""
@@ -157,14 +175,17 @@ class FlowTransfer(nn.Module):
             raise ConfigError(
                 f'model.flow.metric {name} compares '
                 f'{" or ".join(self.metric.spaces)}, but the target is '
-                f'{self.space} here.')
+                f'{self.space} here.'
+            )
         if self.metric.needs_labels and not self.labelled:
             raise ConfigError(
                 f'model.flow.metric {name} needs the labels of the samples, '
-                'and there are none here.')
+                'and there are none here.'
+            )
 
-    def predict(self, source: Tensor, state: Tensor,
-                t: float) -> Tuple[Tensor, Tensor]:
+    def predict(
+        self, source: Tensor, state: Tensor, t: float
+    ) -> Tuple[Tensor, Tensor]:
         """Return the velocity at a state, and the target it points at.
 
         Where the encoder starts as the identity, what it gives counts from
@@ -193,7 +214,8 @@ class FlowTransfer(nn.Module):
         """
         exact = source.to(torch.promote_types(source.dtype, torch.float32))
         return euler_walk(
-            lambda state, t: self.predict(exact, state, t), exact, num_steps)
+            lambda state, t: self.predict(exact, state, t), exact, num_steps
+        )
 
     def transport(self, source: Tensor, num_steps: int) -> Tensor:
         """Return what is deployed in the place of the source.
@@ -207,10 +229,12 @@ class FlowTransfer(nn.Module):
         """
         return self.walk(source, num_steps).mean.to(source.dtype)
 
-    def logits(self,
-               source: Tensor,
-               num_steps: int,
-               head: Optional[Callable[[Tensor], Tensor]] = None) -> Tensor:
+    def logits(
+        self,
+        source: Tensor,
+        num_steps: int,
+        head: Optional[Callable[[Tensor], Tensor]] = None,
+    ) -> Tensor:
         """Return the implicit ensemble of logits, ``mean_i T(X_hat_i)``.
 
         Args:
@@ -222,16 +246,19 @@ class FlowTransfer(nn.Module):
             Tensor: ``(B, classes)``.
         """
         estimates = self.walk(source, num_steps).estimates
-        return torch.stack([(head or self.transform)(x)
-                            for x in estimates]).mean(0)
+        return torch.stack(
+            [(head or self.transform)(x) for x in estimates]
+        ).mean(0)
 
-    def forward(self,
-                source: Tensor,
-                target: Optional[Tensor],
-                num_steps: int,
-                labels: Optional[Tensor] = None,
-                head: Optional[Head] = None,
-                order: Optional[Tensor] = None) -> Tuple[Losses, Tensor]:
+    def forward(
+        self,
+        source: Tensor,
+        target: Optional[Tensor],
+        num_steps: int,
+        labels: Optional[Tensor] = None,
+        head: Optional[Head] = None,
+        order: Optional[Tensor] = None,
+    ) -> Tuple[Losses, Tensor]:
         """Walk and compare.
 
         Args:
@@ -260,32 +287,42 @@ class FlowTransfer(nn.Module):
         walk = self.walk(source, num_steps)
         return self._losses(walk, source, target, labels, head, order)
 
-    def _losses(self, walk: Walk, source: Tensor, target: Optional[Tensor],
-                labels: Optional[Tensor], head: Optional[Head],
-                order: Optional[Tensor]) -> Tuple[Losses, Tensor]:
+    def _losses(
+        self,
+        walk: Walk,
+        source: Tensor,
+        target: Optional[Tensor],
+        labels: Optional[Tensor],
+        head: Optional[Head],
+        order: Optional[Tensor],
+    ) -> Tuple[Losses, Tensor]:
         """What ``forward`` returns, of a walk."""
         outputs, task = self._outputs(walk.estimates, target, labels, head)
         if target is None:
             losses = dict(loss_flow=self._idle_loss(source))
         else:
-            losses = self._flow_losses(walk, outputs, source, target, labels,
-                                       order)
+            losses = self._flow_losses(
+                walk, outputs, source, target, labels, order
+            )
             if self.direct_weight:
                 direct, _ = self._outputs([source], target, labels, head)
                 weight = self.loss_weight * self.direct_weight
                 losses['loss_direct'] = weight * self.metric(
-                    direct[0], target, labels)
+                    direct[0], target, labels
+                )
         losses.update(task)
         if self.space == 'logits':
             return losses, torch.stack(outputs).mean(0)
         return losses, walk.mean.to(source.dtype)
 
-    def _outputs(self,
-                 features: List[Tensor],
-                 target: Optional[Tensor],
-                 labels: Optional[Tensor],
-                 head: Optional[Head],
-                 smoothing: float = 0.) -> Tuple[List[Tensor], Losses]:
+    def _outputs(
+        self,
+        features: List[Tensor],
+        target: Optional[Tensor],
+        labels: Optional[Tensor],
+        head: Optional[Head],
+        smoothing: float = 0.0,
+    ) -> Tuple[List[Tensor], Losses]:
         """T of each feature, and the mean losses of the task on them."""
         if self.own_head:
             outputs, losses = zip(*[head(x) for x in features])
@@ -293,12 +330,18 @@ class FlowTransfer(nn.Module):
                 name: sum(x[name] for x in losses) / len(losses)
                 for name in losses[0]
             }
-        return self._transformed(self.transform, features, target, labels,
-                                 smoothing)
+        return self._transformed(
+            self.transform, features, target, labels, smoothing
+        )
 
-    def _transformed(self, transform: nn.Module, features: List[Tensor],
-                     target: Optional[Tensor], labels: Optional[Tensor],
-                     smoothing: float) -> Tuple[List[Tensor], Losses]:
+    def _transformed(
+        self,
+        transform: nn.Module,
+        features: List[Tensor],
+        target: Optional[Tensor],
+        labels: Optional[Tensor],
+        smoothing: float,
+    ) -> Tuple[List[Tensor], Losses]:
         size = None if target is None else target.shape[2:] or None
         outputs = [transform(x, size) for x in features]
         if self.space != 'logits' or labels is None:
@@ -309,9 +352,15 @@ class FlowTransfer(nn.Module):
         ]
         return outputs, dict(loss_task=sum(losses) / len(losses))
 
-    def _flow_losses(self, walk: Walk, outputs: List[Tensor], source: Tensor,
-                     target: Tensor, labels: Optional[Tensor],
-                     order: Optional[Tensor]) -> Losses:
+    def _flow_losses(
+        self,
+        walk: Walk,
+        outputs: List[Tensor],
+        source: Tensor,
+        target: Tensor,
+        labels: Optional[Tensor],
+        order: Optional[Tensor],
+    ) -> Losses:
         """``loss_flow`` over the steps, and beside it the ensemble's."""
         if order is not None:
             # The labels of a pair are those of the sample that it leads to.
@@ -326,8 +375,11 @@ class FlowTransfer(nn.Module):
             losses = [
                 self.metric(
                     v,
-                    self.schedule.velocity(source.to(v), here.to(v),
-                                           (steps - i) / steps), labels)
+                    self.schedule.velocity(
+                        source.to(v), here.to(v), (steps - i) / steps
+                    ),
+                    labels,
+                )
                 for i, v in enumerate(walk.velocities)
             ]
         running = self.loss_weight * sum(losses) / len(losses)
@@ -338,8 +390,9 @@ class FlowTransfer(nn.Module):
 
     def _idle_loss(self, source: Tensor) -> Tensor:
         """Zero, from every parameter: data parallelism waits for them all."""
-        return sum((0 * p.sum() for p in self.parameters()),
-                   source.new_zeros(()))
+        return sum(
+            (0 * p.sum() for p in self.parameters()), source.new_zeros(())
+        )
 
 
 class ThetaTransfer(FlowTransfer):
@@ -359,25 +412,30 @@ class ThetaTransfer(FlowTransfer):
             self.student_transform = self._new_transform()
         return self._new_transform()
 
-    def forward(self,
-                source: Tensor,
-                target: Optional[Tensor],
-                num_steps: int,
-                labels: Optional[Tensor] = None,
-                head: Optional[Head] = None,
-                order: Optional[Tensor] = None) -> Tuple[Losses, Tensor]:
+    def forward(
+        self,
+        source: Tensor,
+        target: Optional[Tensor],
+        num_steps: int,
+        labels: Optional[Tensor] = None,
+        head: Optional[Head] = None,
+        order: Optional[Tensor] = None,
+    ) -> Tuple[Losses, Tensor]:
         own, task = self._student(source, target, labels, head)
         output = own if self.space == 'logits' else source
         if target is None:
             return dict(loss_flow=self._idle_loss(source), **task), output
         walk = self.walk(source, num_steps)
         outputs, branch = self._transformed(
-            self.transform, walk.estimates, target, labels, smoothing=0.)
-        losses = self._flow_losses(walk, outputs, source, target, labels,
-                                   order)
+            self.transform, walk.estimates, target, labels, smoothing=0.0
+        )
+        losses = self._flow_losses(
+            walk, outputs, source, target, labels, order
+        )
         ensemble = torch.stack(outputs).mean(0)
         losses['loss_student'] = self.loss_weight * self.metric(
-            own, ensemble, labels)
+            own, ensemble, labels
+        )
         if self.direct_weight:
             weight = self.loss_weight * self.direct_weight
             losses['loss_direct'] = weight * self.metric(own, target, labels)
@@ -390,13 +448,16 @@ class ThetaTransfer(FlowTransfer):
         if self.own_head:
             return head(source)
         outputs, task = self._transformed(
-            self.student_transform, [source], target, labels, smoothing=0.)
+            self.student_transform, [source], target, labels, smoothing=0.0
+        )
         return outputs[0], task
 
-    def logits(self,
-               source: Tensor,
-               num_steps: int,
-               head: Optional[Callable[[Tensor], Tensor]] = None) -> Tensor:
+    def logits(
+        self,
+        source: Tensor,
+        num_steps: int,
+        head: Optional[Callable[[Tensor], Tensor]] = None,
+    ) -> Tensor:
         """Return the plain student's logits; steps play no part."""
         return (head or self.student_transform)(source)
 
@@ -418,20 +479,29 @@ class OnlineTransfer(FlowTransfer):
         if self.direct_weight or self.compare != 'targets':
             raise ConfigError(
                 "model.variant 'online' has no teacher: leave out "
-                'model.flow.direct_weight and model.flow.compare.')
+                'model.flow.direct_weight and model.flow.compare.'
+            )
 
-    def _losses(self, walk: Walk, source: Tensor, target: Optional[Tensor],
-                labels: Optional[Tensor], head: Optional[Head],
-                order: Optional[Tensor]) -> Tuple[Losses, Tensor]:
-        outputs, task = self._outputs(walk.estimates, None, labels, head,
-                                      self.label_smoothing)
+    def _losses(
+        self,
+        walk: Walk,
+        source: Tensor,
+        target: Optional[Tensor],
+        labels: Optional[Tensor],
+        head: Optional[Head],
+        order: Optional[Tensor],
+    ) -> Tuple[Losses, Tensor]:
+        outputs, task = self._outputs(
+            walk.estimates, None, labels, head, self.label_smoothing
+        )
         mean = torch.stack(outputs).mean(0)
         goal = self.metric.prepare(mean, labels)
         losses = [self.metric.measure(x, goal) for x in outputs]
         running = self.loss_weight * sum(losses) / len(losses)
         output = mean if self.space == 'logits' else walk.mean
         return dict(loss_flow=running, **task), output.to(
-            mean if self.space == 'logits' else source)
+            mean if self.space == 'logits' else source
+        )
 
 
 class ParallelTransfer(FlowTransfer):
@@ -446,13 +516,15 @@ class ParallelTransfer(FlowTransfer):
         super()._check_words()
         self._insist_on_equal_shape("model.variant 'parallel'")
 
-    def forward(self,
-                source: Tensor,
-                target: Optional[Tensor],
-                num_steps: int,
-                labels: Optional[Tensor] = None,
-                head: Optional[Head] = None,
-                order: Optional[Tensor] = None) -> Tuple[Losses, Tensor]:
+    def forward(
+        self,
+        source: Tensor,
+        target: Optional[Tensor],
+        num_steps: int,
+        labels: Optional[Tensor] = None,
+        head: Optional[Head] = None,
+        order: Optional[Tensor] = None,
+    ) -> Tuple[Losses, Tensor]:
         if target is None:
             return super().forward(source, target, num_steps, labels, head)
         paired = target if order is None else target[order]
@@ -483,28 +555,32 @@ class DirectTransfer(FlowTransfer):
         if self.direct_weight or self.compare != 'targets':
             raise ConfigError(
                 "model.variant 'direct' has no flow: leave out "
-                'model.flow.direct_weight and model.flow.compare.')
+                'model.flow.direct_weight and model.flow.compare.'
+            )
 
-    def forward(self,
-                source: Tensor,
-                target: Optional[Tensor],
-                num_steps: int,
-                labels: Optional[Tensor] = None,
-                head: Optional[Head] = None,
-                order: Optional[Tensor] = None) -> Tuple[Losses, Tensor]:
+    def forward(
+        self,
+        source: Tensor,
+        target: Optional[Tensor],
+        num_steps: int,
+        labels: Optional[Tensor] = None,
+        head: Optional[Head] = None,
+        order: Optional[Tensor] = None,
+    ) -> Tuple[Losses, Tensor]:
         outputs, task = self._outputs([source], target, labels, head)
         if target is None:
             direct = self._idle_loss(source)
         else:
-            direct = self.loss_weight * self.metric(outputs[0], target,
-                                                    labels)
+            direct = self.loss_weight * self.metric(outputs[0], target, labels)
         output = outputs[0] if self.space == 'logits' else source
         return dict(loss_direct=direct, **task), output
 
-    def logits(self,
-               source: Tensor,
-               num_steps: int,
-               head: Optional[Callable[[Tensor], Tensor]] = None) -> Tensor:
+    def logits(
+        self,
+        source: Tensor,
+        num_steps: int,
+        head: Optional[Callable[[Tensor], Tensor]] = None,
+    ) -> Tensor:
         """Return the plain student's logits; steps play no part."""
         return (head or self.transform)(source)
 
@@ -514,4 +590,5 @@ VARIANTS = dict(
     theta=ThetaTransfer,
     online=OnlineTransfer,
     parallel=ParallelTransfer,
-    direct=DirectTransfer)
+    direct=DirectTransfer,
+)

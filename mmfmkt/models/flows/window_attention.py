@@ -21,8 +21,14 @@ class WindowAttention(nn.Module):
             window).
     """
 
-    def __init__(self, channels: int, num_heads: int, head_dim: int,
-                 window: int, shift: int) -> None:
+    def __init__(
+        self,
+        channels: int,
+        num_heads: int,
+        head_dim: int,
+        window: int,
+        shift: int,
+    ) -> None:
         super().__init__()
         self.num_heads, self.head_dim = num_heads, head_dim
         self.window, self.shift = window, shift
@@ -40,8 +46,12 @@ class WindowAttention(nn.Module):
             Tensor: Shape of ``x``.
         """
         height, width = x.shape[-2:]
-        pads = [self.shift, -(width + self.shift) % self.window,
-                self.shift, -(height + self.shift) % self.window]
+        pads = [
+            self.shift,
+            -(width + self.shift) % self.window,
+            self.shift,
+            -(height + self.shift) % self.window,
+        ]
         mask = None
         if any(pads):
             inside = F.pad(x.new_ones(1, 1, height, width), pads)
@@ -52,8 +62,13 @@ class WindowAttention(nn.Module):
         attended = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
         grid = (height + sum(pads[2:])) // self.window
         merged = self.merge(attended, grid)
-        return self.proj(merged[..., self.shift:self.shift + height,
-                                self.shift:self.shift + width])
+        return self.proj(
+            merged[
+                ...,
+                self.shift : self.shift + height,
+                self.shift : self.shift + width,
+            ]
+        )
 
     def partition(self, x: Tensor, heads: int) -> Tensor:
         """``(B, heads * D, H, W)`` to ``(B, windows, heads, places, D)``."""
@@ -69,5 +84,9 @@ class WindowAttention(nn.Module):
         size = self.window
         x = x.unflatten(3, (size, size)).unflatten(1, (rows, -1))
         # (B, rows, columns, heads, size, size, D)
-        return torch.permute(x, (0, 3, 6, 1, 4, 2, 5)).flatten(5).flatten(
-            3, 4).flatten(1, 2)
+        return (
+            torch.permute(x, (0, 3, 6, 1, 4, 2, 5))
+            .flatten(5)
+            .flatten(3, 4)
+            .flatten(1, 2)
+        )

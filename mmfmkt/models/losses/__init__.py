@@ -9,6 +9,12 @@ from .mse_loss import MSELoss
 from .pkd_loss import PKDLoss
 
 __all__ = [
-    'BaseMetricLoss', 'CWDLoss', 'DISTLoss', 'DKDLoss', 'KDLoss', 'MSELoss',
-    'PKDLoss', 'Prepared'
+    'BaseMetricLoss',
+    'CWDLoss',
+    'DISTLoss',
+    'DKDLoss',
+    'KDLoss',
+    'MSELoss',
+    'PKDLoss',
+    'Prepared',
 ]

@@ -14,6 +14,7 @@ class Prepared(NamedTuple):
         shape (torch.Size): Its shape.
         content (Any): What the metric keeps of it.
     """
+
     shape: torch.Size
     content: Any
 
@@ -36,10 +37,9 @@ class BaseMetricLoss(nn.Module, metaclass=ABCMeta):
     needs_labels = False
     ignores_scale = False
 
-    def forward(self,
-                pred: Tensor,
-                target: Tensor,
-                labels: Optional[Tensor] = None) -> Tensor:
+    def forward(
+        self, pred: Tensor, target: Tensor, labels: Optional[Tensor] = None
+    ) -> Tensor:
         """Compare what the student gives with what the teacher gives.
 
         Args:
@@ -60,10 +60,12 @@ class BaseMetricLoss(nn.Module, metaclass=ABCMeta):
         return self.measure(pred, self.prepare(target, labels, pred.dtype))
 
     @torch.no_grad()
-    def prepare(self,
-                target: Tensor,
-                labels: Optional[Tensor] = None,
-                dtype: Optional[torch.dtype] = None) -> Prepared:
+    def prepare(
+        self,
+        target: Tensor,
+        labels: Optional[Tensor] = None,
+        dtype: Optional[torch.dtype] = None,
+    ) -> Prepared:
         """Compute what depends on the target alone, once for all steps.
 
         Args:
@@ -83,7 +85,9 @@ class BaseMetricLoss(nn.Module, metaclass=ABCMeta):
                 target.shape,
                 self.prepared(
                     target.detach().to(exact(dtype or target.dtype)),
-                    **(dict(labels=labels) if self.needs_labels else {})))
+                    **(dict(labels=labels) if self.needs_labels else {}),
+                ),
+            )
 
     def measure(self, pred: Tensor, goal: Prepared) -> Tensor:
         """Compare with a target that is prepared.
@@ -106,17 +110,21 @@ class BaseMetricLoss(nn.Module, metaclass=ABCMeta):
         if pred.shape != shape:
             raise ValueError(
                 f'{type(self).__name__} compares tensors of one shape, but '
-                f'got {tuple(pred.shape)} and {tuple(shape)}.')
+                f'got {tuple(pred.shape)} and {tuple(shape)}.'
+            )
 
     def _check(self, target: Tensor, labels: Optional[Tensor]) -> None:
         name = type(self).__name__
-        if target.dim() != 4 and self.spaces == ('maps', ):
+        if target.dim() != 4 and self.spaces == ('maps',):
             raise ValueError(
                 f'{name} compares feature maps (N, C, H, W), but got a '
-                f'tensor of shape {tuple(target.shape)}.')
+                f'tensor of shape {tuple(target.shape)}.'
+            )
         if target.dim() != 2 and 'maps' not in self.spaces:
-            raise ValueError(f'{name} compares logits (N, classes), but got '
-                             f'a tensor of shape {tuple(target.shape)}.')
+            raise ValueError(
+                f'{name} compares logits (N, classes), but got '
+                f'a tensor of shape {tuple(target.shape)}.'
+            )
         if self.needs_labels and labels is None:
             raise ValueError(f'{name} needs labels, but got none.')
 

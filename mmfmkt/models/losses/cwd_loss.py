@@ -20,17 +20,19 @@ class CWDLoss(BaseMetricLoss):
         temperature (float): T.
     """
 
-    spaces = ('maps', )
+    spaces = ('maps',)
 
-    def __init__(self, temperature: float = 1.) -> None:
+    def __init__(self, temperature: float = 1.0) -> None:
         super().__init__()
         self.temperature = temperature
 
     def prepared(self, target: Tensor) -> Tensor:
         """Log-probabilities of places, ``(N * C, H * W)``."""
         return F.log_softmax(
-            target.flatten(2).flatten(0, 1) / self.temperature, dim=1)
+            target.flatten(2).flatten(0, 1) / self.temperature, dim=1
+        )
 
     def compare(self, pred: Tensor, goal: Tensor) -> Tensor:
         return self.temperature**2 * F.kl_div(
-            self.prepared(pred), goal, reduction='batchmean', log_target=True)
+            self.prepared(pred), goal, reduction='batchmean', log_target=True
+        )

@@ -25,13 +25,15 @@ class DISTLoss(BaseMetricLoss):
         eps (float): Smallest standard deviation that is divided by.
     """
 
-    spaces = ('logits', )
+    spaces = ('logits',)
 
-    def __init__(self,
-                 beta: float = 2.,
-                 gamma: float = 2.,
-                 temperature: float = 4.,
-                 eps: float = 1e-8) -> None:
+    def __init__(
+        self,
+        beta: float = 2.0,
+        gamma: float = 2.0,
+        temperature: float = 4.0,
+        eps: float = 1e-8,
+    ) -> None:
         super().__init__()
         self.beta, self.gamma = beta, gamma
         self.temperature, self.eps = temperature, eps
@@ -40,9 +42,11 @@ class DISTLoss(BaseMetricLoss):
         """Probabilities, standardised over classes and over samples."""
         probabilities = (target / self.temperature).softmax(1)
         return tuple(
-            standardise(probabilities, (dim, ), self.eps) for dim in (1, 0))
+            standardise(probabilities, (dim,), self.eps) for dim in (1, 0)
+        )
 
     def compare(self, pred: Tensor, goal: Tuple[Tensor, Tensor]) -> Tensor:
-        inter, intra = (1 - (p * q).mean()
-                        for p, q in zip(self.prepared(pred), goal))
+        inter, intra = (
+            1 - (p * q).mean() for p, q in zip(self.prepared(pred), goal)
+        )
         return self.temperature**2 * (self.beta * inter + self.gamma * intra)

@@ -23,6 +23,7 @@ class Decoupled(NamedTuple):
         others (Tensor): Log-probabilities ``(N, classes)`` among the other
             classes; -inf at the labelled one.
     """
+
     mask: Tensor
     binary: Tensor
     others: Tensor
@@ -31,10 +32,11 @@ class Decoupled(NamedTuple):
     def of(cls, logits: Tensor, mask: Tensor) -> 'Decoupled':
         """Take logits ``(N, classes)`` apart; nothing waits for a GPU."""
         rest = logits.masked_fill(mask, -torch.inf)
-        labelled = logits.masked_fill(~mask, 0.).sum(1)
+        labelled = logits.masked_fill(~mask, 0.0).sum(1)
         binary = torch.stack([labelled, rest.logsumexp(1)], 1)
-        return cls(mask, F.log_softmax(binary, dim=1),
-                   F.log_softmax(rest, dim=1))
+        return cls(
+            mask, F.log_softmax(binary, dim=1), F.log_softmax(rest, dim=1)
+        )
 
 
 @MODELS.register_module()
@@ -55,14 +57,16 @@ class DKDLoss(BaseMetricLoss):
             5 on ImageNet.
     """
 
-    spaces = ('logits', )
+    spaces = ('logits',)
     needs_labels = True
 
-    def __init__(self,
-                 alpha: float = 1.,
-                 beta: float = 8.,
-                 temperature: float = 4.,
-                 warmup_epochs: int = 0) -> None:
+    def __init__(
+        self,
+        alpha: float = 1.0,
+        beta: float = 8.0,
+        temperature: float = 4.0,
+        warmup_epochs: int = 0,
+    ) -> None:
         super().__init__()
         self.alpha, self.beta = alpha, beta
         self.temperature = temperature
@@ -72,8 +76,8 @@ class DKDLoss(BaseMetricLoss):
         """Return the factor of the present epoch, in (0, 1]."""
         epoch = MessageHub.get_current_instance().runtime_info.get('epoch')
         if epoch is None or not self.warmup_epochs:
-            return 1.
-        return min((epoch + 1) / self.warmup_epochs, 1.)
+            return 1.0
+        return min((epoch + 1) / self.warmup_epochs, 1.0)
 
     def prepared(self, target: Tensor, labels: Tensor) -> Decoupled:
         """The target's logits, taken apart at the labels."""
@@ -84,9 +88,10 @@ class DKDLoss(BaseMetricLoss):
     def compare(self, pred: Tensor, goal: Decoupled) -> Tensor:
         own = Decoupled.of(pred / self.temperature, goal.mask)
         tckd = F.kl_div(
-            own.binary, goal.binary, reduction='batchmean', log_target=True)
+            own.binary, goal.binary, reduction='batchmean', log_target=True
+        )
         # At the labelled class both are -inf, and count for nothing.
-        gap = (goal.others - own.others).masked_fill(goal.mask, 0.)
+        gap = (goal.others - own.others).masked_fill(goal.mask, 0.0)
         nckd = (goal.others.exp() * gap).sum() / len(pred)
         loss = self.alpha * tckd + self.beta * nckd
         return self.warmup() * self.temperature**2 * loss

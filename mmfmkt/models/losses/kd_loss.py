@@ -16,9 +16,9 @@ class KDLoss(BaseMetricLoss):
         temperature (float): T; 4 is usual on CIFAR, 1 on ImageNet.
     """
 
-    spaces = ('logits', )
+    spaces = ('logits',)
 
-    def __init__(self, temperature: float = 4.) -> None:
+    def __init__(self, temperature: float = 4.0) -> None:
         super().__init__()
         self.temperature = temperature
 
@@ -28,4 +28,5 @@ class KDLoss(BaseMetricLoss):
 
     def compare(self, pred: Tensor, goal: Tensor) -> Tensor:
         return self.temperature**2 * F.kl_div(
-            self.prepared(pred), goal, reduction='batchmean', log_target=True)
+            self.prepared(pred), goal, reduction='batchmean', log_target=True
+        )

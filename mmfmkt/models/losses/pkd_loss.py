@@ -21,7 +21,7 @@ class PKDLoss(BaseMetricLoss):
         eps (float): Smallest standard deviation that is divided by.
     """
 
-    spaces = ('maps', )
+    spaces = ('maps',)
     ignores_scale = True
 
     def __init__(self, eps: float = 1e-6) -> None:

@@ -25,24 +25,45 @@ NETWORKS = [
     ('CIFARResNet', dict(depth=8, widths=WIDTHS), 1233540, *WIDE),
     ('CIFARResNet', dict(depth=32, widths=WIDTHS), 7433860, *WIDE),
     ('WideResNet', dict(depth=16), 180916, *RESNET),
-    ('WideResNet', dict(depth=16, widen_factor=2), 703284, (32, 16, 8),
-     (32, 64, 128)),
+    (
+        'WideResNet',
+        dict(depth=16, widen_factor=2),
+        703284,
+        (32, 16, 8),
+        (32, 64, 128),
+    ),
     ('WideResNet', dict(depth=40), 569780, *RESNET),
-    ('WideResNet', dict(depth=40, widen_factor=2), 2255156, (32, 16, 8),
-     (32, 64, 128)),
+    (
+        'WideResNet',
+        dict(depth=40, widen_factor=2),
+        2255156,
+        (32, 16, 8),
+        (32, 64, 128),
+    ),
     ('CIFARVGG', dict(depth=8), 3965028, *VGG),
     ('CIFARVGG', dict(depth=11), 9277284, *VGG),
     ('CIFARVGG', dict(depth=13), 9462180, *VGG),
     ('CIFARVGG', dict(depth=16), 14774436, *VGG),
     ('CIFARVGG', dict(depth=19), 20086692, *VGG),
-    ('CIFARMobileNetV2', dict(), 812836, (16, 16, 8, 4, 4, 2, 2, 2),
-     (8, 12, 16, 32, 48, 80, 160, 1280)),
+    (
+        'CIFARMobileNetV2',
+        dict(),
+        812836,
+        (16, 16, 8, 4, 4, 2, 2, 2),
+        (8, 12, 16, 32, 48, 80, 160, 1280),
+    ),
     ('CIFARShuffleNetV1', dict(), 949258, (16, 8, 4), (240, 480, 960)),
-    ('CIFARShuffleNetV2', dict(), 1355528, (16, 8, 4, 4),
-     (116, 232, 464, 1024)),
+    (
+        'CIFARShuffleNetV2',
+        dict(),
+        1355528,
+        (16, 8, 4, 4),
+        (116, 232, 464, 1024),
+    ),
 ]
-SMALLEST = {name: (name, args, *rest)
-            for name, args, *rest in reversed(NETWORKS)}.values()
+SMALLEST = {
+    name: (name, args, *rest) for name, args, *rest in reversed(NETWORKS)
+}.values()
 
 
 def build(name, args, **kwargs):
@@ -50,15 +71,16 @@ def build(name, args, **kwargs):
 
 
 @pytest.mark.parametrize('name, args, parameters, sides, widths', NETWORKS)
-def test_parameters_are_as_many_as_published(name, args, parameters, sides,
-                                             widths):
+def test_parameters_are_as_many_as_published(
+    name, args, parameters, sides, widths
+):
     with torch.device('meta'):
         backbone = build(name, args)
         classifier = torch.nn.Linear(widths[-1], 100)
     assert backbone.stage_channels == widths
     assert parameters == sum(
-        p.numel() for part in (backbone, classifier)
-        for p in part.parameters())
+        p.numel() for part in (backbone, classifier) for p in part.parameters()
+    )
 
 
 @pytest.mark.parametrize('name, args, parameters, sides, widths', NETWORKS)
@@ -72,36 +94,40 @@ def test_stages_have_their_sizes(name, args, parameters, sides, widths):
 
 
 @pytest.mark.parametrize('name, args, parameters, sides, widths', SMALLEST)
-def test_the_stages_asked_for_are_returned(name, args, parameters, sides,
-                                           widths):
+def test_the_stages_asked_for_are_returned(
+    name, args, parameters, sides, widths
+):
     backbone = build(name, args).eval()
     first_and_last = build(name, args, out_indices=[len(sides) - 1, 0]).eval()
     first_and_last.load_state_dict(backbone.state_dict())
     images = torch.randn(1, 3, 32, 32)
     with torch.no_grad():
-        last, = backbone(images)
+        (last,) = backbone(images)
         outs = first_and_last(images)
     assert [x.shape[1] for x in outs] == [widths[0], widths[-1]]
     assert torch.equal(outs[1], last)
 
 
 @pytest.mark.parametrize('name, args, parameters, sides, widths', NETWORKS)
-def test_gradients_reach_every_parameter(name, args, parameters, sides,
-                                         widths):
+def test_gradients_reach_every_parameter(
+    name, args, parameters, sides, widths
+):
     # With norms in eval mode: of a batch's own mean, a bias before is no
     # part, and has no gradient.
     backbone = build(name, args).eval()
     backbone.init_weights()
-    x, = backbone(torch.randn(1, 3, 32, 32))
+    (x,) = backbone(torch.randn(1, 3, 32, 32))
     (x * torch.randn_like(x)).sum().backward()
-    assert all(p.grad is not None and p.grad.any()
-               for p in backbone.parameters())
+    assert all(
+        p.grad is not None and p.grad.any() for p in backbone.parameters()
+    )
 
 
 @pytest.mark.parametrize('name, args, parameters, sides, widths', SMALLEST)
-def test_what_is_pooled_is_what_a_relu_gives(name, args, parameters, sides,
-                                             widths):
-    x, = build(name, args)(torch.randn(2, 3, 32, 32))
+def test_what_is_pooled_is_what_a_relu_gives(
+    name, args, parameters, sides, widths
+):
+    (x,) = build(name, args)(torch.randn(2, 3, 32, 32))
     assert (x >= 0).all() and (x == 0).any()
 
 
@@ -112,17 +138,21 @@ def test_outputs_stay_as_hooks_saw_them(name, args, parameters, sides, widths):
     seen = []
     for module in backbone.modules():
         module.register_forward_hook(
-            lambda module, _, out: seen.append((out, out[0].clone())))
+            lambda module, _, out: seen.append((out, out[0].clone()))
+        )
     backbone(torch.randn(2, 3, 32, 32))
     assert all(torch.equal(out[0], copy) for out, copy in seen)
 
 
-@pytest.mark.parametrize('name, args', [
-    *(('CIFARShuffleNetV1', dict(groups=n)) for n in (1, 2)),
-    *(('CIFARShuffleNetV2', dict(net_size=n)) for n in (0.5, 1.5)),
-    *(('CIFARMobileNetV2', dict(width_mult=n)) for n in (1., 1.4)),
-    ('WideResNet', dict(depth=10, widen_factor=4)),
-])
+@pytest.mark.parametrize(
+    'name, args',
+    [
+        *(('CIFARShuffleNetV1', dict(groups=n)) for n in (1, 2)),
+        *(('CIFARShuffleNetV2', dict(net_size=n)) for n in (0.5, 1.5)),
+        *(('CIFARMobileNetV2', dict(width_mult=n)) for n in (1.0, 1.4)),
+        ('WideResNet', dict(depth=10, widen_factor=4)),
+    ],
+)
 def test_other_sizes_build(name, args):
     backbone = build(name, args)
     x = backbone.stem(torch.randn(2, 3, 32, 32))
@@ -131,18 +161,21 @@ def test_other_sizes_build(name, args):
         assert x.shape[1] == width
 
 
-@pytest.mark.parametrize('name, args, key', [
-    ('CIFARResNet', dict(depth=18), 'depth'),
-    ('CIFARResNet', dict(depth=2), 'depth'),
-    ('CIFARResNet', dict(depth=8, widths=(16, 32, 64)), 'widths'),
-    ('WideResNet', dict(depth=20), 'depth'),
-    ('CIFARVGG', dict(depth=12), 'depth'),
-    ('CIFARShuffleNetV1', dict(groups=4), 'groups'),
-    ('CIFARShuffleNetV2', dict(net_size=2), 'net_size'),
-    ('CIFARVGG', dict(depth=8, out_indices=(5, )), 'out_indices'),
-    ('CIFARVGG', dict(depth=8, out_indices=(-1, )), 'out_indices'),
-    ('CIFARVGG', dict(depth=8, out_indices=()), 'out_indices'),
-])
+@pytest.mark.parametrize(
+    'name, args, key',
+    [
+        ('CIFARResNet', dict(depth=18), 'depth'),
+        ('CIFARResNet', dict(depth=2), 'depth'),
+        ('CIFARResNet', dict(depth=8, widths=(16, 32, 64)), 'widths'),
+        ('WideResNet', dict(depth=20), 'depth'),
+        ('CIFARVGG', dict(depth=12), 'depth'),
+        ('CIFARShuffleNetV1', dict(groups=4), 'groups'),
+        ('CIFARShuffleNetV2', dict(net_size=2), 'net_size'),
+        ('CIFARVGG', dict(depth=8, out_indices=(5,)), 'out_indices'),
+        ('CIFARVGG', dict(depth=8, out_indices=(-1,)), 'out_indices'),
+        ('CIFARVGG', dict(depth=8, out_indices=()), 'out_indices'),
+    ],
+)
 def test_what_is_no_such_network_is_refused_by_its_key(name, args, key):
     with pytest.raises(ConfigError, match=rf'^backbone\.{key} of {name} '):
         build(name, args)
@@ -153,4 +186,5 @@ def test_convolutions_start_normal_by_fan_out():
     backbone.init_weights()
     weight = backbone.stages[2][0].conv2.weight
     assert weight.std().item() == pytest.approx(
-        (2 / (256 * 9))**0.5, rel=0.01)
+        (2 / (256 * 9)) ** 0.5, rel=0.01
+    )

@@ -21,7 +21,8 @@ PAIRS = dict(
     ViT_under_CNN=(vit, lambda: resnet(8)),
     CNN_under_ViT=(resnet, vit),
     ViTs=(vit, vit),
-    Swin_under_CNN=(swin, lambda: resnet(8)))
+    Swin_under_CNN=(swin, lambda: resnet(8)),
+)
 
 
 def build(*args, **kwargs):
@@ -59,7 +60,8 @@ def test_every_pair_trains_saves_and_predicts(pair, variant):
     settings = dict(
         student=student(),
         teacher=None if variant == 'online' else teacher(),
-        flow=dict(encoder=encoder_for(student)))
+        flow=dict(encoder=encoder_for(student)),
+    )
     model = build(variant, **settings)
     total, log = model.parse_losses(losses_of(model))
     total.backward()
@@ -69,8 +71,9 @@ def test_every_pair_trains_saves_and_predicts(pair, variant):
     roughen(model)
     scores = scores_of(model)
     torch.testing.assert_close(scores.sum(1), torch.ones(4))
-    bare = MODELS.build(dict(
-        classification(variant, **settings), teacher=None))
+    bare = MODELS.build(
+        dict(classification(variant, **settings), teacher=None)
+    )
     bare.load_state_dict(model.state_dict())
     assert torch.equal(scores_of(bare), scores)
     plain = scores_of(model.student)
@@ -78,28 +81,30 @@ def test_every_pair_trains_saves_and_predicts(pair, variant):
 
 
 def test_losses_are_named_by_what_they_are():
-    names = {
-        variant: set(losses_of(build(variant))) for variant in AT_HEAD
-    }
+    names = {variant: set(losses_of(build(variant))) for variant in AT_HEAD}
     assert names == dict(
         fmkt={'head.loss_flow', 'head.ensemble', 'head.loss_task'},
         theta={
-            'head.loss_flow', 'head.ensemble', 'head.loss_student',
-            'head.loss_branch', 'head.loss_task'
+            'head.loss_flow',
+            'head.ensemble',
+            'head.loss_student',
+            'head.loss_branch',
+            'head.loss_task',
         },
         online={'head.loss_flow', 'head.loss_task'},
-        direct={'head.loss_direct', 'head.loss_task'})
+        direct={'head.loss_direct', 'head.loss_task'},
+    )
 
 
 def test_prediction_is_the_mean_of_the_logits_of_the_steps():
     model = roughen(build(report_steps=(1, 2, 8))).eval()
     data = model.data_preprocessor(photographs())
     with torch.no_grad():
-        feature, = model.student.extract_feat(data['inputs'], 'backbone')
+        (feature,) = model.student.extract_feat(data['inputs'], 'backbone')
         estimates = model.head_flow.flow.walk(feature, 2).estimates
-        logits = torch.stack([
-            model.student.head(model.student.neck((x, ))) for x in estimates
-        ]).mean(0)
+        logits = torch.stack(
+            [model.student.head(model.student.neck((x,))) for x in estimates]
+        ).mean(0)
         torch.testing.assert_close(model(data['inputs']), logits)
         samples = model(**data, mode='predict')
     scores = torch.stack([x.pred_score for x in samples])
@@ -111,8 +116,7 @@ def test_prediction_is_the_mean_of_the_logits_of_the_steps():
 
 def test_the_backbone_runs_once_whatever_is_reported():
     model, calls = build(report_steps=(1, 2, 4, 8)).eval(), []
-    model.student.backbone.register_forward_hook(
-        lambda *args: calls.append(1))
+    model.student.backbone.register_forward_hook(lambda *args: calls.append(1))
     scores_of(model)
     assert len(calls) == 1
 
@@ -120,44 +124,56 @@ def test_the_backbone_runs_once_whatever_is_reported():
 def test_the_heads_own_loss_and_soft_labels_are_used():
     student = resnet()
     student['head']['loss'] = dict(
-        type='LabelSmoothLoss', label_smooth_val=0.3)
+        type='LabelSmoothLoss', label_smooth_val=0.3
+    )
     model = build(student=student)
     data = model.data_preprocessor(photographs(), True)
     model.eval()  # Batch norm is to see the same twice.
     losses = model(**data, mode='loss')
     with torch.no_grad():
-        feature, = model.student.extract_feat(data['inputs'], 'backbone')
+        (feature,) = model.student.extract_feat(data['inputs'], 'backbone')
         steps = [
             model.student.head.loss(
-                model.student.neck((x, )), data['data_samples'])['loss']
+                model.student.neck((x,)), data['data_samples']
+            )['loss']
             for x in model.head_flow.flow.walk(feature, 3).estimates
         ]
     torch.testing.assert_close(losses['head.loss_task'], sum(steps) / 3)
 
 
 def test_batch_augmentation_reaches_student_and_teacher_alike():
-    student = resnet(train_cfg=dict(
-        augments=[
-            dict(type='Mixup', alpha=1.),
-            dict(type='CutMix', alpha=1.)
-        ]))
+    student = resnet(
+        train_cfg=dict(
+            augments=[
+                dict(type='Mixup', alpha=1.0),
+                dict(type='CutMix', alpha=1.0),
+            ]
+        )
+    )
     model = build(student=student, teacher=vit())
     seen = {}
     model.teacher.backbone.register_forward_pre_hook(
-        lambda module, args: seen.update(teacher=args[0]))
+        lambda module, args: seen.update(teacher=args[0])
+    )
     model.student.backbone.register_forward_pre_hook(
-        lambda module, args: seen.update(student=args[0]))
+        lambda module, args: seen.update(student=args[0])
+    )
     data = model.data_preprocessor(photographs(), True)
     assert 'gt_score' in data['data_samples'][0]
     losses = model(**data, mode='loss')
     assert all(x.isfinite().all() for x in losses.values())
-    ours, theirs = model.student.data_preprocessor, (
-        model.teacher.data_preprocessor)
+    ours, theirs = (
+        model.student.data_preprocessor,
+        (model.teacher.data_preprocessor),
+    )
     pixels = seen['student'] * ours.std + ours.mean
     # The teacher reads the channels the other way round.
     torch.testing.assert_close(
         (seen['teacher'] * theirs.std + theirs.mean).flip(1),
-        pixels, rtol=1e-4, atol=1e-2)
+        pixels,
+        rtol=1e-4,
+        atol=1e-2,
+    )
 
 
 def test_dkd_gets_labels_and_soft_ones_too():
@@ -171,7 +187,8 @@ def test_backbone_stages_flow_too_and_beside_the_head():
         dict(tap='head'),
         dict(
             tap='backbone.layer3',
-            flow=dict(metric=dict(type='PKDLoss'), inference_steps=3)),
+            flow=dict(metric=dict(type='PKDLoss'), inference_steps=3),
+        ),
     ]
     for variant in ('fmkt', 'theta', 'direct', 'online'):
         model = build(variant, taps=taps)
@@ -180,29 +197,37 @@ def test_backbone_stages_flow_too_and_beside_the_head():
         model.parse_losses(losses)[0].backward()
         assert all(p.grad is not None for p in model.parameters())
         scores_of(model)
-    alone = build(tap='backbone.layer3',
-                  flow=dict(metric=dict(type='PKDLoss')))
+    alone = build(
+        tap='backbone.layer3', flow=dict(metric=dict(type='PKDLoss'))
+    )
     assert set(losses_of(alone)) == {
-        'backbone.layer3.0.loss_flow', 'backbone.layer3.0.ensemble', 'loss'}
+        'backbone.layer3.0.loss_flow',
+        'backbone.layer3.0.ensemble',
+        'loss',
+    }
     before = scores_of(alone)
     assert not torch.equal(scores_of(roughen(alone)), before)
 
 
 def test_parallel_training_of_a_backbone_stage():
-    model = build('parallel', teacher=resnet(4), tap='backbone.layer4',
-                  flow=dict(metric=dict(type='MSELoss')))
+    model = build(
+        'parallel',
+        teacher=resnet(4),
+        tap='backbone.layer4',
+        flow=dict(metric=dict(type='MSELoss')),
+    )
     model.parse_losses(losses_of(model))[0].backward()
 
 
 def test_the_flow_that_nothing_teaches_learns_from_labels_alone():
-    model = build('online', flow=dict(loss_weight=0.))
+    model = build('online', flow=dict(loss_weight=0.0))
     losses = losses_of(roughen(model))
     assert losses['head.loss_flow'] == 0 < losses['head.loss_task']
 
 
 def test_a_stopped_transfer_leaves_the_task():
     model = build()
-    model.transfer_weight = 0.
+    model.transfer_weight = 0.0
     losses = losses_of(model)
     assert losses['head.loss_flow'] == 0 < losses['head.loss_task']
     model.parse_losses(losses)[0].backward()
@@ -240,36 +265,56 @@ def deit():
 
 TASK = dict(type='LinearClsHead', num_classes=5)
 BAD = {
-    'head of many labels': (dict(student=with_head(
-        type='MultiLabelLinearClsHead', num_classes=5)),
-                            'of the student decides on each class by itself'),
-    'teacher of many labels': (dict(teacher=with_head(
-        type='MultiLabelLinearClsHead', num_classes=5)),
-                               'of the teacher decides on each class'),
-    'head of many tasks': (dict(student=with_head(
-        type='MultiTaskHead', task_heads=dict(a=TASK, b=TASK))),
-                           'MultiTaskHead of the student gives a dict of 2'),
-    'head of two tokens': (dict(student=deit()),
-                           'is 2 tensors at once; tap a module that'),
-    'head that is not trained': (dict(student=with_head(
-        type='LeViTClsHead', num_classes=5)),
-                                 'support training in distillation mode'),
-    'another head that is not': (dict(student=with_head(
-        type='EfficientFormerClsHead', num_classes=5)),
-                                 'support to train the distilled version'),
-    'pairs to decouple, and no flow': (dict(
-        variant='direct', flow=dict(dirac_ratio=0.5)),
-                                       "in the variant 'direct' no flow"),
-    'other classes': (dict(teacher=resnet(8, num_classes=7)),
-                      'The student has 5 classes and the teacher 7'),
+    'head of many labels': (
+        dict(student=with_head(type='MultiLabelLinearClsHead', num_classes=5)),
+        'of the student decides on each class by itself',
+    ),
+    'teacher of many labels': (
+        dict(teacher=with_head(type='MultiLabelLinearClsHead', num_classes=5)),
+        'of the teacher decides on each class',
+    ),
+    'head of many tasks': (
+        dict(
+            student=with_head(
+                type='MultiTaskHead', task_heads=dict(a=TASK, b=TASK)
+            )
+        ),
+        'MultiTaskHead of the student gives a dict of 2',
+    ),
+    'head of two tokens': (
+        dict(student=deit()),
+        'is 2 tensors at once; tap a module that',
+    ),
+    'head that is not trained': (
+        dict(student=with_head(type='LeViTClsHead', num_classes=5)),
+        'support training in distillation mode',
+    ),
+    'another head that is not': (
+        dict(student=with_head(type='EfficientFormerClsHead', num_classes=5)),
+        'support to train the distilled version',
+    ),
+    'pairs to decouple, and no flow': (
+        dict(variant='direct', flow=dict(dirac_ratio=0.5)),
+        "in the variant 'direct' no flow",
+    ),
+    'other classes': (
+        dict(teacher=resnet(8, num_classes=7)),
+        'The student has 5 classes and the teacher 7',
+    ),
     'maps for vectors': (dict(student=vit()), 'ConvEncoder takes feature'),
-    'metric of maps': (dict(flow=dict(metric=dict(type='PKDLoss'))),
-                       'PKDLoss compares maps'),
+    'metric of maps': (
+        dict(flow=dict(metric=dict(type='PKDLoss'))),
+        'PKDLoss compares maps',
+    ),
     'parallel at the head': (dict(variant='parallel'), 'of equal shape'),
-    'head of other channels': (dict(student=resnet(
-        4) | dict(head=dict(resnet()['head'], in_channels=7))),
-                               'student does not run as it is configured'),
-    'steps to report': (dict(report_steps=(0, )), 'model.report_steps must'),
+    'head of other channels': (
+        dict(
+            student=resnet(4)
+            | dict(head=dict(resnet()['head'], in_channels=7))
+        ),
+        'student does not run as it is configured',
+    ),
+    'steps to report': (dict(report_steps=(0,)), 'model.report_steps must'),
 }
 
 
@@ -283,26 +328,27 @@ def test_bad_settings_are_named_in_one_sentence_at_build(name):
 
 def test_logits_with_a_margin_are_not_what_is_compared():
     model = build(
-        'direct', student=with_head(type='ArcFaceClsHead', num_classes=5))
+        'direct', student=with_head(type='ArcFaceClsHead', num_classes=5)
+    )
     data = model.data_preprocessor(photographs(), True)
     losses = model(**data, mode='loss')
     with torch.no_grad():
         ours, theirs = (
             network(data['inputs'], mode='tensor')
-            for network in (model.student, model.teacher))
-    torch.testing.assert_close(losses['head.loss_direct'],
-                               KDLoss()(ours, theirs))
+            for network in (model.student, model.teacher)
+        )
+    torch.testing.assert_close(
+        losses['head.loss_direct'], KDLoss()(ours, theirs)
+    )
     own = model.student(**data, mode='loss')['loss']
     torch.testing.assert_close(losses['head.loss_task'], own)
 
 
 def test_heads_that_cannot_be_compared_train_by_their_features():
-    student = with_head(
-        type='MultiTaskHead', task_heads=dict(a=TASK, b=TASK))
+    student = with_head(type='MultiTaskHead', task_heads=dict(a=TASK, b=TASK))
     model = build(
-        student=student,
-        tap='backbone',
-        flow=dict(metric=dict(type='PKDLoss')))
+        student=student, tap='backbone', flow=dict(metric=dict(type='PKDLoss'))
+    )
     data = photographs()
     samples = [MultiTaskDataSample() for _ in data['data_samples']]
     for sample, single in zip(samples, data['data_samples']):
@@ -315,7 +361,7 @@ def test_heads_that_cannot_be_compared_train_by_their_features():
 
 
 def test_what_a_flow_draws_changes_no_random_number_of_the_student():
-    model = build(flow=dict(dirac_ratio=0., num_steps=(1, 2)))
+    model = build(flow=dict(dirac_ratio=0.0, num_steps=(1, 2)))
     torch.manual_seed(0)
     expected = torch.rand(3)
     torch.manual_seed(0)
@@ -325,26 +371,33 @@ def test_what_a_flow_draws_changes_no_random_number_of_the_student():
 
 def test_only_the_flow_sees_decoupled_pairs_with_their_labels():
     """Everything is led to its own image, but the flow to another's."""
-    settings = dict(flow=dict(metric=dict(type='DKDLoss'), num_steps=2,
-                              direct_weight=1.))
+    settings = dict(
+        flow=dict(metric=dict(type='DKDLoss'), num_steps=2, direct_weight=1.0)
+    )
     coupled = losses_of(build('theta', **settings))
-    settings['flow']['dirac_ratio'] = 0.
+    settings['flow']['dirac_ratio'] = 0.0
     model = build('theta', **settings)
     decoupled = losses_of(model)
     for part in ('direct', 'student', 'task', 'flow'):
-        alike = torch.equal(coupled[f'head.loss_{part}'],
-                            decoupled[f'head.loss_{part}'])
+        alike = torch.equal(
+            coupled[f'head.loss_{part}'], decoupled[f'head.loss_{part}']
+        )
         assert alike == (part != 'flow')
 
 
-@pytest.mark.parametrize('backbone, channels, side', [
-    (dict(type='LeNet5', num_classes=5), 1, 32),
-    (dict(type='VGG', depth=11, num_classes=5), 3, 224),
-])
+@pytest.mark.parametrize(
+    'backbone, channels, side',
+    [
+        (dict(type='LeNet5', num_classes=5), 1, 32),
+        (dict(type='VGG', depth=11, num_classes=5), 3, 224),
+    ],
+)
 def test_networks_of_one_size_of_images_are_probed_with_that(
-        backbone, channels, side):
+    backbone, channels, side
+):
     network = dict(
-        type='ImageClassifier', backbone=backbone, head=dict(type='ClsHead'))
+        type='ImageClassifier', backbone=backbone, head=dict(type='ClsHead')
+    )
     model = build('direct', student=network, teacher=network)
     with torch.no_grad():
         logits = model(torch.zeros(2, channels, side, side))

@@ -30,10 +30,12 @@ def losses_of(model, **kwargs):
 def boxes_of(model):
     model.eval()
     with torch.no_grad():
-        return torch.cat([
-            sample.pred_instances.bboxes
-            for sample in model.test_step(batch())
-        ])
+        return torch.cat(
+            [
+                sample.pred_instances.bboxes
+                for sample in model.test_step(batch())
+            ]
+        )
 
 
 def roughen(model):
@@ -49,15 +51,18 @@ def model(request):
 
 
 def test_the_teacher_is_in_no_parameters_and_no_state_dict(model):
-    own = {id(x) for x in model.parameters()} | {
-        id(x) for x in model.buffers()
-    } | {id(x) for x in model.modules()}
+    own = (
+        {id(x) for x in model.parameters()}
+        | {id(x) for x in model.buffers()}
+        | {id(x) for x in model.modules()}
+    )
     for tensor in (*model.teacher.parameters(), *model.teacher.buffers()):
         assert id(tensor) not in own
     assert id(model.teacher) not in own
     assert all(
         name in model.student.state_dict() or name.startswith('flows.')
-        for name in model.state_dict())
+        for name in model.state_dict()
+    )
 
 
 def test_the_teacher_stays_frozen_and_in_eval_mode(model):
@@ -97,7 +102,8 @@ def test_losses_are_named_by_tap_level_and_part(model):
     parts = dict(
         fmkt=['loss_flow', 'ensemble'],
         theta=['loss_flow', 'ensemble', 'loss_student'],
-        direct=['loss_direct'])[model.variant]
+        direct=['loss_direct'],
+    )[model.variant]
     expected = {f'neck.{level}.{p}' for level in range(3) for p in parts}
     assert expected | {'loss_cls', 'loss_bbox'} == set(losses)
 
@@ -110,8 +116,10 @@ def test_predictions_follow_the_variant():
             model.inference_steps = steps
             transported.append(boxes_of(model))
         plain = boxes_of(model.student)
-        same = [x.shape == plain.shape and torch.equal(x, plain)
-                for x in transported]
+        same = [
+            x.shape == plain.shape and torch.equal(x, plain)
+            for x in transported
+        ]
         assert not any(same) if variant == 'fmkt' else all(same)
 
 
@@ -121,15 +129,15 @@ def test_a_new_flow_leaves_the_students_predictions_as_they_are():
 
 
 def test_level_weights_are_per_level():
-    losses = losses_of(build(flow=dict(loss_weight=[1., 0., 2.])))
-    one = losses_of(build(flow=dict(loss_weight=1.)))
+    losses = losses_of(build(flow=dict(loss_weight=[1.0, 0.0, 2.0])))
+    one = losses_of(build(flow=dict(loss_weight=1.0)))
     for level, weight in enumerate((1, 0, 2)):
         name = f'neck.{level}.loss_flow'
         torch.testing.assert_close(losses[name], weight * one[name])
 
 
 def test_only_tapped_levels_flow():
-    model = build(levels=(1, ))
+    model = build(levels=(1,))
     assert list(model.flows['neck']) == ['1']
     names = [x for x in losses_of(model) if x.startswith('neck')]
     assert set(names) == {'neck.1.loss_flow', 'neck.1.ensemble'}
@@ -140,13 +148,15 @@ def test_each_of_several_taps_has_its_own_settings():
         dict(tap='neck', levels=(0, 2)),
         dict(
             tap='backbone',
-            levels=(3, ),
+            levels=(3,),
             flow=dict(
                 encoder=dict(type='MLPEncoder'),
                 metric=dict(type='MSELoss'),
                 num_steps=3,
                 inference_steps=5,
-                loss_weight=2.)),
+                loss_weight=2.0,
+            ),
+        ),
         dict(tap='backbone.layer2', flow=dict(schedule=dict(type='VPODE'))),
     ]
     model = roughen(build(taps=taps))
@@ -173,15 +183,22 @@ def test_class_maps_of_a_dense_head_flow_beside_the_pyramid():
         dict(
             tap='bbox_head[0]',
             levels=(0, 2),
-            flow=dict(metric=dict(type='CWDLoss'))),
-        dict(tap='bbox_head[1]', levels=(0, ), flow=dict(num_steps=2)),
+            flow=dict(metric=dict(type='CWDLoss')),
+        ),
+        dict(tap='bbox_head[1]', levels=(0,), flow=dict(num_steps=2)),
     ]
     model = build(taps=taps)
     data = model.data_preprocessor(batch(), True)
     losses = model(**data, mode='loss')
     assert {x for x in losses if x.endswith('loss_flow')} == {
-        f'{tap}.loss_flow' for tap in ('neck.0', 'neck.1', 'bbox_head[0].0',
-                                       'bbox_head[0].2', 'bbox_head[1].0')
+        f'{tap}.loss_flow'
+        for tap in (
+            'neck.0',
+            'neck.1',
+            'bbox_head[0].0',
+            'bbox_head[0].2',
+            'bbox_head[1].0',
+        )
     }
     model.parse_losses(losses)[0].backward()
     assert all(p.grad is not None for p in model.parameters())
@@ -194,8 +211,9 @@ def test_class_maps_of_a_dense_head_flow_beside_the_pyramid():
     assert torch.equal(targets['bbox_head[1]'][0], boxes[0])
     # What is deployed reads both: the maps of the neck and of the head.
     before = boxes_of(model)
-    torch.nn.init.normal_(model.flows['bbox_head[1]']['0'].encoder.layers[-1]
-                          .weight)
+    torch.nn.init.normal_(
+        model.flows['bbox_head[1]']['0'].encoder.layers[-1].weight
+    )
     assert not torch.equal(boxes_of(model), before)
     bare = MODELS.build(dict(distiller(taps=taps), teacher=None))
     bare.load_state_dict(model.state_dict())
@@ -232,11 +250,17 @@ def test_modules_that_are_inherited_start_as_the_teachers():
     assert model.teacher.bbox_head.retina_reg.weight.any()
 
 
-@pytest.mark.parametrize('inherit, sentence', [
-    (['nek'], "inherit: 'nek' is no module of the student"),
-    (['neck.lateral_convs.0'], 'has no tensor of a shape that the teacher'),
-    ('neck', 'inherit must be a list of modules'),
-])
+@pytest.mark.parametrize(
+    'inherit, sentence',
+    [
+        (['nek'], "inherit: 'nek' is no module of the student"),
+        (
+            ['neck.lateral_convs.0'],
+            'has no tensor of a shape that the teacher',
+        ),
+        ('neck', 'inherit must be a list of modules'),
+    ],
+)
 def test_what_cannot_be_inherited_is_named(inherit, sentence):
     settings = distiller()
     settings['teacher']['inherit'] = inherit
@@ -260,54 +284,67 @@ def test_online_distillation_trains_and_predicts_without_a_teacher():
 
 def test_a_stopped_transfer_lets_the_teacher_rest_and_scales_otherwise():
     full = losses_of(build())
-    for factor in (0., 0.5):
+    for factor in (0.0, 0.5):
         model, calls = build(), []
         model.teacher.backbone.register_forward_hook(
-            lambda *args, calls=calls: calls.append(1))
+            lambda *args, calls=calls: calls.append(1)
+        )
         model.transfer_weight = factor
         losses = losses_of(model)
         assert bool(calls) == bool(factor)
-        torch.testing.assert_close(losses['neck.1.loss_flow'],
-                                   factor * full['neck.1.loss_flow'])
+        torch.testing.assert_close(
+            losses['neck.1.loss_flow'], factor * full['neck.1.loss_flow']
+        )
         model.parse_losses(losses)[0].backward()
         assert all(p.grad is not None for p in model.parameters())
 
 
 def test_only_the_flow_sees_decoupled_pairs():
-    flow = dict(direct_weight=1., num_steps=2)
+    flow = dict(direct_weight=1.0, num_steps=2)
     coupled = losses_of(build('theta', flow=flow), size=4)
     decoupled = losses_of(
-        build('theta', flow=dict(flow, dirac_ratio=0.)), size=4)
+        build('theta', flow=dict(flow, dirac_ratio=0.0)), size=4
+    )
     for part in ('loss_flow', 'loss_direct', 'loss_student'):
         name = f'neck.0.{part}'
         alike = torch.equal(coupled[name], decoupled[name])
         assert alike == (part != 'loss_flow')
 
 
-@pytest.mark.parametrize('own', [
-    dict(mean=[103.53, 116.28, 123.675], std=[1., 1., 1.], bgr_to_rgb=False),
-    dict(pad_size_divisor=64),
-])
+@pytest.mark.parametrize(
+    'own',
+    [
+        dict(
+            mean=[103.53, 116.28, 123.675],
+            std=[1.0, 1.0, 1.0],
+            bgr_to_rgb=False,
+        ),
+        dict(pad_size_divisor=64),
+    ],
+)
 def test_a_teacher_sees_the_images_in_its_own_convention(own):
     teacher = retinanet(24, 16)
     teacher.data_preprocessor = dict(teacher.data_preprocessor, **own)
     model = build(teacher=teacher)
     seen = {}
     model.teacher.backbone.register_forward_hook(
-        lambda m, args, output: seen.update(inputs=args[0], output=output))
+        lambda m, args, output: seen.update(inputs=args[0], output=output)
+    )
     losses_of(model)
     inside = dict(seen)
     alone = MODELS.build(dict(teacher.data_preprocessor, _scope_='mmdet'))
     expected = alone(batch(), False)['inputs']
     height, width = inside['inputs'].shape[-2:]
     torch.testing.assert_close(
-        inside['inputs'], expected[..., :height, :width], rtol=0, atol=1e-5)
+        inside['inputs'], expected[..., :height, :width], rtol=0, atol=1e-5
+    )
 
 
 def test_features_of_a_teacher_that_pads_more_are_compared_in_place():
     teacher = retinanet(16, 16)
     teacher.data_preprocessor = dict(
-        teacher.data_preprocessor, pad_size_divisor=128)
+        teacher.data_preprocessor, pad_size_divisor=128
+    )
     model = build(teacher=teacher)
     losses = losses_of(model)
     images = model.data_preprocessor(batch(), True)
@@ -315,20 +352,22 @@ def test_features_of_a_teacher_that_pads_more_are_compared_in_place():
         model.student.train()
         ours = model.student.extract_feat(images['inputs'])
         theirs = model.teacher.extract_feat(
-            model._guest.view(images['inputs'], images['data_samples']))
+            model._guest.view(images['inputs'], images['data_samples'])
+        )
     for level in range(3):
         height, width = ours[level].shape[-2:]
         assert theirs[level].shape[-1] > width
         torch.testing.assert_close(
             losses[f'neck.{level}.loss_flow'],
-            PKDLoss()(ours[level], theirs[level][..., :height, :width]))
+            PKDLoss()(ours[level], theirs[level][..., :height, :width]),
+        )
 
 
 def test_plain_student_checkpoints_can_be_loaded():
-    model, plain = build(), MODELS.build(
-        dict(retinanet(), _scope_='mmdet'))
+    model, plain = build(), MODELS.build(dict(retinanet(), _scope_='mmdet'))
     missing, unexpected = model.load_state_dict(
-        plain.state_dict(), strict=False)
+        plain.state_dict(), strict=False
+    )
     assert not unexpected
     assert all(name.startswith('flows.') for name in missing)
     for name, tensor in plain.state_dict().items():
@@ -355,19 +394,22 @@ def test_losses_stay_float32_and_finite_in_mixed_precision(model):
 
 def test_two_stage_detectors_need_nothing_new():
     cfg = Config.fromfile(packaged('_base_/models/faster-rcnn_r50_fpn.py'))
-    cfg.merge_from_dict({
-        'model.backbone': dict(
-            depth=18,
-            base_channels=8,
-            stem_channels=8,
-            frozen_stages=-1,
-            init_cfg=None),
-        'model.neck': dict(in_channels=[8, 16, 32, 64], out_channels=16),
-        'model.rpn_head': dict(in_channels=16, feat_channels=16),
-        'model.roi_head.bbox_head.in_channels': 16,
-        'model.roi_head.bbox_head.fc_out_channels': 16,
-        'model.roi_head.bbox_roi_extractor.out_channels': 16,
-    })
+    cfg.merge_from_dict(
+        {
+            'model.backbone': dict(
+                depth=18,
+                base_channels=8,
+                stem_channels=8,
+                frozen_stages=-1,
+                init_cfg=None,
+            ),
+            'model.neck': dict(in_channels=[8, 16, 32, 64], out_channels=16),
+            'model.rpn_head': dict(in_channels=16, feat_channels=16),
+            'model.roi_head.bbox_head.in_channels': 16,
+            'model.roi_head.bbox_head.fc_out_channels': 16,
+            'model.roi_head.bbox_roi_extractor.out_channels': 16,
+        }
+    )
     model = build(student=cfg.model, teacher=cfg.model, levels=(0, 1, 2, 3))
     losses = losses_of(model)
     assert {'loss_rpn_cls', 'loss_bbox', 'neck.3.loss_flow'} <= set(losses)
@@ -381,62 +423,103 @@ def test_a_backbone_can_be_tapped():
 
 
 BAD = {
-    'unknown tap':
-    (dict(tap='nek'), "model.tap 'nek' matches no module .*mean 'neck'"),
-    'tap that does not run': (dict(tap='bbox_head.loss_cls'),
-                              "'bbox_head.loss_cls' must run once .* 0 times"),
-    'encoder that is not there': (dict(
-        flow=dict(encoder=dict(type='ConvEncodr'))), "no part 'ConvEncodr'"),
-    'encoder with a wrong argument': (dict(
-        flow=dict(encoder=dict(type='ConvEncoder', depth=3))),
-                                      "ConvEncoder.*'depth'"),
-    'no such level': (dict(levels=(0, 7)),
-                      'model.levels asks for level 7.* the levels 0 to 4'),
+    'unknown tap': (
+        dict(tap='nek'),
+        "model.tap 'nek' matches no module .*mean 'neck'",
+    ),
+    'tap that does not run': (
+        dict(tap='bbox_head.loss_cls'),
+        "'bbox_head.loss_cls' must run once .* 0 times",
+    ),
+    'encoder that is not there': (
+        dict(flow=dict(encoder=dict(type='ConvEncodr'))),
+        "no part 'ConvEncodr'",
+    ),
+    'encoder with a wrong argument': (
+        dict(flow=dict(encoder=dict(type='ConvEncoder', depth=3))),
+        "ConvEncoder.*'depth'",
+    ),
+    'no such level': (
+        dict(levels=(0, 7)),
+        'model.levels asks for level 7.* the levels 0 to 4',
+    ),
     'level twice': (dict(levels=(1, 1)), 'each once'),
     'unknown variant': (dict(variant='thetta'), 'must be one of fmkt, theta'),
-    'online with a teacher': (dict(
-        variant='online', teacher=retinanet()),
-                              'model.teacher to None'),
-    'metric of logits on maps': (dict(flow=dict(metric=dict(type='KDLoss'))),
-                                 'KDLoss compares logits, but the target is'),
-    'parallel between unlike channels': (dict(variant='parallel'),
-                                         'features of equal shape'),
-    'velocities of unlike channels': (dict(flow=dict(compare='velocities')),
-                                      'features of equal shape'),
-    'velocities without a flow': (dict(
-        variant='direct', student=retinanet(24, 8),
-        flow=dict(compare='velocities')), "'direct' has no flow"),
-    'unknown prediction': (dict(flow=dict(prediction='noise')),
-                           'prediction must be one of velocity, target'),
-    'schedule without range': (dict(
-        flow=dict(schedule=dict(type='VEODE', sigma_max=0.))),
-                               '0 < sigma_min < sigma_max'),
-    'tap twice': (dict(taps=[dict(tap='neck'), dict(tap='neck')]),
-                  'model.taps must name one tap or more, each once'),
-    'output that the head does not have': (dict(tap='bbox_head[2]'),
-                                           'asks for output 2 of a module'),
-    'output of what reads no maps': (dict(tap='bbox_head.retina_cls[0]'),
-                                     'does not in the student'),
-    'tap without a name': (dict(taps=[dict(levels=(1, ))]),
-                           'flow and teacher_tap, but has levels'),
-    'encoder of other channels': (dict(
-        flow=dict(encoder=dict(type='ConvEncoder', channels=99))),
-                                  'encoder.channels is 99, but level 0'),
+    'online with a teacher': (
+        dict(variant='online', teacher=retinanet()),
+        'model.teacher to None',
+    ),
+    'metric of logits on maps': (
+        dict(flow=dict(metric=dict(type='KDLoss'))),
+        'KDLoss compares logits, but the target is',
+    ),
+    'parallel between unlike channels': (
+        dict(variant='parallel'),
+        'features of equal shape',
+    ),
+    'velocities of unlike channels': (
+        dict(flow=dict(compare='velocities')),
+        'features of equal shape',
+    ),
+    'velocities without a flow': (
+        dict(
+            variant='direct',
+            student=retinanet(24, 8),
+            flow=dict(compare='velocities'),
+        ),
+        "'direct' has no flow",
+    ),
+    'unknown prediction': (
+        dict(flow=dict(prediction='noise')),
+        'prediction must be one of velocity, target',
+    ),
+    'schedule without range': (
+        dict(flow=dict(schedule=dict(type='VEODE', sigma_max=0.0))),
+        '0 < sigma_min < sigma_max',
+    ),
+    'tap twice': (
+        dict(taps=[dict(tap='neck'), dict(tap='neck')]),
+        'model.taps must name one tap or more, each once',
+    ),
+    'output that the head does not have': (
+        dict(tap='bbox_head[2]'),
+        'asks for output 2 of a module',
+    ),
+    'output of what reads no maps': (
+        dict(tap='bbox_head.retina_cls[0]'),
+        'does not in the student',
+    ),
+    'tap without a name': (
+        dict(taps=[dict(levels=(1,))]),
+        'flow and teacher_tap, but has levels',
+    ),
+    'encoder of other channels': (
+        dict(flow=dict(encoder=dict(type='ConvEncoder', channels=99))),
+        'encoder.channels is 99, but level 0',
+    ),
     'unknown flow key': (dict(flow=dict(step=3)), 'has no key step'),
     'no steps': (dict(flow=dict(num_steps=0)), 'num_steps must be'),
-    'no steps at inference': (dict(flow=dict(inference_steps=0)),
-                              'inference_steps must be'),
+    'no steps at inference': (
+        dict(flow=dict(inference_steps=0)),
+        'inference_steps must be',
+    ),
     'dirac ratio': (dict(flow=dict(dirac_ratio=2)), 'must lie in'),
-    'pairs to decouple, and no flow': (dict(
-        variant='direct', flow=dict(dirac_ratio=0.5)),
-                                       "in the variant 'direct' no flow"),
-    'pairs to decouple, and no teacher': (dict(
-        variant='online', flow=dict(dirac_ratio=0.5)),
-                                          "in the variant 'online' no flow"),
-    'weights for other levels': (dict(flow=dict(loss_weight=[1, 2])),
-                                 '2 values for 3 levels'),
-    'config that is not there': (dict(student='nowhere.py'),
-                                 "model.student 'nowhere.py' is neither"),
+    'pairs to decouple, and no flow': (
+        dict(variant='direct', flow=dict(dirac_ratio=0.5)),
+        "in the variant 'direct' no flow",
+    ),
+    'pairs to decouple, and no teacher': (
+        dict(variant='online', flow=dict(dirac_ratio=0.5)),
+        "in the variant 'online' no flow",
+    ),
+    'weights for other levels': (
+        dict(flow=dict(loss_weight=[1, 2])),
+        '2 values for 3 levels',
+    ),
+    'config that is not there': (
+        dict(student='nowhere.py'),
+        "model.student 'nowhere.py' is neither",
+    ),
     'dict without a model': (dict(student=dict(depth=18)), 'holds no model'),
 }
 
@@ -449,25 +532,43 @@ def test_bad_settings_are_named_in_one_sentence_at_build(name):
     assert '\n' not in str(error.value)
 
 
-@pytest.mark.parametrize('config, tap, sentence', [
-    ('detr/detr_r50_8xb2-150e_coco.py', 'encoder',
-     "'encoder' must give a feature map"),
-    ('detr/detr_r50_8xb2-150e_coco.py', 'decoder',
-     "'decoder' must give a map for each image, but gives 6 for 2"),
-    ('faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py', 'roi_head.bbox_head[0]',
-     "reads what the neck gives, which it does not"),
-    ('faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py', 'roi_head.bbox_head',
-     "'roi_head.bbox_head' must give a feature map"),
-    ('faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py', 'roi_head',
-     "'roi_head' must run once for a batch, but ran 0 times"),
-])
+@pytest.mark.parametrize(
+    'config, tap, sentence',
+    [
+        (
+            'detr/detr_r50_8xb2-150e_coco.py',
+            'encoder',
+            "'encoder' must give a feature map",
+        ),
+        (
+            'detr/detr_r50_8xb2-150e_coco.py',
+            'decoder',
+            "'decoder' must give a map for each image, but gives 6 for 2",
+        ),
+        (
+            'faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py',
+            'roi_head.bbox_head[0]',
+            'reads what the neck gives, which it does not',
+        ),
+        (
+            'faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py',
+            'roi_head.bbox_head',
+            "'roi_head.bbox_head' must give a feature map",
+        ),
+        (
+            'faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py',
+            'roi_head',
+            "'roi_head' must run once for a batch, but ran 0 times",
+        ),
+    ],
+)
 def test_taps_behind_the_neck_that_give_no_maps_are_named(
-        config, tap, sentence):
+    config, tap, sentence
+):
     network = Config.fromfile(packaged(config)).model
     without_weights(network)
     with pytest.raises(ValueError, match=sentence) as error:
-        build(student=network, teacher=network.to_dict(), tap=tap,
-              levels=None)
+        build(student=network, teacher=network.to_dict(), tap=tap, levels=None)
     assert '\n' not in str(error.value)
 
 
@@ -476,13 +577,16 @@ def test_pretrained_weights_are_loaded_once(tmp_path, monkeypatch):
     torch.save(plain.backbone.state_dict(), tmp_path / 'backbone.pth')
     student = retinanet()
     student.backbone.init_cfg = dict(
-        type='Pretrained', checkpoint=str(tmp_path / 'backbone.pth'))
+        type='Pretrained', checkpoint=str(tmp_path / 'backbone.pth')
+    )
     read = []
     load = CheckpointLoader.load_checkpoint
     monkeypatch.setattr(
-        CheckpointLoader, 'load_checkpoint',
-        lambda path, *args, **kwargs: read.append(path) or load(
-            path, *args, **kwargs))
+        CheckpointLoader,
+        'load_checkpoint',
+        lambda path, *args, **kwargs: read.append(path)
+        or load(path, *args, **kwargs),
+    )
     model = build(student=student)
     assert not read
     model.init_weights()
@@ -511,15 +615,20 @@ def test_levels_are_paired_by_stride_not_by_place():
         theirs = model.teacher.extract_feat(data['inputs'])
     for level in range(4):
         assert ours[level].shape == theirs[level + 1].shape
-        torch.testing.assert_close(losses[f'neck.{level}.loss_flow'],
-                                   PKDLoss()(ours[level], theirs[level + 1]))
+        torch.testing.assert_close(
+            losses[f'neck.{level}.loss_flow'],
+            PKDLoss()(ours[level], theirs[level + 1]),
+        )
 
 
 def test_a_level_without_a_partner_is_named_with_those_that_have_one():
     teacher = retinanet(24, 16)
     teacher.neck.update(start_level=0, num_outs=5)
-    with pytest.raises(ValueError, match='Level 4 .* stride 128 .* strides 4, '
-                       r'8, 16, 32, 64; set model.levels to \(0, 1, 2, 3\)'):
+    with pytest.raises(
+        ValueError,
+        match='Level 4 .* stride 128 .* strides 4, '
+        r'8, 16, 32, 64; set model.levels to \(0, 1, 2, 3\)',
+    ):
         build(teacher=teacher, levels=None)
 
 
@@ -527,16 +636,16 @@ def test_a_student_that_starts_lower_than_its_teacher():
     student = retinanet()
     student.neck.update(start_level=0)
     student.bbox_head.anchor_generator.strides = [4, 8, 16, 32, 64]
-    with pytest.raises(ValueError, match=r'set model.levels to \(1, 2, 3, 4\)'
-                       ):
+    with pytest.raises(
+        ValueError, match=r'set model.levels to \(1, 2, 3, 4\)'
+    ):
         build(student=student, levels=None)
     model = build(student=student, levels=(1, 2, 3, 4))
     assert 'neck.4.loss_flow' in losses_of(model)
 
 
 def test_the_teachers_tap_can_be_another_module():
-    teacher = dict(
-        config=retinanet(24, 16), checkpoint=None, tap='backbone')
+    teacher = dict(config=retinanet(24, 16), checkpoint=None, tap='backbone')
     model = MODELS.build(dict(distiller(levels=(0, 1)), teacher=teacher))
     assert model.flows['neck']['0'].transform.proj.out_channels == 32
     assert 'neck.1.loss_flow' in losses_of(model)
@@ -546,7 +655,8 @@ def test_a_missing_teacher_checkpoint_is_named():
     cfg = distiller()
     cfg['teacher']['checkpoint'] = 'no/such.pth'
     with pytest.raises(
-            ValueError, match="checkpoint 'no/such.pth' cannot be read"):
+        ValueError, match="checkpoint 'no/such.pth' cannot be read"
+    ):
         MODELS.build(cfg)
 
 
@@ -559,16 +669,23 @@ def test_a_teacher_checkpoint_that_is_none_is_named(tmp_path):
         MODELS.build(cfg)
 
 
-@pytest.mark.parametrize('name, change', [
-    ('other widths', lambda state: {
-        k: x[:1] if x.dim() else x
-        for k, x in state.items()
-    }),
-    ('other parts', lambda state: {
-        k.replace('neck', 'necklace'): x
-        for k, x in state.items()
-    }),
-])
+@pytest.mark.parametrize(
+    'name, change',
+    [
+        (
+            'other widths',
+            lambda state: {
+                k: x[:1] if x.dim() else x for k, x in state.items()
+            },
+        ),
+        (
+            'other parts',
+            lambda state: {
+                k.replace('neck', 'necklace'): x for k, x in state.items()
+            },
+        ),
+    ],
+)
 def test_a_foreign_teacher_checkpoint_is_named(name, change, tmp_path):
     network = MODELS.build(dict(retinanet(24, 16), _scope_='mmdet'))
     path = str(tmp_path / 'foreign.pth')
@@ -576,7 +693,8 @@ def test_a_foreign_teacher_checkpoint_is_named(name, change, tmp_path):
     cfg = distiller()
     cfg['teacher']['checkpoint'] = path
     with pytest.raises(
-            ValueError, match='does not fit model.teacher.config') as error:
+        ValueError, match='does not fit model.teacher.config'
+    ) as error:
         MODELS.build(cfg)
     assert '\n' not in str(error.value)
 

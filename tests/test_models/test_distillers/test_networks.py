@@ -16,11 +16,14 @@ from mmfmkt.models.distillers.networks import (  # noqa: E402
 )
 
 
-@pytest.mark.parametrize('name', (
-    'detectors/htc_r50-rfp_1x_coco.py',
-    'pvt/retinanet_pvt-t_fpn_1x_coco.py',
-    'retinanet/retinanet_r50_fpn_1x_coco.py',
-))
+@pytest.mark.parametrize(
+    'name',
+    (
+        'detectors/htc_r50-rfp_1x_coco.py',
+        'pvt/retinanet_pvt-t_fpn_1x_coco.py',
+        'retinanet/retinanet_r50_fpn_1x_coco.py',
+    ),
+)
 def test_pretrained_weights_are_found_wherever_they_are(name):
     model = Config.fromfile(packaged(name)).model
     assert '://' in str(model)

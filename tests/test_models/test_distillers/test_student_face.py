@@ -26,8 +26,8 @@ def names(module):
 def test_the_student_has_its_own_names_and_the_flows_come_after(model):
     own = names(model.student)
     assert own == names(MODELS.build(dict(retinanet(), _scope_='mmdet')))
-    assert names(model)[:len(own)] == own
-    assert all(name.startswith('flows.') for name in names(model)[len(own):])
+    assert names(model)[: len(own)] == own
+    assert all(name.startswith('flows.') for name in names(model)[len(own) :])
     for read in (nn.Module.state_dict, get_state_dict):
         state = read(model)
         ours = [x for x in state if not x.startswith('flows.')]
@@ -58,7 +58,8 @@ def test_layers_that_are_replaced_are_replaced_in_the_student():
     model = revert_sync_batchnorm(model)
     for network in (model, model.student):
         assert not any(
-            isinstance(x, nn.SyncBatchNorm) for x in network.modules())
+            isinstance(x, nn.SyncBatchNorm) for x in network.modules()
+        )
     assert model.extra is model.student.extra
 
 
@@ -92,7 +93,8 @@ def test_the_students_own_way_to_load_is_kept(model):
     state = model.state_dict()
     foreign = type(state)(
         (name.replace('bbox_head.', 'rpn_head.'), x + 1)
-        for name, x in state.items())
+        for name, x in state.items()
+    )
     load_state_dict(model, foreign)
     for name, x in model.student.state_dict().items():
         assert torch.equal(x, foreign[name.replace('bbox_head.', 'rpn_head.')])
@@ -105,7 +107,7 @@ def test_random_numbers_of_the_student_are_those_it_has_alone():
     alone.init_weights()
     expected = torch.rand(3)
     torch.manual_seed(0)
-    model = MODELS.build(distiller(flow=dict(dirac_ratio=0.)))
+    model = MODELS.build(distiller(flow=dict(dirac_ratio=0.0)))
     model.init_weights()
     assert torch.equal(torch.rand(3), expected)
     for name, x in alone.state_dict().items():

@@ -15,16 +15,19 @@ from mmfmkt.utils import ConfigError  # noqa: E402
 RGB = dict(
     mean=[123.675, 116.28, 103.53],
     std=[58.395, 57.12, 57.375],
-    bgr_to_rgb=True)
-BGR = dict(mean=[103.53, 116.28, 123.675], std=[1., 1., 1.])
+    bgr_to_rgb=True,
+)
+BGR = dict(mean=[103.53, 116.28, 123.675], std=[1.0, 1.0, 1.0])
 RAW = dict()
 AUGMENTS = {
     'none': None,
     'fixed size': dict(type='mmdet.BatchFixedSizePad', size=(160, 160)),
     'resized': dict(
-        type='mmdet.BatchSyncRandomResize', random_size_range=(64, 64)),
+        type='mmdet.BatchSyncRandomResize', random_size_range=(64, 64)
+    ),
     'resized and padded': dict(
-        type='mmdet.BatchResize', scale=(96, 144), pad_size_divisor=64),
+        type='mmdet.BatchResize', scale=(96, 144), pad_size_divisor=64
+    ),
 }
 
 
@@ -38,10 +41,12 @@ def images():
 
 
 @pytest.mark.parametrize('augment', AUGMENTS)
-@pytest.mark.parametrize('student, teacher', [(RGB, BGR), (RAW, RGB),
-                                              (BGR, RAW)])
+@pytest.mark.parametrize(
+    'student, teacher', [(RGB, BGR), (RAW, RGB), (BGR, RAW)]
+)
 def test_pixels_are_those_of_the_teachers_own_under_any_augmentation(
-        student, teacher, augment, run_progress):
+    student, teacher, augment, run_progress
+):
     augments = AUGMENTS[augment] and [AUGMENTS[augment]]
     ours = DetDataPreprocessor(**student, batch_augments=augments)
     # What the teacher would make of the images with the same augmentation.
@@ -58,10 +63,13 @@ def test_pixels_are_those_of_the_teachers_own_under_any_augmentation(
         # Resizing mixes the last row and column with the padding behind.
         height, width = (side - 1 for side in sample.img_shape)
         torch.testing.assert_close(
-            image[:, :height, :width], wanted[:, :height, :width], rtol=1e-5,
-            atol=1e-3 if teacher is RAW else 1e-5)
-        assert not image[:, height + 1:].any()
-        assert not image[:, :, width + 1:].any()
+            image[:, :height, :width],
+            wanted[:, :height, :width],
+            rtol=1e-5,
+            atol=1e-3 if teacher is RAW else 1e-5,
+        )
+        assert not image[:, height + 1 :].any()
+        assert not image[:, :, width + 1 :].any()
 
 
 def test_padding_is_the_teachers_own():
@@ -82,7 +90,6 @@ def test_what_is_alike_is_handed_on_as_it_is():
 
 
 def test_a_preprocessor_that_is_not_understood_is_refused():
-
     class Strange(BaseDataPreprocessor):
         pass
 

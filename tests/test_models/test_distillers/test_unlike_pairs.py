@@ -14,13 +14,18 @@ from mmfmkt.registry import MODELS  # noqa: E402
 
 # Student, teacher; the convention that the teacher has and the student not.
 PAIRS = {
-    'BGR under RGB': ('retinanet/retinanet_r18_fpn_1x_coco.py',
-                      'rtmdet/rtmdet_tiny_8xb32-300e_coco.py'),
-    'BGR of unit scale under RGB': ('atss/atss_r50_fpn_1x_coco.py',
-                                    'fcos/fcos_r50-caffe_fpn_gn-head_1x_coco.py'),
-    'normalised under raw, resized batches':
-    ('yolox/yolox_tiny_8xb8-300e_coco.py',
-     'retinanet/retinanet_r18_fpn_1x_coco.py'),
+    'BGR under RGB': (
+        'retinanet/retinanet_r18_fpn_1x_coco.py',
+        'rtmdet/rtmdet_tiny_8xb32-300e_coco.py',
+    ),
+    'BGR of unit scale under RGB': (
+        'atss/atss_r50_fpn_1x_coco.py',
+        'fcos/fcos_r50-caffe_fpn_gn-head_1x_coco.py',
+    ),
+    'normalised under raw, resized batches': (
+        'yolox/yolox_tiny_8xb8-300e_coco.py',
+        'retinanet/retinanet_r18_fpn_1x_coco.py',
+    ),
 }
 
 
@@ -41,7 +46,9 @@ def test_its_features_are_those_it_has_alone(name, run_progress):
                 type='mmfmkt.DetectionDistiller',
                 student=student,
                 teacher=dict(config=teacher.to_dict(), checkpoint=None),
-                levels=(0, )))
+                levels=(0,),
+            )
+        )
     alone.load_state_dict(model.teacher.state_dict())
     resized = getattr(student.data_preprocessor, 'batch_augments', None)
     if resized:
@@ -55,10 +62,12 @@ def test_its_features_are_those_it_has_alone(name, run_progress):
     samples = one['data_samples'] + other['data_samples']
 
     data = model.data_preprocessor(
-        dict(inputs=images, data_samples=samples), True)
+        dict(inputs=images, data_samples=samples), True
+    )
     heard = []
     handle = model.teacher.neck.register_forward_hook(
-        lambda module, args, output: heard.append(output))
+        lambda module, args, output: heard.append(output)
+    )
     model(**data, mode='loss')
     handle.remove()
 
@@ -70,7 +79,9 @@ def test_its_features_are_those_it_has_alone(name, run_progress):
         expected = alone.extract_feat(inputs)
     differences = [(a - b).abs().max() for a, b in zip(heard[0], expected)]
     scales = [x.abs().max() for x in expected]
-    print(f'{name}: largest difference {max(differences):.1e}, '
-          f'largest feature {max(scales):.1e}')
+    print(
+        f'{name}: largest difference {max(differences):.1e}, '
+        f'largest feature {max(scales):.1e}'
+    )
     # Rounding of the pixels alone.
     assert max(differences) < 1e-5 * max(scales)

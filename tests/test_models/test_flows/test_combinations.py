@@ -10,8 +10,13 @@ from mmfmkt.models.flows import VARIANTS
 from mmfmkt.utils import ConfigError
 
 SCHEDULES = ('RectifiedFlow', 'VPODE', 'SubVPODE', 'VEODE')
-ENCODERS = ('ConvEncoder', 'DepthwiseConvEncoder', 'MLPEncoder',
-            'TransformerEncoder', 'ConvNeXtEncoder')
+ENCODERS = (
+    'ConvEncoder',
+    'DepthwiseConvEncoder',
+    'MLPEncoder',
+    'TransformerEncoder',
+    'ConvNeXtEncoder',
+)
 METRICS = ('KDLoss', 'DKDLoss', 'DISTLoss', 'PKDLoss', 'MSELoss', 'CWDLoss')
 PREDICTIONS = ('velocity', 'target')
 COMPARED = ('targets', 'velocities')
@@ -20,8 +25,10 @@ BATCH, CLASSES = 3, 4
 # Schedule, encoder and prediction play no part where there is no flow.
 NO_FLOW = (SCHEDULES[0], 'MLPEncoder', PREDICTIONS[0])
 ALL = [
-    x for x in itertools.product(SPACES, VARIANTS, SCHEDULES, ENCODERS,
-                                 METRICS, PREDICTIONS, COMPARED)
+    x
+    for x in itertools.product(
+        SPACES, VARIANTS, SCHEDULES, ENCODERS, METRICS, PREDICTIONS, COMPARED
+    )
     if x[1] != 'direct' or (x[2], x[3], x[5]) == NO_FLOW
 ]
 LEGAL = 1492
@@ -55,8 +62,11 @@ def legal(space, variant, schedule, encoder, metric, prediction, compare):
         return False
     if compare == 'velocities':
         # PKD ignores scale, and these flows start at velocity zero.
-        return (variant in ('fmkt', 'theta', 'parallel')
-                and metric != 'PKDLoss' and space != 'logits of maps')
+        return (
+            variant in ('fmkt', 'theta', 'parallel')
+            and metric != 'PKDLoss'
+            and space != 'logits of maps'
+        )
     return True
 
 
@@ -68,15 +78,20 @@ def build(space, variant, schedule, encoder, metric, prediction, compare):
         CLASSES if logits else source,
         encoder=dict(
             type=encoder,
-            **(dict(num_heads=2, head_dim=4)
-               if encoder == 'TransformerEncoder' else {})),
+            **(
+                dict(num_heads=2, head_dim=4)
+                if encoder == 'TransformerEncoder'
+                else {}
+            ),
+        ),
         schedule=dict(type=schedule),
         metric=dict(type=metric),
         prediction=prediction,
         compare=compare,
         space='logits' if logits else space,
         vectors=space.endswith('vectors'),
-        labelled=logits)
+        labelled=logits,
+    )
 
 
 def exercise(combination):
@@ -91,9 +106,11 @@ def exercise(combination):
     labels = torch.tensor([0, 3, 1]) if logits else None
 
     losses, output = transfer(
-        source, target if transfer.needs_teacher else None, 2, labels)
+        source, target if transfer.needs_teacher else None, 2, labels
+    )
     total = output.square().mean() + sum(
-        x for name, x in losses.items() if 'loss' in name)
+        x for name, x in losses.items() if 'loss' in name
+    )
     total.backward()
     assert total.isfinite() and source.grad.isfinite().all()
     for parameter in transfer.parameters():
@@ -107,13 +124,14 @@ def exercise(combination):
     again = build(*combination)
     again.load_state_dict(torch.load(saved))
     for steps in (1, 3, 8):
-        for deploy in ('logits', ) if logits else ('transport', ):
+        for deploy in ('logits',) if logits else ('transport',):
             if not logits and not transfer.deploys_flow:
                 continue
             with torch.no_grad():
                 first, second = (
                     getattr(x, deploy)(source, steps)
-                    for x in (transfer, again))
+                    for x in (transfer, again)
+                )
             assert first.shape == ((BATCH, CLASSES) if logits else shape)
             assert first.isfinite().all() and torch.equal(first, second)
 
@@ -123,8 +141,7 @@ def exercise(combination):
 @pytest.mark.parametrize('space', SPACES)
 def test_every_legal_pair_of_parts_works(space, variant):
     torch.manual_seed(0)
-    combinations = [x for x in ALL
-                    if x[:2] == (space, variant) and legal(*x)]
+    combinations = [x for x in ALL if x[:2] == (space, variant) and legal(*x)]
     for combination in covering(combinations) if combinations else ():
         exercise(combination)
 

@@ -18,15 +18,22 @@ from mmfmkt.models.flows.time_embedding import (
 )
 from mmfmkt.models.flows.window_attention import WindowAttention
 
-ENCODERS = (ConvEncoder, DepthwiseConvEncoder, MLPEncoder, TransformerEncoder,
-            ConvNeXtEncoder)
+ENCODERS = (
+    ConvEncoder,
+    DepthwiseConvEncoder,
+    MLPEncoder,
+    TransformerEncoder,
+    ConvNeXtEncoder,
+)
 VECTORS = [x for x in ENCODERS if x.takes_vectors]
 MAPS_ALONE = [x for x in ENCODERS if not x.takes_vectors]
 
 
 @pytest.mark.parametrize('encoder', ENCODERS)
-@pytest.mark.parametrize('shape', [(1, 2, 1, 1), (2, 1, 4, 4), (2, 7, 5, 3),
-                                   (1, 8, 13, 8), (1, 4, 14, 21)])
+@pytest.mark.parametrize(
+    'shape',
+    [(1, 2, 1, 1), (2, 1, 4, 4), (2, 7, 5, 3), (1, 8, 13, 8), (1, 4, 14, 21)],
+)
 def test_any_shape_is_kept(encoder, shape):
     state = torch.randn(shape)
     assert encoder(shape[1], zero_init=False)(state, 0.5).shape == shape
@@ -37,7 +44,8 @@ def test_any_shape_is_kept(encoder, shape):
 def test_vectors_are_taken_as_maps_of_one_pixel(encoder, shape):
     state, built = torch.randn(shape), encoder(shape[1], zero_init=False)
     torch.testing.assert_close(
-        built(state, 0.5), built(state[..., None, None], 0.5)[..., 0, 0])
+        built(state, 0.5), built(state[..., None, None], 0.5)[..., 0, 0]
+    )
 
 
 @pytest.mark.parametrize('encoder', MAPS_ALONE)
@@ -49,7 +57,8 @@ def test_encoders_for_maps_are_refused_for_vectors(encoder):
             encoder=dict(type=encoder),
             schedule=dict(type='RectifiedFlow'),
             metric=dict(type='MSELoss'),
-            space='vectors')
+            space='vectors',
+        )
 
 
 @pytest.mark.parametrize('encoder', ENCODERS)
@@ -92,8 +101,9 @@ def test_windows_attend_among_themselves_alone(shift, size):
     expected = torch.zeros(size, dtype=torch.bool)
     for i in range(size[0]):
         for j in range(size[1]):
-            expected[i, j] = ((i + shift) // 7 == (row + shift) // 7
-                              and (j + shift) // 7 == (column + shift) // 7)
+            expected[i, j] = (i + shift) // 7 == (row + shift) // 7 and (
+                j + shift
+            ) // 7 == (column + shift) // 7
     assert torch.equal(reached, expected)
 
 
@@ -117,13 +127,12 @@ def test_attention_equals_its_formula():
 @pytest.mark.parametrize('dim', (1, 2, 5, 8))
 def test_sinusoids_follow_their_formula(dim):
     half = dim // 2
-    angles = [0.3 * 1e4**(-k / half) for k in range(half)]
+    angles = [0.3 * 1e4 ** (-k / half) for k in range(half)]
     angles = torch.tensor(angles)
     expected = torch.cat([angles.cos(), angles.sin(), torch.zeros(dim % 2)])
-    torch.testing.assert_close(
-        sinusoids(0.3, frequencies(dim), dim), expected)
+    torch.testing.assert_close(sinusoids(0.3, frequencies(dim), dim), expected)
 
 
 def test_time_is_one_number_per_channel():
-    assert TimeEmbedding(5)(0.5).shape == (5, )
-    assert TimeEmbedding(5, deep=True)(0.5).shape == (5, )
+    assert TimeEmbedding(5)(0.5).shape == (5,)
+    assert TimeEmbedding(5, deep=True)(0.5).shape == (5,)

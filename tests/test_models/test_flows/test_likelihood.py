@@ -22,7 +22,8 @@ def build(zero_init=True, **kwargs):
         encoder=dict(type='ConvEncoder', zero_init=zero_init),
         schedule=kwargs.pop('schedule', dict(type='RectifiedFlow')),
         metric=dict(type='PKDLoss'),
-        **kwargs)
+        **kwargs,
+    )
 
 
 @pytest.mark.parametrize('seed', range(3))
@@ -34,14 +35,17 @@ def test_the_linear_flow_is_as_its_closed_form(seed):
 
 def test_a_diagonal_flow_is_exact():
     # Rademacher probes have no variance where nothing is off the diagonal.
-    rates = torch.tensor([0.5, -1., 2.], dtype=torch.float64)
+    rates = torch.tensor([0.5, -1.0, 2.0], dtype=torch.float64)
     source = torch.randn(4, 3, dtype=torch.float64)
     found = log_density_change(
-        lambda z, t: z * rates, source, rtol=1e-9, atol=1e-9)
+        lambda z, t: z * rates, source, rtol=1e-9, atol=1e-9
+    )
     torch.testing.assert_close(
-        found.change, rates.sum().expand(4), rtol=1e-7, atol=1e-7)
+        found.change, rates.sum().expand(4), rtol=1e-7, atol=1e-7
+    )
     torch.testing.assert_close(
-        found.final, source * (-rates).exp(), rtol=1e-6, atol=1e-6)
+        found.final, source * (-rates).exp(), rtol=1e-6, atol=1e-6
+    )
 
 
 def test_a_trained_flow_changes_by_the_determinant_of_its_jacobian():
@@ -50,7 +54,8 @@ def test_a_trained_flow_changes_by_the_determinant_of_its_jacobian():
     source = torch.randn(1, 3, 3, 2, dtype=torch.float64)
     velocity = flow_velocity(flow, source)
     found = log_density_change(
-        velocity, source, num_probes=None, rtol=1e-7, atol=1e-7)
+        velocity, source, num_probes=None, rtol=1e-7, atol=1e-7
+    )
 
     def transported(flat):
         # The exact map, by many small steps.
@@ -61,12 +66,12 @@ def test_a_trained_flow_changes_by_the_determinant_of_its_jacobian():
             z = z - velocity(middle, (i - 0.5) / steps) / steps
         return z.flatten()
 
-    jacobian = torch.autograd.functional.jacobian(transported,
-                                                  source.flatten())
+    jacobian = torch.autograd.functional.jacobian(
+        transported, source.flatten()
+    )
     exact = -jacobian.slogdet().logabsdet
     assert abs(exact) > 0.1
-    torch.testing.assert_close(
-        found.change[0], exact, rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(found.change[0], exact, rtol=1e-3, atol=1e-4)
     roughly = log_density_change(velocity, source, num_probes=400)
     assert abs(roughly.change.item() - exact.item()) < 0.3
 
@@ -79,13 +84,17 @@ def test_a_new_flow_changes_no_density():
     torch.testing.assert_close(found.final, source)
 
 
-@pytest.mark.parametrize('settings', [
-    dict(prediction='target'),
-    dict(schedule=dict(type='VPODE')),
-])
+@pytest.mark.parametrize(
+    'settings',
+    [
+        dict(prediction='target'),
+        dict(schedule=dict(type='VPODE')),
+    ],
+)
 def test_velocities_that_depend_on_the_source_are_refused(settings):
     with pytest.raises(ConfigError, match='state and time alone'):
         flow_velocity(build(**settings), torch.zeros(1, 3, 2, 2))
     flow_velocity(
         build(zero_init=False, schedule=dict(type='VPODE')),
-        torch.zeros(1, 3, 2, 2))
+        torch.zeros(1, 3, 2, 2),
+    )

@@ -8,16 +8,24 @@ from mmfmkt.models.flows import VARIANTS
 
 # What copies a value to the host, or whose shape depends on values.
 WAITING = {
-    'aten._local_scalar_dense.default', 'aten.nonzero.default',
-    'aten.masked_select.default', 'aten.unique_dim.default',
-    'aten.equal.default', 'aten.is_nonzero.default'
+    'aten._local_scalar_dense.default',
+    'aten.nonzero.default',
+    'aten.masked_select.default',
+    'aten.unique_dim.default',
+    'aten.equal.default',
+    'aten.is_nonzero.default',
 }
 METRICS = dict(
     maps=('PKDLoss', 'MSELoss', 'CWDLoss'),
-    logits=('KDLoss', 'DKDLoss', 'DISTLoss', 'MSELoss'))
-CASES = [(variant, space, metric) for variant in VARIANTS
-         for space, metrics in METRICS.items() for metric in metrics
-         if (variant, space) != ('parallel', 'logits')]
+    logits=('KDLoss', 'DKDLoss', 'DISTLoss', 'MSELoss'),
+)
+CASES = [
+    (variant, space, metric)
+    for variant in VARIANTS
+    for space, metrics in METRICS.items()
+    for metric in metrics
+    if (variant, space) != ('parallel', 'logits')
+]
 
 
 class NoWaiting(TorchDispatchMode):
@@ -27,22 +35,28 @@ class NoWaiting(TorchDispatchMode):
         name = str(func)
         by_mask = name.startswith('aten.index') and any(
             isinstance(x, torch.Tensor) and x.dtype == torch.bool
-            for x in (args[1] if isinstance(args[1], (list, tuple)) else ()))
+            for x in (args[1] if isinstance(args[1], (list, tuple)) else ())
+        )
         assert name not in WAITING and not by_mask, name
         return func(*args, **(kwargs or {}))
 
 
 def test_what_waits_is_noticed():
-    x = torch.arange(3.)
-    for wait in (lambda: x.sum().item(), lambda: x[x > 1], lambda: x.nonzero(),
-                 lambda: bool((x > 1).all())):
+    x = torch.arange(3.0)
+    for wait in (
+        lambda: x.sum().item(),
+        lambda: x[x > 1],
+        lambda: x.nonzero(),
+        lambda: bool((x > 1).all()),
+    ):
         with pytest.raises(AssertionError), NoWaiting():
             wait()
 
 
 @pytest.mark.parametrize('variant, space, metric', CASES)
 def test_forward_and_backward_of_a_flow_wait_for_nothing(
-        variant, space, metric):
+    variant, space, metric
+):
     logits = space == 'logits'
     flow = VARIANTS[variant](
         4,
@@ -51,7 +65,8 @@ def test_forward_and_backward_of_a_flow_wait_for_nothing(
         schedule=dict(type='VPODE'),
         metric=dict(type=metric),
         space=space,
-        labelled=logits)
+        labelled=logits,
+    )
     source = torch.randn(3, 4, 6, 5, requires_grad=True)
     target = torch.randn(3, 3) if logits else torch.randn(3, 4, 6, 5)
     labels = torch.tensor([0, 2, 1]) if logits else None
@@ -59,9 +74,11 @@ def test_forward_and_backward_of_a_flow_wait_for_nothing(
     if variant != 'direct':
         flow.walk(source, 2)
     with NoWaiting():
-        losses, output = flow(source, target if flow.needs_teacher else None,
-                              2, labels)
+        losses, output = flow(
+            source, target if flow.needs_teacher else None, 2, labels
+        )
         total = output.square().mean() + sum(
-            x for name, x in losses.items() if 'loss' in name)
+            x for name, x in losses.items() if 'loss' in name
+        )
         total.backward()
     assert source.grad.any()

@@ -23,6 +23,6 @@ def test_pairs_are_really_decoupled():
 def test_the_teachers_tensor_is_untouched():
     target = torch.randn(8, 3, 2, 2)
     before, version = target.clone(), target._version
-    shuffled = target[decouple_pairs(8, 0.)]
+    shuffled = target[decouple_pairs(8, 0.0)]
     shuffled.zero_()
     assert torch.equal(target, before) and target._version == version

@@ -26,8 +26,7 @@ def walk_of_an_encoder(source, num_steps):
 
 
 @pytest.mark.parametrize('num_steps', STEPS)
-def test_rectified_final_state_is_the_mean_of_the_estimates(
-        source, num_steps):
+def test_rectified_final_state_is_the_mean_of_the_estimates(source, num_steps):
     walk = walk_of_an_encoder(source, num_steps)
     assert len(walk.estimates) == len(walk.velocities) == num_steps
     assert not torch.allclose(walk.mean, source)
@@ -35,13 +34,14 @@ def test_rectified_final_state_is_the_mean_of_the_estimates(
 
 
 @pytest.mark.parametrize('num_steps', STEPS)
-def test_rectified_walk_reaches_the_target_under_the_oracle(
-        source, num_steps):
+def test_rectified_walk_reaches_the_target_under_the_oracle(source, num_steps):
     target = torch.randn_like(source)
     velocity = source - target
     walk = euler_walk(
         lambda _, t: (velocity, RECTIFIED.estimate(source, velocity, t)),
-        source, num_steps)
+        source,
+        num_steps,
+    )
     for estimate in walk.estimates:
         torch.testing.assert_close(estimate, target, rtol=0, atol=1e-9)
     torch.testing.assert_close(walk.final, target, rtol=0, atol=1e-9)

@@ -22,7 +22,8 @@ from mmfmkt.utils import ConfigError
 SCHEDULES = [RectifiedFlow(), VPODE(), SubVPODE(), VEODE()]
 TIMES = torch.linspace(0.01, 0.999, 25, dtype=torch.float64)
 each_schedule = pytest.mark.parametrize(
-    'schedule', SCHEDULES, ids=lambda x: type(x).__name__)
+    'schedule', SCHEDULES, ids=lambda x: type(x).__name__
+)
 
 
 def oracle(schedule, source, target):
@@ -40,36 +41,42 @@ def test_derivatives_equal_autograd(schedule):
     for t in TIMES:
         t = t.clone().requires_grad_()
         at = schedule(t)
-        for value, derivative in ((at.alpha, at.d_alpha), (at.sigma,
-                                                           at.d_sigma)):
+        for value, derivative in (
+            (at.alpha, at.d_alpha),
+            (at.sigma, at.d_sigma),
+        ):
             expected = torch.zeros_like(t)
             if value.requires_grad:
-                expected, = torch.autograd.grad(value, t, retain_graph=True)
+                (expected,) = torch.autograd.grad(value, t, retain_graph=True)
             torch.testing.assert_close(
-                derivative, expected, rtol=1e-10, atol=1e-12)
+                derivative, expected, rtol=1e-10, atol=1e-12
+            )
 
 
 @each_schedule
 def test_the_source_stands_at_one(schedule):
-    assert schedule(1.).alpha == 1 and schedule(1.).sigma == 0
+    assert schedule(1.0).alpha == 1 and schedule(1.0).sigma == 0
     schedule.check()
 
 
-@pytest.mark.parametrize('schedule, alpha, sigma', [
-    (RectifiedFlow(), 0, 1),
-    (VPODE(), math.exp(-19.9 / 4 - 0.05), math.sqrt(1 - math.exp(-10.05))),
-    (SubVPODE(), math.exp(-19.9 / 4 - 0.05), 1 - math.exp(-10.05)),
-    (VEODE(), 1, math.sqrt(1 - 1e-4)),
-])
+@pytest.mark.parametrize(
+    'schedule, alpha, sigma',
+    [
+        (RectifiedFlow(), 0, 1),
+        (VPODE(), math.exp(-19.9 / 4 - 0.05), math.sqrt(1 - math.exp(-10.05))),
+        (SubVPODE(), math.exp(-19.9 / 4 - 0.05), 1 - math.exp(-10.05)),
+        (VEODE(), 1, math.sqrt(1 - 1e-4)),
+    ],
+)
 def test_the_target_stands_at_zero_as_documented(schedule, alpha, sigma):
-    at = schedule(0.)
+    at = schedule(0.0)
     assert at.alpha == pytest.approx(alpha)
     assert at.sigma == pytest.approx(sigma)
 
 
 @each_schedule
 def test_derivatives_are_finite_also_where_there_is_a_pole(schedule):
-    for t in (1., 1 - 1e-4, 1 - 1e-3):
+    for t in (1.0, 1 - 1e-4, 1 - 1e-3):
         at, edge = schedule(t), schedule(min(t, schedule.last_time))
         assert math.isfinite(at.d_sigma) and at.d_sigma == edge.d_sigma
         assert at.d_alpha == edge.d_alpha
@@ -78,7 +85,7 @@ def test_derivatives_are_finite_also_where_there_is_a_pole(schedule):
 @each_schedule
 def test_oracle_velocity_gives_the_target_at_every_time(schedule):
     source, target = torch.randn(2, 3, 5, 5, dtype=torch.float64).unbind()
-    for t in (*TIMES, 1.):
+    for t in (*TIMES, 1.0):
         velocity = schedule.velocity(source, target, t)
         estimate = schedule.estimate(source, velocity, t)
         torch.testing.assert_close(estimate, target, rtol=0, atol=1e-9)
@@ -88,7 +95,7 @@ def test_oracle_velocity_gives_the_target_at_every_time(schedule):
 def test_euler_walk_under_the_oracle_converges(schedule):
     torch.manual_seed(0)
     source, target = torch.randn(2, 1000, dtype=torch.float64).unbind()
-    at = schedule(0.)
+    at = schedule(0.0)
     exact = at.alpha * source + at.sigma * target
     errors = []
     for steps in (1, 8, 64, 4096):
@@ -109,10 +116,13 @@ class Shifted(NoiseSchedule):
     """Ends at t = 1 with some of the target left, as VE without its -1."""
 
     def point(self, t):
-        sigma = 0.01 * 100**(1 - t)
+        sigma = 0.01 * 100 ** (1 - t)
         return SchedulePoint(
-            torch.ones_like(t), sigma, torch.zeros_like(t),
-            -math.log(100) * sigma)
+            torch.ones_like(t),
+            sigma,
+            torch.zeros_like(t),
+            -math.log(100) * sigma,
+        )
 
 
 class Standing(NoiseSchedule):
@@ -123,10 +133,13 @@ class Standing(NoiseSchedule):
         return SchedulePoint(zero + 1, zero, zero, zero)
 
 
-@pytest.mark.parametrize('schedule, sentence', [
-    (Shifted(), 'never reaches the source: at t = 1 .* sigma 0.01'),
-    (Standing(), 'leads to no target'),
-])
+@pytest.mark.parametrize(
+    'schedule, sentence',
+    [
+        (Shifted(), 'never reaches the source: at t = 1 .* sigma 0.01'),
+        (Standing(), 'leads to no target'),
+    ],
+)
 def test_schedules_that_lead_nowhere_are_refused_at_build(schedule, sentence):
     with pytest.raises(ConfigError, match=sentence):
         FlowTransfer(
@@ -134,15 +147,19 @@ def test_schedules_that_lead_nowhere_are_refused_at_build(schedule, sentence):
             4,
             encoder=dict(type='ConvEncoder'),
             schedule=schedule,
-            metric=dict(type='PKDLoss'))
+            metric=dict(type='PKDLoss'),
+        )
 
 
-@pytest.mark.parametrize('build', [
-    lambda: VEODE(sigma_min=0.5, sigma_max=0.1),
-    lambda: VEODE(sigma_min=0.),
-    lambda: VPODE(a=0),
-    lambda: SubVPODE(b=-1),
-])
+@pytest.mark.parametrize(
+    'build',
+    [
+        lambda: VEODE(sigma_min=0.5, sigma_max=0.1),
+        lambda: VEODE(sigma_min=0.0),
+        lambda: VPODE(a=0),
+        lambda: SubVPODE(b=-1),
+    ],
+)
 def test_impossible_arguments_are_refused_in_one_sentence(build):
     with pytest.raises(ConfigError, match='needs|takes'):
         build()
@@ -150,8 +167,9 @@ def test_impossible_arguments_are_refused_in_one_sentence(build):
 
 def test_the_schedule_shown_in_the_docs_can_be_used():
     text = (ROOT / 'docs' / 'method.md').read_text(encoding='utf-8')
-    shown, = re.findall(r'```python\n(import torch.*?class .*?)```', text,
-                        re.DOTALL)
+    (shown,) = re.findall(
+        r'```python\n(import torch.*?class .*?)```', text, re.DOTALL
+    )
     assert len(shown.strip().splitlines()) <= 18
     scope = {}
     exec(shown, scope)
@@ -161,7 +179,8 @@ def test_the_schedule_shown_in_the_docs_can_be_used():
         4,
         encoder=dict(type='ConvEncoder'),
         schedule=dict(type=name),
-        metric=dict(type='PKDLoss'))
+        metric=dict(type='PKDLoss'),
+    )
     schedule = transfer.schedule
     assert isinstance(schedule, scope[name])
     test_derivatives_equal_autograd(schedule)

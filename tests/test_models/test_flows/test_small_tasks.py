@@ -17,7 +17,8 @@ def data(tmp_path_factory):
         num_train=400,
         num_val=200,
         image_size=(96, 96),
-        object_size=(0.15, 0.6))
+        object_size=(0.15, 0.6),
+    )
     return [small_task.cut_outs(root, split) for split in ('train', 'val')]
 
 
@@ -25,9 +26,12 @@ def test_the_averaged_output_of_online_distillation_beats_a_single_step(data):
     train, val = data
     features, flow, losses = small_task.train((4, 8, 16), 'online', train)
     (one, nll_one), (eight, nll_eight) = (
-        small_task.score(features, flow, val, steps) for steps in (1, 8))
-    print(f'accuracy {one:.3f} and {eight:.3f}, NLL {nll_one:.3f} and '
-          f'{nll_eight:.3f} in 1 and 8 steps; {losses}')
+        small_task.score(features, flow, val, steps) for steps in (1, 8)
+    )
+    print(
+        f'accuracy {one:.3f} and {eight:.3f}, NLL {nll_one:.3f} and '
+        f'{nll_eight:.3f} in 1 and 8 steps; {losses}'
+    )
     assert eight > 1.5 / small_task.CLASSES
     assert nll_eight < nll_one - 0.005
     assert eight > one - 0.02
@@ -47,11 +51,14 @@ def test_parallel_training_looks_better_and_is_worse(data):
             space='maps',
             encoder=dict(type='ConvEncoder', zero_init=False),
             metric=dict(type='MSELoss'),
-            labelled=False)
+            labelled=False,
+        )
         with torch.no_grad():
             deployed = [
-                MSELoss()(flow.transport(features(val[0]), steps),
-                          teacher(val[0])).item() for steps in (1, 8)
+                MSELoss()(
+                    flow.transport(features(val[0]), steps), teacher(val[0])
+                ).item()
+                for steps in (1, 8)
             ]
         found[variant] = losses['loss_flow'], *deployed
     print(found)

@@ -21,7 +21,6 @@ def test_an_integer_fixes_the_count():
 
 
 def test_ranks_with_other_seeds_draw_the_same_count(hub):
-
     def draws(seed):
         torch.manual_seed(seed)
         count = StepCount(CHOICES)

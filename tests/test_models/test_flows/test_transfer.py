@@ -10,9 +10,12 @@ from mmfmkt.models.losses import PKDLoss
 EQUAL = ((2, 4, 6, 5), (2, 4, 6, 5))
 UNLIKE = ((2, 4, 6, 5), (2, 7, 3, 8))
 # Only features of equal shape can be mixed.
-CASES = [(variant, shapes) for variant in VARIANTS
-         for shapes in (EQUAL, UNLIKE)
-         if (variant, shapes) != ('parallel', UNLIKE)]
+CASES = [
+    (variant, shapes)
+    for variant in VARIANTS
+    for shapes in (EQUAL, UNLIKE)
+    if (variant, shapes) != ('parallel', UNLIKE)
+]
 
 
 def build(variant, channels, target_channels, zero_init=False, **kwargs):
@@ -20,10 +23,12 @@ def build(variant, channels, target_channels, zero_init=False, **kwargs):
         channels,
         target_channels,
         encoder=dict(
-            type=kwargs.pop('encoder', 'ConvEncoder'), zero_init=zero_init),
+            type=kwargs.pop('encoder', 'ConvEncoder'), zero_init=zero_init
+        ),
         schedule=dict(type=kwargs.pop('schedule', 'RectifiedFlow')),
         metric=dict(type=kwargs.pop('metric', 'PKDLoss')),
-        **kwargs)
+        **kwargs,
+    )
 
 
 @pytest.mark.parametrize('prediction', ('velocity', 'target'))
@@ -39,7 +44,8 @@ def test_gradients_are_right_in_float64(variant, schedule, prediction):
         2,
         metric='CWDLoss',
         schedule=schedule,
-        prediction=prediction).double()
+        prediction=prediction,
+    ).double()
 
     def loss_flow(source):
         return flow(source, target, 3)[0]['loss_flow']
@@ -54,16 +60,17 @@ def test_gradients_reach_student_and_flow_but_not_teacher(variant, shapes):
     flow = build(variant, shapes[0][1], shapes[1][1])
     losses, output = flow(source, target, 4)
     total = output.sum() + sum(
-        x for name, x in losses.items() if 'loss' in name)
+        x for name, x in losses.items() if 'loss' in name
+    )
     total.backward()
     assert source.grad.any() and target.grad is None
-    assert all(p.grad is not None and p.grad.any()
-               for p in flow.parameters())
+    assert all(p.grad is not None and p.grad.any() for p in flow.parameters())
 
 
 @pytest.mark.parametrize('variant, shapes', CASES)
 def test_a_stopped_transfer_costs_nothing_and_touches_every_parameter(
-        variant, shapes):
+    variant, shapes
+):
     if variant == 'online':
         return  # There is no teacher to be without.
     source = torch.randn(shapes[0], requires_grad=True)
@@ -80,8 +87,7 @@ def test_a_stopped_transfer_costs_nothing_and_touches_every_parameter(
 @pytest.mark.parametrize('schedule', ('VPODE', 'SubVPODE', 'VEODE'))
 def test_every_schedule_starts_as_the_identity(schedule, prediction):
     source, target = torch.randn(2, 2, 4, 6, 5).unbind()
-    flow = build(
-        'fmkt', 4, 4, True, schedule=schedule, prediction=prediction)
+    flow = build('fmkt', 4, 4, True, schedule=schedule, prediction=prediction)
     losses, output = flow(source, target, 8)
     torch.testing.assert_close(output, source, rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(losses['loss_flow'], PKDLoss()(source, target))
@@ -95,7 +101,8 @@ def test_both_predictions_are_one_walk_under_rectified_flow():
     # The encoder of the target gives X_S - v where the other gives v.
     target.encoder.forward = lambda z, t: source - velocity.encoder(z, t)
     torch.testing.assert_close(
-        target.transport(source, 5), velocity.transport(source, 5))
+        target.transport(source, 5), velocity.transport(source, 5)
+    )
 
 
 def test_velocities_and_targets_cost_the_same_under_mse_and_not_under_pkd():
@@ -112,23 +119,26 @@ def test_velocities_and_targets_cost_the_same_under_mse_and_not_under_pkd():
 def test_the_direct_term_is_the_plain_metric_of_the_source():
     source, target = torch.randn(2, 2, 4, 6, 5).unbind()
     for variant in ('fmkt', 'theta'):
-        flow = build(variant, 4, 4, loss_weight=2., direct_weight=3.)
+        flow = build(variant, 4, 4, loss_weight=2.0, direct_weight=3.0)
         losses, _ = flow(source, target, 4)
-        torch.testing.assert_close(losses['loss_direct'],
-                                   6 * PKDLoss()(source, target))
-    losses, output = build('direct', 4, 4, loss_weight=2.)(source, target, 4)
+        torch.testing.assert_close(
+            losses['loss_direct'], 6 * PKDLoss()(source, target)
+        )
+    losses, output = build('direct', 4, 4, loss_weight=2.0)(source, target, 4)
     assert list(losses) == ['loss_direct'] and output is source
-    torch.testing.assert_close(losses['loss_direct'],
-                               2 * PKDLoss()(source, target))
+    torch.testing.assert_close(
+        losses['loss_direct'], 2 * PKDLoss()(source, target)
+    )
 
 
 def test_the_logged_ensemble_is_what_is_deployed_and_is_bounded():
     source, target = torch.randn(2, 2, 4, 6, 5).unbind()
-    flow = build('fmkt', 4, 4, metric='MSELoss', loss_weight=2.)
+    flow = build('fmkt', 4, 4, metric='MSELoss', loss_weight=2.0)
     losses, output = flow(source, target, 8)
     assert not losses['ensemble'].requires_grad
-    torch.testing.assert_close(losses['ensemble'],
-                               2 * flow.metric(output, target))
+    torch.testing.assert_close(
+        losses['ensemble'], 2 * flow.metric(output, target)
+    )
     assert losses['ensemble'] < losses['loss_flow']
 
 
@@ -137,10 +147,12 @@ def test_parallel_training_sees_the_target_and_serial_training_does_not():
     for variant, leaks in (('fmkt', False), ('parallel', True)):
         flow, seen = build(variant, 4, 4), []
         flow.encoder.register_forward_hook(
-            lambda module, args, output, seen=seen: seen.append(args[0]))
+            lambda module, args, output, seen=seen: seen.append(args[0])
+        )
         flow(source, target, 4)
-        mixed = [0.25 * i * source + (1 - 0.25 * i) * target
-                 for i in (4, 3, 2, 1)]
+        mixed = [
+            0.25 * i * source + (1 - 0.25 * i) * target for i in (4, 3, 2, 1)
+        ]
         same = all(torch.allclose(*pair) for pair in zip(seen, mixed))
         assert same == leaks
 
@@ -162,22 +174,27 @@ def test_logits_average_the_outputs_of_the_steps():
 def test_soft_labels_are_taken_as_they_are():
     source, target = torch.randn(3, 6, 4, 5), torch.randn(3, 3)
     flow = build('fmkt', 6, 3, metric='KDLoss', space='logits')
-    hard, soft = (flow(source, target, 2, labels)[0]['loss_task']
-                  for labels in (LABELS, F.one_hot(LABELS, 3).float()))
+    hard, soft = (
+        flow(source, target, 2, labels)[0]['loss_task']
+        for labels in (LABELS, F.one_hot(LABELS, 3).float())
+    )
     torch.testing.assert_close(hard, soft)
 
 
 def test_online_steps_follow_their_mean_and_smoothed_labels():
     source = torch.randn(3, 6, 4, 5)
-    flow = build('online', 6, 3, metric='KDLoss', space='logits',
-                 loss_weight=2.)
+    flow = build(
+        'online', 6, 3, metric='KDLoss', space='logits', loss_weight=2.0
+    )
     losses, _ = flow(source, None, 4, LABELS)
     steps = [flow.transform(x) for x in flow.walk(source, 4).estimates]
     mean = torch.stack(steps).mean(0)
     torch.testing.assert_close(
-        losses['loss_flow'], 2 * sum(flow.metric(x, mean) for x in steps) / 4)
-    smoothed = sum(
-        F.cross_entropy(x, LABELS, label_smoothing=0.1) for x in steps) / 4
+        losses['loss_flow'], 2 * sum(flow.metric(x, mean) for x in steps) / 4
+    )
+    smoothed = (
+        sum(F.cross_entropy(x, LABELS, label_smoothing=0.1) for x in steps) / 4
+    )
     torch.testing.assert_close(losses['loss_task'], smoothed)
 
 
@@ -211,7 +228,7 @@ def test_zero_init_starts_as_the_plain_metric():
 
 def test_the_loss_is_weighted_and_averaged_over_steps():
     source, target = torch.randn(2, 2, 4, 6, 5).unbind()
-    flow = build('fmkt', 4, 4, loss_weight=3.)
+    flow = build('fmkt', 4, 4, loss_weight=3.0)
     estimates = flow.walk(source, 5).estimates
     expected = 3 / 5 * sum(flow.metric(x, target) for x in estimates)
     losses, _ = flow(source, target, 5)

@@ -18,16 +18,22 @@ MAPS, LOGITS = (3, 4, 5, 6), (5, 7)
 LABELS = torch.tensor([0, 6, 2, 2, 3])
 CASES = {
     'KD': (KDLoss(), references.kd, LOGITS),
-    'KD, T = 1': (KDLoss(1.), lambda p, q: references.kd(p, q, 1.), LOGITS),
+    'KD, T = 1': (KDLoss(1.0), lambda p, q: references.kd(p, q, 1.0), LOGITS),
     'DKD': (DKDLoss(), references.dkd, LOGITS),
-    'DKD, ImageNet': (DKDLoss(0.5, 0.5, 1.), lambda p, q, y: references.dkd(
-        p, q, y, 0.5, 0.5, 1.), LOGITS),
+    'DKD, ImageNet': (
+        DKDLoss(0.5, 0.5, 1.0),
+        lambda p, q, y: references.dkd(p, q, y, 0.5, 0.5, 1.0),
+        LOGITS,
+    ),
     'DIST': (DISTLoss(), references.dist, LOGITS),
-    'DIST, T = 1': (DISTLoss(1., 3., 1.),
-                    lambda p, q: references.dist(p, q, 1., 3., 1.), LOGITS),
+    'DIST, T = 1': (
+        DISTLoss(1.0, 3.0, 1.0),
+        lambda p, q: references.dist(p, q, 1.0, 3.0, 1.0),
+        LOGITS,
+    ),
     'PKD': (PKDLoss(), references.pkd, MAPS),
     'CWD': (CWDLoss(), references.cwd, MAPS),
-    'CWD, T = 4': (CWDLoss(4.), lambda p, q: references.cwd(p, q, 4.), MAPS),
+    'CWD, T = 4': (CWDLoss(4.0), lambda p, q: references.cwd(p, q, 4.0), MAPS),
     'MSE': (MSELoss(), references.mse, MAPS),
 }
 METRICS = [pytest.param(*case[::2], id=name) for name, case in CASES.items()]
@@ -41,7 +47,7 @@ TOLERANCE = {
 
 
 def labels_for(metric):
-    return (LABELS, ) if metric.needs_labels else ()
+    return (LABELS,) if metric.needs_labels else ()
 
 
 def value_and_gradient(function, p, q, *labels):
@@ -53,13 +59,18 @@ def value_and_gradient(function, p, q, *labels):
 def largest_difference(metric, reference, shape, dtype, rounds=20, seed=0):
     """Of value and gradient, over random inputs, relative to their size."""
     generator = torch.Generator().manual_seed(seed)
-    worst = [0., 0.]
+    worst = [0.0, 0.0]
     for i in range(rounds):
-        p, q = ((torch.randn(shape, generator=generator).double() * 2**(i % 4)
-                 ).to(dtype) for _ in range(2))
+        p, q = (
+            (
+                torch.randn(shape, generator=generator).double() * 2 ** (i % 4)
+            ).to(dtype)
+            for _ in range(2)
+        )
         labels = labels_for(metric)
-        ours = value_and_gradient(metric, p.float() if dtype.itemsize == 2
-                                  else p, q, *labels)
+        ours = value_and_gradient(
+            metric, p.float() if dtype.itemsize == 2 else p, q, *labels
+        )
         half = metric(p, q, *labels)
         torch.testing.assert_close(half, ours[0])
         theirs = value_and_gradient(reference, p.double(), q.double(), *labels)
@@ -77,7 +88,7 @@ def test_metrics_equal_their_formulas(name, dtype):
     assert value < TOLERANCE[dtype] and gradient < TOLERANCE[dtype]
 
 
-@pytest.mark.parametrize('temperature', (1., 4.))
+@pytest.mark.parametrize('temperature', (1.0, 4.0))
 @pytest.mark.parametrize('name', ('KD', 'DIST'))
 def test_metrics_equal_torchdistill(name, temperature):
     theirs = pytest.importorskip('torchdistill.losses.mid_level')
@@ -86,18 +97,21 @@ def test_metrics_equal_torchdistill(name, temperature):
         ours = KDLoss(temperature)
         # Without labels theirs leaves out the factor T^2.
         factor = temperature**2
-        other = theirs.KDLoss(*place, temperature, alpha=0.)
+        other = theirs.KDLoss(*place, temperature, alpha=0.0)
     else:
-        ours, factor = DISTLoss(2., 3., temperature), 1.
-        other = theirs.DISTLoss(*place, beta=2., gamma=3., tau=temperature)
+        ours, factor = DISTLoss(2.0, 3.0, temperature), 1.0
+        other = theirs.DISTLoss(*place, beta=2.0, gamma=3.0, tau=temperature)
 
     def reference(p, q):
         return factor * other({'': dict(output=p)}, {'': dict(output=q)})
 
-    value, gradient = largest_difference(ours, reference, LOGITS,
-                                         torch.float64)
-    print(f'{name}, T = {temperature}, torchdistill: value {value:.1e}, '
-          f'gradient {gradient:.1e}')
+    value, gradient = largest_difference(
+        ours, reference, LOGITS, torch.float64
+    )
+    print(
+        f'{name}, T = {temperature}, torchdistill: value {value:.1e}, '
+        f'gradient {gradient:.1e}'
+    )
     assert value < 1e-6 and gradient < 1e-5
 
 
@@ -112,18 +126,19 @@ def test_pkd_ignores_scale_and_shift_of_channels():
 def test_gradients_are_right_in_float64(metric, shape):
     p, q = torch.randn(2, *shape, dtype=torch.float64).unbind()
     assert torch.autograd.gradcheck(
-        lambda p: metric(p, q, *labels_for(metric)),
-        p.clone().requires_grad_())
+        lambda p: metric(p, q, *labels_for(metric)), p.clone().requires_grad_()
+    )
 
 
 @pytest.mark.parametrize('metric, shape', METRICS)
-@pytest.mark.parametrize('constant', (0., 3.7, -1e4))
+@pytest.mark.parametrize('constant', (0.0, 3.7, -1e4))
 def test_constant_inputs_give_finite_values_and_gradients(
-        metric, shape, constant):
+    metric, shape, constant
+):
     p = torch.full(shape, constant, requires_grad=True)
-    for q in (torch.randn(shape), torch.full(shape, 1.)):
+    for q in (torch.randn(shape), torch.full(shape, 1.0)):
         loss = metric(p, q, *labels_for(metric))
-        grad, = torch.autograd.grad(loss, p)
+        (grad,) = torch.autograd.grad(loss, p)
         assert loss.isfinite() and grad.isfinite().all()
 
 
@@ -183,7 +198,7 @@ def test_dkd_warms_up_by_the_runs_epoch():
     metric = DKDLoss(warmup_epochs=4)
     full = metric(p, q, LABELS)
     try:
-        for epoch, share in ((0, 0.25), (2, 0.75), (3, 1.), (9, 1.)):
+        for epoch, share in ((0, 0.25), (2, 0.75), (3, 1.0), (9, 1.0)):
             hub.update_info('epoch', epoch)
             torch.testing.assert_close(metric(p, q, LABELS), share * full)
     finally:

@@ -10,5 +10,6 @@ def rgb2id(colours: np.ndarray) -> np.ndarray:
 
 def id2rgb(numbers: np.ndarray) -> np.ndarray:
     """Return the colours of numbers ``(H, W)``."""
-    return np.stack([numbers >> x & 255 for x in (0, 8, 16)],
-                    -1).astype(np.uint8)
+    return np.stack([numbers >> x & 255 for x in (0, 8, 16)], -1).astype(
+        np.uint8
+    )
