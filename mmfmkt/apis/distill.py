@@ -28,7 +28,7 @@ from mmfmkt.models.distillers.taps import (
     pair_levels,
     probe,
 )
-from mmfmkt.models.flows import VARIANTS, FlowTransfer
+from mmfmkt.models.flows import VARIANTS, Transfer
 from mmfmkt.registry import MODELS
 from mmfmkt.utils import ConfigError
 from mmfmkt.utils.complexity import size_and_flops
@@ -450,13 +450,13 @@ def cost(model: nn.Module) -> str:
     """Say what the flow adds to the deployed student."""
     if not model.deploys_flow:
         return 'deployed  the plain student: nothing is added'
-    # The transform to the teacher's space is for training alone.
-    added = sum(
-        p.numel()
+    deployed = nn.ModuleList(
+        part
         for flow in model.flows.modules()
-        if isinstance(flow, FlowTransfer)
-        for p in flow.encoder.parameters()
+        if isinstance(flow, Transfer)
+        for part in flow.deployed
     )
+    added = sum(p.numel() for p in deployed.parameters())
     size = (256, 256)
     try:
         what = 'FLOPs'

@@ -29,8 +29,8 @@ from mmfmkt.apis.inference import drop_teacher
 from mmfmkt.datasets.checks import check_datasets
 from mmfmkt.models.distillers.taps import read_taps
 from mmfmkt.models.flows.likelihood import (
+    autonomous_velocity,
     check_on_linear_flow,
-    flow_velocity,
     log_density_change,
 )
 from mmfmkt.registry import MODELS
@@ -138,7 +138,7 @@ def estimate(args: argparse.Namespace) -> dict:
             for name, flow in tap.items():
                 source = levels[int(name)]
                 change = log_density_change(
-                    flow_velocity(flow, source),
+                    autonomous_velocity(flow.field, source),
                     source,
                     num_probes=args.probes,
                     rtol=args.tolerance,

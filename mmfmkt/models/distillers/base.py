@@ -10,11 +10,12 @@ EMA nor checkpoints know it; but it follows the model to every device. What
 is drawn at random for teacher and flows comes from a stream of their own.
 """
 
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from functools import partial
 from typing import (
     Any,
     Callable,
+    ContextManager,
     Dict,
     Iterator,
     List,
@@ -26,6 +27,7 @@ from typing import (
 
 import torch
 from mmengine.config import ConfigDict
+from mmengine.logging import MessageHub
 from mmengine.structures import BaseDataElement
 from torch import Tensor, nn
 
@@ -33,15 +35,18 @@ from mmfmkt.utils import ConfigError, require
 from mmfmkt.utils.random_stream import RandomStream
 
 from ..flows import VARIANTS
+from .flow_config import complete_taps
 from .networks import (
     build_network,
     build_teacher,
+    compile_untapped,
     inherited_weights,
     load_model_config,
     load_teacher_config,
+    teacher_dtype,
 )
 from .student_face import FLOWS, StudentFace
-from .tap_flow import TapFlow, complete_taps
+from .tap_flow import TapFlow
 from .taps import (
     check_levels,
     find_module,
@@ -51,6 +56,10 @@ from .taps import (
     read_taps,
 )
 from .teacher_view import TeacherView
+
+
+# Loggers write every so many iterations, or of a multiple of them.
+DIAGNOSED = 10
 
 
 class Guest:
@@ -78,7 +87,8 @@ class BaseDistiller(StudentFace):
     Args:
         student (str | dict): Config of the student.
         teacher (dict, optional): ``config``, ``checkpoint``,
-            ``cfg_options`` and ``inherit``.
+            ``cfg_options``, ``inherit``, ``dtype``, ``channels_last`` and
+            ``compile``.
         variant (str): A key of ``VARIANTS``.
         tap (str): Path of the tapped module.
         levels (Sequence[int], optional): Indices of the tapped levels.
@@ -107,6 +117,7 @@ class BaseDistiller(StudentFace):
     # Ours, also where a student has an attribute of such a name.
     variant = ''
     inherit: Sequence[str] = ()
+    teacher_dtype: Optional[torch.dtype] = None
     transfer_weight = 1.0
 
     def __init__(
@@ -141,6 +152,9 @@ class BaseDistiller(StudentFace):
                 # A dot would part the names of modules.
                 name = settings['tap'].replace('.', '-')
                 self.flows[name] = self._build_flow(**settings)
+        if teacher is not None and teacher.get('compile'):
+            theirs = [tap for tap, _ in self.teacher_taps.values()]
+            compile_untapped(self.teacher, theirs, teacher['compile'])
 
     def _invite(self, teacher: dict) -> None:
         """Build the teacher and its view of the images."""
@@ -149,6 +163,9 @@ class BaseDistiller(StudentFace):
             self.library,
             teacher.get('checkpoint'),
         )
+        self.teacher_dtype = teacher_dtype(teacher)
+        if teacher.get('channels_last'):
+            network.to(memory_format=torch.channels_last)
         view = TeacherView(self.data_preprocessor, network.data_preprocessor)
         self._guest = Guest(network, view)
         self._inherited_weights()
@@ -251,7 +268,10 @@ class BaseDistiller(StudentFace):
         def transfer(flow: TapFlow, output: Any) -> Any:
             with self.random_stream:
                 parts, output = flow.transfer(
-                    output, targets.get(flow.tap), self.transfer_weight
+                    output,
+                    targets.get(flow.tap),
+                    self.transfer_weight,
+                    diagnosing(),
                 )
             losses.update(parts)
             return output
@@ -284,16 +304,29 @@ class BaseDistiller(StudentFace):
                 'A distiller without a teacher only predicts; set '
                 'model.teacher to train it.'
             )
-        with self.random_stream:
+        with self.random_stream, self._teacher_precision(inputs.device.type):
             return self._run_teacher(
                 self._guest.view(inputs, data_samples), data_samples
             )
+
+    def _teacher_precision(self, device_type: str) -> ContextManager:
+        """That of ``model.teacher.dtype``, or the student's own."""
+        dtype = self.teacher_dtype
+        if dtype is None:
+            return nullcontext()
+        return torch.autocast(
+            device_type,
+            None if dtype == torch.float32 else dtype,
+            enabled=dtype != torch.float32,
+        )
 
     def _run_teacher(
         self, inputs: Tensor, data_samples: List[BaseDataElement]
     ) -> Dict[str, Any]:
         taps = [self.teacher_taps[flow.tap][0] for flow in self.tap_flows]
-        found = read_taps(self.teacher, taps, inputs, 'teacher', data_samples)
+        found = read_taps(
+            self.teacher, taps, inputs, 'teacher', data_samples, stop=True
+        )
         return {
             flow.tap: self._paired(flow.tap, levels)
             for flow, levels in zip(self.tap_flows, found)
@@ -342,3 +375,9 @@ def check_variant(variant: str, teacher: Optional[dict]) -> None:
             f'model.variant {variant!r} learns without a '
             'teacher; set model.teacher to None.'
         )
+
+
+def diagnosing() -> bool:
+    """Whether a Runner may log this iteration, and diagnoses are wanted."""
+    iteration = MessageHub.get_current_instance().runtime_info.get('iter')
+    return iteration is not None and (iteration + 1) % DIAGNOSED == 0

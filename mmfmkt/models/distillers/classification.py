@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from mmfmkt.registry import MODELS
 from mmfmkt.utils import ConfigError
 
-from .base import BaseDistiller
+from .base import BaseDistiller, diagnosing
+from .flow_config import HEAD_DEFAULTS
 from .head_flow import HeadFlow
 from .tap_flow import TapFlow
 from .taps import (
@@ -26,9 +27,6 @@ from .taps import (
 )
 
 HEAD = 'head'
-FLOW_DEFAULTS = dict(
-    metric=dict(type='KDLoss'), num_steps=8, inference_steps=8, loss_weight=1.0
-)
 
 
 @MODELS.register_module()
@@ -93,7 +91,7 @@ class ClassificationDistiller(BaseDistiller):
             variant,
             tap,
             levels,
-            {**FLOW_DEFAULTS, **(flow or {})},
+            {**HEAD_DEFAULTS, **(flow or {})},
             taps,
             data_preprocessor,
         )
@@ -160,17 +158,15 @@ class ClassificationDistiller(BaseDistiller):
                 self._listen(tapped, flow.tap, flow.transport)
             features = self.student.extract_feat(inputs, stage='backbone')
         head = partial(self._logits, features)
-        logits = self.head_flow.logits(features[-1], head)
+        counts = self.report_steps if mode == 'predict' else ()
+        found = self.head_flow.logits(features[-1], head, counts)
+        logits = found[self.head_flow.inference_steps]
         if mode == 'tensor':
             return logits
         predictions = self._predict(features, logits, data_samples)
-        scores = {
-            k: self.head_flow.logits(features[-1], head, k).softmax(1)
-            for k in self.report_steps
-        }
-        for i, sample in enumerate(predictions):
-            for k, score in scores.items():
-                sample.set_field(score[i], f'pred_score_k{k}')
+        for k in counts:
+            for sample, score in zip(predictions, found[k].softmax(1)):
+                sample.set_field(score, f'pred_score_k{k}')
         return predictions
 
     def _after_backbone(self, features: Sequence[Tensor], last: Tensor) -> Any:
@@ -239,6 +235,7 @@ class ClassificationDistiller(BaseDistiller):
                 self.transfer_weight,
                 num_steps,
                 order,
+                diagnosing(),
             )
         )
         return losses

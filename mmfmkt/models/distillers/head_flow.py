@@ -1,13 +1,14 @@
 """The flow of a classifier's last feature, compared where it ends: logits."""
 
-from typing import Callable, Dict, Optional, Tuple
+from typing import Callable, Dict, Optional, Sequence, Tuple
 
 from mmengine.config import ConfigDict
 from torch import Tensor, nn
 
-from ..flows import VARIANTS, StepCount, decouple_pairs
-from ..flows.transfer import Head
-from .tap_flow import check_pairing, weigh
+from ..flows import StepCount, decouple_pairs
+from ..flows.transforms import Head
+from .flow_config import Ends, build_transfer, check_pairing
+from .tap_flow import weigh
 
 
 class HeadFlow(nn.Module):
@@ -37,25 +38,9 @@ class HeadFlow(nn.Module):
         self.dirac_ratio = flow.dirac_ratio
         self.step_count = StepCount(flow.num_steps)
         check_pairing(variant, flow)
-        self.flow = VARIANTS[variant](
-            in_channels,
-            num_classes,
-            space='logits',
-            vectors=vectors,
-            labelled=True,
-            own_head=True,
-            **{
-                key: flow[key]
-                for key in (
-                    'encoder',
-                    'schedule',
-                    'metric',
-                    'loss_weight',
-                    'prediction',
-                    'compare',
-                    'direct_weight',
-                )
-            },
+        ends = Ends(in_channels, num_classes, vectors, 'logits')
+        self.flow = build_transfer(
+            variant, ends, flow, flow.loss_weight, flow.encoder
         )
 
     def draw(self, source: Tensor) -> Tuple[int, Optional[Tensor]]:
@@ -83,6 +68,7 @@ class HeadFlow(nn.Module):
         weight: float,
         num_steps: int,
         order: Optional[Tensor],
+        diagnose: bool = False,
     ) -> Dict[str, Tensor]:
         """Walk and compare.
 
@@ -95,26 +81,27 @@ class HeadFlow(nn.Module):
             weight (float): Factor of the transfer's losses.
             num_steps (int): N.
             order (Tensor, optional): As ``draw`` gives it.
+            diagnose (bool): Whether to give ``metric_of_mean`` as well.
 
         Returns:
             dict: Losses named ``<tap>.<part>``.
         """
-        losses, _ = self.flow(source, target, num_steps, labels, head, order)
+        losses, _ = self.flow(
+            source, target, num_steps, labels, head, order, diagnose
+        )
         return weigh(losses, weight, prefix=f'{self.tap}.')
 
     def logits(
         self,
         source: Tensor,
         head: Callable[[Tensor], Tensor],
-        num_steps: Optional[int] = None,
-    ) -> Tensor:
-        """Return what is deployed, the mean of the logits of K steps.
+        counts: Sequence[int] = (),
+    ) -> Dict[int, Tensor]:
+        """Return what is deployed, the mean of the logits of K steps, by K.
 
         Args:
             source (Tensor): ``(B, C, H, W)`` or ``(B, C)``.
             head (Callable): The student's own.
-            num_steps (int, optional): K in the place of the configured one.
+            counts (Sequence[int]): Further K beside the configured one.
         """
-        return self.flow.logits(
-            source, num_steps or self.inference_steps, head
-        )
+        return self.flow.logits(source, (self.inference_steps, *counts), head)

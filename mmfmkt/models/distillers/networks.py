@@ -6,6 +6,7 @@ from copy import deepcopy
 from pickle import UnpicklingError
 from typing import Any, Dict, Optional, Sequence, Union
 
+import torch
 from mmengine.config import Config, ConfigDict
 from mmengine.hub import get_config
 from mmengine.logging import MMLogger, print_log
@@ -17,7 +18,17 @@ from torch import Tensor, nn
 from mmfmkt.utils import ConfigError
 
 ConfigSource = Union[str, dict, Config]
-TEACHER_KEYS = {'config', 'checkpoint', 'cfg_options', 'tap', 'inherit'}
+DTYPES = ('float32', 'bfloat16', 'float16')
+TEACHER_KEYS = (
+    'config',
+    'checkpoint',
+    'cfg_options',
+    'tap',
+    'inherit',
+    'dtype',
+    'channels_last',
+    'compile',
+)
 
 
 def load_model_config(source: ConfigSource, key: str) -> ConfigDict:
@@ -100,16 +111,16 @@ def load_teacher_config(teacher: dict) -> ConfigDict:
     """Return the teacher's model config with its overrides.
 
     Args:
-        teacher (dict): ``model.teacher``: ``config``, ``checkpoint`` and,
-            optionally, ``cfg_options``, ``tap`` and ``inherit``.
+        teacher (dict): ``model.teacher``: ``config`` and what else of
+            ``TEACHER_KEYS``.
 
     Raises:
         ConfigError: If a key is missing or unknown.
     """
-    if 'config' not in teacher or set(teacher) - TEACHER_KEYS:
+    if 'config' not in teacher or set(teacher) - set(TEACHER_KEYS):
         raise ConfigError(
-            'model.teacher takes the keys config, checkpoint, cfg_options, '
-            f'tap and inherit, but has {", ".join(sorted(teacher))}.'
+            f'model.teacher takes the keys {", ".join(TEACHER_KEYS)}, but has '
+            f'{", ".join(sorted(teacher))}.'
         )
     config = Config(
         dict(
@@ -146,6 +157,45 @@ def build_teacher(
         teacher = build_network(model, library)
         load_teacher_checkpoint(teacher, checkpoint)
     return teacher.requires_grad_(False).eval()
+
+
+def teacher_dtype(teacher: dict) -> Optional[torch.dtype]:
+    """Return the type that the teacher computes in; None: the student's.
+
+    Args:
+        teacher (dict): ``model.teacher``.
+
+    Raises:
+        ConfigError: If it is not one of ``DTYPES``.
+    """
+    name = teacher.get('dtype')
+    if name is None:
+        return None
+    if name not in DTYPES:
+        raise ConfigError(
+            f'model.teacher.dtype must be one of {", ".join(DTYPES)}, but is '
+            f'{name!r}.'
+        )
+    return getattr(torch, name)
+
+
+def compile_untapped(
+    network: nn.Module, taps: Sequence[str], options: Union[bool, dict]
+) -> None:
+    """Compile those parts of a network in which nobody listens.
+
+    A listener comes and goes with each iteration, which would have what it
+    listens to compiled again.
+
+    Args:
+        network (nn.Module): The network.
+        taps (Sequence[str]): Paths of its tapped modules.
+        options (bool | dict): Those of ``torch.compile``, or True.
+    """
+    tapped = {tap.split('.')[0].split('[')[0] for tap in taps}
+    for name, child in network.named_children():
+        if name in ('backbone', 'neck') and name not in tapped:
+            child.compile(**({} if options is True else options))
 
 
 def draw_weights(network: BaseModule) -> None:

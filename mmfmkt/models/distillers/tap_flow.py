@@ -7,23 +7,9 @@ from torch import Tensor, nn
 
 from mmfmkt.utils import ConfigError
 
-from ..flows import VARIANTS, StepCount, decouple_pairs
+from ..flows import VARIANTS, MetaEncoder, StepCount, decouple_pairs
+from .flow_config import Ends, build_transfer, check_pairing
 from .taps import LevelSpec, as_levels, like_output
-
-FLOW_DEFAULTS = dict(
-    encoder=dict(type='ConvEncoder'),
-    schedule=dict(type='RectifiedFlow'),
-    metric=dict(type='PKDLoss'),
-    num_steps=(1, 2, 4, 8, 16),
-    inference_steps=4,
-    loss_weight=10.0,
-    dirac_ratio=1.0,
-    prediction='velocity',
-    compare='targets',
-    direct_weight=0.0,
-)
-
-TAP_KEYS = {'tap', 'levels', 'flow', 'teacher_tap'}
 
 
 class TapFlow(nn.ModuleDict):
@@ -56,49 +42,64 @@ class TapFlow(nn.ModuleDict):
         self.inference_steps = flow.inference_steps
         self.dirac_ratio = flow.dirac_ratio
         self.step_count = StepCount(flow.num_steps)
-        transfer = VARIANTS[variant]
         check_pairing(variant, flow)
-        for level, weight in zip(levels, self._weights(levels, flow)):
+        needs_teacher = VARIANTS[variant].needs_teacher
+        weights = self._per_level(flow.loss_weight, levels, 'loss_weight')
+        encoders = self._per_level(flow.encoder, levels, 'encoder')
+        for level, weight, encoder in zip(levels, weights, encoders):
             channels = student[level].channels
-            self._check_channels(level, channels, flow)
-            if not transfer.needs_teacher:
-                target_channels = channels
-            else:
+            self._check_channels(level, channels, encoder)
+            target_channels = channels
+            if needs_teacher:
                 target_channels = teacher and teacher[level].channels
-            self[str(level)] = transfer(
-                channels,
-                target_channels,
-                loss_weight=weight,
-                **{
-                    key: flow[key]
-                    for key in (
-                        'encoder',
-                        'schedule',
-                        'metric',
-                        'prediction',
-                        'compare',
-                        'direct_weight',
-                    )
-                },
+            if flow.share_encoder and len(self):
+                encoder = self._shared_encoder(level, channels, flow)
+            ends = Ends(channels, target_channels)
+            self[str(level)] = build_transfer(
+                variant, ends, flow, weight, encoder
             )
 
-    @staticmethod
-    def _weights(levels: Sequence[int], flow: ConfigDict) -> Sequence[float]:
-        weights = flow.loss_weight
-        if not isinstance(weights, Sequence):
-            weights = [weights] * len(levels)
-        if len(weights) != len(levels):
+    def _shared_encoder(
+        self, level: int, channels: int, flow: ConfigDict
+    ) -> MetaEncoder:
+        """The encoder of the first level, for all."""
+        if not isinstance(flow.encoder, dict):
             raise ConfigError(
-                f'model.flow.loss_weight has {len(weights)} values for '
+                'model.flow.share_encoder has all levels share one encoder, '
+                'but model.flow.encoder has one for each.'
+            )
+        first = next(iter(self.values()))
+        if (
+            first.field is not None
+            and first.field.encoder.channels != channels
+        ):
+            raise ConfigError(
+                f'model.flow.share_encoder: level {level} of tap '
+                f'{self.tap!r} has {channels} channels and the first one '
+                f'{first.field.encoder.channels}; one encoder takes only one '
+                'number of channels.'
+            )
+        return first.field and first.field.encoder
+
+    @staticmethod
+    def _per_level(
+        value: Any, levels: Sequence[int], key: str
+    ) -> Sequence[Any]:
+        """A setting of each level, of one for all or one for each."""
+        if not isinstance(value, (list, tuple)):
+            return [value] * len(levels)
+        if len(value) != len(levels):
+            raise ConfigError(
+                f'model.flow.{key} has {len(value)} values for '
                 f'{len(levels)} levels; give one for each of model.levels '
                 f'{tuple(levels)}, or one for all.'
             )
-        return weights
+        return value
 
     def _check_channels(
-        self, level: int, channels: int, flow: ConfigDict
+        self, level: int, channels: int, encoder: dict
     ) -> None:
-        wanted = flow.encoder.get('channels', channels)
+        wanted = encoder.get('channels', channels)
         if wanted != channels:
             raise ConfigError(
                 f'model.flow.encoder.channels is {wanted}, but level {level} '
@@ -120,7 +121,11 @@ class TapFlow(nn.ModuleDict):
         return like_output(output, levels, self.tap)
 
     def transfer(
-        self, output: Any, targets: Optional[Dict[int, Tensor]], weight: float
+        self,
+        output: Any,
+        targets: Optional[Dict[int, Tensor]],
+        weight: float,
+        diagnose: bool = False,
     ) -> Tuple[Dict[str, Tensor], Any]:
         """Walk and compare.
 
@@ -130,6 +135,7 @@ class TapFlow(nn.ModuleDict):
                 level of the student; None while the transfer is stopped, and
                 without a teacher.
             weight (float): Factor of the losses.
+            diagnose (bool): Whether to give ``metric_of_mean`` as well.
 
         Returns:
             tuple: Losses named ``<tap>.<level>.<part>``, and what takes the
@@ -156,23 +162,10 @@ class TapFlow(nn.ModuleDict):
                 if branches > 1:
                     target = target.repeat(branches, 1, 1, 1)
             parts, levels[int(name)] = flow(
-                source, target, num_steps, order=order
+                source, target, num_steps, order=order, diagnose=diagnose
             )
             losses.update(weigh(parts, weight, prefix=f'{self.tap}.{name}.'))
         return losses, like_output(output, levels, self.tap)
-
-
-def check_pairing(variant: str, flow: ConfigDict) -> None:
-    """Refuse pair decoupling where no flow is led to a teacher.
-
-    Raises:
-        ConfigError: If ``dirac_ratio`` has no meaning.
-    """
-    if flow.dirac_ratio < 1 and not VARIANTS[variant].pairs:
-        raise ConfigError(
-            f'model.flow.dirac_ratio is {flow.dirac_ratio!r}, but in the '
-            f'variant {variant!r} no flow is led to a teacher: leave it out.'
-        )
 
 
 def weigh(
@@ -181,7 +174,7 @@ def weigh(
     """Name losses, and weigh those of the transfer.
 
     Args:
-        losses (dict): As FlowTransfer gives them.
+        losses (dict): As a transfer gives them.
         weight (float): Factor of all but the losses of the student's task.
         prefix (str): What names are to begin with.
     """
@@ -191,82 +184,3 @@ def weigh(
         else weight * loss
         for name, loss in losses.items()
     }
-
-
-def complete_flow(flow: Optional[dict]) -> ConfigDict:
-    """Fill a flow config with the defaults and check its plain values.
-
-    Args:
-        flow (dict, optional): ``model.flow`` of a config.
-
-    Raises:
-        ConfigError: If a key is unknown or a value out of range.
-    """
-    flow = {k: v for k, v in (flow or {}).items() if k != '_scope_'}
-    unknown = set(flow) - set(FLOW_DEFAULTS)
-    if unknown:
-        raise ConfigError(
-            f'model.flow has no key {", ".join(sorted(unknown))}; its keys '
-            f'are {", ".join(FLOW_DEFAULTS)}.'
-        )
-    flow = ConfigDict({**FLOW_DEFAULTS, **flow})
-    if not isinstance(flow.inference_steps, int) or flow.inference_steps < 1:
-        raise ConfigError(
-            'model.flow.inference_steps must be a positive '
-            f'integer, but is {flow.inference_steps!r}.'
-        )
-    if not 0 <= flow.dirac_ratio <= 1:
-        raise ConfigError(
-            'model.flow.dirac_ratio must lie in [0, 1], but is '
-            f'{flow.dirac_ratio!r}.'
-        )
-    return flow
-
-
-def complete_taps(
-    tap: str,
-    levels: Optional[Sequence[int]],
-    flow: Optional[dict],
-    taps: Optional[Sequence[dict]],
-    teacher: Optional[dict],
-) -> List[dict]:
-    """Return ``tap``, ``levels``, ``flow`` and ``teacher_tap`` of each tap.
-
-    Args:
-        tap (str): ``model.tap``.
-        levels (Sequence[int], optional): ``model.levels``.
-        flow (dict, optional): ``model.flow``.
-        taps (Sequence[dict], optional): ``model.taps``.
-        teacher (dict, optional): ``model.teacher``, whose ``tap`` is that of
-            the teacher where a tap has none of its own.
-
-    Raises:
-        ConfigError: If there is no tap, one twice, or an unknown key.
-    """
-    if taps is None:
-        taps = [dict(tap=tap, levels=levels)]
-    completed = []
-    for own in taps:
-        own = {k: v for k, v in own.items() if k != '_scope_'}
-        if 'tap' not in own or set(own) - TAP_KEYS:
-            raise ConfigError(
-                'Each of model.taps takes the keys tap, levels, '
-                'flow and teacher_tap, but has '
-                f'{", ".join(sorted(own))}.'
-            )
-        theirs = (teacher or {}).get('tap') or own['tap']
-        completed.append(
-            dict(
-                tap=own['tap'],
-                levels=own.get('levels'),
-                teacher_tap=own.get('teacher_tap') or theirs,
-                flow=complete_flow({**(flow or {}), **own.get('flow', {})}),
-            )
-        )
-    names = [settings['tap'] for settings in completed]
-    if not names or len(set(names)) < len(names):
-        raise ConfigError(
-            'model.taps must name one tap or more, each once, '
-            f'but names {names}.'
-        )
-    return completed

@@ -2,8 +2,9 @@
 
 import difflib
 import re
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import (
     Any,
     Callable,
@@ -67,10 +68,13 @@ def find_module(network: nn.Module, tap: str, role: str) -> nn.Module:
     Raises:
         ConfigError: If there is no such module.
     """
-    modules = dict(network.named_modules())
     name, _ = split_tap(tap)
-    if name in modules and name:
-        return modules[name]
+    try:
+        if name:
+            return network.get_submodule(name)
+    except AttributeError:
+        pass
+    modules = dict(network.named_modules())
     close = difflib.get_close_matches(name, modules, n=1)
     hint = f', did you mean {close[0]!r}?' if close else ''
     children = ', '.join(child for child, _ in network.named_children())
@@ -154,6 +158,7 @@ def read_taps(
     inputs: Tensor,
     role: str,
     data_samples: Optional[Sequence[BaseDataElement]] = None,
+    stop: bool = False,
 ) -> List[List[Tensor]]:
     """Run a network up to its taps and return the levels of each.
 
@@ -166,16 +171,24 @@ def read_taps(
         role (str): What the network is, for errors.
         data_samples (Sequence, optional): With the sizes of the images,
             which transformers and heads of two stages ask for.
+        stop (bool): Whether to run no more of the network than the taps
+            need, of which it is then known that each runs once.
 
     Raises:
         ConfigError: If a tapped module does not run exactly once.
     """
     outputs: List[List[Any]] = [[] for _ in taps]
+
+    def keep(found: List[Any], output: Any) -> None:
+        found.append(output)
+        if stop and all(outputs):
+            raise Enough
+
     with ExitStack() as tapped:
+        tapped.enter_context(suppress(Enough))
         for tap, found in zip(taps, outputs):
-            tapped.enter_context(
-                listening(find_module(network, tap, role), found.append)
-            )
+            module = find_module(network, tap, role)
+            tapped.enter_context(listening(module, partial(keep, found)))
         features = network.extract_feat(inputs)
         for tap, found in zip(taps, outputs):
             # Detectors call the forward methods of their heads past hooks.
@@ -193,6 +206,10 @@ def read_taps(
                 'as the neck.'
             )
     return [as_levels(found[0], tap) for tap, found in zip(taps, outputs)]
+
+
+class Enough(Exception):
+    """All that is wanted of a network has been seen."""
 
 
 def blank_samples(inputs: Tensor) -> List[BaseDataElement]:

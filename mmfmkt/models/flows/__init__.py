@@ -1,15 +1,21 @@
 """Flow matching for knowledge transfer (arXiv 2402.02012)."""
 
+from .base import Transfer
+from .direct import DirectTransfer
 from .encoders import (
+    BottleneckEncoder,
     ConvEncoder,
     ConvNeXtEncoder,
     DepthwiseConvEncoder,
     MetaEncoder,
     MLPEncoder,
+    TimeEmbedding,
     TransformerEncoder,
 )
+from .fmkt import FMKT
+from .online import OFMKT
 from .pairing import decouple_pairs
-from .sampler import Walk, euler_walk
+from .parallel import ParallelFMKT
 from .schedules import (
     VEODE,
     VPODE,
@@ -18,42 +24,48 @@ from .schedules import (
     SchedulePoint,
     SubVPODE,
 )
-from .shape_transform import PooledHead, ShapeTransform
 from .step_count import StepCount
-from .time_embedding import TimeEmbedding
-from .transfer import (
-    VARIANTS,
-    DirectTransfer,
-    FlowTransfer,
-    OnlineTransfer,
-    ParallelTransfer,
-    ThetaTransfer,
+from .theta import FMKTTheta
+from .transforms import MapTransform, PooledHead
+from .velocity import VelocityField
+from .walk import InterpolatedWalk, Step, Walk
+
+VARIANTS = dict(
+    fmkt=FMKT,
+    theta=FMKTTheta,
+    online=OFMKT,
+    parallel=ParallelFMKT,
+    direct=DirectTransfer,
 )
 
 __all__ = [
+    'BottleneckEncoder',
     'ConvEncoder',
     'ConvNeXtEncoder',
     'DepthwiseConvEncoder',
     'DirectTransfer',
-    'FlowTransfer',
+    'FMKT',
+    'FMKTTheta',
+    'InterpolatedWalk',
     'MLPEncoder',
+    'MapTransform',
     'MetaEncoder',
     'NoiseSchedule',
-    'OnlineTransfer',
-    'ParallelTransfer',
+    'OFMKT',
+    'ParallelFMKT',
     'PooledHead',
     'RectifiedFlow',
     'SchedulePoint',
-    'ShapeTransform',
+    'Step',
     'StepCount',
     'SubVPODE',
-    'ThetaTransfer',
     'TimeEmbedding',
+    'Transfer',
     'TransformerEncoder',
     'VARIANTS',
     'VEODE',
     'VPODE',
+    'VelocityField',
     'Walk',
     'decouple_pairs',
-    'euler_walk',
 ]

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from mmfmkt.utils import ConfigError
 
-from .transfer import FlowTransfer
+from .velocity import VelocityField
 
 
 @dataclass
@@ -99,28 +99,27 @@ def log_density_change(
     return LogDensityChange(-change[-1], final[-1])
 
 
-def flow_velocity(
-    flow: FlowTransfer, source: Tensor
+def autonomous_velocity(
+    field: VelocityField, source: Tensor
 ) -> Callable[[Tensor, float], Tensor]:
-    """The velocity of a trained flow as a function of state and time alone.
+    """A field's velocity as a function of state and time alone.
 
     Args:
-        flow (FlowTransfer): The flow.
+        field (VelocityField): That of a trained flow.
         source (Tensor): ``X_S``.
 
     Raises:
         ConfigError: If the velocity depends on the source as well: the map
             from Z_1 to Z_0 is then not the flow of one velocity field.
     """
-    straight = flow.schedule(1.0)
-    identity = flow.encoder.zero_init and straight.d_alpha != -straight.d_sigma
-    if flow.prediction == 'target' or identity:
+    # Whether the source takes part is the same at all times.
+    if field.mixtures(0.5)[0].source:
         raise ConfigError(
             'The likelihood needs a velocity that depends on state and time '
             'alone: model.flow.prediction velocity, with a RectifiedFlow or '
             'with model.flow.encoder.zero_init False.'
         )
-    return lambda state, t: flow.predict(source, state, t)[0]
+    return lambda state, t: field(source, state, t)[0]
 
 
 @dataclass

@@ -6,74 +6,61 @@ t = 1 and the teacher's ``Z_0`` at t = 0 (arXiv 2402.02012, section 3).
 
 import math
 from abc import ABCMeta, abstractmethod
-from dataclasses import dataclass, fields
-from typing import Dict, Union
+from typing import NamedTuple
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from mmfmkt.registry import MODELS
 from mmfmkt.utils import ConfigError
 
-Time = Union[float, Tensor]
 
-
-@dataclass
-class SchedulePoint:
-    """A noise schedule at one time, in floats or 0-dim float64 tensors.
+class SchedulePoint(NamedTuple):
+    """A noise schedule at one time.
 
     Attributes:
-        alpha (float | Tensor): Share of the source ``Z_1``.
-        sigma (float | Tensor): Share of the target ``Z_0``.
-        d_alpha (float | Tensor): Derivative of alpha in t.
-        d_sigma (float | Tensor): Derivative of sigma in t.
+        alpha (float): Share of the source ``Z_1``.
+        sigma (float): Share of the target ``Z_0``.
+        d_alpha (float): Derivative of alpha in t.
+        d_sigma (float): Derivative of sigma in t.
     """
 
-    alpha: Time
-    sigma: Time
-    d_alpha: Time
-    d_sigma: Time
+    alpha: float
+    sigma: float
+    d_alpha: float
+    d_sigma: float
 
 
-class NoiseSchedule(nn.Module, metaclass=ABCMeta):
+class NoiseSchedule(metaclass=ABCMeta):
     """Base of the schedules: a subclass says what ``point`` is.
 
     A schedule whose derivatives diverge at t = 1 sets ``last_time``: from
     there on they stay what they are at ``last_time``. Estimates remain exact
     under the oracle velocity, which has the same derivatives.
+
+    Attributes:
+        straight (bool): Whether the interpolant is a straight line at
+            constant speed; the mean of a walk's estimates is then its final
+            state.
+
+    Example:
+        >>> RectifiedFlow()(0.25)
+        SchedulePoint(alpha=0.25, sigma=0.75, d_alpha=1.0, d_sigma=-1.0)
     """
 
     last_time = 1.0
+    straight = False
 
-    def __init__(self) -> None:
-        super().__init__()
-        self._known: Dict[float, SchedulePoint] = {}
-
-    def forward(self, t: Time) -> SchedulePoint:
+    def __call__(self, t: float) -> SchedulePoint:
         """Evaluate the schedule, derivatives at ``last_time`` at most.
 
         Args:
-            t (float | Tensor): Time in [0, 1]; 1 is the student's side.
-
-        Returns:
-            SchedulePoint: In what ``t`` is given in. A walk comes by the
-            same times again and again: floats are computed once.
+            t (float): Time in [0, 1]; 1 is the student's side.
         """
-        if isinstance(t, Tensor):
-            return self._evaluate(t)
-        if t not in self._known:
-            at = self._evaluate(torch.tensor(t, dtype=torch.float64))
-            self._known[t] = SchedulePoint(
-                *(float(getattr(at, field.name)) for field in fields(at))
-            )
-        return self._known[t]
-
-    def _evaluate(self, t: Tensor) -> SchedulePoint:
         at = self.point(t)
-        if t > self.last_time:
-            edge = self.point(torch.full_like(t, self.last_time))
-            at = SchedulePoint(at.alpha, at.sigma, edge.d_alpha, edge.d_sigma)
-        return at
+        if t <= self.last_time:
+            return at
+        edge = self.point(self.last_time)
+        return at._replace(d_alpha=edge.d_alpha, d_sigma=edge.d_sigma)
 
     def check(self) -> None:
         """Insist that the flow begins at the source and has a target.
@@ -89,9 +76,9 @@ class NoiseSchedule(nn.Module, metaclass=ABCMeta):
                 f't = 1 alpha is {at.alpha:g} and sigma {at.sigma:g}, '
                 'expected 1 and 0.'
             )
-        for t in torch.linspace(1 / 64, 1, 64):
+        for t in (i / 64 for i in range(1, 65)):
             slope = self(t).d_sigma
-            if not slope.isfinite() or slope >= 0:
+            if not -math.inf < slope < 0:
                 raise ConfigError(
                     f'model.flow.schedule {name} leads to no target: at t = '
                     f'{t:g} the derivative of sigma is {slope:g}, expected a '
@@ -99,41 +86,50 @@ class NoiseSchedule(nn.Module, metaclass=ABCMeta):
                 )
 
     @abstractmethod
-    def point(self, t: Tensor) -> SchedulePoint:
-        """Return alpha, sigma and their derivatives at ``t`` (0-dim)."""
+    def point(self, t: float) -> SchedulePoint:
+        """Return alpha, sigma and their derivatives at ``t``."""
 
-    def velocity(self, source: Tensor, target: Tensor, t: Time) -> Tensor:
+    def velocity(self, source: Tensor, target: Tensor, t: float) -> Tensor:
         """The velocity of the interpolant, ``alpha'_t Z_1 + sigma'_t Z_0``.
 
         Args:
             source (Tensor): ``Z_1``, any shape.
             target (Tensor): ``Z_0``, the same shape.
-            t (float | Tensor): Time in [0, 1].
+            t (float): Time in [0, 1].
         """
         at = self(t)
-        return at.d_alpha * source + at.d_sigma * target
+        return combine(at.d_alpha, source, at.d_sigma, target)
 
-    def estimate(self, source: Tensor, velocity: Tensor, t: Time) -> Tensor:
-        """The target that a velocity points at, given the source.
-
-        ``X_hat = (alpha'_t X_S - v) / (-sigma'_t)``, section 2 of the method.
-
-        Args:
-            source (Tensor): ``X_S``, any shape.
-            velocity (Tensor): v, the same shape.
-            t (float | Tensor): Time in [0, 1].
-        """
+    def interpolate(self, source: Tensor, target: Tensor, t: float) -> Tensor:
+        """The interpolant ``Z_t``; arguments as ``velocity``."""
         at = self(t)
-        return (at.d_alpha * source - velocity) / -at.d_sigma
+        return combine(at.alpha, source, at.sigma, target)
+
+
+def combine(a: float, x: Tensor, b: float, y: Tensor) -> Tensor:
+    """``a x + b y`` in as few passes over memory as the factors allow.
+
+    Args:
+        a (float): Factor of ``x``; with 0, gradients do not reach ``x``.
+        x (Tensor): Any shape.
+        b (float): Factor of ``y``, not 0.
+        y (Tensor): Shape of ``x``.
+    """
+    if a == 0:
+        return y if b == 1 else b * y
+    if a == 1:
+        return x - y if b == -1 else x.add(y, alpha=b)
+    return y.add(x, alpha=a) if b == 1 else (a * x).add(y, alpha=b)
 
 
 @MODELS.register_module()
 class RectifiedFlow(NoiseSchedule):
     """Straight lines: alpha = t, sigma = 1 - t, so ``X_hat = X_S - v``."""
 
-    def point(self, t: Tensor) -> SchedulePoint:
-        one = torch.ones_like(t)
-        return SchedulePoint(t, 1 - t, one, -one)
+    straight = True
+
+    def point(self, t: float) -> SchedulePoint:
+        return SchedulePoint(t, 1 - t, 1.0, -1.0)
 
 
 class VPBase(NoiseSchedule):
@@ -151,7 +147,6 @@ class VPBase(NoiseSchedule):
     """
 
     def __init__(self, a: float = 19.9, b: float = 0.1) -> None:
-        super().__init__()
         if a <= 0 or b <= 0:
             raise ConfigError(
                 f'model.flow.schedule {type(self).__name__} takes positive a '
@@ -159,14 +154,14 @@ class VPBase(NoiseSchedule):
             )
         self.a, self.b = a, b
 
-    def log_alpha(self, t: Tensor) -> Tensor:
+    def log_alpha(self, t: float) -> float:
         """Return the logarithm of alpha."""
         return -self.a * (1 - t) ** 2 / 4 - self.b * (1 - t) / 2
 
-    def d_alpha(self, t: Tensor) -> Tensor:
+    def d_alpha(self, t: float) -> float:
         """Return the derivative of alpha."""
         slope = self.a * (1 - t) / 2 + self.b / 2
-        return slope * self.log_alpha(t).exp()
+        return slope * math.exp(self.log_alpha(t))
 
 
 @MODELS.register_module()
@@ -179,10 +174,12 @@ class VPODE(VPBase):
 
     last_time = 1 - 1e-3
 
-    def point(self, t: Tensor) -> SchedulePoint:
+    def point(self, t: float) -> SchedulePoint:
         log_alpha, d_alpha = self.log_alpha(t), self.d_alpha(t)
-        alpha, sigma = log_alpha.exp(), (-(2 * log_alpha).expm1()).sqrt()
-        return SchedulePoint(alpha, sigma, d_alpha, -alpha * d_alpha / sigma)
+        alpha = math.exp(log_alpha)
+        sigma = math.sqrt(-math.expm1(2 * log_alpha))
+        slope = -alpha * d_alpha / sigma if sigma else -math.inf
+        return SchedulePoint(alpha, sigma, d_alpha, slope)
 
 
 @MODELS.register_module()
@@ -192,9 +189,9 @@ class SubVPODE(VPBase):
     Arguments as :class:`VPBase`.
     """
 
-    def point(self, t: Tensor) -> SchedulePoint:
+    def point(self, t: float) -> SchedulePoint:
         log_alpha, d_alpha = self.log_alpha(t), self.d_alpha(t)
-        alpha, sigma = log_alpha.exp(), -(2 * log_alpha).expm1()
+        alpha, sigma = math.exp(log_alpha), -math.expm1(2 * log_alpha)
         return SchedulePoint(alpha, sigma, d_alpha, -2 * alpha * d_alpha)
 
 
@@ -223,7 +220,6 @@ class VEODE(NoiseSchedule):
     def __init__(
         self, sigma_min: float = 0.01, sigma_max: float = 1.0
     ) -> None:
-        super().__init__()
         if not 0 < sigma_min < sigma_max:
             raise ConfigError(
                 'model.flow.schedule VEODE needs 0 < sigma_min < sigma_max, '
@@ -232,13 +228,12 @@ class VEODE(NoiseSchedule):
         self.sigma_min = sigma_min
         self.log_ratio = math.log(sigma_max / sigma_min)
 
-    def point(self, t: Tensor) -> SchedulePoint:
+    def point(self, t: float) -> SchedulePoint:
         exponent = 2 * (1 - t) * self.log_ratio
-        root = exponent.expm1().sqrt()
-        slope = -self.log_ratio * exponent.exp() / root
-        return SchedulePoint(
-            torch.ones_like(t),
-            self.sigma_min * root,
-            torch.zeros_like(t),
-            self.sigma_min * slope,
-        )
+        root = math.sqrt(math.expm1(exponent))
+        slope = -math.inf
+        if root:
+            slope = (
+                -self.sigma_min * self.log_ratio * math.exp(exponent) / root
+            )
+        return SchedulePoint(1.0, self.sigma_min * root, 0.0, slope)

@@ -106,6 +106,10 @@ class BaseMetricLoss(nn.Module, metaclass=ABCMeta):
         with torch.autocast(pred.device.type, enabled=False):
             return self.compare(pred.to(exact(pred.dtype)), goal.content)
 
+    def compile(self, *args: Any, **kwargs: Any) -> None:
+        """Compile the comparison; arguments of ``torch.compile``."""
+        self.compare = torch.compile(self.compare, *args, **kwargs)
+
     def _check_alike(self, pred: Tensor, shape: torch.Size) -> None:
         if pred.shape != shape:
             raise ValueError(

@@ -55,13 +55,15 @@ class WindowAttention(nn.Module):
         mask = None
         if any(pads):
             inside = F.pad(x.new_ones(1, 1, height, width), pads)
-            # (windows, 1, 1, places): which places may be attended.
-            mask = self.partition(inside, 1)[0, :, 0, :, 0][:, None, None] > 0
+            # (B * windows, 1, 1, places): which places may be attended.
+            places = self.partition(inside, 1)[..., 0][:, :, None]
+            mask = places.repeat(len(x), 1, 1, 1) > 0
         qkv = self.partition(F.pad(self.qkv(x), pads), 3 * self.num_heads)
-        q, k, v = qkv.chunk(3, dim=2)
+        # Of four dimensions, which fused kernels want.
+        q, k, v = qkv.chunk(3, dim=1)
         attended = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
-        grid = (height + sum(pads[2:])) // self.window
-        merged = self.merge(attended, grid)
+        rows = (height + sum(pads[2:])) // self.window
+        merged = self.merge(attended, len(x), rows)
         return self.proj(
             merged[
                 ...,
@@ -71,18 +73,18 @@ class WindowAttention(nn.Module):
         )
 
     def partition(self, x: Tensor, heads: int) -> Tensor:
-        """``(B, heads * D, H, W)`` to ``(B, windows, heads, places, D)``."""
+        """``(B, heads * D, H, W)`` to ``(B * windows, heads, places, D)``."""
         size = self.window
         x = x.unflatten(1, (heads, -1))
         x = x.unflatten(4, (-1, size)).unflatten(3, (-1, size))
         # (B, heads, D, rows, size, columns, size)
         x = x.permute(0, 3, 5, 1, 4, 6, 2)
-        return x.flatten(4, 5).flatten(1, 2)
+        return x.flatten(4, 5).flatten(0, 2)
 
-    def merge(self, x: Tensor, rows: int) -> Tensor:
-        """``(B, windows, heads, places, D)`` to ``(B, heads * D, H, W)``."""
+    def merge(self, x: Tensor, batch: int, rows: int) -> Tensor:
+        """``(B * windows, heads, places, D)`` to ``(B, heads * D, H, W)``."""
         size = self.window
-        x = x.unflatten(3, (size, size)).unflatten(1, (rows, -1))
+        x = x.unflatten(2, (size, size)).unflatten(0, (batch, rows, -1))
         # (B, rows, columns, heads, size, size, D)
         return (
             torch.permute(x, (0, 3, 6, 1, 4, 2, 5))

@@ -1,0 +1,97 @@
+"""What the meta-encoders g(Z_t, t) share.
+
+Networks that predict the velocity or the target; time is added to the input
+as one number per channel (arXiv 2402.02012, section 3.2).
+"""
+
+from abc import ABCMeta
+
+from torch import Tensor, nn
+
+from .time_embedding import TimeEmbedding
+
+
+class MetaEncoder(nn.Module, metaclass=ABCMeta):
+    """Base of the encoders: a time embedding and the layers of a subclass.
+
+    A subclass takes ``channels`` first and hands the other arguments below
+    on, since the flow sets them where a config does not.
+
+    An encoder is read as ``leave(inside(enter(state), t))``, of which enter
+    and leave are linear. Here they are identities; an encoder that narrows
+    its input first lets the flow walk in the narrow space (``walk.py``).
+
+    Args:
+        channels (int): C of the state.
+        layers (nn.Sequential): Maps a state to the same shape; its last
+            layer has the weights that ``zero_init`` clears. It gets a tensor
+            of its own, which it may overwrite.
+        zero_init (bool): Whether the flow starts as the identity: the last
+            layer starts at zero, and the flow takes what the encoder gives
+            as the difference from staying where it is. Its loss then starts
+            as the plain metric's, so a short schedule need not learn the
+            flow before the flow can teach.
+        deep_time (bool): Whether the time embedding has two layers, as is
+            usual for logits, instead of one.
+
+    Attributes:
+        takes_vectors (bool): Whether it takes ``(B, C)`` as well.
+        narrows (bool): Whether ``enter`` and ``leave`` are not identities.
+
+    Example:
+        >>> encoder = ConvEncoder(8)
+        >>> encoder(torch.randn(2, 8, 5, 5), 0.5).shape
+        torch.Size([2, 8, 5, 5])
+    """
+
+    takes_vectors = False
+    narrows = False
+
+    def __init__(
+        self,
+        channels: int,
+        layers: nn.Sequential,
+        zero_init: bool = True,
+        deep_time: bool = False,
+    ) -> None:
+        super().__init__()
+        self.channels, self.zero_init = channels, zero_init
+        self.time_embedding = TimeEmbedding(channels, deep_time)
+        self.layers = layers
+        if zero_init:
+            for parameter in layers[-1].parameters():
+                nn.init.zeros_(parameter)
+
+    def forward(self, state: Tensor, t: float) -> Tensor:
+        """Predict the velocity, or the target.
+
+        Args:
+            state (Tensor): ``Z_t``, ``(B, C, H, W)`` or ``(B, C)``.
+            t (float): Time in (0, 1].
+
+        Returns:
+            Tensor: Shape of ``state``.
+        """
+        return self.leave(self.inside(self.enter(state), t), state)
+
+    def enter(self, state: Tensor) -> Tensor:
+        """The first, linear part: what ``inside`` reads."""
+        return state
+
+    def inside(self, entered: Tensor, t: float) -> Tensor:
+        """All that is not linear, and what depends on the time."""
+        time = self.time_embedding(t)
+        return self.core(entered + time.view(-1, *[1] * (entered.dim() - 2)))
+
+    def leave(self, inner: Tensor, like: Tensor) -> Tensor:
+        """The last, linear part: shape of ``like``."""
+        return inner
+
+    def turn(self, inner: Tensor, like: Tensor) -> Tensor:
+        """``enter(leave(inner, like))``."""
+        return inner
+
+    @property
+    def core(self) -> nn.Module:
+        """The layers of ``inside``: what it pays to compile."""
+        return self.layers

@@ -1,0 +1,47 @@
+"""The full convolutions of the paper, and their depthwise relative."""
+
+from torch import nn
+
+from mmfmkt.registry import MODELS
+
+from .base import MetaEncoder
+
+
+@MODELS.register_module()
+class ConvEncoder(MetaEncoder):
+    """SiLU, conv3x3, GroupNorm(1), SiLU, conv3x3; no bias.
+
+    Args:
+        channels (int): C of the state.
+        kwargs: ``zero_init`` and ``deep_time`` of :class:`MetaEncoder`.
+    """
+
+    def __init__(self, channels: int, **kwargs) -> None:
+        layers = nn.Sequential(
+            nn.SiLU(),
+            nn.Conv2d(channels, channels, 3, padding=1, bias=False),
+            nn.GroupNorm(1, channels),
+            nn.SiLU(),
+            nn.Conv2d(channels, channels, 3, padding=1, bias=False),
+        )
+        super().__init__(channels, layers, **kwargs)
+
+
+@MODELS.register_module()
+class DepthwiseConvEncoder(MetaEncoder):
+    """ReLU, conv1x1, GroupNorm(1), ReLU, depthwise conv3x3.
+
+    Args:
+        channels (int): C of the state.
+        kwargs: ``zero_init`` and ``deep_time`` of :class:`MetaEncoder`.
+    """
+
+    def __init__(self, channels: int, **kwargs) -> None:
+        layers = nn.Sequential(
+            nn.ReLU(inplace=True),
+            nn.Conv2d(channels, channels, 1),
+            nn.GroupNorm(1, channels),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(channels, channels, 3, padding=1, groups=channels),
+        )
+        super().__init__(channels, layers, **kwargs)

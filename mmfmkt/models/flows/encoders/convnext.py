@@ -1,0 +1,40 @@
+"""ConvNeXt blocks (arXiv 2201.03545) as an encoder."""
+
+from torch import nn
+
+from mmfmkt.registry import MODELS
+
+from .base import MetaEncoder
+from .residual import Residual
+
+
+@MODELS.register_module()
+class ConvNeXtEncoder(MetaEncoder):
+    """Depthwise conv7x7, norm, conv1x1 up, GELU, conv1x1 down.
+
+    Some 8 C^2 + 49 C weights a block to the conv encoder's 18 C^2.
+
+    Args:
+        channels (int): C of the state.
+        expansion (int): Width of the hidden layer in units of C.
+        num_blocks (int): Blocks; all but the last, which gives the velocity,
+            have a connection past them.
+        kwargs: ``zero_init`` and ``deep_time`` of :class:`MetaEncoder`.
+    """
+
+    def __init__(
+        self, channels: int, expansion: int = 4, num_blocks: int = 1, **kwargs
+    ) -> None:
+        hidden = channels * expansion
+        blocks = [
+            [
+                nn.Conv2d(channels, channels, 7, padding=3, groups=channels),
+                nn.GroupNorm(1, channels),
+                nn.Conv2d(channels, hidden, 1),
+                nn.GELU(),
+                nn.Conv2d(hidden, channels, 1),
+            ]
+            for _ in range(num_blocks)
+        ]
+        layers = [Residual(*block) for block in blocks[:-1]] + blocks[-1]
+        super().__init__(channels, nn.Sequential(*layers), **kwargs)

@@ -1,0 +1,43 @@
+"""Layers that mix channels alone, for maps and vectors."""
+
+from torch import Tensor, nn
+
+from mmfmkt.registry import MODELS
+
+from .base import MetaEncoder
+from .residual import Residual
+
+
+@MODELS.register_module()
+class MLPEncoder(MetaEncoder):
+    """n times: x + conv1x1-ReLU-conv1x1, then layer norm over channels.
+
+    Args:
+        channels (int): C of the state.
+        num_blocks (int): n.
+        expansion (int): Width of the hidden layers in units of C.
+        kwargs: ``zero_init`` and ``deep_time`` of :class:`MetaEncoder`.
+    """
+
+    takes_vectors = True
+
+    def __init__(
+        self, channels: int, num_blocks: int = 2, expansion: int = 1, **kwargs
+    ) -> None:
+        hidden = channels * expansion
+        layers = []
+        for _ in range(num_blocks):
+            layers += [
+                Residual(
+                    nn.Linear(channels, hidden),
+                    nn.ReLU(inplace=True),
+                    nn.Linear(hidden, channels),
+                ),
+                nn.LayerNorm(channels),
+            ]
+        super().__init__(channels, nn.Sequential(*layers), **kwargs)
+
+    def inside(self, entered: Tensor, t: float) -> Tensor:
+        # On the channels, a linear layer is a 1x1 convolution of maps.
+        pixels = entered.movedim(1, -1) + self.time_embedding(t)
+        return self.core(pixels).movedim(-1, 1)

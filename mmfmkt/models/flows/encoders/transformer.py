@@ -1,0 +1,56 @@
+"""Attention in windows as an encoder."""
+
+from torch import nn
+
+from mmfmkt.registry import MODELS
+
+from .base import MetaEncoder
+from .residual import Residual
+from .window_attention import WindowAttention
+
+
+@MODELS.register_module()
+class TransformerEncoder(MetaEncoder):
+    """Window attention, plain and shifted, each with a feed-forward part.
+
+    Two pre-norm blocks as in Swin (arXiv 2103.14030) and a 1x1 convolution
+    that gives the velocity.
+
+    Args:
+        channels (int): C of the state.
+        num_heads (int): Attention heads.
+        head_dim (int): Channels of a head.
+        window (int): Side of a window in pixels of the map; maps that it
+            does not divide are padded, and what is padded is not attended.
+        expansion (int): Width of the feed-forward part in units of C.
+        kwargs: ``zero_init`` and ``deep_time`` of :class:`MetaEncoder`.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        num_heads: int = 4,
+        head_dim: int = 64,
+        window: int = 7,
+        expansion: int = 2,
+        **kwargs,
+    ) -> None:
+        hidden = channels * expansion
+        blocks = []
+        for shift in (0, window // 2):
+            blocks += [
+                Residual(
+                    nn.GroupNorm(1, channels),
+                    WindowAttention(
+                        channels, num_heads, head_dim, window, shift
+                    ),
+                ),
+                Residual(
+                    nn.GroupNorm(1, channels),
+                    nn.Conv2d(channels, hidden, 1),
+                    nn.GELU(),
+                    nn.Conv2d(hidden, channels, 1),
+                ),
+            ]
+        layers = nn.Sequential(*blocks, nn.Conv2d(channels, channels, 1))
+        super().__init__(channels, layers, **kwargs)

@@ -1,0 +1,62 @@
+"""OFM-KT: no teacher, each step follows the mean of all (section 3)."""
+
+from typing import List, Optional, Tuple
+
+import torch
+from torch import Tensor
+
+from .base import Transfer
+from .transforms import Head, Losses
+from .walk import Walk, add_to
+
+
+class OFMKT(Transfer):
+    """``1/N sum_i D(o_i, sg(mean_j o_j))`` of the outputs o_i = T(X_hat_i).
+
+    On maps T is the identity. The losses of a head are what they are for the
+    student alone. Arguments as :class:`Transfer`, but for ``direct_weight``
+    and ``compare``, which want a teacher.
+
+    Example:
+        >>> transfer = OFMKT(
+        ...     VelocityField(ConvEncoder(8), RectifiedFlow()), MSELoss()
+        ... )
+        >>> losses, feature = transfer(torch.randn(2, 8, 5, 5), None, 4)
+        >>> list(losses)
+        ['loss_flow']
+    """
+
+    needs_teacher = False
+    pairs = False
+
+    def _check(self) -> None:
+        if self.direct_weight or self.compare != 'targets':
+            raise ValueError(
+                'direct_weight and compare mean nothing to the variant '
+                "'online', which has no teacher: leave them out."
+            )
+        super()._check()
+
+    def forward(
+        self,
+        source: Tensor,
+        target: Optional[Tensor],
+        num_steps: int,
+        labels: Optional[Tensor] = None,
+        head: Optional[Head] = None,
+        order: Optional[Tensor] = None,
+        diagnose: bool = False,
+    ) -> Tuple[Losses, Tensor]:
+        outputs: List[Tensor] = []
+        losses: Losses = {}
+        # All outputs are kept: what they follow is known after the last.
+        for step in Walk(self.field, source, num_steps, with_cp=self.with_cp):
+            output, task = self._read(step.estimate, None, head)
+            outputs.append(output)
+            add_to(losses, task)
+        mean = torch.stack(outputs).mean(0)
+        goal = self._goal(source, mean, labels)
+        flow = sum(self.metric.measure(x, goal) for x in outputs)
+        losses = {name: x / num_steps for name, x in losses.items()}
+        losses['loss_flow'] = self.loss_weight * flow / num_steps
+        return losses, mean if head else mean.to(source.dtype)
