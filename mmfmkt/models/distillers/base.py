@@ -57,7 +57,6 @@ from .taps import (
 )
 from .teacher_view import TeacherView
 
-
 # Loggers write every so many iterations, or of a multiple of them.
 DIAGNOSED = 10
 

@@ -185,14 +185,15 @@ class Walk:
             tuple: The sums, and the mean of the estimates.
         """
 
-        def part(state: Tensor, numbers: range) -> Tuple[Sums, Tensor]:
+        def part(begin: Tensor, numbers: range) -> Tuple[Sums, Tensor]:
             sums: Sums = {}
-            for step, state in self.stretch(state, numbers):
-                seen = visit(step)
+            end = begin
+            for step, after in self.stretch(begin, numbers):
+                seen, end = visit(step), after
                 if mean and not self.ends_at_mean:
                     seen = {**seen, INNER: step.weighted}
                 add_to(sums, seen)
-            return sums, state
+            return sums, end
 
         if sections and torch.is_grad_enabled():
             length = math.isqrt(self.num_steps - 1) + 1
