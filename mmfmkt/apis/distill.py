@@ -429,7 +429,7 @@ def describe(path: Path) -> List[str]:
     beside = f' beside a direct term of {direct:g}' if direct else ''
     same = model.data_preprocessor is model.student.data_preprocessor
     lines = [
-        f'flow      variant {section.variant}, {flow.encoder.type}, '
+        f'flow      variant {section.variant}, {encoder_names(flow)}, '
         f'{flow.schedule.type}, {flow.metric.type} of weight '
         f'{flow.loss_weight:g}{beside}, N = {json.dumps(flow.num_steps)}, '
         f'K = {flow.inference_steps}',
@@ -444,6 +444,14 @@ def describe(path: Path) -> List[str]:
             )
         )
     return lines + [cost(model)]
+
+
+def encoder_names(flow: dict) -> str:
+    """Name the encoder, or the encoders of the levels."""
+    encoder = flow['encoder']
+    several = isinstance(encoder, (list, tuple))
+    names = [x['type'] for x in (encoder if several else [encoder])]
+    return ' and '.join(dict.fromkeys(names))
 
 
 def cost(model: nn.Module) -> str:

@@ -38,6 +38,7 @@ class StepAccuracy(BaseMetric):
             data_samples (Sequence[dict]): With ``gt_label``, ``pred_score``
                 and, by number of steps, ``pred_score_k4`` and so on.
         """
+        ranks, names = [], []
         for sample in data_samples:
             scores = {'': sample['pred_score']}
             steps = {
@@ -49,9 +50,11 @@ class StepAccuracy(BaseMetric):
                 scores.update(steps)
                 scores['_ensemble'] = sum(steps.values()) / len(steps)
             label = sample['gt_label']
-            self.results.append(
-                {name: rank_of(score, label) for name, score in scores.items()}
-            )
+            names.append(list(scores))
+            ranks += [rank_of(score, label) for score in scores.values()]
+        # One wait for the whole batch.
+        ranks = iter(torch.stack(ranks).tolist())
+        self.results += [dict(zip(own, ranks)) for own in names]
 
     def compute_metrics(
         self, results: List[Dict[str, int]]
@@ -70,7 +73,7 @@ class StepAccuracy(BaseMetric):
         }
 
 
-def rank_of(score: torch.Tensor, label: torch.Tensor) -> int:
+def rank_of(score: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
     """How many classes have a higher score than the best of the true ones.
 
     All of them where a score is NaN: what diverged guesses nothing.
@@ -78,7 +81,10 @@ def rank_of(score: torch.Tensor, label: torch.Tensor) -> int:
     Args:
         score (Tensor): ``(classes, )``.
         label (Tensor): True classes, ``(n, )``.
+
+    Returns:
+        Tensor: ``()``, int64, where ``score`` is.
     """
-    if score.isnan().any():
-        return len(score)
-    return int((score > score[label].max()).sum())
+    label = label.to(score.device)
+    rank = (score > score[label].max()).sum()
+    return torch.where(score.isnan().any(), len(score), rank)

@@ -13,8 +13,9 @@ class DetectionDistiller(BaseDistiller):
 
     In training the levels of the tap flow towards the teacher's; the losses
     are the student's own and, for each level, ``<tap>.<level>.loss_flow``
-    and what else the variant has. Beside them ``<tap>.<level>.ensemble`` is
-    logged, the loss of the mean of the estimates, which is what is deployed.
+    and what else the variant has. Beside them, of each tenth iteration of a
+    Runner, ``<tap>.<level>.metric_of_mean`` is logged, the metric of the mean
+    of the estimates, which is what is deployed.
     Prediction is the student's own, with the flow in front of its head where
     the variant deploys it.
 
@@ -26,8 +27,13 @@ class DetectionDistiller(BaseDistiller):
             optionally, ``cfg_options``, which override the teacher's model
             config by dotted keys, ``tap``, where it is another than the
             student's, and ``inherit``, paths of modules that start with the
-            teacher's weights, such as ``['bbox_head']``. None is enough for
-            inference, and for the variant ``'online'``.
+            teacher's weights, such as ``['bbox_head']``. What makes it
+            faster: ``dtype`` (``'bfloat16'``, ``'float16'``, or
+            ``'float32'`` where the student trains in less),
+            ``channels_last``, and ``compile`` (True, or options of
+            ``torch.compile``), which takes those of backbone and neck that
+            are not tapped. None is enough for inference, and for the variant
+            ``'online'``.
         variant (str): ``'fmkt'``: the student's head reads the transferred
             feature, in training and after. ``'theta'``: the flow only
             teaches; the plain student is deployed. ``'online'``: as fmkt,
@@ -36,12 +42,14 @@ class DetectionDistiller(BaseDistiller):
         tap (str): Path of the tapped module in both networks.
         levels (Sequence[int], optional): Indices of the student's tapped
             levels; None taps all. The teacher's are found by their strides.
-        flow (dict, optional): ``encoder``, ``schedule``, ``metric``
-            (configs), ``num_steps`` (N; several are drawn from),
+        flow (dict, optional): ``encoder`` (a config, or a list with one for
+            each level), ``schedule``, ``metric`` (configs), ``num_steps`` (N; several are drawn from),
             ``inference_steps`` (K), ``loss_weight`` (one number, or one for
             each level), ``dirac_ratio`` (beta_d, the share of a batch that
-            keeps its own teacher sample), ``prediction``, ``compare`` and
-            ``direct_weight`` (see :class:`FlowTransfer`).
+            keeps its own teacher sample), ``prediction``, ``compare``,
+            ``direct_weight`` and ``with_cp`` (see :class:`Transfer`),
+            ``share_encoder`` (one encoder for all levels), and ``compile``
+            (True, or options of ``torch.compile``).
         taps (Sequence[dict], optional): Several taps in the place of one:
             each has ``tap``, ``levels``, ``flow`` and ``teacher_tap``; what
             its flow leaves out is as in ``flow`` above.

@@ -1,7 +1,7 @@
 """PKD: General Distillation Framework for Object Detectors via Pearson
 Correlation Coefficient (arXiv 2207.02039)."""
 
-from typing import NamedTuple, Tuple
+from typing import Any, NamedTuple, Optional, Tuple
 
 import torch
 from torch import Tensor
@@ -22,12 +22,11 @@ class Standardised(NamedTuple):
     Attributes:
         maps (Tensor): Each channel with zero mean and unit variance, ``(N,
             C, H, W)``.
-        mean (Tensor): What is left of the means, ``(1, C, 1, 1)``.
-        power (Tensor): Mean squares of the channels, ``(1, C, 1, 1)``.
+        power (Tensor): Mean squares of the channels, ``(1, C, 1, 1)``: 1, or
+            0 where nothing varies.
     """
 
     maps: Tensor
-    mean: Tensor
     power: Tensor
 
 
@@ -60,11 +59,7 @@ class PKDLoss(BaseMetricLoss):
 
     def prepared(self, target: Tensor) -> Standardised:
         maps = standardise(target, PLACES, self.eps)
-        return Standardised(
-            maps,
-            maps.mean(PLACES, keepdim=True),
-            maps.square().mean(PLACES, keepdim=True),
-        )
+        return Standardised(maps, maps.square().mean(PLACES, keepdim=True))
 
     def compare(self, pred: Tensor, goal: Standardised) -> Tensor:
         return HalfSquaredDistance.apply(pred, *goal, self.eps)
@@ -73,40 +68,34 @@ class PKDLoss(BaseMetricLoss):
 class HalfSquaredDistance(Function):
     """Half the mean of (y - g)^2, y being p standardised.
 
-    With the factor s = 1 / max(std, eps) of a channel, y = s (p - mean p),
-    the sum is ``s^2 var p - 2 s cov(p, g) + mean g^2``, and its gradient is a
-    mixture of p and g per channel, so that p is all that is kept, and no map
-    is written on the way.
+    With c = p - mean p and the factor s = 1 / max(std, eps) of a channel, y
+    = s c, and the mean is ``s^2 mean c^2 - 2 s mean c g + mean g^2``. Its
+    gradient mixes c and g by two numbers per channel, so that c is all that
+    is kept beside a goal that all steps share.
     """
 
     @staticmethod
     def forward(
-        ctx,
-        pred: Tensor,
-        goal: Tensor,
-        goal_mean: Tensor,
-        goal_power: Tensor,
-        eps: float,
+        ctx: Any, pred: Tensor, goal: Tensor, goal_power: Tensor, eps: float
     ) -> Tensor:
-        variance, mean = torch.var_mean(
-            pred, PLACES, correction=0, keepdim=True
-        )
+        centred = pred - pred.mean(PLACES, keepdim=True)
+        places = pred.numel() / pred.shape[1]
+        norm = torch.linalg.vector_norm(centred, dim=PLACES, keepdim=True)
+        variance = norm.square() / places
         factor = variance.clamp_min(eps**2).rsqrt()
-        product = (pred * goal).mean(PLACES, keepdim=True) - mean * goal_mean
-        correlation = factor * product
         power = factor.square() * variance
-        # Of y: y - g. Through the factor of a channel that varies: minus its
-        # part along y, of which y^2 has the mean 1.
+        correlation = factor * (centred * goal).mean(PLACES, keepdim=True)
+        # The gradient in y is y - g; that in c has no part along y, where
+        # the factor follows c: y^2 has the mean 1 there.
         along = torch.where(variance > eps**2, power - correlation, 0)
-        unit = factor / pred.numel()
-        of_pred = unit * factor * (1 - along)
-        rest = unit * goal_mean - of_pred * mean
-        ctx.save_for_backward(pred, goal, unit, of_pred, rest)
+        of_goal = -factor / pred.numel()
+        of_centred = (along - 1) * factor * of_goal
+        ctx.save_for_backward(centred, goal, of_centred, of_goal)
         return (power - 2 * correlation + goal_power).mean() / 2
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, grad: Tensor) -> Tuple[Tensor, ...]:
-        pred, goal, unit, of_pred, rest = ctx.saved_tensors
-        scaled = torch.addcmul(grad * rest, pred, grad * of_pred)
-        return scaled.addcmul_(goal, -grad * unit), None, None, None, None
+    def backward(ctx: Any, grad: Tensor) -> Tuple[Optional[Tensor], ...]:
+        centred, goal, of_centred, of_goal = ctx.saved_tensors
+        mixed = (grad * of_centred * centred).add_(grad * of_goal * goal)
+        return mixed, None, None, None

@@ -5,9 +5,11 @@ as one number per channel (arXiv 2402.02012, section 3.2).
 """
 
 from abc import ABCMeta
+from typing import Sequence
 
 from torch import Tensor, nn
 
+from .layers import Layers
 from .time_embedding import TimeEmbedding
 
 
@@ -23,9 +25,10 @@ class MetaEncoder(nn.Module, metaclass=ABCMeta):
 
     Args:
         channels (int): C of the state.
-        layers (nn.Sequential): Maps a state to the same shape; its last
-            layer has the weights that ``zero_init`` clears. It gets a tensor
-            of its own, which it may overwrite.
+        layers (Sequence[nn.Module]): One after the other they map a state to
+            the same shape; the last has the weights that ``zero_init``
+            clears. The first gets a tensor of its own, which it may
+            overwrite.
         zero_init (bool): Whether the flow starts as the identity: the last
             layer starts at zero, and the flow takes what the encoder gives
             as the difference from staying where it is. Its loss then starts
@@ -50,14 +53,14 @@ class MetaEncoder(nn.Module, metaclass=ABCMeta):
     def __init__(
         self,
         channels: int,
-        layers: nn.Sequential,
+        layers: Sequence[nn.Module],
         zero_init: bool = True,
         deep_time: bool = False,
     ) -> None:
         super().__init__()
         self.channels, self.zero_init = channels, zero_init
         self.time_embedding = TimeEmbedding(channels, deep_time)
-        self.layers = layers
+        self.layers = Layers(*layers)
         if zero_init:
             for parameter in layers[-1].parameters():
                 nn.init.zeros_(parameter)

@@ -6,6 +6,7 @@ from torch import Tensor, nn
 from mmfmkt.registry import MODELS
 
 from .base import MetaEncoder
+from .layers import Layers
 
 
 @MODELS.register_module()
@@ -33,18 +34,18 @@ class BottleneckEncoder(MetaEncoder):
         self, channels: int, reduction: int = 4, stride: int = 1, **kwargs
     ) -> None:
         width = max(channels // reduction, 1)
-        inner = nn.Sequential(
+        inner = Layers(
             nn.GroupNorm(1, width),
             nn.SiLU(),
             nn.Conv2d(width, width, 3, padding=1, bias=False),
             nn.GroupNorm(1, width),
             nn.SiLU(),
         )
-        layers = nn.Sequential(
+        layers = [
             nn.Conv2d(channels, width, 1, bias=False),
             inner,
             nn.Conv2d(width, channels, 1, bias=False),
-        )
+        ]
         super().__init__(channels, layers, **kwargs)
         self.stride = stride
 

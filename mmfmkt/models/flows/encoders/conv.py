@@ -17,13 +17,13 @@ class ConvEncoder(MetaEncoder):
     """
 
     def __init__(self, channels: int, **kwargs) -> None:
-        layers = nn.Sequential(
+        layers = [
             nn.SiLU(),
             nn.Conv2d(channels, channels, 3, padding=1, bias=False),
             nn.GroupNorm(1, channels),
             nn.SiLU(),
             nn.Conv2d(channels, channels, 3, padding=1, bias=False),
-        )
+        ]
         super().__init__(channels, layers, **kwargs)
 
 
@@ -37,11 +37,11 @@ class DepthwiseConvEncoder(MetaEncoder):
     """
 
     def __init__(self, channels: int, **kwargs) -> None:
-        layers = nn.Sequential(
+        layers = [
             nn.ReLU(inplace=True),
             nn.Conv2d(channels, channels, 1),
             nn.GroupNorm(1, channels),
             nn.ReLU(inplace=True),
             nn.Conv2d(channels, channels, 3, padding=1, groups=channels),
-        )
+        ]
         super().__init__(channels, layers, **kwargs)

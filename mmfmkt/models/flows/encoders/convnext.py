@@ -5,7 +5,7 @@ from torch import nn
 from mmfmkt.registry import MODELS
 
 from .base import MetaEncoder
-from .residual import Residual
+from .layers import Residual
 
 
 @MODELS.register_module()
@@ -37,4 +37,4 @@ class ConvNeXtEncoder(MetaEncoder):
             for _ in range(num_blocks)
         ]
         layers = [Residual(*block) for block in blocks[:-1]] + blocks[-1]
-        super().__init__(channels, nn.Sequential(*layers), **kwargs)
+        super().__init__(channels, layers, **kwargs)

@@ -5,7 +5,7 @@ from torch import Tensor, nn
 from mmfmkt.registry import MODELS
 
 from .base import MetaEncoder
-from .residual import Residual
+from .layers import Residual
 
 
 @MODELS.register_module()
@@ -35,7 +35,7 @@ class MLPEncoder(MetaEncoder):
                 ),
                 nn.LayerNorm(channels),
             ]
-        super().__init__(channels, nn.Sequential(*layers), **kwargs)
+        super().__init__(channels, layers, **kwargs)
 
     def inside(self, entered: Tensor, t: float) -> Tensor:
         # On the channels, a linear layer is a 1x1 convolution of maps.

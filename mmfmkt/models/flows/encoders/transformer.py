@@ -5,7 +5,7 @@ from torch import nn
 from mmfmkt.registry import MODELS
 
 from .base import MetaEncoder
-from .residual import Residual
+from .layers import Residual
 from .window_attention import WindowAttention
 
 
@@ -52,5 +52,5 @@ class TransformerEncoder(MetaEncoder):
                     nn.Conv2d(hidden, channels, 1),
                 ),
             ]
-        layers = nn.Sequential(*blocks, nn.Conv2d(channels, channels, 1))
+        layers = [*blocks, nn.Conv2d(channels, channels, 1)]
         super().__init__(channels, layers, **kwargs)

@@ -1,6 +1,16 @@
-"""A connection past some layers."""
+"""Layers of layers."""
 
 from torch import Tensor, nn
+
+
+class Layers(nn.Sequential):
+    """Layers one after the other, which ``compile()`` takes as one.
+
+    PyTorch's own container is on the list of what it leaves alone.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x)
 
 
 class Residual(nn.Module):
