@@ -4,17 +4,26 @@ import re
 from pathlib import Path
 
 import pytest
+import torch
 from conftest import ROOT, run
 from mmengine.config import Config
 from tiny import distiller, retinanet
 
-from mmfmkt.models.flows import FlowTransfer
+from mmfmkt.models.distillers.flow_config import (
+    FLOW_DEFAULTS,
+    Ends,
+    build_transfer,
+    complete_flow,
+)
+from mmfmkt.models.flows import VARIANTS
 from mmfmkt.registry import HOOKS, MODELS
 
 pytest.importorskip('mmdet')
 
 README = (ROOT / 'README.md').read_text(encoding='utf-8')
-OWN_DATA, OWN_PAIR = re.findall(r'```python\n(.*?)```', README, re.DOTALL)
+OWN_DATA, OWN_PAIR, OWN_LOOP = re.findall(
+    r'```python\n(.*?)```', README, re.DOTALL
+)
 BCCD = Path('../shared/data/bccd')
 TINY = (
     'model.teacher.checkpoint=None',
@@ -43,6 +52,43 @@ def test_the_configs_shown_can_be_read(shown, tmp_path):
     assert cfg.model.student.backbone.depth == 50
 
 
+def test_the_loop_of_plain_pytorch_trains_as_it_is_shown():
+    """Fifteen lines; the loss of the flow falls, and K is free."""
+    assert len(OWN_LOOP.strip().splitlines()) <= 15
+    torch.manual_seed(0)
+    student, teacher = Backbone(8), Backbone(16)
+    images, labels = torch.randn(4, 3, 6, 6), torch.arange(4)
+    scope = dict(
+        student=student, teacher=teacher, loader=[(images, labels)] * 40
+    )
+    shown = OWN_LOOP.replace('optimizer.step()', 'optimizer.step(); log()')
+    seen = []
+    scope['log'] = lambda: seen.append(scope['losses']['loss_flow'].item())
+    exec(shown, scope)
+    assert seen[-1] < 0.8 * seen[0]
+    transfer = scope['transfer']
+    feature = student.features(images)
+    for steps in (1, 4):
+        assert transfer.transport(feature, steps).shape == feature.shape
+
+
+class Backbone(torch.nn.Module):
+    """What the loop takes for granted of a network, 256 channels wide."""
+
+    def __init__(self, width):
+        super().__init__()
+        self.features = torch.nn.Sequential(
+            torch.nn.Conv2d(3, width, 3, padding=1),
+            torch.nn.ReLU(),
+            torch.nn.Conv2d(width, 256, 3, padding=1),
+        )
+        self.head = torch.nn.Linear(256, 4)
+
+    def head_loss(self, feature, labels):
+        logits = self.head(feature.mean((2, 3)))
+        return torch.nn.functional.cross_entropy(logits, labels)
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(
     not (ROOT / BCCD).is_dir(), reason='the BCCD photographs are not here'
@@ -66,16 +112,13 @@ def test_the_config_for_own_data_trains_on_photographs(tmp_path):
 ROWS = re.findall(
     r'^\| `(flow\.\w+|variant)` \| (.*) \|$', README, re.MULTILINE
 )
-VALUE = re.compile(r"`(dict\(.*?\)|[\d.]+|\([\d., ]+\)|'.*?')`")
+VALUE = re.compile(r"`(dict\(.*?\)|[\d.]+|\([\d., ]+\)|'.*?'|True)`")
 CHOICES = [
     (key, choice) for key, choices in ROWS for choice in VALUE.findall(choices)
 ]
 
 
 def test_the_table_of_choices_has_every_key_of_the_flow():
-    from mmfmkt.models.distillers.tap_flow import FLOW_DEFAULTS
-    from mmfmkt.models.flows import VARIANTS
-
     assert {key for key, _ in ROWS} == {
         'variant',
         *(f'flow.{key}' for key in FLOW_DEFAULTS),
@@ -90,16 +133,10 @@ def test_each_choice_is_one_line_of_a_config(key, choice):
     """Each is set by one line, and the distiller has it."""
     value = eval(choice)
     if 'KD' in choice and 'PKD' not in choice or 'DIST' in choice:
-        # Logits are what FlowTransfer alone knows.
-        FlowTransfer(
-            4,
-            4,
-            encoder=dict(type='ConvEncoder'),
-            schedule=dict(type='RectifiedFlow'),
-            metric=value,
-            space='logits',
-            labelled=True,
-        )
+        flow = complete_flow(dict(metric=value))
+        ends = Ends(4, 4, space='logits')
+        transfer = build_transfer('fmkt', ends, flow, 1.0, flow.encoder)
+        assert type(transfer.metric).__name__ == value['type']
         return
     config = Config(
         dict(
@@ -117,15 +154,21 @@ def test_each_choice_is_one_line_of_a_config(key, choice):
     model = MODELS.build(config.model)
     flow = model.flows['neck']
     level = flow['0']
+    if key == 'variant':
+        assert model.variant == value
+        return
     seen = {
-        'variant': model.variant,
         'flow.num_steps': flow.step_count.choices,
         'flow.inference_steps': flow.inference_steps,
         'flow.dirac_ratio': flow.dirac_ratio,
         'flow.loss_weight': level.loss_weight,
-        'flow.prediction': level.prediction,
+        'flow.prediction': level.field.prediction,
         'flow.compare': level.compare,
         'flow.direct_weight': level.direct_weight,
+        'flow.with_cp': level.with_cp,
+        'flow.share_encoder': level.field.encoder is flow['1'].field.encoder,
+        'flow.compile': level.field.encoder.core._compiled_call_impl
+        is not None,
     }
     if key in seen:
         first = (
@@ -135,7 +178,8 @@ def test_each_choice_is_one_line_of_a_config(key, choice):
         )
         assert seen[key] in (first, (first,))
     else:
-        part = getattr(level, key.removeprefix('flow.'))
+        name = key.removeprefix('flow.')
+        part = getattr(level if name == 'metric' else level.field, name)
         assert type(part).__name__ == value['type']
 
 

@@ -156,7 +156,7 @@ class Transfer(nn.Module, metaclass=ABCMeta):
         """
         found: Dict[int, Tensor] = {}
         first: Optional[Step] = None
-        for count in counts:
+        for count in dict.fromkeys(counts):
             inner = None if first is None else first.inner
             steps = Walk(self.field, source, count, inner)
             total = None
