@@ -150,7 +150,7 @@ def test_the_flow_alone_is_averaged_saved_and_resumed(tmp_path):
     _, runner = train(tmp_path, hook, epochs=2)
     saved = torch.load(tmp_path / 'epoch_2.pth', weights_only=False)
     model = runner.model.state_dict()
-    name = 'flows.neck.0.encoder.layers.4.weight'
+    name = 'flows.neck.0.field.encoder.layers.4.weight'
     average = saved['state_dict'][name]
     assert not torch.equal(average, model[name])
     inner = 'module.' + name.removeprefix('flows.')

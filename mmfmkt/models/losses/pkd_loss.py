@@ -91,7 +91,9 @@ class HalfSquaredDistance(Function):
         of_goal = -factor / pred.numel()
         of_centred = (along - 1) * factor * of_goal
         ctx.save_for_backward(centred, goal, of_centred, of_goal)
-        return (power - 2 * correlation + goal_power).mean() / 2
+        squares = power - 2 * correlation + goal_power
+        # What rounding leaves of a distance of zero is not below it.
+        return squares.clamp_min(0).mean() / 2
 
     @staticmethod
     @once_differentiable

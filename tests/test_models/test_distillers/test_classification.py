@@ -11,7 +11,10 @@ from mmpretrain.structures import (  # noqa: E402
     MultiTaskDataSample,
 )
 
-from mmfmkt.models.flows import VARIANTS  # noqa: E402
+from mmfmkt.models.flows import (
+    VARIANTS,  # noqa: E402
+    Walk,
+)
 from mmfmkt.models.losses import KDLoss  # noqa: E402
 from mmfmkt.registry import MODELS  # noqa: E402
 
@@ -83,10 +86,9 @@ def test_every_pair_trains_saves_and_predicts(pair, variant):
 def test_losses_are_named_by_what_they_are():
     names = {variant: set(losses_of(build(variant))) for variant in AT_HEAD}
     assert names == dict(
-        fmkt={'head.loss_flow', 'head.ensemble', 'head.loss_task'},
+        fmkt={'head.loss_flow', 'head.loss_task'},
         theta={
             'head.loss_flow',
-            'head.ensemble',
             'head.loss_student',
             'head.loss_branch',
             'head.loss_task',
@@ -101,7 +103,8 @@ def test_prediction_is_the_mean_of_the_logits_of_the_steps():
     data = model.data_preprocessor(photographs())
     with torch.no_grad():
         (feature,) = model.student.extract_feat(data['inputs'], 'backbone')
-        estimates = model.head_flow.flow.walk(feature, 2).estimates
+        walk = Walk(model.head_flow.flow.field, feature, 2)
+        estimates = [step.estimate for step in walk]
         logits = torch.stack(
             [model.student.head(model.student.neck((x,))) for x in estimates]
         ).mean(0)
@@ -134,9 +137,9 @@ def test_the_heads_own_loss_and_soft_labels_are_used():
         (feature,) = model.student.extract_feat(data['inputs'], 'backbone')
         steps = [
             model.student.head.loss(
-                model.student.neck((x,)), data['data_samples']
+                model.student.neck((step.estimate,)), data['data_samples']
             )['loss']
-            for x in model.head_flow.flow.walk(feature, 3).estimates
+            for step in Walk(model.head_flow.flow.field, feature, 3)
         ]
     torch.testing.assert_close(losses['head.loss_task'], sum(steps) / 3)
 
@@ -202,7 +205,6 @@ def test_backbone_stages_flow_too_and_beside_the_head():
     )
     assert set(losses_of(alone)) == {
         'backbone.layer3.0.loss_flow',
-        'backbone.layer3.0.ensemble',
         'loss',
     }
     before = scores_of(alone)

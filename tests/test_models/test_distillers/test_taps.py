@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from mmfmkt.models.distillers.tap_flow import TapFlow, complete_flow
+from mmfmkt.models.distillers.flow_config import complete_flow
+from mmfmkt.models.distillers.tap_flow import TapFlow
 from mmfmkt.models.distillers.taps import LevelSpec, probe
 from mmfmkt.utils import ConfigError
 
