@@ -4,14 +4,13 @@ A config names what they hold as ``mmfmkt.Name``; inside ``model.flow`` the
 prefix may be left out.
 """
 
-from typing import Union
+from typing import Any
 
 from mmengine.registry import HOOKS as MMENGINE_HOOKS
 from mmengine.registry import METRICS as MMENGINE_METRICS
 from mmengine.registry import MODELS as MMENGINE_MODELS
 from mmengine.registry import OPTIM_WRAPPERS as MMENGINE_OPTIM_WRAPPERS
 from mmengine.registry import Registry
-from torch import nn
 
 from mmfmkt.utils import ConfigError
 
@@ -38,17 +37,17 @@ OPTIM_WRAPPERS = Registry(
 )
 
 
-def build_part(cfg: Union[dict, nn.Module], **defaults) -> nn.Module:
+def build_part(cfg: Any, **defaults) -> Any:
     """Build a part of a flow, whatever the default scope of the run is.
 
     Args:
-        cfg (dict | nn.Module): Config with ``type``, or a built module.
+        cfg (dict | Any): Config with ``type``, or a built part.
         defaults: Arguments that ``cfg`` may override.
 
     Raises:
         ConfigError: If there is no such part, or not with such arguments.
     """
-    if isinstance(cfg, nn.Module):
+    if not isinstance(cfg, dict):
         return cfg
     try:
         return MODELS.build({**defaults, **cfg, '_scope_': 'mmfmkt'})

@@ -1,12 +1,12 @@
 """A classification task that trains in seconds: the drawn shapes, cut out."""
 
 import json
+from functools import partial
 
 import cv2
 import torch
+from flow_parts import build
 from torch import nn
-
-from mmfmkt.models.flows import VARIANTS
 
 SIDE, CLASSES = 24, 6
 
@@ -46,23 +46,37 @@ class Features(nn.Sequential):
         self.channels = before
 
 
-def transfer(variant, channels, **flow):
-    settings = dict(
-        encoder=dict(type='ConvEncoder'),
-        schedule=dict(type='RectifiedFlow'),
-        metric=dict(type='KDLoss'),
-        space='logits',
-        labelled=True,
-    )
-    settings.update(flow)
-    target = CLASSES if settings['space'] == 'logits' else channels
-    return VARIANTS[variant](channels, target, **settings)
+class Head(nn.Linear):
+    """Pooling, a linear layer, and the loss that it is trained by."""
+
+    def __init__(self, channels, smoothing):
+        super().__init__(channels, CLASSES)
+        self.smoothing = smoothing
+
+    def forward(self, feature):
+        return super().forward(feature.mean((2, 3)))
+
+    def with_losses(self, feature, labels):
+        logits = self(feature)
+        return logits, dict(
+            loss_task=nn.functional.cross_entropy(
+                logits, labels, label_smoothing=self.smoothing
+            )
+        )
 
 
 def train(
-    widths, variant, data, teacher=None, num_steps=4, epochs=12, seed=0, **flow
+    widths,
+    variant,
+    data,
+    teacher=None,
+    num_steps=4,
+    epochs=12,
+    seed=0,
+    maps=False,
+    **flow,
 ):
-    """Train features and flow together.
+    """Train features, flow and head together.
 
     Args:
         widths (Sequence[int]): Of the features.
@@ -72,15 +86,27 @@ def train(
         num_steps (int): N.
         epochs (int): Of training.
         seed (int): Of weights and batches.
-        flow: Settings of the transfer.
+        maps (bool): Whether maps are compared, and there is no head.
+        flow: Settings of the transfer, as ``flow_parts.build`` has them.
 
     Returns:
-        tuple: Features, flow, and the mean losses of the last epoch.
+        tuple: Features, flow, head, and the mean losses of the last epoch.
     """
     torch.manual_seed(seed)
     features = Features(widths)
-    flow = transfer(variant, features.channels, **flow)
-    parameters = [*features.parameters(), *flow.parameters()]
+    channels = features.channels
+    flow = build(
+        variant,
+        channels,
+        channels,
+        **{'zero_init': True, 'metric': 'KDLoss', **flow},
+    )
+    head = Head(channels, 0.1 if variant == 'online' else 0.0)
+    parameters = [
+        *features.parameters(),
+        *flow.parameters(),
+        *head.parameters(),
+    ]
     images, labels = data
     steps = epochs * (len(images) // 64)
     optimizer = torch.optim.AdamW(parameters, lr=3e-3, weight_decay=0.05)
@@ -97,7 +123,14 @@ def train(
             if teacher is not None:
                 with torch.no_grad():
                     target = teacher(batch)
-            losses, _ = flow(features(batch), target, num_steps, labels[index])
+            truth = labels[index]
+            losses, _ = flow(
+                features(batch),
+                target,
+                num_steps,
+                truth,
+                None if maps else partial(head.with_losses, labels=truth),
+            )
             optimizer.zero_grad()
             sum(x for name, x in losses.items() if 'loss' in name).backward()
             optimizer.step()
@@ -106,12 +139,12 @@ def train(
                 gathered.setdefault(name, []).append(x.item())
     features.eval()
     means = {name: sum(x) / len(x) for name, x in gathered.items()}
-    return features, flow, means
+    return features, flow, head, means
 
 
 @torch.no_grad()
-def score(features, flow, data, num_steps):
+def score(features, flow, head, data, num_steps):
     """Accuracy and negative log-likelihood of the averaged output."""
-    logits = flow.logits(features(data[0]), num_steps)
+    logits = flow.logits(features(data[0]), [num_steps], head)[num_steps]
     nll = nn.functional.cross_entropy(logits, data[1]).item()
     return (logits.argmax(1) == data[1]).float().mean().item(), nll

@@ -143,10 +143,12 @@ import sys
 for name in ('mmcv', 'mmdet', 'mmpretrain'):
     sys.modules[name] = None
 import torch
-from mmfmkt.models.flows import FlowTransfer
+from mmfmkt.models.flows import (
+    FMKT, ConvEncoder, MapTransform, RectifiedFlow, VelocityField)
+from mmfmkt.models.losses import PKDLoss
 from mmfmkt.models import DetectionDistiller
-flow = FlowTransfer(4, 6, dict(type='ConvEncoder'),
-                    dict(type='RectifiedFlow'), dict(type='PKDLoss'), 1.)
+flow = FMKT(VelocityField(ConvEncoder(4), RectifiedFlow()), PKDLoss(),
+            MapTransform(4, 6))
 print(flow(torch.randn(1, 4, 3, 3), torch.randn(1, 6, 3, 3), 2)[0])
 try:
     DetectionDistiller(student={})

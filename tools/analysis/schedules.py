@@ -48,18 +48,24 @@ def parse_args() -> argparse.Namespace:
 
 
 def derivative_error(schedule: flows.NoiseSchedule) -> float:
-    """Largest relative error of both derivatives up to ``last_time``."""
+    """Largest relative error of both derivatives up to ``last_time``.
+
+    Against differences of five points, close enough together for a pole at
+    t = 1.
+    """
     worst = 0.0
-    for t in torch.linspace(0.01, schedule.last_time, 200).double():
-        t = t.clamp_max(schedule.last_time).requires_grad_()
+    for i in range(1, 200):
+        t = schedule.last_time * i / 200
+        step = (1 - t) / 200
+        ahead, near, back, far = (
+            schedule(t + k * step) for k in (2, 1, -1, -2)
+        )
         at = schedule(t)
-        for value, slope in ((at.alpha, at.d_alpha), (at.sigma, at.d_sigma)):
-            exact = 0.0
-            if value.requires_grad:
-                exact = torch.autograd.grad(value, t, retain_graph=True)[
-                    0
-                ].item()
-            off = abs(slope.item() - exact)
+        for part in ('alpha', 'sigma'):
+            values = [getattr(x, part) for x in (ahead, near, back, far)]
+            found = -values[0] + 8 * values[1] - 8 * values[2] + values[3]
+            exact = found / (12 * step)
+            off = abs(getattr(at, f'd_{part}') - exact)
             worst = max(worst, off / max(abs(exact), 1.0))
     return worst
 
@@ -70,21 +76,15 @@ def walk_errors(schedule: flows.NoiseSchedule) -> list:
     source, target = torch.randn(
         2, 4096, dtype=torch.float64, generator=generator
     ).unbind()
-    at = schedule(0.0)
-    exact = at.alpha * source + at.sigma * target
-
-    def oracle(state, t):
-        return schedule.velocity(source, target, t), target
-
-    return [
-        float(
-            (flows.euler_walk(oracle, source, steps).final - exact)
-            .square()
-            .mean()
-            .sqrt()
-        )
-        for steps in STEPS
-    ]
+    exact = schedule.interpolate(source, target, 0.0)
+    errors = []
+    for steps in STEPS:
+        state = source
+        for i in range(steps, 0, -1):
+            velocity = schedule.velocity(source, target, i / steps)
+            state = state - velocity / steps
+        errors.append(float((state - exact).square().mean().sqrt()))
+    return errors
 
 
 def main() -> None:

@@ -43,9 +43,10 @@ class DetectionDistiller(BaseDistiller):
         levels (Sequence[int], optional): Indices of the student's tapped
             levels; None taps all. The teacher's are found by their strides.
         flow (dict, optional): ``encoder`` (a config, or a list with one for
-            each level), ``schedule``, ``metric`` (configs), ``num_steps`` (N; several are drawn from),
-            ``inference_steps`` (K), ``loss_weight`` (one number, or one for
-            each level), ``dirac_ratio`` (beta_d, the share of a batch that
+            each level), ``schedule``, ``metric`` (configs), ``num_steps``
+            (N; several are drawn from), ``inference_steps`` (K),
+            ``loss_weight`` (one number, or one for each level),
+            ``dirac_ratio`` (beta_d, the share of a batch that
             keeps its own teacher sample), ``prediction``, ``compare``,
             ``direct_weight`` and ``with_cp`` (see :class:`Transfer`),
             ``share_encoder`` (one encoder for all levels), and ``compile``

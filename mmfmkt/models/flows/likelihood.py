@@ -116,8 +116,8 @@ def autonomous_velocity(
     if field.mixtures(0.5)[0].source:
         raise ConfigError(
             'The likelihood needs a velocity that depends on state and time '
-            'alone: model.flow.prediction velocity, with a RectifiedFlow or '
-            'with model.flow.encoder.zero_init False.'
+            'alone: a RectifiedFlow with model.flow.encoder.zero_init, or '
+            'model.flow.prediction velocity without it.'
         )
     return lambda state, t: field(source, state, t)[0]
 

@@ -124,7 +124,12 @@ def combine(a: float, x: Tensor, b: float, y: Tensor) -> Tensor:
 
 @MODELS.register_module()
 class RectifiedFlow(NoiseSchedule):
-    """Straight lines: alpha = t, sigma = 1 - t, so ``X_hat = X_S - v``."""
+    """Straight lines: alpha = t, sigma = 1 - t, so ``X_hat = X_S - v``.
+
+    Example:
+        >>> RectifiedFlow()(0.25)
+        SchedulePoint(alpha=0.25, sigma=0.75, d_alpha=1.0, d_sigma=-1.0)
+    """
 
     straight = True
 
@@ -170,6 +175,11 @@ class VPODE(VPBase):
 
     The derivative of sigma has a pole at t = 1 and is taken at 1 - 1e-3 from
     there on. Arguments as :class:`VPBase`.
+
+    Example:
+        >>> at = VPODE()(0.5)
+        >>> round(at.alpha ** 2 + at.sigma ** 2, 6)
+        1.0
     """
 
     last_time = 1 - 1e-3
@@ -187,6 +197,11 @@ class SubVPODE(VPBase):
     """Below the variance of VP: ``sigma = 1 - alpha^2``.
 
     Arguments as :class:`VPBase`.
+
+    Example:
+        >>> at = SubVPODE()(0.5)
+        >>> round(at.alpha ** 2 + at.sigma, 6)
+        1.0
     """
 
     def point(self, t: float) -> SchedulePoint:
@@ -213,6 +228,11 @@ class VEODE(NoiseSchedule):
 
     Raises:
         ConfigError: If not 0 < sigma_min < sigma_max.
+
+    Example:
+        >>> at = VEODE(sigma_max=1.0)(0.0)
+        >>> at.alpha, round(at.sigma, 3)
+        (1.0, 1.0)
     """
 
     last_time = 1 - 1e-3

@@ -26,6 +26,12 @@ class StepCount:
 
     Raises:
         ConfigError: If a value is not a positive integer.
+
+    Example:
+        >>> StepCount(8).draw()
+        8
+        >>> StepCount((1, 2, 4)).draw() in (1, 2, 4)
+        True
     """
 
     def __init__(self, num_steps: Union[int, Sequence[int]]) -> None:

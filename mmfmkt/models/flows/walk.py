@@ -45,6 +45,13 @@ class Step:
     Attributes:
         velocity (Tensor): v(Z_t, t), shape of ``source``.
         estimate (Tensor): The target that it points at, shape of ``source``.
+
+    Example:
+        >>> field = VelocityField(ConvEncoder(8), RectifiedFlow())
+        >>> source = torch.randn(1, 8, 5, 5)
+        >>> step = Step(field, source, field.encoder.inside(source, 1.0), 1.0)
+        >>> torch.equal(step.estimate, source - step.velocity)
+        True
     """
 
     def __init__(
@@ -246,6 +253,12 @@ class InterpolatedWalk(Walk):
         num_steps (int): N.
         target (Tensor): ``X_T = Z_0``, shape of ``source``.
         with_cp (bool): As :class:`Walk`.
+
+    Example:
+        >>> field = VelocityField(ConvEncoder(8), RectifiedFlow())
+        >>> source, target = torch.randn(2, 1, 8, 5, 5).unbind()
+        >>> len(list(InterpolatedWalk(field, source, 4, target)))
+        4
     """
 
     ends_at_mean = False

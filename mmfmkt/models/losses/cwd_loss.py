@@ -18,6 +18,11 @@ class CWDLoss(BaseMetricLoss):
 
     Args:
         temperature (float): T.
+
+    Example:
+        >>> student, teacher = torch.randn(2, 2, 8, 5, 5).unbind()
+        >>> CWDLoss()(student, teacher).shape
+        torch.Size([])
     """
 
     spaces = ('maps',)

@@ -23,6 +23,11 @@ class DISTLoss(BaseMetricLoss):
         gamma (float): Weight of the intra-class term.
         temperature (float): T; 4 is usual on CIFAR, 1 on ImageNet.
         eps (float): Smallest standard deviation that is divided by.
+
+    Example:
+        >>> student, teacher = torch.randn(2, 8, 10).unbind()
+        >>> DISTLoss()(student, teacher).shape
+        torch.Size([])
     """
 
     spaces = ('logits',)

@@ -55,6 +55,11 @@ class DKDLoss(BaseMetricLoss):
             weight; the epoch is read from MMEngine's message hub, and
             without a Runner there is no warm-up. 20 is usual on CIFAR-100,
             5 on ImageNet.
+
+    Example:
+        >>> student, teacher = torch.randn(2, 8, 10).unbind()
+        >>> DKDLoss()(student, teacher, labels=torch.arange(8)).shape
+        torch.Size([])
     """
 
     spaces = ('logits',)

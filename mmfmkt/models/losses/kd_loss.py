@@ -14,6 +14,11 @@ class KDLoss(BaseMetricLoss):
 
     Args:
         temperature (float): T; 4 is usual on CIFAR, 1 on ImageNet.
+
+    Example:
+        >>> student, teacher = torch.randn(2, 8, 10).unbind()
+        >>> KDLoss(temperature=4.0)(student, teacher).shape
+        torch.Size([])
     """
 
     spaces = ('logits',)

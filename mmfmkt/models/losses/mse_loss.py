@@ -10,7 +10,12 @@ from .base import BaseMetricLoss
 
 @MODELS.register_module()
 class MSELoss(BaseMetricLoss):
-    """D(p, q) = mean of (p - q)^2: the NLL of a Gaussian up to constants."""
+    """D(p, q) = mean of (p - q)^2: the NLL of a Gaussian up to constants.
+
+    Example:
+        >>> MSELoss()(torch.zeros(2, 3), torch.ones(2, 3))
+        tensor(1.)
+    """
 
     def compare(self, pred: Tensor, goal: Tensor) -> Tensor:
         return F.mse_loss(pred, goal)

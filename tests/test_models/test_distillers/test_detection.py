@@ -125,6 +125,46 @@ def test_the_metric_of_what_is_deployed_is_given_each_tenth_iteration():
         hub.pop_info('iter')
 
 
+def test_the_teacher_may_compute_in_another_type():
+    found = {}
+    for dtype in (None, 'float32', 'bfloat16'):
+        teacher = dict(config=retinanet(24, 16), checkpoint=None, dtype=dtype)
+        torch.manual_seed(0)
+        model = MODELS.build(dict(distiller(), teacher=teacher))
+        data = model.data_preprocessor(batch(), True)
+        targets = model._read_teacher(data['inputs'], data['data_samples'])
+        found[dtype] = targets['neck'][0]
+        assert model.parse_losses(losses_of(model))[0].isfinite()
+        with torch.autocast('cpu', dtype=torch.bfloat16):
+            targets = model._read_teacher(data['inputs'], data['data_samples'])
+        lower = torch.bfloat16 if dtype is None else found[dtype].dtype
+        assert targets['neck'][0].dtype == lower
+    assert torch.equal(found[None], found['float32'])
+    assert found['bfloat16'].dtype == torch.bfloat16
+    torch.testing.assert_close(
+        found['bfloat16'].float(), found[None], rtol=0.05, atol=0.05
+    )
+    teacher['dtype'] = 'half'
+    with pytest.raises(ValueError, match="teacher.dtype .* but is 'half'"):
+        MODELS.build(dict(distiller(), teacher=teacher))
+
+
+def test_what_is_compiled_of_a_teacher_is_not_what_is_listened_at():
+    for tap, compiled in (('neck', {'backbone'}), ('backbone', {'neck'})):
+        teacher = dict(config=retinanet(), checkpoint=None, compile=True)
+        teacher['channels_last'] = True
+        model = MODELS.build(
+            dict(distiller(tap=tap, levels=(1,)), teacher=teacher)
+        )
+        assert compiled == {
+            name
+            for name, module in model.teacher.named_modules()
+            if module._compiled_call_impl is not None
+        }
+        weight = model.teacher.backbone.layer1[0].conv1.weight
+        assert weight.is_contiguous(memory_format=torch.channels_last)
+
+
 def test_predictions_follow_the_variant():
     for variant in ('fmkt', 'theta', 'direct'):
         model = roughen(build(variant))

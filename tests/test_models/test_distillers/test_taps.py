@@ -6,7 +6,7 @@ from torch import nn
 
 from mmfmkt.models.distillers.flow_config import complete_flow
 from mmfmkt.models.distillers.tap_flow import TapFlow
-from mmfmkt.models.distillers.taps import LevelSpec, probe
+from mmfmkt.models.distillers.taps import LevelSpec, probe, read_taps
 from mmfmkt.utils import ConfigError
 
 
@@ -75,3 +75,58 @@ def test_branches_of_a_student_all_follow_the_teacher():
 
     assert losses(target) == losses(torch.cat([target] * 3))
     assert losses(target) != losses(torch.randn(6, 4, 3, 3))
+
+
+class Deep(nn.Module):
+    """Two stages, of which each is a tap."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = nn.Conv2d(3, 4, 1), nn.Conv2d(4, 5, 1)
+
+    def extract_feat(self, x):
+        return self.second(self.first(x))
+
+
+def test_nothing_behind_the_last_tap_is_run():
+    network, ran = Deep(), []
+    network.second.register_forward_hook(lambda *args: ran.append(1))
+    images = torch.randn(1, 3, 4, 4)
+    for taps, count in ((['first'], 0), (['second', 'first'], 1)):
+        ran.clear()
+        levels = read_taps(network, taps, images, 'teacher', stop=True)
+        assert len(ran) == count
+        whole = read_taps(network, taps, images, 'teacher')
+        assert torch.equal(levels[0][0], whole[0][0])
+
+
+def build(channels=(4, 4), **flow):
+    levels = [LevelSpec(c, 8) for c in channels]
+    numbers = list(range(len(levels)))
+    settings = complete_flow(dict(num_steps=2, **flow))
+    return TapFlow(
+        'neck', numbers, levels, dict(enumerate(levels)), 'fmkt', settings
+    )
+
+
+def test_levels_may_share_one_encoder():
+    own, shared = build(), build(share_encoder=True)
+    sizes = [sum(p.numel() for p in x.parameters()) for x in (own, shared)]
+    assert sizes[0] == 2 * sizes[1]
+    again = build(share_encoder=True)
+    again.load_state_dict(shared.state_dict())
+    maps = list(torch.randn(2, 2, 4, 6, 5).unbind())
+    for x, y in zip(shared.transport(maps), again.transport(maps)):
+        assert torch.equal(x, y)
+    with pytest.raises(ConfigError, match='share_encoder: level 1 .* has 5'):
+        build((4, 5), share_encoder=True)
+    with pytest.raises(ConfigError, match='has one for each'):
+        build(encoder=[dict(type='ConvEncoder')] * 2, share_encoder=True)
+
+
+def test_each_level_may_have_an_encoder_of_its_own():
+    names = ['BottleneckEncoder', 'MLPEncoder']
+    flow = build(encoder=[dict(type=name) for name in names])
+    assert [type(x.field.encoder).__name__ for x in flow.values()] == names
+    with pytest.raises(ConfigError, match='encoder has 1 values for 2'):
+        build(encoder=[dict(type='ConvEncoder')])

@@ -1,16 +1,26 @@
-"""Legal combinations of the method's parts train, save and deploy."""
+"""Legal combinations of the method's parts train, save and deploy.
+
+Built as configs have them built.
+"""
 
 import io
 import itertools
 
 import pytest
 import torch
+from flow_parts import OwnHead, total_of
 
+from mmfmkt.models.distillers.flow_config import (
+    Ends,
+    build_transfer,
+    complete_flow,
+)
 from mmfmkt.models.flows import VARIANTS
 from mmfmkt.utils import ConfigError
 
 SCHEDULES = ('RectifiedFlow', 'VPODE', 'SubVPODE', 'VEODE')
 ENCODERS = (
+    'BottleneckEncoder',
     'ConvEncoder',
     'DepthwiseConvEncoder',
     'MLPEncoder',
@@ -20,8 +30,8 @@ ENCODERS = (
 METRICS = ('KDLoss', 'DKDLoss', 'DISTLoss', 'PKDLoss', 'MSELoss', 'CWDLoss')
 PREDICTIONS = ('velocity', 'target')
 COMPARED = ('targets', 'velocities')
-SPACES = ('maps', 'vectors', 'logits of maps', 'logits of vectors')
-BATCH, CLASSES = 3, 4
+SPACES = ('maps', 'unlike maps', 'logits of maps', 'logits of vectors')
+BATCH, CHANNELS, CLASSES = 3, 6, 4
 # Schedule, encoder and prediction play no part where there is no flow.
 NO_FLOW = (SCHEDULES[0], 'MLPEncoder', PREDICTIONS[0])
 ALL = [
@@ -31,7 +41,7 @@ ALL = [
     )
     if x[1] != 'direct' or (x[2], x[3], x[5]) == NO_FLOW
 ]
-LEGAL = 1492
+LEGAL = 1982
 
 
 def covering(combinations):
@@ -50,67 +60,70 @@ def covering(combinations):
 
 def legal(space, variant, schedule, encoder, metric, prediction, compare):
     """What makes sense, written down a second time."""
-    maps = space in ('maps', 'logits of maps')
     logits = space.startswith('logits')
-    if not maps and encoder != 'MLPEncoder':
+    if space == 'logits of vectors' and encoder != 'MLPEncoder':
         return False
     if metric in ('KDLoss', 'DKDLoss', 'DISTLoss') and not logits:
         return False
-    if metric in ('PKDLoss', 'CWDLoss') and space != 'maps':
+    if metric in ('PKDLoss', 'CWDLoss') and logits:
         return False
-    if variant == 'parallel' and space == 'logits of maps':
+    if variant == 'parallel' and space != 'maps':
         return False
     if compare == 'velocities':
         # PKD ignores scale, and these flows start at velocity zero.
         return (
             variant in ('fmkt', 'theta', 'parallel')
             and metric != 'PKDLoss'
-            and space != 'logits of maps'
+            and space == 'maps'
         )
     return True
 
 
 def build(space, variant, schedule, encoder, metric, prediction, compare):
-    logits = space.startswith('logits')
-    source = 4 if variant == 'parallel' or compare == 'velocities' else 6
-    return VARIANTS[variant](
-        source,
-        CLASSES if logits else source,
-        encoder=dict(
-            type=encoder,
-            **(
-                dict(num_heads=2, head_dim=4)
-                if encoder == 'TransformerEncoder'
-                else {}
-            ),
-        ),
-        schedule=dict(type=schedule),
-        metric=dict(type=metric),
-        prediction=prediction,
-        compare=compare,
-        space='logits' if logits else space,
-        vectors=space.endswith('vectors'),
-        labelled=logits,
+    narrow = {}
+    if encoder == 'TransformerEncoder':
+        narrow = dict(num_heads=2, head_dim=4)
+    flow = complete_flow(
+        dict(
+            encoder=dict(type=encoder, **narrow),
+            schedule=dict(type=schedule),
+            metric=dict(type=metric),
+            prediction=prediction,
+            compare=compare,
+        )
     )
+    logits = space.startswith('logits')
+    target = CLASSES if logits or space == 'unlike maps' else CHANNELS
+    if variant == 'online' and not logits:
+        target = CHANNELS
+    ends = Ends(
+        CHANNELS,
+        target,
+        space == 'logits of vectors',
+        'logits' if logits else 'maps',
+    )
+    return build_transfer(variant, ends, flow, 1.0, flow.encoder)
 
 
 def exercise(combination):
     """Forward, backward, state-dict round trip, and K = 1, 3, 8."""
     space = combination[0]
     transfer = build(*combination)
-    channels = transfer.in_channels
-    shape = (BATCH, channels) + ((4, 3) if 'maps' in space else ())
-    source = torch.randn(shape, requires_grad=True)
     logits = space.startswith('logits')
-    target = torch.randn(BATCH, CLASSES) if logits else torch.randn(shape)
-    labels = torch.tensor([0, 3, 1]) if logits else None
+    shape = (BATCH, CHANNELS, 4, 3)
+    source = torch.randn(shape[:2] if space.endswith('vectors') else shape)
+    source.requires_grad_()
+    head, labels, target = None, None, torch.randn(shape)
+    if space == 'unlike maps':
+        target = torch.randn(BATCH, CLASSES, 2, 5)
+    if logits:
+        head, labels = OwnHead(CHANNELS, CLASSES), torch.tensor([0, 3, 1])
+        head.labels, target = labels, torch.randn(BATCH, CLASSES)
 
     losses, output = transfer(
-        source, target if transfer.needs_teacher else None, 2, labels
+        source, target if transfer.needs_teacher else None, 2, labels, head
     )
-    total = output.square().mean() + sum(
-        x for name, x in losses.items() if 'loss' in name
-    )
+    total = total_of(losses, output)
     total.backward()
     assert total.isfinite() and source.grad.isfinite().all()
     for parameter in transfer.parameters():
@@ -123,17 +136,18 @@ def exercise(combination):
     saved.seek(0)
     again = build(*combination)
     again.load_state_dict(torch.load(saved))
+    if not logits and not transfer.deploys_flow:
+        return
     for steps in (1, 3, 8):
-        for deploy in ('logits',) if logits else ('transport',):
-            if not logits and not transfer.deploys_flow:
-                continue
-            with torch.no_grad():
-                first, second = (
-                    getattr(x, deploy)(source, steps)
-                    for x in (transfer, again)
-                )
-            assert first.shape == ((BATCH, CLASSES) if logits else shape)
-            assert first.isfinite().all() and torch.equal(first, second)
+        with torch.no_grad():
+            first, second = (
+                x.logits(source, [steps], head.logits)[steps]
+                if logits
+                else x.transport(source, steps)
+                for x in (transfer, again)
+            )
+        assert first.shape == ((BATCH, CLASSES) if logits else shape)
+        assert first.isfinite().all() and torch.equal(first, second)
 
 
 @pytest.mark.slow

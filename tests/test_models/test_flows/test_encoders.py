@@ -4,21 +4,22 @@ import pytest
 import torch
 
 from mmfmkt.models.flows import (
+    BottleneckEncoder,
     ConvEncoder,
     ConvNeXtEncoder,
     DepthwiseConvEncoder,
-    FlowTransfer,
     MLPEncoder,
     TransformerEncoder,
 )
-from mmfmkt.models.flows.time_embedding import (
+from mmfmkt.models.flows.encoders.time_embedding import (
     TimeEmbedding,
     frequencies,
     sinusoids,
 )
-from mmfmkt.models.flows.window_attention import WindowAttention
+from mmfmkt.models.flows.encoders.window_attention import WindowAttention
 
 ENCODERS = (
+    BottleneckEncoder,
     ConvEncoder,
     DepthwiseConvEncoder,
     MLPEncoder,
@@ -26,7 +27,6 @@ ENCODERS = (
     ConvNeXtEncoder,
 )
 VECTORS = [x for x in ENCODERS if x.takes_vectors]
-MAPS_ALONE = [x for x in ENCODERS if not x.takes_vectors]
 
 
 @pytest.mark.parametrize('encoder', ENCODERS)
@@ -46,19 +46,6 @@ def test_vectors_are_taken_as_maps_of_one_pixel(encoder, shape):
     torch.testing.assert_close(
         built(state, 0.5), built(state[..., None, None], 0.5)[..., 0, 0]
     )
-
-
-@pytest.mark.parametrize('encoder', MAPS_ALONE)
-def test_encoders_for_maps_are_refused_for_vectors(encoder):
-    with pytest.raises(ValueError, match=f'{encoder.__name__} takes feature'):
-        FlowTransfer(
-            4,
-            4,
-            encoder=dict(type=encoder),
-            schedule=dict(type='RectifiedFlow'),
-            metric=dict(type='MSELoss'),
-            space='vectors',
-        )
 
 
 @pytest.mark.parametrize('encoder', ENCODERS)
@@ -89,15 +76,47 @@ def test_every_parameter_gets_a_gradient(encoder):
     assert all(p.grad is not None for p in built.parameters())
 
 
+@pytest.mark.parametrize('encoder', ENCODERS)
+def test_no_encoder_changes_the_state_that_it_reads(encoder):
+    state = torch.randn(2, 4, 9, 9)
+    before = state.clone()
+    encoder(4, zero_init=False)(state, 0.5)
+    assert torch.equal(state, before)
+
+
+@pytest.mark.parametrize('stride', (1, 2, 3))
+@pytest.mark.parametrize('encoder', ENCODERS)
+def test_an_encoder_is_its_inside_between_its_linear_ends(encoder, stride):
+    narrow = dict(stride=stride) if encoder is BottleneckEncoder else {}
+    built = encoder(8, zero_init=False, **narrow).double()
+    state, other = torch.randn(2, 2, 8, 7, 5, dtype=torch.float64).unbind()
+    inner = built.inside(built.enter(state), 0.5)
+    torch.testing.assert_close(built.leave(inner, state), built(state, 0.5))
+    torch.testing.assert_close(
+        built.turn(inner, state), built.enter(built.leave(inner, state))
+    )
+    for end in (built.enter, lambda x: built.leave(built.enter(x), x)):
+        torch.testing.assert_close(
+            end(3 * state - other), 3 * end(state) - end(other)
+        )
+
+
+def test_blocks_of_convnext_stand_one_behind_the_other():
+    one, two = (ConvNeXtEncoder(4, num_blocks=n) for n in (1, 2))
+    sizes = [sum(p.numel() for p in x.layers.parameters()) for x in (one, two)]
+    assert sizes[1] == 2 * sizes[0]
+
+
 @pytest.mark.parametrize('shift', (0, 3))
 @pytest.mark.parametrize('size', [(14, 7), (9, 12), (3, 20)])
 def test_windows_attend_among_themselves_alone(shift, size):
     torch.manual_seed(0)
     attention = WindowAttention(4, 2, 8, 7, shift)
-    x = torch.randn(1, 4, *size, requires_grad=True)
+    x = torch.randn(2, 4, *size, requires_grad=True)
     row, column = size[0] // 2, size[1] - 1
-    attention(x)[0, :, row, column].sum().backward()
-    reached = x.grad[0].abs().sum(0) > 0
+    attention(x)[1, :, row, column].sum().backward()
+    assert not x.grad[0].any()
+    reached = x.grad[1].abs().sum(0) > 0
     expected = torch.zeros(size, dtype=torch.bool)
     for i in range(size[0]):
         for j in range(size[1]):

@@ -3,27 +3,26 @@
 import pytest
 import torch
 
-from mmfmkt.models.flows import FlowTransfer
+from mmfmkt.models.flows import (
+    VPODE,
+    ConvEncoder,
+    RectifiedFlow,
+    VelocityField,
+)
 
 pytest.importorskip('torchdiffeq')
 
 from mmfmkt.models.flows.likelihood import (  # noqa: E402
+    autonomous_velocity,
     check_on_linear_flow,
-    flow_velocity,
     log_density_change,
 )
 from mmfmkt.utils import ConfigError  # noqa: E402
 
 
-def build(zero_init=True, **kwargs):
-    return FlowTransfer(
-        3,
-        None,
-        encoder=dict(type='ConvEncoder', zero_init=zero_init),
-        schedule=kwargs.pop('schedule', dict(type='RectifiedFlow')),
-        metric=dict(type='PKDLoss'),
-        **kwargs,
-    )
+def build(zero_init=True, schedule=None, prediction='velocity'):
+    encoder = ConvEncoder(3, zero_init=zero_init)
+    return VelocityField(encoder, schedule or RectifiedFlow(), prediction)
 
 
 @pytest.mark.parametrize('seed', range(3))
@@ -52,7 +51,7 @@ def test_a_trained_flow_changes_by_the_determinant_of_its_jacobian():
     torch.manual_seed(0)
     flow = build(zero_init=False).double()
     source = torch.randn(1, 3, 3, 2, dtype=torch.float64)
-    velocity = flow_velocity(flow, source)
+    velocity = autonomous_velocity(flow, source)
     found = log_density_change(
         velocity, source, num_probes=None, rtol=1e-7, atol=1e-7
     )
@@ -79,7 +78,7 @@ def test_a_trained_flow_changes_by_the_determinant_of_its_jacobian():
 def test_a_new_flow_changes_no_density():
     flow = build()
     source = torch.randn(2, 3, 4, 4)
-    found = log_density_change(flow_velocity(flow, source), source)
+    found = log_density_change(autonomous_velocity(flow, source), source)
     assert not found.change.any()
     torch.testing.assert_close(found.final, source)
 
@@ -87,14 +86,14 @@ def test_a_new_flow_changes_no_density():
 @pytest.mark.parametrize(
     'settings',
     [
-        dict(prediction='target'),
-        dict(schedule=dict(type='VPODE')),
+        dict(prediction='target', zero_init=False),
+        dict(schedule=VPODE()),
     ],
 )
 def test_velocities_that_depend_on_the_source_are_refused(settings):
     with pytest.raises(ConfigError, match='state and time alone'):
-        flow_velocity(build(**settings), torch.zeros(1, 3, 2, 2))
-    flow_velocity(
-        build(zero_init=False, schedule=dict(type='VPODE')),
+        autonomous_velocity(build(**settings), torch.zeros(1, 3, 2, 2))
+    autonomous_velocity(
+        build(zero_init=False, schedule=VPODE()),
         torch.zeros(1, 3, 2, 2),
     )

@@ -2,8 +2,10 @@
 
 import pytest
 import torch
+from flow_parts import LABELS, OwnHead, build, total_of
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from mmfmkt.models import flows
 from mmfmkt.models.flows import VARIANTS
 
 # What copies a value to the host, or whose shape depends on values.
@@ -19,6 +21,9 @@ METRICS = dict(
     maps=('PKDLoss', 'MSELoss', 'CWDLoss'),
     logits=('KDLoss', 'DKDLoss', 'DISTLoss', 'MSELoss'),
 )
+ENCODERS = [
+    x for x in flows.__all__ if x.endswith('Encoder') and x != 'MetaEncoder'
+]
 CASES = [
     (variant, space, metric)
     for variant in VARIANTS
@@ -37,7 +42,12 @@ class NoWaiting(TorchDispatchMode):
             isinstance(x, torch.Tensor) and x.dtype == torch.bool
             for x in (args[1] if isinstance(args[1], (list, tuple)) else ())
         )
-        assert name not in WAITING and not by_mask, name
+        device = (kwargs or {}).get('device')
+        copies = name.startswith('aten._to_copy') and device not in (
+            None,
+            args[0].device,
+        )
+        assert name not in WAITING and not by_mask and not copies, name
         return func(*args, **(kwargs or {}))
 
 
@@ -48,6 +58,7 @@ def test_what_waits_is_noticed():
         lambda: x[x > 1],
         lambda: x.nonzero(),
         lambda: bool((x > 1).all()),
+        lambda: x.to('meta'),
     ):
         with pytest.raises(AssertionError), NoWaiting():
             wait()
@@ -58,27 +69,37 @@ def test_forward_and_backward_of_a_flow_wait_for_nothing(
     variant, space, metric
 ):
     logits = space == 'logits'
-    flow = VARIANTS[variant](
-        4,
-        3 if logits else 4,
-        encoder=dict(type='ConvEncoder'),
-        schedule=dict(type='VPODE'),
-        metric=dict(type=metric),
-        space=space,
-        labelled=logits,
+    flow = build(
+        variant,
+        8,
+        8,
+        schedule='VPODE',
+        metric=metric,
+        classes=3 if logits and variant == 'theta' else None,
     )
-    source = torch.randn(3, 4, 6, 5, requires_grad=True)
-    target = torch.randn(3, 3) if logits else torch.randn(3, 4, 6, 5)
-    labels = torch.tensor([0, 2, 1]) if logits else None
-    # The schedule is evaluated on the host, once for each time.
-    if variant != 'direct':
-        flow.walk(source, 2)
+    head = OwnHead(8) if logits else None
+    source = torch.randn(3, 8, 6, 5, requires_grad=True)
+    target = torch.randn(3, 3) if logits else torch.randn(3, 8, 6, 5)
+    go_without_waiting(flow, source, target, head)
+
+
+@pytest.mark.parametrize('with_cp', (False, True))
+@pytest.mark.parametrize('encoder', ENCODERS)
+def test_no_encoder_waits(encoder, with_cp):
+    flow = build('fmkt', 8, 8, encoder=encoder, with_cp=with_cp)
+    source = torch.randn(3, 8, 6, 5, requires_grad=True)
+    go_without_waiting(flow, source, torch.randn(3, 8, 6, 5), None)
+
+
+def go_without_waiting(flow, source, target, head):
     with NoWaiting():
         losses, output = flow(
-            source, target if flow.needs_teacher else None, 2, labels
+            source,
+            target if flow.needs_teacher else None,
+            2,
+            None if head is None else LABELS,
+            head,
+            diagnose=True,
         )
-        total = output.square().mean() + sum(
-            x for name, x in losses.items() if 'loss' in name
-        )
-        total.backward()
+        total_of(losses, output).backward()
     assert source.grad.any()

@@ -24,9 +24,9 @@ def data(tmp_path_factory):
 
 def test_the_averaged_output_of_online_distillation_beats_a_single_step(data):
     train, val = data
-    features, flow, losses = small_task.train((4, 8, 16), 'online', train)
+    *trained, losses = small_task.train((4, 8, 16), 'online', train)
     (one, nll_one), (eight, nll_eight) = (
-        small_task.score(features, flow, val, steps) for steps in (1, 8)
+        small_task.score(*trained, val, steps) for steps in (1, 8)
     )
     print(
         f'accuracy {one:.3f} and {eight:.3f}, NLL {nll_one:.3f} and '
@@ -39,19 +39,18 @@ def test_the_averaged_output_of_online_distillation_beats_a_single_step(data):
 
 def test_parallel_training_looks_better_and_is_worse(data):
     train, val = data
-    teacher, _, _ = small_task.train((8, 16, 32), 'direct', train, epochs=6)
+    teacher, *_ = small_task.train((8, 16, 32), 'direct', train, epochs=6)
     found = {}
     for variant in ('fmkt', 'parallel'):
-        features, flow, losses = small_task.train(
+        features, flow, _, losses = small_task.train(
             (2, 4, 32),
             variant,
             train,
             teacher,
             epochs=5,
-            space='maps',
-            encoder=dict(type='ConvEncoder', zero_init=False),
-            metric=dict(type='MSELoss'),
-            labelled=False,
+            maps=True,
+            zero_init=False,
+            metric='MSELoss',
         )
         with torch.no_grad():
             deployed = [
@@ -66,5 +65,5 @@ def test_parallel_training_looks_better_and_is_worse(data):
     # The encoder reads the target off the interpolated state ...
     assert parallel[0] < 0.9 * serial[0]
     # ... and at inference, where there is none, steps do not help it.
-    assert parallel[2] > 1.1 * serial[2]
+    assert parallel[2] > 1.05 * serial[2]
     assert serial[2] < serial[1]

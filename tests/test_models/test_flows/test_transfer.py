@@ -3,8 +3,9 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from flow_parts import LABELS, OwnHead, build, total_of
 
-from mmfmkt.models.flows import VARIANTS, RectifiedFlow
+from mmfmkt.models.flows import VARIANTS, Walk
 from mmfmkt.models.losses import PKDLoss
 
 EQUAL = ((2, 4, 6, 5), (2, 4, 6, 5))
@@ -16,19 +17,6 @@ CASES = [
     for shapes in (EQUAL, UNLIKE)
     if (variant, shapes) != ('parallel', UNLIKE)
 ]
-
-
-def build(variant, channels, target_channels, zero_init=False, **kwargs):
-    return VARIANTS[variant](
-        channels,
-        target_channels,
-        encoder=dict(
-            type=kwargs.pop('encoder', 'ConvEncoder'), zero_init=zero_init
-        ),
-        schedule=dict(type=kwargs.pop('schedule', 'RectifiedFlow')),
-        metric=dict(type=kwargs.pop('metric', 'PKDLoss')),
-        **kwargs,
-    )
 
 
 @pytest.mark.parametrize('prediction', ('velocity', 'target'))
@@ -59,10 +47,7 @@ def test_gradients_reach_student_and_flow_but_not_teacher(variant, shapes):
     target = torch.randn(shapes[1], requires_grad=True)
     flow = build(variant, shapes[0][1], shapes[1][1])
     losses, output = flow(source, target, 4)
-    total = output.sum() + sum(
-        x for name, x in losses.items() if 'loss' in name
-    )
-    total.backward()
+    total_of(losses, output).backward()
     assert source.grad.any() and target.grad is None
     assert all(p.grad is not None and p.grad.any() for p in flow.parameters())
 
@@ -87,7 +72,9 @@ def test_a_stopped_transfer_costs_nothing_and_touches_every_parameter(
 @pytest.mark.parametrize('schedule', ('VPODE', 'SubVPODE', 'VEODE'))
 def test_every_schedule_starts_as_the_identity(schedule, prediction):
     source, target = torch.randn(2, 2, 4, 6, 5).unbind()
-    flow = build('fmkt', 4, 4, True, schedule=schedule, prediction=prediction)
+    flow = build(
+        'fmkt', zero_init=True, schedule=schedule, prediction=prediction
+    )
     losses, output = flow(source, target, 8)
     torch.testing.assert_close(output, source, rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(losses['loss_flow'], PKDLoss()(source, target))
@@ -99,7 +86,9 @@ def test_both_predictions_are_one_walk_under_rectified_flow():
     velocity = build('fmkt', 4, 4)
     target = build('fmkt', 4, 4, prediction='target')
     # The encoder of the target gives X_S - v where the other gives v.
-    target.encoder.forward = lambda z, t: source - velocity.encoder(z, t)
+    target.field.encoder.inside = lambda z, t: (
+        source - velocity.field.encoder(z, t)
+    )
     torch.testing.assert_close(
         target.transport(source, 5), velocity.transport(source, 5)
     )
@@ -131,23 +120,28 @@ def test_the_direct_term_is_the_plain_metric_of_the_source():
     )
 
 
-def test_the_logged_ensemble_is_what_is_deployed_and_is_bounded():
+@pytest.mark.parametrize('variant', ('fmkt', 'parallel', 'theta'))
+def test_the_diagnosis_is_the_metric_of_what_is_deployed(variant):
     source, target = torch.randn(2, 2, 4, 6, 5).unbind()
-    flow = build('fmkt', 4, 4, metric='MSELoss', loss_weight=2.0)
-    losses, output = flow(source, target, 8)
-    assert not losses['ensemble'].requires_grad
+    flow = build(variant, metric='MSELoss', loss_weight=2.0)
+    losses, output = flow(source, target, 8, diagnose=True)
+    assert not losses['metric_of_mean'].requires_grad
+    assert losses['metric_of_mean'] < losses['loss_flow']
+    if variant == 'theta':
+        output = flow.transport(source, 8)
     torch.testing.assert_close(
-        losses['ensemble'], 2 * flow.metric(output, target)
+        losses['metric_of_mean'], 2 * flow.metric(output, target)
     )
-    assert losses['ensemble'] < losses['loss_flow']
+    assert 'metric_of_mean' not in flow(source, target, 8)[0]
 
 
 def test_parallel_training_sees_the_target_and_serial_training_does_not():
     source, target = torch.randn(2, 2, 4, 6, 5).unbind()
     for variant, leaks in (('fmkt', False), ('parallel', True)):
         flow, seen = build(variant, 4, 4), []
-        flow.encoder.register_forward_hook(
-            lambda module, args, output, seen=seen: seen.append(args[0])
+        inside = flow.field.encoder.inside
+        flow.field.encoder.inside = lambda z, t, inside=inside, seen=seen: (
+            seen.append(z) or inside(z, t)
         )
         flow(source, target, 4)
         mixed = [
@@ -157,38 +151,55 @@ def test_parallel_training_sees_the_target_and_serial_training_does_not():
         assert same == leaks
 
 
-LABELS = torch.tensor([1, 0, 2])
-
-
 def test_logits_average_the_outputs_of_the_steps():
-    source = torch.randn(3, 6, 4, 5)
-    flow = build('fmkt', 6, 3, metric='KDLoss', space='logits', labelled=True)
-    losses, output = flow(source, torch.randn(3, 3), 4, LABELS)
-    steps = [flow.transform(x) for x in flow.walk(source, 4).estimates]
+    source, head = torch.randn(3, 6, 4, 5), OwnHead()
+    flow = build('fmkt', 6, metric='KDLoss')
+    losses, output = flow(source, torch.randn(3, 3), 4, LABELS, head)
+    steps = [
+        head.logits(step.estimate) for step in Walk(flow.field, source, 4)
+    ]
     torch.testing.assert_close(output, torch.stack(steps).mean(0))
-    torch.testing.assert_close(output, flow.logits(source, 4))
     expected = sum(F.cross_entropy(x, LABELS) for x in steps) / 4
     torch.testing.assert_close(losses['loss_task'], expected)
 
 
-def test_soft_labels_are_taken_as_they_are():
+def test_logits_of_several_step_counts_share_what_they_can():
+    source, head = torch.randn(3, 6, 4, 5), OwnHead()
+    flow, times = build('fmkt', 6, metric='KDLoss'), []
+    inside = flow.field.encoder.inside
+    flow.field.encoder.inside = lambda z, t: times.append(t) or inside(z, t)
+    found = flow.logits(source, (4, 1, 2, 4), head.logits)
+    # One first step for all, and no count twice.
+    assert times == [1, 0.75, 0.5, 0.25, 0.5] and head.calls == 5
+    for count, logits in found.items():
+        alone = flow.logits(source, (count,), head.logits)[count]
+        torch.testing.assert_close(logits, alone)
+
+
+def test_thetas_branch_learns_from_labels_hard_and_soft():
     source, target = torch.randn(3, 6, 4, 5), torch.randn(3, 3)
-    flow = build('fmkt', 6, 3, metric='KDLoss', space='logits')
+    flow, head = build('theta', 6, classes=3, metric='KDLoss'), OwnHead()
     hard, soft = (
-        flow(source, target, 2, labels)[0]['loss_task']
+        flow(source, target, 2, labels, head)[0]['loss_branch']
         for labels in (LABELS, F.one_hot(LABELS, 3).float())
     )
     torch.testing.assert_close(hard, soft)
+    steps = [
+        flow.transform(step.estimate) for step in Walk(flow.field, source, 2)
+    ]
+    expected = sum(F.cross_entropy(x, LABELS) for x in steps) / 2
+    torch.testing.assert_close(hard, expected)
 
 
-def test_online_steps_follow_their_mean_and_smoothed_labels():
-    source = torch.randn(3, 6, 4, 5)
-    flow = build(
-        'online', 6, 3, metric='KDLoss', space='logits', loss_weight=2.0
-    )
-    losses, _ = flow(source, None, 4, LABELS)
-    steps = [flow.transform(x) for x in flow.walk(source, 4).estimates]
+def test_online_steps_follow_their_mean_and_the_heads_own_losses():
+    source, head = torch.randn(3, 6, 4, 5), OwnHead(smoothing=0.1)
+    flow = build('online', 6, metric='KDLoss', loss_weight=2.0)
+    losses, output = flow(source, None, 4, LABELS, head)
+    steps = [
+        head.logits(step.estimate) for step in Walk(flow.field, source, 4)
+    ]
     mean = torch.stack(steps).mean(0)
+    torch.testing.assert_close(output, mean)
     torch.testing.assert_close(
         losses['loss_flow'], 2 * sum(flow.metric(x, mean) for x in steps) / 4
     )
@@ -229,8 +240,10 @@ def test_zero_init_starts_as_the_plain_metric():
 def test_the_loss_is_weighted_and_averaged_over_steps():
     source, target = torch.randn(2, 2, 4, 6, 5).unbind()
     flow = build('fmkt', 4, 4, loss_weight=3.0)
-    estimates = flow.walk(source, 5).estimates
-    expected = 3 / 5 * sum(flow.metric(x, target) for x in estimates)
+    expected = 0.6 * sum(
+        flow.metric(step.estimate, target)
+        for step in Walk(flow.field, source, 5)
+    )
     losses, _ = flow(source, target, 5)
     torch.testing.assert_close(losses['loss_flow'], expected)
 
@@ -246,8 +259,102 @@ def test_losses_are_float32_under_autocast(variant):
     assert all(loss.isfinite() for loss in losses.values())
 
 
-def test_without_a_target_only_the_walk_is_left():
-    flow = build('fmkt', 4, None)
-    assert isinstance(flow.schedule, RectifiedFlow)
-    assert all(name.startswith('encoder.') for name in flow.state_dict())
-    assert flow.transport(torch.randn(1, 4, 3, 3), 2).shape == (1, 4, 3, 3)
+def saved_by(function):
+    """What a function gives, and the bytes that autograd keeps for it."""
+    kept = {}
+
+    def pack(x):
+        kept[x.untyped_storage().data_ptr()] = x.untyped_storage().nbytes()
+        return x
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda x: x):
+        found = function()
+    return found, sum(kept.values())
+
+
+@pytest.mark.parametrize('own_head', (False, True))
+@pytest.mark.parametrize('variant', ('fmkt', 'theta', 'parallel', 'online'))
+def test_checkpointing_changes_memory_alone(variant, own_head):
+    source = torch.randn(3, 6, 16, 16, requires_grad=True)
+    settings, target = {}, torch.randn(3, 6, 16, 16)
+    if own_head:
+        if variant == 'parallel':
+            return  # Shapes must be equal.
+        settings, target = dict(metric='KDLoss'), torch.randn(3, 3)
+        if variant == 'theta':
+            settings['classes'] = 3
+    found = []
+    for with_cp in (False, True):
+        torch.manual_seed(0)
+        flow = build(variant, 6, 6, with_cp=with_cp, **settings)
+        head = OwnHead() if own_head else None
+        given = None if variant == 'online' else target
+        (losses, output), kept = saved_by(
+            lambda flow=flow, given=given, head=head: flow(
+                source, given, 9, LABELS if head else None, head
+            )
+        )
+        total = total_of(losses, output)
+        grads = torch.autograd.grad(
+            total, [source, *flow.parameters()], allow_unused=True
+        )
+        found.append((total, grads, kept, head and head.calls))
+    (total, grads, kept, calls), (again, regrads, less, recalls) = found
+    torch.testing.assert_close(again, total)
+    for first, second in zip(grads, regrads):
+        assert (first is None) == (second is None)
+        if first is not None:
+            torch.testing.assert_close(first, second, rtol=1e-4, atol=1e-6)
+    assert less < 0.6 * kept
+    # A student's own head runs as often as without.
+    assert recalls == calls
+
+
+@pytest.mark.slow
+def test_a_compiled_flow_is_the_same_and_drawn_counts_compile_nothing():
+    from torch._dynamo.utils import counters
+
+    source, target = torch.randn(2, 2, 8, 6, 5).unbind()
+    flow = build('fmkt', 8, 8, encoder='BottleneckEncoder')
+    plain = {n: flow(source, target, n) for n in (1, 2, 4)}
+    counters.clear()
+    flow.compile()
+    graphs = set()
+    for n, (losses, output) in plain.items():
+        again, same = flow(source, target, n)
+        torch.testing.assert_close(again, losses)
+        torch.testing.assert_close(same, output)
+        graphs.add(counters['stats']['unique_graphs'])
+    # Encoder and metric, once each.
+    assert graphs == {2}
+
+
+def test_without_a_metric_only_the_walk_is_left():
+    whole = build('fmkt', 4, 7)
+    field = whole.field
+    bare = VARIANTS['fmkt'](field)
+    assert whole.deployed == [field]
+    assert all(name.startswith('field.') for name in bare.state_dict())
+    source = torch.randn(1, 4, 3, 3)
+    torch.testing.assert_close(
+        bare.transport(source, 2), whole.transport(source, 2)
+    )
+
+
+@pytest.mark.parametrize(
+    'variant, settings, sentence',
+    [
+        ('fmkt', dict(compare='boxes'), 'compare must be one of'),
+        ('fmkt', dict(prediction='noise'), 'prediction must be one of'),
+        (
+            'fmkt',
+            dict(compare='velocities', zero_init=True),
+            'PKDLoss ignores scale',
+        ),
+        ('online', dict(direct_weight=1.0), 'has no teacher'),
+        ('direct', dict(compare='velocities'), 'has no flow'),
+    ],
+)
+def test_settings_that_make_no_sense_are_refused(variant, settings, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        build(variant, **settings)

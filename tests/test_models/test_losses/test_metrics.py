@@ -3,6 +3,7 @@
 import pytest
 import references
 import torch
+import torch.nn.functional as F
 from mmengine.logging import MessageHub
 
 from mmfmkt.models.losses import (
@@ -13,6 +14,7 @@ from mmfmkt.models.losses import (
     MSELoss,
     PKDLoss,
 )
+from mmfmkt.models.losses.correlation import standardise
 
 MAPS, LOGITS = (3, 4, 5, 6), (5, 7)
 LABELS = torch.tensor([0, 6, 2, 2, 3])
@@ -120,6 +122,25 @@ def test_pkd_ignores_scale_and_shift_of_channels():
     scale = torch.rand(1, 4, 1, 1).double() + 0.5
     torch.testing.assert_close(PKDLoss()(p * scale - 3, q), PKDLoss()(p, q))
     assert PKDLoss()(q * scale + 2, q) < 1e-12
+
+
+@pytest.mark.parametrize('offset', (0.0, 1e3))
+def test_pkd_has_the_gradient_of_what_it_is_short_for(offset):
+    p, q = torch.randn(2, 3, 5, 6, 4, dtype=torch.float64).unbind()
+    p, q = p + offset, q.clone()
+    # Neither varies, one does not, both do.
+    p[:, :2], q[:, 1:3] = 3.7, -2.0
+    p.requires_grad_()
+    plain = F.mse_loss(*(standardise(x, (0, 2, 3), 1e-6) for x in (p, q))) / 2
+    metric = PKDLoss()
+    found = metric.measure(p, metric.prepare(q))
+    torch.testing.assert_close(found, plain)
+    torch.testing.assert_close(
+        torch.autograd.grad(3 * found, p),
+        torch.autograd.grad(3 * plain, p),
+        rtol=1e-6,
+        atol=1e-4,  # of 1e4, where 1 / eps is the factor of noise
+    )
 
 
 @pytest.mark.parametrize('metric, shape', METRICS)

@@ -42,8 +42,11 @@ class MetaEncoder(nn.Module, metaclass=ABCMeta):
         narrows (bool): Whether ``enter`` and ``leave`` are not identities.
 
     Example:
-        >>> encoder = ConvEncoder(8)
-        >>> encoder(torch.randn(2, 8, 5, 5), 0.5).shape
+        >>> class PixelEncoder(MetaEncoder):
+        ...     def __init__(self, channels, **kwargs):
+        ...         layers = [torch.nn.Conv2d(channels, channels, 1)]
+        ...         super().__init__(channels, layers, **kwargs)
+        >>> PixelEncoder(8)(torch.randn(2, 8, 5, 5), 0.5).shape
         torch.Size([2, 8, 5, 5])
     """
 

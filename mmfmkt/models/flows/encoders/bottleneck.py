@@ -21,11 +21,17 @@ class BottleneckEncoder(MetaEncoder):
 
     Args:
         channels (int): C of the state.
-        reduction (int): r.
+        reduction (int): r; 8 channels, if there are so many, are left.
         stride (int): By how much the map is narrowed in height and width as
             well: means of ``stride`` x ``stride`` pixels come in, and what
             leaves is interpolated.
         kwargs: ``zero_init`` and ``deep_time`` of :class:`MetaEncoder`.
+
+    Example:
+        >>> encoder = BottleneckEncoder(64, reduction=4)
+        >>> state = torch.randn(2, 64, 5, 5)
+        >>> encoder.enter(state).shape, encoder(state, 0.5).shape
+        (torch.Size([2, 16, 5, 5]), torch.Size([2, 64, 5, 5]))
     """
 
     narrows = True
@@ -33,7 +39,7 @@ class BottleneckEncoder(MetaEncoder):
     def __init__(
         self, channels: int, reduction: int = 4, stride: int = 1, **kwargs
     ) -> None:
-        width = max(channels // reduction, 1)
+        width = max(channels // reduction, min(channels, 8))
         inner = Layers(
             nn.GroupNorm(1, width),
             nn.SiLU(),

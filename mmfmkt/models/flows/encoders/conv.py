@@ -14,6 +14,10 @@ class ConvEncoder(MetaEncoder):
     Args:
         channels (int): C of the state.
         kwargs: ``zero_init`` and ``deep_time`` of :class:`MetaEncoder`.
+
+    Example:
+        >>> ConvEncoder(8)(torch.randn(2, 8, 5, 5), 0.5).shape
+        torch.Size([2, 8, 5, 5])
     """
 
     def __init__(self, channels: int, **kwargs) -> None:
@@ -34,6 +38,10 @@ class DepthwiseConvEncoder(MetaEncoder):
     Args:
         channels (int): C of the state.
         kwargs: ``zero_init`` and ``deep_time`` of :class:`MetaEncoder`.
+
+    Example:
+        >>> DepthwiseConvEncoder(8)(torch.randn(2, 8, 5, 5), 0.5).shape
+        torch.Size([2, 8, 5, 5])
     """
 
     def __init__(self, channels: int, **kwargs) -> None:

@@ -20,6 +20,10 @@ class ConvNeXtEncoder(MetaEncoder):
         num_blocks (int): Blocks; all but the last, which gives the velocity,
             have a connection past them.
         kwargs: ``zero_init`` and ``deep_time`` of :class:`MetaEncoder`.
+
+    Example:
+        >>> ConvNeXtEncoder(8)(torch.randn(2, 8, 5, 5), 0.5).shape
+        torch.Size([2, 8, 5, 5])
     """
 
     def __init__(

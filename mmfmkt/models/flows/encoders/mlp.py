@@ -17,6 +17,10 @@ class MLPEncoder(MetaEncoder):
         num_blocks (int): n.
         expansion (int): Width of the hidden layers in units of C.
         kwargs: ``zero_init`` and ``deep_time`` of :class:`MetaEncoder`.
+
+    Example:
+        >>> MLPEncoder(8)(torch.randn(2, 8), 0.5).shape
+        torch.Size([2, 8])
     """
 
     takes_vectors = True

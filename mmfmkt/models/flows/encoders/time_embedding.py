@@ -42,6 +42,10 @@ class TimeEmbedding(nn.Module):
     Args:
         channels (int): C, the channels that the embedding is added to.
         deep (bool): Whether to use Linear-ReLU-Linear instead of Linear.
+
+    Example:
+        >>> TimeEmbedding(8)(0.5).shape
+        torch.Size([8])
     """
 
     def __init__(self, channels: int, deep: bool = False) -> None:

@@ -24,6 +24,10 @@ class TransformerEncoder(MetaEncoder):
             does not divide are padded, and what is padded is not attended.
         expansion (int): Width of the feed-forward part in units of C.
         kwargs: ``zero_init`` and ``deep_time`` of :class:`MetaEncoder`.
+
+    Example:
+        >>> TransformerEncoder(8)(torch.randn(2, 8, 5, 5), 0.5).shape
+        torch.Size([2, 8, 5, 5])
     """
 
     def __init__(

@@ -1,0 +1,68 @@
+"""Transfers of small parts, as the tests of the variants need them."""
+
+import torch
+from torch import nn
+
+from mmfmkt.models import flows, losses
+from mmfmkt.models.flows import (
+    VARIANTS,
+    MapTransform,
+    PooledHead,
+    VelocityField,
+)
+
+LABELS = torch.tensor([1, 0, 2])
+
+
+def build(variant, channels=4, target_channels=4, zero_init=False, **kwargs):
+    """A transfer between maps, parts given by the names of their classes.
+
+    With ``classes``, the transform of Theta's branch gives logits.
+    """
+    kind = VARIANTS[variant]
+    encoder = getattr(flows, kwargs.pop('encoder', 'ConvEncoder'))
+    schedule = getattr(flows, kwargs.pop('schedule', 'RectifiedFlow'))()
+    metric = getattr(losses, kwargs.pop('metric', 'PKDLoss'))()
+    prediction = kwargs.pop('prediction', 'velocity')
+    classes = kwargs.pop('classes', None)
+    parts = {
+        name: MapTransform(channels, target_channels)
+        for name in kind.transforms
+    }
+    if classes:
+        parts['transform'] = PooledHead(channels, classes)
+    if kind.walks:
+        parts['field'] = VelocityField(
+            encoder(channels, zero_init=zero_init), schedule, prediction
+        )
+    return kind(metric=metric, **parts, **kwargs)
+
+
+class OwnHead(nn.Module):
+    """A student's head, which counts its calls and smooths its labels."""
+
+    def __init__(self, channels=6, classes=3, smoothing=0.0):
+        super().__init__()
+        self.fc = nn.Linear(channels, classes)
+        self.smoothing, self.calls = smoothing, 0
+        self.labels = LABELS
+
+    def logits(self, feature):
+        self.calls += 1
+        vectors = feature.dim() == 2
+        return self.fc(feature if vectors else feature.mean((2, 3)))
+
+    def forward(self, feature):
+        logits = self.logits(feature)
+        return logits, dict(
+            loss_task=nn.functional.cross_entropy(
+                logits, self.labels, label_smoothing=self.smoothing
+            )
+        )
+
+
+def total_of(losses, output):
+    """One number of all that a transfer gives."""
+    return output.square().mean() + sum(
+        x for name, x in losses.items() if 'loss' in name
+    )
