@@ -1,5 +1,7 @@
 """Tests of the set-up: tools/setup_env.py, its shell scripts, .ci/run."""
 
+import fcntl
+import hashlib
 import importlib.util
 import os
 import shutil
@@ -21,31 +23,25 @@ setup_env = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(setup_env)
 
 
-@pytest.fixture(scope='module')
-def venv(tmp_path_factory):
-    """An environment as the set-up makes it, over a half-made one."""
-    path = tmp_path_factory.mktemp('made') / 'venv'
+@pytest.fixture
+def venv(tmp_path):
+    """An environment of this set-up, without pip, which takes no time."""
+    path = tmp_path / 'venv'
     bare_venv(path)
     (path / setup_env.MARK).mkdir()
-    (path / 'left-over').touch()
-    assert setup_env.plan(path)[0] == 'venv'  # it has no pip
-    setup_env.create_venv(path)
     return path
 
 
 @pytest.fixture
-def finished(venv, tmp_path):
-    """An environment with all stamps, and the repository they belong to."""
-    root = tmp_path / 'clone'
-    shutil.copytree(ROOT / 'requirements', root / 'requirements')
-    shutil.rmtree(venv / setup_env.MARK)
-    (venv / setup_env.MARK).mkdir()
-    version = setup_env.venv_version(venv)
-    for step in setup_env.STEPS:
-        setup_env.stamp(venv, step).write_text(
-            setup_env.digest(step, version, root)
-        )
-    return venv, root
+def ran(monkeypatch):
+    """The long commands that would have been run."""
+    commands = []
+    monkeypatch.setattr(
+        setup_env,
+        'run',
+        lambda command, **kwargs: commands.append(' '.join(map(str, command))),
+    )
+    return commands
 
 
 def bare_venv(path):
@@ -95,341 +91,188 @@ def shell(command, **env):
     )
 
 
-# Preflight
+# What is missing
 
 
-def test_preflight_names_all_that_is_missing_at_once(tmp_path, monkeypatch):
-    monkeypatch.setenv('PATH', str(tmp_path))
-    monkeypatch.delenv('CXX', raising=False)
-    problems = setup_env.preflight(
-        tmp_path / 'new' / 'venv',
-        ['venv', *setup_env.STEPS],
-        version=(3, 9),
-        free_gb=1.5,
+def test_all_that_is_missing_is_named_at_once(tmp_path, monkeypatch):
+    monkeypatch.setenv('CXX', str(tmp_path / 'none'))
+    monkeypatch.setattr(
+        setup_env.shutil,
+        'disk_usage',
+        lambda place: shutil._ntuple_diskusage(9e9, 0, 1e9),
     )
-    text = '\n'.join(problems)
-    assert 'Python 3.10 to 3.13 is needed, this is 3.9' in text
-    assert 'PYTHON=' in text
-    assert 'no C++ compiler' in text and 'apt install g++' in text
-    assert f'8 GB of free disk are needed at {tmp_path}, 1.5 GB' in text
+    with pytest.raises(SystemExit) as stopped:
+        setup_env.preflight(tmp_path / 'new' / 'venv', newest=(3, 9))
+    text = str(stopped.value)
+    assert 'Python 3.10 to 3.9' in text and 'PYTHON=' in text
+    assert 'C++17' in text and 'apt install g++' in text
+    assert f'8 GB of free disk at {tmp_path}' in text
     assert 'MMFMKT_VENV' in text
 
 
-def test_preflight_minds_only_what_is_still_to_be_done(tmp_path, monkeypatch):
-    monkeypatch.setenv('PATH', str(tmp_path))
+def test_a_machine_that_has_all_goes_on(tmp_path, monkeypatch):
     monkeypatch.delenv('CXX', raising=False)
-    assert (
-        setup_env.preflight(
-            tmp_path, ['tests', 'mmfmkt'], version=(3, 11), free_gb=1
-        )
-        == []
+    monkeypatch.setattr(
+        setup_env.shutil,
+        'disk_usage',
+        lambda place: shutil._ntuple_diskusage(9e9, 0, 9e9),
     )
+    setup_env.preflight(tmp_path, newest=(3, 99))
 
 
-@pytest.mark.parametrize(
-    'version, good',
-    [((3, 9), False), ((3, 10), True), ((3, 13), True), ((3, 14), False)],
-)
-def test_preflight_knows_the_supported_pythons(tmp_path, version, good):
-    problems = setup_env.preflight(tmp_path, ['tests'], version, free_gb=1)
-    assert (problems == []) == good
-
-
-@pytest.mark.parametrize(
-    'version, good',
-    [((3, 9), False), ((3, 10), True), ((3, 11), True), ((3, 12), False)],
-)
-def test_preflight_knows_the_pythons_of_the_upstream_stack(
-    tmp_path, version, good
-):
-    problems = setup_env.preflight(
-        tmp_path,
-        ['tests'],
-        version,
-        free_gb=1,
-        pins=setup_env.PINS['upstream'],
+def test_the_headers_of_python_are_looked_for(tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        setup_env.sysconfig, 'get_path', lambda name: str(tmp_path)
     )
-    assert (problems == []) == good
-    assert good or 'Python 3.10 to 3.11 is needed' in problems[0]
+    with pytest.raises(SystemExit, match='python3-dev'):
+        setup_env.preflight(tmp_path, newest=(3, 99))
 
 
-def test_preflight_tries_the_compiler_in_cxx(tmp_path, monkeypatch):
-    monkeypatch.setenv('CXX', str(tmp_path / 'none'))
-    assert 'none does not start' in setup_env.compiler_problem()
-    broken = script(tmp_path / 'broken', 'exit 1')
-    monkeypatch.setenv('CXX', f'{broken} -m64')
-    assert 'does not compile C++17' in setup_env.compiler_problem()
+# The environment
 
 
-def test_preflight_looks_for_the_headers_of_the_venvs_python(tmp_path):
-    script(tmp_path / 'bin' / 'python', 'echo /nowhere')
-    text = '\n'.join(setup_env.compile_problems(tmp_path, 'python3.11'))
-    assert 'Python.h is not in /nowhere' in text
-    assert 'apt install python3.11-dev' in text
+def test_what_is_not_ours_is_never_removed(tmp_path, ran):
+    (tmp_path / 'thesis.tex').touch()
+    with pytest.raises(SystemExit, match='MMFMKT_VENV'):
+        setup_env.make_venv(tmp_path)
+    assert (tmp_path / 'thesis.tex').exists() and not ran
 
 
-def test_a_gpu_without_a_cuda_toolkit_is_named_unless_hidden(
-    tmp_path, monkeypatch
-):
-    script(tmp_path / 'nvidia-smi', 'echo 580.1')
-    monkeypatch.setenv('PATH', str(tmp_path), prepend=os.pathsep)
-    monkeypatch.setenv('CUDA_HOME', '/nowhere')
-    monkeypatch.delenv('CUDA_VISIBLE_DEVICES', raising=False)
-    text = '\n'.join(setup_env.compile_problems(tmp_path, 'python3.11'))
-    assert 'no CUDA toolkit' in text and "CUDA_VISIBLE_DEVICES=''" in text
-    monkeypatch.setenv('CUDA_VISIBLE_DEVICES', '')
-    text = '\n'.join(setup_env.compile_problems(tmp_path, 'python3.11'))
-    assert 'CUDA' not in text
-
-
-def test_the_cuda_toolkit_has_to_fit_torch(tmp_path, monkeypatch):
-    path = tmp_path / 'venv'
-    bare_venv(path)
-    torch = site_packages(path) / 'torch'
-    torch.mkdir()
-    (torch / '__init__.py').write_text('from . import cuda, version\n')
-    (torch / 'cuda.py').write_text('def is_available(): return True\n')
-    (torch / 'version.py').write_text('cuda = "13.0"\n')
-    home = tmp_path / 'cuda'
-    script(home / 'bin' / 'nvcc', 'echo release 12.8, V12.8.93')
-    (home / 'include').mkdir()
-    (home / 'include' / 'cuda_runtime.h').touch()
-    monkeypatch.setenv('CUDA_HOME', str(home))
-    monkeypatch.setenv('CFLAGS', '-O1')
-    with pytest.raises(setup_env.SetUpError, match='version 12, .* 13.0'):
-        setup_env.build_env(path)
-    script(home / 'bin' / 'nvcc', 'echo release 13.0, V13.0.88')
-    env = setup_env.build_env(path)
-    assert env['FORCE_CUDA'] == '1' and env['CUDA_HOME'] == str(home)
-    assert env['CFLAGS'] == '-O1 -g0'
-
-
-def test_one_job_per_core_at_most(monkeypatch):
-    assert 1 <= setup_env.build_jobs() <= os.cpu_count()
-
-
-# The environment and its stamps
-
-
-def test_a_half_made_environment_of_ours_is_made_anew(venv):
+def test_a_half_made_environment_of_ours_is_made_anew(venv, ran):
+    (venv / 'left-over').touch()
+    setup_env.make_venv(venv)  # it has no pip
     assert not (venv / 'left-over').exists()
-    assert setup_env.venv_version(venv) == '{}.{}'.format(*sys.version_info)
-    assert 'venv' not in setup_env.plan(venv)
+    assert ran == [f'{sys.executable} -m venv {venv}']
 
 
-def test_with_all_stamps_there_is_nothing_to_do(finished):
-    assert setup_env.plan(*finished) == []
-
-
-@pytest.mark.parametrize(
-    'name, steps',
-    [
-        ('build', ['build tools']),
-        ('torch', ['torch', 'mmcv', 'tests']),
-        ('openmmlab', ['openmmlab']),
-        ('mmcv', ['mmcv']),
-        ('tests', ['tests']),
-        ('dev', []),
-    ],
-)
-def test_a_changed_requirement_redoes_only_its_own_steps(
-    finished, name, steps
-):
-    path, root = finished
-    with open(root / 'requirements' / f'{name}.txt', 'a') as file:
-        file.write('another\n')
-    assert setup_env.plan(path, root) == steps
-
-
-def test_an_interrupted_set_up_continues_at_its_step(finished):
-    path, root = finished
-    for step in ('mmcv', 'tests', 'mmfmkt'):
-        setup_env.stamp(path, step).unlink()
-    assert setup_env.plan(path, root) == ['mmcv', 'tests', 'mmfmkt']
-
-
-def test_another_clone_only_links_itself(finished, tmp_path):
-    path, root = finished
-    other = shutil.copytree(root, tmp_path / 'other clone')
-    assert setup_env.plan(path, other) == ['mmfmkt']
-
-
-def test_each_stack_has_requirements_of_its_own(finished):
-    path, root = finished
-    upstream = setup_env.PINS['upstream']
-    for step in setup_env.STEPS:
-        for name in setup_env.STEPS[step]:
-            assert (ROOT / name.format(pins=upstream.folder)).exists()
-    version = setup_env.venv_version(path)
-    for step in ('build tools', 'torch', 'openmmlab', 'mmcv', 'tests'):
-        setup_env.stamp(path, step).write_text(
-            setup_env.digest(step, version, root, upstream)
-        )
-    assert setup_env.plan(path, root, upstream) == []
-    with open(root / upstream.folder / 'mmcv.txt', 'a') as file:
-        file.write('another\n')
-    assert setup_env.plan(path, root, upstream) == ['mmcv']
-
-
-def test_a_stack_that_is_asked_for_takes_no_other_in_its_place(
-    tmp_path, monkeypatch
-):
-    upstream = setup_env.PINS['upstream']
-    path = tmp_path / 'venv'
-    bare_venv(path)
-    (site_packages(path) / 'pip').mkdir()
-    (site_packages(path) / 'pip/__init__.py').touch()
-    assert setup_env.venv_version(path)
-    (site_packages(path) / 'mine-1.0.dist-info').mkdir()
-    with pytest.raises(setup_env.SetUpError, match='is in the way'):
-        setup_env.install(path, upstream)
-    # Nor that of the Python that runs it.
-    steps = []
+def test_the_running_pythons_stack_is_found_and_seen(venv, ran, monkeypatch):
+    torch = pytest.importorskip('torch')
+    mmcv = pytest.importorskip('mmcv')
+    where, version, _ = setup_env.find_stack(venv)
+    assert (where, version) == (sys.executable, torch.__version__)
+    monkeypatch.setattr(setup_env, 'make_venv', lambda venv: None)
+    seen = []
     monkeypatch.setattr(
         setup_env,
-        'preflight',
-        lambda venv, found, *args, **kwargs: steps.extend(found) or ['no'],
+        'probe',
+        lambda python, *names, probe=setup_env.probe: (
+            probe(python, *names)
+            if str(python) == sys.executable
+            else seen.append(names) or ('', [], '')
+        ),
     )
-    with pytest.raises(setup_env.SetUpError, match='no'):
-        setup_env.install(tmp_path / 'new', upstream)
-    assert steps == ['venv', *setup_env.STEPS]
-
-
-def test_what_is_not_ours_is_never_removed(tmp_path):
-    folder = tmp_path / 'folder'
-    folder.mkdir()
-    (folder / 'thesis.tex').touch()
-    with pytest.raises(setup_env.SetUpError, match='MMFMKT_VENV'):
-        setup_env.create_venv(folder)
-    assert (folder / 'thesis.tex').exists()
-
-    path = tmp_path / 'venv'
-    bare_venv(path)
-    setup_env.check_disposable(path)  # an empty one is no loss
-    (site_packages(path) / 'mine-1.0.dist-info').mkdir()
-    with pytest.raises(setup_env.SetUpError, match='is in the way'):
-        setup_env.create_venv(path)
-
-
-def test_a_second_set_up_waits_for_the_first(tmp_path, capsys):
-    first = helper(
-        'from pathlib import Path; import time\n'
-        'with s.locked(Path(sys.argv[1])):\n'
-        '    print("has it", flush=True); time.sleep(0.5)\n'
-        '    Path(sys.argv[1] + ".done").touch()',
-        str(tmp_path / 'venv'),
-    )
-    assert first.stdout.readline() == 'has it\n'
-    with setup_env.locked(tmp_path / 'venv'):
-        assert (tmp_path / 'venv.done').exists()
-    assert 'waits for another set-up' in capsys.readouterr().err
-    first.communicate()
-
-
-# A stack that is already there
-
-
-def test_the_running_pythons_stack_is_found_and_seen(venv, tmp_path, capsys):
-    stack = setup_env.find_stack(tmp_path / 'none')
-    import mmcv
-
-    assert stack.versions['mmcv'] == mmcv.__version__
-    setup_env.adopt(venv, stack)
-    assert f'mmcv {mmcv.__version__}' in capsys.readouterr().err
-    origin = setup_env.ask(
-        setup_env.venv_python(venv),
+    setup_env.install(venv, 'onedl')
+    origin = setup_env.query(
+        venv / 'bin/python',
+        '-c',
         'import importlib.util as u; print(u.find_spec("mmcv").origin)',
     )
-    assert origin == mmcv.__file__
-    left = setup_env.plan(venv)
-    assert not set(left) & set(setup_env.STACK)
-    # It is gone once the file is.
-    setup_env.stamp(venv, 'torch').write_text(setup_env.OUTSIDE + '/nowhere')
-    assert 'torch' in setup_env.plan(venv)
-
-
-@pytest.mark.parametrize('outside', [False, True])
-def test_the_tests_needs_leave_torch_as_it_is(tmp_path, monkeypatch, outside):
-    # A newer release of one of them may ask for a newer torch.
-    monkeypatch.setattr(
-        setup_env,
-        'pip_install',
-        lambda venv, label, *args: installed.extend(args),
-    )
-    monkeypatch.setattr(
-        setup_env,
-        'installed_version',
-        lambda venv, name: dict(torch='2.4.1+cpu').get(name),
-    )
-    (tmp_path / setup_env.MARK).mkdir()
-    setup_env.stamp(tmp_path, 'torch').write_text(
-        setup_env.OUTSIDE + 'torch/__init__.py' if outside else 'digest'
-    )
-    installed = []
-    setup_env.INSTALL['tests'](tmp_path)
-    constraint = Path(installed[installed.index('-c') + 1]).read_text()
-    pinned = (ROOT / 'requirements/torch.txt').read_text()
-    assert constraint == ('torch==2.4.1+cpu\n' if outside else pinned)
+    assert origin.stdout.strip() == mmcv.__file__
+    # Nothing of it is installed, and torch stays what it is.
+    assert not any('torch.txt' in x or 'openmmlab' in x for x in ran)
+    assert all(f'torch=={torch.__version__}' in x for x in ran[1:])
+    assert seen == [(*setup_env.PACKAGES, 'mmfmkt')]
 
 
 def test_a_part_of_a_stack_in_the_users_venv_is_left_alone(tmp_path):
     path = tmp_path / 'venv'
     bare_venv(path)
-    for name in ('torch', 'pip'):
-        (site_packages(path) / name).mkdir()
-        (site_packages(path) / name / '__init__.py').touch()
-    with pytest.raises(setup_env.SetUpError, match='holds torch, but not'):
+    (site_packages(path) / 'torch').mkdir()
+    (site_packages(path) / 'torch/__init__.py').touch()
+    with pytest.raises(SystemExit, match='whose stack fails'):
         setup_env.find_stack(path)
+
+
+def test_a_stack_that_is_asked_for_takes_no_other_in_its_place(
+    venv, ran, monkeypatch
+):
+    monkeypatch.setattr(setup_env, 'preflight', lambda *args: None)
+    monkeypatch.setattr(setup_env, 'make_venv', lambda venv: None)
+    monkeypatch.setattr(setup_env, 'probe', lambda *args: ('2.1.2', [], ''))
+    setup_env.install(venv, 'upstream')
+    text = '\n'.join(ran)
+    for name in ('build', 'torch', 'openmmlab', 'tests'):
+        assert f'/requirements/upstream/{name}.txt' in text
+        assert (ROOT / f'requirements/upstream/{name}.txt').exists()
+    assert ran[-1].endswith(f'--no-deps --no-build-isolation -e {ROOT}')
+
+
+def test_mmcv_of_another_torch_is_compiled_anew(ran, monkeypatch):
+    errors = ['undefined symbol', 'undefined symbol', '']
+    monkeypatch.setattr(
+        setup_env, 'probe', lambda *args: ('', [], errors.pop(0))
+    )
+    pins = ROOT / 'requirements'
+    setup_env.install_mmcv(Path(sys.executable), pins)
+    assert '--no-cache-dir' not in ran[0] and '--no-cache-dir' in ran[1]
+    errors[:] = ['broken'] * 3
+    with pytest.raises(SystemExit, match='mmcv.* broken'):
+        setup_env.install_mmcv(Path(sys.executable), pins)
+    errors[:], ran[:] = ['', '', ''], []
+    setup_env.install_mmcv(Path(sys.executable), pins)
+    assert not ran
+
+
+def test_uv_is_told_what_pip_is_configured_to_do(tmp_path, monkeypatch):
+    config = tmp_path / 'pip.conf'
+    config.write_text(
+        '[global]\nindex-url = https://a.example/simple\n'
+        'extra-index-url =\n  https://b.example/simple\n'
+        '  https://c.example/simple\n'
+        'find-links = /one /two\ncert = /cert.pem\n'
+        '[install]\nconstraint = /limits.txt\n'
+    )
+    for name in list(os.environ):
+        if name.startswith(('PIP_', 'UV_')) or name == 'SSL_CERT_FILE':
+            monkeypatch.delenv(name)
+    monkeypatch.setenv('PIP_CONFIG_FILE', str(config))
+    monkeypatch.setenv('PIP_TIMEOUT', '77')
+    monkeypatch.setenv('UV_FIND_LINKS', '/mine')
+    found = setup_env.uv_settings(Path(sys.executable))
+    expected = dict(
+        UV_DEFAULT_INDEX='https://a.example/simple',
+        UV_INDEX='https://b.example/simple https://c.example/simple',
+        SSL_CERT_FILE='/cert.pem',
+        UV_CONSTRAINT='/limits.txt',
+        UV_HTTP_TIMEOUT='77',
+    )
+    assert {k: found[k] for k in expected} == expected
+    assert 'UV_FIND_LINKS' not in found  # the user's own word for it stands
 
 
 # Long commands
 
 
-def test_a_failing_step_shows_its_end_and_what_to_try(tmp_path, capsys):
+def test_a_failing_command_shows_its_end_and_what_to_try(capsys):
     code = 'print("the cause"); raise SystemExit(3)'
-    with pytest.raises(setup_env.SetUpError) as caught:
-        setup_env.run(
-            [sys.executable, '-c', code], tmp_path, 'a step', 'try this'
-        )
-    assert 'a step failed: try this' in str(caught.value)
-    assert str(tmp_path / 'setup.log') in str(caught.value)
+    with pytest.raises(SystemExit, match='same command continues'):
+        setup_env.run([sys.executable, '-c', code], quiet=True)
     assert 'the cause' in capsys.readouterr().err
-    assert 'the cause' in (tmp_path / 'setup.log').read_text()
 
 
-def test_a_silent_step_gives_signs_of_life_and_counts_files(tmp_path, capsys):
-    code = (
-        'import time; print("[3/78] c++ a.cpp", flush=True); time.sleep(0.6)'
-    )
-    setup_env.run(
-        [sys.executable, '-c', code],
-        tmp_path,
-        'building mmcv',
-        '',
-        interval=0.25,
-    )
-    assert 'building mmcv: 3/78 files, 0.' in capsys.readouterr().err
-
-
-def test_durations_read_well():
-    assert setup_env.duration(4.24) == '4.2 s'
-    assert setup_env.duration(200) == '3 min 20 s'
+def test_a_quiet_command_counts_the_files_it_compiles(capsys):
+    lines = [f'[{i}/12] c++ {i}.cpp' for i in range(1, 13)]
+    setup_env.run(['printf', '\\n'.join(lines)], quiet=True)
+    told = capsys.readouterr().err
+    assert '[5/12] files are compiled' in told
+    assert '[10/12]' in told and '[6/12]' not in told
 
 
 @pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupted_step_leaves_no_process_behind(tmp_path, number):
+def test_an_interrupted_command_leaves_no_process_behind(tmp_path, number):
     child = (
         'import os, pathlib, time; '
         'pathlib.Path("pid").write_text(f"{os.getpid()}\\n"); '
         'time.sleep(60)'
     )
     process = helper(
-        'import os, signal; from pathlib import Path\n'
+        'import os, signal\n'
         # In the background a shell has its commands ignore SIGINT.
         'signal.signal(signal.SIGINT, signal.default_int_handler)\n'
         'signal.signal(signal.SIGTERM, signal.default_int_handler)\n'
         'os.chdir(sys.argv[1])\n'
-        'try: s.run([sys.executable, "-c", sys.argv[2]], Path(), "x", "")\n'
+        'line = f"{sys.executable} -c \'{sys.argv[2]}\'; :"\n'
+        'try: s.run(["sh", "-c", line])\n'
         'except KeyboardInterrupt: sys.exit(130)',
         str(tmp_path),
         child,
@@ -442,8 +285,65 @@ def test_an_interrupted_step_leaves_no_process_behind(tmp_path, number):
     process.send_signal(number)
     process.communicate(timeout=10)
     assert process.returncode == 130
+    deadline = time.monotonic() + 5
     with pytest.raises(ProcessLookupError):
-        os.kill(int(pid.read_text()), 0)
+        while time.monotonic() < deadline:
+            os.kill(int(pid.read_text()), 0)
+            time.sleep(0.05)
+
+
+# The whole
+
+
+def finish(venv, folder='requirements'):
+    """Write the stamp of a finished set-up."""
+    needs = [*sorted((ROOT / folder).glob('*.txt')), ROOT / 'setup.py']
+    digest = hashlib.sha256(b''.join(x.read_bytes() for x in needs))
+    (venv / setup_env.MARK / 'done').write_text(f'{ROOT} {digest.hexdigest()}')
+
+
+def test_a_finished_environment_is_taken_at_once(venv):
+    finish(venv)
+    start = time.monotonic()
+    done = shell(
+        f'"{sys.executable}" tools/setup_env.py', MMFMKT_VENV=str(venv)
+    )
+    assert time.monotonic() - start < 3
+    assert done.stdout == f'{venv}/bin/python\n'
+
+
+def test_changed_requirements_and_other_clones_are_looked_at(
+    venv, monkeypatch, capsys
+):
+    looked = []
+    monkeypatch.setattr(
+        setup_env, 'install', lambda venv, stack: looked.append(stack)
+    )
+    monkeypatch.setattr(sys, 'argv', ['setup_env.py'])
+    monkeypatch.setenv('MMFMKT_VENV', str(venv))
+    for times in (1, 1):
+        setup_env.main()
+        assert len(looked) == times
+    stamp = venv / setup_env.MARK / 'done'
+    for text in ('/another/clone of it', stamp.read_text() + '1'):
+        looked.clear()
+        stamp.write_text(text)
+        setup_env.main()
+        assert looked == ['onedl']
+
+
+def test_a_second_set_up_waits_for_the_first(venv):
+    finish(venv)
+    with open(f'{venv}.lock', 'a') as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        second = subprocess.Popen(
+            [sys.executable, TOOLS / 'setup_env.py'],
+            env={**os.environ, 'MMFMKT_VENV': str(venv)},
+            stdout=subprocess.PIPE,
+        )
+        with pytest.raises(subprocess.TimeoutExpired):
+            second.wait(1)
+    assert second.communicate(timeout=10)[0].decode().strip()
 
 
 # The shell scripts
@@ -488,38 +388,16 @@ def test_a_wrong_python_variable_is_named():
     assert 'PYTHON=/nowhere/python does not start' in done.stderr
 
 
-def test_a_set_up_repeated_in_a_finished_environment_is_quick(
-    finished, tmp_path
-):
-    path, _ = finished
-    version = setup_env.venv_version(path)
-    for step in setup_env.STEPS:
-        setup_env.stamp(path, step).write_text(setup_env.digest(step, version))
-    start = time.monotonic()
-    done = shell(
-        f'"{sys.executable}" tools/setup_env.py', MMFMKT_VENV=str(path)
-    )
-    assert time.monotonic() - start < 3
-    assert done.stdout == f'{path}/bin/python\n'
-    assert 'nothing to do' in done.stderr
-
-
-def test_the_upstream_stack_has_a_folder_of_its_own(finished, tmp_path):
-    path, _ = finished
+def test_the_upstream_stack_has_a_folder_of_its_own(venv, tmp_path):
     own = tmp_path / 'named-upstream'
-    own.symlink_to(path)
-    version = setup_env.venv_version(path)
-    for step in setup_env.STEPS:
-        setup_env.stamp(path, step).write_text(
-            setup_env.digest(step, version, pins=setup_env.PINS['upstream'])
-        )
+    own.symlink_to(venv)
+    finish(venv, 'requirements/upstream')
     done = shell(
         '. tools/find_python.sh; set_up --stack upstream',
         PYTHON=sys.executable,
         MMFMKT_VENV=str(tmp_path / 'named'),
     )
     assert done.stdout == f'{own}/bin/python\n'
-    assert 'nothing to do' in done.stderr
 
 
 def test_an_unknown_stack_is_refused():
