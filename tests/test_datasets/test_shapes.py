@@ -15,7 +15,12 @@ from mmfmkt.datasets import (
     SHAPES_METAINFO,
     make_shapes,
 )
-from mmfmkt.datasets import shapes as module
+from mmfmkt.datasets.shapes import folder, make, paint
+from mmfmkt.datasets.shapes.annotation import annotate
+from mmfmkt.datasets.shapes.paint import paint_scene
+from mmfmkt.datasets.shapes.piece import OVERSAMPLING
+from mmfmkt.datasets.shapes.scene import MIN_VISIBLE
+from mmfmkt.datasets.shapes.scene import compose as compose_scene
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 SMALL = dict(num_train=5, num_val=3, image_size=(64, 48), seed=3)
@@ -24,7 +29,7 @@ SIZES = [(160, 160), (64, 48), (32, 200)]
 
 def compose(number, size=(160, 160), seed=0):
     rng = np.random.default_rng((seed, 0, number))
-    return module._compose(size, (0.04, 0.5), rng)
+    return compose_scene(size, (0.04, 0.5), rng)
 
 
 def contents(root):
@@ -86,11 +91,11 @@ def test_boxes_are_tight_around_what_is_drawn(size):
             inside, own = piece.windows(width, height)
             mask[inside] = piece.alpha[own]
             rows, cols = np.nonzero(mask)
-            x, y, w, h = module._annotate(piece, size)['bbox']
+            x, y, w, h = annotate(piece, size)['bbox']
             found = (cols.min(), rows.min(), cols.max() + 1, rows.max() + 1)
             # Half a sub-pixel of line drawing, then whole pixels.
             assert np.abs(np.subtract(found, (x, y, x + w, y + h))).max() <= (
-                1 + 1 / module._OVERSAMPLING
+                1 + 1 / OVERSAMPLING
             )
 
 
@@ -109,14 +114,14 @@ def test_painted_pixels_lie_where_the_box_says(monkeypatch, number):
     scene = compose(number)
     piece = scene.objects[0]
     scene.pieces = [piece]
-    monkeypatch.setattr(module, '_uniform', lambda rng, low, high: low)
+    monkeypatch.setattr(paint, 'uniform', lambda rng, low, high: low)
     monkeypatch.setattr(
-        module,
-        '_pattern',
+        paint,
+        'draw_pattern',
         lambda rows, cols, *_: np.zeros((rows, cols), np.float32),
     )
-    image = module._paint(scene, np.random.default_rng(number)).astype(int)
-    x, y, w, h = module._annotate(piece, scene.size)['bbox']
+    image = paint_scene(scene, np.random.default_rng(number)).astype(int)
+    x, y, w, h = annotate(piece, scene.size)['bbox']
     outside = np.ones((160, 160), bool)
     outside[int(y) : math.ceil(y + h), int(x) : math.ceil(x + w)] = False
     ground = np.median(image[outside], axis=0)
@@ -128,7 +133,7 @@ def test_painted_pixels_lie_where_the_box_says(monkeypatch, number):
 
 def test_every_object_is_visible_enough_and_some_are_hidden():
     shares = [v for number in range(150) for v in compose(number).visible]
-    assert min(shares) >= module._MIN_VISIBLE >= 0.3
+    assert min(shares) >= MIN_VISIBLE >= 0.3
     # Not only the image border: objects really hide each other.
     covered = 0
     for number in range(150):
@@ -296,15 +301,15 @@ def test_an_interrupted_run_is_completed_keeping_its_images(
     tmp_path, monkeypatch, stop
 ):
     whole = contents(make_shapes(tmp_path / 'whole', **SMALL))
-    root, paint, calls = tmp_path / 'cut', module._paint, []
+    root, calls = tmp_path / 'cut', []
 
     def interrupted(scene, rng):
         calls.append(1)
         if len(calls) > stop:
             raise KeyboardInterrupt
-        return paint(scene, rng)
+        return paint_scene(scene, rng)
 
-    monkeypatch.setattr(module, '_paint', interrupted)
+    monkeypatch.setattr(make, 'paint_scene', interrupted)
     with pytest.raises(KeyboardInterrupt):
         make_shapes(root, **SMALL)
     assert not (root / 'shapes.json').exists()
@@ -319,7 +324,9 @@ def test_an_interrupted_run_is_completed_keeping_its_images(
 
     calls.clear()
     monkeypatch.setattr(
-        module, '_paint', lambda *args: calls.append(1) or paint(*args)
+        make,
+        'paint_scene',
+        lambda *args: calls.append(1) or paint_scene(*args),
     )
     assert contents(make_shapes(root, **SMALL)) == whole
     assert len(calls) == 8 - stop
@@ -336,8 +343,8 @@ def test_a_file_cut_off_while_written_is_never_taken_for_an_image(
             raise KeyboardInterrupt
         return replace(source, target)
 
-    replace = module.os.replace
-    monkeypatch.setattr(module.os, 'replace', killed)
+    replace = folder.os.replace
+    monkeypatch.setattr(folder.os, 'replace', killed)
     with pytest.raises(KeyboardInterrupt):
         make_shapes(root, **SMALL)
     monkeypatch.undo()
@@ -414,7 +421,7 @@ def test_the_tool_draws_the_same_and_reports_errors_without_a_traceback(
                 '48',
                 *options,
             ],
-            env={**module.os.environ, 'PYTHONPATH': str(REPOSITORY)},
+            env={**folder.os.environ, 'PYTHONPATH': str(REPOSITORY)},
             capture_output=True,
             text=True,
         )

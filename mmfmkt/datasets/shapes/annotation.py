@@ -1,0 +1,61 @@
+"""Boxes, areas and polygons of shapes, cut at the image border."""
+
+from typing import Tuple
+
+import numpy as np
+
+from .piece import Piece
+
+
+def clip_polygon(points: np.ndarray, size: Tuple[int, int]) -> np.ndarray:
+    """Cut a polygon at the image border (Sutherland-Hodgman)."""
+    for axis, bound, sign in (
+        (0, 0, 1),
+        (1, 0, 1),
+        (0, size[0], -1),
+        (1, size[1], -1),
+    ):
+        kept = []
+        for start, stop in zip(np.roll(points, 1, 0), points):
+            a, b = sign * (start[axis] - bound), sign * (stop[axis] - bound)
+            if a * b < 0:
+                kept.append(start + (stop - start) * (a / (a - b)))
+            if b >= 0:
+                kept.append(stop)
+        points = np.array(kept).reshape(-1, 2)
+    return points
+
+
+def box_of(outline: np.ndarray, size: Tuple[int, int]) -> Tuple[float, ...]:
+    """Tight box (x, y, width, height) of the outline inside the image."""
+    points = clip_polygon(outline, size)
+    if not len(points):
+        return (0.0, 0.0, 0.0, 0.0)
+    low, high = points.min(0), points.max(0)
+    return (*low.tolist(), *(high - low).tolist())
+
+
+def polygon_of(piece: Piece, size: Tuple[int, int]) -> np.ndarray:
+    """The shape inside the image as one closed polygon.
+
+    COCO polygons know no holes, so a hole is reached through a cut of no
+    width from the outline.
+    """
+    outline = piece.contours[0]
+    if len(piece.contours) > 1:
+        hole = piece.contours[1][::-1]
+        outline = np.concatenate([outline, outline[:1], hole[-1:], hole])
+    return clip_polygon(outline, size)
+
+
+def annotate(piece: Piece, size: Tuple[int, int]) -> dict:
+    """The COCO fields of one object that depend on nothing else."""
+    x, y = (polygon := polygon_of(piece, size)).T
+    area = abs(np.dot(x, np.roll(y, 1)) - np.dot(y, np.roll(x, 1))) / 2
+    return dict(
+        category_id=piece.label + 1,
+        bbox=[round(v, 2) for v in box_of(piece.contours[0], size)],
+        area=round(float(area), 2),
+        iscrowd=0,
+        segmentation=[[round(v, 2) for v in polygon.ravel().tolist()]],
+    )

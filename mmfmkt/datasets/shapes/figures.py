@@ -1,0 +1,114 @@
+"""The outlines of the classes, and the clutter around them."""
+
+import math
+from typing import Callable, List, Sequence
+
+import numpy as np
+
+from .classes import SHAPES_CLASSES
+from .piece import Piece
+
+
+def uniform(rng: np.random.Generator, low: float, high: float) -> float:
+    return float(rng.uniform(low, high))
+
+
+def regular_polygon(corners: int, start: float = 0.0) -> np.ndarray:
+    """Corners of a regular polygon on the unit circle, shape (corners, 2)."""
+    angle = start + np.arange(corners) * (2 * np.pi / corners)
+    return np.stack([np.cos(angle), np.sin(angle)], 1)
+
+
+def outline_of(label: int, rng: np.random.Generator) -> List[np.ndarray]:
+    """Contours of a class on the unit circle."""
+    name = SHAPES_CLASSES[label]
+    if name == 'circle':
+        return [regular_polygon(48)]
+    if name == 'ring':
+        return [
+            regular_polygon(48),
+            regular_polygon(48) * uniform(rng, 0.45, 0.7),
+        ]
+    if name == 'star':
+        radii = np.tile([1.0, uniform(rng, 0.42, 0.55)], 5)
+        return [regular_polygon(10) * radii[:, None]]
+    corners = dict(square=4, pentagon=5, hexagon=6)[name]
+    return [regular_polygon(corners)]
+
+
+def draw_shape(
+    label: int, center: np.ndarray, diameter: float, rng: np.random.Generator
+) -> Piece:
+    """One object: its class's outline, squeezed a little and turned."""
+    turn, axis = rng.uniform(0, 2 * np.pi, 2)
+    squeeze = np.array([1.0, uniform(rng, 0.8, 1.0)])
+
+    def rotation(angle):
+        cos, sin = math.cos(angle), math.sin(angle)
+        return np.array([[cos, -sin], [sin, cos]])
+
+    # Squeezed along an axis that has nothing to do with the corners.
+    matrix = rotation(axis) @ (squeeze[:, None] * rotation(turn))
+    contours = [
+        contour @ matrix.T * (diameter / 2) + center
+        for contour in outline_of(label, rng)
+    ]
+    return Piece(contours, label=label)
+
+
+def draw_line(
+    size: np.ndarray, unit: float, rng: np.random.Generator
+) -> Piece:
+    """Clutter: a long, slightly bent line."""
+    ends = rng.uniform(0, 1, (2, 2)) * size
+    bend = ends.mean(0) + rng.normal(0, 0.08, 2) * size
+    t = np.linspace(0, 1, 12)[:, None]
+    points = (1 - t) ** 2 * ends[0] + 2 * t * (1 - t) * bend + t**2 * ends[1]
+    return Piece([points], width=unit * uniform(rng, 0.6, 2.2))
+
+
+def draw_glyph(
+    size: np.ndarray, unit: float, rng: np.random.Generator
+) -> Piece:
+    """Clutter: two to four strokes that could be a letter."""
+    center = rng.uniform(0, 1, 2) * size
+    extent = unit * uniform(rng, 4, 16)
+    strokes = []
+    for _ in range(rng.integers(2, 5)):
+        if rng.random() < 0.3:
+            # Short of a closed curve, which would be a ring.
+            begin, sweep = rng.uniform(0, 6.28), rng.uniform(1.5, 4.0)
+            angle = np.linspace(begin, begin + sweep, 12)
+            stroke = np.stack([np.cos(angle), np.sin(angle)], 1) * 0.5
+        else:
+            stroke = rng.integers(-1, 2, (2, 2)).astype(float)
+        strokes.append(stroke * extent / 2 + center)
+    return Piece(strokes, width=unit * uniform(rng, 0.8, 2.4))
+
+
+def draw_blob(
+    size: np.ndarray, unit: float, rng: np.random.Generator
+) -> Piece:
+    """Clutter: a filled, wavy closed curve, never near a circle."""
+    center = rng.uniform(0, 1, 2) * size
+    angle = np.linspace(0, 2 * np.pi, 40, endpoint=False)
+    radius = np.ones_like(angle)
+    for wave in (2, 3, 4):
+        radius += uniform(rng, 0.12, 0.28) * np.cos(
+            wave * angle + uniform(rng, 0, 2 * np.pi)
+        )
+    ray = np.stack([np.cos(angle), np.sin(angle)], 1)
+    radius *= unit * math.exp(uniform(rng, math.log(3), math.log(22)))
+    return Piece([ray * radius[:, None] + center])
+
+
+def draw_clutter(
+    count: int,
+    kinds: Sequence[Callable[..., Piece]],
+    size: np.ndarray,
+    unit: float,
+    rng: np.random.Generator,
+) -> List[Piece]:
+    return [
+        kinds[rng.integers(len(kinds))](size, unit, rng) for _ in range(count)
+    ]

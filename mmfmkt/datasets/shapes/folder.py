@@ -1,0 +1,159 @@
+"""The folder of a data set: its parameters, and what is in it already."""
+
+import json
+import os
+from pathlib import Path
+from typing import Dict, List, Optional, Sequence
+
+import numpy as np
+
+# Part of the manifest: raise it with every change of what is drawn.
+VERSION = 1
+MANIFEST = 'shapes.json'
+PARTIAL = 'shapes.partial.json'
+SPLITS = ('train', 'val')
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file so that it is there as a whole or not at all."""
+    temporary = path.with_name(f'{path.name}.tmp')
+    temporary.write_bytes(content)
+    os.replace(temporary, path)
+
+
+def write_json(path: Path, content: dict, indent: Optional[int]) -> None:
+    write_whole(path, json.dumps(content, indent=indent).encode())
+
+
+def annotation_file(root: Path, split: str) -> Path:
+    return root / 'annotations' / f'instances_{split}.json'
+
+
+def files_of(root: Path, params: dict) -> Dict[str, List[Path]]:
+    """Every file that belongs to a set, images and annotations."""
+    return dict(
+        images=[
+            root / split / f'{number:06d}.jpg'
+            for split in SPLITS
+            for number in range(1, params[f'num_{split}'] + 1)
+        ],
+        annotations=[annotation_file(root, split) for split in SPLITS],
+    )
+
+
+def check_parameters(
+    num_train: int,
+    num_val: int,
+    image_size: Sequence[int],
+    seed: int,
+    object_size: Sequence[float],
+) -> dict:
+    """Check the parameters and bring them into the manifest's form."""
+
+    def integer(name, value, least):
+        if (
+            isinstance(value, bool)
+            or not isinstance(value, (int, np.integer))
+            or value < least
+        ):
+            raise ValueError(
+                f'{name} must be a whole number of at least {least}, '
+                f'but got {value!r}.'
+            )
+        return int(value)
+
+    if (
+        isinstance(image_size, (str, bytes))
+        or not isinstance(image_size, Sequence)
+        or len(image_size) != 2
+    ):
+        raise ValueError(
+            'image_size must be (width, height) in pixels, '
+            f'but got {image_size!r}.'
+        )
+    try:
+        small, large = map(float, object_size)
+    except (TypeError, ValueError):
+        small = large = 0.0
+    if not 0 < small <= large <= 1:
+        raise ValueError(
+            'object_size must be the smallest and largest diameter over the '
+            f'short image side, 0 < min <= max <= 1, but got {object_size!r}.'
+        )
+    return dict(
+        version=VERSION,
+        num_train=integer('num_train', num_train, 1),
+        num_val=integer('num_val', num_val, 1),
+        image_size=[
+            integer(f'image_size ({side})', value, 32)
+            for side, value in zip(('width', 'height'), image_size)
+        ],
+        seed=integer('seed', seed, 0),
+        object_size=[small, large],
+    )
+
+
+def read_manifest(path: Path) -> Optional[dict]:
+    """Parameters a folder was drawn with, None without a manifest."""
+    if not path.is_file():
+        return None
+    try:
+        params = json.loads(path.read_text())
+        # Files are named by these, so they must be what check_parameters made.
+        check_parameters(
+            **{key: x for key, x in params.items() if key != 'version'}
+        )
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(
+            f'{path} is not a manifest of shapes; name another root, or '
+            'delete that folder yourself.'
+        ) from error
+    return params
+
+
+def prepare_folder(root: Path, params: dict, overwrite: bool) -> bool:
+    """Make the folder ready for drawing.
+
+    Returns:
+        bool: Whether anything is left to draw.
+
+    Raises:
+        ValueError: If the folder holds something else.
+    """
+    manifest, partial = root / MANIFEST, root / PARTIAL
+    if root.exists() and not root.is_dir():
+        raise ValueError(f'{root} is a file; name a folder as the root.')
+    root.mkdir(parents=True, exist_ok=True)
+    finished = read_manifest(manifest)
+    found = finished or read_manifest(partial)
+    if found is None:
+        others = {entry.name for entry in root.iterdir()}
+        others.discard(f'{PARTIAL}.tmp')
+        if others:
+            raise ValueError(
+                f'{root} is not empty and was not made by make_shapes; '
+                'name another root.'
+            )
+    elif found != params and not overwrite:
+        state = 'holds' if finished else 'holds an unfinished set of'
+        raise ValueError(
+            f'{root} {state} shapes drawn with {found}, but asked for are '
+            f'{params}; name another root, or pass overwrite=True '
+            '(--overwrite) to replace them.'
+        )
+    files = files_of(root, found or params)
+    if (
+        finished
+        and not overwrite
+        and all(path.exists() for paths in files.values() for path in paths)
+    ):
+        return False
+    if found and overwrite:
+        # From here on a finished set counts as unfinished.
+        if finished:
+            os.replace(manifest, partial)
+        for path in files['images'] + files['annotations']:
+            path.unlink(missing_ok=True)
+    write_json(partial, params, 2)
+    (root / 'annotations').mkdir(exist_ok=True)
+    return True

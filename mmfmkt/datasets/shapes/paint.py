@@ -1,0 +1,132 @@
+"""Colours and textures, and what a poor camera makes of them."""
+
+import math
+from typing import Tuple
+
+import cv2
+import numpy as np
+
+from .figures import uniform
+from .scene import Scene
+
+
+def draw_pattern(
+    rows: int, cols: int, unit: float, rng: np.random.Generator
+) -> np.ndarray:
+    """A random texture as a field of values in [0, 1], shape (rows, cols)."""
+    kind = rng.integers(6)
+    if kind == 0:
+        return np.zeros((rows, cols), np.float32)
+    if kind == 1:
+        cell = unit * uniform(rng, 1.5, 12)
+        grid = rng.random(
+            (math.ceil(rows / cell) + 1, math.ceil(cols / cell) + 1),
+            dtype=np.float32,
+        )
+        field = cv2.resize(grid, (cols, rows), interpolation=cv2.INTER_CUBIC)
+        return np.clip(field, 0, 1)
+    y, x = np.mgrid[:rows, :cols].astype(np.float32)
+    angle = uniform(rng, 0, 2 * np.pi)
+    along = x * math.cos(angle) + y * math.sin(angle)
+    across = y * math.cos(angle) - x * math.sin(angle)
+    if kind == 2:
+        low, high = along.min(), along.max()
+        return (along - low) / max(high - low, 1)
+    turns = 2 * np.pi / (unit * math.exp(uniform(rng, 1.1, 2.8)))
+    phase = uniform(rng, 0, 2 * np.pi)
+    if kind == 3:
+        wave = np.sin(along * turns + phase)
+    elif kind == 4:
+        wave = np.sin(along * turns + phase) * np.sin(across * turns)
+    else:
+        center = rng.uniform(-0.2, 1.2, 2) * (cols, rows)
+        radius = np.hypot(x - center[0], y - center[1])
+        wave = np.sin(radius * turns + phase)
+    # The factor sets how hard the edges are; the clip keeps flat tops.
+    return np.clip(0.5 + uniform(rng, 0.6, 2.5) * wave, 0, 1)
+
+
+def mute(colour: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Draw a colour towards grey: bright toys are too easy to find."""
+    grey = colour.mean()
+    return (grey + (colour - grey) * uniform(rng, 0.2, 0.9)).astype(np.float32)
+
+
+def draw_texture(
+    shape: Tuple[int, int],
+    unit: float,
+    colour: np.ndarray,
+    spread: float,
+    rng: np.random.Generator,
+) -> np.ndarray:
+    """Paint of two colours, ``colour`` being its mean, shape (*shape, 3)."""
+    field = draw_pattern(*shape, unit, rng)
+    step = mute(rng.uniform(-spread, spread, 3), rng)
+    return colour + (field - field.mean())[..., None] * step
+
+
+def distinct_colour(
+    behind: np.ndarray, contrast: float, rng: np.random.Generator
+) -> np.ndarray:
+    """A colour at about ``contrast`` grey levels from another one.
+
+    Args:
+        behind (ndarray): The other colour, shape (3, ).
+        contrast (float): Mean absolute difference asked for. A cut at black
+            or white may lower it.
+        rng (Generator): Source of all choices.
+
+    Returns:
+        ndarray: The colour, shape (3, ), float32 in [0, 255].
+    """
+    step = mute(rng.uniform(-1, 1, 3), rng)
+    step *= contrast / np.abs(step).mean()
+    options = np.clip([behind + step, behind - step], 0, 255)
+    best = np.abs(options - behind).mean(1).argmax()
+    return options[best]
+
+
+def paint_scene(scene: Scene, rng: np.random.Generator) -> np.ndarray:
+    """Colour a scene, front to back, and photograph it badly.
+
+    Returns:
+        ndarray: BGR image, uint8, shape (height, width, 3).
+    """
+    width, height = scene.size
+    unit = min(scene.size) / 160
+    background = draw_texture(
+        (height, width),
+        unit,
+        mute(rng.uniform(25, 230, 3), rng),
+        uniform(rng, 10, 45),
+        rng,
+    )
+    image = np.zeros((height, width, 3), np.float32)
+    free = np.ones((height, width, 1), np.float32)
+    for piece in scene.pieces:
+        inside, own = piece.windows(width, height)
+        cover = piece.alpha[own][..., None]
+        if not cover.size:
+            continue
+        behind = background[inside].mean((0, 1))
+        contrast = uniform(rng, 60, 130)
+        colour = distinct_colour(behind, contrast, rng)
+        # A pattern weaker than the contrast leaves the shape readable.
+        paint = draw_texture(
+            cover.shape[:2], unit, colour, 0.5 * contrast, rng
+        )
+        image[inside] += free[inside] * cover * paint
+        free[inside] *= 1 - cover
+    image += free * background
+
+    y, x = np.mgrid[:height, :width].astype(np.float32)
+    angle = uniform(rng, 0, 2 * np.pi)
+    ramp = (x / width - 0.5) * math.cos(angle)
+    ramp += (y / height - 0.5) * math.sin(angle)
+    image *= 1 + uniform(rng, 0, 0.5) * ramp[..., None]
+    blur = unit * uniform(rng, 0, 0.9)
+    if blur > 0.2:
+        image = cv2.GaussianBlur(image, (0, 0), blur)
+    noise = rng.standard_normal(image.shape, dtype=np.float32)
+    image += uniform(rng, 1, 8) * noise
+    return np.clip(np.round(image), 0, 255).astype(np.uint8)

@@ -1,0 +1,63 @@
+"""What an image is made of: filled outlines and strokes, with smooth edges."""
+
+import math
+from dataclasses import dataclass
+from typing import List, Optional, Tuple
+
+import cv2
+import numpy as np
+
+OVERSAMPLING = 4  # sub-pixels per pixel and axis when edges are smoothed
+
+
+@dataclass
+class Piece:
+    """Something drawn: a shape or a piece of clutter, in image pixels.
+
+    Attributes:
+        contours (list[ndarray]): Float arrays of shape (N, 2). Of a filled
+            piece the first is the outline and a second one is a hole.
+        width (float, optional): Stroke width; None fills the contours.
+        label (int, optional): Index into the classes; None is clutter.
+        corner (tuple[int]): x and y of the top left pixel of ``alpha``.
+        alpha (ndarray): Coverage of each pixel in [0, 1], not cut at the
+            image border.
+    """
+
+    contours: List[np.ndarray]
+    width: Optional[float] = None
+    label: Optional[int] = None
+
+    def __post_init__(self):
+        points = np.concatenate(self.contours)
+        margin = 1 + math.ceil((self.width or 0) / 2)
+        low = np.floor(points.min(0)).astype(int) - margin
+        high = np.ceil(points.max(0)).astype(int) + margin
+        cols, rows = (high - low) * OVERSAMPLING
+        canvas = np.zeros((rows, cols), np.uint8)
+        # OpenCV counts from pixel centres and takes 4 fractional bits.
+        fixed = [
+            np.round(((contour - low) * OVERSAMPLING - 0.5) * 16).astype(
+                np.int32
+            )
+            for contour in self.contours
+        ]
+        if self.width is None:
+            cv2.fillPoly(canvas, fixed, 255, cv2.LINE_8, shift=4)
+        else:
+            thickness = max(1, round(self.width * OVERSAMPLING))
+            cv2.polylines(canvas, fixed, False, 255, thickness, shift=4)
+        alpha = cv2.resize(
+            canvas,
+            tuple(int(n) for n in high - low),
+            interpolation=cv2.INTER_AREA,
+        )
+        self.corner = (int(low[0]), int(low[1]))
+        self.alpha = alpha.astype(np.float32) / 255
+
+    def windows(self, width: int, height: int) -> Tuple[tuple, tuple]:
+        """Index of the piece inside the image, and inside its own alpha."""
+        (x, y), (rows, cols) = self.corner, self.alpha.shape
+        x1, x2 = np.clip((x, x + cols), 0, width)
+        y1, y2 = np.clip((y, y + rows), 0, height)
+        return (np.s_[y1:y2, x1:x2], np.s_[y1 - y : y2 - y, x1 - x : x2 - x])
