@@ -40,6 +40,7 @@ setup(
             '.mim/configs/**/*.yml',
             '.mim/tools/*',
             '.mim/tools/analysis/*',
+            '.mim/tools/benchmark/*',
         ]
     },
     install_requires=['pycocotools'],

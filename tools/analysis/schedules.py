@@ -3,8 +3,8 @@
     python tools/analysis/schedules.py
     python tools/analysis/schedules.py MySchedule --import my_package.flows
 
-For each schedule: the largest error of its derivatives against autograd, and
-the error of the Euler walk under the oracle velocity, for N = 1 to 128, with
+For each schedule: the largest error of its derivatives against differences,
+and the error of the Euler walk under the oracle velocity, for N = 1 to 128, with
 the order at which it falls from the last N but one to the last.
 """
 

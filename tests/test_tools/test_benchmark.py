@@ -1,0 +1,189 @@
+"""The benchmarks measure what they say, and notice what became worse."""
+
+import json
+import sys
+
+import pytest
+import torch
+from conftest import ROOT, run
+
+from mmfmkt.models import flows
+from mmfmkt.models.losses import PKDLoss
+
+pytest.importorskip('mmdet')
+TOOL = 'tools/benchmark/run.py'
+FOLDER = ROOT / 'tools' / 'benchmark'
+ENCODERS = [
+    x for x in flows.__all__ if x.endswith('Encoder') and x != 'MetaEncoder'
+]
+
+
+@pytest.fixture(scope='module')
+def tools():
+    sys.path.insert(0, str(FOLDER))
+    try:
+        import transcription
+        import turns
+
+        yield transcription, turns
+    finally:
+        sys.path.remove(str(FOLDER))
+
+
+@pytest.mark.parametrize('name', ENCODERS)
+def test_the_transcription_is_the_same_method(name, tools):
+    transcription, _ = tools
+    torch.manual_seed(0)
+    source, target = torch.randn(2, 2, 8, 6, 5, dtype=torch.float64).unbind()
+    source.requires_grad_()
+    encoder = getattr(flows, name)(8, zero_init=False)
+    ours = flows.FMKT(
+        flows.VelocityField(encoder, flows.RectifiedFlow()),
+        # As the published formula, to the smallest deviation divided by.
+        PKDLoss(),
+    ).double()
+    # Sinusoids are of single precision in both; states are not.
+    plain = transcription.PlainEncoder(encoder)
+    if name == 'MLPEncoder':
+        assert plain.on_channels
+    losses, output = ours(source, target, 3)
+    loss, mean = transcription.train(plain, source, target, 3)
+    torch.testing.assert_close(losses['loss_flow'], loss, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(output, mean, rtol=1e-6, atol=1e-6)
+    grads = [
+        torch.autograd.grad(x + y.square().mean(), source)[0]
+        for x, y in ((losses['loss_flow'], output), (loss, mean))
+    ]
+    torch.testing.assert_close(*grads, rtol=1e-4, atol=1e-6)
+
+
+def test_ratios_are_medians_over_turns_with_their_quartiles(tools):
+    _, turns = tools
+    times = dict(a=[2.0, 4.0, 6.0], b=[1.0, 1.0, 1.0], c=[1.0, 1.0, 1.0])
+    row = turns.row_of_times('a', times, ['b', 'c'])
+    assert (row['ratio'], row['low'], row['high']) == (2.0, 1.0, 3.0)
+    assert row['value'] == 4000
+
+
+def test_saved_bytes_count_each_storage_once_and_no_parameters(tools):
+    _, turns = tools
+    x = torch.randn(10, 10, requires_grad=True)
+    weight = torch.randn(10, 10, requires_grad=True)
+
+    def forward():
+        y = x.exp()  # kept: y
+        return (y @ weight) * y  # kept again: y, and what it multiplies
+
+    assert turns.saved_bytes(forward, [x, weight]) == 2 * 400
+
+
+def test_what_became_worse_is_noticed(tools, tmp_path, capsys):
+    _, turns = tools
+    before = dict(rows=[dict(name='a', ratio=1.0), dict(name='b', ratio=2.0)])
+    (tmp_path / 'before.json').write_text(json.dumps(before))
+    path = tmp_path / 'before.json'
+    worse = dict(rows=[dict(name='a', ratio=1.2), dict(name='b', ratio=1.0)])
+    assert turns.compare(before, path, 0.1)
+    assert not turns.compare(worse, path, 0.1)
+    assert turns.compare(worse, path, 0.3)
+    assert '+20.0%' in capsys.readouterr().out
+
+
+TINY = (
+    '--batch-size',
+    2,
+    '--image-size',
+    64,
+    64,
+    '--repeats',
+    1,
+    '--encoders',
+)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    'what, options, names',
+    [
+        (
+            'training',
+            ('--variants', 'fmkt', '--with-cp'),
+            {
+                'plain',
+                'teacher',
+                'metric alone',
+                'floor ConvEncoder N=4',
+                'fmkt ConvEncoder N=4',
+                'fmkt ConvEncoder N=4 with_cp',
+            },
+        ),
+        (
+            'inference',
+            ('--variants', 'fmkt', '--inference-steps', 1, 2),
+            {'plain', 'fmkt ConvEncoder K=1', 'fmkt ConvEncoder K=2'},
+        ),
+        (
+            'memory',
+            ('--variants', 'theta', '--num-steps', 1, 2),
+            {
+                'metric alone',
+                'theta ConvEncoder N=1',
+                'theta ConvEncoder N=2',
+            },
+        ),
+    ],
+)
+def test_each_measure_writes_table_json_and_picture(
+    what, options, names, tmp_path
+):
+    config = 'configs/bccd/fmkt_retinanet_r18_bccd.py'
+    out, picture = tmp_path / 'out.json', tmp_path / 'out.png'
+    command = (TOOL, what, '--config', config, *TINY, 'ConvEncoder', *options)
+    text = run(
+        *command,
+        '--out',
+        out,
+        '--plot',
+        picture,
+        '--cfg-options',
+        'model.teacher.inherit=None',
+    )
+    report = json.loads(out.read_text())
+    assert {row['name'] for row in report['rows']} == names
+    assert all(row['ratio'] > 0 for row in report['rows'])
+    assert report['torch'] == torch.__version__ and what in report['command']
+    assert 'ConvEncoder' in text and picture.stat().st_size > 1000
+
+
+@pytest.mark.slow
+def test_classifiers_are_measured_by_the_same_commands(tmp_path):
+    pytest.importorskip('mmpretrain')
+    config = 'configs/mmpretrain/cifar100/fmkt_resnet56_resnet20.py'
+    for what in ('training', 'memory'):
+        out = tmp_path / f'{what}.json'
+        run(
+            *(TOOL, what, '--config', config, '--image-size', 32, 32),
+            *('--batch-size', 4, '--repeats', 1, '--out', out),
+            *('--encoders', 'ConvEncoder', '--num-steps', 2),
+        )
+        names = {x['name'] for x in json.loads(out.read_text())['rows']}
+        assert {'metric alone', 'theta ConvEncoder N=2'} <= names
+
+
+@pytest.mark.slow
+def test_the_flow_alone_is_held_against_its_encoder_and_compared(tmp_path):
+    out = tmp_path / 'flow.json'
+    command = (TOOL, 'flow', '--map-size', 8, 8, 8, '--num-steps', 2)
+    command += ('--encoders', 'BottleneckEncoder', '--repeats', 1)
+    run(*command, '--out', out)
+    report = json.loads(out.read_text())
+    assert [row['name'].partition(' / ')[2] for row in report['rows']] == [
+        'encoder',
+        'transcription',
+        '',
+    ]
+    for row in report['rows']:
+        row['ratio'] *= 1e-3
+    out.write_text(json.dumps(report))
+    text = run(*command, '--compare', out, fails=True)
+    assert 'against' in text and '%' in text

@@ -1,0 +1,155 @@
+"""Distillers with random weights, and batches of noise for them."""
+
+from copy import deepcopy
+from typing import Any, Callable, Dict, Optional, Tuple
+
+import torch
+from mmengine.config import Config
+from mmengine.registry import DefaultScope
+from torch import Tensor, nn
+
+from mmfmkt.models.distillers.networks import (
+    load_model_config,
+    without_weights,
+)
+from mmfmkt.models.flows import MetaEncoder
+from mmfmkt.registry import MODELS
+
+
+def build(
+    config: Config,
+    variant: str,
+    encoder: Optional[str],
+    device: torch.device,
+    **flow: Any,
+) -> nn.Module:
+    """Build a distiller of a config with another variant and flow.
+
+    Args:
+        config (Config): A distillation; nothing is downloaded for it.
+        variant (str): A key of ``VARIANTS``.
+        encoder (str, optional): Name of an encoder; None, or that of the
+            config: as the config has it.
+        device (torch.device): Where to.
+        flow: Further settings of ``model.flow``.
+    """
+    model = deepcopy(config.model)
+    model.variant = variant
+    model.student = without_weights(load_model_config(model.student, 'x'))
+    if model.get('teacher') is not None:
+        model.teacher.checkpoint = None
+    if encoder is not None and encoder != name_of(model.flow.encoder):
+        model.flow.encoder = dict(type=encoder)
+    if variant == 'direct':
+        model.flow.direct_weight = 0.0
+    model.flow.update(flow)
+    torch.manual_seed(0)
+    with DefaultScope.overwrite_default_scope(config.default_scope):
+        distiller = MODELS.build(model)
+    # At zero, gradients end at the last layer: no training is like that.
+    for module in distiller.flows.modules():
+        if isinstance(module, MetaEncoder):
+            for p in module.layers[-1].parameters():
+                nn.init.normal_(p, std=0.01)
+    return distiller.to(device)
+
+
+def name_of(encoder: Any) -> Optional[str]:
+    """The name of an encoder in a config, None where there are several."""
+    return encoder.get('type') if isinstance(encoder, dict) else None
+
+
+def noise(
+    distiller: nn.Module, batch_size: int, image_size: Tuple[int, int]
+) -> Tuple[Tensor, list]:
+    """Normalised images ``(B, 3, H, W)`` and annotations for them.
+
+    Args:
+        distiller (nn.Module): Detector or classifier.
+        batch_size (int): B.
+        image_size (tuple[int, int]): W and H.
+    """
+    width, height = image_size
+    device = next(distiller.parameters()).device
+    images = torch.randn(batch_size, 3, height, width, device=device)
+    if distiller.library == 'mmpretrain':
+        from mmpretrain.structures import DataSample
+
+        return images, [
+            DataSample().set_gt_label(i % 10).to(device)
+            for i in range(batch_size)
+        ]
+    from mmdet.structures import DetDataSample
+    from mmengine.structures import InstanceData
+
+    sizes = dict.fromkeys(
+        ('img_shape', 'ori_shape', 'pad_shape', 'batch_input_shape'),
+        (height, width),
+    )
+    samples = []
+    for _ in range(batch_size):
+        sample = DetDataSample(metainfo=dict(sizes, scale_factor=(1.0, 1.0)))
+        corners = [[0.1, 0.1, 0.5, 0.7], [0.4, 0.3, 0.9, 0.9]]
+        boxes = torch.tensor(corners) * torch.tensor([width, height] * 2)
+        sample.gt_instances = InstanceData(
+            bboxes=boxes.to(device),
+            labels=torch.tensor([0, 1], device=device),
+        )
+        samples.append(sample)
+    return images, samples
+
+
+def stepper(model: nn.Module, batch: tuple) -> Callable[[], Tensor]:
+    """A forward pass of training: the loss of a batch."""
+
+    def forward() -> Tensor:
+        images, samples = batch
+        losses = model(images, deepcopy(samples), mode='loss')
+        return model.parse_losses(losses)[0]
+
+    return forward
+
+
+def backward(model: nn.Module, loss: Tensor) -> None:
+    """A backward pass, of which nothing stays."""
+    loss.backward()
+    model.zero_grad()
+
+
+def encoder_passes(
+    distiller: nn.Module, batch: tuple, num_steps: int
+) -> Callable[[], None]:
+    """The encoders alone, on the maps that they get, there and back.
+
+    Args:
+        distiller (nn.Module): Whose encoders.
+        batch (tuple): Images and annotations.
+        num_steps (int): N.
+    """
+    maps: Dict[MetaEncoder, Tensor] = {}
+    encoders = [
+        x for x in distiller.flows.modules() if isinstance(x, MetaEncoder)
+    ]
+    for encoder in encoders:
+
+        def enter(x, encoder=encoder, enter=encoder.enter):
+            maps[encoder] = x.detach().clone()
+            return enter(x)
+
+        encoder.enter = enter
+    with torch.no_grad():
+        distiller(batch[0], deepcopy(batch[1]), mode='loss')
+    for encoder in encoders:
+        del encoder.enter
+    return lambda: [
+        pass_through(encoder, x, num_steps) for encoder, x in maps.items()
+    ]
+
+
+def pass_through(encoder: nn.Module, maps: Tensor, num_steps: int) -> None:
+    """N passes of an encoder, forward and backward."""
+    state = maps.detach().requires_grad_()
+    for i in range(num_steps, 0, -1):
+        out = encoder(state, i / num_steps)
+        out.backward(torch.ones_like(out))
+    encoder.zero_grad()
