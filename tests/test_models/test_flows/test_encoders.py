@@ -84,10 +84,14 @@ def test_no_encoder_changes_the_state_that_it_reads(encoder):
     assert torch.equal(state, before)
 
 
-@pytest.mark.parametrize('stride', (1, 2, 3))
+NARROW = (dict(), dict(stride=2, kernel_size=3), dict(stride=3))
+
+
+@pytest.mark.parametrize('narrow', NARROW)
 @pytest.mark.parametrize('encoder', ENCODERS)
-def test_an_encoder_is_its_inside_between_its_linear_ends(encoder, stride):
-    narrow = dict(stride=stride) if encoder is BottleneckEncoder else {}
+def test_an_encoder_is_its_inside_between_its_linear_ends(encoder, narrow):
+    if narrow and encoder is not BottleneckEncoder:
+        return
     built = encoder(8, zero_init=False, **narrow).double()
     state, other = torch.randn(2, 2, 8, 7, 5, dtype=torch.float64).unbind()
     inner = built.inside(built.enter(state), 0.5)

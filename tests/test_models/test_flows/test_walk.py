@@ -60,13 +60,18 @@ def plain_walk(field, source, num_steps):
 @pytest.mark.parametrize('zero_init', (True, False))
 @pytest.mark.parametrize('prediction', ('velocity', 'target'))
 @pytest.mark.parametrize('schedule', SCHEDULES, ids=lambda x: type(x).__name__)
-@pytest.mark.parametrize('stride', (None, 1, 2))
+@pytest.mark.parametrize('stride, kernel_size', [(0, 0), (1, 1), (2, 3)])
 def test_a_walk_in_the_encoders_space_is_the_plain_walk(
-    stride, schedule, prediction, zero_init, source
+    stride, kernel_size, schedule, prediction, zero_init, source
 ):
     narrow = {}
-    if stride is not None:
-        narrow = dict(encoder=BottleneckEncoder, stride=stride, reduction=2)
+    if stride:
+        narrow = dict(
+            encoder=BottleneckEncoder,
+            stride=stride,
+            kernel_size=kernel_size,
+            reduction=2,
+        )
     flow = field(
         schedule, prediction=prediction, zero_init=zero_init, **narrow
     )

@@ -1,5 +1,6 @@
 """The encoder that a deployed detector can afford: a bottleneck."""
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -11,17 +12,17 @@ from .layers import Layers
 
 @MODELS.register_module()
 class BottleneckEncoder(MetaEncoder):
-    """conv1x1 down, GroupNorm(1), SiLU, conv3x3, GroupNorm(1), SiLU, conv1x1
-    up.
+    """conv down, GroupNorm(1), SiLU, conv3x3, GroupNorm(1), SiLU, conv1x1 up;
+    no bias.
 
-    Both 1x1 convolutions are linear, so the flow walks between them: K steps
-    come in once and leave once, and each costs a 3x3 convolution and a small
-    1x1 one on C / r channels. With r = 4 a step has 0.6 C^2 weights at work
-    instead of the conv encoder's 18 C^2.
+    The first and the last convolution are linear, so the flow walks between
+    them: K steps come in once and leave once, and each costs two convolutions
+    on C / r channels.
 
     Args:
         channels (int): C of the state.
         reduction (int): r; 8 channels, if there are so many, are left.
+        kernel_size (int): Side of the first convolution, odd.
         stride (int): By how much the map is narrowed in height and width as
             well: means of ``stride`` x ``stride`` pixels come in, and what
             leaves is interpolated.
@@ -37,9 +38,15 @@ class BottleneckEncoder(MetaEncoder):
     narrows = True
 
     def __init__(
-        self, channels: int, reduction: int = 4, stride: int = 1, **kwargs
+        self,
+        channels: int,
+        reduction: int = 4,
+        kernel_size: int = 1,
+        stride: int = 1,
+        **kwargs,
     ) -> None:
         width = max(channels // reduction, min(channels, 8))
+        padding = kernel_size // 2
         inner = Layers(
             nn.GroupNorm(1, width),
             nn.SiLU(),
@@ -48,23 +55,29 @@ class BottleneckEncoder(MetaEncoder):
             nn.SiLU(),
         )
         layers = [
-            nn.Conv2d(channels, width, 1, bias=False),
+            nn.Conv2d(
+                channels,
+                width,
+                kernel_size,
+                padding=padding,
+                bias=False,
+            ),
             inner,
             nn.Conv2d(width, channels, 1, bias=False),
         ]
         super().__init__(channels, layers, **kwargs)
-        self.stride = stride
+        self.stride, self.padding = stride, padding
 
     @property
     def core(self) -> nn.Module:
         return self.layers[1]
 
     def enter(self, state: Tensor) -> Tensor:
-        return self._shrink(self.layers[0](state))
+        return self.layers[0](self._shrink(state))
 
     def inside(self, entered: Tensor, t: float) -> Tensor:
-        # What the first convolution makes of the time, on every pixel.
-        weight = self.layers[0].weight.flatten(1)
+        # What the first convolution makes of the time, away from the border.
+        weight = self.layers[0].weight.sum((2, 3))
         time = F.linear(self.time_embedding(t), weight)
         return self.core(entered + time[:, None, None])
 
@@ -72,9 +85,11 @@ class BottleneckEncoder(MetaEncoder):
         return self._grow(self.layers[2](inner), like)
 
     def turn(self, inner: Tensor, like: Tensor) -> Tensor:
-        down, up = (self.layers[i].weight.flatten(1) for i in (0, 2))
-        turned = F.conv2d(inner, (down @ up)[..., None, None])
-        return self._shrink(self._grow(turned, like))
+        # Up and down at once; interpolation does not mind the channels.
+        down, up = (self.layers[i].weight for i in (0, 2))
+        weight = torch.einsum('dchw,cu->duhw', down, up.flatten(1))
+        narrow = self._shrink(self._grow(inner, like))
+        return F.conv2d(narrow, weight, padding=self.padding)
 
     def _shrink(self, x: Tensor) -> Tensor:
         if self.stride == 1:
