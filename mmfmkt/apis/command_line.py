@@ -18,6 +18,7 @@ from mmengine.runner import Runner
 
 from mmfmkt.datasets.checks import check_datasets
 from mmfmkt.utils import ConfigError
+from mmfmkt.utils.checkpoints import running_nothing
 from mmfmkt.utils.configs import import_mmfmkt
 
 
@@ -214,9 +215,13 @@ def leave_processes() -> None:
 
 @contextmanager
 def plain_errors() -> Iterator[None]:
-    """End the program with one sentence where a config is at fault."""
+    """End the program with one sentence where a config is at fault.
+
+    Meanwhile no checkpoint that is read runs code.
+    """
     try:
-        yield
+        with running_nothing():
+            yield
     except ConfigError as error:
         print(f'error: {error}', file=sys.stderr)
         sys.exit(2)

@@ -12,11 +12,11 @@ from typing import Any, Dict, Mapping, NamedTuple, Union
 
 import torch
 from mmengine.config import Config
-from mmengine.runner import CheckpointLoader
 from torch import Tensor
 
 from mmfmkt.registry import MODELS
 from mmfmkt.utils import ConfigError
+from mmfmkt.utils.checkpoints import load_checkpoint
 from mmfmkt.utils.configs import import_mmfmkt
 
 # What loading raises; the last two where a checkpoint is a pickled network.
@@ -168,7 +168,7 @@ def convert_checkpoint(
     """
     find_network(model)
     try:
-        loaded = CheckpointLoader.load_checkpoint(str(src), map_location='cpu')
+        loaded = load_checkpoint(str(src))
     except UNREADABLE as error:
         raise ConfigError(
             f'The checkpoint {str(src)!r} cannot be read: {error}'

@@ -12,7 +12,6 @@ from typing import Any, NamedTuple, Optional, Union
 import torch
 from mmengine.config import Config, ConfigDict
 from mmengine.registry import DefaultScope
-from mmengine.runner import CheckpointLoader
 
 from mmfmkt.models.distillers.networks import (
     load_model_config,
@@ -21,6 +20,7 @@ from mmfmkt.models.distillers.networks import (
 from mmfmkt.models.flows import VARIANTS
 from mmfmkt.registry import MODELS
 from mmfmkt.utils import ConfigError
+from mmfmkt.utils.checkpoints import load_checkpoint
 from mmfmkt.utils.configs import import_mmfmkt
 
 FLOWS = 'flows.'
@@ -65,9 +65,7 @@ def export_student(
             "config has no key 'model.student'."
         )
     try:
-        loaded = CheckpointLoader.load_checkpoint(
-            checkpoint, map_location='cpu'
-        )
+        loaded = load_checkpoint(checkpoint)
     except OSError as error:
         raise ConfigError(
             f'The checkpoint {checkpoint!r} cannot be read: {error}'

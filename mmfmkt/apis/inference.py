@@ -7,6 +7,8 @@ from typing import Optional, Union
 from mmengine.config import Config
 from torch import nn
 
+from mmfmkt.utils.checkpoints import running_nothing
+
 
 def drop_teacher(model: dict) -> None:
     """Take the teacher out of a model config: prediction needs none.
@@ -52,6 +54,11 @@ def init_detector(
     if 'student' in config.model:
         # Pretrained weights would be replaced by the checkpoint at once.
         config.model.setdefault('backbone', dict(init_cfg=None))
-    return mmdet_init_detector(
-        config, checkpoint, device=device, cfg_options=cfg_options, **kwargs
-    )
+    with running_nothing():
+        return mmdet_init_detector(
+            config,
+            checkpoint,
+            device=device,
+            cfg_options=cfg_options,
+            **kwargs,
+        )

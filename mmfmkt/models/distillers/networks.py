@@ -12,10 +12,10 @@ from mmengine.hub import get_config
 from mmengine.logging import MMLogger, print_log
 from mmengine.model import BaseModule
 from mmengine.registry import MODELS, DefaultScope
-from mmengine.runner import CheckpointLoader
 from torch import Tensor, nn
 
 from mmfmkt.utils import ConfigError
+from mmfmkt.utils.checkpoints import load_checkpoint
 
 ConfigSource = Union[str, dict, Config]
 DTYPES = ('float32', 'bfloat16', 'float16')
@@ -234,9 +234,7 @@ def load_teacher_checkpoint(teacher: nn.Module, checkpoint: str) -> None:
     """
     key = f'model.teacher.checkpoint {checkpoint!r}'
     try:
-        loaded = CheckpointLoader.load_checkpoint(
-            checkpoint, map_location='cpu'
-        )
+        loaded = load_checkpoint(checkpoint)
     except (OSError, EOFError, UnpicklingError) as error:
         raise ConfigError(
             f'{key} cannot be read ({error}); give a path or URL that can be '

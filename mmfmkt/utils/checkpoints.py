@@ -1,0 +1,180 @@
+"""Reading checkpoints, and running nothing that came in them.
+
+A checkpoint is a pickle, which can name any function of any library to be
+called as it is read. Here it can name what MMEngine's own checkpoints are
+made of, and nothing else (Python's documentation of pickle, "Restricting
+Globals"): tensors, arrays, plain containers, its schedulers and its buffers
+of logged values.
+"""
+
+import hashlib
+import os
+import pickle
+import re
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, Iterator
+from urllib.parse import urlparse
+
+import torch
+from mmengine.logging import HistoryBuffer
+from mmengine.runner import CheckpointLoader
+
+from .errors import ConfigError
+
+TRUST = 'MMFMKT_TRUST_CHECKPOINTS'
+CURE = (
+    'which could run code: get it from a source that you trust, as tensors '
+    f'alone, or, if it is your own, set {TRUST}=1 in the environment'
+)
+SCHEDULERS = 'mmengine.optim.scheduler.'
+ALLOWED = re.compile(
+    r'collections\.(OrderedDict|defaultdict)'
+    r'|builtins\.(set|frozenset|complex|slice|bytearray|range|int|float|str'
+    r'|bool|list|tuple|dict|object)'
+    r'|_codecs\.encode|copyreg\._reconstructor|argparse\.Namespace'
+    r'|torch\._utils\._rebuild_(tensor|tensor_v2|tensor_v3|parameter'
+    r'|parameter_with_state|sparse_tensor|qtensor|meta_tensor_no_storage'
+    r'|device_tensor_from_numpy|device_tensor_from_cpu_tensor)'
+    r'|torch\.(nn\.parameter\.)?(Parameter|Buffer|Tensor|Size|device|dtype)'
+    r'|torch\.(storage\.)?\w*Storage'
+    r'|torch\.(b?float\d*|double|half|u?int\d+|long|short|bool|complex\d+)'
+    r'|numpy\.(ndarray|dtype|bool_?|u?int\d*|float\d*|complex\d*|longlong'
+    r'|str_|bytes_|dtypes\.\w+DType)'
+    r'|numpy\.(_core|core)\.(multiarray|numeric)\.'
+    r'(_reconstruct|scalar|_frombuffer)'
+    r'|mmengine\.logging\.history_buffer\.HistoryBuffer'
+    r'|mmengine\.config\.config\.ConfigDict'
+)
+
+
+class UntrustedCheckpoint(ConfigError):
+    """A checkpoint that could run code; one sentence that says what to do."""
+
+
+class RestrictedUnpickler(pickle.Unpickler):
+    """Finds what checkpoints are made of, and refuses everything else."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        # As old protocols have it.
+        module = 'builtins' if module == '__builtin__' else module
+        if (module, name) == ('builtins', 'getattr'):
+            return method_of
+        if ALLOWED.fullmatch(f'{module}.{name}'):
+            return super().find_class(module, name)
+        if module.startswith(SCHEDULERS) and '.' not in name:
+            found = super().find_class(module, name)
+            if isinstance(found, type) and found.__module__ == module:
+                return found
+        raise UntrustedCheckpoint(f'names {module}.{name}, {CURE}')
+
+
+def method_of(owner: Any, name: str) -> Any:
+    """Python's ``getattr``, for methods that MMEngine saves.
+
+    Its buffers are saved with their statistics, some schedulers with the
+    function that they follow.
+    """
+    kind = owner if isinstance(owner, type) else type(owner)
+    saves = kind is HistoryBuffer or kind.__module__.startswith(SCHEDULERS)
+    if not saves or name.startswith('__') or not hasattr(kind, name):
+        raise UntrustedCheckpoint(
+            f'asks for {name!r} of a {kind.__name__}, {CURE}'
+        )
+    return getattr(owner, name)
+
+
+RESTRICTED = SimpleNamespace(
+    __name__='pickle',
+    Unpickler=RestrictedUnpickler,
+    load=lambda file, **kwargs: RestrictedUnpickler(file, **kwargs).load(),
+    UnpicklingError=pickle.UnpicklingError,
+)
+
+
+@contextmanager
+def running_nothing() -> Iterator[None]:
+    """Have ``torch.load`` run nothing, whoever calls it meanwhile.
+
+    Raises:
+        UntrustedCheckpoint: Where a file names what could run code.
+    """
+    if os.environ.get(TRUST) == '1':
+        yield
+        return
+    whole = torch.load
+    torch.load = partial(load_restricted, whole)
+    try:
+        yield
+    finally:
+        torch.load = whole
+
+
+def load_restricted(whole: Any, file: Any, *args: Any, **kwargs: Any) -> Any:
+    """``torch.load`` with the restricted unpickler.
+
+    Args:
+        whole (Callable): The real one.
+        file (str | Path | BinaryIO): What to read.
+        args: As ``torch.load``.
+        kwargs: As ``torch.load``.
+    """
+    kwargs.pop('weights_only', None)
+    kwargs.pop('pickle_module', None)
+    device = args[:1]
+    try:
+        return whole(
+            file,
+            *device,
+            pickle_module=RESTRICTED,
+            weights_only=False,
+            **kwargs,
+        )
+    except UntrustedCheckpoint as error:
+        name = getattr(file, 'name', file)
+        raise UntrustedCheckpoint(f'The checkpoint {name} {error}.') from None
+
+
+def load_checkpoint(path: str) -> Any:
+    """Read a checkpoint onto the CPU, as MMEngine does, but run nothing.
+
+    Args:
+        path (str): Path or URL, in any form that MMEngine takes. With
+            ``#sha256=...`` behind it, the file must have that digest, or
+            one that begins so.
+
+    Raises:
+        UntrustedCheckpoint: If it names what could run code, or has another
+            digest.
+    """
+    path, _, digest = path.partition('#sha256=')
+    if digest:
+        path = verified(path, digest.lower())
+    with running_nothing():
+        return CheckpointLoader.load_checkpoint(path, map_location='cpu')
+
+
+def verified(path: str, digest: str) -> str:
+    """The path of a file, fetched if it must be, that has a digest.
+
+    Args:
+        path (str): Path or http(s) URL.
+        digest (str): First digits, or all, of its SHA-256.
+    """
+    file = Path(path).expanduser()
+    if '://' in path:
+        folder = Path(torch.hub.get_dir()) / 'checkpoints'
+        file = folder / Path(urlparse(path).path).name
+        if not file.exists():
+            folder.mkdir(parents=True, exist_ok=True)
+            torch.hub.download_url_to_file(path, str(file))
+    found = hashlib.sha256(file.read_bytes()).hexdigest()
+    if not found.startswith(digest):
+        raise UntrustedCheckpoint(
+            f'The checkpoint {file} is not the one that was asked for: its '
+            f'SHA-256 is {found}, expected was {digest}; delete it to have it '
+            'fetched again, or correct the digest.'
+        )
+    return str(file)

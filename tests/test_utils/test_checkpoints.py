@@ -1,0 +1,184 @@
+"""No checkpoint runs code, whichever way it is read."""
+
+import hashlib
+import os
+import pickle
+from collections import OrderedDict
+from contextlib import suppress
+
+import numpy as np
+import pytest
+import torch
+from conftest import run
+from mmengine.logging import HistoryBuffer
+from mmengine.optim import OneCycleLR
+
+from mmfmkt.utils import ConfigError
+from mmfmkt.utils.checkpoints import TRUST, load_checkpoint, running_nothing
+
+
+class Payload:
+    """Makes a folder when it is read."""
+
+    def __init__(self, folder):
+        self.folder = str(folder)
+
+    def __reduce__(self):
+        return os.mkdir, (self.folder,)
+
+
+class Attribute:
+    """Reaches for an attribute of what is allowed."""
+
+    def __init__(self, owner, name):
+        self.owner, self.name = owner, name
+
+    def __reduce__(self):
+        return getattr, (self.owner, self.name)
+
+
+def write(path, kind, payload):
+    """A malicious checkpoint of one of several kinds."""
+    if kind == 'bare pickle':
+        path.write_bytes(pickle.dumps(payload))
+    elif kind == 'in meta':
+        torch.save(dict(meta=payload, state_dict={}), path)
+    elif kind == 'in state_dict':
+        torch.save(dict(state_dict=dict(weight=payload)), path)
+    else:
+        torch.save(
+            dict(meta=payload), path, _use_new_zipfile_serialization=False
+        )
+    return path
+
+
+KINDS = ('bare pickle', 'in meta', 'in state_dict', 'old format')
+
+
+@pytest.mark.parametrize('kind', KINDS)
+def test_a_payload_is_refused_and_does_not_run(kind, tmp_path):
+    path = write(tmp_path / 'evil.pth', kind, Payload(tmp_path / 'ran'))
+    with pytest.raises(ConfigError, match='mkdir, which could run') as error:
+        load_checkpoint(str(path))
+    assert TRUST in str(error.value) and '\n' not in str(error.value)
+    assert not (tmp_path / 'ran').exists()
+    # As a program does that trusts it, which shows that it would have.
+    with suppress(RuntimeError):
+        torch.load(path, weights_only=False)
+    assert (tmp_path / 'ran').is_dir()
+
+
+@pytest.mark.parametrize(
+    'owner, name',
+    [
+        (HistoryBuffer, '__init__'),
+        (OneCycleLR, '__globals__'),
+        (OrderedDict, 'fromkeys'),
+        (torch.Tensor, 'backward'),
+    ],
+)
+def test_attributes_are_those_that_mmengine_saves(owner, name, tmp_path):
+    torch.save(dict(meta=Attribute(owner, name)), tmp_path / 'evil.pth')
+    with pytest.raises(ConfigError, match=f'asks for {name!r}'):
+        load_checkpoint(str(tmp_path / 'evil.pth'))
+
+
+def test_what_mmengine_saves_is_read(tmp_path):
+    model = torch.nn.Conv2d(3, 4, 1)
+    optimizer = torch.optim.AdamW(model.parameters())
+    model(torch.randn(1, 3, 2, 2)).sum().backward()
+    optimizer.step()
+    schedule = OneCycleLR(optimizer, eta_max=0.1, total_steps=9)
+    buffer = HistoryBuffer([1.0, 3.0], [1, 1])
+    saved = dict(
+        meta=dict(cfg='a = 1', time='now', classes=('a', 'b')),
+        state_dict=model.state_dict(),
+        optimizer=optimizer.state_dict(),
+        param_schedulers=[schedule.state_dict()],
+        message_hub=dict(log_scalars=OrderedDict(loss=buffer)),
+        extra=[np.arange(3), np.float32(2), torch.float16, {1, 2}],
+    )
+    for zipped in (True, False):
+        torch.save(
+            saved,
+            tmp_path / 'good.pth',
+            _use_new_zipfile_serialization=zipped,
+        )
+        found = load_checkpoint(str(tmp_path / 'good.pth'))
+        assert torch.equal(found['state_dict']['bias'], model.bias)
+        assert found['message_hub']['log_scalars']['loss'].mean() == 2
+        assert found['param_schedulers'][0]['total_steps'] == 9
+        assert found['extra'][2:] == [torch.float16, {1, 2}]
+        optimizer.load_state_dict(found['optimizer'])
+
+
+def test_ones_own_file_can_be_trusted_by_name(tmp_path, monkeypatch):
+    path = write(tmp_path / 'own.pth', 'in meta', Payload(tmp_path / 'ran'))
+    monkeypatch.setenv(TRUST, '1')
+    load_checkpoint(str(path))
+    assert (tmp_path / 'ran').is_dir()
+
+
+def test_whoever_loads_meanwhile_is_guarded_and_nobody_after(tmp_path):
+    path = write(tmp_path / 'evil.pth', 'in meta', Payload(tmp_path / 'ran'))
+    whole = torch.load
+    with running_nothing():
+        for options in (dict(), dict(weights_only=False), dict(mmap=True)):
+            with pytest.raises(ConfigError):
+                torch.load(path, map_location='cpu', **options)
+        with open(path, 'rb') as file, pytest.raises(ConfigError):
+            torch.load(file, 'cpu')
+    assert torch.load is whole and not (tmp_path / 'ran').exists()
+
+
+def test_a_digest_is_held_to(tmp_path):
+    path = tmp_path / 'weights.pth'
+    torch.save(dict(state_dict=dict(a=torch.ones(2))), path)
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    for good in (digest, digest[:8].upper()):
+        found = load_checkpoint(f'{path}#sha256={good}')
+        assert found['state_dict']['a'].sum() == 2
+    with pytest.raises(ConfigError, match='not the one that was asked for'):
+        load_checkpoint(f'{path}#sha256={"0" * 64}')
+    # A file that was fetched before is looked at again.
+    folder = os.path.join(torch.hub.get_dir(), 'checkpoints')
+    os.makedirs(folder, exist_ok=True)
+    name = f'mmfmkt-test-{digest[:12]}.pth'
+    fetched = os.path.join(folder, name)
+    torch.save(dict(state_dict={}), fetched)
+    try:
+        with pytest.raises(ConfigError, match='not the one'):
+            load_checkpoint(f'https://nowhere.invalid/{name}#sha256={digest}')
+    finally:
+        os.remove(fetched)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    'door', ('teacher', 'resume', 'load_from', 'test', 'export', 'convert')
+)
+def test_no_tool_runs_a_payload(door, shapes, tmp_path):
+    pytest.importorskip('mmdet')
+    from tiny import write_config
+
+    evil = write(tmp_path / 'evil.pth', 'in meta', Payload(tmp_path / 'ran'))
+    config = write_config(tmp_path / 'config.py', shapes, 'fmkt', epochs=1)
+    work_dir = ('--work-dir', tmp_path / 'run')
+    train = ('tools/train.py', config, *work_dir)
+    command = dict(
+        teacher=(
+            *(*train, '--cfg-options'),
+            f'model.teacher.checkpoint={evil}',
+        ),
+        resume=(*train, '--resume', evil),
+        load_from=(*train, '--cfg-options', f'load_from={evil}'),
+        test=('tools/test.py', config, evil, *work_dir),
+        export=('tools/export_student.py', config, evil),
+        convert=(
+            *('tools/convert_checkpoint.py', evil, tmp_path / 'new.pth'),
+            *('--model', 'resnet8'),
+        ),
+    )[door]
+    log = run(*command, fails=True)
+    assert 'error: The checkpoint' in log and 'could run code' in log
+    assert 'Traceback' not in log and not (tmp_path / 'ran').exists()
