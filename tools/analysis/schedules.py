@@ -4,8 +4,8 @@
     python tools/analysis/schedules.py MySchedule --import my_package.flows
 
 For each schedule: the largest error of its derivatives against differences,
-and the error of the Euler walk under the oracle velocity, for N = 1 to 128, with
-the order at which it falls from the last N but one to the last.
+and the error of the Euler walk under the oracle velocity, for N = 1 to 128,
+with the order at which it falls from the last N but one to the last.
 """
 
 import argparse
