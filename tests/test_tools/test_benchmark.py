@@ -1,17 +1,17 @@
 """The benchmarks measure what they say, and notice what became worse."""
 
 import json
+import runpy
 import sys
 
 import pytest
 import torch
-from conftest import ROOT, run
+from conftest import ROOT
 
 from mmfmkt.models import flows
 from mmfmkt.models.losses import PKDLoss
 
 pytest.importorskip('mmdet')
-TOOL = 'tools/benchmark/run.py'
 FOLDER = ROOT / 'tools' / 'benchmark'
 ENCODERS = [
     x for x in flows.__all__ if x.endswith('Encoder') and x != 'MetaEncoder'
@@ -28,6 +28,24 @@ def tools():
         yield transcription, turns
     finally:
         sys.path.remove(str(FOLDER))
+
+
+@pytest.fixture
+def benchmark(monkeypatch, capsys):
+    """The command, in this process: what it takes is mostly to import."""
+
+    def run(*options):
+        monkeypatch.setattr(sys, 'argv', ['run.py', *map(str, options)])
+        monkeypatch.setattr(sys, 'path', [str(FOLDER), *sys.path])
+        monkeypatch.chdir(ROOT)
+        code = 0
+        try:
+            runpy.run_path(str(FOLDER / 'run.py'), run_name='__main__')
+        except SystemExit as error:
+            code = int(error.code or 0)
+        return capsys.readouterr().out, code
+
+    return run
 
 
 @pytest.mark.parametrize('name', ENCODERS)
@@ -134,12 +152,12 @@ TINY = (
     ],
 )
 def test_each_measure_writes_table_json_and_picture(
-    what, options, names, tmp_path
+    what, options, names, tmp_path, benchmark
 ):
     config = 'configs/bccd/fmkt_retinanet_r18_bccd.py'
     out, picture = tmp_path / 'out.json', tmp_path / 'out.png'
-    command = (TOOL, what, '--config', config, *TINY, 'ConvEncoder', *options)
-    text = run(
+    command = (what, '--config', config, *TINY, 'ConvEncoder', *options)
+    text, code = benchmark(
         *command,
         '--out',
         out,
@@ -148,6 +166,7 @@ def test_each_measure_writes_table_json_and_picture(
         '--cfg-options',
         'model.teacher.inherit=None',
     )
+    assert code == 0
     report = json.loads(out.read_text())
     assert {row['name'] for row in report['rows']} == names
     assert all(row['ratio'] > 0 for row in report['rows'])
@@ -156,13 +175,13 @@ def test_each_measure_writes_table_json_and_picture(
 
 
 @pytest.mark.slow
-def test_classifiers_are_measured_by_the_same_commands(tmp_path):
+def test_classifiers_are_measured_by_the_same_commands(tmp_path, benchmark):
     pytest.importorskip('mmpretrain')
     config = 'configs/mmpretrain/cifar100/fmkt_resnet56_resnet20.py'
     for what in ('training', 'memory'):
         out = tmp_path / f'{what}.json'
-        run(
-            *(TOOL, what, '--config', config, '--image-size', 32, 32),
+        benchmark(
+            *(what, '--config', config, '--image-size', 32, 32),
             *('--batch-size', 4, '--repeats', 1, '--out', out),
             *('--encoders', 'ConvEncoder', '--num-steps', 2),
         )
@@ -171,11 +190,13 @@ def test_classifiers_are_measured_by_the_same_commands(tmp_path):
 
 
 @pytest.mark.slow
-def test_the_flow_alone_is_held_against_its_encoder_and_compared(tmp_path):
+def test_the_flow_alone_is_held_against_its_encoder_and_compared(
+    tmp_path, benchmark
+):
     out = tmp_path / 'flow.json'
-    command = (TOOL, 'flow', '--map-size', 8, 8, 8, '--num-steps', 2)
+    command = ('flow', '--map-size', 8, 8, 8, '--num-steps', 2)
     command += ('--encoders', 'BottleneckEncoder', '--repeats', 1)
-    run(*command, '--out', out)
+    benchmark(*command, '--out', out)
     report = json.loads(out.read_text())
     assert [row['name'].partition(' / ')[2] for row in report['rows']] == [
         'encoder',
@@ -185,5 +206,5 @@ def test_the_flow_alone_is_held_against_its_encoder_and_compared(tmp_path):
     for row in report['rows']:
         row['ratio'] *= 1e-3
     out.write_text(json.dumps(report))
-    text = run(*command, '--compare', out, fails=True)
-    assert 'against' in text and '%' in text
+    text, code = benchmark(*command, '--compare', out)
+    assert code == 1 and 'against' in text and '%' in text
