@@ -21,6 +21,8 @@ from mmfmkt.utils import ConfigError
 from mmfmkt.utils.checkpoints import running_nothing
 from mmfmkt.utils.configs import import_mmfmkt
 
+from .resuming import resumable, resume_from_latest
+
 
 def add_run_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options that MMDetection's train.py and test.py share."""
@@ -78,7 +80,13 @@ def train(cfg: Config, args: argparse.Namespace) -> None:
         cfg.load_from = None if args.resume == 'auto' else args.resume
     check_datasets(cfg, ('train', 'val'))
     complete_distillation(cfg)
-    build_runner(cfg).train()
+    if cfg.get('resume'):
+        resume_from_latest(cfg)
+    runner = build_runner(resumable(cfg))
+    # What it writes of its config is what the user has said.
+    runner.cfg = cfg
+    runner.dump_config()
+    runner.train()
 
 
 def add_cfg_options(parser: argparse.ArgumentParser) -> None:

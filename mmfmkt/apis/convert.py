@@ -5,7 +5,6 @@ their own networks; here they become checkpoints of MMPretrain's
 ImageClassifier on the same network of ``mmfmkt.models.backbones``.
 """
 
-import os
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any, Dict, Mapping, NamedTuple, Union
@@ -18,6 +17,7 @@ from mmfmkt.registry import MODELS
 from mmfmkt.utils import ConfigError
 from mmfmkt.utils.checkpoints import load_checkpoint
 from mmfmkt.utils.configs import import_mmfmkt
+from mmfmkt.utils.files import save_whole
 
 # What loading raises; the last two where a checkpoint is a pickled network.
 UNREADABLE = (
@@ -179,11 +179,7 @@ def convert_checkpoint(
     import_mmfmkt(cfg)
     cfg.model = classifier_config(model, num_classes)
     dst = Path(dst)
-    dst.parent.mkdir(parents=True, exist_ok=True)
-    # Written aside and renamed: what is interrupted leaves nothing half.
-    aside = dst.with_name(f'{dst.name}.tmp')
-    torch.save(dict(meta=dict(cfg=cfg.pretty_text), state_dict=state), aside)
-    os.replace(aside, dst)
+    save_whole(dst, dict(meta=dict(cfg=cfg.pretty_text), state_dict=state))
     return dst
 
 

@@ -32,6 +32,7 @@ from mmfmkt.models.flows import VARIANTS, Transfer
 from mmfmkt.registry import MODELS
 from mmfmkt.utils import ConfigError
 from mmfmkt.utils.complexity import size_and_flops
+from mmfmkt.utils.files import write_whole
 
 PRESETS = dict(mmdet='fmkt_fpn', mmpretrain='fmkt_logits')
 THETA_PRESETS = dict(PRESETS, mmdet='theta_fpn')
@@ -144,11 +145,8 @@ def write(path: Path, text: str) -> None:
             'train it with tools/train.py, delete it, or name another '
             '--work-dir.'
         )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # Written aside and renamed: half a config would look like an edited one.
-    aside = path.with_suffix('.tmp')
-    aside.write_text(text, encoding='utf-8')
-    aside.replace(path)
+    # Half a config would look like an edited one.
+    write_whole(path, text)
 
 
 def read_student(student: str) -> Config:

@@ -4,12 +4,10 @@ FM-KT^Theta leaves a plain MMDetection or MMPretrain config and checkpoint
 that need no mmfmkt; FM-KT a student with its flow. Neither has a teacher.
 """
 
-import os
 from copy import deepcopy
 from pathlib import Path
 from typing import Any, NamedTuple, Optional, Union
 
-import torch
 from mmengine.config import Config, ConfigDict
 from mmengine.registry import DefaultScope
 
@@ -22,6 +20,7 @@ from mmfmkt.registry import MODELS
 from mmfmkt.utils import ConfigError
 from mmfmkt.utils.checkpoints import load_checkpoint
 from mmfmkt.utils.configs import import_mmfmkt
+from mmfmkt.utils.files import save_whole
 
 FLOWS = 'flows.'
 
@@ -82,10 +81,8 @@ def export_student(
     out_dir.mkdir(parents=True, exist_ok=True)
     paths = Exported(out_dir / 'student.py', out_dir / 'student.pth')
     meta = dict(loaded.get('meta', {}), cfg=exported.pretty_text)
-    # Written aside and renamed: an interrupted export leaves nothing half.
-    aside = paths.checkpoint.with_suffix('.tmp')
-    torch.save(dict(meta=meta, state_dict=state), aside)
-    os.replace(aside, paths.checkpoint)
+    # Whole or not at all: an interrupted export leaves nothing half.
+    save_whole(paths.checkpoint, dict(meta=meta, state_dict=state))
     exported.dump(paths.config)
     return paths
 
@@ -201,8 +198,6 @@ def without_training(config: Config) -> Config:
         exported.pop(key, None)
     exported.load_from, exported.resume = None, False
     exported.launcher = 'none'
-    if is_for_cpus(exported.get('model_wrapper_cfg')):
-        exported.pop('model_wrapper_cfg')
     if is_ours(exported.get('optim_wrapper')):
         exported.optim_wrapper.type = 'OptimWrapper'
     exported.custom_hooks = [
@@ -216,11 +211,6 @@ def without_training(config: Config) -> Config:
         if not is_ours(hook)
     }
     return exported
-
-
-def is_for_cpus(wrapper: Optional[dict]) -> bool:
-    """Whether a config of data parallelism is that of a run on CPUs."""
-    return bool(wrapper) and wrapper.get('device_ids', ()) is None
 
 
 def is_ours(part: Optional[dict]) -> bool:

@@ -1,4 +1,5 @@
 """Hooks, loops and optimizer wrappers."""
 
 from .hooks import *  # noqa: F401,F403
+from .loops import *  # noqa: F401,F403
 from .optim_wrappers import *  # noqa: F401,F403

@@ -1,10 +1,14 @@
 """Random numbers of our own, which leave those of others as they were."""
 
+import io
+import pickle
 import random
 from typing import Any, Dict, Optional
 
 import numpy as np
 import torch
+
+from .checkpoints import RestrictedUnpickler
 
 OFFSET = 0x464D4B54
 
@@ -44,6 +48,18 @@ class RandomStream:
         write_states(self._outer)
         self._outer = None
 
+    def dump(self) -> bytes:
+        """Where it is, to go on from there; empty where it has not begun."""
+        return pack_states(self._inner) if self._inner else b''
+
+    def load(self, state: bytes) -> None:
+        """Go on from where another one was.
+
+        Args:
+            state (bytes): What :meth:`dump` gave.
+        """
+        self._inner = unpack_states(state) if state else {}
+
     def _first_states(self) -> Dict[str, Any]:
         return dict(
             python=random.Random(self._seed).getstate(),
@@ -76,3 +92,29 @@ def write_states(states: Dict[str, Any]) -> None:
 def current_cuda_generator() -> torch.Generator:
     """Return the generator of the GPU in use."""
     return torch.cuda.default_generators[torch.cuda.current_device()]
+
+
+def pack_states(states: Dict[str, Any]) -> bytes:
+    """States for a checkpoint, or for another process.
+
+    Args:
+        states (dict): What :func:`read_states` gave.
+    """
+    arrays = {
+        key: state.numpy() if isinstance(state, torch.Tensor) else state
+        for key, state in states.items()
+    }
+    return pickle.dumps(arrays)
+
+
+def unpack_states(packed: bytes) -> Dict[str, Any]:
+    """What was packed; code in it is not run.
+
+    Args:
+        packed (bytes): What :func:`pack_states` gave.
+    """
+    arrays = RestrictedUnpickler(io.BytesIO(packed)).load()
+    return {
+        key: torch.tensor(x) if isinstance(x, np.ndarray) else x
+        for key, x in arrays.items()
+    }

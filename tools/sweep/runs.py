@@ -13,6 +13,8 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Dict, Iterator, List, Tuple
 
+from mmfmkt.utils.files import write_whole
+
 from .errors import PLAIN_DONE
 from .families import Family
 
@@ -53,12 +55,9 @@ class Results:
         return self.found.get(family.key, {}).get(check, {})
 
     def put(self, family: Family, check: str, result: dict) -> None:
-        """Keep a result; written aside and renamed, so that it is whole."""
+        """Keep a result, at once."""
         self.found.setdefault(family.key, {})[check] = result
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        aside = self.path.with_suffix('.tmp')
-        aside.write_text(json.dumps(self.found, indent=2))
-        aside.replace(self.path)
+        write_whole(self.path, json.dumps(self.found, indent=2))
 
 
 def check_all(

@@ -7,18 +7,13 @@ from typing import Dict, List, Optional, Sequence
 
 import numpy as np
 
+from mmfmkt.utils.files import write_whole
+
 # Part of the manifest: raise it with every change of what is drawn.
 VERSION = 1
 MANIFEST = 'shapes.json'
 PARTIAL = 'shapes.partial.json'
 SPLITS = ('train', 'val')
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Write a file so that it is there as a whole or not at all."""
-    temporary = path.with_name(f'{path.name}.tmp')
-    temporary.write_bytes(content)
-    os.replace(temporary, path)
 
 
 def write_json(path: Path, content: dict, indent: Optional[int]) -> None:

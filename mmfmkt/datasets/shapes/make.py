@@ -7,6 +7,8 @@ import cv2
 import numpy as np
 from rich.progress import track
 
+from mmfmkt.utils.files import write_whole
+
 from .annotation import annotate
 from .classes import SHAPES_CLASSES
 from .folder import (
@@ -17,7 +19,6 @@ from .folder import (
     check_parameters,
     prepare_folder,
     write_json,
-    write_whole,
 )
 from .paint import paint_scene
 from .scene import compose

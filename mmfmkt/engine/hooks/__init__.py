@@ -1,13 +1,17 @@
 """Hooks."""
 
+from .atomic_checkpoint_hook import AtomicCheckpointHook
 from .export_student_hook import ExportStudentHook
 from .flow_ema_hook import FlowEMAHook
+from .interrupt_hook import InterruptHook
 from .step_count_warmup_hook import StepCountWarmupHook
 from .transfer_weight_hook import TransferWeightHook
 
 __all__ = [
+    'AtomicCheckpointHook',
     'ExportStudentHook',
     'FlowEMAHook',
+    'InterruptHook',
     'StepCountWarmupHook',
     'TransferWeightHook',
 ]

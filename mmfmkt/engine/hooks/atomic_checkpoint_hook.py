@@ -1,0 +1,236 @@
+"""Checkpoints that survive a kill, and from which a run goes on exactly."""
+
+import hashlib
+import os.path as osp
+from typing import Any, Dict, List, Optional
+
+import torch
+from mmengine.dist import all_gather_object, get_rank, is_main_process
+from mmengine.hooks import CheckpointHook
+from mmengine.model import is_model_wrapper
+from mmengine.runner import EpochBasedTrainLoop, Runner
+from torch import nn
+
+from mmfmkt.registry import HOOKS
+from mmfmkt.utils import ConfigError
+from mmfmkt.utils.files import write_whole
+from mmfmkt.utils.random_stream import (
+    pack_states,
+    read_states,
+    unpack_states,
+    write_states,
+)
+
+STATE = 'resume'
+INTERRUPTED = 'interrupted.pth'
+
+
+@HOOKS.register_module()
+class AtomicCheckpointHook(CheckpointHook):
+    """CheckpointHook, but no kill loses what was saved, nor what is drawn.
+
+    Files are written aside and renamed, and an old one goes only when the
+    new one is there. Beside what MMEngine saves, a checkpoint has the random
+    states of all ranks and their workers (a resumed run ends with the
+    weights of an undisturbed one), and the digest of the teacher.
+
+    Args:
+        args: As CheckpointHook.
+        kwargs: As CheckpointHook.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._main: Optional[bytes] = None
+        self._to_save: Optional[dict] = None
+        self._teacher = ''
+
+    def before_train(self, runner: Runner) -> None:
+        """Let local files be written whole; know the teacher."""
+        out_dir = str(self.out_dir or runner.work_dir)
+        own = self.backend_args or self.file_client_args
+        if not own and '://' not in out_dir:
+            self.backend_args = dict(backend='whole')
+        super().before_train(runner)
+        if self.max_keep_ckpts > 0:
+            # Without a bound: the oldest goes after the newest has come.
+            self.keep_ckpt_ids = list(self.keep_ckpt_ids)
+        teacher = getattr(unwrapped(runner.model), 'teacher', None)
+        self._check_teacher(digest(teacher) if teacher is not None else '')
+
+    def before_val(self, runner: Runner) -> None:
+        """Remember where training is: validation may draw, too."""
+        self._main = pack_states(read_states())
+
+    def after_val(self, runner: Runner) -> None:
+        """Go on as if there had been no validation."""
+        write_states(unpack_states(self._main))
+        self._main = None
+
+    def save_interrupted(self, runner: Runner, meta: Dict[str, int]) -> str:
+        """Save where a run is, between its regular checkpoints.
+
+        Args:
+            runner (Runner): The runner of the training process.
+            meta (dict): ``epoch`` and ``iter`` to go on from.
+
+        Returns:
+            str: The file.
+        """
+        self._save(runner, INTERRUPTED, meta)
+        return self.last_ckpt
+
+    def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        """Add what a run needs to go on exactly."""
+        if self._to_save is not None:
+            checkpoint[STATE] = self._to_save
+
+    def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        """Go on in the states that the checkpoint has.
+
+        Raises:
+            ConfigError: If the teacher is not the one that taught so far.
+        """
+        state = checkpoint.get(STATE)
+        if not getattr(runner, '_resume', False) or state is None:
+            return
+        self._teacher = state['teacher']
+        stream = getattr(runner.train_loop, 'stream', None)
+        same = len(state['ranks']) == runner.world_size and state[
+            'num_batches'
+        ] == len(runner.train_dataloader)
+        if not same:
+            runner.logger.warning(
+                f'The checkpoint is of {len(state["ranks"])} processes and '
+                f'{state["num_batches"]} batches an epoch, this run of '
+                f'{runner.world_size} and {len(runner.train_dataloader)}: it '
+                'goes on, but draws other random numbers.'
+            )
+        elif stream is not None:
+            mine = state['ranks'][get_rank()]
+            stream.resume(mine['main'], mine['workers'])
+            ours = getattr(unwrapped(runner.model), 'random_stream', None)
+            if ours is not None:
+                ours.load(mine['distiller'])
+
+    def _check_teacher(self, found: str) -> None:
+        if self._teacher and found != self._teacher:
+            raise ConfigError(
+                'model.teacher: its weights are not those of the teacher in '
+                'the run that is resumed: give back the file that it had, or '
+                'start a run of its own by load_from in the place of --resume.'
+            )
+        self._teacher = found
+
+    def _save_checkpoint_with_step(
+        self, runner: Runner, step: int, meta: dict
+    ) -> None:
+        keeps = self.max_keep_ckpts > 0
+        if keeps and step not in self.keep_ckpt_ids:
+            self.keep_ckpt_ids.append(step)
+            # With those that are about to go, in case of a kill before.
+            runner.message_hub.update_info(
+                'keep_ckpt_ids', list(self.keep_ckpt_ids)
+            )
+        self._save(runner, self.filename_tmpl.format(step), meta)
+        gone = [INTERRUPTED]
+        while keeps and len(self.keep_ckpt_ids) > self.max_keep_ckpts:
+            gone.append(self.filename_tmpl.format(self.keep_ckpt_ids.pop(0)))
+        self._remove(gone)
+
+    def _save(self, runner: Runner, name: str, meta: dict) -> None:
+        """Save on the main process what all of them are."""
+        at_end = isinstance(runner.train_loop, EpochBasedTrainLoop) and (
+            meta['epoch'] != runner.epoch or self._main is not None
+        )
+        stream = getattr(runner.train_loop, 'stream', None)
+        ours = getattr(unwrapped(runner.model), 'random_stream', None)
+        mine = dict(
+            main=self._main or pack_states(read_states()),
+            workers=stream.workers(at_end) if stream else {},
+            distiller=ours.dump() if ours is not None else b'',
+        )
+        self._to_save = dict(
+            ranks=all_gather_object(mine),
+            num_batches=len(runner.train_dataloader),
+            teacher=self._teacher,
+        )
+        self.last_ckpt = self.file_backend.join_path(self.out_dir, name)
+        runner.message_hub.update_info('last_ckpt', self.last_ckpt)
+        runner.save_checkpoint(
+            self.out_dir,
+            name,
+            self.file_client_args,
+            save_optimizer=self.save_optimizer,
+            save_param_scheduler=self.save_param_scheduler,
+            meta=meta,
+            by_epoch=self.by_epoch,
+            backend_args=self.backend_args,
+            **self.args,
+        )
+        self._to_save = None
+        if is_main_process():
+            write_whole(
+                osp.join(runner.work_dir, 'last_checkpoint'), self.last_ckpt
+            )
+
+    def _save_best_checkpoint(self, runner: Runner, metrics: dict) -> None:
+        """Have the best one so far go after the new one has come."""
+        backend = self.file_backend
+        self.file_backend = later = RemovingLater(backend)
+        try:
+            super()._save_best_checkpoint(runner, metrics)
+        finally:
+            self.file_backend = backend
+        for remove, path in later.todo:
+            remove(path)
+
+    def _remove(self, names: List[str]) -> None:
+        if not is_main_process():
+            return
+        for name in names:
+            path = self.file_backend.join_path(self.out_dir, name)
+            if self.file_backend.isfile(path):
+                self.file_backend.remove(path)
+            elif self.file_backend.isdir(path):  # DeepSpeed's
+                self.file_backend.rmtree(path)
+
+
+class RemovingLater:
+    """A storage backend that notes what it is asked to remove.
+
+    Args:
+        backend (BaseStorageBackend): The real one.
+
+    Attributes:
+        todo (list[tuple]): Functions of the real one, and paths for them.
+    """
+
+    def __init__(self, backend: Any) -> None:
+        self.backend = backend
+        self.todo: List[tuple] = []
+
+    def __getattr__(self, name: str) -> Any:
+        real = getattr(self.backend, name)
+        if name in ('remove', 'rmtree'):
+            return lambda path: self.todo.append((real, path))
+        return real
+
+
+def unwrapped(model: nn.Module) -> nn.Module:
+    """The model in its wrapper for several processes."""
+    return model.module if is_model_wrapper(model) else model
+
+
+def digest(network: nn.Module) -> str:
+    """SHA-256 of a network's tensors, by their names.
+
+    Args:
+        network (nn.Module): The network, on any device.
+    """
+    found = hashlib.sha256()
+    for name, tensor in network.state_dict().items():
+        found.update(name.encode())
+        flat = tensor.detach().cpu().contiguous().reshape(-1)
+        found.update(flat.view(torch.uint8).numpy())
+    return found.hexdigest()

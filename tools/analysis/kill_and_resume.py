@@ -1,0 +1,259 @@
+"""Kills a training over and over, resumes it, and compares what comes out.
+
+    python tools/analysis/kill_and_resume.py CONFIG --kills 50 --in-write 10
+    python tools/analysis/kill_and_resume.py CONFIG --processes 2 --kills 10
+
+CONFIG is trained once undisturbed and once under fire: killed by SIGKILL at
+random moments, some of them while a checkpoint is being written, resumed
+after each, and at last left to end. Both have to end with the same bits in
+every tensor of the weights, the averages and the optimizer's state.
+"""
+
+import argparse
+import os
+import random
+import runpy
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any, Dict, Iterator, List, Optional, Tuple
+
+import torch
+from tqdm import tqdm
+
+from mmfmkt.apis.command_line import plain_errors
+from mmfmkt.apis.resuming import checkpoints_of, latest_checkpoint
+from mmfmkt.utils import ConfigError
+
+ROOT = Path(__file__).resolve().parents[2]
+STAGES = ('half written', 'written aside', 'renamed', 'pointed at')
+SEED = 0
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description='Kill a training over and over and compare what comes out'
+    )
+    parser.add_argument('config', help='path of a training config')
+    parser.add_argument(
+        '--kills', type=int, default=50, help='at random moments'
+    )
+    parser.add_argument(
+        '--in-write', type=int, default=10, help='during a write, beside those'
+    )
+    parser.add_argument(
+        '--terminations',
+        type=int,
+        default=0,
+        help='by SIGTERM at random moments, beside those',
+    )
+    parser.add_argument(
+        '--processes', type=int, default=1, help='data parallel ones'
+    )
+    parser.add_argument(
+        '--work-dir',
+        default='work_dirs/kill_and_resume',
+        help='folder for both runs; it is emptied',
+    )
+    parser.add_argument('--seed', type=int, default=SEED, help='of the kills')
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        default=[],
+        metavar='KEY=VALUE',
+        help='override settings of the config',
+    )
+    return parser.parse_args()
+
+
+def command(args: argparse.Namespace, folder: Path, *front: str) -> List[str]:
+    """The command that trains in a folder."""
+    tool = (
+        [str(Path(__file__)), *front]
+        if front
+        else [str(ROOT / 'tools/train.py')]
+    )
+    start = [sys.executable]
+    options = ['--work-dir', str(folder), '--resume']
+    if args.processes > 1:
+        start += ['-m', 'torch.distributed.run', '--standalone']
+        start += [f'--nproc_per_node={args.processes}']
+        options += ['--launcher', 'pytorch']
+    if args.cfg_options:
+        options += ['--cfg-options', *args.cfg_options]
+    return [*start, *tool, args.config, *options]
+
+
+def start(args: argparse.Namespace, folder: Path, *front: str) -> Any:
+    """Start a training in a process group of its own."""
+    log = open(folder.with_suffix('.log'), 'ab')
+    return subprocess.Popen(
+        command(args, folder, *front),
+        stdout=log,
+        stderr=log,
+        start_new_session=True,
+        env=dict(os.environ, CUBLAS_WORKSPACE_CONFIG=':4096:8'),
+    )
+
+
+def end(process: Any, number: int) -> int:
+    """Send a signal to all of a training, and wait until it has ended."""
+    try:
+        os.killpg(process.pid, number)
+    except ProcessLookupError:
+        pass
+    code = process.wait()
+    try:  # what torchrun leaves when it is killed itself
+        os.killpg(process.pid, signal.SIGKILL)
+    except ProcessLookupError:
+        pass
+    return code
+
+
+def undisturbed(args: argparse.Namespace, folder: Path) -> Tuple[float, float]:
+    """Train to the end; say when it began to save, and when it ended."""
+    began = time.monotonic()
+    process, first = start(args, folder), None
+    while process.poll() is None:
+        time.sleep(0.1)
+        if first is None and checkpoints_of(folder):
+            first = time.monotonic() - began
+    if process.returncode or first is None:
+        raise ConfigError(
+            f'The undisturbed training of {args.config} ended with the code '
+            f'{process.returncode}: see {folder.with_suffix(".log")}.'
+        )
+    return first, time.monotonic() - began
+
+
+def under_fire(
+    args: argparse.Namespace, folder: Path, first: float, last: float
+) -> Dict[str, int]:
+    """Kill and resume a training, then let it end; count what happened."""
+    draws = random.Random(args.seed)
+    plan = ['killed'] * args.kills + ['terminated'] * args.terminations
+    plan += [STAGES[i % len(STAGES)] for i in range(args.in_write)]
+    draws.shuffle(plan)
+    count: Dict[str, int] = {}
+    # From before the first iteration to some checkpoints after it.
+    span = 0.8 * first, first + max(1.6 * (last - first) / len(plan), 0.5)
+    for what in tqdm(plan, desc='kills', disable=None):
+        if what in STAGES:
+            process = start(
+                args, folder, 'die', what, str(draws.randint(1, 3))
+            )
+            code = process.wait()
+            end(process, signal.SIGKILL)
+            hit = code != 0
+        else:
+            process = start(args, folder)
+            try:
+                process.wait(draws.uniform(*span))
+                hit = False  # it came to its end
+            except subprocess.TimeoutExpired:
+                number = signal.SIGKILL if what == 'killed' else signal.SIGTERM
+                hit = end(process, number) != 0
+        key = what if hit else 'came to its end before'
+        count[key] = count.get(key, 0) + 1
+        if not hit:
+            break
+    process = start(args, folder)
+    if process.wait():
+        raise ConfigError(
+            'A training could not be resumed: see '
+            f'{folder.with_suffix(".log")}.'
+        )
+    return count
+
+
+def die_in_write(stage: str, writes: int, argv: List[str]) -> None:
+    """Run ``tools/train.py`` and die in the n-th write of a checkpoint."""
+    fsync, replace = os.fsync, os.replace
+    seen = 0
+
+    def dying_fsync(number: int) -> None:
+        nonlocal seen
+        fsync(number)
+        name = os.readlink(f'/proc/self/fd/{number}')
+        if name.endswith('.pth.part'):
+            seen += 1
+            if stage == 'half written' and seen == writes:
+                os.ftruncate(number, os.fstat(number).st_size // 2)
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    def dying_replace(source: Any, target: Any) -> None:
+        checkpoint = str(target).endswith('.pth')
+        here = seen == writes
+        if here and stage == 'written aside' and checkpoint:
+            os.kill(os.getpid(), signal.SIGKILL)
+        replace(source, target)
+        if here and stage == ('renamed' if checkpoint else 'pointed at'):
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    os.fsync, os.replace = dying_fsync, dying_replace
+    sys.argv = [str(ROOT / 'tools/train.py'), *argv]
+    runpy.run_path(sys.argv[0], run_name='__main__')
+
+
+def tensors(part: Any, name: str = '') -> Iterator[Tuple[str, torch.Tensor]]:
+    """All tensors in a checkpoint's part, by name."""
+    if isinstance(part, torch.Tensor):
+        yield name, part
+    elif isinstance(part, dict):
+        for key, value in part.items():
+            yield from tensors(value, f'{name}.{key}')
+    elif isinstance(part, (list, tuple)):
+        for index, value in enumerate(part):
+            yield from tensors(value, f'{name}.{index}')
+
+
+def compare(left: dict, right: dict) -> Tuple[int, int, float]:
+    """Count tensors, those that differ, and the largest difference."""
+    parts = ('state_dict', 'ema_state_dict', 'optimizer')
+    mine, theirs = (
+        dict(tensors({k: x[k] for k in parts if k in x}))
+        for x in (left, right)
+    )
+    if set(mine) != set(theirs):
+        raise ConfigError('The two runs do not even save the same tensors.')
+    differ, largest = 0, 0.0
+    for name, tensor in mine.items():
+        if not torch.equal(tensor, theirs[name]):
+            differ += 1
+            gap = (tensor.double() - theirs[name].double()).abs().max().item()
+            largest = max(largest, gap)
+    return len(mine), differ, largest
+
+
+def main(args: Optional[argparse.Namespace] = None) -> None:
+    args = args or parse_args()
+    folder = Path(args.work_dir)
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    calm, fire = folder / 'undisturbed', folder / 'under_fire'
+    args.cfg_options = [f'randomness.seed={SEED}', *args.cfg_options]
+    first, last = undisturbed(args, calm)
+    print(
+        f'undisturbed: {last:.0f} s, the first checkpoint after {first:.0f} s'
+    )
+    count = under_fire(args, fire, first, last)
+    print('kills:', ', '.join(f'{n} {what}' for what, n in count.items()))
+    (_, left), (_, right) = latest_checkpoint(calm), latest_checkpoint(fire)
+    total, differ, largest = compare(left, right)
+    print(
+        f'{total} tensors, {differ} of them different, largest difference '
+        f'{largest:g}'
+    )
+    if differ:
+        sys.exit(1)
+
+
+if __name__ == '__main__':
+    if sys.argv[1:2] == ['die']:
+        die_in_write(sys.argv[2], int(sys.argv[3]), sys.argv[4:])
+    else:
+        with plain_errors():
+            main()
