@@ -43,7 +43,7 @@ setup(
             '.mim/tools/benchmark/*',
         ]
     },
-    install_requires=['pycocotools'],
+    install_requires=['pycocotools', 'pydantic>=2.7,<3'],
     extras_require={
         'likelihood': ['torchdiffeq'],
         'tests': requirements('tests'),

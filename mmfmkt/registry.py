@@ -12,8 +12,10 @@ from mmengine.registry import METRICS as MMENGINE_METRICS
 from mmengine.registry import MODELS as MMENGINE_MODELS
 from mmengine.registry import OPTIM_WRAPPERS as MMENGINE_OPTIM_WRAPPERS
 from mmengine.registry import Registry
+from torch import nn
 
 from mmfmkt.utils import ConfigError
+from mmfmkt.utils.schema import PLAIN, check_arguments, nearest, shown
 
 MODELS = Registry(
     'model',
@@ -41,27 +43,38 @@ OPTIM_WRAPPERS = Registry(
 )
 
 
-def build_part(cfg: Any, **defaults) -> Any:
+def build_part(cfg: Any, key: str = 'model.flow', **defaults: Any) -> Any:
     """Build a part of a flow, whatever the default scope of the run is.
 
     Args:
         cfg (dict | Any): Config with ``type``, or a built part.
+        key (str): The config key it stands in, for errors.
         defaults: Arguments that ``cfg`` may override.
 
     Raises:
         ConfigError: If there is no such part, or not with such arguments.
     """
-    if not isinstance(cfg, dict):
+    if isinstance(cfg, nn.Module) or not isinstance(cfg, (dict, *PLAIN)):
         return cfg
+    if not isinstance(cfg, dict) or 'type' not in cfg:
+        raise ConfigError(
+            f"{key} is {shown(cfg)}, but must be a config, a dict with 'type'."
+        )
+    settings = {k: v for k, v in cfg.items() if k not in ('type', '_scope_')}
+    kind = cfg['type']
+    if isinstance(kind, str):
+        kind = MODELS.get(kind)
+    if not isinstance(kind, type):
+        raise ConfigError(
+            f'{key}.type: there is no {cfg["type"]!r}'
+            f'{nearest(cfg["type"], MODELS.module_dict)}; it is misspelt, or '
+            'its module is not in custom_imports.'
+        )
+    settings = {**defaults, **settings}
+    check_arguments(kind, settings, key)
     try:
-        return MODELS.build({**defaults, **cfg, '_scope_': 'mmfmkt'})
-    except KeyError as error:
-        raise ConfigError(
-            f'model.flow: there is no part {cfg.get("type")!r}; it is '
-            'misspelt, or its module is not in custom_imports.'
-        ) from error
-    except TypeError as error:
-        raise ConfigError(
-            f'model.flow: {cfg["type"]} does not take these arguments: '
-            f'{error}.'
-        ) from error
+        return kind(**settings)
+    except ConfigError:
+        raise
+    except (ValueError, TypeError) as error:
+        raise ConfigError(f'{key}: {error}') from error

@@ -33,6 +33,7 @@ from torch import Tensor, nn
 
 from mmfmkt.utils import ConfigError, require
 from mmfmkt.utils.random_stream import RandomStream
+from mmfmkt.utils.schema import check_keys, nearest
 
 from ..flows import VARIANTS
 from .flow_config import complete_taps
@@ -57,6 +58,14 @@ from .taps import (
 )
 from .teacher_view import TeacherView
 
+DISTILLER_SCHEMA = dict(
+    variant=str,
+    tap=str,
+    teacher=Optional[dict],
+    levels=Optional[Sequence[int]],
+    flow=Optional[dict],
+    taps=Optional[Sequence[dict]],
+)
 # Loggers write every so many iterations, or of a multiple of them.
 DIAGNOSED = 10
 
@@ -132,6 +141,18 @@ class BaseDistiller(StudentFace):
         overrides: Optional[dict] = None,
     ) -> None:
         require(*self.packages)
+        check_keys(
+            dict(
+                variant=variant,
+                tap=tap,
+                teacher=teacher,
+                levels=levels,
+                flow=flow,
+                taps=taps,
+            ),
+            DISTILLER_SCHEMA,
+            'model',
+        )
         check_variant(variant, teacher)
         student_cfg = load_model_config(student, 'model.student')
         if data_preprocessor is not None:
@@ -367,7 +388,8 @@ def check_variant(variant: str, teacher: Optional[dict]) -> None:
     if variant not in VARIANTS:
         raise ConfigError(
             f'model.variant must be one of '
-            f'{", ".join(VARIANTS)}, but is {variant!r}.'
+            f'{", ".join(VARIANTS)}, but is {variant!r}'
+            f'{nearest(variant, VARIANTS)}.'
         )
     if teacher is not None and not VARIANTS[variant].needs_teacher:
         raise ConfigError(

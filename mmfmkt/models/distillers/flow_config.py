@@ -3,17 +3,29 @@
 The flows themselves know no configs and take built parts.
 """
 
-from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Type
+from typing import (
+    Any,
+    Dict,
+    List,
+    NamedTuple,
+    Optional,
+    Sequence,
+    Type,
+    Union,
+)
 
 from mmengine.config import ConfigDict
 from torch import nn
 
 from mmfmkt.registry import build_part
 from mmfmkt.utils import ConfigError
+from mmfmkt.utils.schema import Count, NotNegative, Share, check_keys
 
 from ..flows import (
     VARIANTS,
     MapTransform,
+    MetaEncoder,
+    NoiseSchedule,
     PooledHead,
     Transfer,
     VelocityField,
@@ -39,7 +51,27 @@ FLOW_DEFAULTS = dict(
 HEAD_DEFAULTS = dict(
     metric=dict(type='KDLoss'), num_steps=8, inference_steps=8, loss_weight=1.0
 )
-TAP_KEYS = {'tap', 'levels', 'flow', 'teacher_tap'}
+FLOW_SCHEMA = dict(
+    encoder=Union[dict, MetaEncoder, Sequence[Union[dict, MetaEncoder]]],
+    schedule=Union[dict, NoiseSchedule],
+    metric=Union[dict, BaseMetricLoss],
+    num_steps=Union[Count, Sequence[Count]],
+    inference_steps=Count,
+    loss_weight=Union[NotNegative, Sequence[NotNegative]],
+    dirac_ratio=Share,
+    prediction=str,
+    compare=str,
+    direct_weight=NotNegative,
+    share_encoder=bool,
+    with_cp=bool,
+    compile=Union[bool, dict],
+)
+TAP_SCHEMA = dict(
+    tap=str,
+    levels=Optional[Sequence[int]],
+    flow=dict,
+    teacher_tap=Optional[str],
+)
 
 
 class Ends(NamedTuple):
@@ -86,7 +118,7 @@ def build_transfer(
         check_equal_shape(f'model.variant {variant!r}', ends)
     if ends.target_channels is not None:
         parts = build_training_parts(kind, ends)
-        parts['metric'] = build_part(flow.metric)
+        parts['metric'] = build_part(flow.metric, 'model.flow.metric')
         check_metric(parts['metric'], ends)
     if kind.walks:
         parts['field'] = build_field(ends, flow, encoder)
@@ -122,14 +154,17 @@ def build_training_parts(
 def build_field(ends: Ends, flow: ConfigDict, encoder: Any) -> VelocityField:
     """Build the velocity field, and check it."""
     encoder = build_part(
-        encoder, channels=ends.channels, deep_time=ends.space == 'logits'
+        encoder,
+        'model.flow.encoder',
+        channels=ends.channels,
+        deep_time=ends.space == 'logits',
     )
     if ends.vectors and not encoder.takes_vectors:
         raise ConfigError(
             f'model.flow.encoder {type(encoder).__name__} takes feature maps, '
             'but the feature is a vector; an MLPEncoder takes both.'
         )
-    schedule = build_part(flow.schedule)
+    schedule = build_part(flow.schedule, 'model.flow.schedule')
     schedule.check()
     try:
         return VelocityField(encoder, schedule, flow.prediction)
@@ -184,24 +219,8 @@ def complete_flow(flow: Optional[dict]) -> ConfigDict:
         ConfigError: If a key is unknown or a value out of range.
     """
     flow = {k: v for k, v in (flow or {}).items() if k != '_scope_'}
-    unknown = set(flow) - set(FLOW_DEFAULTS)
-    if unknown:
-        raise ConfigError(
-            f'model.flow has no key {", ".join(sorted(unknown))}; its keys '
-            f'are {", ".join(FLOW_DEFAULTS)}.'
-        )
-    flow = ConfigDict({**FLOW_DEFAULTS, **flow})
-    if not isinstance(flow.inference_steps, int) or flow.inference_steps < 1:
-        raise ConfigError(
-            'model.flow.inference_steps must be a positive '
-            f'integer, but is {flow.inference_steps!r}.'
-        )
-    if not 0 <= flow.dirac_ratio <= 1:
-        raise ConfigError(
-            'model.flow.dirac_ratio must lie in [0, 1], but is '
-            f'{flow.dirac_ratio!r}.'
-        )
-    return flow
+    check_keys(flow, FLOW_SCHEMA, 'model.flow')
+    return ConfigDict({**FLOW_DEFAULTS, **flow})
 
 
 def complete_taps(
@@ -227,14 +246,9 @@ def complete_taps(
     if taps is None:
         taps = [dict(tap=tap, levels=levels)]
     completed = []
-    for own in taps:
+    for index, own in enumerate(taps):
         own = {k: v for k, v in own.items() if k != '_scope_'}
-        if 'tap' not in own or set(own) - TAP_KEYS:
-            raise ConfigError(
-                'Each of model.taps takes the keys tap, levels, '
-                'flow and teacher_tap, but has '
-                f'{", ".join(sorted(own))}.'
-            )
+        check_keys(own, TAP_SCHEMA, f'model.taps[{index}]', needed=('tap',))
         theirs = (teacher or {}).get('tap') or own['tap']
         completed.append(
             dict(

@@ -16,18 +16,19 @@ from torch import Tensor, nn
 
 from mmfmkt.utils import ConfigError
 from mmfmkt.utils.checkpoints import load_checkpoint
+from mmfmkt.utils.schema import check_keys
 
 ConfigSource = Union[str, dict, Config]
 DTYPES = ('float32', 'bfloat16', 'float16')
-TEACHER_KEYS = (
-    'config',
-    'checkpoint',
-    'cfg_options',
-    'tap',
-    'inherit',
-    'dtype',
-    'channels_last',
-    'compile',
+TEACHER_SCHEMA = dict(
+    config=Union[str, dict, Config, os.PathLike],
+    checkpoint=Optional[str],
+    cfg_options=Optional[Dict[str, Any]],
+    tap=Optional[str],
+    inherit=Optional[Sequence[str]],
+    dtype=Optional[str],
+    channels_last=bool,
+    compile=Union[bool, dict],
 )
 
 
@@ -112,16 +113,13 @@ def load_teacher_config(teacher: dict) -> ConfigDict:
 
     Args:
         teacher (dict): ``model.teacher``: ``config`` and what else of
-            ``TEACHER_KEYS``.
+            ``TEACHER_SCHEMA``.
 
     Raises:
         ConfigError: If a key is missing or unknown.
     """
-    if 'config' not in teacher or set(teacher) - set(TEACHER_KEYS):
-        raise ConfigError(
-            f'model.teacher takes the keys {", ".join(TEACHER_KEYS)}, but has '
-            f'{", ".join(sorted(teacher))}.'
-        )
+    given = {k: v for k, v in teacher.items() if k != '_scope_'}
+    check_keys(given, TEACHER_SCHEMA, 'model.teacher', needed=('config',))
     config = Config(
         dict(
             model=load_model_config(teacher['config'], 'model.teacher.config')
@@ -290,11 +288,6 @@ def inherited_weights(
     Raises:
         ConfigError: If a module is missing or nothing of it fits.
     """
-    if isinstance(modules, str):
-        raise ConfigError(
-            'model.teacher.inherit must be a list of modules, '
-            f'such as [{modules!r}], but is {modules!r}.'
-        )
     ours, theirs = student.state_dict(), teacher.state_dict()
     found: Dict[str, Tensor] = {}
     for module in modules:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from mmfmkt.registry import MODELS
 from mmfmkt.utils import ConfigError
+from mmfmkt.utils.schema import Positive
 
 
 class SchedulePoint(NamedTuple):
@@ -151,7 +152,7 @@ class VPBase(NoiseSchedule):
         ConfigError: If ``a`` or ``b`` is not positive.
     """
 
-    def __init__(self, a: float = 19.9, b: float = 0.1) -> None:
+    def __init__(self, a: Positive = 19.9, b: Positive = 0.1) -> None:
         if a <= 0 or b <= 0:
             raise ConfigError(
                 f'model.flow.schedule {type(self).__name__} takes positive a '
@@ -238,7 +239,7 @@ class VEODE(NoiseSchedule):
     last_time = 1 - 1e-3
 
     def __init__(
-        self, sigma_min: float = 0.01, sigma_max: float = 1.0
+        self, sigma_min: Positive = 0.01, sigma_max: Positive = 1.0
     ) -> None:
         if not 0 < sigma_min < sigma_max:
             raise ConfigError(

@@ -5,6 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mmfmkt.registry import MODELS
+from mmfmkt.utils.schema import Positive
 
 from .base import BaseMetricLoss
 
@@ -27,7 +28,7 @@ class CWDLoss(BaseMetricLoss):
 
     spaces = ('maps',)
 
-    def __init__(self, temperature: float = 1.0) -> None:
+    def __init__(self, temperature: Positive = 1.0) -> None:
         super().__init__()
         self.temperature = temperature
 

@@ -5,6 +5,7 @@ from typing import Tuple
 from torch import Tensor
 
 from mmfmkt.registry import MODELS
+from mmfmkt.utils.schema import NotNegative, Positive
 
 from .base import BaseMetricLoss
 from .correlation import standardise
@@ -34,10 +35,10 @@ class DISTLoss(BaseMetricLoss):
 
     def __init__(
         self,
-        beta: float = 2.0,
-        gamma: float = 2.0,
-        temperature: float = 4.0,
-        eps: float = 1e-8,
+        beta: NotNegative = 2.0,
+        gamma: NotNegative = 2.0,
+        temperature: Positive = 4.0,
+        eps: Positive = 1e-8,
     ) -> None:
         super().__init__()
         self.beta, self.gamma = beta, gamma

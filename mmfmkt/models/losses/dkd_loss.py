@@ -8,6 +8,7 @@ from mmengine.logging import MessageHub
 from torch import Tensor
 
 from mmfmkt.registry import MODELS
+from mmfmkt.utils.schema import Index, NotNegative, Positive
 
 from .base import BaseMetricLoss
 
@@ -67,10 +68,10 @@ class DKDLoss(BaseMetricLoss):
 
     def __init__(
         self,
-        alpha: float = 1.0,
-        beta: float = 8.0,
-        temperature: float = 4.0,
-        warmup_epochs: int = 0,
+        alpha: NotNegative = 1.0,
+        beta: NotNegative = 8.0,
+        temperature: Positive = 4.0,
+        warmup_epochs: Index = 0,
     ) -> None:
         super().__init__()
         self.alpha, self.beta = alpha, beta

@@ -4,6 +4,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mmfmkt.registry import MODELS
+from mmfmkt.utils.schema import Positive
 
 from .base import BaseMetricLoss
 
@@ -23,7 +24,7 @@ class KDLoss(BaseMetricLoss):
 
     spaces = ('logits',)
 
-    def __init__(self, temperature: float = 4.0) -> None:
+    def __init__(self, temperature: Positive = 4.0) -> None:
         super().__init__()
         self.temperature = temperature
 

@@ -9,6 +9,7 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
 from mmfmkt.registry import MODELS
+from mmfmkt.utils.schema import Positive
 
 from .base import BaseMetricLoss
 from .correlation import standardise
@@ -53,7 +54,7 @@ class PKDLoss(BaseMetricLoss):
     spaces = ('maps',)
     ignores_scale = True
 
-    def __init__(self, eps: float = 1e-6) -> None:
+    def __init__(self, eps: Positive = 1e-6) -> None:
         super().__init__()
         self.eps = eps
 

@@ -315,7 +315,7 @@ def test_modules_that_are_inherited_start_as_the_teachers():
             ['neck.lateral_convs.0'],
             'has no tensor of a shape that the teacher',
         ),
-        ('neck', 'inherit must be a list of modules'),
+        ('neck', 'inherit is 'neck''),
     ],
 )
 def test_what_cannot_be_inherited_is_named(inherit, sentence):
@@ -492,7 +492,7 @@ BAD = {
     ),
     'encoder that is not there': (
         dict(flow=dict(encoder=dict(type='ConvEncodr'))),
-        "no part 'ConvEncodr'",
+        "no 'ConvEncodr'.*ConvEncoder",
     ),
     'encoder with a wrong argument': (
         dict(flow=dict(encoder=dict(type='ConvEncoder', depth=3))),
@@ -534,7 +534,7 @@ BAD = {
     ),
     'schedule without range': (
         dict(flow=dict(schedule=dict(type='VEODE', sigma_max=0.0))),
-        '0 < sigma_min < sigma_max',
+        'sigma_max is 0.0',
     ),
     'tap twice': (
         dict(taps=[dict(tap='neck'), dict(tap='neck')]),
@@ -550,19 +550,19 @@ BAD = {
     ),
     'tap without a name': (
         dict(taps=[dict(levels=(1,))]),
-        'flow and teacher_tap, but has levels',
+        'needs the key 'tap'',
     ),
     'encoder of other channels': (
         dict(flow=dict(encoder=dict(type='ConvEncoder', channels=99))),
         'encoder.channels is 99, but level 0',
     ),
-    'unknown flow key': (dict(flow=dict(step=3)), 'has no key step'),
-    'no steps': (dict(flow=dict(num_steps=0)), 'num_steps must be'),
+    'unknown flow key': (dict(flow=dict(step=3)), 'no key 'step'.*num_steps'),
+    'no steps': (dict(flow=dict(num_steps=0)), 'num_steps is 0'),
     'no steps at inference': (
         dict(flow=dict(inference_steps=0)),
-        'inference_steps must be',
+        'inference_steps is 0',
     ),
-    'dirac ratio': (dict(flow=dict(dirac_ratio=2)), 'must lie in'),
+    'dirac ratio': (dict(flow=dict(dirac_ratio=2)), 'dirac_ratio is 2'),
     'pairs to decouple, and no flow': (
         dict(variant='direct', flow=dict(dirac_ratio=0.5)),
         "in the variant 'direct' no flow",

@@ -5,6 +5,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mmfmkt.registry import MODELS
+from mmfmkt.utils import ConfigError
+from mmfmkt.utils.schema import Count
 
 from .base import MetaEncoder
 from .layers import Layers
@@ -39,12 +41,17 @@ class BottleneckEncoder(MetaEncoder):
 
     def __init__(
         self,
-        channels: int,
-        reduction: int = 4,
-        kernel_size: int = 1,
-        stride: int = 1,
+        channels: Count,
+        reduction: Count = 4,
+        kernel_size: Count = 1,
+        stride: Count = 1,
         **kwargs,
     ) -> None:
+        if kernel_size % 2 == 0:
+            raise ConfigError(
+                'model.flow.encoder.kernel_size must be odd, but is '
+                f'{kernel_size}.'
+            )
         width = max(channels // reduction, min(channels, 8))
         padding = kernel_size // 2
         inner = Layers(

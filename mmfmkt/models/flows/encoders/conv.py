@@ -3,6 +3,7 @@
 from torch import nn
 
 from mmfmkt.registry import MODELS
+from mmfmkt.utils.schema import Count
 
 from .base import MetaEncoder
 
@@ -20,7 +21,7 @@ class ConvEncoder(MetaEncoder):
         torch.Size([2, 8, 5, 5])
     """
 
-    def __init__(self, channels: int, **kwargs) -> None:
+    def __init__(self, channels: Count, **kwargs) -> None:
         layers = [
             nn.SiLU(),
             nn.Conv2d(channels, channels, 3, padding=1, bias=False),
@@ -44,7 +45,7 @@ class DepthwiseConvEncoder(MetaEncoder):
         torch.Size([2, 8, 5, 5])
     """
 
-    def __init__(self, channels: int, **kwargs) -> None:
+    def __init__(self, channels: Count, **kwargs) -> None:
         layers = [
             nn.ReLU(inplace=True),
             nn.Conv2d(channels, channels, 1),

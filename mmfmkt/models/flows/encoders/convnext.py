@@ -3,6 +3,7 @@
 from torch import nn
 
 from mmfmkt.registry import MODELS
+from mmfmkt.utils.schema import Count
 
 from .base import MetaEncoder
 from .layers import Residual
@@ -27,7 +28,11 @@ class ConvNeXtEncoder(MetaEncoder):
     """
 
     def __init__(
-        self, channels: int, expansion: int = 4, num_blocks: int = 1, **kwargs
+        self,
+        channels: Count,
+        expansion: Count = 4,
+        num_blocks: Count = 1,
+        **kwargs,
     ) -> None:
         hidden = channels * expansion
         blocks = [

@@ -3,6 +3,7 @@
 from torch import Tensor, nn
 
 from mmfmkt.registry import MODELS
+from mmfmkt.utils.schema import Count
 
 from .base import MetaEncoder
 from .layers import Residual
@@ -26,7 +27,11 @@ class MLPEncoder(MetaEncoder):
     takes_vectors = True
 
     def __init__(
-        self, channels: int, num_blocks: int = 2, expansion: int = 1, **kwargs
+        self,
+        channels: Count,
+        num_blocks: Count = 2,
+        expansion: Count = 1,
+        **kwargs,
     ) -> None:
         hidden = channels * expansion
         layers = []

@@ -3,6 +3,7 @@
 from torch import nn
 
 from mmfmkt.registry import MODELS
+from mmfmkt.utils.schema import Count
 
 from .base import MetaEncoder
 from .layers import Residual
@@ -32,11 +33,11 @@ class TransformerEncoder(MetaEncoder):
 
     def __init__(
         self,
-        channels: int,
-        num_heads: int = 4,
-        head_dim: int = 64,
-        window: int = 7,
-        expansion: int = 2,
+        channels: Count,
+        num_heads: Count = 4,
+        head_dim: Count = 64,
+        window: Count = 7,
+        expansion: Count = 2,
         **kwargs,
     ) -> None:
         hidden = channels * expansion

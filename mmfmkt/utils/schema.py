@@ -1,0 +1,182 @@
+"""What settings must be, said by the annotations of those who take them.
+
+``Annotated[float, Field(gt=0)]`` of a constructor is a schema for pydantic;
+what a config gives is held to it before anything is built.
+"""
+
+import inspect
+from difflib import get_close_matches
+from functools import cache
+from typing import (
+    Annotated,
+    Any,
+    Dict,
+    Iterable,
+    Mapping,
+    Tuple,
+    get_type_hints,
+)
+
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+
+from .errors import ConfigError
+
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+Positive = Annotated[Finite, Field(gt=0)]
+NotNegative = Annotated[Finite, Field(ge=0)]
+Share = Annotated[Finite, Field(ge=0, le=1)]
+Count = Annotated[int, Field(ge=1)]
+Index = Annotated[int, Field(ge=0)]
+STRICT = ConfigDict(arbitrary_types_allowed=True, strict=True)
+VARIABLE = (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
+KINDS = ('int', 'float', 'str', 'bool', 'dict', 'list', 'tuple', 'sequence')
+PLAIN = (int, float, str, bool, type(None), list, tuple, dict)
+
+
+def nearest(name: str, names: Iterable[str]) -> str:
+    """`` (did you mean ...?)``, or nothing.
+
+    Args:
+        name (str): What somebody wrote.
+        names (Iterable[str]): What there is.
+    """
+    found = get_close_matches(str(name), [str(x) for x in names], n=1)
+    return f' (did you mean {found[0]!r}?)' if found else ''
+
+
+@cache
+def adapter(kind: Any) -> TypeAdapter:
+    """What holds values to an annotation."""
+    return TypeAdapter(Annotated[kind, Field()], config=STRICT)
+
+
+def check_value(value: Any, kind: Any, key: str) -> None:
+    """Hold a value to an annotation.
+
+    Args:
+        value (Any): What a config has.
+        kind (Any): The annotation.
+        key (str): The config key, for the error.
+
+    Raises:
+        ConfigError: If it does not fit.
+    """
+    try:
+        adapter(kind).validate_python(plain(value))
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ''.join(
+            f'[{x}]' if isinstance(x, int) else f'.{x}'
+            for x in first['loc']
+            if not str(x).startswith(('constrained', 'function'))
+            and str(x) not in KINDS
+        )
+        several = {x['msg'] for x in error.errors(include_url=False)}
+        wanted = [x.replace('Input should be ', '') for x in sorted(several)]
+        raise ConfigError(
+            f'{key}{where} is {shown(value)}, but should be '
+            f'{" or ".join(wanted)}.'
+        ) from None
+
+
+def plain(value: Any) -> Any:
+    """A config's containers as Python's own, which pydantic is strict on."""
+    if isinstance(value, Mapping):
+        return {key: plain(x) for key, x in value.items()}
+    if isinstance(value, (list, tuple)):
+        return type(value)(plain(x) for x in value)
+    return value
+
+
+def shown(value: Any) -> str:
+    """A value for a sentence."""
+    text = repr(value)
+    return text if len(text) < 80 else f'{text[:76]}...'
+
+
+@cache
+def arguments(kind: type) -> Tuple[Dict[str, Any], frozenset]:
+    """What a class can be built with, and what it must be.
+
+    Args:
+        kind (type): A class; where it hands ``**kwargs`` on, those of its
+            bases count, too.
+
+    Returns:
+        tuple: Annotations by name, and the names that have no default.
+    """
+    own = [vars(x)['__init__'] for x in kind.__mro__ if '__init__' in vars(x)]
+    taken: Dict[str, Any] = {}
+    needed = frozenset()
+    for index, function in enumerate(own):
+        hints = get_type_hints(function, include_extras=True)
+        _, *parameters = inspect.signature(function).parameters.values()
+        named = [x for x in parameters if x.kind not in VARIABLE]
+        bare = frozenset(x.name for x in named if x.default is x.empty)
+        needed = needed if index else bare
+        for parameter in named:
+            # What a base wants without a default, the class gives itself.
+            if not index or parameter.name not in bare:
+                hint = hints.get(parameter.name, Any)
+                taken.setdefault(parameter.name, hint)
+        if len(named) == len(parameters):
+            break
+    return taken, needed
+
+
+def check_keys(
+    settings: Mapping,
+    schema: Mapping[str, Any],
+    key: str,
+    needed: Iterable[str] = (),
+) -> None:
+    """Hold a section of a config to annotations by key.
+
+    Args:
+        settings (Mapping): The section.
+        schema (Mapping): The annotations.
+        key (str): The config key of the section, for the error.
+        needed (Iterable[str]): What must be there.
+
+    Raises:
+        ConfigError: If a key is unknown or missing, or a value does not fit.
+    """
+    for name in settings:
+        if name not in schema:
+            raise ConfigError(
+                f'{key} has no key {name!r}{nearest(name, schema)}; its keys '
+                f'are {", ".join(schema)}.'
+            )
+    for name in needed:
+        if name not in settings:
+            raise ConfigError(f'{key} needs the key {name!r}.')
+    for name, value in settings.items():
+        check_value(value, schema[name], f'{key}.{name}')
+
+
+def check_arguments(kind: type, settings: Mapping, key: str) -> None:
+    """Hold settings to what a class of ours takes.
+
+    Args:
+        kind (type): The class.
+        settings (Mapping): What it is to be built with.
+        key (str): The config key of these settings, for the error.
+
+    Raises:
+        ConfigError: If a name is unknown or missing, or a value does not fit.
+    """
+    taken, needed = arguments(kind)
+    for name in settings:
+        if name not in taken:
+            raise ConfigError(
+                f'{key}: {kind.__name__} does not take {name!r}'
+                f'{nearest(name, taken)}; it takes {", ".join(taken)}.'
+            )
+    missing = sorted(needed - set(settings))
+    if missing:
+        raise ConfigError(
+            f'{key}: {kind.__name__} needs {" and ".join(missing)}.'
+        )
+    for name, value in settings.items():
+        if isinstance(value, PLAIN):
+            check_value(value, taken[name], f'{key}.{name}')
