@@ -43,7 +43,7 @@ setup(
             '.mim/tools/benchmark/*',
         ]
     },
-    install_requires=['pycocotools', 'pydantic>=2.7,<3'],
+    install_requires=requirements('runtime'),
     extras_require={
         'likelihood': ['torchdiffeq'],
         'tests': requirements('tests'),

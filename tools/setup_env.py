@@ -187,7 +187,7 @@ def install(venv: Path, stack: str) -> None:
     make_venv(venv)
     install = [python, '-m', 'pip', 'install', '--no-user']
     run([*install, '-r', pins / 'build.txt'])
-    names, settings = ['tests'], {}
+    names, settings = ['runtime', 'tests'], {}
     if found:
         where, torch, path = found
         say(f'uses the stack of {where} as it is, torch {torch}')
@@ -200,15 +200,15 @@ def install(venv: Path, stack: str) -> None:
             (site / 'outside.pth').write_text('\n'.join(link))
     else:
         say('torch, mmdet and what the tests need: over 2 GB')
-        names = ['torch', 'openmmlab', 'tests']
+        names += ['torch', 'openmmlab']
         install = [venv / 'bin/uv', 'pip', 'install', '--python', python]
         settings = uv_settings(python)
         settings['UV_OVERRIDE'] = str(ROOT / 'requirements/overrides.txt')
     run([*install, *(f'-r{pins}/{x}.txt' for x in names)], **settings)
     if not found:
         install_mmcv(python, pins)
-    link = ['--no-deps', '--no-build-isolation', '-e', ROOT]
-    run([*install, *link], **settings)
+    install += ['--no-deps', '--no-build-isolation', '-e', ROOT]
+    run(install, **settings)
     if error := probe(python, *PACKAGES, 'mmfmkt')[2]:
         stop(f'mmfmkt, which cannot be imported: {error}')
 
@@ -220,14 +220,14 @@ def main() -> None:
     add('--stack', choices=STACKS, default='onedl', help='what to install')
     add('--check-python', action='store_true', help='only tell if it will do')
     args = parser.parse_args()
-    folder, suffix, newest = STACKS[args.stack]
+    _, suffix, newest = STACKS[args.stack]
     if args.check_python:
         sys.exit(not (3, 10) <= sys.version_info[:2] <= newest)
     venv = Path(os.environ.get('MMFMKT_VENV') or ROOT / '.venv').expanduser()
     venv = venv.absolute().with_name(venv.name + suffix)
     # Ends the children too, as Ctrl-C does.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    needs = [*sorted((ROOT / folder).glob('*.txt')), ROOT / 'setup.py']
+    needs = [*sorted(ROOT.glob('requirements/**/*.txt')), ROOT / 'setup.py']
     digest = hashlib.sha256(b''.join(x.read_bytes() for x in needs))
     done, wanted = venv / MARK / 'done', f'{ROOT} {digest.hexdigest()}'
     try:

@@ -315,7 +315,7 @@ def test_modules_that_are_inherited_start_as_the_teachers():
             ['neck.lateral_convs.0'],
             'has no tensor of a shape that the teacher',
         ),
-        ('neck', 'inherit is 'neck''),
+        ('neck', "inherit is 'neck'"),
     ],
 )
 def test_what_cannot_be_inherited_is_named(inherit, sentence):
@@ -550,13 +550,13 @@ BAD = {
     ),
     'tap without a name': (
         dict(taps=[dict(levels=(1,))]),
-        'needs the key 'tap'',
+        "needs the key 'tap'",
     ),
     'encoder of other channels': (
         dict(flow=dict(encoder=dict(type='ConvEncoder', channels=99))),
         'encoder.channels is 99, but level 0',
     ),
-    'unknown flow key': (dict(flow=dict(step=3)), 'no key 'step'.*num_steps'),
+    'unknown flow key': (dict(flow=dict(step=3)), "no key 'step'.*num_steps"),
     'no steps': (dict(flow=dict(num_steps=0)), 'num_steps is 0'),
     'no steps at inference': (
         dict(flow=dict(inference_steps=0)),
