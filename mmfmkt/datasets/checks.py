@@ -1,15 +1,15 @@
 """Checks of the data a config names, before hours of training start."""
 
-import json
-import mmap
 import os
 import warnings
-from contextlib import contextmanager
-from typing import Iterator, List, Optional, Sequence, Union
+from typing import Iterator, List, Optional, Sequence
 
 from mmengine.config import Config
+from mmengine.registry import DATASETS
 
 from mmfmkt.utils import ConfigError
+
+from .coco_check import check_coco
 
 # Data sets that MMPretrain fetches where they are missing.
 FETCHED = ('CIFAR10', 'CIFAR100', 'MNIST', 'FashionMNIST')
@@ -94,13 +94,17 @@ def check_dataset(dataset: dict, key: str, need_boxes: bool) -> None:
         ann_file, f'{key}.ann_file'
     ):
         return
-    if ann_file.endswith('.json'):
-        if need_boxes and not has_boxes(ann_file):
-            raise ConfigError(
-                f'{key}.ann_file: {ann_file!r} holds no boxes; give an '
-                'annotation file in COCO format with annotations in it.'
-            )
-        check_classes(dataset, ann_file, key)
+    if ann_file.endswith('.json') and is_coco(dataset):
+        images = prefixes.get('img')
+        found = check_coco(
+            ann_file,
+            None if images is None else os.path.join(root, images),
+            key,
+            need_boxes,
+        )
+        for remark in found['remarks']:
+            warnings.warn(remark, stacklevel=2)
+        check_classes(dataset, found['categories'], ann_file, key)
 
 
 def loads_maps(dataset: dict) -> bool:
@@ -117,40 +121,22 @@ def loads_maps(dataset: dict) -> bool:
     )
 
 
-@contextmanager
-def mapped(path: str) -> Iterator[Union[bytes, mmap.mmap]]:
-    """A file's bytes, of which only those that are looked at are read."""
-    with open(path, 'rb') as file:
-        if not os.path.getsize(path):
-            yield b''
-            return
-        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-            yield content
+def is_coco(dataset: dict) -> bool:
+    """Whether a data set is MMDetection's CocoDataset, or one of its kind."""
+    kind = dataset.get('type')
+    if isinstance(kind, str):
+        with DATASETS.switch_scope_and_registry('mmdet') as registry:
+            kind = registry.get(kind)
+    bases = getattr(kind, '__mro__', ())
+    return 'CocoDataset' in (base.__name__ for base in bases)
 
 
-def has_boxes(ann_file: str) -> bool:
-    """Whether a JSON file mentions a box."""
-    with mapped(ann_file) as text:
-        return text.find(b'"bbox"') >= 0
-
-
-def read_categories(ann_file: str) -> List[str]:
-    """Return the category names of a COCO file without parsing the rest."""
-    with mapped(ann_file) as text:
-        start = text.find(b'[', max(text.rfind(b'"categories"'), 0))
-        end = text.find(b']', start)
-        try:
-            categories = json.loads(text[start : end + 1])
-            return [category['name'] for category in categories]
-        except (ValueError, TypeError, KeyError):
-            return []
-
-
-def check_classes(dataset: dict, ann_file: str, key: str) -> None:
+def check_classes(
+    dataset: dict, found: List[str], ann_file: str, key: str
+) -> None:
     """Compare the classes of a config with those of an annotation file."""
     classes = (dataset.get('metainfo') or {}).get('classes')
-    found = read_categories(ann_file)
-    if classes is None or isinstance(classes, str) or not found:
+    if classes is None or isinstance(classes, str):
         return
     missing = [name for name in classes if name not in found]
     if len(missing) == len(classes):

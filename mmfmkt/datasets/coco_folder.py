@@ -5,7 +5,7 @@ from typing import List, NamedTuple
 
 from mmfmkt.utils import ConfigError
 
-from .checks import read_categories
+from .coco_check import read_categories
 
 
 class CocoSplit(NamedTuple):
