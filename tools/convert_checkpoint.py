@@ -12,7 +12,7 @@ can run code.
 import argparse
 
 from mmfmkt.apis import convert_checkpoint
-from mmfmkt.apis.command_line import plain_errors
+from mmfmkt.apis.command_line import add_debug, plain_errors
 from mmfmkt.apis.convert import NETWORKS
 
 
@@ -28,6 +28,7 @@ def parse_args() -> argparse.Namespace:
         metavar='NAME',
         help=f'the network, by its published name: {", ".join(NETWORKS)}',
     )
+    add_debug(parser)
     return parser.parse_args()
 
 

@@ -6,6 +6,7 @@ import gc
 import os
 import os.path as osp
 import sys
+import traceback
 from contextlib import contextmanager
 from typing import Iterator
 from urllib.error import URLError
@@ -20,6 +21,7 @@ from mmfmkt.datasets.checks import check_datasets
 from mmfmkt.utils import ConfigError
 from mmfmkt.utils.checkpoints import running_nothing
 from mmfmkt.utils.configs import import_mmfmkt
+from mmfmkt.utils.sentences import explain, said
 
 from .resuming import resumable, resume_from_latest
 
@@ -90,7 +92,8 @@ def train(cfg: Config, args: argparse.Namespace) -> None:
 
 
 def add_cfg_options(parser: argparse.ArgumentParser) -> None:
-    """Add ``--cfg-options``."""
+    """Add ``--cfg-options`` and ``--debug``."""
+    add_debug(parser)
     parser.add_argument(
         '--cfg-options',
         nargs='+',
@@ -99,6 +102,15 @@ def add_cfg_options(parser: argparse.ArgumentParser) -> None:
         help='override settings of the config, for instance '
         'model.flow.inference_steps=8 or key="[(a,b),(c,d)]" (with the '
         'quotation marks, without white space)',
+    )
+
+
+def add_debug(parser: argparse.ArgumentParser) -> None:
+    """Add ``--debug``, which :func:`plain_errors` looks for."""
+    parser.add_argument(
+        '--debug',
+        action='store_true',
+        help='show where an error comes from, beside the sentence',
     )
 
 
@@ -142,9 +154,21 @@ def read_config(path: str, cfg_options=None) -> Config:
     """
     if not osp.isfile(path):
         raise ConfigError(f'The config file {path!r} does not exist.')
-    cfg = Config.fromfile(path)
+    try:
+        cfg = Config.fromfile(path)
+    except Exception as error:  # A config is a program.
+        raise ConfigError(
+            f'The config {path!r} fails in itself, or in one that it is '
+            f'based on: {type(error).__name__}: {" ".join(str(error).split())}'
+        ) from error
     if cfg_options:
-        cfg.merge_from_dict(cfg_options)
+        try:
+            cfg.merge_from_dict(cfg_options)
+        except (KeyError, TypeError, IndexError, AttributeError) as error:
+            raise ConfigError(f'--cfg-options: {error}.') from error
+    said.config = cfg
+    if not isinstance(cfg.get('model'), dict):
+        raise ConfigError(f"The config {path!r} has no section 'model'.")
     return cfg
 
 
@@ -231,12 +255,23 @@ def plain_errors() -> Iterator[None]:
         with running_nothing():
             yield
     except ConfigError as error:
-        print(f'error: {error}', file=sys.stderr)
-        sys.exit(2)
+        end(error, str(error))
     except URLError as error:
-        print(
-            f'error: something could not be fetched ({error.reason}): put '
-            'data where data_root says, or name a checkpoint that is here.',
-            file=sys.stderr,
+        end(
+            error,
+            f'something could not be fetched ({error.reason}): put data '
+            'where data_root says, or name a checkpoint that is here.',
         )
-        sys.exit(2)
+    except Exception as error:
+        sentence = explain(error)
+        if sentence is None:
+            raise
+        end(error, sentence)
+
+
+def end(error: Exception, sentence: str) -> None:
+    """End the program with a sentence; with ``--debug``, a traceback, too."""
+    if '--debug' in sys.argv:
+        traceback.print_exception(error)
+    print(f'error: {" ".join(sentence.split())}', file=sys.stderr)
+    sys.exit(2)

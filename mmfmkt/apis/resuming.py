@@ -43,6 +43,7 @@ def resumable(cfg: Config) -> Config:
     cfg.custom_hooks = [
         *(cfg.get('custom_hooks') or []),
         dict(type='mmfmkt.InterruptHook'),
+        dict(type='mmfmkt.PreflightHook'),
     ]
     return cfg
 

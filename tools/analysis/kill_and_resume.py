@@ -24,7 +24,7 @@ from typing import Any, Dict, Iterator, List, Optional, Tuple
 import torch
 from tqdm import tqdm
 
-from mmfmkt.apis.command_line import plain_errors
+from mmfmkt.apis.command_line import add_debug, plain_errors
 from mmfmkt.apis.resuming import checkpoints_of, latest_checkpoint
 from mmfmkt.utils import ConfigError
 
@@ -66,6 +66,7 @@ def parse_args() -> argparse.Namespace:
         metavar='KEY=VALUE',
         help='override settings of the config',
     )
+    add_debug(parser)
     return parser.parse_args()
 
 

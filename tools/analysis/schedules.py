@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 import mmfmkt.models.flows as flows
-from mmfmkt.apis.command_line import plain_errors
+from mmfmkt.apis.command_line import add_debug, plain_errors
 from mmfmkt.registry import build_part
 from mmfmkt.utils import ConfigError
 
@@ -44,6 +44,7 @@ def parse_args() -> argparse.Namespace:
         metavar='MODULE',
         help='module that registers a schedule; may be repeated',
     )
+    add_debug(parser)
     return parser.parse_args()
 
 

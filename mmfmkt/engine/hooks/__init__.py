@@ -4,6 +4,7 @@ from .atomic_checkpoint_hook import AtomicCheckpointHook
 from .export_student_hook import ExportStudentHook
 from .flow_ema_hook import FlowEMAHook
 from .interrupt_hook import InterruptHook
+from .preflight_hook import PreflightHook
 from .step_count_warmup_hook import StepCountWarmupHook
 from .transfer_weight_hook import TransferWeightHook
 
@@ -12,6 +13,7 @@ __all__ = [
     'ExportStudentHook',
     'FlowEMAHook',
     'InterruptHook',
+    'PreflightHook',
     'StepCountWarmupHook',
     'TransferWeightHook',
 ]

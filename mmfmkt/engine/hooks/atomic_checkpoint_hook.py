@@ -7,7 +7,6 @@ from typing import Any, Dict, List, Optional
 import torch
 from mmengine.dist import all_gather_object, get_rank, is_main_process
 from mmengine.hooks import CheckpointHook
-from mmengine.model import is_model_wrapper
 from mmengine.runner import EpochBasedTrainLoop, Runner
 from torch import nn
 
@@ -20,6 +19,8 @@ from mmfmkt.utils.random_stream import (
     unpack_states,
     write_states,
 )
+
+from .progress import unwrapped
 
 STATE = 'resume'
 INTERRUPTED = 'interrupted.pth'
@@ -215,11 +216,6 @@ class RemovingLater:
         if name in ('remove', 'rmtree'):
             return lambda path: self.todo.append((real, path))
         return real
-
-
-def unwrapped(model: nn.Module) -> nn.Module:
-    """The model in its wrapper for several processes."""
-    return model.module if is_model_wrapper(model) else model
 
 
 def digest(network: nn.Module) -> str:

@@ -33,15 +33,22 @@ def iterations_per_epoch(loader: DataLoader) -> float:
     return len(loader) / (1 if shared else get_world_size())
 
 
+def unwrapped(model: nn.Module) -> nn.Module:
+    """The model in its wrapper for several processes.
+
+    Args:
+        model (nn.Module): The model, wrapped or not.
+    """
+    return model.module if is_model_wrapper(model) else model
+
+
 def distiller_of(runner: Runner) -> nn.Module:
     """The distiller that a runner trains.
 
     Raises:
         ConfigError: If it trains something else.
     """
-    model = runner.model
-    if is_model_wrapper(model):
-        model = model.module
+    model = unwrapped(runner.model)
     if not hasattr(model, 'flows'):
         raise ConfigError(
             'This hook steers a distillation, but the model is a '
