@@ -62,6 +62,11 @@ def add_train_arguments(parser: argparse.ArgumentParser) -> None:
         help='resume from a checkpoint; without a path, from the latest one '
         'in the work folder',
     )
+    parser.add_argument(
+        '--check-teacher',
+        action='store_true',
+        help="validate the teacher first, on the student's validation data",
+    )
     add_run_arguments(parser)
 
 
@@ -70,7 +75,8 @@ def train(cfg: Config, args: argparse.Namespace) -> None:
 
     Args:
         cfg (Config): The config.
-        args (argparse.Namespace): With ``amp`` and ``resume``.
+        args (argparse.Namespace): With ``amp``, ``resume`` and
+            ``check_teacher``.
 
     Raises:
         ConfigError: If data are missing or settings do not fit.
@@ -82,6 +88,9 @@ def train(cfg: Config, args: argparse.Namespace) -> None:
         cfg.load_from = None if args.resume == 'auto' else args.resume
     check_datasets(cfg, ('train', 'val'))
     complete_distillation(cfg)
+    if args.check_teacher:
+        hook = dict(type='mmfmkt.TeacherCheckHook')
+        cfg.custom_hooks = [*(cfg.get('custom_hooks') or []), hook]
     if cfg.get('resume'):
         resume_from_latest(cfg)
     runner = build_runner(resumable(cfg))

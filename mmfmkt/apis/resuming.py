@@ -17,6 +17,8 @@ LOOPS = {
     'EpochBasedTrainLoop': 'mmfmkt.ResumableEpochLoop',
     'IterBasedTrainLoop': 'mmfmkt.ResumableIterLoop',
 }
+# What every training has; one that a config has itself is the only one.
+HOOKS = ('mmfmkt.InterruptHook', 'mmfmkt.PreflightHook', 'mmfmkt.FiniteHook')
 POINTER = 'last_checkpoint'
 
 
@@ -40,11 +42,11 @@ def resumable(cfg: Config) -> Config:
     if hook and hook.get('type') == 'CheckpointHook':
         hooks['checkpoint'] = dict(hook, type='mmfmkt.AtomicCheckpointHook')
     cfg.default_hooks = hooks
-    cfg.custom_hooks = [
-        *(cfg.get('custom_hooks') or []),
-        dict(type='mmfmkt.InterruptHook'),
-        dict(type='mmfmkt.PreflightHook'),
-    ]
+    own = cfg.get('custom_hooks') or []
+    if isinstance(own, (list, tuple)):
+        there = {str(x.get('type')) for x in own if isinstance(x, dict)}
+        ours = [dict(type=x) for x in HOOKS if x not in there]
+        cfg.custom_hooks = [*own, *ours]
     return cfg
 
 

@@ -2,18 +2,22 @@
 
 from .atomic_checkpoint_hook import AtomicCheckpointHook
 from .export_student_hook import ExportStudentHook
+from .finite_hook import FiniteHook
 from .flow_ema_hook import FlowEMAHook
 from .interrupt_hook import InterruptHook
 from .preflight_hook import PreflightHook
 from .step_count_warmup_hook import StepCountWarmupHook
+from .teacher_check_hook import TeacherCheckHook
 from .transfer_weight_hook import TransferWeightHook
 
 __all__ = [
     'AtomicCheckpointHook',
     'ExportStudentHook',
+    'FiniteHook',
     'FlowEMAHook',
     'InterruptHook',
     'PreflightHook',
     'StepCountWarmupHook',
+    'TeacherCheckHook',
     'TransferWeightHook',
 ]

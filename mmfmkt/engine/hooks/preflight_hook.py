@@ -14,7 +14,7 @@ from mmfmkt.utils import ConfigError
 from mmfmkt.utils.random_stream import read_states, write_states
 from mmfmkt.utils.sentences import said
 
-from .numbers import not_finite
+from .finite_hook import not_finite
 from .progress import unwrapped
 
 

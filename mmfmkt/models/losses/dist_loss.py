@@ -9,6 +9,7 @@ from mmfmkt.utils.schema import NotNegative, Positive
 
 from .base import BaseMetricLoss
 from .correlation import standardise
+from .processes import gathered
 
 
 @MODELS.register_module()
@@ -24,6 +25,8 @@ class DISTLoss(BaseMetricLoss):
         gamma (float): Weight of the intra-class term.
         temperature (float): T; 4 is usual on CIFAR, 1 on ImageNet.
         eps (float): Smallest standard deviation that is divided by.
+        sync (bool): Whether the classes are correlated over the samples of
+            all processes instead of each process's own.
 
     Example:
         >>> student, teacher = torch.randn(2, 8, 10).unbind()
@@ -39,13 +42,16 @@ class DISTLoss(BaseMetricLoss):
         gamma: NotNegative = 2.0,
         temperature: Positive = 4.0,
         eps: Positive = 1e-8,
+        sync: bool = False,
     ) -> None:
         super().__init__()
+        self.sync = sync
         self.beta, self.gamma = beta, gamma
         self.temperature, self.eps = temperature, eps
 
     def prepared(self, target: Tensor) -> Tuple[Tensor, Tensor]:
         """Probabilities, standardised over classes and over samples."""
+        target = gathered(target, self.sync)
         probabilities = (target / self.temperature).softmax(1)
         return tuple(
             standardise(probabilities, (dim,), self.eps) for dim in (1, 0)

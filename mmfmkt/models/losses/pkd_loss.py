@@ -1,7 +1,7 @@
 """PKD: General Distillation Framework for Object Detectors via Pearson
 Correlation Coefficient (arXiv 2207.02039)."""
 
-from typing import Any, NamedTuple, Optional, Tuple
+from typing import Any, NamedTuple, Optional, Tuple, Union
 
 import torch
 from torch import Tensor
@@ -12,7 +12,7 @@ from mmfmkt.registry import MODELS
 from mmfmkt.utils.schema import Positive
 
 from .base import BaseMetricLoss
-from .correlation import standardise
+from .processes import processes, summed
 
 PLACES = (0, 2, 3)
 
@@ -40,6 +40,10 @@ class PKDLoss(BaseMetricLoss):
 
     Args:
         eps (float): Smallest standard deviation that is divided by.
+        sync (bool): Whether the statistics are of the batches of all
+            processes, as in SyncBN, instead of each process's own. Then
+            several processes give the gradients of one with all of the
+            batch.
 
     Example:
         >>> student, teacher = torch.randn(2, 4, 8, 5, 5).unbind()
@@ -54,16 +58,21 @@ class PKDLoss(BaseMetricLoss):
     spaces = ('maps',)
     ignores_scale = True
 
-    def __init__(self, eps: Positive = 1e-6) -> None:
+    def __init__(self, eps: Positive = 1e-6, sync: bool = False) -> None:
         super().__init__()
-        self.eps = eps
+        self.eps, self.sync = eps, sync
 
     def prepared(self, target: Tensor) -> Standardised:
-        maps = standardise(target, PLACES, self.eps)
-        return Standardised(maps, maps.square().mean(PLACES, keepdim=True))
+        places = places_of(target, self.sync)
+        sums = target.sum(PLACES, keepdim=True)
+        maps = target - summed(sums, self.sync) / places
+        squares = maps.square().sum(PLACES, keepdim=True)
+        variance = summed(squares, self.sync) / places
+        factor = variance.clamp_min(self.eps**2).rsqrt()
+        return Standardised(factor * maps, factor.square() * variance)
 
     def compare(self, pred: Tensor, goal: Standardised) -> Tensor:
-        return HalfSquaredDistance.apply(pred, *goal, self.eps)
+        return HalfSquaredDistance.apply(pred, *goal, self.eps, self.sync)
 
 
 class HalfSquaredDistance(Function):
@@ -77,19 +86,27 @@ class HalfSquaredDistance(Function):
 
     @staticmethod
     def forward(
-        ctx: Any, pred: Tensor, goal: Tensor, goal_power: Tensor, eps: float
+        ctx: Any,
+        pred: Tensor,
+        goal: Tensor,
+        goal_power: Tensor,
+        eps: float,
+        sync: bool,
     ) -> Tensor:
-        centred = pred - pred.mean(PLACES, keepdim=True)
-        places = pred.numel() / pred.shape[1]
+        places = places_of(pred, sync)
+        sums = pred.sum(PLACES, keepdim=True)
+        centred = pred - summed(sums, sync) / places
         norm = torch.linalg.vector_norm(centred, dim=PLACES, keepdim=True)
-        variance = norm.square() / places
+        variance = summed(norm.square(), sync) / places
         factor = variance.clamp_min(eps**2).rsqrt()
         power = factor.square() * variance
-        correlation = factor * (centred * goal).mean(PLACES, keepdim=True)
+        products = (centred * goal).sum(PLACES, keepdim=True)
+        correlation = factor * summed(products, sync) / places
         # The gradient in y is y - g; that in c has no part along y, where
         # the factor follows c: y^2 has the mean 1 there.
         along = torch.where(variance > eps**2, power - correlation, 0)
-        of_goal = -factor / pred.numel()
+        # Data parallelism takes the mean over processes, not the sum.
+        of_goal = -factor * processes(sync) / (places * pred.shape[1])
         of_centred = (along - 1) * factor * of_goal
         ctx.save_for_backward(centred, goal, of_centred, of_goal)
         squares = power - 2 * correlation + goal_power
@@ -101,4 +118,10 @@ class HalfSquaredDistance(Function):
     def backward(ctx: Any, grad: Tensor) -> Tuple[Optional[Tensor], ...]:
         centred, goal, of_centred, of_goal = ctx.saved_tensors
         mixed = (grad * of_centred * centred).add_(grad * of_goal * goal)
-        return mixed, None, None, None
+        return mixed, None, None, None, None
+
+
+def places_of(maps: Tensor, sync: bool) -> Union[float, Tensor]:
+    """How many places a channel has in a batch, ``(N, H, W)`` together."""
+    own = maps.numel() / maps.shape[1]
+    return own if processes(sync) == 1 else summed(maps.new_tensor(own), sync)
