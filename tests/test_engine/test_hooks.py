@@ -41,10 +41,12 @@ class Recorder(Hook):
         )
 
 
-def train(work_dir, *hooks, epochs=4, model=None, **kwargs):
+def train(
+    work_dir, *hooks, epochs=4, model=None, raw=None, wrapper=None, **kwargs
+):
     """Train on four images, two at a time; return what was recorded."""
     torch.manual_seed(0)
-    raw = batch(4)
+    raw = raw or batch(4)
     recorder = Recorder()
     runner = Runner(
         model=model or distiller(flow=dict(num_steps=(1, 2, 4))),
@@ -56,7 +58,9 @@ def train(work_dir, *hooks, epochs=4, model=None, **kwargs):
             dataset=[dict(zip(raw, values)) for values in zip(*raw.values())],
         ),
         train_cfg=dict(by_epoch=True, max_epochs=epochs),
-        optim_wrapper=dict(optimizer=dict(type='AdamW', lr=1e-2)),
+        optim_wrapper=dict(
+            dict(optimizer=dict(type='AdamW', lr=1e-2)), **(wrapper or {})
+        ),
         custom_hooks=[*hooks, recorder],
         default_scope='mmdet',
         experiment_name=f'{work_dir.name}-{len(list(work_dir.iterdir()))}',
@@ -212,3 +216,80 @@ def test_hooks_are_registered_in_the_projects_scope():
 
     for hook in (ExportStudentHook, StepCountWarmupHook, TransferWeightHook):
         assert HOOKS.get(hook.__name__) is hook
+
+
+class Spoil(Hook):
+    """Makes a number none, from an iteration on or in it alone."""
+
+    def __init__(self, where, first, last=99):
+        self.where, self.first, self.last = where, first, last
+
+    def before_train_iter(self, runner, *args, **kwargs):
+        here = self.first <= runner.iter <= self.last
+        model = runner.model
+        self.weights = [x.detach().clone() for x in model.parameters()]
+        if self.where == 'weight':
+            model.transfer_weight = float('nan') if here else 1.0
+        elif here:
+            for parameter in model.teacher.neck.parameters():
+                parameter.fill_(float('nan' if self.where == 'nan' else 0))
+
+
+CPU_AMP = dict(type='mmfmkt.CPUAmpOptimWrapper')
+
+
+@pytest.mark.parametrize(
+    'where, wrapper', [('weight', None), ('nan', CPU_AMP)]
+)
+def test_numbers_that_are_none_stop_a_run_before_they_are_used(
+    where, wrapper, tmp_path
+):
+    spoil = Spoil(where, first=5)
+    with pytest.raises(ConfigError) as error:
+        train(tmp_path, spoil, dict(type='mmfmkt.FiniteHook'), wrapper=wrapper)
+    sentence = str(error.value)
+    assert sentence.startswith('neck.0.loss_flow, neck.1.loss_flow, neck.2')
+    assert 'of iteration 6 is not a finite number' in sentence
+    assert f'checkpoint is {tmp_path}/epoch_2.pth' in sentence
+
+
+def test_a_batch_that_is_left_out_changes_nothing(tmp_path):
+    class Watch(Hook):
+        def after_train_iter(self, runner, *args, **kwargs):
+            kept = all(
+                map(torch.equal, spoil.weights, runner.model.parameters())
+            )
+            same.append(kept)
+
+    same = []
+    spoil = Spoil('weight', first=3, last=4)
+    hook = dict(type='mmfmkt.FiniteHook', action='skip')
+    _, runner = train(tmp_path, spoil, hook, Watch())
+    assert same == [i in (3, 4) for i in range(8)]
+    (guard,) = (x for x in runner.hooks if type(x).__name__ == 'FiniteHook')
+    assert guard.skipped == 2
+    assert runner.message_hub.get_scalar('train/skipped').current() == 2
+    state = runner.optim_wrapper.optimizer.state
+    assert {int(x['step']) for x in state.values()} == {6}
+    with pytest.raises(ConfigError, match='not a finite number'):
+        train(
+            tmp_path,
+            Spoil('weight', first=2),
+            dict(type='mmfmkt.FiniteHook', action='skip', most=3),
+        )
+
+
+@pytest.mark.parametrize(
+    'case, wrapper',
+    [('constant maps', CPU_AMP), ('no boxes', None), ('one image', CPU_AMP)],
+)
+def test_what_is_rare_is_finite(case, wrapper, tmp_path):
+    raw = batch(1 if case == 'one image' else 4)
+    hooks = [dict(type='mmfmkt.FiniteHook')]
+    if case == 'no boxes':
+        for sample in raw['data_samples']:
+            sample.gt_instances = sample.gt_instances[:0]
+    elif case == 'constant maps':
+        hooks.append(Spoil('zero', first=0))
+    _, runner = train(tmp_path, *hooks, raw=raw, epochs=1, wrapper=wrapper)
+    assert all(x.isfinite().all() for x in runner.model.parameters())
