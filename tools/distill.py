@@ -19,6 +19,7 @@ from mmengine.config import Config
 from mmfmkt.apis import compose_distillation
 from mmfmkt.apis.command_line import (
     add_train_arguments,
+    build_model,
     load_config,
     plain_errors,
     train,
@@ -106,7 +107,9 @@ def main() -> None:
         # One rank writes for all; what the others compose is the same.
         with TemporaryDirectory() as folder:
             cfg = compose(args, Path(folder))
-    if not args.dry_run:
+    if args.dry_run:
+        build_model(cfg)
+    else:
         train(cfg, args)
 
 

@@ -6,7 +6,6 @@
 """
 
 import argparse
-import os.path as osp
 from copy import deepcopy
 
 from mmengine.config import Config, ConfigDict
@@ -15,6 +14,7 @@ from mmengine.runner import Runner
 from mmfmkt.apis.command_line import (
     add_run_arguments,
     build_runner,
+    check_load_from,
     load_config,
     plain_errors,
 )
@@ -130,11 +130,8 @@ def dump_predictions(runner: Runner, path: str) -> None:
 def main() -> None:
     args = parse_args()
     cfg = load_config(args)
-    if '://' not in args.checkpoint and not osp.isfile(args.checkpoint):
-        raise ConfigError(
-            f'The checkpoint {args.checkpoint!r} does not exist.'
-        )
     cfg.load_from = args.checkpoint
+    check_load_from(cfg)
     check_datasets(cfg, ('test',), need_boxes=False)
     drop_teacher(cfg.model)
     if args.show or args.show_dir:
@@ -142,6 +139,8 @@ def main() -> None:
     if args.tta:
         use_tta(cfg)
     runner = build_runner(cfg)
+    # Refuses a checkpoint of which nothing fits.
+    runner.register_hook(dict(type='mmfmkt.PreflightHook'))
     if args.out:
         dump_predictions(runner, args.out)
     runner.test()

@@ -14,12 +14,12 @@ from urllib.error import URLError
 import torch.distributed
 from mmengine.config import Config, DictAction
 from mmengine.device import get_device
-from mmengine.registry import RUNNERS
+from mmengine.registry import MODELS, RUNNERS, DefaultScope
 from mmengine.runner import Runner
 
 from mmfmkt.datasets.checks import check_datasets
 from mmfmkt.utils import ConfigError
-from mmfmkt.utils.checkpoints import running_nothing
+from mmfmkt.utils.checkpoints import load_checkpoint, running_nothing
 from mmfmkt.utils.configs import import_mmfmkt
 from mmfmkt.utils.sentences import explain, said
 
@@ -93,11 +93,37 @@ def train(cfg: Config, args: argparse.Namespace) -> None:
         cfg.custom_hooks = [*(cfg.get('custom_hooks') or []), hook]
     if cfg.get('resume'):
         resume_from_latest(cfg)
+    check_load_from(cfg)
     runner = build_runner(resumable(cfg))
     # What it writes of its config is what the user has said.
     runner.cfg = cfg
     runner.dump_config()
     runner.train()
+
+
+def check_load_from(cfg: Config) -> None:
+    """Read the checkpoint that a run begins with, where it is a file.
+
+    Args:
+        cfg (Config): With ``load_from``.
+
+    Raises:
+        ConfigError: If it is not there, or no checkpoint.
+    """
+    path = cfg.get('load_from')
+    if path and '://' not in path:
+        load_checkpoint(path)
+
+
+def build_model(cfg: Config) -> None:
+    """Build the model of a config, to see that it can be.
+
+    Args:
+        cfg (Config): The config of a training.
+    """
+    import_mmfmkt(cfg)
+    with DefaultScope.overwrite_default_scope(cfg.get('default_scope')):
+        MODELS.build(cfg.model)
 
 
 def add_cfg_options(parser: argparse.ArgumentParser) -> None:

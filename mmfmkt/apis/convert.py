@@ -6,7 +6,6 @@ ImageClassifier on the same network of ``mmfmkt.models.backbones``.
 """
 
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any, Dict, Mapping, NamedTuple, Union
 
 import torch
@@ -15,19 +14,9 @@ from torch import Tensor
 
 from mmfmkt.registry import MODELS
 from mmfmkt.utils import ConfigError
-from mmfmkt.utils.checkpoints import load_checkpoint
+from mmfmkt.utils.checkpoints import read_checkpoint
 from mmfmkt.utils.configs import import_mmfmkt
 from mmfmkt.utils.files import save_whole
-
-# What loading raises; the last two where a checkpoint is a pickled network.
-UNREADABLE = (
-    OSError,
-    EOFError,
-    RuntimeError,
-    UnpicklingError,
-    ImportError,
-    AttributeError,
-)
 
 
 class Network(NamedTuple):
@@ -167,13 +156,7 @@ def convert_checkpoint(
             network.
     """
     find_network(model)
-    try:
-        loaded = load_checkpoint(str(src))
-    except UNREADABLE as error:
-        raise ConfigError(
-            f'The checkpoint {str(src)!r} cannot be read: {error}'
-        ) from error
-    state = convert_state(find_state(loaded), model)
+    state = convert_state(find_state(read_checkpoint(str(src))), model)
     num_classes = len(state['head.fc.bias'])
     cfg = Config(dict(default_scope='mmpretrain'))
     import_mmfmkt(cfg)

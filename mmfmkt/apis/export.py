@@ -63,12 +63,7 @@ def export_student(
             'Only a distillation has a student to export: the '
             "config has no key 'model.student'."
         )
-    try:
-        loaded = load_checkpoint(checkpoint)
-    except OSError as error:
-        raise ConfigError(
-            f'The checkpoint {checkpoint!r} cannot be read: {error}'
-        ) from error
+    loaded = load_checkpoint(str(checkpoint))
     variant = config.model.get('variant', 'fmkt')
     exported = (
         with_flow(config) if VARIANTS[variant].deploys_flow else plain(config)

@@ -11,7 +11,9 @@ from mmengine.config import Config
 
 from mmfmkt.engine.hooks.atomic_checkpoint_hook import INTERRUPTED
 from mmfmkt.utils import ConfigError
-from mmfmkt.utils.checkpoints import load_checkpoint
+from mmfmkt.utils.checkpoints import DamagedCheckpoint, load_checkpoint
+
+from .run_check import check_run
 
 LOOPS = {
     'EpochBasedTrainLoop': 'mmfmkt.ResumableEpochLoop',
@@ -31,6 +33,7 @@ def resumable(cfg: Config) -> Config:
         cfg (Config): The config of a training.
     """
     cfg = deepcopy(cfg)
+    check_run(cfg)
     loop = cfg.get('train_cfg') or {}
     if 'type' not in loop and 'by_epoch' in loop:
         names = tuple(LOOPS)
@@ -43,10 +46,9 @@ def resumable(cfg: Config) -> Config:
         hooks['checkpoint'] = dict(hook, type='mmfmkt.AtomicCheckpointHook')
     cfg.default_hooks = hooks
     own = cfg.get('custom_hooks') or []
-    if isinstance(own, (list, tuple)):
-        there = {str(x.get('type')) for x in own if isinstance(x, dict)}
-        ours = [dict(type=x) for x in HOOKS if x not in there]
-        cfg.custom_hooks = [*own, *ours]
+    there = {str(x.get('type')) for x in own if isinstance(x, dict)}
+    ours = [dict(type=x) for x in HOOKS if x not in there]
+    cfg.custom_hooks = [*own, *ours]
     return cfg
 
 
@@ -129,8 +131,6 @@ def whole_checkpoint(path: Path) -> Optional[Any]:
             if file.testzip() is not None:
                 return None
         loaded = load_checkpoint(str(path))
-    except ConfigError:
-        raise
-    except Exception:  # A damaged pickle can fail in any way.
+    except (DamagedCheckpoint, OSError, zipfile.BadZipFile):
         return None
     return loaded if 'meta' in loaded and 'state_dict' in loaded else None

@@ -2,15 +2,17 @@
 
 import os
 import warnings
-from typing import Iterator, List, Optional, Sequence
+from typing import Any, Iterator, List, Optional, Sequence, Union
 
 from mmengine.config import Config
 from mmengine.registry import DATASETS
 
 from mmfmkt.utils import ConfigError
+from mmfmkt.utils.schema import check_value
 
 from .coco_check import check_coco
 
+PART = Union[None, dict, Sequence[Any]]
 # Data sets that MMPretrain fetches where they are missing.
 FETCHED = ('CIFAR10', 'CIFAR100', 'MNIST', 'FashionMNIST')
 
@@ -31,6 +33,9 @@ def check_datasets(
         ConfigError: Names the first fault and the key to change.
     """
     for split in splits:
+        for part in ('dataloader', 'evaluator'):
+            section = cfg.get(f'{split}_{part}')
+            check_value(section, PART, f'{split}_{part}')
         loader = cfg.get(f'{split}_dataloader') or {}
         key = f'{split}_dataloader.dataset'
         for dataset in leaf_datasets(loader.get('dataset')):

@@ -54,6 +54,10 @@ class UntrustedCheckpoint(ConfigError):
     """A checkpoint that could run code; one sentence that says what to do."""
 
 
+class DamagedCheckpoint(ConfigError):
+    """What is no checkpoint, or no longer; one sentence."""
+
+
 class RestrictedUnpickler(pickle.Unpickler):
     """Finds what checkpoints are made of, and refuses everything else."""
 
@@ -133,11 +137,46 @@ def load_restricted(whole: Any, file: Any, *args: Any, **kwargs: Any) -> Any:
             **kwargs,
         )
     except UntrustedCheckpoint as error:
-        name = getattr(file, 'name', file)
-        raise UntrustedCheckpoint(f'The checkpoint {name} {error}.') from None
+        raise UntrustedCheckpoint(
+            f'The checkpoint {name_of(file)} {error}.'
+        ) from None
+    except OSError:
+        raise
+    except Exception as error:  # Bytes that are no pickle fail in any way.
+        raise DamagedCheckpoint(
+            f'The checkpoint {name_of(file)} cannot be read; it is damaged, '
+            f'or no checkpoint of PyTorch ({type(error).__name__}: {error}).'
+        ) from error
 
 
-def load_checkpoint(path: str) -> Any:
+def name_of(file: Any) -> str:
+    """What a file is called, where it has a name."""
+    name = getattr(file, 'name', file)
+    return str(name) if isinstance(name, (str, Path)) else ''
+
+
+def load_checkpoint(path: str) -> dict:
+    """Read a checkpoint that holds tensors by name.
+
+    Args:
+        path (str): As :func:`read_checkpoint`.
+
+    Raises:
+        UntrustedCheckpoint: As :func:`read_checkpoint`.
+        DamagedCheckpoint: Also if it holds something else.
+    """
+    state = loaded = read_checkpoint(path)
+    if isinstance(loaded, dict):
+        state = loaded.get('state_dict', loaded)
+    values = state.values() if isinstance(state, dict) else ()
+    if not any(isinstance(x, torch.Tensor) for x in values):
+        raise DamagedCheckpoint(
+            f'The checkpoint {path} holds no tensors by name.'
+        )
+    return loaded
+
+
+def read_checkpoint(path: str) -> Any:
     """Read a checkpoint onto the CPU, as MMEngine does, but run nothing.
 
     Args:
@@ -148,12 +187,18 @@ def load_checkpoint(path: str) -> Any:
     Raises:
         UntrustedCheckpoint: If it names what could run code, or has another
             digest.
+        DamagedCheckpoint: If it cannot be read or fetched.
     """
-    path, _, digest = path.partition('#sha256=')
-    if digest:
-        path = verified(path, digest.lower())
-    with running_nothing():
-        return CheckpointLoader.load_checkpoint(path, map_location='cpu')
+    file, _, digest = path.partition('#sha256=')
+    try:
+        if digest:
+            file = verified(file, digest.lower())
+        with running_nothing():
+            return CheckpointLoader.load_checkpoint(file, map_location='cpu')
+    except OSError as error:
+        raise DamagedCheckpoint(
+            f'The checkpoint {path} cannot be read ({error}).'
+        ) from error
 
 
 def verified(path: str, digest: str) -> str:

@@ -45,6 +45,7 @@ SECTIONS = dict(
     load_checkpoint='load_from',
     first_batch='train_dataloader, in the first batch',
     try_losses='model, in the first batch',
+    try_clipping='optim_wrapper.clip_grad',
 )
 
 # What the tools note here as they go.
@@ -66,7 +67,9 @@ def explain(error: BaseException) -> Optional[str]:
     in_worker = IN_WORKER.match(str(error))
     if said.training or not frames:
         return None
-    if frames[-1].filename.startswith(OURS) and not in_worker:
+    ours = frames[-1].filename.startswith(OURS)
+    # What cannot be built is refused by a constructor, of a library or ours.
+    if ours and frames[-1].name != '__init__' and not in_worker:
         return None
     config = said.config or Config()
     key = place(chain, config)

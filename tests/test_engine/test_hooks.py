@@ -2,13 +2,16 @@
 
 import pytest
 import torch
+from mmengine.config import Config
 from mmengine.hooks import Hook
+from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 from tiny import batch, distiller
 from torch.utils.data import DataLoader
 
 pytest.importorskip('mmdet')
 
+from mmfmkt.apis.run_check import check_run  # noqa: E402
 from mmfmkt.engine import (  # noqa: E402
     ExportStudentHook,
     StepCountWarmupHook,
@@ -188,15 +191,19 @@ def test_stopping_and_averaging_leave_an_export_that_loads(tmp_path):
 @pytest.mark.parametrize(
     'hook',
     [
-        lambda: TransferWeightHook(begin=-1),
-        lambda: TransferWeightHook(decay=1),
-        lambda: TransferWeightHook(begin=2, end=3, warmup=2),
-        lambda: StepCountWarmupHook(warmup=0),
+        dict(type='mmfmkt.TransferWeightHook', begin=-1),
+        dict(type='mmfmkt.TransferWeightHook', decay=1),
+        dict(type='mmfmkt.TransferWeightHook', begin=2, end=3, warmup=2),
+        dict(type='mmfmkt.StepCountWarmupHook', warmup=0),
+        dict(type='mmfmkt.FiniteHook', action='go on'),
+        dict(type='EMAHook', momentum='little'),
+        dict(type='CheckpointHook', keep=2),
     ],
 )
 def test_impossible_settings_are_refused_in_one_sentence(hook):
-    with pytest.raises(ConfigError, match='Hook') as error:
-        hook()
+    with pytest.raises(ConfigError, match='Hook|custom_hooks.0.') as error:
+        check_run(Config(dict(model=dict(), custom_hooks=[hook])))
+        HOOKS.build(hook)
     assert '\n' not in str(error.value)
 
 

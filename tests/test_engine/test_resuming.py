@@ -196,7 +196,9 @@ def test_a_teacher_that_changed_is_noticed(tmp_path):
 
 
 def saved(path, age):
-    torch.save(dict(meta=dict(age=age), state_dict={}), path)
+    torch.save(
+        dict(meta=dict(age=age), state_dict=dict(x=torch.ones(99))), path
+    )
     os.utime(path, (1e9 - age, 1e9 - age))
     return path
 

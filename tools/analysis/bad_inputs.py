@@ -214,7 +214,6 @@ def settings() -> Iterator[Case]:
         'env_cfg': [3],
         'default_scope': ['mmdett', 3],
         'visualizer': [dict(type='Visual')],
-        'model_wrapper_cfg': [dict(type='Wrap')],
     }
     for front, values in (
         ('model.flow.', flow),

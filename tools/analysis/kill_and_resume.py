@@ -18,9 +18,11 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, Optional, Tuple
 
+import psutil
 import torch
 from tqdm import tqdm
 
@@ -101,16 +103,24 @@ def start(args: argparse.Namespace, folder: Path, *front: str) -> Any:
 
 
 def end(process: Any, number: int) -> int:
-    """Send a signal to all of a training, and wait until it has ended."""
+    """Send a signal to a training, and wait until all of it has ended.
+
+    Args:
+        process (Popen): Its first process, a launcher where there are
+            several; that hands on what asks to end, and cannot what kills.
+        number (int): The signal.
+    """
     try:
-        os.killpg(process.pid, number)
-    except ProcessLookupError:
-        pass
+        family = psutil.Process(process.pid).children(recursive=True)
+    except psutil.NoSuchProcess:
+        family = []
+    for member in [process, *family if number == signal.SIGKILL else ()]:
+        with suppress(ProcessLookupError, psutil.NoSuchProcess):
+            member.send_signal(number)
     code = process.wait()
-    try:  # what torchrun leaves when it is killed itself
-        os.killpg(process.pid, signal.SIGKILL)
-    except ProcessLookupError:
-        pass
+    for member in family:
+        with suppress(psutil.NoSuchProcess, psutil.TimeoutExpired):
+            member.wait(60)
     return code
 
 
@@ -146,9 +156,7 @@ def under_fire(
             process = start(
                 args, folder, 'die', what, str(draws.randint(1, 3))
             )
-            code = process.wait()
-            end(process, signal.SIGKILL)
-            hit = code != 0
+            hit = process.wait() != 0
         else:
             process = start(args, folder)
             try:

@@ -28,6 +28,7 @@ from mmengine.config import Config
 from mmfmkt.apis.command_line import add_cfg_options, plain_errors
 from mmfmkt.models import flows
 from mmfmkt.models.losses import PKDLoss
+from mmfmkt.utils import ConfigError
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
@@ -262,6 +263,10 @@ MEASURES = dict(
 
 def main() -> None:
     args = parse_args()
+    if args.repeats < 1:
+        raise ConfigError('--repeats must be 1 or more.')
+    if args.compare and not Path(args.compare).is_file():
+        raise ConfigError(f'--compare: there is no file {args.compare!r}.')
     measure, title = MEASURES[args.what]
     report = turns.report_of(title, measure(args), args.device)
     turns.show(report)

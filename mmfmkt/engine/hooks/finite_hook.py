@@ -1,6 +1,6 @@
 """Stops, or leaves out a batch, where a number is none."""
 
-from typing import Any, Dict, List
+from typing import Any, Dict, List, Literal
 
 import torch
 from mmengine.hooks import Hook
@@ -10,6 +10,7 @@ from torch.optim import Optimizer
 
 from mmfmkt.registry import HOOKS
 from mmfmkt.utils import ConfigError
+from mmfmkt.utils.schema import Count
 
 from .progress import unwrapped
 
@@ -34,19 +35,16 @@ class FiniteHook(Hook):
         skipped (int): How many batches were left out.
 
     Raises:
-        ConfigError: If ``action`` is something else; in training, the names
-            of the losses, ``<tap>.<level>.<part>``, or of the parameters.
+        ConfigError: In training: names the losses, ``<tap>.<level>.<part>``,
+            or the parameters.
     """
 
     # Before the logger, which writes how many there were.
     priority = 'HIGH'
 
-    def __init__(self, action: str = 'stop', most: int = 100) -> None:
-        if action not in ('stop', 'skip') or most < 1:
-            raise ConfigError(
-                "FiniteHook takes the action 'stop' or 'skip', and a "
-                f'positive most, but got {action!r} and {most!r}.'
-            )
+    def __init__(
+        self, action: Literal['stop', 'skip'] = 'stop', most: Count = 100
+    ) -> None:
         self.action, self.most = action, most
         self.skipped, self._in_a_row = 0, 0
         self._losses: Dict[str, Any] = {}

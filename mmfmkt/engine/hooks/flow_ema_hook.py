@@ -8,6 +8,7 @@ from mmengine.registry import MODELS
 from mmengine.runner import Runner
 
 from mmfmkt.registry import HOOKS
+from mmfmkt.utils.schema import Share
 
 from .progress import distiller_of
 
@@ -28,7 +29,7 @@ class FlowEMAHook(EMAHook):
         kwargs: Further arguments of EMAHook.
     """
 
-    def __init__(self, momentum: float = 0.001, **kwargs) -> None:
+    def __init__(self, momentum: Share = 0.001, **kwargs) -> None:
         super().__init__(momentum=momentum, **kwargs)
 
     def before_run(self, runner: Runner) -> None:

@@ -60,6 +60,7 @@ class PreflightHook(Hook):
         if model is None:
             return
         check_classes(runner)
+        try_clipping(runner.optim_wrapper)
         states = read_states()
         try:
             losses = try_losses(model, first_batch(runner.train_dataloader))
@@ -104,6 +105,15 @@ def try_losses(model: nn.Module, batch: Any) -> Dict[str, Any]:
     else:
         losses = model(*data, mode='loss')
     return dict(losses, loss=model.parse_losses(losses)[0])
+
+
+def try_clipping(wrapper: Any) -> None:
+    """Clip a gradient of nothing, as the first step of the optimizer will."""
+    options = getattr(wrapper, 'clip_grad_kwargs', None)
+    if options:
+        nothing = nn.Parameter(torch.zeros(1))
+        nothing.grad = torch.zeros(1)
+        wrapper.clip_func([nothing], **options)
 
 
 def check_classes(runner: Runner) -> None:

@@ -6,7 +6,7 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
 from mmfmkt.registry import HOOKS
-from mmfmkt.utils import ConfigError
+from mmfmkt.utils.schema import Positive
 
 from .progress import distiller_of, progress_of
 
@@ -22,17 +22,9 @@ class StepCountWarmupHook(Hook):
     Args:
         warmup (float): Epochs (or iterations) until all steps are walked.
         by_epoch (bool): Whether ``warmup`` counts epochs or iterations.
-
-    Raises:
-        ConfigError: If ``warmup`` is not positive.
     """
 
-    def __init__(self, warmup: float, by_epoch: bool = True) -> None:
-        if warmup <= 0:
-            raise ConfigError(
-                'StepCountWarmupHook.warmup must be positive, '
-                f'but is {warmup!r}.'
-            )
+    def __init__(self, warmup: Positive, by_epoch: bool = True) -> None:
         self.warmup, self.by_epoch = warmup, by_epoch
 
     def before_train_iter(self, runner: Runner, *args, **kwargs) -> None:

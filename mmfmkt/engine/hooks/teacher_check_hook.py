@@ -1,11 +1,14 @@
 """What a teacher is worth on the data that it is to teach."""
 
+from typing import Optional
+
 import torch
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
 from mmfmkt.registry import HOOKS
 from mmfmkt.utils import ConfigError
+from mmfmkt.utils.schema import Finite
 
 from .progress import distiller_of
 
@@ -26,7 +29,7 @@ class TeacherCheckHook(Hook):
         ConfigError: In training, if it is less.
     """
 
-    def __init__(self, least: float = None) -> None:
+    def __init__(self, least: Optional[Finite] = None) -> None:
         self.least = least
 
     @torch.no_grad()

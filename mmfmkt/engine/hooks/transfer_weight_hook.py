@@ -7,6 +7,7 @@ from mmengine.runner import Runner
 
 from mmfmkt.registry import HOOKS
 from mmfmkt.utils import ConfigError
+from mmfmkt.utils.schema import NotNegative
 
 from .progress import distiller_of, progress_of
 
@@ -35,16 +36,12 @@ class TransferWeightHook(Hook):
 
     def __init__(
         self,
-        begin: float = 0,
-        end: Optional[float] = None,
-        warmup: float = 0,
-        decay: float = 0,
+        begin: NotNegative = 0,
+        end: Optional[NotNegative] = None,
+        warmup: NotNegative = 0,
+        decay: NotNegative = 0,
         by_epoch: bool = True,
     ) -> None:
-        if begin < 0 or warmup < 0 or decay < 0:
-            raise ConfigError(
-                'TransferWeightHook takes no negative begin, warmup or decay.'
-            )
         if end is None and decay:
             raise ConfigError('TransferWeightHook needs an end to decay to.')
         if end is not None and end < begin + warmup + decay:

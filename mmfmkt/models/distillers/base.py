@@ -313,14 +313,14 @@ class BaseDistiller(StudentFace):
         """The teacher's targets by tap; none while the transfer is stopped.
 
         Raises:
-            RuntimeError: If there is no teacher.
+            ConfigError: If there is no teacher.
         """
         if not VARIANTS[self.variant].needs_teacher or (
             self.teacher is not None and not self.transfer_weight
         ):
             return {}
         if self.teacher is None:
-            raise RuntimeError(
+            raise ConfigError(
                 'A distiller without a teacher only predicts; set '
                 'model.teacher to train it.'
             )

@@ -3,7 +3,6 @@
 import logging
 import os
 from copy import deepcopy
-from pickle import UnpicklingError
 from typing import Any, Dict, Optional, Sequence, Union
 
 import torch
@@ -15,7 +14,7 @@ from mmengine.registry import MODELS, DefaultScope
 from torch import Tensor, nn
 
 from mmfmkt.utils import ConfigError
-from mmfmkt.utils.checkpoints import load_checkpoint
+from mmfmkt.utils.checkpoints import DamagedCheckpoint, load_checkpoint
 from mmfmkt.utils.schema import check_keys
 
 ConfigSource = Union[str, dict, Config]
@@ -233,10 +232,10 @@ def load_teacher_checkpoint(teacher: nn.Module, checkpoint: str) -> None:
     key = f'model.teacher.checkpoint {checkpoint!r}'
     try:
         loaded = load_checkpoint(checkpoint)
-    except (OSError, EOFError, UnpicklingError) as error:
+    except DamagedCheckpoint as error:
         raise ConfigError(
-            f'{key} cannot be read ({error}); give a path or URL that can be '
-            'reached, or None for a dry run with random weights.'
+            f'model.teacher: {str(error).rstrip(".")}: give a path or URL '
+            'that can be reached, or None for a dry run with random weights.'
         ) from error
     state = loaded.get('state_dict', loaded)
     state = {name.removeprefix('module.'): x for name, x in state.items()}
