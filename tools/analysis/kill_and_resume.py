@@ -114,7 +114,8 @@ def end(process: Any, number: int) -> int:
         family = psutil.Process(process.pid).children(recursive=True)
     except psutil.NoSuchProcess:
         family = []
-    for member in [process, *family if number == signal.SIGKILL else ()]:
+    hit = family if number == signal.SIGKILL else []
+    for member in [process, *hit]:
         with suppress(ProcessLookupError, psutil.NoSuchProcess):
             member.send_signal(number)
     code = process.wait()
