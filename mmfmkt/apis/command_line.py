@@ -259,6 +259,11 @@ def prepare_cpu_processes(cfg: Config) -> None:
             f'--launcher {cfg.launcher} needs GPUs, and none was found; on '
             'CPUs use tools/dist_train.sh.'
         )
+    strategy = (cfg.get('strategy') or {}).get('type', 'DDPStrategy')
+    if strategy != 'DDPStrategy':
+        raise ConfigError(
+            f"strategy: MMEngine's {strategy} needs GPUs, and none was found."
+        )
     torch.distributed.init_process_group('gloo')
     atexit.register(leave_processes)
     cfg.model_wrapper_cfg = dict(

@@ -30,6 +30,10 @@ Index = Annotated[int, Field(ge=0)]
 STRICT = ConfigDict(arbitrary_types_allowed=True, strict=True)
 VARIABLE = (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
 KINDS = ('int', 'float', 'str', 'bool', 'dict', 'list', 'tuple', 'sequence')
+PLAINER = {
+    "'str' instances are not allowed as a Sequence value": 'a list',
+    'Input should be an instance of Sequence': 'a list',
+}
 PLAIN = (int, float, str, bool, type(None), list, tuple, dict)
 
 
@@ -72,10 +76,10 @@ def check_value(value: Any, kind: Any, key: str) -> None:
             and str(x) not in KINDS
         )
         several = {x['msg'] for x in error.errors(include_url=False)}
-        wanted = [x.replace('Input should be ', '') for x in sorted(several)]
+        wanted = dict.fromkeys(PLAINER.get(x, x) for x in sorted(several))
         raise ConfigError(
             f'{key}{where} is {shown(value)}, but should be '
-            f'{" or ".join(wanted)}.'
+            f'{" or ".join(wanted).replace("Input should be ", "")}.'
         ) from None
 
 

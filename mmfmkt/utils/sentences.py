@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader
 from .schema import nearest
 
 OURS = str(Path(__file__).resolve().parents[1])
-NOT_THERE = re.compile(r"'?(\S+) is not in the (\S+) registry")
+NOT_THERE = re.compile(r"'?(\S+) is not in the (.+?) registry")
 NOT_TAKEN = re.compile(
     r"(\w+)\.__init__\(\) got an unexpected keyword argument '(\w+)'"
 )
@@ -38,6 +38,7 @@ SECTIONS = dict(
     register_hook='custom_hooks',
     register_hooks='default_hooks',
     setup_env='env_cfg',
+    parse_args='the command line',
     set_randomness='randomness',
     wrap_model='model_wrapper_cfg',
     build_model='model',
@@ -47,6 +48,11 @@ SECTIONS = dict(
     try_losses='model, in the first batch',
     try_clipping='optim_wrapper.clip_grad',
 )
+
+KNOWN = {
+    'need at least one array to concatenate': 'the data set is empty: of its '
+    'images none is left, by their classes, boxes or filter_cfg',
+}
 
 # What the tools note here as they go.
 said = SimpleNamespace(config=None, training=False)
@@ -74,7 +80,8 @@ def explain(error: BaseException) -> Optional[str]:
     config = said.config or Config()
     key = place(chain, config)
     front = f'{key}: ' if key else ''
-    return f'{front}{reason_of(chain[-1], frames)} (--debug shows where).'
+    reason = reason_of(chain[-1], frames).rstrip('. ')
+    return f'{front}{reason} (--debug shows where).'
 
 
 def origins(error: BaseException) -> Iterator[BaseException]:
@@ -97,7 +104,8 @@ def place(chain: List[BaseException], config: Config) -> str:
     for name, values in calls[::-1]:
         kind = values.get('obj_type') if name == 'build_from_cfg' else None
         kind = getattr(kind, '__name__', kind)
-        if kind and (key := path_of(config, str(kind))):
+        key = path_of(config, str(kind)) if kind else ''
+        if key.endswith('.type'):
             key = key.removesuffix('.type')
             taken = NOT_TAKEN.search(str(chain[-1]))
             return f'{key}.{taken[2]}' if taken else key
@@ -149,8 +157,10 @@ def reason_of(error: BaseException, frames: List[Any]) -> str:
         text += nearest(found[2], parameters_of(found[1]))
     if isinstance(error, OSError):
         text = str(error)
-    text = f'{type(error).__name__}: {text}' if text else repr(error)
-    return text.rstrip('. ') if len(text) < 400 else f'{text[:396]}...'
+    text = KNOWN.get(text) or (
+        f'{type(error).__name__}: {text}' if text else repr(error)
+    )
+    return text if len(text) < 400 else f'{text[:396]}...'
 
 
 def modules() -> Iterator[dict]:

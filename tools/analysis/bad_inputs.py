@@ -1,10 +1,13 @@
 """Gives bad input to every tool and writes down how they answer.
 
     python tools/analysis/bad_inputs.py [--out FILE.md] [--only WORD]
+    python tools/analysis/bad_inputs.py --mutations 200 --seed 0
 
 Every case runs a tool as a user would, on a small data set that is drawn for
 it, with one thing wrong. A good answer is one sentence, an exit code other
-than 0, within 30 seconds, and nothing trained.
+than 0, within 30 seconds, and nothing trained. With ``--mutations`` one value
+of a shipped config, of any key, is another at random instead: it trains, or
+gets a good answer.
 """
 
 import argparse
@@ -12,10 +15,12 @@ import io
 import json
 import os
 import pickle
+import random
 import re
 import runpy
 import signal
 import sys
+import textwrap
 import time
 import traceback
 from pathlib import Path
@@ -502,6 +507,39 @@ def command_lines() -> Iterator[Case]:
         yield Case('command line', ' '.join(command), command)
 
 
+def mutations(count: int, seed: int) -> Iterator[Case]:
+    """Shipped configs, on the small data set, with one value changed."""
+    draws = random.Random(seed)
+    leaves = list(leaves_of(Config.fromfile(SHIPPED)._cfg_dict.to_dict()))
+    for _ in range(count):
+        key, old = draws.choice(leaves)
+        if isinstance(old, (int, float)) and draws.random() < 0.3:
+            value = draws.choice([-old, 2 * old, old / 2, old + 1, str(old)])
+        else:
+            value = draws.choice([*VALUES, draws.choice(leaves)[1]])
+        yield Case(
+            'mutation',
+            f'{key} = {value!r} instead of {old!r}',
+            TRAIN,
+            f'change({key!r}, {value!r})\n',
+        )
+
+
+def leaves_of(part: Any, front: str = '') -> Iterator[Tuple[str, Any]]:
+    """All values of a config that are no sections, by dotted key."""
+    rows = part.items() if isinstance(part, dict) else enumerate(part)
+    for key, value in rows:
+        path = f'{front}.{key}' if front else str(key)
+        if isinstance(value, (dict, list, tuple)) and value:
+            yield from leaves_of(value, path)
+        elif key not in UNTOUCHED:
+            yield path, value
+
+
+SHIPPED = ROOT / 'configs/quick_start/fmkt_retinanet_r18_shapes.py'
+VALUES = [None, -1, 0, 1, 2.5, 97, NAN, 'x', '', [], {}, [0], True, False]
+# Where the test itself has its data, and what is as long as it says.
+UNTOUCHED = ('data_root', 'max_epochs', 'max_keep_ckpts', 'num_workers')
 K_ZERO = 'model.flow.inference_steps=0'
 PLAIN = str(ROOT / 'configs/quick_start/retinanet_r18_shapes.py')
 MODEL = ['--model']
@@ -510,8 +548,10 @@ def change(key, value):
     *front, last = key.split('.')
     part = globals()
     for name in front:
-        part = part[name]
-    part[last] = value
+        part = part[int(name)] if isinstance(part, list) else part[name]
+    if isinstance(part, tuple):
+        raise SystemExit('error: a tuple cannot be changed')
+    part[int(last) if isinstance(part, list) else last] = value
 
 
 def use_data(folder):
@@ -613,17 +653,20 @@ def run(command: List[str], log: Path, cwd: Path) -> Tuple[int, float]:
     return os.waitstatus_to_exitcode(status), time.monotonic() - began
 
 
-def judge(code: int, seconds: float, text: str, folder: Path) -> str:
+def judge(
+    code: int, seconds: float, text: str, folder: Path, may_train: bool
+) -> str:
     """What is wrong with an answer, or nothing."""
     if (folder / 'executed').exists():
         return 'ran code'
     if 'Traceback (most recent call last)' in text:
         return 'traceback'
     if code == 0:
-        return 'exit code 0'
+        trained = re.search(r'(Epoch|Iter)\(train\)', text)
+        return '' if may_train and trained else 'exit code 0'
     if seconds > LIMIT:
         return f'{seconds:.0f} seconds'
-    if re.search(r'Epoch\(train\)', text):
+    if re.search(r'(Epoch|Iter)\(train\)', text):
         return 'trained'
     return '' if answer_of(text) else 'no sentence'
 
@@ -667,7 +710,7 @@ def try_case(case: Case, index: int, home: Path) -> Dict[str, Any]:
         code=code,
         seconds=round(seconds, 1),
         answer=answer.replace(str(ROOT), ''),
-        fault=judge(code, seconds, text, folder),
+        fault=judge(code, seconds, text, folder, case.group == 'mutation'),
         log=text[-3000:],
     )
 
@@ -687,7 +730,8 @@ def table(rows: List[Dict[str, Any]]) -> str:
         lines += ['', f'## {group}', '', '| input | answer |', '|---|---|']
         for row in rows:
             if row['group'] == group:
-                cells = row['what'], row['fault'] or row['answer']
+                answer = textwrap.shorten(row['answer'], 240)
+                cells = row['what'], row['fault'] or answer
                 lines.append(
                     '| '
                     + ' | '.join(x.replace('|', '\\|') for x in cells)
@@ -701,6 +745,10 @@ def parse_args() -> argparse.Namespace:
         description='Give bad input to every tool and see how they answer'
     )
     parser.add_argument('--out', help='Markdown file for the answers')
+    parser.add_argument(
+        '--mutations', type=int, metavar='N', help='try N of these instead'
+    )
+    parser.add_argument('--seed', type=int, default=0, help='of the mutations')
     parser.add_argument(
         '--only', default='', help='cases whose group or name has this in it'
     )
@@ -719,6 +767,8 @@ def main() -> None:
         for case in part()
         if args.only in f'{case.group}: {case.what}'
     ]
+    if args.mutations:
+        cases = list(mutations(args.mutations, args.seed))
     torch.set_num_threads(1)
     with TemporaryDirectory() as name:
         home = Path(name)
@@ -740,7 +790,11 @@ def main() -> None:
             if args.debug:
                 print(row['log'])
     bad = sum(bool(x['fault']) for x in rows)
-    print(f'{len(rows)} bad inputs, {bad} answered badly')
+    trained = sum(not x['code'] for x in rows)
+    print(
+        f'{len(rows)} inputs: {trained} trained, {bad} answered badly, the '
+        'others refused in a sentence'
+    )
     if args.out:
         write_whole(args.out, table(rows))
     sys.exit(bool(bad))

@@ -1,0 +1,127 @@
+"""Watches the memory, file handles and threads of a training.
+
+    python tools/analysis/long_run.py CONFIG --out watch.json --plot watch.png
+
+Runs ``tools/train.py CONFIG`` and looks at all of its processes from outside
+until it ends; says what grew from the first tenth to the last.
+"""
+
+import argparse
+import json
+import re
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Dict, List
+
+import psutil
+
+from mmfmkt.apis.command_line import add_debug, plain_errors
+from mmfmkt.utils import ConfigError
+from mmfmkt.utils.files import write_whole
+
+ROOT = Path(__file__).resolve().parents[2]
+KINDS = dict(memory='memory in MiB', handles='file handles', threads='threads')
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description='Watch the memory and file handles of a training'
+    )
+    parser.add_argument('config', help='path of a training config')
+    parser.add_argument('--work-dir', default='work_dirs/long_run')
+    parser.add_argument(
+        '--every', type=float, default=2.0, help='seconds between two looks'
+    )
+    parser.add_argument('--out', help='JSON file to write')
+    parser.add_argument('--plot', help='picture to write')
+    parser.add_argument(
+        '--cfg-options', nargs='+', default=[], metavar='KEY=VALUE'
+    )
+    add_debug(parser)
+    return parser.parse_args()
+
+
+def look(process: psutil.Process) -> Dict[str, float]:
+    """Sums over a process and its children; of shared memory, its share."""
+    found = dict.fromkeys(KINDS, 0.0)
+    for member in [process, *process.children(recursive=True)]:
+        with suppress(psutil.NoSuchProcess, psutil.AccessDenied):
+            found['memory'] += member.memory_full_info().pss / 2**20
+            found['handles'] += member.num_fds()
+            found['threads'] += member.num_threads()
+    return found
+
+
+def watch(args: argparse.Namespace) -> List[Dict[str, float]]:
+    """Train, and look every so often."""
+    folder = Path(args.work_dir)
+    folder.mkdir(parents=True, exist_ok=True)
+    command = [sys.executable, ROOT / 'tools/train.py', args.config]
+    command += ['--work-dir', folder]
+    if args.cfg_options:
+        command += ['--cfg-options', *args.cfg_options]
+    log, rows = folder / 'train.log', []
+    with open(log, 'w') as file:
+        training = subprocess.Popen(command, stdout=file, stderr=file)
+        process, began = psutil.Process(training.pid), time.monotonic()
+        while training.poll() is None:
+            time.sleep(args.every)
+            with suppress(psutil.NoSuchProcess):
+                if re.search(r'Epoch\(train\)|Iter\(train\)', tail(log)):
+                    seconds = time.monotonic() - began
+                    rows.append(dict(seconds=seconds, **look(process)))
+    if training.returncode or len(rows) < 10:
+        raise ConfigError(
+            f'The training ended with the code {training.returncode} after '
+            f'{len(rows)} looks: see {log}.'
+        )
+    return rows[:-1]  # the last one saw it end
+
+
+def tail(path: Path) -> str:
+    """The end of a log."""
+    with open(path, 'rb') as file:
+        file.seek(max(path.stat().st_size - 20000, 0))
+        return file.read().decode(errors='replace')
+
+
+def plot(rows: List[Dict[str, float]], path: str) -> None:
+    """Draw what was seen against the minutes."""
+    from matplotlib import pyplot as plt
+
+    figure, axes = plt.subplots(len(KINDS), sharex=True, figsize=(7, 6))
+    minutes = [row['seconds'] / 60 for row in rows]
+    for axis, (key, label) in zip(axes, KINDS.items()):
+        axis.plot(minutes, [row[key] for row in rows], lw=1)
+        axis.set_ylabel(label)
+        axis.set_ylim(0, 1.2 * max(row[key] for row in rows))
+        axis.grid(alpha=0.3)
+    axes[-1].set_xlabel('minutes')
+    figure.tight_layout()
+    figure.savefig(path, dpi=120)
+
+
+def main() -> None:
+    args = parse_args()
+    rows = watch(args)
+    tenth = max(len(rows) // 10, 1)
+    for key, label in KINDS.items():
+        first, last = (
+            sum(row[key] for row in part) / len(part)
+            for part in (rows[:tenth], rows[-tenth:])
+        )
+        print(
+            f'{label}: {first:.1f} in the first tenth, {last:.1f} in the last'
+        )
+    if args.out:
+        write_whole(args.out, json.dumps(rows))
+    if args.plot:
+        plot(rows, args.plot)
+
+
+if __name__ == '__main__':
+    with plain_errors():
+        main()
