@@ -119,6 +119,11 @@ class BaseMetricLoss(nn.Module, metaclass=ABCMeta):
 
     def _check(self, target: Tensor, labels: Optional[Tensor]) -> None:
         name = type(self).__name__
+        if not target.numel():
+            raise ValueError(
+                f'{name} has nothing to compare: the target is of shape '
+                f'{tuple(target.shape)}.'
+            )
         if target.dim() != 4 and self.spaces == ('maps',):
             raise ValueError(
                 f'{name} compares feature maps (N, C, H, W), but got a '

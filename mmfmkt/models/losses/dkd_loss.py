@@ -86,7 +86,13 @@ class DKDLoss(BaseMetricLoss):
         return min((epoch + 1) / self.warmup_epochs, 1.0)
 
     def prepared(self, target: Tensor, labels: Tensor) -> Decoupled:
-        """The target's logits, taken apart at the labels."""
+        """The target's logits, taken apart at the labels.
+
+        Raises:
+            ValueError: If there is no class beside the labelled one.
+        """
+        if target.shape[1] < 2:
+            raise ValueError('DKDLoss needs two classes or more.')
         mask = torch.zeros_like(target, dtype=torch.bool)
         mask.scatter_(1, labels[:, None], True)
         return Decoupled.of(target / self.temperature, mask)
