@@ -44,7 +44,8 @@ def test_a_schedule_of_ones_own_is_held_to_its_mathematics(tmp_path):
     )
     assert 'Square' in log and 'VEODE' not in log
     log = run('tools/analysis/schedules.py', 'Sqare', fails=True)
-    assert log.startswith("error: model.flow: there is no part 'Sqare'")
+    assert log.startswith("error: model.flow.type: there is no 'Sqare'")
+    assert "did you mean 'Square'?" in log
 
 
 def test_the_likelihood_before_and_after_training(shapes, tmp_path):
@@ -79,3 +80,57 @@ def test_a_missing_checkpoint_is_named(shapes, tmp_path):
     config = write_config(tmp_path / 'config.py', shapes, 'fmkt')
     log = run('tools/analysis/likelihood.py', config, 'no.pth', fails=True)
     assert "error: The checkpoint 'no.pth' cannot be read" in log
+
+
+def test_a_killed_run_ends_as_one_that_was_left_alone(shapes, tmp_path):
+    config = write_config(tmp_path / 'config.py', shapes, 'fmkt', epochs=5)
+    log = run(
+        'tools/analysis/kill_and_resume.py',
+        config,
+        '--work-dir',
+        tmp_path / 'runs',
+        *('--kills', 0, '--in-write', 1, '--terminations', 1),
+    )
+    assert 'kills: 1 ' in log
+    assert ' tensors, 0 of them different, largest difference 0' in log
+
+
+def test_two_processes_have_the_gradients_of_one():
+    log = run('tools/analysis/data_parallel.py', 'theta, PKD', 'fmkt, KD')
+    found = dict(x.rsplit(': ', 1) for x in log.splitlines() if 'Loss' in x)
+    assert set(found) == {
+        'theta, PKDLoss, sync',
+        'theta, PKDLoss',
+        'fmkt, KDLoss',
+    }
+    for name, answer in found.items():
+        difference, equal = answer.split(', ')
+        assert equal == 'equal'
+        # Statistics of each process's own are the one thing that differs.
+        assert (float(difference) < 1e-12) == (name != 'theta, PKDLoss')
+
+
+def test_bad_inputs_are_answered(tmp_path):
+    log = run(
+        'tools/analysis/bad_inputs.py',
+        *('--only', 'model.student.bbox_head'),
+        *('--out', tmp_path / 'answers.md'),
+    )
+    assert ' 0 trained, 0 answered badly' in log
+    table = (tmp_path / 'answers.md').read_text()
+    assert "did you mean 'RetinaHead'?" in table
+    assert 'num_classes is 2, but the data has 6 classes' in table
+
+
+def test_a_run_is_watched(shapes, tmp_path):
+    config = write_config(tmp_path / 'config.py', shapes, 'theta', epochs=9)
+    log = run(
+        'tools/analysis/long_run.py',
+        config,
+        *('--every', 0.1, '--work-dir', tmp_path / 'run'),
+        *('--out', tmp_path / 'rows.json', '--plot', tmp_path / 'rows.png'),
+    )
+    assert 'memory in MiB: ' in log and 'file handles: ' in log
+    rows = json.loads((tmp_path / 'rows.json').read_text())
+    assert len(rows) >= 9 and all(row['memory'] > 100 for row in rows)
+    assert (tmp_path / 'rows.png').stat().st_size > 1000

@@ -319,3 +319,39 @@ def test_bad_input_ends_in_one_sentence(option, sentence, shapes, tmp_path):
     last = log.strip().splitlines()[-1]
     assert last.startswith('error: ') and sentence in last
     assert 'Traceback' not in log
+
+
+def test_slurm_is_asked_for_what_was_said(tmp_path):
+    srun = tmp_path / 'srun'
+    srun.write_text('#!/bin/sh\nprintf "%s\\n" "$@"\n')
+    srun.chmod(0o755)
+    said = run(
+        'bash',
+        'tools/slurm_train.sh',
+        'gpu',
+        'job',
+        'config.py',
+        'work',
+        '--amp',
+        PATH=f'{tmp_path}:/usr/bin:/bin',
+        GPUS=16,
+        SRUN_ARGS='--time=9 --nodelist=a',
+    ).splitlines()
+    assert said[:8] == [
+        '-p',
+        'gpu',
+        '--job-name=job',
+        '--gres=gpu:8',
+        '--ntasks=16',
+        '--ntasks-per-node=8',
+        '--cpus-per-task=5',
+        '--kill-on-bad-exit=1',
+    ]
+    assert said[8:10] == ['--time=9', '--nodelist=a']
+    assert said[-5:] == [
+        'tools/train.py',
+        'config.py',
+        '--work-dir=work',
+        '--launcher=slurm',
+        '--amp',
+    ]

@@ -1,5 +1,7 @@
 """The encoder that a deployed detector can afford: a bottleneck."""
 
+from typing import Optional
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -24,6 +26,8 @@ class BottleneckEncoder(MetaEncoder):
     Args:
         channels (int): C of the state.
         reduction (int): r; 8 channels, if there are so many, are left.
+        width (int, optional): How many channels are left at most, whatever
+            there are, in the place of ``reduction``.
         kernel_size (int): Side of the first convolution, odd.
         stride (int): By how much the map is narrowed in height and width as
             well: means of ``stride`` x ``stride`` pixels come in, and what
@@ -43,6 +47,7 @@ class BottleneckEncoder(MetaEncoder):
         self,
         channels: Count,
         reduction: Count = 4,
+        width: Optional[Count] = None,
         kernel_size: Count = 1,
         stride: Count = 1,
         **kwargs,
@@ -52,7 +57,8 @@ class BottleneckEncoder(MetaEncoder):
                 'model.flow.encoder.kernel_size must be odd, but is '
                 f'{kernel_size}.'
             )
-        width = max(channels // reduction, min(channels, 8))
+        least = min(channels, 8)
+        width = min(width or max(channels // reduction, least), channels)
         padding = kernel_size // 2
         inner = Layers(
             nn.GroupNorm(1, width),
