@@ -13,6 +13,15 @@ def kd(p, q, temperature=4.0):
     return temperature**2 * (q * (q / p).log()).sum() / len(p)
 
 
+def standard_scores(x):
+    """Algorithm 1 of arXiv 2403.01427, less the temperature."""
+    rows = []
+    for row in x:
+        mean = row.sum() / len(row)
+        rows.append((row - mean) / ((row - mean) ** 2).mean().sqrt())
+    return torch.stack(rows)
+
+
 def dkd(p, q, labels, alpha=1.0, beta=8.0, temperature=4.0):
     total = 0
     for student, teacher, label in zip(p, q, labels.tolist()):

@@ -8,7 +8,7 @@ distiller = dict(
     tap='neck',
     levels=(0, 1, 2, 3),
     flow=dict(
-        encoder=dict(type='ConvEncoder'),
+        encoder=dict(type='BottleneckEncoder'),
         schedule=dict(type='RectifiedFlow'),
         metric=dict(type='PKDLoss'),
         num_steps=4,  # N; several are drawn from

@@ -1,5 +1,5 @@
 # The distilled student of the quick start.
-_base_ = ['./retinanet_r18_shapes.py', '../_base_/fmkt_fpn.py']
+_base_ = ['./retinanet_r18_shapes.py', '../_base_/fmkt_conv_fpn.py']
 model = dict(
     _base_.distiller,
     _delete_=True,

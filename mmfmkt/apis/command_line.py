@@ -19,11 +19,12 @@ from mmengine.runner import Runner
 
 from mmfmkt.datasets.checks import check_datasets
 from mmfmkt.utils import ConfigError
-from mmfmkt.utils.checkpoints import load_checkpoint, running_nothing
+from mmfmkt.utils.checkpoints import load_checkpoint, running_nothing, verified
 from mmfmkt.utils.configs import import_mmfmkt
 from mmfmkt.utils.sentences import explain, said
 
 from .resuming import resumable, resume_from_latest
+from .run_check import check_run
 
 
 def add_run_arguments(parser: argparse.ArgumentParser) -> None:
@@ -81,11 +82,12 @@ def train(cfg: Config, args: argparse.Namespace) -> None:
     Raises:
         ConfigError: If data are missing or settings do not fit.
     """
-    if args.amp:
-        use_amp(cfg)
     if args.resume:
         cfg.resume = True
         cfg.load_from = None if args.resume == 'auto' else args.resume
+    check_run(cfg)
+    if args.amp:
+        use_amp(cfg)
     check_datasets(cfg, ('train', 'val'))
     complete_distillation(cfg)
     if args.check_teacher:
@@ -104,13 +106,17 @@ def train(cfg: Config, args: argparse.Namespace) -> None:
 def check_load_from(cfg: Config) -> None:
     """Read the checkpoint that a run begins with, where it is a file.
 
+    A digest behind it, ``#sha256=...``, is held to.
+
     Args:
         cfg (Config): With ``load_from``.
 
     Raises:
         ConfigError: If it is not there, or no checkpoint.
     """
-    path = cfg.get('load_from')
+    path, _, digest = (cfg.get('load_from') or '').partition('#sha256=')
+    if digest:
+        cfg.load_from = path = verified(path, digest)
     if path and '://' not in path:
         load_checkpoint(path)
 

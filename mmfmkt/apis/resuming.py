@@ -13,8 +13,6 @@ from mmfmkt.engine.hooks.atomic_checkpoint_hook import INTERRUPTED
 from mmfmkt.utils import ConfigError
 from mmfmkt.utils.checkpoints import DamagedCheckpoint, load_checkpoint
 
-from .run_check import check_run
-
 LOOPS = {
     'EpochBasedTrainLoop': 'mmfmkt.ResumableEpochLoop',
     'IterBasedTrainLoop': 'mmfmkt.ResumableIterLoop',
@@ -33,7 +31,6 @@ def resumable(cfg: Config) -> Config:
         cfg (Config): The config of a training.
     """
     cfg = deepcopy(cfg)
-    check_run(cfg)
     loop = cfg.get('train_cfg') or {}
     if 'type' not in loop and 'by_epoch' in loop:
         names = tuple(LOOPS)

@@ -192,7 +192,7 @@ def read_checkpoint(path: str) -> Any:
     file, _, digest = path.partition('#sha256=')
     try:
         if digest:
-            file = verified(file, digest.lower())
+            file = verified(file, digest)
         with running_nothing():
             return CheckpointLoader.load_checkpoint(file, map_location='cpu')
     except OSError as error:
@@ -208,6 +208,7 @@ def verified(path: str, digest: str) -> str:
         path (str): Path or http(s) URL.
         digest (str): First digits, or all, of its SHA-256.
     """
+    digest = digest.lower()
     file = Path(path).expanduser()
     if '://' in path:
         folder = Path(torch.hub.get_dir()) / 'checkpoints'

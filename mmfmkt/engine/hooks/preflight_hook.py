@@ -36,13 +36,14 @@ class PreflightHook(Hook):
             ConfigError: If it has none of the model's tensors.
         """
         state = checkpoint.get('state_dict', checkpoint)
-        model = unwrapped(runner.model)
-        own = model.state_dict()
-        shapes = {
-            name.removeprefix('module.'): getattr(x, 'shape', None)
-            for name, x in state.items()
-        }
-        if any(shapes.get(name) == x.shape for name, x in own.items()):
+        own, shapes = (
+            {
+                name.removeprefix('module.'): getattr(x, 'shape', None)
+                for name, x in part.items()
+            }
+            for part in (unwrapped(runner.model).state_dict(), state)
+        )
+        if any(shapes.get(name) == shape for name, shape in own.items()):
             return
         raise ConfigError(
             f'load_from: {len(shapes)} tensors are in the checkpoint, and '

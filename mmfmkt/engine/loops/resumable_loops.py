@@ -55,9 +55,9 @@ class ResumableIterLoop(IterBasedTrainLoop):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        # MMEngine's own, which may have started workers already.
+        self.dataloader_iterator = self.dataloader._iterator = None
         self.stream = BatchStream(self.dataloader)
-        # MMEngine's own may have started workers.
-        self.dataloader_iterator = None
 
     def run(self) -> nn.Module:
         """Launch training."""

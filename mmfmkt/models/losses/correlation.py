@@ -17,3 +17,16 @@ def standardise(x: Tensor, dims: Sequence[int], eps: float) -> Tensor:
     centred = x - x.mean(dims, keepdim=True)
     variance = centred.square().mean(dims, keepdim=True)
     return centred * variance.clamp_min(eps**2).rsqrt()
+
+
+def tempered(logits: Tensor, temperature: float, scores: bool) -> Tensor:
+    """Logits over a temperature, of a sample's standard scores if asked for.
+
+    Args:
+        logits (Tensor): ``(N, classes)``.
+        temperature (float): T.
+        scores (bool): Whether they are standardised first.
+    """
+    if scores:
+        logits = standardise(logits, (1,), 1e-7)
+    return logits / temperature

@@ -11,6 +11,7 @@ from mmfmkt.registry import MODELS
 from mmfmkt.utils.schema import Index, NotNegative, Positive
 
 from .base import BaseMetricLoss
+from .correlation import tempered
 
 
 class Decoupled(NamedTuple):
@@ -56,6 +57,9 @@ class DKDLoss(BaseMetricLoss):
             weight; the epoch is read from MMEngine's message hub, and
             without a Runner there is no warm-up. 20 is usual on CIFAR-100,
             5 on ImageNet.
+        standardise (bool): Whether logits have their mean taken away and are
+            divided by their standard deviation first, sample by sample
+            (Logit Standardization, arXiv 2403.01427, Algorithm 1).
 
     Example:
         >>> student, teacher = torch.randn(2, 8, 10).unbind()
@@ -72,8 +76,10 @@ class DKDLoss(BaseMetricLoss):
         beta: NotNegative = 8.0,
         temperature: Positive = 4.0,
         warmup_epochs: Index = 0,
+        standardise: bool = False,
     ) -> None:
         super().__init__()
+        self.standardise = standardise
         self.alpha, self.beta = alpha, beta
         self.temperature = temperature
         self.warmup_epochs = warmup_epochs
@@ -95,10 +101,13 @@ class DKDLoss(BaseMetricLoss):
             raise ValueError('DKDLoss needs two classes or more.')
         mask = torch.zeros_like(target, dtype=torch.bool)
         mask.scatter_(1, labels[:, None], True)
-        return Decoupled.of(target / self.temperature, mask)
+        return Decoupled.of(self._tempered(target), mask)
+
+    def _tempered(self, logits: Tensor) -> Tensor:
+        return tempered(logits, self.temperature, self.standardise)
 
     def compare(self, pred: Tensor, goal: Decoupled) -> Tensor:
-        own = Decoupled.of(pred / self.temperature, goal.mask)
+        own = Decoupled.of(self._tempered(pred), goal.mask)
         tckd = F.kl_div(
             own.binary, goal.binary, reduction='batchmean', log_target=True
         )

@@ -7,6 +7,7 @@ from mmfmkt.registry import MODELS
 from mmfmkt.utils.schema import Positive
 
 from .base import BaseMetricLoss
+from .correlation import tempered
 
 
 @MODELS.register_module()
@@ -15,6 +16,9 @@ class KDLoss(BaseMetricLoss):
 
     Args:
         temperature (float): T; 4 is usual on CIFAR, 1 on ImageNet.
+        standardise (bool): Whether logits have their mean taken away and are
+            divided by their standard deviation first, sample by sample
+            (Logit Standardization, arXiv 2403.01427, Algorithm 1).
 
     Example:
         >>> student, teacher = torch.randn(2, 8, 10).unbind()
@@ -24,13 +28,16 @@ class KDLoss(BaseMetricLoss):
 
     spaces = ('logits',)
 
-    def __init__(self, temperature: Positive = 4.0) -> None:
+    def __init__(
+        self, temperature: Positive = 4.0, standardise: bool = False
+    ) -> None:
         super().__init__()
-        self.temperature = temperature
+        self.temperature, self.standardise = temperature, standardise
 
     def prepared(self, target: Tensor) -> Tensor:
         """Log-probabilities ``(N, classes)``."""
-        return F.log_softmax(target / self.temperature, dim=1)
+        scores = tempered(target, self.temperature, self.standardise)
+        return F.log_softmax(scores, dim=1)
 
     def compare(self, pred: Tensor, goal: Tensor) -> Tensor:
         return self.temperature**2 * F.kl_div(

@@ -70,7 +70,7 @@ def test_a_walk_in_the_encoders_space_is_the_plain_walk(
             encoder=BottleneckEncoder,
             stride=stride,
             kernel_size=kernel_size,
-            reduction=2,
+            width=4,
         )
     flow = field(
         schedule, prediction=prediction, zero_init=zero_init, **narrow

@@ -21,6 +21,18 @@ LABELS = torch.tensor([0, 6, 2, 2, 3])
 CASES = {
     'KD': (KDLoss(), references.kd, LOGITS),
     'KD, T = 1': (KDLoss(1.0), lambda p, q: references.kd(p, q, 1.0), LOGITS),
+    'KD, standardised': (
+        KDLoss(standardise=True),
+        lambda p, q: references.kd(*map(references.standard_scores, (p, q))),
+        LOGITS,
+    ),
+    'DKD, standardised': (
+        DKDLoss(standardise=True),
+        lambda p, q, y: references.dkd(
+            *map(references.standard_scores, (p, q)), y
+        ),
+        LOGITS,
+    ),
     'DKD': (DKDLoss(), references.dkd, LOGITS),
     'DKD, ImageNet': (
         DKDLoss(0.5, 0.5, 1.0),

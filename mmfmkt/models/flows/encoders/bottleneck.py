@@ -1,7 +1,5 @@
 """The encoder that a deployed detector can afford: a bottleneck."""
 
-from typing import Optional
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -21,13 +19,11 @@ class BottleneckEncoder(MetaEncoder):
 
     The first and the last convolution are linear, so the flow walks between
     them: K steps come in once and leave once, and each costs two convolutions
-    on C / r channels.
+    on its channels.
 
     Args:
         channels (int): C of the state.
-        reduction (int): r; 8 channels, if there are so many, are left.
-        width (int, optional): How many channels are left at most, whatever
-            there are, in the place of ``reduction``.
+        width (int): Channels of what is walked, where C is not less.
         kernel_size (int): Side of the first convolution, odd.
         stride (int): By how much the map is narrowed in height and width as
             well: means of ``stride`` x ``stride`` pixels come in, and what
@@ -35,7 +31,7 @@ class BottleneckEncoder(MetaEncoder):
         kwargs: ``zero_init`` and ``deep_time`` of :class:`MetaEncoder`.
 
     Example:
-        >>> encoder = BottleneckEncoder(64, reduction=4)
+        >>> encoder = BottleneckEncoder(64, width=16)
         >>> state = torch.randn(2, 64, 5, 5)
         >>> encoder.enter(state).shape, encoder(state, 0.5).shape
         (torch.Size([2, 16, 5, 5]), torch.Size([2, 64, 5, 5]))
@@ -46,8 +42,7 @@ class BottleneckEncoder(MetaEncoder):
     def __init__(
         self,
         channels: Count,
-        reduction: Count = 4,
-        width: Optional[Count] = None,
+        width: Count = 64,
         kernel_size: Count = 1,
         stride: Count = 1,
         **kwargs,
@@ -57,8 +52,7 @@ class BottleneckEncoder(MetaEncoder):
                 'model.flow.encoder.kernel_size must be odd, but is '
                 f'{kernel_size}.'
             )
-        least = min(channels, 8)
-        width = min(width or max(channels // reduction, least), channels)
+        width = min(width, channels)
         padding = kernel_size // 2
         inner = Layers(
             nn.GroupNorm(1, width),

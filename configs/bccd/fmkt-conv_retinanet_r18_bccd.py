@@ -1,0 +1,6 @@
+# FM-KT on BCCD with a full convolution, which learns at a lower rate.
+_base_ = './fmkt_retinanet_r18_bccd.py'
+model = dict(flow=dict(encoder=dict(type='ConvEncoder')))
+optim_wrapper = dict(
+    paramwise_cfg=dict(custom_keys=dict(flows=dict(lr_mult=5.0)))
+)
