@@ -10,9 +10,11 @@ from mmengine.registry import DATASETS
 from mmfmkt.utils import ConfigError
 from mmfmkt.utils.schema import check_value
 
-from .coco_check import check_coco
+from .coco_check import check_coco, check_pictures
 
 PART = Union[None, dict, Sequence[Any]]
+PICTURES = ('.jpg', '.jpeg', '.png', '.bmp', '.ppm', '.pgm', '.tif')
+MOST = 20000
 # Data sets that MMPretrain fetches where they are missing.
 FETCHED = ('CIFAR10', 'CIFAR100', 'MNIST', 'FashionMNIST')
 
@@ -87,7 +89,9 @@ def check_dataset(dataset: dict, key: str, need_boxes: bool) -> None:
     prefixes = dataset.get('data_prefix') or {}
     if isinstance(prefixes, str):
         # MMPretrain's have one.
-        check_exists(os.path.join(root, prefixes), f'{key}.data_prefix')
+        folder = os.path.join(root, prefixes)
+        if check_exists(folder, f'{key}.data_prefix'):
+            check_pictures(pictures_in(folder), f'{key}.data_prefix')
         prefixes = {}
     for name, prefix in prefixes.items():
         if prefix and (name == 'img' or loads_maps(dataset)):
@@ -124,6 +128,17 @@ def loads_maps(dataset: dict) -> bool:
         step.get('with_seg') or 'Panoptic' in str(step.get('type'))
         for step in dataset.get('pipeline') or []
     )
+
+
+def pictures_in(folder: str) -> List[str]:
+    """Pictures of a folder, and of those in it; of very many some of all."""
+    found = [
+        os.path.join(place, name)
+        for place, _, names in os.walk(folder)
+        for name in names
+        if name.lower().endswith(PICTURES)
+    ]
+    return found[:: len(found) // MOST + 1]
 
 
 def is_coco(dataset: dict) -> bool:

@@ -101,11 +101,12 @@ def look_through(
                 f'{what} holds no {part}: give an annotation file in COCO '
                 'format with images, categories and boxes in it.'
             )
-    names = [str(x.get('name')) for x in content['categories']]
+    categories = [str(x.get('name')) for x in content['categories']]
     remarks = check_entries(content, what, need_boxes)
     if images is not None:
-        check_pictures(content['images'], images, what)
-    return dict(categories=names, remarks=remarks)
+        names = [str(x['file_name']) for x in content['images']]
+        check_pictures([os.path.join(images, x) for x in names], what)
+    return dict(categories=categories, remarks=remarks)
 
 
 def check_entries(content: dict, what: str, need_boxes: bool) -> List[str]:
@@ -184,23 +185,26 @@ def is_number(value: Any) -> bool:
     )
 
 
-def check_pictures(images: List[dict], folder: str, what: str) -> None:
+def check_pictures(paths: List[str], what: str) -> None:
     """Look at the first bytes of every picture, and decode some of them.
+
+    Args:
+        paths (list[str]): The pictures.
+        what (str): Where they are named, for errors.
 
     Raises:
         ConfigError: If one is missing or unreadable.
     """
     missing, broken = [], []
-    every = max(len(images) // DECODED, 1)
-    for index, image in enumerate(
+    every = max(len(paths) // DECODED, 1)
+    for index, path in enumerate(
         track(
-            images,
-            description=f'Looking at {len(images)} pictures',
-            disable=len(images) < 2000,
+            paths,
+            description=f'Looking at {len(paths)} pictures',
+            disable=len(paths) < 2000,
             transient=True,
         )
     ):
-        path = os.path.join(folder, str(image['file_name']))
         try:
             with open(path, 'rb') as file:
                 start = file.read(16)
@@ -210,11 +214,11 @@ def check_pictures(images: List[dict], folder: str, what: str) -> None:
         if not start.startswith(MAGIC) or index % every == 0:
             if cv2.imread(path, cv2.IMREAD_UNCHANGED) is None:
                 broken.append(path)
-    for paths, fault in ((missing, 'missing'), (broken, 'unreadable')):
-        if paths:
+    for found, fault in ((missing, 'missing'), (broken, 'unreadable')):
+        if found:
             raise ConfigError(
-                f'{what}: {len(paths)} of {len(images)} pictures are {fault}, '
-                f'the first is {paths[0]!r}; see data_prefix, or mend the '
+                f'{what}: {len(found)} of {len(paths)} pictures are {fault}, '
+                f'the first is {found[0]!r}; see data_prefix, or mend the '
                 'data set.'
             )
 

@@ -185,3 +185,17 @@ def test_the_evaluators_file_is_looked_for(coco):
 def test_remote_data_is_left_to_mmdetection(coco):
     cfg = config(coco, data_root='s3://bucket/', backend_args=dict(x=1))
     check_datasets(cfg, ('train',))
+
+
+def test_pictures_in_folders_of_classes_are_looked_at(tmp_path):
+    dataset = dict(
+        type='CustomDataset', data_root=str(tmp_path), data_prefix='train'
+    )
+    cfg = Config(dict(train_dataloader=dict(dataset=dataset)))
+    (tmp_path / 'train' / 'cat').mkdir(parents=True)
+    path = tmp_path / 'train' / 'cat' / 'a.png'
+    cv2.imwrite(str(path), np.zeros((8, 8, 3), np.uint8))
+    check_datasets(cfg, ('train',))
+    path.write_text('no picture')
+    with pytest.raises(ValueError, match='data_prefix: 1 of 1 .* unreadable'):
+        check_datasets(cfg, ('train',))
