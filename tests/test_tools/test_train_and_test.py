@@ -221,16 +221,6 @@ def test_the_export_can_be_left_out(shapes, tmp_path):
     assert not (tmp_path / 'run' / 'student').exists()
 
 
-def test_training_resumes_where_it_stopped(shapes, tmp_path):
-    config = write_config(tmp_path / 'config.py', shapes, 'fmkt')
-    command = ('tools/train.py', config, '--work-dir', tmp_path / 'run')
-    run(*command, '--cfg-options', 'train_cfg.max_epochs=1')
-    log = run(*command, '--resume')
-    assert 'resumed epoch: 1, iter: 4' in log
-    assert 'Epoch(train) [1]' not in log
-    assert (tmp_path / 'run' / 'epoch_2.pth').is_file()
-
-
 def test_two_cpu_processes_train_together(shapes, tmp_path):
     config = write_config(tmp_path / 'config.py', shapes, 'fmkt', epochs=1)
     with open(config, 'a', encoding='utf-8') as file:

@@ -71,14 +71,15 @@ def watch(args: argparse.Namespace) -> List[Dict[str, float]]:
             time.sleep(args.every)
             with suppress(psutil.NoSuchProcess):
                 if re.search(r'Epoch\(train\)|Iter\(train\)', tail(log)):
-                    seconds = time.monotonic() - began
-                    rows.append(dict(seconds=seconds, **look(process)))
+                    found = look(process)
+                    found['seconds'] = time.monotonic() - began
+                    rows += [found] if found['memory'] else []
     if training.returncode or len(rows) < 10:
         raise ConfigError(
             f'The training ended with the code {training.returncode} after '
             f'{len(rows)} looks: see {log}.'
         )
-    return rows[:-1]  # the last one saw it end
+    return rows
 
 
 def tail(path: Path) -> str:
