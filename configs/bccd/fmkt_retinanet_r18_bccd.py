@@ -13,5 +13,5 @@ model = dict(
 # In a short schedule the flow has to be learnt before it can teach; a step of
 # the optimizer moves a layer by its fan-in, so a narrow one learns slowly.
 optim_wrapper = dict(
-    paramwise_cfg=dict(custom_keys=dict(flows=dict(lr_mult=20.0)))
+    paramwise_cfg=dict(custom_keys=dict(flows=dict(lr_mult=40.0)))
 )
