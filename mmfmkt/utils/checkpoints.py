@@ -32,7 +32,7 @@ CURE = (
 SCHEDULERS = 'mmengine.optim.scheduler.'
 ALLOWED = re.compile(
     r'collections\.(OrderedDict|defaultdict|Counter)'
-    r'|builtins\.(set|frozenset|complex|slice|bytearray|range|int|float|str'
+    r'|builtins\.(set|frozenset|complex|slice|bytes|bytearray|range|int|float|str'
     r'|bool|list|tuple|dict|object)'
     r'|_codecs\.encode|copyreg\._reconstructor|argparse\.Namespace'
     r'|torch\._utils\._rebuild_(tensor|tensor_v2|tensor_v3|parameter'

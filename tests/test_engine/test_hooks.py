@@ -196,7 +196,7 @@ def test_stopping_and_averaging_leave_an_export_that_loads(tmp_path):
         dict(type='mmfmkt.TransferWeightHook', begin=2, end=3, warmup=2),
         dict(type='mmfmkt.StepCountWarmupHook', warmup=0),
         dict(type='mmfmkt.FiniteHook', action='go on'),
-        dict(type='EMAHook', momentum='little'),
+        dict(type='LoggerHook', interval='often'),
         dict(type='CheckpointHook', keep=2),
     ],
 )

@@ -74,13 +74,6 @@ def test_the_likelihood_before_and_after_training(shapes, tmp_path):
     assert changes[0] == [0, 0, 0, 0] and all(changes[1])
 
 
-def test_a_missing_checkpoint_is_named(shapes, tmp_path):
-    pytest.importorskip('torchdiffeq')
-    config = write_config(tmp_path / 'config.py', shapes, 'fmkt')
-    log = run('tools/analysis/likelihood.py', config, 'no.pth', fails=True)
-    assert "error: The checkpoint no.pth cannot be read" in log
-
-
 def test_a_killed_run_ends_as_one_that_was_left_alone(shapes, tmp_path):
     config = write_config(tmp_path / 'config.py', shapes, 'fmkt', epochs=5)
     log = run(

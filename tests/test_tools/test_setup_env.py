@@ -295,9 +295,9 @@ def test_an_interrupted_command_leaves_no_process_behind(tmp_path, number):
 # The whole
 
 
-def finish(venv, folder='requirements'):
+def finish(venv):
     """Write the stamp of a finished set-up."""
-    needs = [*sorted((ROOT / folder).glob('*.txt')), ROOT / 'setup.py']
+    needs = [*sorted(ROOT.glob('requirements/**/*.txt')), ROOT / 'setup.py']
     digest = hashlib.sha256(b''.join(x.read_bytes() for x in needs))
     (venv / setup_env.MARK / 'done').write_text(f'{ROOT} {digest.hexdigest()}')
 
@@ -391,7 +391,7 @@ def test_a_wrong_python_variable_is_named():
 def test_the_upstream_stack_has_a_folder_of_its_own(venv, tmp_path):
     own = tmp_path / 'named-upstream'
     own.symlink_to(venv)
-    finish(venv, 'requirements/upstream')
+    finish(venv)
     done = shell(
         '. tools/find_python.sh; set_up --stack upstream',
         PYTHON=sys.executable,

@@ -97,6 +97,7 @@ def test_what_mmengine_saves_is_read(tmp_path):
     steps = MultiStepLR(optimizer, milestones=[2, 4])
     buffer = HistoryBuffer([1.0, 3.0], [1, 1])
     saved = dict(
+        resume=dict(ranks=[dict(main=b'\xff', distiller=b'')]),
         meta=dict(cfg='a = 1', time='now', classes=('a', 'b')),
         state_dict=model.state_dict(),
         optimizer=optimizer.state_dict(),

@@ -496,6 +496,7 @@ def command_lines() -> Iterator[Case]:
         ['make_shapes.py', '{good}'],
         ['quick_start.py', '--no-such-option'],
         ['quick_start.py', '--work-dir', '{good}'],
+        ['analysis/likelihood.py', '{base}', 'no.pth'],
         ['analysis/schedules.py', 'NoSuchSchedule'],
         ['analysis/schedules.py', 'MySchedule', '--import', 'no_such'],
         ['analysis/kill_and_resume.py', 'no.py'],
