@@ -707,7 +707,9 @@ def try_case(case: Case, index: int, home: Path) -> Dict[str, Any]:
     answer = answer_of(text).replace(str(folder), '.').replace(str(home), '..')
     return dict(
         group=case.group,
-        what=case.what.replace('{folder}/', '').replace('{folder}', '.'),
+        what=case.what.replace('{folder}/', '')
+        .replace('{folder}', '.')
+        .replace(f'{ROOT}/', ''),
         code=code,
         seconds=round(seconds, 1),
         answer=answer.replace(str(ROOT), ''),
