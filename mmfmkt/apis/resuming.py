@@ -18,7 +18,12 @@ LOOPS = {
     'IterBasedTrainLoop': 'mmfmkt.ResumableIterLoop',
 }
 # What every training has; one that a config has itself is the only one.
-HOOKS = ('mmfmkt.InterruptHook', 'mmfmkt.PreflightHook', 'mmfmkt.FiniteHook')
+HOOKS = (
+    'mmfmkt.InterruptHook',
+    'mmfmkt.PreflightHook',
+    'mmfmkt.FiniteHook',
+    'mmfmkt.TeacherCacheHook',
+)
 POINTER = 'last_checkpoint'
 
 

@@ -126,8 +126,16 @@ def loads_maps(dataset: dict) -> bool:
     """
     return any(
         step.get('with_seg') or 'Panoptic' in str(step.get('type'))
-        for step in dataset.get('pipeline') or []
+        for step in steps_of(dataset.get('pipeline') or [])
     )
+
+
+def steps_of(pipeline: Sequence[dict]) -> Iterator[dict]:
+    """Walk through a pipeline and what stands in its RecordedViews."""
+    for step in pipeline:
+        yield step
+        if str(step.get('type')).endswith('RecordedViews'):
+            yield from steps_of(step.get('transforms') or [])
 
 
 def pictures_in(folder: str) -> List[str]:

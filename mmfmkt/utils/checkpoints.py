@@ -21,6 +21,7 @@ from urllib.parse import urlparse
 import torch
 from mmengine.logging import HistoryBuffer
 from mmengine.runner import CheckpointLoader
+from torch import nn
 
 from .errors import ConfigError
 
@@ -224,3 +225,17 @@ def verified(path: str, digest: str) -> str:
             'fetched again, or correct the digest.'
         )
     return str(file)
+
+
+def digest(network: nn.Module) -> str:
+    """SHA-256 of a network's tensors, by their names.
+
+    Args:
+        network (nn.Module): The network, on any device.
+    """
+    found = hashlib.sha256()
+    for name, tensor in network.state_dict().items():
+        found.update(name.encode())
+        flat = tensor.detach().cpu().contiguous().reshape(-1)
+        found.update(flat.view(torch.uint8).numpy())
+    return found.hexdigest()

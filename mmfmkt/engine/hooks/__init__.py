@@ -7,6 +7,7 @@ from .flow_ema_hook import FlowEMAHook
 from .interrupt_hook import InterruptHook
 from .preflight_hook import PreflightHook
 from .step_count_warmup_hook import StepCountWarmupHook
+from .teacher_cache_hook import TeacherCacheHook
 from .teacher_check_hook import TeacherCheckHook
 from .transfer_weight_hook import TransferWeightHook
 
@@ -18,6 +19,7 @@ __all__ = [
     'InterruptHook',
     'PreflightHook',
     'StepCountWarmupHook',
+    'TeacherCacheHook',
     'TeacherCheckHook',
     'TransferWeightHook',
 ]

@@ -1,17 +1,15 @@
 """Checkpoints that survive a kill, and from which a run goes on exactly."""
 
-import hashlib
 import os.path as osp
 from typing import Any, Dict, List, Optional
 
-import torch
 from mmengine.dist import all_gather_object, get_rank, is_main_process
 from mmengine.hooks import CheckpointHook
 from mmengine.runner import EpochBasedTrainLoop, Runner
-from torch import nn
 
 from mmfmkt.registry import HOOKS
 from mmfmkt.utils import ConfigError
+from mmfmkt.utils.checkpoints import digest
 from mmfmkt.utils.files import write_whole
 from mmfmkt.utils.random_stream import (
     pack_states,
@@ -216,17 +214,3 @@ class RemovingLater:
         if name in ('remove', 'rmtree'):
             return lambda path: self.todo.append((real, path))
         return real
-
-
-def digest(network: nn.Module) -> str:
-    """SHA-256 of a network's tensors, by their names.
-
-    Args:
-        network (nn.Module): The network, on any device.
-    """
-    found = hashlib.sha256()
-    for name, tensor in network.state_dict().items():
-        found.update(name.encode())
-        flat = tensor.detach().cpu().contiguous().reshape(-1)
-        found.update(flat.view(torch.uint8).numpy())
-    return found.hexdigest()

@@ -44,6 +44,7 @@ from .networks import (
     inherited_weights,
     load_model_config,
     load_teacher_config,
+    open_cache,
     teacher_dtype,
 )
 from .student_face import FLOWS, StudentFace
@@ -56,6 +57,7 @@ from .taps import (
     probe,
     read_taps,
 )
+from .teacher_cache import TeacherCache
 from .teacher_view import TeacherView
 
 DISTILLER_SCHEMA = dict(
@@ -76,14 +78,16 @@ class Guest:
     Args:
         network (nn.Module, optional): The teacher.
         view (nn.Module, optional): From the student's images to its own.
+        cache (TeacherCache, optional): What it said of views it has seen.
     """
 
     def __init__(
         self,
         network: Optional[nn.Module] = None,
         view: Optional[nn.Module] = None,
+        cache: Optional[TeacherCache] = None,
     ) -> None:
-        self.network, self.view = network, view
+        self.network, self.view, self.cache = network, view, cache
 
     def __deepcopy__(self, memo: dict) -> 'Guest':
         return self
@@ -95,8 +99,8 @@ class BaseDistiller(StudentFace):
     Args:
         student (str | dict): Config of the student.
         teacher (dict, optional): ``config``, ``checkpoint``,
-            ``cfg_options``, ``inherit``, ``dtype``, ``channels_last`` and
-            ``compile``.
+            ``cfg_options``, ``inherit``, ``dtype``, ``channels_last``,
+            ``compile`` and ``cache``.
         variant (str): A key of ``VARIANTS``.
         tap (str): Path of the tapped module.
         levels (Sequence[int], optional): Indices of the tapped levels.
@@ -175,6 +179,10 @@ class BaseDistiller(StudentFace):
         if teacher is not None and teacher.get('compile'):
             theirs = [tap for tap, _ in self.teacher_taps.values()]
             compile_untapped(self.teacher, theirs, teacher['compile'])
+        if self.teacher_cache is not None:
+            self.teacher_cache.belongs_to(
+                self.teacher, *self.teacher_taps.items()
+            )
 
     def _invite(self, teacher: dict) -> None:
         """Build the teacher and its view of the images."""
@@ -187,7 +195,7 @@ class BaseDistiller(StudentFace):
         if teacher.get('channels_last'):
             network.to(memory_format=torch.channels_last)
         view = TeacherView(self.data_preprocessor, network.data_preprocessor)
-        self._guest = Guest(network, view)
+        self._guest = Guest(network, view, open_cache(teacher))
         self._inherited_weights()
 
     def init_weights(self) -> None:
@@ -222,6 +230,11 @@ class BaseDistiller(StudentFace):
     def teacher(self) -> Optional[nn.Module]:
         """The teacher, or None where there is none."""
         return self._guest.network
+
+    @property
+    def teacher_cache(self) -> Optional[TeacherCache]:
+        """The cache of the teacher's outputs, or None where there is none."""
+        return self._guest.cache
 
     @property
     def deploys_flow(self) -> bool:
@@ -325,8 +338,11 @@ class BaseDistiller(StudentFace):
                 'model.teacher to train it.'
             )
         with self.random_stream, self._teacher_precision(inputs.device.type):
-            return self._run_teacher(
-                self._guest.view(inputs, data_samples), data_samples
+            view = self._guest.view(inputs, data_samples)
+            if self.teacher_cache is None:
+                return self._run_teacher(view, data_samples)
+            return self.teacher_cache.outputs(
+                view, data_samples, self._run_teacher
             )
 
     def _teacher_precision(self, device_type: str) -> ContextManager:

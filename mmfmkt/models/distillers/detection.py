@@ -32,8 +32,9 @@ class DetectionDistiller(BaseDistiller):
             ``'float32'`` where the student trains in less),
             ``channels_last``, and ``compile`` (True, or options of
             ``torch.compile``), which takes those of backbone and neck that
-            are not tapped. None is enough for inference, and for the variant
-            ``'online'``.
+            are not tapped; and ``cache``, a file (or ``path`` and
+            ``max_gb``) that keeps what it said of views it has seen. None is
+            enough for inference, and for the variant ``'online'``.
         variant (str): ``'fmkt'``: the student's head reads the transferred
             feature, in training and after. ``'theta'``: the flow only
             teaches; the plain student is deployed. ``'online'``: as fmkt,

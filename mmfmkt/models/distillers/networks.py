@@ -15,7 +15,9 @@ from torch import Tensor, nn
 
 from mmfmkt.utils import ConfigError
 from mmfmkt.utils.checkpoints import DamagedCheckpoint, load_checkpoint
-from mmfmkt.utils.schema import check_keys
+from mmfmkt.utils.schema import Positive, check_keys
+
+from .teacher_cache import TeacherCache
 
 ConfigSource = Union[str, dict, Config]
 DTYPES = ('float32', 'bfloat16', 'float16')
@@ -28,7 +30,9 @@ TEACHER_SCHEMA = dict(
     dtype=Optional[str],
     channels_last=bool,
     compile=Union[bool, dict],
+    cache=Union[None, str, dict],
 )
+CACHE_SCHEMA = dict(path=str, max_gb=Positive)
 
 
 def load_model_config(source: ConfigSource, key: str) -> ConfigDict:
@@ -174,6 +178,24 @@ def teacher_dtype(teacher: dict) -> Optional[torch.dtype]:
             f'{name!r}.'
         )
     return getattr(torch, name)
+
+
+def open_cache(teacher: dict) -> Optional[TeacherCache]:
+    """Open the cache of a teacher's outputs; None where none is wanted.
+
+    Args:
+        teacher (dict): ``model.teacher``.
+
+    Raises:
+        ConfigError: If the settings are wrong, or the file cannot be used.
+    """
+    cache = teacher.get('cache')
+    if cache is None:
+        return None
+    settings = dict(path=cache) if isinstance(cache, str) else dict(cache)
+    settings.pop('_scope_', None)
+    check_keys(settings, CACHE_SCHEMA, 'model.teacher.cache', needed=('path',))
+    return TeacherCache(**settings)
 
 
 def compile_untapped(

@@ -1,0 +1,204 @@
+"""A cached teacher says what the teacher says, and is asked once."""
+
+import pytest
+import torch
+from conftest import run
+from tiny import (
+    batch,
+    classification,
+    distiller,
+    photographs,
+    retinanet,
+    write_config,
+)
+
+pytest.importorskip('mmdet')
+
+from mmengine.config import Config  # noqa: E402
+
+from mmfmkt.registry import MODELS, TRANSFORMS  # noqa: E402
+from mmfmkt.utils import ConfigError  # noqa: E402
+
+
+def build(path, model=None, seed=0, **teacher):
+    torch.manual_seed(seed)
+    model = model or distiller()
+    if path is not None:
+        model['teacher']['cache'] = str(path)
+    model['teacher'].update(teacher)
+    return MODELS.build(model).train()
+
+
+def read(model, raw):
+    """The teacher's targets, and of how many images it was asked for them."""
+    asked = []
+    handle = model.teacher.backbone.register_forward_hook(
+        lambda _module, args, _output: asked.append(len(args[0]))
+    )
+    data = model.data_preprocessor(raw, True)
+    targets = model._read_teacher(data['inputs'], data['data_samples'])
+    handle.remove()
+    return targets, sum(asked)
+
+
+def check_equal(found, expected, tolerance=0.0):
+    for tap, levels in expected.items():
+        if torch.is_tensor(levels):
+            levels, found = {0: levels}, {tap: {0: found[tap]}}
+        for level, tensor in levels.items():
+            assert found[tap][level].dtype == tensor.dtype
+            torch.testing.assert_close(
+                found[tap][level], tensor, rtol=0, atol=tolerance
+            )
+
+
+def part_of(raw, indices):
+    return {key: [x[i] for i in indices] for key, x in raw.items()}
+
+
+def test_what_was_seen_is_not_asked_again(tmp_path):
+    live, cached = build(None), build(tmp_path / 'cache.sqlite')
+    raw = batch(4)
+    first, asked = read(cached, part_of(raw, [0, 1]))
+    check_equal(first, read(live, part_of(raw, [0, 1]))[0])
+    assert asked == 2
+    again, asked = read(cached, part_of(raw, [1, 0]))
+    assert asked == 0
+    for level, tensor in first['neck'].items():
+        assert torch.equal(again['neck'][level].flip(0), tensor)
+    # Of a batch only what is new is asked.
+    mixed, asked = read(cached, part_of(raw, [2, 1, 3]))
+    assert asked == 2
+    check_equal(mixed, read(live, part_of(raw, [2, 1, 3]))[0], 1e-5)
+    # Whoever comes later finds it all.
+    later, asked = read(build(tmp_path / 'cache.sqlite'), raw)
+    assert asked == 0
+    check_equal(later, read(live, raw)[0], 1e-5)
+
+
+def test_another_view_teacher_or_precision_is_another_answer(tmp_path):
+    path = tmp_path / 'cache.sqlite'
+    model, raw = build(path), batch(2)
+    read(model, raw)
+    mirrored = dict(raw, inputs=[x.flip(-1) for x in raw['inputs']])
+    one_value = dict(raw, inputs=[x.clone() for x in raw['inputs']])
+    for image in one_value['inputs']:
+        image[0, 0, 0] += 1
+    swapped = dict(raw, inputs=[x.clone() for x in raw['inputs']])
+    for image in swapped['inputs']:
+        image[:, [0, 1]] = image[:, [1, 0]]
+    for other in (mirrored, one_value, swapped):
+        assert read(model, other)[1] == 2
+    assert read(build(path, seed=1), raw)[1] == 2
+    assert read(build(path, dtype='bfloat16'), raw)[1] == 2
+    with torch.autocast('cpu', torch.bfloat16):
+        # What the one before computes in.
+        assert read(model, raw)[1] == 0
+    assert read(build(path, distiller(levels=(0, 1))), raw)[1] == 2
+    assert read(model, raw)[1] == 0
+
+
+def test_logits_of_a_classifier_are_kept(tmp_path):
+    pytest.importorskip('mmpretrain')
+    path, raw = tmp_path / 'cache.sqlite', photographs()
+    live, cached = build(None, classification()), build(path, classification())
+    first, asked = read(cached, raw)
+    again, none = read(cached, raw)
+    assert (asked, none) == (4, 0)
+    for found in (first, again):
+        check_equal(found, read(live, raw)[0])
+
+
+def test_a_full_cache_goes_on_reading(tmp_path):
+    path, raw = tmp_path / 'cache.sqlite', batch(4)
+    read(build(path), part_of(raw, [0, 1]))
+    full = build(None, cache=dict(path=str(path), max_gb=1e-6))
+    assert [read(full, part_of(raw, x))[1] for x in ([0], [2], [2])] == [
+        0,
+        1,
+        1,
+    ]
+
+
+@pytest.mark.parametrize(
+    'cache', (5, dict(max_gb=1.0), dict(path='x', max_gb=0), dict(pth='x'))
+)
+def test_wrong_settings_are_refused_by_their_key(cache):
+    with pytest.raises(ConfigError, match='model.teacher.cache'):
+        build(None, cache=cache)
+
+
+def test_another_file_is_not_written_over(tmp_path):
+    path = tmp_path / 'notes.txt'
+    path.write_text('not a data base, but what somebody wrote down\n' * 99)
+    before = path.read_bytes()
+    with pytest.raises(ConfigError, match='notes.txt'):
+        build(path)
+    assert path.read_bytes() == before
+
+
+def test_a_view_of_an_image_is_always_the_same(tmp_path):
+    pytest.importorskip('mmcv.transforms')
+    views = TRANSFORMS.build(
+        dict(
+            type='RecordedViews',
+            views=3,
+            transforms=[
+                dict(
+                    type='mmcv.RandomResize',
+                    scale=(80, 80),
+                    ratio_range=(0.5, 2.0),
+                )
+            ],
+        )
+    )
+    image = torch.zeros(40, 60, 3).numpy()
+    found = {}
+    torch.manual_seed(0)
+    before = torch.get_rng_state()
+    for index in [0, 1] * 30:
+        results = views(dict(img=image, sample_idx=index, img_shape=(40, 60)))
+        found.setdefault(index, set()).add(results['scale'])
+    assert len(found[0]) == len(found[1]) == 3 and found[0] != found[1]
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_a_run_with_a_cache_trains_as_one_without(tmp_path, shapes):
+    """Through tools/train.py, in recorded views; the log counts them."""
+    weights, logs = [], []
+    for name in ('live', 'cached'):
+        write_config(tmp_path / f'{name}.py', shapes, 'fmkt', epochs=2)
+        cfg = Config.fromfile(tmp_path / f'{name}.py')
+        dataset = cfg.train_dataloader.dataset
+        dataset.pipeline = [
+            dict(
+                type='mmfmkt.RecordedViews',
+                views=1,
+                transforms=dataset.pipeline,
+            )
+        ]
+        cfg.custom_imports = dict(imports=['mmfmkt'])
+        torch.manual_seed(0)
+        teacher = MODELS.build(dict(retinanet(24, 16), _scope_='mmdet'))
+        torch.save(teacher.state_dict(), tmp_path / 'teacher.pth')
+        cfg.model.teacher.checkpoint = str(tmp_path / 'teacher.pth')
+        if name == 'cached':
+            cfg.model.teacher.cache = str(tmp_path / 'cache.sqlite')
+        cfg.dump(tmp_path / f'{name}.py')
+        logs.append(
+            run(
+                'tools/train.py',
+                tmp_path / f'{name}.py',
+                '--work-dir',
+                tmp_path / name,
+            )
+        )
+        weights.append(
+            torch.load(tmp_path / name / 'epoch_2.pth', weights_only=False)
+        )
+    live, cached = (x['state_dict'] for x in weights)
+    for key, tensor in live.items():
+        torch.testing.assert_close(cached[key], tensor, rtol=1e-4, atol=1e-5)
+    assert 'MB a view' in logs[1] and 'MB a view' not in logs[0]
+    count = len(list((shapes / 'train').iterdir()))
+    assert f'had {count} of the {count} views of this epoch' in logs[1]
