@@ -1,0 +1,221 @@
+"""The protocol's one command: real runs, what they mean, and the page."""
+
+import json
+import re
+import statistics
+import sys
+
+import pytest
+import yaml
+from conftest import ROOT, run
+from tiny import retinanet, write_config
+
+pytest.importorskip('mmdet')
+
+from mmengine.config import Config  # noqa: E402
+
+from mmfmkt.utils import ConfigError  # noqa: E402
+
+FOLDER = ROOT / 'tools' / 'benchmark'
+TOOL = FOLDER / 'accuracy.py'
+
+
+@pytest.fixture(scope='module')
+def protocol():
+    sys.path.insert(0, str(FOLDER))
+    try:
+        from protocol import page, plan, runs
+
+        yield plan, runs, page
+    finally:
+        sys.path.remove(str(FOLDER))
+
+
+def write_table(folder, **keys):
+    """A table of invented methods, and a page for it."""
+    (folder / 'page.md').write_text(
+        'before\n\n<!-- small: table -->\n<!-- small: end of table -->\nafter'
+    )
+    table = dict(
+        title='A small table',
+        metric='coco/bbox_mAP',
+        label='box mAP',
+        page=str(folder / 'page.md'),
+        results=str(folder / 'results.json'),
+        image_size=[64, 64],
+        seeds=[0, 1],
+        teacher=dict(config='teacher.py', seed=0),
+        methods=dict(
+            plain=dict(config='plain.py', student=True),
+            PKD=dict(config='pkd.py', plain_metric=True, seeds=[0, 1, 2]),
+            CWD=dict(config='cwd.py', plain_metric=True),
+            flow=dict(config='flow.py', inference_steps=[1, 4]),
+        ),
+    )
+    table.update(keys)
+    path = folder / 'small.yml'
+    path.write_text(yaml.safe_dump(table, sort_keys=False))
+    return path
+
+
+def results_of(**runs):
+    """Results from lists of values, by seed; of flows, by K."""
+    found = []
+    for method, values in runs.items():
+        for seed, value in enumerate(values):
+            if isinstance(value, str):
+                found.append(dict(method=method, seed=seed, error=value))
+                continue
+            by_k = value if isinstance(value, dict) else {'-': value}
+            metrics = {k: {'coco/bbox_mAP': x} for k, x in by_k.items()}
+            found.append(dict(method=method, seed=seed, metrics=metrics))
+    cost = dict(flow=dict(latency={'1': dict(ratio=1.011)}))
+    return dict(runs=found, cost=cost)
+
+
+def cells(markdown, name):
+    line = next(
+        x for x in markdown.splitlines() if x.startswith(f'| {name} |')
+    )
+    return [x.strip() for x in line.strip('|').split('|')]
+
+
+def test_means_errors_and_paired_differences(tmp_path, protocol):
+    plan, _, page = protocol
+    table = plan.read_table(str(write_table(tmp_path)))
+    pkd, flow = [0.46, 0.45, 0.50], [0.48, 0.472]
+    results = results_of(
+        teacher=[0.5],
+        plain=[0.30, 0.40],
+        PKD=pkd,
+        CWD=[0.44, 'CUDA error'],
+        flow=[{'1': x, '4': x + 0.01} for x in flow],
+    )
+    found = page.markdown(table, results)
+    # Against the seeds that both have, not against the mean of all.
+    pairs = [a - b for a, b in zip(flow, pkd)]
+    error = statistics.stdev(pairs) / 2**0.5
+    assert cells(found, 'flow, K = 1') == [
+        'flow, K = 1',
+        '0.476 ± 0.004',
+        f'{sum(pairs) / 2:+.3f} ± {error:.3f}',
+        f'{(sum(flow) / 2 - 0.35) / 0.15:.0%}',
+        '1.011',
+        '0.480, 0.472',
+    ]
+    assert cells(found, 'PKD')[2] == ''
+    assert cells(found, 'CWD')[1] == '0.440'
+    assert cells(found, 'CWD')[5] == '0.440, 1 failed'
+    assert 'The best plain metric is PKD' in found
+    assert 'the teacher has 0.500' in found
+
+
+def test_the_front_is_of_those_that_none_beats(protocol):
+    _, _, page = protocol
+    points = dict(a=(1.0, 0.3), b=(1.0, 0.4), c=(1.2, 0.39), d=(1.3, 0.5))
+    assert page.front(points) == ['b', 'd']
+
+
+def test_a_page_without_a_place_is_left_alone(tmp_path, protocol):
+    plan, _, page = protocol
+    table = plan.read_table(str(write_table(tmp_path)))
+    (tmp_path / 'page.md').write_text('no place here')
+    (tmp_path / 'results.json').write_text(json.dumps(results_of(PKD=[0.4])))
+    with pytest.raises(ConfigError, match='small: table'):
+        page.render(table)
+    assert (tmp_path / 'page.md').read_text() == 'no place here'
+
+
+@pytest.mark.parametrize(
+    'wrong, said',
+    (
+        (dict(metod={}), 'metod'),
+        (dict(methods=dict(a=dict(seeds=[0]))), 'methods.a'),
+        (dict(seeds='0 1'), 'seeds'),
+        (dict(teacher=dict(config='x.py')), 'teacher'),
+    ),
+)
+def test_a_wrong_table_is_refused_by_its_key(tmp_path, wrong, said, protocol):
+    plan, _, _ = protocol
+    with pytest.raises(ConfigError, match=said):
+        plan.read_table(str(write_table(tmp_path, **wrong)))
+
+
+@pytest.mark.parametrize('name', ('bccd',))
+def test_pages_and_results_say_the_same(name, protocol):
+    """What a page's table has is what its results give, digit by digit."""
+    plan, _, page = protocol
+    table = plan.read_table(str(FOLDER / 'tables' / f'{name}.yml'))
+    results = json.loads(table.results.read_text())
+    text = table.page.read_text()
+    assert page.in_place(text, table, results) == text
+    for method in (table.teacher, *table.methods):
+        assert (ROOT / method.config).is_file()
+        if method.name in results['configs']:
+            known = results['configs'][method.name]
+            assert known['config'] == method.config
+    forged = re.sub(r'\| 0\.(\d)', r'| 0.9\1', text)
+    assert page.in_place(forged, table, results) == text != forged
+
+
+def test_a_table_is_run_resumed_and_written(tmp_path, shapes):
+    """Teacher, plain and flow through the tools; one fails."""
+    write_config(tmp_path / 'flow.py', shapes, 'fmkt', epochs=1)
+    cfg = Config.fromfile(tmp_path / 'flow.py')
+    cfg.default_hooks = dict(checkpoint=dict(type='CheckpointHook'))
+    cfg.dump(tmp_path / 'flow.py')
+    for name, model in (
+        ('plain', retinanet()),
+        ('teacher', retinanet(24, 16)),
+    ):
+        cfg.model = model
+        cfg.dump(tmp_path / f'{name}.py')
+    config = {x: str(tmp_path / f'{x}.py') for x in ('plain', 'flow')}
+    table = write_table(
+        tmp_path,
+        seeds=[0],
+        teacher=dict(config=str(tmp_path / 'teacher.py'), seed=0),
+        methods=dict(
+            plain=dict(config=config['plain'], student=True),
+            broken=dict(
+                config=config['flow'],
+                options={'model.flow.metric': dict(type='NoLoss')},
+            ),
+            flow=dict(
+                config=config['flow'],
+                inference_steps=[1, 2],
+                options={'model.flow.loss_weight': 2.0},
+            ),
+        ),
+        plot=str(tmp_path / 'plot.png'),
+    )
+    out = ('--out', tmp_path / 'runs')
+    log = run(TOOL, table, *out, '--jobs', 2)
+    results = json.loads((tmp_path / 'results.json').read_text())
+    found = {x['method']: x for x in results['runs']}
+    assert set(found['flow']['metrics']) == {'1', '2'}
+    assert 'NoLoss' in found['broken']['error'] and 'NoLoss' in log
+    assert found['flow']['seconds'] > 0 and found['flow']['peak_gb'] > 0.1
+    assert found['teacher']['metrics']['-']['coco/bbox_mAP'] >= 0
+    trained = Config.fromfile(tmp_path / 'runs/flow/0/config.py')
+    assert trained.model.flow.loss_weight == 2.0
+    assert trained.val_evaluator is None
+    assert (tmp_path / 'runs/teacher_cache.sqlite').is_file()
+    page = (tmp_path / 'page.md').read_text()
+    assert page.startswith('before') and page.endswith('after')
+    assert '| flow, K = 2 |' in page and '0 failed' in page
+    # What is done is not done again; a run whose end was lost goes on.
+    ended = found['flow']['ended']
+    (tmp_path / 'runs/plain/0/result.json').unlink()
+    log = run(TOOL, table, *out)
+    again = json.loads((tmp_path / 'results.json').read_text())['runs']
+    again = {x['method']: x for x in again}
+    assert again['flow']['ended'] == ended
+    assert again['plain']['metrics'] == found['plain']['metrics']
+    assert 'plain, seed 0' in log and 'flow, seed 0' not in log
+    run(TOOL, table, '--cost')
+    cost = json.loads((tmp_path / 'results.json').read_text())['cost']
+    assert set(cost['flow']['latency']) == {'1', '2'}
+    assert cost['flow']['parameters'] > cost['plain']['parameters']
+    assert cost['flow']['activations'] > cost['plain']['activations']
+    assert (tmp_path / 'plot.png').stat().st_size > 1000

@@ -1,0 +1,81 @@
+"""Runs a table of methods and seeds, and writes what they gave.
+
+    python tools/benchmark/accuracy.py tools/benchmark/tables/bccd.yml --jobs 2
+    python tools/benchmark/accuracy.py tools/benchmark/tables/bccd.yml --render
+
+Each method is trained with each of its seeds by tools/train.py and evaluated
+by tools/test.py, its last checkpoint, on the split of test_dataloader, of
+which training sees nothing; so nothing is chosen by what is reported. What
+each run gave, failed ones too, goes to one JSON file, and from that the page's
+tables and the plot are written. What is done is not done again, what was
+interrupted goes on: repeat the command.
+"""
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+from mmfmkt.apis.command_line import add_debug, plain_errors
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+from protocol import cost, page, plan, runs  # noqa: E402
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add('table', help='YAML file with methods and seeds')
+    add('--out', help='folder of the runs (work_dirs/tables/ and its name)')
+    add('--jobs', type=int, default=1, help='runs side by side (%(default)s)')
+    add('--only', nargs='+', metavar='METHOD', help='of these methods')
+    add('--seeds', nargs='+', type=int, help='of these seeds')
+    add('--retry', action='store_true', help='run again what failed')
+    add('--dry-run', action='store_true', help='say what is to be run')
+    add(
+        '--cost',
+        action='store_true',
+        help='measure latency, parameters, FLOPs and saved activations (on a '
+        'quiet machine) instead of training',
+    )
+    add(
+        '--render',
+        action='store_true',
+        help='write page and plot from the results that there are',
+    )
+    add_debug(parser)
+    args = parser.parse_args()
+    if args.jobs < 1:
+        parser.error('--jobs must be 1 or more')
+    return args
+
+
+def main() -> None:
+    args = parse_args()
+    table = plan.read_table(args.table)
+    folder = Path(args.out or Path('work_dirs/tables', table.name))
+    # Tools and configs are named from here.
+    folder = folder.resolve()
+    os.chdir(plan.ROOT)
+    if args.cost:
+        runs.gather(table, folder, cost.measure(table))
+    elif not args.render:
+        todo = plan.runs_of(table, args.only, args.seeds)
+        if args.dry_run:
+            for run in todo:
+                print(run, '--', runs.state_of(run, folder))
+            return
+        try:
+            runs.run_all(table, todo, folder, args.jobs, args.retry)
+        finally:
+            runs.gather(table, folder)
+    page.render(table)
+
+
+if __name__ == '__main__':
+    with plain_errors():
+        main()

@@ -1,0 +1,1 @@
+"""The parts of accuracy.py: what to run, running it, what it means."""

@@ -1,0 +1,235 @@
+"""What a table's results mean, as Markdown and as a picture."""
+
+import json
+import statistics
+from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
+
+from mmfmkt.utils import ConfigError
+from mmfmkt.utils.files import write_whole
+
+from .plan import Method, Table
+
+
+class Line(NamedTuple):
+    """A method at one K.
+
+    Attributes:
+        name (str): What the table calls it.
+        method (Method): The method.
+        k (str): K, or ``'-'``.
+        values (dict): The metric by seed.
+        failed (list): Seeds of which the run failed.
+    """
+
+    name: str
+    method: Method
+    k: str
+    values: Dict[int, float]
+    failed: List[int]
+
+
+def render(table: Table) -> None:
+    """Write the table into its page, and the plot beside it.
+
+    Raises:
+        ConfigError: If the page has no place for it.
+    """
+    if not table.results.is_file():
+        return
+    results = json.loads(table.results.read_text(encoding='utf-8'))
+    text = table.page.read_text(encoding='utf-8')
+    write_whole(table.page, in_place(text, table, results))
+    if table.plot is not None and results.get('cost'):
+        draw(table, results)
+
+
+def in_place(text: str, table: Table, results: dict) -> str:
+    """A page with the table in its place.
+
+    Args:
+        text (str): The page.
+        table (Table): The table.
+        results (dict): Its results.
+
+    Raises:
+        ConfigError: If the page has no place for it.
+    """
+    begin, end = (
+        f'<!-- {table.name}: {x} -->' for x in ('table', 'end of table')
+    )
+    if text.count(begin) != 1 or text.count(end) != 1:
+        raise ConfigError(
+            f'{table.page} must have a line {begin} and a line {end}, between '
+            'which the table is to stand.'
+        )
+    front, rest = text.split(begin)
+    _, back = rest.split(end)
+    return f'{front}{begin}\n\n{markdown(table, results)}\n\n{end}{back}'
+
+
+def lines_of(table: Table, results: dict) -> List[Line]:
+    """The lines of a table: methods, of those with a flow each K."""
+    found = []
+    for method in table.methods:
+        runs = [x for x in results['runs'] if x['method'] == method.name]
+        failed = [x['seed'] for x in runs if 'error' in x]
+        for k in [str(x) for x in method.inference_steps] or ['-']:
+            values = {
+                x['seed']: x['metrics'][k][table.metric]
+                for x in runs
+                if k in x.get('metrics', {})
+            }
+            name = method.name if k == '-' else f'{method.name}, K = {k}'
+            if values or failed:
+                found.append(Line(name, method, k, values, failed))
+    return found
+
+
+def mean_and_error(values: Sequence[float]) -> Tuple[float, Optional[float]]:
+    """Mean, and its standard error where there are two or more."""
+    mean = statistics.mean(values)
+    if len(values) < 2:
+        return mean, None
+    return mean, statistics.stdev(values) / len(values) ** 0.5
+
+
+def differences(ours: Line, theirs: Line) -> List[float]:
+    """Paired differences, of the seeds that both have."""
+    seeds = sorted(set(ours.values) & set(theirs.values))
+    return [ours.values[x] - theirs.values[x] for x in seeds]
+
+
+def best_metric(lines: Sequence[Line]) -> Optional[Line]:
+    """The best of the metrics without a flow."""
+    plain = [x for x in lines if x.method.plain_metric and x.values]
+    return max(
+        plain, key=lambda x: statistics.mean(x.values.values()), default=None
+    )
+
+
+def teacher_value(table: Table, results: dict) -> Optional[float]:
+    """The metric of the teacher."""
+    for run in results['runs']:
+        if run['method'] == table.teacher.name and 'metrics' in run:
+            return run['metrics']['-'][table.metric]
+    return None
+
+
+def markdown(table: Table, results: dict) -> str:
+    """The table, with what its columns mean."""
+    lines = lines_of(table, results)
+    best, teacher = best_metric(lines), teacher_value(table, results)
+    student = next((x for x in lines if x.method.student and x.values), None)
+    rows = [
+        f'| method | {table.label} | to the best plain metric | '
+        'of the gap | latency | seeds |',
+        '|---|---|---|---|---|---|',
+    ]
+    for line in lines:
+        rows.append(row(line, best, student, teacher, results, table.metric))
+    said = f'{table.title}. Mean and standard error over seeds'
+    if teacher is not None:
+        said += f'; the teacher has {shown(teacher, table.metric)}'
+    if best is not None:
+        said += (
+            f'. The best plain metric is {best.name}; differences to it are '
+            'paired, seed by seed'
+        )
+    if student is not None and teacher is not None:
+        said += '. The gap is that between the plain student and the teacher'
+    return '\n'.join([f'{said}. Latency: over the plain student.', '', *rows])
+
+
+def shown(value: float, metric: str, sign: str = '') -> str:
+    """A value as it is read: percent have one digit less than shares."""
+    digits = 2 if 'accuracy' in metric else 3
+    return f'{value:{sign}.{digits}f}'
+
+
+def with_error(values: Sequence[float], metric: str, sign: str = '') -> str:
+    """Mean and standard error, in words."""
+    if not values:
+        return ''
+    mean, error = mean_and_error(values)
+    said = shown(mean, metric, sign)
+    return said if error is None else f'{said} ± {shown(error, metric)}'
+
+
+def row(
+    line: Line,
+    best: Optional[Line],
+    student: Optional[Line],
+    teacher: Optional[float],
+    results: dict,
+    metric: str,
+) -> str:
+    """One line in Markdown."""
+    compared, share = '', ''
+    if best is not None and line is not best:
+        compared = with_error(differences(line, best), metric, '+')
+    if line.values and student is not None and teacher is not None:
+        low = statistics.mean(student.values.values())
+        mean = statistics.mean(line.values.values())
+        if line is not student and teacher > low:
+            share = f'{(mean - low) / (teacher - low):.0%}'
+    cost = results.get('cost', {}).get(line.method.name, {})
+    ratio = cost.get('latency', {}).get(line.k, {}).get('ratio')
+    each = [shown(line.values[x], metric) for x in sorted(line.values)]
+    each += [f'{seed} failed' for seed in line.failed]
+    cells = (
+        line.name,
+        with_error(list(line.values.values()), metric),
+        compared,
+        share,
+        '' if ratio is None else f'{ratio:.3f}',
+        ', '.join(each),
+    )
+    return f'| {" | ".join(cells)} |'
+
+
+def front(points: Dict[str, Tuple[float, float]]) -> List[str]:
+    """Names of the Pareto front: none is both as fast and more accurate.
+
+    Args:
+        points (dict): Latency and accuracy by name.
+    """
+    found: List[str] = []
+    highest = float('-inf')
+    for name in sorted(points, key=lambda x: (points[x][0], -points[x][1])):
+        if points[name][1] > highest:
+            highest = points[name][1]
+            found.append(name)
+    return found
+
+
+def draw(table: Table, results: dict) -> None:
+    """Draw accuracy against deployed latency, with the Pareto front."""
+    import matplotlib
+
+    matplotlib.use('Agg')
+    import matplotlib.pyplot as plt
+
+    points: Dict[str, Tuple[float, float]] = {}
+    errors: Dict[str, float] = {}
+    for line in lines_of(table, results):
+        cost: Dict[str, Any] = results['cost'].get(line.method.name, {})
+        latency = cost.get('latency', {}).get(line.k)
+        if latency and line.values:
+            mean, error = mean_and_error(list(line.values.values()))
+            # What deploys the plain student has its latency.
+            ratio = latency['ratio'] if line.method.inference_steps else 1.0
+            points[line.name], errors[line.name] = (ratio, mean), error or 0.0
+    figure, axes = plt.subplots(figsize=(8, 5))
+    for name, (x, y) in points.items():
+        axes.errorbar(x, y, yerr=errors[name], fmt='o', capsize=3)
+        axes.annotate(
+            name, (x, y), textcoords='offset points', xytext=(6, 4), fontsize=8
+        )
+    edge = [points[name] for name in front(points)]
+    axes.plot(*zip(*edge), color='grey', linewidth=1, zorder=0)
+    axes.set_xlabel('latency of what is deployed / plain student')
+    axes.set_ylabel(f'{table.label}, mean and standard error')
+    axes.set_title(table.title)
+    axes.margins(x=0.15)
+    figure.savefig(table.plot, dpi=120, bbox_inches='tight')
+    plt.close(figure)

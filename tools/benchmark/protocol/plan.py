@@ -1,0 +1,189 @@
+"""What a table is to hold, from its file."""
+
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Dict, List, Optional, Sequence
+
+import yaml
+
+from mmfmkt.utils import ConfigError
+from mmfmkt.utils.schema import Count, check_keys, nearest
+
+ROOT = Path(__file__).resolve().parents[3]
+SCHEMA = dict(
+    title=str,
+    metric=str,
+    label=str,
+    page=str,
+    results=str,
+    plot=Optional[str],
+    image_size=Sequence[Count],
+    seeds=Sequence[int],
+    teacher=dict,
+    options=Optional[Dict[str, Any]],
+    methods=Dict[str, dict],
+)
+NEEDED = tuple(x for x in SCHEMA if x not in ('plot', 'options'))
+TEACHER_SCHEMA = dict(config=str, seed=int, options=Optional[Dict[str, Any]])
+METHOD_SCHEMA = dict(
+    config=str,
+    options=Optional[Dict[str, Any]],
+    seeds=Optional[Sequence[int]],
+    inference_steps=Optional[Sequence[Count]],
+    plain_metric=bool,
+    student=bool,
+)
+
+
+@dataclass
+class Method:
+    """A line of a table.
+
+    Attributes:
+        name (str): What the table calls it.
+        config (str): Path of its config.
+        seeds (list[int]): Of its runs.
+        options (dict): Overrides of the config, by dotted keys.
+        inference_steps (list[int]): K that it is evaluated at; none where
+            it deploys no flow.
+        plain_metric (bool): Whether it is a metric without a flow, the best
+            of which the others are compared with.
+        student (bool): Whether it is the student without a teacher.
+    """
+
+    name: str
+    config: str
+    seeds: List[int]
+    options: Dict[str, Any] = field(default_factory=dict)
+    inference_steps: List[int] = field(default_factory=list)
+    plain_metric: bool = False
+    student: bool = False
+
+
+@dataclass
+class Table:
+    """A table.
+
+    Attributes:
+        name (str): That of its file.
+        title (str): What it shows, in a line.
+        metric (str): Name of the metric, as the evaluator gives it.
+        label (str): What the table calls it.
+        page (Path): Markdown file with a place for it.
+        results (Path): JSON file of all runs.
+        plot (Path, optional): Picture of accuracy against latency.
+        image_size (list[int]): Width and height that costs are measured at.
+        teacher (Method): Of one seed; trained before the others.
+        methods (list[Method]): Its lines.
+    """
+
+    name: str
+    title: str
+    metric: str
+    label: str
+    page: Path
+    results: Path
+    plot: Optional[Path]
+    image_size: List[int]
+    teacher: Method
+    methods: List[Method]
+
+    @property
+    def student(self) -> Optional[Method]:
+        """The method that has no teacher, if there is one."""
+        return next((x for x in self.methods if x.student), None)
+
+
+@dataclass(frozen=True)
+class Run:
+    """A method with a seed.
+
+    Attributes:
+        method (Method): The method.
+        seed (int): The seed.
+    """
+
+    method: Method
+    seed: int
+
+    def __str__(self) -> str:
+        return f'{self.method.name}, seed {self.seed}'
+
+    @property
+    def folder(self) -> str:
+        """Name of its work folder."""
+        slug = re.sub(r'[^\w.=-]+', '_', self.method.name).strip('_').lower()
+        return f'{slug}/{self.seed}'
+
+
+def read_table(path: str) -> Table:
+    """Read a table's file.
+
+    Raises:
+        ConfigError: If it is not there, or not of this form.
+    """
+    if not Path(path).is_file():
+        raise ConfigError(f'The table {path!r} does not exist.')
+    try:
+        raw = yaml.safe_load(Path(path).read_text(encoding='utf-8'))
+    except yaml.YAMLError as error:
+        raise ConfigError(f'The table {path!r} is no YAML: {error}') from error
+    if not isinstance(raw, dict):
+        raise ConfigError(f'The table {path!r} must be a mapping of keys.')
+    check_keys(raw, SCHEMA, 'table', needed=NEEDED)
+    shared = raw.get('options') or {}
+    teacher = raw['teacher']
+    check_keys(teacher, TEACHER_SCHEMA, 'teacher', needed=('config', 'seed'))
+    methods = []
+    for name, own in raw['methods'].items():
+        check_keys(own, METHOD_SCHEMA, f'methods.{name}', needed=('config',))
+        own = dict(own, options={**shared, **(own.get('options') or {})})
+        own.setdefault('seeds', raw['seeds'])
+        methods.append(Method(name, **own))
+    given = {x: raw.get(x) for x in ('title', 'metric', 'label', 'image_size')}
+    return Table(
+        name=Path(path).stem,
+        page=ROOT / raw['page'],
+        results=ROOT / raw['results'],
+        plot=ROOT / raw['plot'] if raw.get('plot') else None,
+        teacher=Method(
+            'teacher',
+            teacher['config'],
+            [teacher['seed']],
+            teacher.get('options') or {},
+        ),
+        methods=methods,
+        **given,
+    )
+
+
+def runs_of(
+    table: Table,
+    only: Optional[Sequence[str]] = None,
+    seeds: Optional[Sequence[int]] = None,
+) -> List[Run]:
+    """The runs of a table, seed by seed.
+
+    Args:
+        table (Table): The table.
+        only (Sequence[str], optional): Of these methods.
+        seeds (Sequence[int], optional): Of these seeds.
+
+    Raises:
+        ConfigError: If there is no method of a name.
+    """
+    names = [x.name for x in table.methods]
+    for name in only or ():
+        if name not in names:
+            raise ConfigError(
+                f'--only: there is no method {name!r}{nearest(name, names)}.'
+            )
+    found = [
+        Run(method, seed)
+        for method in table.methods
+        for seed in method.seeds
+        if (not only or method.name in only) and (not seeds or seed in seeds)
+    ]
+    # So that what is interrupted has whole seeds, which pair.
+    return sorted(found, key=lambda run: run.seed)
