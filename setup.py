@@ -40,12 +40,14 @@ setup(
             '.mim/configs/**/*.yml',
             '.mim/tools/*',
             '.mim/tools/analysis/*',
-            '.mim/tools/benchmark/*',
+            '.mim/tools/benchmark/**/*.py',
+            '.mim/tools/benchmark/tables/*.yml',
         ]
     },
     install_requires=requirements('runtime'),
     extras_require={
         'likelihood': ['torchdiffeq'],
+        'onnx': ['onnx', 'onnxruntime', 'onnxscript'],
         'tests': requirements('tests'),
     },
     zip_safe=False,

@@ -49,4 +49,4 @@ class MLPEncoder(MetaEncoder):
     def inside(self, entered: Tensor, t: float) -> Tensor:
         # On the channels, a linear layer is a 1x1 convolution of maps.
         pixels = entered.movedim(1, -1) + self.time_embedding(t)
-        return self.core(pixels).movedim(-1, 1)
+        return self.core(pixels).movedim(pixels.dim() - 1, 1)

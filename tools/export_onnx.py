@@ -1,0 +1,96 @@
+"""Exports a student's network as ONNX, and runs it in ONNX Runtime.
+
+    python tools/export_onnx.py STUDENT.py STUDENT.pth --image-size 640 480
+    python tools/export_onnx.py CONFIG CHECKPOINT --inference-steps 1
+
+Takes an exported student, or a distillation's config and checkpoint. Of a
+student with a flow the steps are unrolled: K is fixed. The file has the
+network from normalised images to a detector's class and box maps, level by
+level, or to a classifier's logits.
+"""
+
+import argparse
+from pathlib import Path
+
+import torch
+
+import mmfmkt  # noqa: F401 (lets configs inherit from 'mmfmkt::...')
+from mmfmkt.apis.command_line import add_cfg_options, plain_errors, read_config
+from mmfmkt.apis.onnx import export_onnx, largest_difference, load_network
+from mmfmkt.utils import ConfigError
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument('config', help='config of a student or distillation')
+    parser.add_argument('checkpoint', help='path or URL of its checkpoint')
+    parser.add_argument(
+        '--image-size',
+        nargs=2,
+        type=int,
+        metavar=('W', 'H'),
+        required=True,
+        help='size of the input, padding included',
+    )
+    parser.add_argument('--batch-size', type=int, default=1)
+    parser.add_argument(
+        '--inference-steps',
+        type=int,
+        metavar='K',
+        help="steps of the flow; by default the config's",
+    )
+    parser.add_argument(
+        '--out', help='ONNX file; by default beside the checkpoint'
+    )
+    parser.add_argument('--opset', type=int, default=18)
+    parser.add_argument(
+        '--no-check',
+        action='store_true',
+        help='do not compare with ONNX Runtime on noise',
+    )
+    add_cfg_options(parser)
+    args = parser.parse_args()
+    if min(*args.image_size, args.batch_size) < 1:
+        parser.error('--image-size and --batch-size must be 1 or more')
+    return args
+
+
+def main() -> None:
+    args = parse_args()
+    config = read_config(args.config, args.cfg_options)
+    model = load_network(config, args.checkpoint)
+    if args.inference_steps is not None:
+        if not getattr(model, 'deploys_flow', False):
+            raise ConfigError(
+                '--inference-steps: what is deployed here has no flow.'
+            )
+        if args.inference_steps < 1:
+            raise ConfigError('--inference-steps must be 1 or more.')
+        model.inference_steps = args.inference_steps
+    name = Path(args.checkpoint.split('://')[-1]).name
+    beside = (
+        Path() if '://' in args.checkpoint else Path(args.checkpoint).parent
+    )
+    out = Path(args.out or beside / f'{Path(name).stem}.onnx')
+    outputs = export_onnx(
+        model, out, tuple(args.image_size), args.batch_size, args.opset
+    )
+    print(f'{out} ({out.stat().st_size / 2**20:.1f} MiB)')
+    differences = {}
+    if not args.no_check:
+        width, height = args.image_size
+        noise = torch.randn(args.batch_size, 3, height, width)
+        differences = largest_difference(model, out, noise)
+    for name, shape in outputs.items():
+        said = f'{name}: {" x ".join(map(str, shape))}'
+        if name in differences:
+            said += f', differs by {differences[name]:.2g} in ONNX Runtime'
+        print(said)
+
+
+if __name__ == '__main__':
+    with plain_errors():
+        main()
