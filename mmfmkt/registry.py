@@ -7,6 +7,7 @@ prefix may be left out.
 from typing import Any
 
 from mmengine.registry import HOOKS as MMENGINE_HOOKS
+from mmengine.registry import LOG_PROCESSORS as MMENGINE_LOG_PROCESSORS
 from mmengine.registry import LOOPS as MMENGINE_LOOPS
 from mmengine.registry import METRICS as MMENGINE_METRICS
 from mmengine.registry import MODELS as MMENGINE_MODELS
@@ -29,6 +30,12 @@ HOOKS = Registry(
 )
 LOOPS = Registry(
     'loop', parent=MMENGINE_LOOPS, scope='mmfmkt', locations=['mmfmkt.engine']
+)
+LOG_PROCESSORS = Registry(
+    'log processor',
+    parent=MMENGINE_LOG_PROCESSORS,
+    scope='mmfmkt',
+    locations=['mmfmkt.engine'],
 )
 METRICS = Registry(
     'metric',

@@ -1,5 +1,6 @@
 """What the tests share: drawn data, and tools run as a user runs them."""
 
+import json
 import os
 import subprocess
 import sys
@@ -51,6 +52,15 @@ def run(*command, fails=False, cwd=ROOT, **env):
     )
     assert bool(done.returncode) == fails, done.stdout[-4000:]
     return done.stdout
+
+
+def scalars(work_dir):
+    """All that visualizers wrote into a work folder, a dict a line."""
+    return [
+        json.loads(line)
+        for path in sorted(work_dir.glob('*/vis_data/scalars.json'))
+        for line in path.read_text().splitlines()
+    ]
 
 
 @pytest.fixture(scope='session')

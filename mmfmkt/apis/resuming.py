@@ -23,12 +23,13 @@ HOOKS = (
     'mmfmkt.PreflightHook',
     'mmfmkt.FiniteHook',
     'mmfmkt.TeacherCacheHook',
+    'mmfmkt.FlowMonitorHook',
 )
 POINTER = 'last_checkpoint'
 
 
 def resumable(cfg: Config) -> Config:
-    """A copy in which MMEngine's loop and checkpoint hook are ours.
+    """A copy in which MMEngine's loop, checkpoint hook and log are ours.
 
     Other loops and hooks than MMEngine's own stay as they are.
 
@@ -47,6 +48,9 @@ def resumable(cfg: Config) -> Config:
     if hook and hook.get('type') == 'CheckpointHook':
         hooks['checkpoint'] = dict(hook, type='mmfmkt.AtomicCheckpointHook')
     cfg.default_hooks = hooks
+    log = dict(cfg.get('log_processor') or dict(type='LogProcessor'))
+    if log.get('type') == 'LogProcessor':
+        cfg.log_processor = dict(log, type='mmfmkt.DistillationLogProcessor')
     own = cfg.get('custom_hooks') or []
     there = {str(x.get('type')) for x in own if isinstance(x, dict)}
     ours = [dict(type=x) for x in HOOKS if x not in there]

@@ -1,5 +1,6 @@
-"""Hooks, loops and optimizer wrappers."""
+"""Hooks, loops, log processors and optimizer wrappers."""
 
 from .hooks import *  # noqa: F401,F403
+from .logging import *  # noqa: F401,F403
 from .loops import *  # noqa: F401,F403
 from .optim_wrappers import *  # noqa: F401,F403

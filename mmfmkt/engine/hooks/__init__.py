@@ -4,6 +4,7 @@ from .atomic_checkpoint_hook import AtomicCheckpointHook
 from .export_student_hook import ExportStudentHook
 from .finite_hook import FiniteHook
 from .flow_ema_hook import FlowEMAHook
+from .flow_monitor_hook import FlowMonitorHook
 from .interrupt_hook import InterruptHook
 from .preflight_hook import PreflightHook
 from .step_count_warmup_hook import StepCountWarmupHook
@@ -16,6 +17,7 @@ __all__ = [
     'ExportStudentHook',
     'FiniteHook',
     'FlowEMAHook',
+    'FlowMonitorHook',
     'InterruptHook',
     'PreflightHook',
     'StepCountWarmupHook',

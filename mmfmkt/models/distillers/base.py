@@ -34,6 +34,7 @@ from torch import Tensor, nn
 from mmfmkt.utils import ConfigError, require
 from mmfmkt.utils.random_stream import RandomStream
 from mmfmkt.utils.schema import check_keys, nearest
+from mmfmkt.utils.stopwatch import Stopwatch
 
 from ..flows import VARIANTS
 from .flow_config import complete_taps
@@ -166,6 +167,7 @@ class BaseDistiller(StudentFace):
         super().__init__(build_network(student_cfg, self.library))
         self.random_stream = RandomStream()
         self._guest = Guest()
+        self.teacher_watch = Stopwatch()
         self.inherit = (teacher or {}).get('inherit') or ()
         self.variant = variant
         self.teacher_taps: Dict[str, Tuple[str, Dict[int, int]]] = {}
@@ -337,7 +339,11 @@ class BaseDistiller(StudentFace):
                 'A distiller without a teacher only predicts; set '
                 'model.teacher to train it.'
             )
-        with self.random_stream, self._teacher_precision(inputs.device.type):
+        with (
+            self.random_stream,
+            self._teacher_precision(inputs.device.type),
+            self.teacher_watch.on(inputs.device),
+        ):
             view = self._guest.view(inputs, data_samples)
             if self.teacher_cache is None:
                 return self._run_teacher(view, data_samples)

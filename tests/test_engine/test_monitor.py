@@ -1,0 +1,79 @@
+"""The look inside sees what there is, and leaves no trace."""
+
+import re
+
+import pytest
+import torch
+from conftest import run, scalars
+from mmengine.config import Config
+from tiny import write_config
+
+from mmfmkt.models.flows import (
+    FMKT,
+    ConvEncoder,
+    MapTransform,
+    RectifiedFlow,
+    VelocityField,
+)
+from mmfmkt.models.flows.inspection import look
+from mmfmkt.models.losses import MSELoss, PKDLoss
+
+
+@pytest.mark.parametrize('metric', (MSELoss, PKDLoss))
+def test_a_look_measures_the_walk_of_training(metric):
+    torch.manual_seed(0)
+    encoder = ConvEncoder(8, zero_init=False)
+    transfer = FMKT(
+        VelocityField(encoder, RectifiedFlow()), metric(), MapTransform(8, 12)
+    )
+    source, target = torch.randn(2, 8, 6, 5), torch.randn(2, 12, 6, 5)
+    seen = look(transfer, source, target, 4)
+    losses, output = transfer(source, target, 4, diagnose=True)
+    assert seen.bound == pytest.approx(losses['loss_flow'].item(), rel=1e-4)
+    assert seen.after == pytest.approx(
+        losses['metric_of_mean'].item(), rel=1e-4
+    )
+    assert len(seen.each) == 4 and seen.velocity > 0
+    torch.testing.assert_close(sum(seen.estimates) / 4, output)
+    if metric is MSELoss:
+        assert seen.gap > 0
+
+
+def test_scalars_are_written_and_training_is_as_without(tmp_path, shapes):
+    pytest.importorskip('mmdet')
+    weights = []
+    for name, interval in (('seldom', 1000), ('often', 2)):
+        path = tmp_path / f'{name}.py'
+        write_config(path, shapes, 'fmkt', epochs=2)
+        cfg = Config.fromfile(path)
+        cfg.custom_hooks = [
+            dict(type='mmfmkt.FlowMonitorHook', interval=interval)
+        ]
+        cfg.default_hooks = dict(logger=dict(type='LoggerHook', interval=1))
+        cfg.custom_imports = dict(imports=['mmfmkt'])
+        cfg.dump(path)
+        log = run('tools/train.py', path, '--work-dir', tmp_path / name)
+        state = torch.load(tmp_path / name / 'epoch_2.pth', weights_only=False)
+        weights.append(state['state_dict'])
+    for key, tensor in weights[0].items():
+        assert torch.equal(weights[1][key], tensor), key
+    lines = scalars(tmp_path / 'often')
+    seen = [x for x in lines if 'flow/neck.0/velocity' in x]
+    assert [x['step'] for x in seen] == [2, 4, 6, 8]
+    for part in ('distance_before', 'distance_after', 'jensen_gap'):
+        assert all(f'flow/neck.2/{part}' in x for x in seen)
+    assert seen[-1]['flow/neck.0/velocity'] > 0
+    assert seen[-1]['flow/grad_norm_student'] > 0
+    assert seen[-1]['flow/grad_norm_flow'] > 0
+    # A line that a person can read, and all parts for the visualizers.
+    found = re.findall(
+        r'loss: ([\d.]+) \(student ([\d.]+), transfer ([\d.]+)\).*'
+        r'\(teacher \d+%\)',
+        log,
+    )
+    assert len(found) == 8
+    for total, student, transfer in found:
+        assert float(total) == pytest.approx(
+            float(student) + float(transfer), abs=1e-3
+        )
+    assert any('neck.0.loss_flow' in x and 'loss_cls' in x for x in lines)
