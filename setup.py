@@ -35,6 +35,7 @@ setup(
     # those of every OpenMMLab library do.
     package_data={
         'mmfmkt': [
+            'visualization/report/page.html',
             '.mim/model-index.yml',
             '.mim/configs/**/*.py',
             '.mim/configs/**/*.yml',

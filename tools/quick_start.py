@@ -2,7 +2,8 @@
 
 Trains a teacher, a plain student and a distilled student with equal budgets,
 evaluates them, exports the distilled student, evaluates the export with
-MMDetection's own tool, draws all three side by side, and ends with a table.
+MMDetection's own tool, and ends with a table and a page that shows what the
+flow does.
 Each stage that is finished stays finished: the same command continues.
 """
 
@@ -24,7 +25,6 @@ from pathlib import Path
 from typing import Callable, Dict, Iterator, List
 
 import torch
-from mmengine.config import Config
 from mmengine.device import get_device
 from mmengine.utils import get_installed_path
 from rich.console import Console
@@ -37,7 +37,7 @@ from mmfmkt.apis.command_line import plain_errors
 from mmfmkt.datasets import make_shapes
 from mmfmkt.utils import ConfigError
 from mmfmkt.utils.complexity import latencies, size_and_flops
-from mmfmkt.visualization import draw_side_by_side
+from mmfmkt.visualization.report import read_work_dir, write_report
 
 ROOT = Path(__file__).resolve().parent.parent
 CONFIGS = ROOT / 'configs' / 'quick_start'
@@ -169,8 +169,8 @@ class QuickStart:
             'evaluate exported', self.evaluate_export
         )
         costs = self.stage('measure size and speed', self.measure)
-        picture = self.stage('draw', self.draw)['picture']
-        self.report(metrics, costs, picture)
+        page = self.stage('report', self.show)['page']
+        self.report(metrics, costs, page)
 
     def draw_data(self) -> dict:
         make_shapes(
@@ -191,9 +191,8 @@ class QuickStart:
             f'data_root = {str(self.data_root)!r}',
             f'max_epochs = {self.args.epochs}',
             f'randomness = dict(seed={self.args.seed})',
-            # Evaluation is a stage of its own.
             'train_cfg = dict(max_epochs=max_epochs, '
-            'val_interval=max_epochs + 1)',
+            'val_interval=max(max_epochs // 3, 1))',
             'param_scheduler = dict(total_steps=max_epochs)',
             'train_dataloader = dict(dataset=dict(data_root=data_root))',
             'val_dataloader = dict(dataset=dict(data_root=data_root))',
@@ -337,19 +336,18 @@ class QuickStart:
                 )
         return costs
 
-    def draw(self) -> dict:
-        config = Config.fromfile(self.config('student'))
-        picture = self.work_dir / 'comparison.png'
-        with self.logged('draw.log'):
-            detectors = {
-                TITLES[name]: x for name, x in self.detectors().items()
-            }
-            draw_side_by_side(
-                detectors, config.val_dataloader.dataset, picture
-            )
-        return dict(picture=str(picture))
+    def show(self) -> dict:
+        """Write the page of plain and distilled student."""
+        page = self.work_dir / 'report.html'
+        with self.logged('report.log'):
+            runs = []
+            for name in ('student', 'distilled'):
+                runs.append(read_work_dir(str(self.work_dir / name)))
+                runs[-1].name = TITLES[name]
+            write_report(runs, page, steps=(1, 2, 4, 8))
+        return dict(page=str(page))
 
-    def report(self, metrics: dict, costs: dict, picture: str) -> None:
+    def report(self, metrics: dict, costs: dict, page: str) -> None:
         """Print what was measured, and leave it in results.json."""
         table = Table(
             title=f'Shapes, {self.args.val_images} validation images, '
@@ -373,7 +371,7 @@ class QuickStart:
             "The exported student under MMDetection's own test.py: mAP "
             f'{metrics["exported"]["coco/bbox_mAP"]:.3f}'
         )
-        console.print(f'Side by side: {picture}', soft_wrap=True)
+        console.print(f'What the flow does: {page}', soft_wrap=True)
         results = self.work_dir / 'results.json'
         results.write_text(
             json.dumps(dict(metrics=metrics, costs=costs), indent=2)

@@ -67,6 +67,7 @@ def test_scalars_are_written_and_training_is_as_without(tmp_path, shapes):
     assert seen[-1]['flow/grad_norm_flow'] > 0
     # A line that a person can read, and all parts for the visualizers.
     found = re.findall(
+        r'Epoch\(train\) +\[\d\]\[\d/4\]  lr: .* '
         r'loss: ([\d.]+) \(student ([\d.]+), transfer ([\d.]+)\).*'
         r'\(teacher \d+%\)',
         log,

@@ -1,6 +1,7 @@
 """A line of progress that a person can read."""
 
 import datetime
+import re
 from typing import Tuple
 
 from mmengine.runner import LogProcessor, Runner
@@ -8,6 +9,9 @@ from mmengine.runner import LogProcessor, Runner
 from mmfmkt.registry import LOG_PROCESSORS
 
 from ..hooks.progress import unwrapped
+
+# Epoch(train)  [3][ 20/26], Iter(train) [ 20/900].
+HEAD = re.compile(r'\w+\(\w+\)(\s*\[[^\]]*\])+')
 
 
 @LOG_PROCESSORS.register_module()
@@ -37,7 +41,7 @@ class DistillationLogProcessor(LogProcessor):
         if mode != 'train' or not hasattr(model, 'flows'):
             return tag, line
         values = {name.removeprefix('train/'): x for name, x in tag.items()}
-        parts = [line.split('  ')[0].strip()]
+        parts = [HEAD.match(line)[0].strip()]
         for name, rate in values.items():
             if name == 'lr':
                 parts.append(f'lr: {rate:.{self.num_digits}e}')

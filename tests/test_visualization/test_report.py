@@ -1,0 +1,165 @@
+"""A report measures what it says, and reads runs as they are."""
+
+import json
+
+import pytest
+import torch
+from conftest import run
+
+from mmfmkt.models.flows import (
+    FMKT,
+    BottleneckEncoder,
+    MapTransform,
+    RectifiedFlow,
+    VelocityField,
+)
+from mmfmkt.models.losses import PKDLoss
+from mmfmkt.utils import ConfigError
+
+pytest.importorskip('mmdet')
+
+from mmfmkt.visualization.report import read_work_dir  # noqa: E402
+from mmfmkt.visualization.report.looks import (  # noqa: E402
+    Found,
+    Levels,
+    along,
+    linear_cka,
+    matched,
+    paths,
+    spread,
+)
+from mmfmkt.visualization.report.runs import (  # noqa: E402
+    differences,
+    name_apart,
+)
+
+
+def found(*boxes, labels=None):
+    labels = labels or [0] * len(boxes)
+    return Found(
+        torch.tensor(boxes, dtype=torch.float).reshape(-1, 4),
+        torch.tensor(labels),
+        torch.ones(len(boxes)),
+    )
+
+
+def test_each_object_is_found_once_by_the_surest_of_its_class():
+    wanted = found((0, 0, 10, 10), (20, 0, 30, 10), labels=[0, 1])
+    seen = found(
+        (0, 0, 10, 9),
+        (0, 0, 10, 10),
+        (20, 0, 30, 10),
+        (20, 0, 30, 9),
+        (50, 50, 60, 60),
+        labels=[0, 0, 0, 1, 0],
+    )
+    assert matched(seen, wanted) == [0, -1, -1, 1, -1]
+    assert matched(found(), wanted) == [] == matched(found(), found())
+    assert matched(seen, found()) == [-1] * 5
+
+
+def test_cka_knows_rotations_and_scales_and_nothing_else():
+    torch.manual_seed(0)
+    x = torch.randn(2, 6, 9, 8)
+    turn = torch.linalg.qr(torch.randn(6, 6))[0]
+    turned = torch.einsum('bchw,cd->bdhw', x, turn) * 3 + 1
+    assert linear_cka(x, turned) == pytest.approx(1)
+    other = torch.randn(2, 10, 9, 8)
+    assert 0 <= linear_cka(x, other) < 0.3
+    assert linear_cka(x, other) == pytest.approx(linear_cka(other, x))
+
+
+def level(channels=6, target=9):
+    torch.manual_seed(0)
+    transfer = FMKT(
+        VelocityField(
+            BottleneckEncoder(channels, width=4, zero_init=False),
+            RectifiedFlow(),
+        ),
+        PKDLoss(),
+        MapTransform(channels, target),
+    )
+    maps = torch.randn(2, channels, 7, 5), torch.randn(2, target, 7, 5)
+    return Levels('neck.0', transfer, *maps, 4)
+
+
+def test_a_walk_ends_where_the_flow_deploys():
+    one = level()
+    with torch.no_grad():
+        deployed = one.transfer.transport(one.source, 4)
+        brought = one.transfer.transform(deployed, one.target)
+        flat = one.target.movedim(1, -1).flatten(0, -2).double()
+        plane = torch.linalg.svd(flat - flat.mean(0))[2][:2].T
+        ended = brought.movedim(1, -1).flatten(0, -2).double()
+        ended = (ended - flat.mean(0)) @ plane
+    seen = paths(one)
+    assert len(seen['states']) == 5 and len(seen['targets']) == 40
+    few = ended[torch.tensor(spread(len(ended), 40))]
+    ours = torch.tensor(seen['states'][-1], dtype=torch.double)
+    # The axes of a plane have no sign.
+    torch.testing.assert_close(ours.abs(), few.abs(), atol=1e-4, rtol=1e-4)
+    assert 0 < sum(seen['share']) < 1
+    values = along(one)
+    assert len(values['distance']) == len(values['cka']) == 6
+    metric = one.transfer.metric(brought, one.target)
+    assert values['distance'][-1] == pytest.approx(metric.item(), rel=1e-4)
+
+
+def write_run(folder, lines, config='model = dict(type="X")\n'):
+    place = folder / '20260101_000000' / 'vis_data'
+    place.mkdir(parents=True)
+    (place / 'config.py').write_text(config)
+    (place / 'scalars.json').write_text('\n'.join(lines))
+    return str(folder)
+
+
+def test_a_running_and_resumed_training_is_read(tmp_path):
+    lines = [
+        dict(loss=3.0, iter=1, epoch=1, step=1),
+        dict(loss=2.0, iter=2, epoch=1, step=2),
+        {'flow/neck.0/velocity': 0.5, 'step': 2},
+        {'coco/bbox_mAP': 0.1, 'step': 1},
+        dict(loss=1.5, iter=2, epoch=1, step=2),
+    ]
+    text = [*map(json.dumps, lines), '{"loss": 1.0, "it']
+    one = read_work_dir(write_run(tmp_path / 'a' / 'run', text))
+    assert [x['loss'] for x in one.train] == [3.0, 1.5]
+    assert one.metrics == ['coco/bbox_mAP'] and len(one.flow) == 1
+    assert one.checkpoint is None and not one.distils
+    other = read_work_dir(
+        write_run(
+            tmp_path / 'b' / 'run',
+            text,
+            'model = dict(type="X", depth=2)\nwork_dir = "b"\n',
+        )
+    )
+    name_apart([one, other])
+    assert (one.name, other.name) == ('a/run', 'b/run')
+    assert differences([one, other]) == {'model.depth': ['', '2']}
+
+
+def test_a_folder_without_a_training_is_refused(tmp_path):
+    with pytest.raises(ConfigError, match='no work folder'):
+        read_work_dir(str(tmp_path))
+    said = run('tools/report.py', tmp_path, fails=True)
+    assert said.strip().splitlines()[-1].startswith('error: ')
+
+
+def test_logs_alone_make_a_page_that_needs_no_network(tmp_path):
+    line = {
+        'loss': 1.0,
+        'loss_cls': 0.4,
+        'neck.0.loss_flow': 0.6,
+        'iter': 1,
+        'step': 1,
+    }
+    folder = write_run(tmp_path / 'run', [json.dumps(line)])
+    out = tmp_path / 'report.html'
+    said = run('tools/report.py', folder, '--no-look', '--out', out)
+    assert 'report.html' in said
+    page = out.read_text()
+    assert 'neck.0.loss_flow' in page and 'loss_cls' in page
+    head = page.split('<script>')[0] + page.rsplit('</script>', 1)[1]
+    for word in ('http://', 'https://', '<link', 'src='):
+        assert word not in head
+    assert '<script src' not in page
