@@ -147,7 +147,7 @@ def add_cfg_options(parser: argparse.ArgumentParser) -> None:
 
 
 def add_debug(parser: argparse.ArgumentParser) -> None:
-    """Add ``--debug``, which :func:`plain_errors` looks for."""
+    """Add ``--debug``, which `plain_errors` looks for."""
     parser.add_argument(
         '--debug',
         action='store_true',

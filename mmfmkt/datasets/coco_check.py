@@ -75,7 +75,7 @@ def read_categories(ann_file: str) -> List[str]:
 def look_through(
     ann_file: str, images: Optional[str], key: str, need_boxes: bool
 ) -> Dict[str, Any]:
-    """Do what :func:`check_coco` says."""
+    """Do what `check_coco` says."""
     try:
         with open(ann_file, encoding='utf-8') as file:
             content = json.load(file)

@@ -160,10 +160,10 @@ def load_checkpoint(path: str) -> dict:
     """Read a checkpoint that holds tensors by name.
 
     Args:
-        path (str): As :func:`read_checkpoint`.
+        path (str): As `read_checkpoint`.
 
     Raises:
-        UntrustedCheckpoint: As :func:`read_checkpoint`.
+        UntrustedCheckpoint: As `read_checkpoint`.
         DamagedCheckpoint: Also if it holds something else.
     """
     state = loaded = read_checkpoint(path)

@@ -48,7 +48,7 @@ class WholeFiles(LocalBackend):
     """
 
     def put(self, obj: bytes, filepath: Union[str, Path]) -> None:
-        """Write a file; see :func:`write_whole`.
+        """Write a file; see `write_whole`.
 
         Args:
             obj (bytes): What it is to hold.

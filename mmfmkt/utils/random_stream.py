@@ -20,7 +20,7 @@ class RandomStream:
     goes on where the last time ended. The stream starts from the seed of the
     run (``torch.initial_seed``), so a run of the same seed draws the same.
 
-    Example:
+    Examples:
         >>> torch.manual_seed(0)
         >>> stream = RandomStream()
         >>> with stream:
@@ -56,7 +56,7 @@ class RandomStream:
         """Go on from where another one was.
 
         Args:
-            state (bytes): What :meth:`dump` gave.
+            state (bytes): What `dump` gave.
         """
         self._inner = unpack_states(state) if state else {}
 
@@ -98,7 +98,7 @@ def pack_states(states: Dict[str, Any]) -> bytes:
     """States for a checkpoint, or for another process.
 
     Args:
-        states (dict): What :func:`read_states` gave.
+        states (dict): What `read_states` gave.
     """
     arrays = {
         key: state.numpy() if isinstance(state, torch.Tensor) else state
@@ -111,7 +111,7 @@ def unpack_states(packed: bytes) -> Dict[str, Any]:
     """What was packed; code in it is not run.
 
     Args:
-        packed (bytes): What :func:`pack_states` gave.
+        packed (bytes): What `pack_states` gave.
     """
     arrays = RestrictedUnpickler(io.BytesIO(packed)).load()
     return {

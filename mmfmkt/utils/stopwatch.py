@@ -12,7 +12,7 @@ class Stopwatch:
 
     Copies begin at zero.
 
-    Example:
+    Examples:
         >>> watch = Stopwatch()
         >>> with watch.on(torch.device('cpu')):
         ...     pass

@@ -27,7 +27,7 @@ class RecordedViews:
         transforms (list): The pipeline.
         seed (int): Other seeds give other views.
 
-    Example:
+    Examples:
         >>> train_pipeline = [
         ...     dict(
         ...         type='mmfmkt.RecordedViews',

@@ -52,7 +52,7 @@ class InterruptHook(Hook):
     def after_train_iter(
         self, runner: Runner, batch_idx: int, *args: Any, **kwargs: Any
     ) -> None:
-        """End where an epoch does not; see :meth:`after_train_epoch`."""
+        """End where an epoch does not; see `after_train_epoch`."""
         by_epoch = isinstance(runner.train_loop, EpochBasedTrainLoop)
         self._agree()
         if by_epoch and batch_idx + 1 == len(runner.train_dataloader):

@@ -45,16 +45,16 @@ class ClassificationDistiller(BaseDistiller):
         teacher (dict, optional): ``config`` (as ``student``),
             ``checkpoint`` (path, URL, or None for random weights) and,
             optionally, ``cfg_options``, ``tap`` and ``inherit`` as
-            :class:`DetectionDistiller`. None is enough for inference, and
+            `DetectionDistiller`. None is enough for inference, and
             for the variant ``'online'``.
-        variant (str): As :class:`DetectionDistiller`. Without a teacher and
+        variant (str): As `DetectionDistiller`. Without a teacher and
             with a ``loss_weight`` of 0, ``'online'`` is the student with a
             flow that nothing teaches.
         tap (str): ``'head'``, or the path of a module in both networks that
             gives feature maps.
         levels (Sequence[int], optional): Indices of the tapped levels, where
             the tap is not ``'head'``.
-        flow (dict, optional): As :class:`DetectionDistiller`; the defaults
+        flow (dict, optional): As `DetectionDistiller`; the defaults
             for ``'head'`` are KD, N = K = 8 and a weight of 1.
         taps (Sequence[dict], optional): Several taps in the place of one.
         report_steps (Sequence[int]): Numbers of steps of which predictions

@@ -49,7 +49,7 @@ class DetectionDistiller(BaseDistiller):
             ``loss_weight`` (one number, or one for each level),
             ``dirac_ratio`` (beta_d, the share of a batch that
             keeps its own teacher sample), ``prediction``, ``compare``,
-            ``direct_weight`` and ``with_cp`` (see :class:`Transfer`),
+            ``direct_weight`` and ``with_cp`` (see `Transfer`),
             ``share_encoder`` (one encoder for all levels), and ``compile``
             (True, or options of ``torch.compile``).
         taps (Sequence[dict], optional): Several taps in the place of one:

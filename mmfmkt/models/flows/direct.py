@@ -11,10 +11,10 @@ from .transforms import Head, Losses
 class DirectTransfer(Transfer):
     """No flow: ``D(T(X_S), X_T)``, under the same settings.
 
-    Arguments as :class:`Transfer`, but for ``field``, ``direct_weight`` and
+    Arguments as `Transfer`, but for ``field``, ``direct_weight`` and
     ``compare``; steps play no part.
 
-    Example:
+    Examples:
         >>> student, teacher = torch.randn(2, 2, 8, 5, 5).unbind()
         >>> losses, feature = DirectTransfer(metric=PKDLoss())(
         ...     student, teacher

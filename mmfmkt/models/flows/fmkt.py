@@ -13,9 +13,9 @@ from .walk import Step, Walk
 class FMKT(Transfer):
     """``1/N sum_i D(T(X_hat_i), X_T)``; ``mean_i X_hat_i`` is deployed.
 
-    Arguments as :class:`Transfer`.
+    Arguments as `Transfer`.
 
-    Example:
+    Examples:
         >>> transfer = FMKT(
         ...     VelocityField(ConvEncoder(8), RectifiedFlow()), PKDLoss()
         ... )

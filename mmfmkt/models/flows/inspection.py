@@ -59,7 +59,7 @@ def look(
         target (Tensor): ``X_T``, ``(B, C_t, H, W)``.
         num_steps (int): How many steps.
 
-    Example:
+    Examples:
         >>> transfer = FMKT(
         ...     VelocityField(ConvEncoder(8), RectifiedFlow()), PKDLoss()
         ... )

@@ -14,10 +14,10 @@ class OFMKT(Transfer):
     """``1/N sum_i D(o_i, sg(mean_j o_j))`` of the outputs o_i = T(X_hat_i).
 
     On maps T is the identity. The losses of a head are what they are for the
-    student alone. Arguments as :class:`Transfer`, but for ``direct_weight``
+    student alone. Arguments as `Transfer`, but for ``direct_weight``
     and ``compare``, which want a teacher.
 
-    Example:
+    Examples:
         >>> transfer = OFMKT(
         ...     VelocityField(ConvEncoder(8), RectifiedFlow()), MSELoss()
         ... )

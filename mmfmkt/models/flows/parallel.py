@@ -14,9 +14,9 @@ class ParallelFMKT(FMKT):
 
     The encoder sees ``Z_t = alpha_t X_S + sigma_t X_T`` in training, which
     leaks the target that it has to find, and its own states at inference.
-    Arguments as :class:`Transfer`; shapes must be equal.
+    Arguments as `Transfer`; shapes must be equal.
 
-    Example:
+    Examples:
         >>> transfer = ParallelFMKT(
         ...     VelocityField(ConvEncoder(8), RectifiedFlow()), PKDLoss()
         ... )

@@ -43,7 +43,7 @@ class NoiseSchedule(metaclass=ABCMeta):
             constant speed; the mean of a walk's estimates is then its final
             state.
 
-    Example:
+    Examples:
         >>> RectifiedFlow()(0.25)
         SchedulePoint(alpha=0.25, sigma=0.75, d_alpha=1.0, d_sigma=-1.0)
     """
@@ -127,7 +127,7 @@ def combine(a: float, x: Tensor, b: float, y: Tensor) -> Tensor:
 class RectifiedFlow(NoiseSchedule):
     """Straight lines: alpha = t, sigma = 1 - t, so ``X_hat = X_S - v``.
 
-    Example:
+    Examples:
         >>> RectifiedFlow()(0.25)
         SchedulePoint(alpha=0.25, sigma=0.75, d_alpha=1.0, d_sigma=-1.0)
     """
@@ -175,9 +175,9 @@ class VPODE(VPBase):
     """Variance preserving: ``sigma = sqrt(1 - alpha^2)``.
 
     The derivative of sigma has a pole at t = 1 and is taken at 1 - 1e-3 from
-    there on. Arguments as :class:`VPBase`.
+    there on. Arguments as `VPBase`.
 
-    Example:
+    Examples:
         >>> at = VPODE()(0.5)
         >>> round(at.alpha ** 2 + at.sigma ** 2, 6)
         1.0
@@ -197,9 +197,9 @@ class VPODE(VPBase):
 class SubVPODE(VPBase):
     """Below the variance of VP: ``sigma = 1 - alpha^2``.
 
-    Arguments as :class:`VPBase`.
+    Arguments as `VPBase`.
 
-    Example:
+    Examples:
         >>> at = SubVPODE()(0.5)
         >>> round(at.alpha ** 2 + at.sigma, 6)
         1.0
@@ -230,7 +230,7 @@ class VEODE(NoiseSchedule):
     Raises:
         ConfigError: If not 0 < sigma_min < sigma_max.
 
-    Example:
+    Examples:
         >>> at = VEODE(sigma_max=1.0)(0.0)
         >>> at.alpha, round(at.sigma, 3)
         (1.0, 1.0)

@@ -27,7 +27,7 @@ class StepCount:
     Raises:
         ConfigError: If a value is not a positive integer.
 
-    Example:
+    Examples:
         >>> StepCount(8).draw()
         8
         >>> StepCount((1, 2, 4)).draw() in (1, 2, 4)

@@ -21,12 +21,12 @@ class FMKTTheta(Transfer):
     learns the labels too (``loss_branch``).
 
     Args:
-        args: As :class:`Transfer`.
+        args: As `Transfer`.
         student_transform (nn.Module, optional): ``T_s``, by default without
             a map of channels.
-        kwargs: As :class:`Transfer`.
+        kwargs: As `Transfer`.
 
-    Example:
+    Examples:
         >>> transfer = FMKTTheta(
         ...     VelocityField(ConvEncoder(8), RectifiedFlow()), PKDLoss()
         ... )

@@ -25,7 +25,7 @@ class MapTransform(nn.Module):
         out_channels (int, optional): C_t. Without both, or where they are
             equal, there is no map of channels.
 
-    Example:
+    Examples:
         >>> transform = MapTransform(8, 16)
         >>> teacher = torch.randn(2, 16, 4, 4)
         >>> transform(torch.randn(2, 8, 5, 5), teacher).shape
@@ -65,7 +65,7 @@ class PooledHead(nn.Module):
         in_channels (int): C_s.
         num_classes (int): Classes of the teacher's logits.
 
-    Example:
+    Examples:
         >>> PooledHead(8, 10)(torch.randn(2, 8, 5, 5)).shape
         torch.Size([2, 10])
     """

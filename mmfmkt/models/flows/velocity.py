@@ -41,7 +41,7 @@ class VelocityField(nn.Module):
     Raises:
         ValueError: If ``prediction`` is neither.
 
-    Example:
+    Examples:
         >>> field = VelocityField(ConvEncoder(8), RectifiedFlow())
         >>> source = torch.randn(2, 8, 5, 5)
         >>> velocity, estimate = field(source, source, 1.0)

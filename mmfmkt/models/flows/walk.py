@@ -46,7 +46,7 @@ class Step:
         velocity (Tensor): v(Z_t, t), shape of ``source``.
         estimate (Tensor): The target that it points at, shape of ``source``.
 
-    Example:
+    Examples:
         >>> field = VelocityField(ConvEncoder(8), RectifiedFlow())
         >>> source = torch.randn(1, 8, 5, 5)
         >>> step = Step(field, source, field.encoder.inside(source, 1.0), 1.0)
@@ -115,7 +115,7 @@ class Walk:
         with_cp (bool): Whether backward computes the inside of the encoder
             once more instead of keeping what it needs.
 
-    Example:
+    Examples:
         >>> field = VelocityField(ConvEncoder(8), RectifiedFlow())
         >>> walk = Walk(field, torch.randn(1, 8, 5, 5), num_steps=4)
         >>> [step.t for step in walk]
@@ -252,9 +252,9 @@ class InterpolatedWalk(Walk):
         source (Tensor): ``X_S = Z_1``.
         num_steps (int): N.
         target (Tensor): ``X_T = Z_0``, shape of ``source``.
-        with_cp (bool): As :class:`Walk`.
+        with_cp (bool): As `Walk`.
 
-    Example:
+    Examples:
         >>> field = VelocityField(ConvEncoder(8), RectifiedFlow())
         >>> source, target = torch.randn(2, 1, 8, 5, 5).unbind()
         >>> len(list(InterpolatedWalk(field, source, 4, target)))

@@ -20,7 +20,7 @@ class CWDLoss(BaseMetricLoss):
     Args:
         temperature (float): T.
 
-    Example:
+    Examples:
         >>> student, teacher = torch.randn(2, 2, 8, 5, 5).unbind()
         >>> CWDLoss()(student, teacher).shape
         torch.Size([])

@@ -28,7 +28,7 @@ class DISTLoss(BaseMetricLoss):
         sync (bool): Whether the classes are correlated over the samples of
             all processes instead of each process's own.
 
-    Example:
+    Examples:
         >>> student, teacher = torch.randn(2, 8, 10).unbind()
         >>> DISTLoss()(student, teacher).shape
         torch.Size([])

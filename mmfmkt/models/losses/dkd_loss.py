@@ -61,7 +61,7 @@ class DKDLoss(BaseMetricLoss):
             divided by their standard deviation first, sample by sample
             (Logit Standardization, arXiv 2403.01427, Algorithm 1).
 
-    Example:
+    Examples:
         >>> student, teacher = torch.randn(2, 8, 10).unbind()
         >>> DKDLoss()(student, teacher, labels=torch.arange(8)).shape
         torch.Size([])

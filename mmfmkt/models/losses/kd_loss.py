@@ -20,7 +20,7 @@ class KDLoss(BaseMetricLoss):
             divided by their standard deviation first, sample by sample
             (Logit Standardization, arXiv 2403.01427, Algorithm 1).
 
-    Example:
+    Examples:
         >>> student, teacher = torch.randn(2, 8, 10).unbind()
         >>> KDLoss(temperature=4.0)(student, teacher).shape
         torch.Size([])

@@ -12,7 +12,7 @@ from .base import BaseMetricLoss
 class MSELoss(BaseMetricLoss):
     """D(p, q) = mean of (p - q)^2: the NLL of a Gaussian up to constants.
 
-    Example:
+    Examples:
         >>> MSELoss()(torch.zeros(2, 3), torch.ones(2, 3))
         tensor(1.)
     """

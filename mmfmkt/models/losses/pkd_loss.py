@@ -45,7 +45,7 @@ class PKDLoss(BaseMetricLoss):
             several processes give the gradients of one with all of the
             batch.
 
-    Example:
+    Examples:
         >>> student, teacher = torch.randn(2, 4, 8, 5, 5).unbind()
         >>> metric = PKDLoss()
         >>> goal = metric.prepare(teacher)  # once for many comparisons

@@ -41,7 +41,7 @@ class MetaEncoder(nn.Module, metaclass=ABCMeta):
         takes_vectors (bool): Whether it takes ``(B, C)`` as well.
         narrows (bool): Whether ``enter`` and ``leave`` are not identities.
 
-    Example:
+    Examples:
         >>> class PixelEncoder(MetaEncoder):
         ...     def __init__(self, channels, **kwargs):
         ...         layers = [torch.nn.Conv2d(channels, channels, 1)]

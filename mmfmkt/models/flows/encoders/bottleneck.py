@@ -28,9 +28,9 @@ class BottleneckEncoder(MetaEncoder):
         stride (int): By how much the map is narrowed in height and width as
             well: means of ``stride`` x ``stride`` pixels come in, and what
             leaves is interpolated.
-        kwargs: ``zero_init`` and ``deep_time`` of :class:`MetaEncoder`.
+        kwargs: ``zero_init`` and ``deep_time`` of `MetaEncoder`.
 
-    Example:
+    Examples:
         >>> encoder = BottleneckEncoder(64, width=16)
         >>> state = torch.randn(2, 64, 5, 5)
         >>> encoder.enter(state).shape, encoder(state, 0.5).shape

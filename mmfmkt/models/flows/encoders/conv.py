@@ -14,9 +14,9 @@ class ConvEncoder(MetaEncoder):
 
     Args:
         channels (int): C of the state.
-        kwargs: ``zero_init`` and ``deep_time`` of :class:`MetaEncoder`.
+        kwargs: ``zero_init`` and ``deep_time`` of `MetaEncoder`.
 
-    Example:
+    Examples:
         >>> ConvEncoder(8)(torch.randn(2, 8, 5, 5), 0.5).shape
         torch.Size([2, 8, 5, 5])
     """
@@ -38,9 +38,9 @@ class DepthwiseConvEncoder(MetaEncoder):
 
     Args:
         channels (int): C of the state.
-        kwargs: ``zero_init`` and ``deep_time`` of :class:`MetaEncoder`.
+        kwargs: ``zero_init`` and ``deep_time`` of `MetaEncoder`.
 
-    Example:
+    Examples:
         >>> DepthwiseConvEncoder(8)(torch.randn(2, 8, 5, 5), 0.5).shape
         torch.Size([2, 8, 5, 5])
     """

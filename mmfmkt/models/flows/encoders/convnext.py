@@ -20,9 +20,9 @@ class ConvNeXtEncoder(MetaEncoder):
         expansion (int): Width of the hidden layer in units of C.
         num_blocks (int): Blocks; all but the last, which gives the velocity,
             have a connection past them.
-        kwargs: ``zero_init`` and ``deep_time`` of :class:`MetaEncoder`.
+        kwargs: ``zero_init`` and ``deep_time`` of `MetaEncoder`.
 
-    Example:
+    Examples:
         >>> ConvNeXtEncoder(8)(torch.randn(2, 8, 5, 5), 0.5).shape
         torch.Size([2, 8, 5, 5])
     """

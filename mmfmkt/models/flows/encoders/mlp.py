@@ -17,9 +17,9 @@ class MLPEncoder(MetaEncoder):
         channels (int): C of the state.
         num_blocks (int): n.
         expansion (int): Width of the hidden layers in units of C.
-        kwargs: ``zero_init`` and ``deep_time`` of :class:`MetaEncoder`.
+        kwargs: ``zero_init`` and ``deep_time`` of `MetaEncoder`.
 
-    Example:
+    Examples:
         >>> MLPEncoder(8)(torch.randn(2, 8), 0.5).shape
         torch.Size([2, 8])
     """

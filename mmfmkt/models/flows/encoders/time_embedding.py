@@ -43,7 +43,7 @@ class TimeEmbedding(nn.Module):
         channels (int): C, the channels that the embedding is added to.
         deep (bool): Whether to use Linear-ReLU-Linear instead of Linear.
 
-    Example:
+    Examples:
         >>> TimeEmbedding(8)(0.5).shape
         torch.Size([8])
     """

@@ -24,9 +24,9 @@ class TransformerEncoder(MetaEncoder):
         window (int): Side of a window in pixels of the map; maps that it
             does not divide are padded, and what is padded is not attended.
         expansion (int): Width of the feed-forward part in units of C.
-        kwargs: ``zero_init`` and ``deep_time`` of :class:`MetaEncoder`.
+        kwargs: ``zero_init`` and ``deep_time`` of `MetaEncoder`.
 
-    Example:
+    Examples:
         >>> TransformerEncoder(8)(torch.randn(2, 8, 5, 5), 0.5).shape
         torch.Size([2, 8, 5, 5])
     """
