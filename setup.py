@@ -51,5 +51,6 @@ setup(
         'onnx': ['onnx', 'onnxruntime', 'onnxscript'],
         'tests': requirements('tests'),
     },
+    entry_points={'console_scripts': ['mmfmkt = mmfmkt.__main__:main']},
     zip_safe=False,
 )

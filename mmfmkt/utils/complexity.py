@@ -31,6 +31,7 @@ def size_and_flops(
         )
         # Losses and the like are never called; that is as it should be.
         analyzer.uncalled_modules_warnings(False)
+        analyzer.unsupported_ops_warnings(False)
         return parameters, int(analyzer.total())
 
 

@@ -24,9 +24,9 @@ TOOL = FOLDER / 'accuracy.py'
 def protocol():
     sys.path.insert(0, str(FOLDER))
     try:
-        from protocol import page, plan, runs
+        from protocol import page, plan, runs, zoo
 
-        yield plan, runs, page
+        yield plan, runs, page, zoo
     finally:
         sys.path.remove(str(FOLDER))
 
@@ -38,6 +38,8 @@ def write_table(folder, **keys):
     )
     table = dict(
         title='A small table',
+        task='Object Detection',
+        dataset='Shapes',
         metric='coco/bbox_mAP',
         label='box mAP',
         page=str(folder / 'page.md'),
@@ -81,7 +83,7 @@ def cells(markdown, name):
 
 
 def test_means_errors_and_paired_differences(tmp_path, protocol):
-    plan, _, page = protocol
+    plan, _, page, _ = protocol
     table = plan.read_table(str(write_table(tmp_path)))
     pkd, flow = [0.46, 0.45, 0.50], [0.48, 0.472]
     results = results_of(
@@ -111,13 +113,13 @@ def test_means_errors_and_paired_differences(tmp_path, protocol):
 
 
 def test_the_front_is_of_those_that_none_beats(protocol):
-    _, _, page = protocol
+    _, _, page, _ = protocol
     points = dict(a=(1.0, 0.3), b=(1.0, 0.4), c=(1.2, 0.39), d=(1.3, 0.5))
     assert page.front(points) == ['b', 'd']
 
 
 def test_a_page_without_a_place_is_left_alone(tmp_path, protocol):
-    plan, _, page = protocol
+    plan, _, page, _ = protocol
     table = plan.read_table(str(write_table(tmp_path)))
     (tmp_path / 'page.md').write_text('no place here')
     (tmp_path / 'results.json').write_text(json.dumps(results_of(PKD=[0.4])))
@@ -136,7 +138,7 @@ def test_a_page_without_a_place_is_left_alone(tmp_path, protocol):
     ),
 )
 def test_a_wrong_table_is_refused_by_its_key(tmp_path, wrong, said, protocol):
-    plan, _, _ = protocol
+    plan, _, _, _ = protocol
     with pytest.raises(ConfigError, match=said):
         plan.read_table(str(write_table(tmp_path, **wrong)))
 
@@ -144,7 +146,7 @@ def test_a_wrong_table_is_refused_by_its_key(tmp_path, wrong, said, protocol):
 @pytest.mark.parametrize('name', ('bccd',))
 def test_pages_and_results_say_the_same(name, protocol):
     """What a page's table has is what its results give, digit by digit."""
-    plan, _, page = protocol
+    plan, _, page, _ = protocol
     table = plan.read_table(str(FOLDER / 'tables' / f'{name}.yml'))
     results = json.loads(table.results.read_text())
     text = table.page.read_text()
@@ -156,6 +158,24 @@ def test_pages_and_results_say_the_same(name, protocol):
             assert known['config'] == method.config
     forged = re.sub(r'\| 0\.(\d)', r'| 0.9\1', text)
     assert page.in_place(forged, table, results) == text != forged
+
+
+def test_metafile_and_zoo_are_what_results_and_configs_say(protocol):
+    """A number that is changed by hand, in either, is noticed."""
+    plan, _, _, zoo = protocol
+    tables = plan.all_tables()
+    metafile, text = zoo.METAFILE.read_text(), zoo.PAGE.read_text()
+    assert zoo.metafile(tables) == metafile and zoo.page(tables) == text
+    listed = yaml.safe_load(metafile)['Models']
+    known = {
+        x.method.config
+        for table in tables
+        for x in zoo.lines_of(table, zoo.results_of(table))
+        if x.values
+    }
+    assert known == {x['Config'] for x in listed if 'Results' in x} != set()
+    for entry in yaml.safe_load(zoo.PUBLISHED.read_text()):
+        assert (ROOT / entry['config']).is_file() and entry['source']
 
 
 def test_a_table_is_run_resumed_and_written(tmp_path, shapes):

@@ -20,7 +20,7 @@ from mmfmkt.apis.command_line import add_debug, plain_errors
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from protocol import cost, page, plan, runs  # noqa: E402
+from protocol import cost, page, plan, runs, zoo  # noqa: E402
 
 
 def parse_args() -> argparse.Namespace:
@@ -74,6 +74,9 @@ def main() -> None:
         finally:
             runs.gather(table, folder)
     page.render(table)
+    tables = plan.all_tables()
+    if table.name in (x.name for x in tables):
+        zoo.write(tables)
 
 
 if __name__ == '__main__':

@@ -13,6 +13,8 @@ from mmfmkt.utils.schema import Count, check_keys, nearest
 ROOT = Path(__file__).resolve().parents[3]
 SCHEMA = dict(
     title=str,
+    task=str,
+    dataset=str,
     metric=str,
     label=str,
     page=str,
@@ -68,6 +70,8 @@ class Table:
     Attributes:
         name (str): That of its file.
         title (str): What it shows, in a line.
+        task (str): As a metafile calls it.
+        dataset (str): Its name.
         metric (str): Name of the metric, as the evaluator gives it.
         label (str): What the table calls it.
         page (Path): Markdown file with a place for it.
@@ -80,6 +84,8 @@ class Table:
 
     name: str
     title: str
+    task: str
+    dataset: str
     metric: str
     label: str
     page: Path
@@ -117,6 +123,12 @@ class Run:
         return f'{slug}/{self.seed}'
 
 
+def all_tables() -> List[Table]:
+    """The tables that the project has."""
+    found = sorted(Path(__file__).parents[1].glob('tables/*.yml'))
+    return [read_table(str(path)) for path in found]
+
+
 def read_table(path: str) -> Table:
     """Read a table's file.
 
@@ -141,7 +153,8 @@ def read_table(path: str) -> Table:
         own = dict(own, options={**shared, **(own.get('options') or {})})
         own.setdefault('seeds', raw['seeds'])
         methods.append(Method(name, **own))
-    given = {x: raw.get(x) for x in ('title', 'metric', 'label', 'image_size')}
+    named = ('title', 'task', 'dataset', 'metric', 'label', 'image_size')
+    given = {x: raw[x] for x in named}
     return Table(
         name=Path(path).stem,
         page=ROOT / raw['page'],

@@ -1,0 +1,213 @@
+"""The model zoo: each shipped config with what was measured of it.
+
+Made from the configs, the results of the tables and the published baselines;
+what was not run has no number.
+"""
+
+import json
+import statistics
+from pathlib import Path
+from typing import Any, Dict, List
+
+import yaml
+from mmengine.config import Config
+
+from mmfmkt.utils.files import write_whole
+
+from .page import lines_of, mean_and_error, shown, with_error
+from .plan import ROOT, Table
+
+METAFILE = ROOT / 'configs' / 'metafile.yml'
+PAGE = ROOT / 'docs' / 'zoo.md'
+PUBLISHED = ROOT / 'docs' / 'results' / 'published.yml'
+COLLECTION = {
+    'Name': 'FM-KT',
+    'Metadata': {
+        'Training Techniques': ['Knowledge Distillation', 'Flow Matching']
+    },
+    'Paper': {
+        'URL': 'https://arxiv.org/abs/2402.02012',
+        'Title': 'Precise Knowledge Transfer via Flow Matching',
+    },
+    'README': 'README.md',
+}
+HEAD = """# Model zoo
+
+Made by `python tools/benchmark/accuracy.py TABLE --render` from the configs,
+the results of the tables (`docs/results/`) and published baselines; the same
+numbers are in `configs/metafile.yml`, in OpenMMLab's format. What was not run
+here has no number.
+"""
+
+
+def write(tables: List[Table]) -> None:
+    """Write metafile and page.
+
+    Args:
+        tables (list[Table]): All tables; those without results are left out.
+    """
+    write_whole(METAFILE, metafile(tables))
+    write_whole(PAGE, page(tables))
+
+
+def shipped() -> Dict[str, Config]:
+    """Shipped configs by their path from the project's folder."""
+    found = sorted((ROOT / 'configs').rglob('*.py'))
+    return {
+        path.relative_to(ROOT).as_posix(): Config.fromfile(path)
+        for path in found
+        if '_base_' not in path.parts
+    }
+
+
+def results_of(table: Table) -> dict:
+    """Results of a table, empty where there are none."""
+    if not table.results.is_file():
+        return {}
+    return json.loads(table.results.read_text(encoding='utf-8'))
+
+
+def network(model: Any) -> str:
+    """A network in words: its kind, backbone and depth."""
+    if isinstance(model, str):
+        return Path(model.split('::')[-1]).stem
+    backbone = model.get('backbone') or {}
+    size = backbone.get('depth') or backbone.get('arch') or ''
+    kind = model.get('type', '')
+    inner = f'{str(backbone.get("type", "")).split(".")[-1]} {size}'.strip()
+    return inner if kind == 'ImageClassifier' else f'{kind} {inner}'.strip()
+
+
+def metadata(config: Config) -> Dict[str, str]:
+    """Variant, student and teacher of a config."""
+    model = config.model
+    if 'student' not in model:
+        return {'Network': network(model)}
+    told = {
+        'Variant': model.get('variant', 'fmkt'),
+        'Student': network(model.student),
+    }
+    if model.get('teacher'):
+        told['Teacher'] = network(model.teacher.config)
+    return told
+
+
+def measured(tables: List[Table]) -> Dict[str, List[dict]]:
+    """What tables have of configs, by path, as the metafile has it."""
+    found: Dict[str, List[dict]] = {}
+    for table in tables:
+        results = results_of(table)
+        for line in lines_of(table, results) if results else []:
+            runs = [
+                x
+                for x in results['runs']
+                if x['method'] == line.method.name and 'seconds' in x
+            ]
+            if not line.values:
+                continue
+            mean, error = mean_and_error(list(line.values.values()))
+            metrics = {table.label: number(mean, table.metric)}
+            if error is not None:
+                metrics['standard error'] = number(error, table.metric)
+            entry: Dict[str, Any] = {
+                'Task': table.task,
+                'Dataset': table.dataset,
+                'Metrics': metrics,
+                'Seeds': sorted(line.values),
+            }
+            if line.failed:
+                entry['Failed Seeds'] = line.failed
+            if line.k != '-':
+                entry['Inference Steps'] = int(line.k)
+            if line.method.options:
+                entry['Options'] = dict(line.method.options)
+            if runs:
+                entry['Training Time (s)'] = round(
+                    statistics.median(x['seconds'] for x in runs)
+                )
+                entry['Training Memory (GB)'] = round(
+                    max(x['peak_gb'] for x in runs), 2
+                )
+            found.setdefault(line.method.config, []).append(entry)
+    return found
+
+
+def number(value: float, metric: str) -> float:
+    """A value as tables show it."""
+    return float(shown(value, metric))
+
+
+def metafile(tables: List[Table]) -> str:
+    """The metafile."""
+    numbers = measured(tables)
+    models = []
+    for path, config in shipped().items():
+        entry: Dict[str, Any] = {
+            'Name': Path(path).stem,
+            'In Collection': 'FM-KT',
+            'Config': path,
+            'Metadata': metadata(config),
+        }
+        if path in numbers:
+            entry['Results'] = numbers[path]
+        models.append(entry)
+    text = yaml.safe_dump(
+        dict(Collections=[COLLECTION], Models=models), sort_keys=False
+    )
+    return f'# Made by tools/benchmark/accuracy.py; see docs/zoo.md.\n{text}'
+
+
+def page(tables: List[Table]) -> str:
+    """The page."""
+    parts = [HEAD]
+    parts.append('## Measured here\n')
+    rows = [
+        '| config | data | K | metric | mean ± standard error | seeds | '
+        'training, memory |',
+        '|---|---|---|---|---|---|---|',
+    ]
+    for table in tables:
+        results = results_of(table)
+        for line in lines_of(table, results) if results else []:
+            runs = [
+                x
+                for x in results['runs']
+                if x['method'] == line.method.name and 'seconds' in x
+            ]
+            cost = ''
+            if runs:
+                seconds = statistics.median(x['seconds'] for x in runs)
+                memory = max(x['peak_gb'] for x in runs)
+                cost = f'{seconds:.0f} s, {memory:.1f} GB'
+            failed = f', {len(line.failed)} failed' if line.failed else ''
+            told = with_error(list(line.values.values()), table.metric)
+            rows.append(
+                f'| {line.name}: `{line.method.config}` | {table.dataset} '
+                f'| {line.k} | {table.label} | {told} '
+                f'| {len(line.values)}{failed} | {cost} |'
+            )
+    parts.append('\n'.join(rows) + '\n')
+    parts.append('## Published, of the same pairs\n')
+    rows = [
+        '| config | data | metric | student | teacher | methods | source |',
+        '|---|---|---|---|---|---|---|',
+    ]
+    for entry in yaml.safe_load(PUBLISHED.read_text(encoding='utf-8')):
+        methods = ', '.join(f'{k} {v}' for k, v in entry['methods'].items())
+        rows.append(
+            f'| `{entry["config"]}` | {entry["dataset"]} | {entry["metric"]} '
+            f'| {entry.get("student", "")} | {entry.get("teacher", "")} '
+            f'| {methods} | {entry["source"]} |'
+        )
+    parts.append('\n'.join(rows) + '\n')
+    parts.append('## All configs\n')
+    rows = ['| config | variant | student | teacher |', '|---|---|---|---|']
+    for path, config in shipped().items():
+        told = metadata(config)
+        rows.append(
+            f'| `{path}` | {told.get("Variant", "")} '
+            f'| {told.get("Student", told.get("Network"))} '
+            f'| {told.get("Teacher", "")} |'
+        )
+    parts.append('\n'.join(rows) + '\n')
+    return '\n'.join(parts)
