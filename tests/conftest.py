@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -25,33 +26,68 @@ def pytest_collection_modifyitems(items):
     )
 
 
+class Tools:
+    """One server of tools for all that this process runs."""
+
+    def __init__(self):
+        self.server = None
+
+    def run(self, command, cwd, env):
+        """Run a tool of the repository; its exit code and what it wrote."""
+        if self.server is None or self.server.poll() is not None:
+            self.server = subprocess.Popen(
+                [sys.executable, ROOT / 'tests' / 'tool_server.py'],
+                cwd=ROOT,
+                env={**os.environ, **CPU},
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                text=True,
+                bufsize=1,
+            )
+        with tempfile.NamedTemporaryFile('r', errors='replace') as out:
+            asked = dict(command=command, cwd=cwd, env=env, out=out.name)
+            print(json.dumps(asked), file=self.server.stdin)
+            code = int(self.server.stdout.readline())
+            return code, out.read()
+
+
+TOOLS = Tools()
+
+
 def run(*command, fails=False, cwd=ROOT, **env):
     """Run a command in the repository and return all that it wrote.
 
-    A ``.py`` at the front is run by this Python.
+    A ``.py`` at the front is run by this Python, without importing the
+    libraries once more where nothing is asked of the environment.
     """
     command = [str(part) for part in command]
-    env = {name: str(value) for name, value in env.items()}
-    if command[0].endswith('.py'):
-        command.insert(0, sys.executable)
+    ours = {name: str(value) for name, value in env.items()}
     path = os.pathsep.join([str(ROOT), os.environ.get('PYTHONPATH', '')])
-    done = subprocess.run(
-        command,
-        cwd=cwd,
-        env={
-            **os.environ,
-            **CPU,
-            'PYTHON': sys.executable,
-            'PYTHONPATH': path,
-            **env,
-        },
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-    assert bool(done.returncode) == fails, done.stdout[-4000:]
-    return done.stdout
+    env = {
+        **os.environ,
+        **CPU,
+        'PYTHON': sys.executable,
+        'PYTHONPATH': path,
+        **ours,
+    }
+    if command[0].endswith('.py') and not ours:
+        code, output = TOOLS.run(command, str(cwd), env)
+    else:
+        if command[0].endswith('.py'):
+            command.insert(0, sys.executable)
+        done = subprocess.run(
+            command,
+            cwd=cwd,
+            env=env,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        code, output = done.returncode, done.stdout
+    assert bool(code) == fails, output[-4000:]
+    return output
 
 
 def scalars(work_dir):

@@ -75,8 +75,9 @@ def test_one_line_trains_and_exports(pair, shapes, tmp_path):
     assert 'level 3 to 4, stride 64' in log
     assert 'inherits' not in log
     assert 'deployed  the plain student: nothing is added' in log
-    assert 'neck.3.loss_student' in log and 'Evaluating bbox' in log
-    assert 'neck.3.loss_direct' in log
+    assert 'Evaluating bbox' in log
+    logged = scalars(tmp_path / 'run')[0]
+    assert {'neck.3.loss_student', 'neck.3.loss_direct'} <= set(logged)
     assert (work_dir / 'student' / 'student.pth').is_file()
     (config,) = work_dir.glob('theta_teacher_student.py')
     cfg = Config.fromfile(config)
