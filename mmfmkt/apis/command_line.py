@@ -5,6 +5,7 @@ import atexit
 import gc
 import os
 import os.path as osp
+import re
 import sys
 import traceback
 from contextlib import contextmanager
@@ -25,6 +26,19 @@ from mmfmkt.utils.sentences import explain, said
 
 from .resuming import resumable, resume_from_latest
 from .run_check import check_run
+
+# Where the documentation helps with an error, by what its sentence names.
+PAGES = (
+    (r'is not a finite number', 'docs/faq.md#loss-is-nan'),
+    (r'teacher\.cache', 'docs/cost.md#a-cache-of-the-teacher'),
+    (r'model\.teacher|--teacher', 'docs/teachers.md'),
+    (r'model\.flow|model\.variant', 'docs/choosing.md'),
+    (r'model\.(tap|levels|student)', 'docs/configs.md'),
+    (r'dataloader|evaluator|--data-root', 'docs/own_data.md'),
+    (r'--resume|load_from', 'docs/trust.md'),
+    (r'--launcher|strategy', 'docs/distributed.md'),
+    (r'mmfmkt\[onnx\]', 'docs/install.md#extras'),
+)
 
 
 def add_run_arguments(parser: argparse.ArgumentParser) -> None:
@@ -319,5 +333,10 @@ def end(error: Exception, sentence: str) -> None:
     """End the program with a sentence; with ``--debug``, a traceback, too."""
     if '--debug' in sys.argv:
         traceback.print_exception(error)
+    page = next(
+        (page for key, page in PAGES if re.search(key, sentence)), None
+    )
+    if page:
+        print(f'help: {page}', file=sys.stderr)
     print(f'error: {" ".join(sentence.split())}', file=sys.stderr)
     sys.exit(2)

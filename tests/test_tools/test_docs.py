@@ -203,6 +203,17 @@ def build_config(code, tmp_path):
         MODELS.build(model)
 
 
+def test_the_pages_that_errors_point_to_are_there():
+    from mmfmkt.apis.command_line import PAGES as POINTED
+
+    for _, page in POINTED:
+        path, _, anchor = page.partition('#')
+        text = (ROOT / path).read_text()
+        headings = re.findall(r'^#+ (.*)$', text, re.MULTILINE)
+        anchors = [re.sub(r'\W+', '-', x.lower()).strip('-') for x in headings]
+        assert not anchor or anchor in anchors
+
+
 def test_the_site_builds_without_a_warning(tmp_path):
     pytest.importorskip('mkdocs')
     pytest.importorskip('mkdocstrings')

@@ -118,13 +118,19 @@ def test_a_running_and_resumed_training_is_read(tmp_path):
         dict(loss=3.0, iter=1, epoch=1, step=1),
         dict(loss=2.0, iter=2, epoch=1, step=2),
         {'flow/neck.0/velocity': 0.5, 'step': 2},
-        {'coco/bbox_mAP': 0.1, 'step': 1},
+        {
+            'coco/bbox_mAP': 0.1,
+            'accuracy/top1_k8': 61.5,
+            'accuracy/top1_k1': 60.0,
+            'step': 1,
+        },
         dict(loss=1.5, iter=2, epoch=1, step=2),
     ]
     text = [*map(json.dumps, lines), '{"loss": 1.0, "it']
     one = read_work_dir(write_run(tmp_path / 'a' / 'run', text))
     assert [x['loss'] for x in one.train] == [3.0, 1.5]
-    assert one.metrics == ['coco/bbox_mAP'] and len(one.flow) == 1
+    assert one.metrics[0] == 'coco/bbox_mAP' and len(one.flow) == 1
+    assert one.by_steps() == {'accuracy/top1': {1: 60.0, 8: 61.5}}
     assert one.checkpoint is None and not one.distils
     other = read_work_dir(
         write_run(

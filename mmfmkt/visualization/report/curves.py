@@ -62,7 +62,7 @@ def series(lines: List[dict], x: str, y: str) -> tuple:
 def metric_curves(runs: List[WorkDir]) -> List[go.Figure]:
     """The main metrics of validation against the epoch, all runs in one."""
     names = list(dict.fromkeys(name for run in runs for name in run.metrics))
-    main = [x for x in names if x.endswith(('mAP', 'AP', 'top1'))]
+    main = [x for x in names if x.endswith(('mAP', 'AP', 'top1', '_k1'))]
     found = []
     for name in main or names[:1]:
         made = figure(name, 'epoch', name)
@@ -170,6 +170,15 @@ def steps_curve(accuracy: Dict[str, Dict[int, float]], name: str) -> go.Figure:
         )
     made.update_xaxes(type='log', tickvals=[1, 2, 4, 8, 16, 32])
     return made
+
+
+def logged_steps(runs: List[WorkDir]) -> List[go.Figure]:
+    """Accuracy against K, where validations report it."""
+    found: Dict[str, Dict[str, Dict[int, float]]] = {}
+    for run in runs:
+        for name, values in run.by_steps().items():
+            found.setdefault(name, {})[run.name] = values
+    return [steps_curve(values, name) for name, values in found.items()]
 
 
 def step_distances(

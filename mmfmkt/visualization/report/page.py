@@ -100,9 +100,12 @@ def write_report(
         raise ConfigError('A report needs one work folder or more.')
     start = time.perf_counter()
     name_apart(runs)
-    sections = [overview(runs), *training(runs)]
+    by_k = Section('Accuracy against K')
+    for figure in curves.logged_steps(runs):
+        by_k.plot(figure)
+    sections = [overview(runs), *training(runs), by_k]
     if look:
-        sections += network_sections(runs, images, steps)
+        sections += network_sections(runs, images, steps, by_k)
     sections += [settings(runs), environments(runs)]
     sections = [x for x in sections if x.parts]
     page = jinja2.Template(TEMPLATE.read_text(encoding='utf-8')).render(
@@ -173,7 +176,7 @@ def training(runs: List[WorkDir]) -> List[Section]:
 
 
 def network_sections(
-    runs: List[WorkDir], images: int, steps: Sequence[int]
+    runs: List[WorkDir], images: int, steps: Sequence[int], by_k: Section
 ) -> List[Section]:
     """What needs networks: pictures, maps, walks, cost, accuracy by K."""
     found = Section(
@@ -193,7 +196,6 @@ def network_sections(
         'places of the finest level on their way.',
     )
     cost = Section('Deployed cost', 'Of one image of the first shape.')
-    by_k = Section('Accuracy against K')
     loaded = {}
     for run in runs:
         if run.config.get('default_scope') == 'mmpretrain':
@@ -205,7 +207,7 @@ def network_sections(
             found.text(f'{run.name} is not shown\n{said}')
             print_log(f'{run.name} is not shown: {said}', logger='current')
     if not loaded:
-        return [found, by_k]
+        return [found]
     first = next(iter(loaded))
     data = loaded[first][1]
     indices = looks.spread(len(data), images)
@@ -214,7 +216,7 @@ def network_sections(
     show_cost(cost, loaded, data)
     if steps:
         show_steps(by_k, runs, loaded, steps)
-    return [found, by_k, cost, maps, walks]
+    return [found, cost, maps, walks]
 
 
 def loaded_run(run: WorkDir) -> tuple:

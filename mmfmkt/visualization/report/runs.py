@@ -12,6 +12,8 @@ from mmfmkt.utils import ConfigError
 
 # A part of a loss: tap, level, part.
 PART = re.compile(r'^(?P<tap>.+?)\.(?P<level>\d+)\.(?P<part>[a-z_]+)$')
+# A metric at one K, as StepAccuracy names it.
+BY_STEPS = re.compile(r'^(?P<name>.+)_k(?P<k>\d+)$')
 # What a Runner logs besides losses and metrics.
 OTHER = ('lr', 'time', 'data_time', 'epoch', 'iter', 'step', 'memory')
 
@@ -58,6 +60,14 @@ class WorkDir:
             for key in dict.fromkeys(key for x in self.val for key in x)
             if key not in OTHER
         ]
+
+    def by_steps(self) -> Dict[str, Dict[int, float]]:
+        """What the last validation gave at each K, by metric."""
+        found: Dict[str, Dict[int, float]] = {}
+        for name, value in (self.val[-1] if self.val else {}).items():
+            if seen := BY_STEPS.match(name):
+                found.setdefault(seen['name'], {})[int(seen['k'])] = value
+        return {name: dict(sorted(x.items())) for name, x in found.items()}
 
     def losses(self) -> List[str]:
         """Names of the logged losses, the sum first."""
