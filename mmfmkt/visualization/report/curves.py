@@ -6,6 +6,8 @@ import plotly.graph_objects as go
 
 from .runs import PART, WorkDir
 
+# What metrics of the first rank end with.
+MAIN = ('mAP', 'AP', 'top1')
 COLOURS = (
     '#1f77b4',
     '#d62728',
@@ -62,17 +64,16 @@ def series(lines: List[dict], x: str, y: str) -> tuple:
 def metric_curves(runs: List[WorkDir]) -> List[go.Figure]:
     """The main metrics of validation against the epoch, all runs in one."""
     names = list(dict.fromkeys(name for run in runs for name in run.metrics))
-    main = [x for x in names if x.endswith(('mAP', 'AP', 'top1', '_k1'))]
+    main = [x for x in names if x.endswith(MAIN)]
     found = []
-    for name in main or names[:1]:
+    for name in main or [f'{x}_k1' for x in MAIN if f'{x}_k1' in names]:
+        seen = {run.name: series(run.val, 'step', name) for run in runs}
+        # A single validation is a number and no curve.
+        if max(len(steps) for steps, _ in seen.values()) < 2:
+            continue
         made = figure(name, 'epoch', name)
-        for run in runs:
-            line(
-                made,
-                run.name,
-                *series(run.val, 'step', name),
-                mode='lines+markers',
-            )
+        for label, values in seen.items():
+            line(made, label, *values, mode='lines+markers')
         found.append(made)
     return found
 
@@ -132,7 +133,12 @@ def flow_curves(run: WorkDir) -> List[go.Figure]:
     )
     found = []
     for part, title in parts.items():
-        mine = [x for x in names if x.rsplit('/', 1)[1].startswith(part)]
+        mine = [
+            x
+            for x in names
+            if x.rsplit('/', 1)[1].startswith(part)
+            and any(row.get(x) for row in run.flow)
+        ]
         if not mine:
             continue
         made = figure(
@@ -178,7 +184,11 @@ def logged_steps(runs: List[WorkDir]) -> List[go.Figure]:
     for run in runs:
         for name, values in run.by_steps().items():
             found.setdefault(name, {})[run.name] = values
-    return [steps_curve(values, name) for name, values in found.items()]
+    return [
+        steps_curve(values, name)
+        for name, values in found.items()
+        if name.endswith(MAIN)
+    ]
 
 
 def step_distances(

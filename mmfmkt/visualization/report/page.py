@@ -15,7 +15,7 @@ from mmfmkt.utils.files import write_whole
 
 from . import curves, looks, pictures
 from .evaluation import evaluate
-from .runs import WorkDir, differences, name_apart
+from .runs import BY_STEPS, WorkDir, differences, name_apart
 
 TEMPLATE = Path(__file__).with_name('page.html')
 # Score from which on a detection is shown.
@@ -122,7 +122,14 @@ def write_report(
 def overview(runs: List[WorkDir]) -> Section:
     """What each run is and gave."""
     section = Section('Runs', 'Click a heading to sort.')
-    names = list(dict.fromkeys(name for run in runs for name in run.metrics))
+    names = list(
+        dict.fromkeys(
+            name
+            for run in runs
+            for name in run.metrics
+            if not BY_STEPS.match(name)
+        )
+    )
     rows = []
     for run in runs:
         model = run.config.model
@@ -145,6 +152,8 @@ def overview(runs: List[WorkDir]) -> Section:
 
 def encoder_of(model: dict) -> str:
     """The encoder of a distillation, in a word."""
+    if model.get('variant') == 'direct':
+        return ''
     encoder = (model.get('flow') or {}).get('encoder') or {}
     return encoder.get('type', '') if isinstance(encoder, dict) else 'several'
 

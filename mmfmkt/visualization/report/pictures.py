@@ -60,7 +60,7 @@ def side_by_side(
     height, width = image.shape[:2]
     known = {x for x in matched(found[reference], wanted) if x >= 0}
     panels = len(found) + 1
-    columns = min(panels, 4)
+    columns = panels if panels <= 4 else 3
     rows = -(-panels // columns)
     figure, axes = plt.subplots(
         rows,
@@ -150,8 +150,8 @@ def maps(levels: List[Levels], path: str) -> str:
     )
     for row, level in zip(axes, levels):
         transfer, target = level.transfer, level.target
-        after = level.source
-        if transfer.field is not None:
+        after, there = level.source, transfer.field is not None
+        if there:
             after = transfer.transport(level.source, level.num_steps)
         brought = [
             transfer.transform(x, target) for x in (level.source, after)
@@ -160,7 +160,9 @@ def maps(levels: List[Levels], path: str) -> str:
         low, high = min(x.min() for x in seen), max(x.max() for x in seen)
         show(row[0], image, level.name)
         for place, map_, title in zip(
-            row[1:], seen, ('student', 'after the flow', 'teacher')
+            row[1:],
+            seen,
+            ('student', 'after the flow' if there else 'no flow', 'teacher'),
         ):
             place.imshow(map_, cmap='magma', vmin=low, vmax=high)
             place.set_title(title, fontsize=9)

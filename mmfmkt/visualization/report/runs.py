@@ -98,7 +98,10 @@ def read_work_dir(folder: str) -> WorkDir:
             '*/vis_data with scalars.json and config.py, which '
             "MMEngine's LocalVisBackend writes."
         )
-    run = WorkDir(path.resolve().name, path, Config.fromfile(configs[-1]))
+    parts = path.resolve().parts
+    # A folder that is called by its seed says little alone.
+    name = '/'.join(parts[-2:]) if parts[-1].isdigit() else parts[-1]
+    run = WorkDir(name, path, Config.fromfile(configs[-1]))
     for log in logs:
         for line in read_lines(log):
             if any(key.startswith('flow/') for key in line):
@@ -110,6 +113,7 @@ def read_work_dir(folder: str) -> WorkDir:
     # A resumed run has written some iterations twice: the last counts.
     run.train = latest(run.train, 'iter')
     run.val, run.flow = latest(run.val, 'step'), latest(run.flow, 'step')
+    run.val += evaluated(path, run)
     run.environment = environment_of(path)
     run.checkpoint = checkpoint_of(path)
     return run
@@ -129,6 +133,20 @@ def read_lines(path: Path) -> List[Dict[str, Any]]:
 def latest(lines: List[dict], key: str) -> List[dict]:
     """Lines in the order of a key, the last of those that share it."""
     return [x for _, x in sorted({x[key]: x for x in lines}.items())]
+
+
+def evaluated(folder: Path, run: WorkDir) -> List[dict]:
+    """What tools/benchmark/accuracy.py found of a run, as a validation."""
+    path = folder / 'result.json'
+    if not path.is_file() or not run.train:
+        return []
+    metrics = json.loads(path.read_text(encoding='utf-8')).get('metrics', {})
+    found: Dict[str, float] = dict(step=run.train[-1].get('epoch', 0))
+    for k, values in metrics.items():
+        found.update(values)
+        if k != '-':
+            found.update({f'{name}_k{k}': x for name, x in values.items()})
+    return [found] if metrics else []
 
 
 def environment_of(folder: Path) -> str:
