@@ -45,7 +45,9 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--out', help='ONNX file; by default beside the checkpoint'
     )
-    parser.add_argument('--opset', type=int, default=18)
+    parser.add_argument(
+        '--opset', type=int, help="version of ONNX's operators"
+    )
     parser.add_argument(
         '--no-check',
         action='store_true',

@@ -7,7 +7,7 @@ normalisation of images.
 """
 
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, Tuple, Union
+from typing import Any, Dict, Iterator, List, Optional, Tuple, Union
 
 import torch
 from mmengine.config import Config
@@ -92,7 +92,7 @@ def export_onnx(
     path: Union[str, Path],
     image_size: Tuple[int, int],
     batch_size: int = 1,
-    opset: int = 18,
+    opset: Optional[int] = None,
 ) -> Dict[str, List[int]]:
     """Write a model's network as ONNX.
 
@@ -101,7 +101,8 @@ def export_onnx(
         path (str | Path): The file.
         image_size (tuple[int, int]): Width and height, which are fixed.
         batch_size (int): Images at once, fixed as well.
-        opset (int): Version of ONNX's operators.
+        opset (int, optional): Version of ONNX's operators; by default 18,
+            or, before PyTorch 2.6, 17.
 
     Returns:
         dict: Outputs by name, with their shapes.
@@ -135,7 +136,7 @@ def export_onnx(
             str(aside),
             input_names=[INPUT],
             output_names=list(found),
-            opset_version=opset,
+            opset_version=opset or (18 if modern else 17),
             **options,
         )
     aside.replace(path)

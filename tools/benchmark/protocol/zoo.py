@@ -7,14 +7,14 @@ what was not run has no number.
 import json
 import statistics
 from pathlib import Path
-from typing import Any, Dict, List
+from typing import Any, Dict, List, Tuple
 
 import yaml
 from mmengine.config import Config
 
 from mmfmkt.utils.files import write_whole
 
-from .page import lines_of, mean_and_error, shown, with_error
+from .page import Line, lines_of, mean_and_error, shown, with_error
 from .plan import ROOT, Table
 
 METAFILE = ROOT / 'configs' / 'metafile.yml'
@@ -98,11 +98,6 @@ def measured(tables: List[Table]) -> Dict[str, List[dict]]:
     for table in tables:
         results = results_of(table)
         for line in lines_of(table, results) if results else []:
-            runs = [
-                x
-                for x in results['runs']
-                if x['method'] == line.method.name and 'seconds' in x
-            ]
             if not line.values:
                 continue
             mean, error = mean_and_error(list(line.values.values()))
@@ -121,15 +116,22 @@ def measured(tables: List[Table]) -> Dict[str, List[dict]]:
                 entry['Inference Steps'] = int(line.k)
             if line.method.options:
                 entry['Options'] = dict(line.method.options)
-            if runs:
-                entry['Training Time (s)'] = round(
-                    statistics.median(x['seconds'] for x in runs)
-                )
-                entry['Training Memory (GB)'] = round(
-                    max(x['peak_gb'] for x in runs), 2
-                )
+            seconds, memory = spent(line, results)
+            entry['Training Time (s)'] = round(seconds)
+            entry['Training Memory (GB)'] = round(memory, 2)
             found.setdefault(line.method.config, []).append(entry)
     return found
+
+
+def spent(line: Line, results: dict) -> Tuple[float, float]:
+    """Median of the seconds, and the most memory, of a line's runs."""
+    runs = [
+        x
+        for x in results['runs']
+        if x['method'] == line.method.name and 'seconds' in x
+    ]
+    seconds = statistics.median(x['seconds'] for x in runs)
+    return seconds, max(x['peak_gb'] for x in runs)
 
 
 def number(value: float, metric: str) -> float:
@@ -169,22 +171,15 @@ def page(tables: List[Table]) -> str:
     for table in tables:
         results = results_of(table)
         for line in lines_of(table, results) if results else []:
-            runs = [
-                x
-                for x in results['runs']
-                if x['method'] == line.method.name and 'seconds' in x
-            ]
-            cost = ''
-            if runs:
-                seconds = statistics.median(x['seconds'] for x in runs)
-                memory = max(x['peak_gb'] for x in runs)
-                cost = f'{seconds:.0f} s, {memory:.1f} GB'
+            if not line.values:
+                continue
+            seconds, memory = spent(line, results)
             failed = f', {len(line.failed)} failed' if line.failed else ''
             told = with_error(list(line.values.values()), table.metric)
             rows.append(
                 f'| {line.name}: `{line.method.config}` | {table.dataset} '
                 f'| {line.k} | {table.label} | {told} '
-                f'| {len(line.values)}{failed} | {cost} |'
+                f'| {len(line.values)}{failed} | {seconds:.0f} s, {memory:.1f} GB |'
             )
     parts.append('\n'.join(rows) + '\n')
     parts.append('## Published, of the same pairs\n')
