@@ -46,6 +46,8 @@ TITLES = dict(
     teacher='teacher', student='plain student', distilled='FM-KT student'
 )
 PROGRESS = re.compile(r'Epoch\(train\)\s+\[(\d+)\]\[\s*(\d+)/(\d+)\]')
+# CocoMetric reports nothing at all where nothing was found.
+NOTHING_FOUND = {'coco/bbox_mAP': 0.0, 'coco/bbox_mAP_50': 0.0}
 console = Console()
 
 
@@ -192,7 +194,7 @@ class QuickStart:
             f'max_epochs = {self.args.epochs}',
             f'randomness = dict(seed={self.args.seed})',
             'train_cfg = dict(max_epochs=max_epochs, '
-            'val_interval=max(max_epochs // 3, 1))',
+            f'val_interval={val_interval(self.args.epochs)})',
             'param_scheduler = dict(total_steps=max_epochs)',
             'train_dataloader = dict(dataset=dict(data_root=data_root))',
             'val_dataloader = dict(dataset=dict(data_root=data_root))',
@@ -241,6 +243,10 @@ class QuickStart:
         return dict(checkpoint=str(self.checkpoint(name)))
 
     def evaluate(self, name: str) -> dict:
+        """What the last validation gave, or, if that was cut off, a test."""
+        validations = read_work_dir(str(self.work_dir / name)).val
+        if validations and validations[-1]['step'] == self.args.epochs:
+            return {**NOTHING_FOUND, **validations[-1]}
         return self.test(
             ROOT / 'tools' / 'test.py',
             name,
@@ -265,9 +271,8 @@ class QuickStart:
             f'evaluate_{name}.log',
         )
         newest = max(out.glob('*/*.json'), key=lambda x: x.stat().st_mtime)
-        # CocoMetric reports nothing at all where nothing was found.
         found = json.loads(newest.read_text().splitlines()[-1])
-        return {'coco/bbox_mAP': 0.0, 'coco/bbox_mAP_50': 0.0, **found}
+        return {**NOTHING_FOUND, **found}
 
     def call(
         self,
@@ -376,6 +381,12 @@ class QuickStart:
         results.write_text(
             json.dumps(dict(metrics=metrics, costs=costs), indent=2)
         )
+
+
+def val_interval(epochs: int) -> int:
+    """For some three validations, of which one is after the last epoch."""
+    most = max(epochs // 3, 1)
+    return next(x for x in range(most, 0, -1) if epochs % x == 0)
 
 
 def end_group(process: subprocess.Popen, patience: float = 10.0) -> None:

@@ -325,8 +325,10 @@ def show_steps(
         for k in steps:
             model.inference_steps = k
             metrics = evaluate(run, model)
-            name = name or next(iter(metrics))
-            accuracy.setdefault(run.name, {})[k] = metrics[name]
+            # CocoMetric reports nothing at all where nothing was found.
+            name = name or next(iter(metrics), '')
+            if name in metrics:
+                accuracy.setdefault(run.name, {})[k] = metrics[name]
     if accuracy:
         section.plot(curves.steps_curve(accuracy, name))
 

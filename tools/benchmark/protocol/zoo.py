@@ -179,7 +179,8 @@ def page(tables: List[Table]) -> str:
             rows.append(
                 f'| {line.name}: `{line.method.config}` | {table.dataset} '
                 f'| {line.k} | {table.label} | {told} '
-                f'| {len(line.values)}{failed} | {seconds:.0f} s, {memory:.1f} GB |'
+                f'| {len(line.values)}{failed} '
+                f'| {seconds:.0f} s, {memory:.1f} GB |'
             )
     parts.append('\n'.join(rows) + '\n')
     parts.append('## Published, of the same pairs\n')
