@@ -12,14 +12,12 @@ can run code.
 import argparse
 
 from mmfmkt.apis import convert_checkpoint
-from mmfmkt.apis.command_line import add_debug, plain_errors
+from mmfmkt.apis.command_line import add_debug, parser_of, plain_errors
 from mmfmkt.apis.convert import NETWORKS
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description='Convert a published CIFAR checkpoint for MMPretrain'
-    )
+    parser = parser_of(__doc__)
     parser.add_argument('src', help='path or URL of the checkpoint')
     parser.add_argument('dst', help='file to write')
     parser.add_argument(

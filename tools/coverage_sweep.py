@@ -23,15 +23,14 @@ from sweep.families import LIBRARIES, families
 from sweep.report import report
 from sweep.runs import Results, check_all
 
+from mmfmkt.apis.command_line import parser_of
+
 CHECKS = ('equivalence', 'variants')
 DONE = ('equal', 'passed', 'cannot apply')
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description="Try the libraries' families as students",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-    )
+    parser = parser_of(__doc__, defaults=True)
     parser.add_argument(
         '--out',
         type=Path,

@@ -21,6 +21,7 @@ from mmfmkt.apis.command_line import (
     add_train_arguments,
     build_model,
     load_config,
+    parser_of,
     plain_errors,
     train,
 )
@@ -28,9 +29,7 @@ from mmfmkt.models.flows import VARIANTS
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description='Compose a distillation from two configs and train it'
-    )
+    parser = parser_of(__doc__)
     parser.add_argument(
         'student', help="the student's config: a file, or 'mmdet::...'"
     )

@@ -15,16 +15,18 @@ from pathlib import Path
 import torch
 
 import mmfmkt  # noqa: F401 (lets configs inherit from 'mmfmkt::...')
-from mmfmkt.apis.command_line import add_cfg_options, plain_errors, read_config
+from mmfmkt.apis.command_line import (
+    add_cfg_options,
+    parser_of,
+    plain_errors,
+    read_config,
+)
 from mmfmkt.apis.onnx import export_onnx, largest_difference, load_network
 from mmfmkt.utils import ConfigError
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = parser_of(__doc__)
     parser.add_argument('config', help='config of a student or distillation')
     parser.add_argument('checkpoint', help='path or URL of its checkpoint')
     parser.add_argument(

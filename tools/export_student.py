@@ -11,13 +11,16 @@ from pathlib import Path
 
 import mmfmkt  # noqa: F401 (lets configs inherit from 'mmfmkt::...')
 from mmfmkt.apis import export_student
-from mmfmkt.apis.command_line import add_cfg_options, plain_errors, read_config
+from mmfmkt.apis.command_line import (
+    add_cfg_options,
+    parser_of,
+    plain_errors,
+    read_config,
+)
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description='Export the student of a distillation checkpoint'
-    )
+    parser = parser_of(__doc__)
     parser.add_argument('config', help='config of the distillation')
     parser.add_argument('checkpoint', help='its checkpoint')
     parser.add_argument(

@@ -1,20 +1,22 @@
-"""Draw the embedded data set, shapes in COCO format, into a folder."""
+"""Draws the embedded data set, shapes in COCO format, into a folder.
+
+    python tools/make_shapes.py data/shapes --train 960 --val 160 --size 96 96
+
+The same options give the same files; what is already there is kept, and an
+interrupted run is continued.
+"""
 
 import argparse
 from pathlib import Path
 
 from mmengine.logging import print_log
 
+from mmfmkt.apis.command_line import parser_of
 from mmfmkt.datasets import make_shapes
 
 
 def build_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        description='Draw a detection data set of shapes as COCO files. The '
-        'same options give the same files; what is already there is kept, '
-        'and an interrupted run is continued.',
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-    )
+    parser = parser_of(__doc__, defaults=True)
     parser.add_argument(
         'root', type=Path, help='folder to write to, made if missing'
     )

@@ -4,6 +4,9 @@ Trains a teacher, a plain student and a distilled student with equal budgets,
 evaluates them, exports the distilled student, evaluates the export with
 MMDetection's own tool, and ends with a table and a page that shows what the
 flow does.
+
+    python tools/quick_start.py --variant theta --work-dir work_dirs/theta
+
 Each stage that is finished stays finished: the same command continues.
 """
 
@@ -33,7 +36,7 @@ from rich.table import Table
 
 import mmfmkt  # noqa: F401 (lets configs inherit from 'mmfmkt::...')
 from mmfmkt.apis import init_detector
-from mmfmkt.apis.command_line import plain_errors
+from mmfmkt.apis.command_line import parser_of, plain_errors
 from mmfmkt.datasets import make_shapes
 from mmfmkt.utils import ConfigError
 from mmfmkt.utils.complexity import latencies, size_and_flops
@@ -65,11 +68,7 @@ def at_least(least: int) -> Callable[[str], int]:
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description='Train, distil, export and compare small detectors on '
-        'drawn shapes',
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-    )
+    parser = parser_of(__doc__, defaults=True)
     parser.add_argument(
         '--work-dir',
         type=Path,

@@ -10,15 +10,12 @@ without a network.
 
 import argparse
 
-from mmfmkt.apis.command_line import add_debug, plain_errors
+from mmfmkt.apis.command_line import add_debug, parser_of, plain_errors
 from mmfmkt.visualization.report import read_work_dir, write_report
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = parser_of(__doc__)
     add = parser.add_argument
     add('work_dirs', nargs='+', metavar='WORK_DIR', help='of a training')
     add('--out', default='report.html', help='HTML file (%(default)s)')

@@ -16,6 +16,7 @@ from mmfmkt.apis.command_line import (
     build_runner,
     check_load_from,
     load_config,
+    parser_of,
     plain_errors,
 )
 from mmfmkt.apis.inference import drop_teacher
@@ -24,7 +25,7 @@ from mmfmkt.utils import ConfigError
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description='Evaluate a checkpoint')
+    parser = parser_of(__doc__)
     parser.add_argument('config', help='path of the config')
     parser.add_argument('checkpoint', help='path or URL of the checkpoint')
     parser.add_argument(

@@ -1,6 +1,9 @@
 """Trains a model: a distillation, or anything else that MMDetection trains.
 
-python tools/train.py configs/fmkt_retinanet_r101_r50.py
+    python tools/train.py configs/fmkt_retinanet_r101_r50.py
+    python tools/train.py CONFIG --resume --cfg-options randomness.seed=1
+
+The options are those of MMDetection's tool, and --check-teacher.
 """
 
 import argparse
@@ -8,6 +11,7 @@ import argparse
 from mmfmkt.apis.command_line import (
     add_train_arguments,
     load_config,
+    parser_of,
     plain_errors,
     train,
 )
@@ -15,7 +19,7 @@ from mmfmkt.utils import ConfigError
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description='Train a model')
+    parser = parser_of(__doc__)
     parser.add_argument('config', help='path of the training config')
     parser.add_argument(
         '--auto-scale-lr',

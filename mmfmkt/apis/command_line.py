@@ -41,6 +41,29 @@ PAGES = (
 )
 
 
+class Described(argparse.RawDescriptionHelpFormatter):
+    """A description with its examples as they are written."""
+
+
+class DescribedWithDefaults(argparse.ArgumentDefaultsHelpFormatter, Described):
+    """The same, and defaults of options."""
+
+
+def parser_of(
+    description: str, defaults: bool = False
+) -> argparse.ArgumentParser:
+    """A parser whose help is what a tool says of itself, with examples.
+
+    Args:
+        description (str): The tool's own docstring.
+        defaults (bool): Whether the help tells defaults of options.
+    """
+    return argparse.ArgumentParser(
+        description=description,
+        formatter_class=DescribedWithDefaults if defaults else Described,
+    )
+
+
 def add_run_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options that MMDetection's train.py and test.py share."""
     parser.add_argument(

@@ -236,3 +236,24 @@ def test_the_site_builds_without_a_warning(tmp_path):
     assert done.returncode == 0, done.stderr
     pages = {x.stem for x in (tmp_path / 'site').glob('*.html')}
     assert {x.stem for x in (ROOT / 'docs').glob('*.md')} <= pages
+
+
+TOOLS = sorted(
+    x.relative_to(ROOT).as_posix()
+    for folder in ('', 'analysis', 'benchmark')
+    for x in (ROOT / 'tools' / folder).glob('*.py')
+    if 'ArgumentParser' in x.read_text() or 'parser_of' in x.read_text()
+)
+
+
+@pytest.mark.parametrize('name', [x for x in TOOLS if 'setup_env' not in x])
+def test_the_help_of_each_tool_has_an_example(
+    name, tools, monkeypatch, capsys
+):
+    module = tools(name)
+    monkeypatch.setattr(sys, 'argv', [name, '--help'])
+    with pytest.raises(SystemExit) as ended:
+        parse = module.get('parse_args') or module['build_parser']().parse_args
+        parse()
+    assert not ended.value.code
+    assert f'    python {name}' in capsys.readouterr().out

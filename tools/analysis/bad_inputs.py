@@ -33,7 +33,7 @@ import torch
 from mmengine.config import Config
 from rich.progress import track
 
-from mmfmkt.apis.command_line import add_debug, plain_errors
+from mmfmkt.apis.command_line import add_debug, parser_of, plain_errors
 from mmfmkt.datasets import make_shapes
 from mmfmkt.utils.files import write_whole
 
@@ -744,9 +744,7 @@ def table(rows: List[Dict[str, Any]]) -> str:
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description='Give bad input to every tool and see how they answer'
-    )
+    parser = parser_of(__doc__)
     parser.add_argument('--out', help='Markdown file for the answers')
     parser.add_argument(
         '--mutations', type=int, metavar='N', help='try N of these instead'

@@ -26,7 +26,7 @@ from mmengine.optim import OptimWrapper
 from mmengine.registry import DefaultScope
 from mmpretrain.structures import DataSample
 
-from mmfmkt.apis.command_line import add_debug, plain_errors
+from mmfmkt.apis.command_line import add_debug, parser_of, plain_errors
 from mmfmkt.registry import MODELS
 from mmfmkt.utils import ConfigError
 
@@ -272,9 +272,7 @@ def cases(words: List[str]) -> List[Case]:
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description='Compare the gradients of two processes and of one'
-    )
+    parser = parser_of(__doc__)
     parser.add_argument(
         'names',
         nargs='*',

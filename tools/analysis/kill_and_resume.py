@@ -26,7 +26,7 @@ import psutil
 import torch
 from tqdm import tqdm
 
-from mmfmkt.apis.command_line import add_debug, plain_errors
+from mmfmkt.apis.command_line import add_debug, parser_of, plain_errors
 from mmfmkt.apis.resuming import checkpoints_of, latest_checkpoint
 from mmfmkt.utils import ConfigError
 
@@ -36,9 +36,7 @@ SEED = 0
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description='Kill a training over and over and compare what comes out'
-    )
+    parser = parser_of(__doc__)
     parser.add_argument('config', help='path of a training config')
     parser.add_argument(
         '--kills', type=int, default=50, help='at random moments'

@@ -22,6 +22,7 @@ from rich.table import Table
 
 from mmfmkt.apis.command_line import (
     add_cfg_options,
+    parser_of,
     plain_errors,
     read_config,
 )
@@ -42,10 +43,7 @@ LARGEST_DEVIATION = 4.0
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description='Estimate the log-density change along a trained flow',
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-    )
+    parser = parser_of(__doc__, defaults=True)
     parser.add_argument('config', help='path of the config')
     parser.add_argument(
         'checkpoint',

@@ -18,7 +18,7 @@ from typing import Dict, List
 
 import psutil
 
-from mmfmkt.apis.command_line import add_debug, plain_errors
+from mmfmkt.apis.command_line import add_debug, parser_of, plain_errors
 from mmfmkt.utils import ConfigError
 from mmfmkt.utils.files import write_whole
 
@@ -27,9 +27,7 @@ KINDS = dict(memory='memory in MiB', handles='file handles', threads='threads')
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description='Watch the memory and file handles of a training'
-    )
+    parser = parser_of(__doc__)
     parser.add_argument('config', help='path of a training config')
     parser.add_argument('--work-dir', default='work_dirs/long_run')
     parser.add_argument(

@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 import mmfmkt.models.flows as flows
-from mmfmkt.apis.command_line import add_debug, plain_errors
+from mmfmkt.apis.command_line import add_debug, parser_of, plain_errors
 from mmfmkt.registry import build_part
 from mmfmkt.utils import ConfigError
 
@@ -26,9 +26,7 @@ STEPS = tuple(2**k for k in range(8))
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description='Hold noise schedules to their mathematics'
-    )
+    parser = parser_of(__doc__)
     parser.add_argument(
         'schedules',
         nargs='*',

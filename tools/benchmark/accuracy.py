@@ -16,7 +16,7 @@ import os
 import sys
 from pathlib import Path
 
-from mmfmkt.apis.command_line import add_debug, plain_errors
+from mmfmkt.apis.command_line import add_debug, parser_of, plain_errors
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
@@ -24,10 +24,7 @@ from protocol import cost, page, plan, runs, zoo  # noqa: E402
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = parser_of(__doc__)
     add = parser.add_argument
     add('table', help='YAML file with methods and seeds')
     add('--out', help='folder of the runs (work_dirs/tables/ and its name)')

@@ -25,7 +25,7 @@ from pathlib import Path
 import torch
 from mmengine.config import Config
 
-from mmfmkt.apis.command_line import add_cfg_options, plain_errors
+from mmfmkt.apis.command_line import add_cfg_options, parser_of, plain_errors
 from mmfmkt.models import flows
 from mmfmkt.models.losses import PKDLoss
 from mmfmkt.utils import ConfigError
@@ -45,10 +45,7 @@ KINDS = ('encoder', 'transcription', 'flow')
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = parser_of(__doc__)
     add = parser.add_argument
     add('what', choices=tuple(MEASURES), help='what to measure')
     add('--config', default=str(FLAGSHIP), help='a distillation (%(default)s)')
