@@ -51,6 +51,8 @@ def tools():
 
     def read(name):
         if name not in known:
+            # As Python does for the program that it runs.
+            sys.path.insert(0, str((ROOT / name).parent))
             known[name] = runpy.run_path(str(ROOT / name))
         return known[name]
 
