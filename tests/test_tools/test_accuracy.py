@@ -156,7 +156,9 @@ def test_pages_and_results_say_the_same(name, protocol):
         if method.name in results['configs']:
             known = results['configs'][method.name]
             assert known['config'] == method.config
-    forged = re.sub(r'\| 0\.(\d)', r'| 0.9\1', text)
+    begin = f'<!-- {name}: table -->'
+    front, rest = text.split(begin)
+    forged = front + begin + re.sub(r'\| 0\.\d', '| 0.9', rest, count=1)
     assert page.in_place(forged, table, results) == text != forged
 
 

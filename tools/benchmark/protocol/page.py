@@ -71,7 +71,9 @@ def lines_of(table: Table, results: dict) -> List[Line]:
     """The lines of a table: methods, of those with a flow each K."""
     found = []
     for method in table.methods:
-        runs = [x for x in results['runs'] if x['method'] == method.name]
+        runs = [
+            x for x in results.get('runs', ()) if x['method'] == method.name
+        ]
         failed = [x['seed'] for x in runs if 'error' in x]
         for k in [str(x) for x in method.inference_steps] or ['-']:
             values = {

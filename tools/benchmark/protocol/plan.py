@@ -1,6 +1,7 @@
 """What a table is to hold, from its file."""
 
 import re
+from copy import deepcopy
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Sequence
@@ -61,6 +62,18 @@ class Method:
     inference_steps: List[int] = field(default_factory=list)
     plain_metric: bool = False
     student: bool = False
+
+    def applied(self, distils: bool) -> Dict[str, Any]:
+        """Options that its config takes: a plain student has no flow.
+
+        Args:
+            distils (bool): Whether the config is a distillation.
+        """
+        return {
+            key: deepcopy(value)
+            for key, value in self.options.items()
+            if distils or not key.startswith('model.')
+        }
 
 
 @dataclass

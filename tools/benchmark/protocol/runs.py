@@ -193,15 +193,9 @@ def attempt(
 def write_config(run: Run, place: Path, checkpoint: Optional[str]) -> Config:
     """The config that a run trains by; its last epoch is what counts."""
     cfg = Config.fromfile(ROOT / run.method.config)
-    options: Dict[str, Any] = dict(run.method.options)
     distils = 'student' in cfg.model
-    if not distils:
-        options = {
-            key: value
-            for key, value in options.items()
-            if not key.startswith('model.')
-        }
-    elif cfg.model.get('teacher') is not None:
+    options = run.method.applied(distils)
+    if distils and cfg.model.get('teacher') is not None:
         options['model.teacher.checkpoint'] = checkpoint
         options['model.teacher.cache'] = str(
             place.parents[1] / 'teacher_cache.sqlite'

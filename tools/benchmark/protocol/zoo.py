@@ -6,6 +6,7 @@ what was not run has no number.
 
 import json
 import statistics
+from functools import cache
 from pathlib import Path
 from typing import Any, Dict, List, Tuple
 
@@ -50,6 +51,7 @@ def write(tables: List[Table]) -> None:
     write_whole(PAGE, page(tables))
 
 
+@cache
 def shipped() -> Dict[str, Config]:
     """Shipped configs by their path from the project's folder."""
     found = sorted((ROOT / 'configs').rglob('*.py'))
@@ -97,7 +99,7 @@ def measured(tables: List[Table]) -> Dict[str, List[dict]]:
     found: Dict[str, List[dict]] = {}
     for table in tables:
         results = results_of(table)
-        for line in lines_of(table, results) if results else []:
+        for line in lines_of(table, results):
             if not line.values:
                 continue
             mean, error = mean_and_error(list(line.values.values()))
@@ -114,8 +116,9 @@ def measured(tables: List[Table]) -> Dict[str, List[dict]]:
                 entry['Failed Seeds'] = line.failed
             if line.k != '-':
                 entry['Inference Steps'] = int(line.k)
-            if line.method.options:
-                entry['Options'] = dict(line.method.options)
+            distils = 'student' in shipped()[line.method.config].model
+            if options := line.method.applied(distils):
+                entry['Options'] = options
             seconds, memory = spent(line, results)
             entry['Training Time (s)'] = round(seconds)
             entry['Training Memory (GB)'] = round(memory, 2)
@@ -170,7 +173,7 @@ def page(tables: List[Table]) -> str:
     ]
     for table in tables:
         results = results_of(table)
-        for line in lines_of(table, results) if results else []:
+        for line in lines_of(table, results):
             if not line.values:
                 continue
             seconds, memory = spent(line, results)
