@@ -168,6 +168,8 @@ def test_metafile_and_zoo_are_what_results_and_configs_say(protocol):
     tables = plan.all_tables()
     metafile, text = zoo.METAFILE.read_text(), zoo.PAGE.read_text()
     assert zoo.metafile(tables) == metafile and zoo.page(tables) == text
+    shown = zoo.README.read_text()
+    assert zoo.readme(shown, tables) == shown
     listed = yaml.safe_load(metafile)['Models']
     known = {
         x.method.config

@@ -2,6 +2,7 @@
 
 import json
 import statistics
+from pathlib import Path
 from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 from mmfmkt.utils import ConfigError
@@ -54,17 +55,30 @@ def in_place(text: str, table: Table, results: dict) -> str:
     Raises:
         ConfigError: If the page has no place for it.
     """
-    begin, end = (
-        f'<!-- {table.name}: {x} -->' for x in ('table', 'end of table')
-    )
+    return between(text, table.name, markdown(table, results), table.page)
+
+
+def between(text: str, name: str, part: str, path: Path) -> str:
+    """A page with something else between its marks.
+
+    Args:
+        text (str): The page.
+        name (str): That of the marks.
+        part (str): What is to stand between them.
+        path (Path): Of the page, for the error.
+
+    Raises:
+        ConfigError: If the page has no such marks.
+    """
+    begin, end = (f'<!-- {name}: {x} -->' for x in ('table', 'end of table'))
     if text.count(begin) != 1 or text.count(end) != 1:
         raise ConfigError(
-            f'{table.page} must have a line {begin} and a line {end}, between '
+            f'{path} must have a line {begin} and a line {end}, between '
             'which the table is to stand.'
         )
     front, rest = text.split(begin)
     _, back = rest.split(end)
-    return f'{front}{begin}\n\n{markdown(table, results)}\n\n{end}{back}'
+    return f'{front}{begin}\n\n{part}\n\n{end}{back}'
 
 
 def lines_of(table: Table, results: dict) -> List[Line]:
@@ -174,8 +188,6 @@ def row(
         mean = statistics.mean(line.values.values())
         if line is not student and teacher > low:
             share = f'{(mean - low) / (teacher - low):.0%}'
-    cost = results.get('cost', {}).get(line.method.name, {})
-    ratio = cost.get('latency', {}).get(line.k, {}).get('ratio')
     each = [shown(line.values[x], metric) for x in sorted(line.values)]
     each += [f'{seed} failed' for seed in line.failed]
     cells = (
@@ -183,10 +195,17 @@ def row(
         with_error(list(line.values.values()), metric),
         compared,
         share,
-        '' if ratio is None else f'{ratio:.3f}',
+        latency_of(line, results),
         ', '.join(each),
     )
     return f'| {" | ".join(cells)} |'
+
+
+def latency_of(line: Line, results: dict) -> str:
+    """Latency over the plain student, empty where it was not measured."""
+    cost = results.get('cost', {}).get(line.method.name, {})
+    ratio = cost.get('latency', {}).get(line.k, {}).get('ratio')
+    return '' if ratio is None else f'{ratio:.3f}'
 
 
 def front(points: Dict[str, Tuple[float, float]]) -> List[str]:

@@ -15,10 +15,21 @@ from mmengine.config import Config
 
 from mmfmkt.utils.files import write_whole
 
-from .page import Line, lines_of, mean_and_error, shown, with_error
+from .page import (
+    Line,
+    best_metric,
+    between,
+    differences,
+    latency_of,
+    lines_of,
+    mean_and_error,
+    shown,
+    with_error,
+)
 from .plan import ROOT, Table
 
 METAFILE = ROOT / 'configs' / 'metafile.yml'
+README = ROOT / 'README.md'
 PAGE = ROOT / 'docs' / 'zoo.md'
 PUBLISHED = ROOT / 'docs' / 'results' / 'published.yml'
 COLLECTION = {
@@ -42,13 +53,15 @@ here has no number.
 
 
 def write(tables: List[Table]) -> None:
-    """Write metafile and page.
+    """Write metafile, page and the table of README.
 
     Args:
         tables (list[Table]): All tables; those without results are left out.
     """
     write_whole(METAFILE, metafile(tables))
     write_whole(PAGE, page(tables))
+    text = README.read_text(encoding='utf-8')
+    write_whole(README, readme(text, tables))
 
 
 @cache
@@ -124,6 +137,32 @@ def measured(tables: List[Table]) -> Dict[str, List[dict]]:
             entry['Training Memory (GB)'] = round(memory, 2)
             found.setdefault(line.method.config, []).append(entry)
     return found
+
+
+def readme(text: str, tables: List[Table]) -> str:
+    """README with all results in one place."""
+    rows = [
+        '| data | method | result | to the best plain metric | latency | '
+        'seeds |',
+        '|---|---|---|---|---|---|',
+    ]
+    for table in tables:
+        results = results_of(table)
+        lines = lines_of(table, results)
+        best = best_metric(lines)
+        for line in lines:
+            told = with_error(list(line.values.values()), table.metric)
+            compared = ''
+            if best is not None and line is not best:
+                pairs = differences(line, best)
+                compared = with_error(pairs, table.metric, '+')
+            failed = f', {len(line.failed)} failed' if line.failed else ''
+            rows.append(
+                f'| {table.dataset} | {line.name} | {told} {table.label} '
+                f'| {compared} | {latency_of(line, results)} '
+                f'| {len(line.values)}{failed} |'
+            )
+    return between(text, 'results', '\n'.join(rows), README)
 
 
 def spent(line: Line, results: dict) -> Tuple[float, float]:
