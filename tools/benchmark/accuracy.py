@@ -13,6 +13,7 @@ interrupted goes on: repeat the command.
 
 import argparse
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -52,6 +53,8 @@ def parse_args() -> argparse.Namespace:
 
 
 def main() -> None:
+    # Whoever ends this ends what it has started, as by Ctrl-C.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     args = parse_args()
     table = plan.read_table(args.table)
     folder = Path(args.out or Path('work_dirs/tables', table.name))
@@ -68,6 +71,8 @@ def main() -> None:
             return
         try:
             runs.run_all(table, todo, folder, args.jobs, args.retry)
+        except KeyboardInterrupt:
+            sys.exit('interrupted; the same command goes on')
         finally:
             runs.gather(table, folder)
     page.render(table)

@@ -233,6 +233,10 @@ def call(command: List[Any], place: Path, jobs: int) -> dict:
         try:
             _, status, usage = os.wait4(process.pid, 0)
             process.returncode = os.waitstatus_to_exitcode(status)
+        except KeyboardInterrupt:
+            INTERRUPTED.set()
+            process.terminate()
+            raise
         finally:
             RUNNING.remove(process)
     if process.returncode:
