@@ -16,7 +16,7 @@ from mmengine.config import Config  # noqa: E402
 from mmfmkt.apis.onnx import export_onnx, largest_difference  # noqa: E402
 from mmfmkt.registry import MODELS  # noqa: E402
 
-ENCODERS = ('BottleneckEncoder', 'MLPEncoder', 'TransformerEncoder')
+ENCODERS = ('BottleneckEncoder', 'MLPEncoder')
 
 
 def build(model):

@@ -44,7 +44,7 @@ def test_a_schedule_of_ones_own_is_held_to_its_mathematics(tmp_path):
     )
     assert 'Square' in log and 'VEODE' not in log
     log = run('tools/analysis/schedules.py', 'Sqare', fails=True)
-    assert log.startswith("error: model.flow.type: there is no 'Sqare'")
+    assert "\nerror: model.flow.type: there is no 'Sqare'" in log
 
 
 def test_the_likelihood_before_and_after_training(shapes, tmp_path):

@@ -60,6 +60,7 @@ def look(
         num_steps (int): How many steps.
 
     Examples:
+        >>> from mmfmkt.models.flows.inspection import look
         >>> transfer = FMKT(
         ...     VelocityField(ConvEncoder(8), RectifiedFlow()), PKDLoss()
         ... )

@@ -141,7 +141,7 @@ def test_a_view_of_an_image_is_always_the_same(tmp_path):
     pytest.importorskip('mmcv.transforms')
     views = TRANSFORMS.build(
         dict(
-            type='RecordedViews',
+            type='mmfmkt.RecordedViews',
             views=3,
             transforms=[
                 dict(
