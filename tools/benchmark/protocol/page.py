@@ -231,24 +231,32 @@ def draw(table: Table, results: dict) -> None:
     import matplotlib.pyplot as plt
 
     points: Dict[str, Tuple[float, float]] = {}
-    errors: Dict[str, float] = {}
+    errors: Dict[str, Tuple[float, list]] = {}
     for line in lines_of(table, results):
         cost: Dict[str, Any] = results['cost'].get(line.method.name, {})
         latency = cost.get('latency', {}).get(line.k)
         if latency and line.values:
             mean, error = mean_and_error(list(line.values.values()))
             # What deploys the plain student has its latency.
-            ratio = latency['ratio'] if line.method.inference_steps else 1.0
-            points[line.name], errors[line.name] = (ratio, mean), error or 0.0
+            ratio = latency['ratio']
+            spread = [[ratio - latency['low']], [latency['high'] - ratio]]
+            points[line.name] = ratio, mean
+            errors[line.name] = error or 0.0, spread
     figure, axes = plt.subplots(figsize=(8, 5))
-    for name, (x, y) in points.items():
-        axes.errorbar(x, y, yerr=errors[name], fmt='o', capsize=3)
+    for index, (name, (x, y)) in enumerate(points.items()):
+        error, spread = errors[name]
+        axes.errorbar(x, y, yerr=error, xerr=spread, fmt='o', capsize=3)
         axes.annotate(
-            name, (x, y), textcoords='offset points', xytext=(6, 4), fontsize=8
+            name,
+            (x, y),
+            textcoords='offset points',
+            # So that neighbours do not cover each other.
+            xytext=(6, 5 if index % 2 else -11),
+            fontsize=8,
         )
     edge = [points[name] for name in front(points)]
     axes.plot(*zip(*edge), color='grey', linewidth=1, zorder=0)
-    axes.set_xlabel('latency of what is deployed / plain student')
+    axes.set_xlabel('latency / plain student, median and quartiles')
     axes.set_ylabel(f'{table.label}, mean and standard error')
     axes.set_title(table.title)
     axes.margins(x=0.15)
