@@ -51,7 +51,7 @@ def measure(table: Table) -> Dict[str, dict]:
         forward = networks.stepper(trained, two)
         kept = turns.saved_bytes(forward, [*trained.parameters(), two[0]])
         found[method.name] = dict(
-            latency={}, activations=round(kept / 2 / 2**20, 1)
+            latency={}, activations=round(kept / 2 / 2**20, 3)
         )
     rivals = {'plain': partial(predict, plain.eval(), None, batch)}
     places = {}
