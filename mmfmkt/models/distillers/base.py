@@ -37,7 +37,7 @@ from mmfmkt.utils.schema import check_keys, nearest
 from mmfmkt.utils.stopwatch import Stopwatch
 
 from ..flows import VARIANTS
-from .flow_config import complete_taps
+from .flow_config import ReaderMaker, complete_taps
 from .networks import (
     build_network,
     build_teacher,
@@ -220,13 +220,22 @@ class BaseDistiller(StudentFace):
         """Build the flows of a tap and check them against both networks."""
         student = probe(self.student, tap, 'student')
         levels = check_levels(levels, student, tap)
-        teacher = None
+        teacher = readers = None
         if self.teacher is not None:
             theirs = probe(self.teacher, teacher_tap, 'teacher')
             pairs = pair_levels(levels, student, theirs, tap, teacher_tap)
             self.teacher_taps[tap] = (teacher_tap, pairs)
             teacher = {ours: theirs[i] for ours, i in pairs.items()}
-        return TapFlow(tap, levels, student, teacher, self.variant, flow)
+            readers = self._readers(teacher_tap, pairs, len(theirs))
+        return TapFlow(
+            tap, levels, student, teacher, self.variant, flow, readers
+        )
+
+    def _readers(
+        self, teacher_tap: str, pairs: Dict[int, int], num_levels: int
+    ) -> Dict[int, ReaderMaker]:
+        """What makes readers of the teacher's levels, by the student's."""
+        return {}
 
     @property
     def teacher(self) -> Optional[nn.Module]:

@@ -1,10 +1,13 @@
 """DetectionDistiller: any MMDetection detector under any other."""
 
-from typing import Optional, Sequence, Union
+from functools import partial
+from typing import Dict, Optional, Sequence, Union
 
 from mmfmkt.registry import MODELS
 
 from .base import BaseDistiller
+from .flow_config import ReaderMaker
+from .head_reader import DenseHeadReader
 
 
 @MODELS.register_module()
@@ -97,3 +100,13 @@ class DetectionDistiller(BaseDistiller):
             data_preprocessor,
             dict(backbone=backbone) if backbone else None,
         )
+
+    def _readers(
+        self, teacher_tap: str, pairs: Dict[int, int], num_levels: int
+    ) -> Dict[int, ReaderMaker]:
+        if teacher_tap != 'neck':
+            return {}
+        return {
+            ours: partial(DenseHeadReader, self.teacher, theirs, num_levels)
+            for ours, theirs in pairs.items()
+        }

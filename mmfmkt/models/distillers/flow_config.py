@@ -5,6 +5,7 @@ The flows themselves know no configs and take built parts.
 
 from typing import (
     Any,
+    Callable,
     Dict,
     List,
     NamedTuple,
@@ -31,6 +32,9 @@ from ..flows import (
     VelocityField,
 )
 from ..losses import BaseMetricLoss
+from ..losses.cross_kd_loss import Reader
+
+ReaderMaker = Callable[[], Reader]
 
 FLOW_DEFAULTS = dict(
     encoder=dict(type='ConvEncoder'),
@@ -83,12 +87,15 @@ class Ends(NamedTuple):
             of classes; None where there is no teacher.
         vectors (bool): Whether the student's is ``(B, C)`` instead of a map.
         space (str): What is compared, ``'maps'`` or ``'logits'``.
+        reader (Callable, optional): Makes what reads the teacher's feature,
+            for metrics that compare what is read.
     """
 
     channels: int
     target_channels: Optional[int]
     vectors: bool = False
     space: str = 'maps'
+    reader: Optional[ReaderMaker] = None
 
 
 def build_transfer(
@@ -120,6 +127,8 @@ def build_transfer(
         parts = build_training_parts(kind, ends)
         parts['metric'] = build_part(flow.metric, 'model.flow.metric')
         check_metric(parts['metric'], ends)
+        if parts['metric'].needs_reader:
+            parts['metric'].reader = ends.reader()
     if kind.walks:
         parts['field'] = build_field(ends, flow, encoder)
     try:
@@ -141,8 +150,8 @@ def build_training_parts(
     kind: Type[Transfer], ends: Ends
 ) -> Dict[str, nn.Module]:
     """T, and what a variant has beside it; none that a head takes over."""
-    in_channels, out_channels, _, space = ends
-    if space == 'maps':
+    in_channels, out_channels = ends.channels, ends.target_channels
+    if ends.space == 'maps':
         return {
             name: MapTransform(in_channels, out_channels)
             for name in kind.transforms
@@ -193,6 +202,12 @@ def check_metric(metric: BaseMetricLoss, ends: Ends) -> None:
             f'model.flow.metric {type(metric).__name__} compares '
             f'{" or ".join(metric.spaces)}, but the target is {ends.space} '
             'here.'
+        )
+    if metric.needs_reader and ends.reader is None:
+        raise ConfigError(
+            f'model.flow.metric {type(metric).__name__} compares what the '
+            "teacher's dense head reads in its neck: set tap to 'neck', under "
+            'a teacher that has such a head.'
         )
 
 

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from mmfmkt.utils import ConfigError
 
 from ..flows import VARIANTS, MetaEncoder, StepCount, decouple_pairs
-from .flow_config import Ends, build_transfer, check_pairing
+from .flow_config import Ends, ReaderMaker, build_transfer, check_pairing
 from .taps import LevelSpec, as_levels, like_output
 
 
@@ -23,6 +23,8 @@ class TapFlow(nn.ModuleDict):
             gives, by level of the student; None where there is none.
         variant (str): A key of ``VARIANTS``.
         flow (dict): Settings, complete.
+        readers (dict[int, Callable], optional): What makes readers of the
+            teacher's levels, by level of the student, where it has them.
 
     Raises:
         ConfigError: If settings do not fit levels and channels.
@@ -36,6 +38,7 @@ class TapFlow(nn.ModuleDict):
         teacher: Optional[Dict[int, LevelSpec]],
         variant: str,
         flow: ConfigDict,
+        readers: Optional[Dict[int, ReaderMaker]] = None,
     ) -> None:
         super().__init__()
         self.tap = tap
@@ -54,7 +57,8 @@ class TapFlow(nn.ModuleDict):
                 target_channels = teacher and teacher[level].channels
             if flow.share_encoder and len(self):
                 encoder = self._shared_encoder(level, channels, flow)
-            ends = Ends(channels, target_channels)
+            reader = (readers or {}).get(level)
+            ends = Ends(channels, target_channels, reader=reader)
             self[str(level)] = build_transfer(
                 variant, ends, flow, weight, encoder
             )

@@ -1,6 +1,7 @@
 """The metrics D(p, q) between student and teacher."""
 
 from .base import BaseMetricLoss, Prepared
+from .cross_kd_loss import CrossKDLoss
 from .cwd_loss import CWDLoss
 from .dist_loss import DISTLoss
 from .dkd_loss import DKDLoss
@@ -11,6 +12,7 @@ from .pkd_loss import PKDLoss
 __all__ = [
     'BaseMetricLoss',
     'CWDLoss',
+    'CrossKDLoss',
     'DISTLoss',
     'DKDLoss',
     'KDLoss',

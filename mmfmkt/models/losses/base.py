@@ -31,11 +31,14 @@ class BaseMetricLoss(nn.Module, metaclass=ABCMeta):
             ``'vectors'`` (N, C), ``'logits'`` (N, classes).
         needs_labels (bool): Whether it needs the class of each sample.
         ignores_scale (bool): Whether a factor on p changes nothing.
+        needs_reader (bool): Whether a part of the teacher reads what is
+            compared; it is set as ``reader``.
     """
 
     spaces = ('maps', 'vectors', 'logits')
     needs_labels = False
     ignores_scale = False
+    needs_reader = False
 
     def forward(
         self, pred: Tensor, target: Tensor, labels: Optional[Tensor] = None

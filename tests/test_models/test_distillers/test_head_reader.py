@@ -1,0 +1,156 @@
+"""CrossKD: the teacher's own head reads what is transferred."""
+
+import pytest
+import torch
+from tiny import batch, distiller, packaged, retinanet
+
+pytest.importorskip('mmdet')
+
+from mmdet.models.losses import GIoULoss  # noqa: E402
+from mmengine.config import Config  # noqa: E402
+
+from mmfmkt.models.losses import PKDLoss  # noqa: E402
+from mmfmkt.registry import MODELS  # noqa: E402
+from mmfmkt.utils import ConfigError  # noqa: E402
+
+METRIC = dict(type='CrossKDLoss')
+
+
+def build(variant='fmkt', metric=METRIC, **kwargs):
+    torch.manual_seed(0)
+    return MODELS.build(distiller(variant, flow=dict(metric=metric), **kwargs))
+
+
+def dense(name, **head):
+    """A packaged detector, with a pyramid of 32 channels."""
+    model = Config.fromfile(packaged(name)).model
+    model.backbone = retinanet().backbone
+    model.neck.update(in_channels=[8, 16, 32, 64], out_channels=32)
+    model.bbox_head.update(in_channels=32, feat_channels=32, num_classes=6)
+    model.bbox_head.update(head)
+    return model
+
+
+def authors(teacher, level, pred, target, beta=1.0):
+    """The publication's formula, by MMDetection's own parts, for one level
+    of a RetinaNet: sums, before they are divided."""
+    head = teacher.bbox_head
+
+    def align(x, like):
+        x, like = (
+            m.permute(1, 0, 2, 3).reshape(m.shape[1], -1) for m in (x, like)
+        )
+        x = (x - x.mean(-1, keepdim=True)) / (x.std(-1, keepdim=True) + 1e-6)
+        x = x * like.std(-1, keepdim=True) + like.mean(-1, keepdim=True)
+        channels, count = pred.shape[1], len(pred)
+        return x.reshape(channels, count, *pred.shape[2:]).transpose(0, 1)
+
+    def predictions(x):
+        scores, boxes = head.forward_single(x)
+        boxes = boxes.permute(0, 2, 3, 1).reshape(-1, 4)
+        priors = head.prior_generator.grid_priors(
+            [x.shape[2:] if i == level else (1, 1) for i in range(5)],
+            dtype=x.dtype,
+            device=x.device,
+        )[level]
+        return (
+            scores.permute(0, 2, 3, 1).reshape(-1, head.cls_out_channels),
+            head.bbox_coder.decode(priors.repeat(len(x), 1), boxes),
+        )  # fmt: skip
+
+    p, boxes = predictions(align(pred, target))
+    q, true_boxes = predictions(target)
+    p, q = p.sigmoid(), q.sigmoid()
+    cross_entropy = -(q * p.log() + (1 - q) * (1 - p).log())
+    weights = q.max(dim=1)[0]
+    scores = ((p - q).abs() ** beta * cross_entropy).sum()
+    apart = GIoULoss(reduction='none')(boxes, true_boxes)
+    return scores, (weights * apart).sum(), weights.sum().clamp(min=1)
+
+
+@pytest.mark.parametrize('level', (0, 2))
+def test_it_is_the_publications_formula(level):
+    torch.manual_seed(1)
+    model = build(metric=dict(METRIC, beta=2.0, box_weight=0.5)).double()
+    for parameter in model.teacher.bbox_head.parameters():
+        torch.nn.init.normal_(parameter, std=0.2)
+    pred, target = torch.randn(2, 2, 24, 5, 7, dtype=torch.float64).unbind()
+    metric = model.flows['neck'][str(level)].metric
+    scores, boxes, count = authors(model.teacher, level, pred, target, 2.0)
+    torch.testing.assert_close(
+        metric(pred, target), (scores + 0.5 * boxes) / count
+    )
+
+
+def test_a_metric_of_the_maps_is_added():
+    both = build(metric=dict(METRIC, features=dict(type='PKDLoss')))
+    alone = build()
+    pred, target = torch.randn(2, 2, 24, 5, 7).unbind()
+    one, other = (x.flows['neck']['0'].metric for x in (both, alone))
+    torch.testing.assert_close(
+        one(pred, target), other(pred, target) + PKDLoss()(pred, target)
+    )
+
+
+@pytest.mark.parametrize('variant', ('fmkt', 'theta', 'direct'))
+def test_it_teaches_and_the_head_that_reads_learns_nothing(variant):
+    model = build(variant)
+    data = model.data_preprocessor(batch(), True)
+    losses = model(**data, mode='loss')
+    transfer = sum(x for name, x in losses.items() if 'neck.' in name)
+    transfer.backward()
+    assert all(
+        p.grad is not None and p.grad.isfinite().all()
+        for p in model.student.neck.parameters()
+        if p.grad is not None
+    )
+    assert model.student.backbone.conv1.weight.grad.abs().sum() > 0
+    assert all(p.grad is None for p in model.teacher.parameters())
+    assert not any('reader' in name for name in model.state_dict())
+
+
+@pytest.mark.parametrize(
+    'name',
+    ('atss/atss_r50_fpn_1x_coco.py',
+     'fcos/fcos_r50-caffe_fpn_gn-head_1x_coco.py'),
+)  # fmt: skip
+def test_heads_with_a_scale_for_each_level_read_it_with_its_own(name):
+    teacher = dense(name)
+    model = build(teacher=teacher)
+    for scale in model.teacher.bbox_head.scales:
+        torch.nn.init.normal_(scale.scale, 1.0, 0.5)
+    maps = [torch.randn(1, 32, 2**i, 2**i) for i in range(6, 1, -1)]
+    whole = model.teacher.bbox_head(tuple(maps))
+    for level in range(3):
+        reader = model.flows['neck'][str(level)].metric.reader
+        logits, boxes = reader(maps[level])
+        expected = whole[0][level].permute(0, 2, 3, 1).reshape(1, -1, 6)
+        assert torch.equal(logits, expected)
+        assert boxes.shape == (*logits.shape[:2], 4)
+
+
+@pytest.mark.parametrize(
+    'kwargs, sentence',
+    (
+        (dict(tap='backbone'), "set tap to 'neck'"),
+        (dict(variant='online'), None),
+        (
+            dict(metric=dict(METRIC, features=dict(type='KDLoss'))),
+            'must be a metric of the maps themselves',
+        ),
+        (
+            dict(metric=dict(METRIC, features=METRIC)),
+            'must be a metric of the maps themselves',
+        ),
+    ),
+)
+def test_what_nothing_can_read_is_refused(kwargs, sentence):
+    if sentence is None:
+        sentence = 'dense head'
+    with pytest.raises(ConfigError, match=sentence):
+        build(**kwargs)
+
+
+def test_a_head_of_other_boxes_is_refused_before_training():
+    with pytest.raises(ConfigError, match='GFLHead with other boxes'):
+        build(teacher=dense('gfl/gfl_r50_fpn_1x_coco.py'))
