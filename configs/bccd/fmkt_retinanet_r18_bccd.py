@@ -10,8 +10,11 @@ model = dict(
         inherit=['bbox_head'],
     ),
 )
-# In a short schedule the flow has to be learnt before it can teach; a step of
-# the optimizer moves a layer by its fan-in, so a narrow one learns slowly.
+# In a short schedule the neck has to come to the head that it is given, and
+# the flow to be learnt before it can teach; a step of the optimizer moves a
+# layer by its fan-in, so a narrow one learns slowly.
 optim_wrapper = dict(
-    paramwise_cfg=dict(custom_keys=dict(flows=dict(lr_mult=40.0)))
+    paramwise_cfg=dict(
+        custom_keys=dict(flows=dict(lr_mult=40.0), neck=dict(lr_mult=40.0))
+    )
 )

@@ -158,7 +158,7 @@ def readme(text: str, tables: List[Table]) -> str:
                 compared = with_error(pairs, table.metric, '+')
             failed = f', {len(line.failed)} failed' if line.failed else ''
             rows.append(
-                f'| {table.dataset} | {line.name} | {told} {table.label} '
+                f'| {table.subject} | {line.name} | {told} {table.label} '
                 f'| {compared} | {latency_of(line, results)} '
                 f'| {len(line.values)}{failed} |'
             )

@@ -1,0 +1,8 @@
+# FM-KT on BCCD, for the student of a quarter of its width.
+_base_ = './fmkt_retinanet_r18_bccd.py'
+model = dict(
+    student=dict(
+        backbone=dict(base_channels=16, stem_channels=16),
+        neck=dict(in_channels=[16, 32, 64, 128]),
+    )
+)

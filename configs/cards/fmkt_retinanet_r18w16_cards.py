@@ -1,0 +1,20 @@
+# FM-KT on cards.
+_base_ = ['./retinanet_r18w16_cards.py', '../_base_/fmkt_fpn.py']
+model = dict(
+    _base_.distiller,
+    _delete_=True,
+    student=_base_.model,
+    teacher=dict(
+        config='mmfmkt::cards/retinanet_r34_cards_teacher.py',
+        checkpoint='work_dirs/retinanet_r34_cards_teacher/epoch_30.pth',
+        inherit=['bbox_head'],
+    ),
+)
+# In a short schedule the neck has to come to the head that it is given, and
+# the flow to be learnt before it can teach; a step of the optimizer moves a
+# layer by its fan-in, so a narrow one learns slowly.
+optim_wrapper = dict(
+    paramwise_cfg=dict(
+        custom_keys=dict(flows=dict(lr_mult=40.0), neck=dict(lr_mult=40.0))
+    )
+)

@@ -1,0 +1,67 @@
+# The plain student on cards: RetinaNet, ResNet-18 of a quarter of its width, a
+# pyramid of 64 channels, from scratch.
+_base_ = [
+    'mmdet::_base_/models/retinanet_r50_fpn.py',
+    '../_base_/datasets/cards_detection.py',
+    'mmdet::_base_/default_runtime.py',
+]
+model = dict(
+    data_preprocessor=dict(pad_size_divisor=32),
+    backbone=dict(
+        depth=18,
+        base_channels=16,
+        stem_channels=16,
+        frozen_stages=-1,
+        norm_eval=False,
+        init_cfg=None,
+    ),
+    neck=dict(
+        in_channels=[16, 32, 64, 128],
+        out_channels=64,
+        norm_cfg=dict(type='BN'),
+    ),
+    bbox_head=dict(
+        num_classes=6,
+        in_channels=64,
+        feat_channels=64,
+        stacked_convs=2,
+        # Batch norm would mix the statistics of the levels.
+        norm_cfg=dict(type='GN', num_groups=8),
+    ),
+)
+
+max_epochs = 6
+warmup = 0.3 * max_epochs
+train_cfg = dict(
+    type='EpochBasedTrainLoop', max_epochs=max_epochs, val_interval=max_epochs
+)
+val_cfg = dict(type='ValLoop')
+test_cfg = dict(type='TestLoop')
+optim_wrapper = dict(
+    type='OptimWrapper',
+    optimizer=dict(type='AdamW', lr=1e-3, weight_decay=0.05),
+    clip_grad=dict(max_norm=10),
+)
+# One cycle, in two parts: OneCycleLR would give all parameters one rate.
+param_scheduler = [
+    dict(
+        type='LinearLR',
+        start_factor=0.04,
+        begin=0,
+        end=warmup,
+        by_epoch=True,
+        convert_to_iter_based=True,
+    ),
+    dict(
+        type='CosineAnnealingLR',
+        eta_min=0,
+        begin=warmup,
+        end=max_epochs,
+        T_max=max_epochs - warmup,
+        by_epoch=True,
+        convert_to_iter_based=True,
+    ),
+]
+default_hooks = dict(
+    logger=dict(interval=20), checkpoint=dict(max_keep_ckpts=1)
+)
