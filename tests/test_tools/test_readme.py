@@ -117,6 +117,8 @@ VALUE = re.compile(r"`(dict\(.*?\)|[\d.]+|\([\d., ]+\)|'.*?'|True)`")
 CHOICES = [
     (key, choice) for key, choices in ROWS for choice in VALUE.findall(choices)
 ]
+# Of which other variant than FM-KT a setting is.
+VARIANT_OF = {'flow.ensemble_weight': 'theta'}
 
 
 def test_the_table_of_choices_has_every_key_of_the_flow():
@@ -133,7 +135,7 @@ def test_the_table_of_choices_has_every_key_of_the_flow():
 def test_each_choice_is_one_line_of_a_config(key, choice):
     """Each is set by one line, and the distiller has it."""
     value = eval(choice)
-    if 'KD' in choice and 'PKD' not in choice or 'DIST' in choice:
+    if re.search(r"'D?KD", choice) or 'DIST' in choice:
         flow = complete_flow(dict(metric=value))
         ends = Ends(4, 4, space='logits')
         transfer = build_transfer('fmkt', ends, flow, 1.0, flow.encoder)
@@ -143,7 +145,9 @@ def test_each_choice_is_one_line_of_a_config(key, choice):
         dict(
             model=distiller(
                 teacher=retinanet() if value != 'online' else None,
-                variant=value if value == 'online' else 'fmkt',
+                variant=VARIANT_OF.get(
+                    key, value if value == 'online' else 'fmkt'
+                ),
                 levels=(0, 1, 2, 3),
             )
         )
@@ -167,6 +171,7 @@ def test_each_choice_is_one_line_of_a_config(key, choice):
         'flow.compare': level.compare,
         'flow.direct_weight': level.direct_weight,
         'flow.with_cp': level.with_cp,
+        'flow.ensemble_weight': getattr(level, 'ensemble_weight', None),
         'flow.share_encoder': level.field.encoder is flow['1'].field.encoder,
         'flow.compile': level.field.encoder.core._compiled_call_impl
         is not None,

@@ -53,6 +53,7 @@ class DetectionDistiller(BaseDistiller):
             ``dirac_ratio`` (beta_d, the share of a batch that
             keeps its own teacher sample), ``prediction``, ``compare``,
             ``direct_weight`` and ``with_cp`` (see `Transfer`),
+            ``ensemble_weight`` (see `FMKTTheta`),
             ``share_encoder`` (one encoder for all levels), and ``compile``
             (True, or options of ``torch.compile``).
         taps (Sequence[dict], optional): Several taps in the place of one:

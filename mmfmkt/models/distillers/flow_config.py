@@ -47,6 +47,7 @@ FLOW_DEFAULTS = dict(
     prediction='velocity',
     compare='targets',
     direct_weight=0.0,
+    ensemble_weight=1.0,
     share_encoder=False,
     with_cp=False,
     compile=False,
@@ -66,6 +67,7 @@ FLOW_SCHEMA = dict(
     prediction=str,
     compare=str,
     direct_weight=NotNegative,
+    ensemble_weight=NotNegative,
     share_encoder=bool,
     with_cp=bool,
     compile=Union[bool, dict],
@@ -118,6 +120,7 @@ def build_transfer(
         ConfigError: If the settings make no sense together.
     """
     kind = VARIANTS[variant]
+    check_settings(variant, flow)
     parts: Dict[str, Any] = {}
     if flow.compare == 'velocities':
         check_equal_shape("model.flow.compare 'velocities'", ends)
@@ -137,6 +140,7 @@ def build_transfer(
             direct_weight=flow.direct_weight,
             compare=flow.compare,
             with_cp=flow.with_cp,
+            **{key: flow[key] for key in kind.settings},
             **parts,
         )
     except ValueError as error:
@@ -209,6 +213,21 @@ def check_metric(metric: BaseMetricLoss, ends: Ends) -> None:
             "teacher's dense head reads in its neck: set tap to 'neck', under "
             'a teacher that has such a head.'
         )
+
+
+def check_settings(variant: str, flow: ConfigDict) -> None:
+    """Refuse what only another variant has.
+
+    Raises:
+        ConfigError: If such a setting is not its default.
+    """
+    for other, kind in VARIANTS.items():
+        for key in set(kind.settings) - set(VARIANTS[variant].settings):
+            if flow[key] != FLOW_DEFAULTS[key]:
+                raise ConfigError(
+                    f'model.flow.{key} is {flow[key]!r}, but only the '
+                    f'variant {other!r} has such a term: leave it out.'
+                )
 
 
 def check_pairing(variant: str, flow: ConfigDict) -> None:

@@ -45,7 +45,9 @@ class Transfer(nn.Module, metaclass=ABCMeta):
     walks = True
     # Whether student's and teacher's features are mixed.
     mixes = False
-    # The transforms, in the order in which they are built.
+    # Settings that a variant alone has, and the transforms, in the order in
+    # which they are built.
+    settings: Sequence[str] = ()
     transforms: Sequence[str] = ('transform',)
 
     def __init__(

@@ -20,11 +20,22 @@ class FMKTTheta(Transfer):
     student's own head along, that is ``T_s``, T gives logits, and the branch
     learns the labels too (``loss_branch``).
 
+    As published every term weighs 1. A direct term (``direct_weight``) leads
+    the student's feature to the teacher while the ensemble still lags
+    behind, as in the leader of OKDDip (arXiv 1912.00350); without the
+    ensemble's term the flow is an auxiliary branch, whose gradient in the
+    shared feature is all that it gives.
+
     Args:
         args: As `Transfer`.
         student_transform (nn.Module, optional): ``T_s``, by default without
             a map of channels.
+        ensemble_weight (float): Weight, in units of ``loss_weight``, of what
+            leads the student's feature to the ensemble.
         kwargs: As `Transfer`.
+
+    Raises:
+        ValueError: As `Transfer`, and if no term leads the student's feature.
 
     Examples:
         >>> transfer = FMKTTheta(
@@ -37,15 +48,23 @@ class FMKTTheta(Transfer):
     """
 
     deploys_flow = False
+    settings = ('ensemble_weight',)
     transforms = ('student_transform', 'transform')
 
     def __init__(
         self,
         *args: Any,
         student_transform: Optional[nn.Module] = None,
+        ensemble_weight: float = 1.0,
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
+        self.ensemble_weight = ensemble_weight
+        if not ensemble_weight and not self.direct_weight:
+            raise ValueError(
+                'ensemble_weight and direct_weight are both 0, so that '
+                "nothing leads the student's own feature: set one of them."
+            )
         self.student_transform = student_transform
         if self.metric is not None and student_transform is None:
             self.student_transform = MapTransform()
@@ -73,9 +92,9 @@ class FMKTTheta(Transfer):
         with torch.no_grad():
             # Affine, so that of the mean it is the mean of the outputs.
             taught = self.transform(mean, target)
-        losses['loss_student'] = self.loss_weight * self.metric(
-            own, taught, labels
-        )
+        if self.ensemble_weight:
+            weight = self.loss_weight * self.ensemble_weight
+            losses['loss_student'] = weight * self.metric(own, taught, labels)
         if diagnose:
             losses['metric_of_mean'] = self._of_mean(
                 taught, self._goal(source, target, labels, order)

@@ -16,6 +16,7 @@ from mmengine.runner import CheckpointLoader  # noqa: E402
 from mmfmkt.models.distillers.networks import without_weights  # noqa: E402
 from mmfmkt.models.losses import PKDLoss  # noqa: E402
 from mmfmkt.registry import MODELS  # noqa: E402
+from mmfmkt.utils import ConfigError  # noqa: E402
 
 
 def build(*args, **kwargs):
@@ -354,6 +355,12 @@ def test_a_stopped_transfer_lets_the_teacher_rest_and_scales_otherwise():
         )
         model.parse_losses(losses)[0].backward()
         assert all(p.grad is not None for p in model.parameters())
+
+
+@pytest.mark.parametrize('variant', ('fmkt', 'direct', 'online', 'parallel'))
+def test_a_setting_of_another_variant_is_refused(variant):
+    with pytest.raises(ConfigError, match="only the variant 'theta'"):
+        build(variant, flow=dict(ensemble_weight=0.5))
 
 
 def test_only_the_flow_sees_decoupled_pairs():

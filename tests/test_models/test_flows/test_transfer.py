@@ -120,6 +120,24 @@ def test_the_direct_term_is_the_plain_metric_of_the_source():
     )
 
 
+@pytest.mark.parametrize('weight', (0.0, 0.5, 2.0))
+def test_the_ensembles_term_of_theta_has_a_weight_of_its_own(weight):
+    source, target = torch.randn(2, 2, 4, 6, 5).unbind()
+    settings = dict(loss_weight=2.0, direct_weight=1.0)
+    losses = []
+    for ensemble_weight in (1.0, weight):
+        torch.manual_seed(0)
+        flow = build('theta', ensemble_weight=ensemble_weight, **settings)
+        losses.append(flow(source, target, 4)[0])
+    published, own = losses
+    if not weight:
+        assert 'loss_student' not in own
+        published.pop('loss_student')
+    else:
+        published['loss_student'] = weight * published['loss_student']
+    torch.testing.assert_close(own, published)
+
+
 @pytest.mark.parametrize('variant', ('fmkt', 'parallel', 'theta'))
 def test_the_diagnosis_is_the_metric_of_what_is_deployed(variant):
     source, target = torch.randn(2, 2, 4, 6, 5).unbind()
@@ -353,6 +371,7 @@ def test_without_a_metric_only_the_walk_is_left():
         ),
         ('online', dict(direct_weight=1.0), 'has no teacher'),
         ('direct', dict(compare='velocities'), 'has no flow'),
+        ('theta', dict(ensemble_weight=0.0), 'direct_weight are both 0'),
     ],
 )
 def test_settings_that_make_no_sense_are_refused(variant, settings, sentence):
