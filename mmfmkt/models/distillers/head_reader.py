@@ -38,7 +38,7 @@ class DenseHeadReader:
         if any(not hasattr(self.head, part) for part in parts) or not getattr(
             self.head, 'use_sigmoid_cls', True
         ):
-            self._refuse('has no dense head with priors and sigmoid scores')
+            self._refuse('has none')
         like = next(self.head.parameters())
         with torch.no_grad():
             self(like.new_zeros(1, self.head.in_channels, *SMALL))
@@ -84,6 +84,7 @@ class DenseHeadReader:
 
     def _refuse(self, why: str) -> None:
         raise ConfigError(
-            f'{KEY}: what is compared is read by the dense head of the '
-            f'teacher (RetinaNet, ATSS, FCOS, ...), but the teacher {why}.'
+            f'{KEY}: what is compared is read by a dense head, one with '
+            'priors, sigmoid scores and a box of four numbers for each '
+            f'prior, but the teacher {why}.'
         )
