@@ -42,6 +42,8 @@ def build(
         model.flow.encoder = dict(type=encoder)
     if variant == 'direct':
         model.flow.direct_weight = 0.0
+    if variant != 'theta':
+        model.flow.pop('ensemble_weight', None)
     model.flow.update(flow)
     torch.manual_seed(0)
     with DefaultScope.overwrite_default_scope(config.default_scope):
