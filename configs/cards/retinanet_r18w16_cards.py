@@ -1,67 +1,22 @@
-# The plain student on cards: RetinaNet, ResNet-18 of a quarter of its width, a
-# pyramid of 64 channels, from scratch.
-_base_ = [
-    'mmdet::_base_/models/retinanet_r50_fpn.py',
-    '../_base_/datasets/cards_detection.py',
-    'mmdet::_base_/default_runtime.py',
-]
-model = dict(
-    data_preprocessor=dict(pad_size_divisor=32),
-    backbone=dict(
-        depth=18,
-        base_channels=16,
-        stem_channels=16,
-        frozen_stages=-1,
-        norm_eval=False,
-        init_cfg=None,
-    ),
-    neck=dict(
-        in_channels=[16, 32, 64, 128],
-        out_channels=64,
-        norm_cfg=dict(type='BN'),
-    ),
-    bbox_head=dict(
-        num_classes=6,
-        in_channels=64,
-        feat_channels=64,
-        stacked_convs=2,
-        # Batch norm would mix the statistics of the levels.
-        norm_cfg=dict(type='GN', num_groups=8),
-    ),
+# The plain student on cards, as on BCCD: RetinaNet, ResNet-18 of a quarter of
+# its width, from scratch. Photographs of playing cards (Apache-2.0 licence), in
+# COCO format: 237 to train on and 59 to evaluate on, most of 378x504 pixels.
+_base_ = '../bccd/retinanet_r18w16_bccd.py'
+data_root = 'data/cards/'
+metainfo = dict(
+    classes=('nine', 'ten', 'jack', 'queen', 'king', 'ace'),
+    palette=[
+        (230, 25, 75),
+        (60, 180, 75),
+        (0, 130, 200),
+        (245, 130, 48),
+        (145, 30, 180),
+        (70, 240, 240),
+    ],
 )
-
-max_epochs = 6
-warmup = 0.3 * max_epochs
-train_cfg = dict(
-    type='EpochBasedTrainLoop', max_epochs=max_epochs, val_interval=max_epochs
-)
-val_cfg = dict(type='ValLoop')
-test_cfg = dict(type='TestLoop')
-optim_wrapper = dict(
-    type='OptimWrapper',
-    optimizer=dict(type='AdamW', lr=1e-3, weight_decay=0.05),
-    clip_grad=dict(max_norm=10),
-)
-# One cycle, in two parts: OneCycleLR would give all parameters one rate.
-param_scheduler = [
-    dict(
-        type='LinearLR',
-        start_factor=0.04,
-        begin=0,
-        end=warmup,
-        by_epoch=True,
-        convert_to_iter_based=True,
-    ),
-    dict(
-        type='CosineAnnealingLR',
-        eta_min=0,
-        begin=warmup,
-        end=max_epochs,
-        T_max=max_epochs - warmup,
-        by_epoch=True,
-        convert_to_iter_based=True,
-    ),
-]
-default_hooks = dict(
-    logger=dict(interval=20), checkpoint=dict(max_keep_ckpts=1)
-)
+model = dict(bbox_head=dict(num_classes=6))
+train_dataloader = dict(dataset=dict(data_root=data_root, metainfo=metainfo))
+val_dataloader = dict(dataset=dict(data_root=data_root, metainfo=metainfo))
+test_dataloader = val_dataloader
+val_evaluator = dict(ann_file=data_root + 'annotations/instances_val.json')
+test_evaluator = val_evaluator

@@ -99,11 +99,8 @@ def test_it_teaches_and_the_head_that_reads_learns_nothing(variant):
     losses = model(**data, mode='loss')
     transfer = sum(x for name, x in losses.items() if 'neck.' in name)
     transfer.backward()
-    assert all(
-        p.grad is not None and p.grad.isfinite().all()
-        for p in model.student.neck.parameters()
-        if p.grad is not None
-    )
+    grads = [p.grad for p in model.student.parameters() if p.grad is not None]
+    assert all(grad.isfinite().all() for grad in grads)
     assert model.student.backbone.conv1.weight.grad.abs().sum() > 0
     assert all(p.grad is None for p in model.teacher.parameters())
     assert not any('reader' in name for name in model.state_dict())
@@ -133,7 +130,7 @@ def test_heads_with_a_scale_for_each_level_read_it_with_its_own(name):
     'kwargs, sentence',
     (
         (dict(tap='backbone'), "set tap to 'neck'"),
-        (dict(variant='online'), None),
+        (dict(variant='online'), 'dense head'),
         (
             dict(metric=dict(METRIC, features=dict(type='KDLoss'))),
             'must be a metric of the maps themselves',
@@ -145,8 +142,6 @@ def test_heads_with_a_scale_for_each_level_read_it_with_its_own(name):
     ),
 )
 def test_what_nothing_can_read_is_refused(kwargs, sentence):
-    if sentence is None:
-        sentence = 'dense head'
     with pytest.raises(ConfigError, match=sentence):
         build(**kwargs)
 

@@ -159,14 +159,7 @@ def attempt(
     config = place / 'config.py'
     write_config(run, place, checkpoint).dump(config)
     took = call(
-        [
-            'tools/train.py',
-            config,
-            '--work-dir',
-            place,
-            '--resume',
-            *(['--amp'] if table.amp else []),
-        ],
+        ['tools/train.py', config, '--work-dir', place, '--resume'],
         place,
         jobs,
     )
