@@ -1,6 +1,6 @@
 # The plain student on cards, as on BCCD: RetinaNet, ResNet-18 of a quarter of
 # its width, from scratch. Photographs of playing cards (Apache-2.0 licence),
-# in COCO format: 237 to train on and 59 to evaluate on, most of 378x504 pixels.
+# in COCO format: 237 to train on, 59 to evaluate on, most of 378x504 pixels.
 _base_ = '../bccd/retinanet_r18w16_bccd.py'
 data_root = 'data/cards/'
 metainfo = dict(
