@@ -23,11 +23,12 @@ SCHEMA = dict(
     plot=Optional[str],
     image_size=Sequence[Count],
     seeds=Sequence[int],
+    amp=bool,
     teacher=dict,
     options=Optional[Dict[str, Any]],
     methods=Dict[str, dict],
 )
-NEEDED = tuple(x for x in SCHEMA if x not in ('plot', 'options'))
+NEEDED = tuple(x for x in SCHEMA if x not in ('plot', 'options', 'amp'))
 TEACHER_SCHEMA = dict(config=str, seed=int, options=Optional[Dict[str, Any]])
 METHOD_SCHEMA = dict(
     config=str,
@@ -93,6 +94,7 @@ class Table:
         image_size (list[int]): Width and height that costs are measured at.
         teacher (Method): Of one seed; trained before the others.
         methods (list[Method]): Its lines.
+        amp (bool): Whether its runs train in mixed precision.
     """
 
     name: str
@@ -107,6 +109,7 @@ class Table:
     image_size: List[int]
     teacher: Method
     methods: List[Method]
+    amp: bool = False
 
     @property
     def subject(self) -> str:
@@ -185,6 +188,7 @@ def read_table(path: str) -> Table:
             teacher.get('options') or {},
         ),
         methods=methods,
+        amp=raw.get('amp', False),
         **given,
     )
 

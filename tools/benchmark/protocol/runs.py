@@ -159,7 +159,14 @@ def attempt(
     config = place / 'config.py'
     write_config(run, place, checkpoint).dump(config)
     took = call(
-        ['tools/train.py', config, '--work-dir', place, '--resume'],
+        [
+            'tools/train.py',
+            config,
+            '--work-dir',
+            place,
+            '--resume',
+            *(['--amp'] if table.amp else []),
+        ],
         place,
         jobs,
     )
