@@ -24,6 +24,8 @@ NOT_TAKEN = re.compile(
     r"(\w+)\.__init__\(\) got an unexpected keyword argument '(\w+)'"
 )
 IN_WORKER = re.compile(r'^Caught (\w+) in DataLoader worker')
+# MMEngine's Runner raises a TypeError of a hook anew, and says of which.
+IN_HOOK = re.compile(r' in <\S+ object at 0x[0-9a-f]+>$')
 # Methods of MMEngine's Runner, and what they build from.
 SECTIONS = dict(
     build_train_loop='train_cfg',
@@ -88,9 +90,8 @@ def origins(error: BaseException) -> Iterator[BaseException]:
     """An error, and those that it comes from, the first one last."""
     while error is not None:
         yield error
-        error = error.__cause__ or (
-            None if error.__suppress_context__ else error.__context__
-        )
+        hidden = error.__suppress_context__ and not IN_HOOK.search(str(error))
+        error = error.__cause__ or (None if hidden else error.__context__)
 
 
 def place(chain: List[BaseException], config: Config) -> str:

@@ -194,7 +194,20 @@ def test_no_teacher_is_needed_online(pictures, tmp_path):
         assert (work_dir / 'student' / 'student.pth').is_file()
 
 
-def test_missing_pictures_are_named(pictures, tmp_path):
+@pytest.mark.parametrize(
+    'option, sentence',
+    [
+        (
+            'train_dataloader.dataset.data_root=/nowhere',
+            "train_dataloader.dataset.data_root: '/nowhere' does not",
+        ),
+        (
+            'train_dataloader.dataset.pipeline.1.pad_val=[1,2,3]',
+            'train_dataloader, in the first batch: TypeError: pad_val must be',
+        ),
+    ],
+)
+def test_bad_input_is_named(option, sentence, pictures, tmp_path):
     config = write_config(tmp_path / 'config.py', pictures, 'resnet8.py')
     log = run(
         'tools/train.py',
@@ -202,13 +215,7 @@ def test_missing_pictures_are_named(pictures, tmp_path):
         '--work-dir',
         tmp_path / 'run',
         '--cfg-options',
-        'train_dataloader.dataset.data_root=/nowhere',
+        option,
         fails=True,
     )
-    assert (
-        log.strip()
-        .splitlines()[-1]
-        .startswith(
-            "error: train_dataloader.dataset.data_root: '/nowhere' does not"
-        )
-    )
+    assert log.strip().splitlines()[-1].startswith(f'error: {sentence}')
