@@ -49,7 +49,8 @@ class Step:
     Examples:
         >>> field = VelocityField(ConvEncoder(8), RectifiedFlow())
         >>> source = torch.randn(1, 8, 5, 5)
-        >>> step = Step(field, source, field.encoder.inside(source, 1.0), 1.0)
+        >>> (time,) = field.encoder.embed([1.0])
+        >>> step = Step(field, source, field.encoder.inside(source, time), 1.0)
         >>> torch.equal(step.estimate, source - step.velocity)
         True
     """
@@ -66,10 +67,9 @@ class Step:
         left = self.field.encoder.leave(self.inner, self.source)
         return left.to(self.source)
 
-    @property
-    def weighted(self) -> Tensor:
-        """The share of it in the mean of the estimates, ``q h``."""
-        factor = self.mixtures[1].given
+    def weighted(self, unit: float) -> Tensor:
+        """Its share in the mean of the estimates, ``q h``, in units of q."""
+        factor = self.mixtures[1].given / unit
         return self.inner if factor == 1 else factor * self.inner
 
     @property
@@ -137,6 +137,10 @@ class Walk:
         self.numbers = countdown(num_steps)
         self.source = exact(source)
         self.start = field.encoder.enter(self.source).to(self.source)
+        times = [i / num_steps for i in self.numbers]
+        self.times = field.encoder.embed(times).unbind()
+        self.joint = field.encoder.joint() if num_steps > 1 else None
+        self.unit = field.mixtures(times[0])[1].given
 
     def __iter__(self) -> Iterator[Step]:
         for step, _ in self.stretch(self.start, self.numbers):
@@ -158,22 +162,24 @@ class Walk:
             step = self.step(state, i)
             # The last state of a narrow walk is not what is wanted of it.
             if i > 1 or self.ends_at_mean:
-                turned = self.field.encoder.turn(step.inner, self.source)
+                turned = self.field.encoder.turn(
+                    step.inner, self.source, self.joint
+                )
                 change = step.mixtures[0].of(self.start, turned.to(state))
                 state = state.sub(change, alpha=1 / self.num_steps)
             yield step, state
 
     def step(self, state: Tensor, i: int) -> Step:
         """Take the step i of ``countdown`` from a state."""
-        t, inside = i / self.num_steps, self.field.encoder.inside
+        inside, time = self.field.encoder.inside, self.times[-i]
         if i == self.num_steps and self.first is not None:
             inner = self.first
         elif self.with_cp:
-            inner = checkpoint(inside, state, t, use_reentrant=False)
+            inner = checkpoint(inside, state, time, use_reentrant=False)
         else:
-            inner = inside(state, t)
+            inner = inside(state, time)
         inner = inner.to(state)
-        return Step(self.field, self.source, inner, t)
+        return Step(self.field, self.source, inner, i / self.num_steps)
 
     def gather(
         self, visit: Visit, mean: bool = True, sections: bool = False
@@ -198,7 +204,7 @@ class Walk:
             for step, after in self.stretch(begin, numbers):
                 seen, end = visit(step), after
                 if mean and not self.ends_at_mean:
-                    seen = {**seen, INNER: step.weighted}
+                    seen = {**seen, INNER: step.weighted(self.unit)}
                 add_to(sums, seen)
             return sums, end
 
@@ -229,15 +235,14 @@ class Walk:
         return field.schedule.straight and not field.encoder.narrows
 
     def _leave(self, inner: Tensor) -> Tensor:
-        """The mean of the estimates, of ``sum_i q_i h_i``."""
+        """The mean of the estimates, of ``sum_i q_i h_i`` in units."""
         share = sum(
             self.field.mixtures(i / self.num_steps)[1].source
             for i in self.numbers
         )
-        left = self.field.encoder.leave(inner / self.num_steps, self.source)
-        return combine(
-            share / self.num_steps, self.source, 1.0, left.to(self.source)
-        )
+        left = self.field.encoder.leave(inner, self.source).to(self.source)
+        n = self.num_steps
+        return combine(share / n, self.source, self.unit / n, left)
 
     def mean(self) -> Tensor:
         """Walk, and return the mean of the estimates: what is deployed."""

@@ -94,10 +94,12 @@ def test_an_encoder_is_its_inside_between_its_linear_ends(encoder, narrow):
         return
     built = encoder(8, zero_init=False, **narrow).double()
     state, other = torch.randn(2, 2, 8, 7, 5, dtype=torch.float64).unbind()
-    inner = built.inside(built.enter(state), 0.5)
+    (time,) = built.embed([0.5])
+    inner = built.inside(built.enter(state), time)
     torch.testing.assert_close(built.leave(inner, state), built(state, 0.5))
     torch.testing.assert_close(
-        built.turn(inner, state), built.enter(built.leave(inner, state))
+        built.turn(inner, state, built.joint()),
+        built.enter(built.leave(inner, state)),
     )
     for end in (built.enter, lambda x: built.leave(built.enter(x), x)):
         torch.testing.assert_close(
@@ -153,9 +155,11 @@ def test_sinusoids_follow_their_formula(dim):
     angles = [0.3 * 1e4 ** (-k / half) for k in range(half)]
     angles = torch.tensor(angles)
     expected = torch.cat([angles.cos(), angles.sin(), torch.zeros(dim % 2)])
-    torch.testing.assert_close(sinusoids(0.3, frequencies(dim), dim), expected)
+    for times in ([0.3], [0.3, 0.9]):
+        row = sinusoids(times, frequencies(dim), dim)[0]
+        torch.testing.assert_close(row, expected)
 
 
 def test_time_is_one_number_per_channel():
-    assert TimeEmbedding(5)(0.5).shape == (5,)
-    assert TimeEmbedding(5, deep=True)(0.5).shape == (5,)
+    assert TimeEmbedding(5)([1.0, 0.5]).shape == (2, 5)
+    assert TimeEmbedding(5, deep=True)([0.5]).shape == (1, 5)

@@ -29,7 +29,11 @@ class Oracle(MetaEncoder):
         self.schedule, self.source, self.target = schedule, source, target
         self.times = []
 
-    def inside(self, entered, t):
+    def embed(self, times):
+        return torch.tensor(times, dtype=torch.float64)
+
+    def inside(self, entered, time):
+        t = time.item()
         self.times.append(t)
         return self.schedule.velocity(self.source, self.target, t)
 

@@ -204,9 +204,8 @@ def write_config(run: Run, place: Path, checkpoint: Optional[str]) -> Config:
     options = run.method.applied(distils)
     if distils and cfg.model.get('teacher') is not None:
         options['model.teacher.checkpoint'] = checkpoint
-        options['model.teacher.cache'] = str(
-            place.parents[1] / 'teacher_cache.sqlite'
-        )
+        cache = place.parents[1] / 'teacher_cache.sqlite'
+        options.setdefault('model.teacher.cache', str(cache))
     cfg.merge_from_dict({**options, 'randomness.seed': run.seed})
     for key in ('val_cfg', 'val_dataloader', 'val_evaluator'):
         cfg[key] = None

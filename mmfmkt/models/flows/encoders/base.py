@@ -5,7 +5,7 @@ as one number per channel (arXiv 2402.02012, section 3.2).
 """
 
 from abc import ABCMeta
-from typing import Sequence
+from typing import Optional, Sequence
 
 from torch import Tensor, nn
 
@@ -78,22 +78,40 @@ class MetaEncoder(nn.Module, metaclass=ABCMeta):
         Returns:
             Tensor: Shape of ``state``.
         """
-        return self.leave(self.inside(self.enter(state), t), state)
+        (time,) = self.embed((t,))
+        return self.leave(self.inside(self.enter(state), time), state)
 
     def enter(self, state: Tensor) -> Tensor:
         """The first, linear part: what ``inside`` reads."""
         return state
 
-    def inside(self, entered: Tensor, t: float) -> Tensor:
-        """All that is not linear, and what depends on the time."""
-        time = self.time_embedding(t)
+    def embed(self, times: Sequence[float]) -> Tensor:
+        """What each time adds to what is entered, one number per channel.
+
+        Args:
+            times (Sequence[float]): Times in (0, 1]: all of a walk at once,
+                which takes as many kernels as one of them.
+
+        Returns:
+            Tensor: ``(len(times), C')``, C' channels being entered.
+        """
+        return self.time_embedding(times)
+
+    def inside(self, entered: Tensor, time: Tensor) -> Tensor:
+        """All that is not linear; ``time`` is a row of ``embed``."""
         return self.core(entered + time.view(-1, *[1] * (entered.dim() - 2)))
 
     def leave(self, inner: Tensor, like: Tensor) -> Tensor:
         """The last, linear part: shape of ``like``."""
         return inner
 
-    def turn(self, inner: Tensor, like: Tensor) -> Tensor:
+    def joint(self) -> Optional[Tensor]:
+        """What all turns of a walk share."""
+        return None
+
+    def turn(
+        self, inner: Tensor, like: Tensor, joint: Optional[Tensor]
+    ) -> Tensor:
         """``enter(leave(inner, like))``."""
         return inner
 

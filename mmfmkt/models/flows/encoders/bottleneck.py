@@ -1,5 +1,7 @@
 """The encoder that a deployed detector can afford: a bottleneck."""
 
+from typing import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -82,21 +84,25 @@ class BottleneckEncoder(MetaEncoder):
     def enter(self, state: Tensor) -> Tensor:
         return self.layers[0](self._shrink(state))
 
-    def inside(self, entered: Tensor, t: float) -> Tensor:
+    def embed(self, times: Sequence[float]) -> Tensor:
         # What the first convolution makes of the time, away from the border.
-        weight = self.layers[0].weight.sum((2, 3))
-        time = F.linear(self.time_embedding(t), weight)
-        return self.core(entered + time[:, None, None])
+        weight = self.layers[0].weight
+        pixel = weight.sum((2, 3)) if self.padding else weight.flatten(1)
+        return F.linear(self.time_embedding(times), pixel)
 
     def leave(self, inner: Tensor, like: Tensor) -> Tensor:
         return self._grow(self.layers[2](inner), like)
 
-    def turn(self, inner: Tensor, like: Tensor) -> Tensor:
+    def joint(self) -> Tensor:
         # Up and down at once; interpolation does not mind the channels.
         down, up = (self.layers[i].weight for i in (0, 2))
-        weight = torch.einsum('dchw,cu->duhw', down, up.flatten(1))
+        if self.padding:
+            return torch.einsum('dchw,cu->duhw', down, up.flatten(1))
+        return (down.flatten(1) @ up.flatten(1))[..., None, None]
+
+    def turn(self, inner: Tensor, like: Tensor, joint: Tensor) -> Tensor:
         narrow = self._shrink(self._grow(inner, like))
-        return F.conv2d(narrow, weight, padding=self.padding)
+        return F.conv2d(narrow, joint, padding=self.padding)
 
     def _shrink(self, x: Tensor) -> Tensor:
         if self.stride == 1:

@@ -46,7 +46,7 @@ class MLPEncoder(MetaEncoder):
             ]
         super().__init__(channels, layers, **kwargs)
 
-    def inside(self, entered: Tensor, t: float) -> Tensor:
+    def inside(self, entered: Tensor, time: Tensor) -> Tensor:
         # On the channels, a linear layer is a 1x1 convolution of maps.
-        pixels = entered.movedim(1, -1) + self.time_embedding(t)
+        pixels = entered.movedim(1, -1) + time
         return self.core(pixels).movedim(pixels.dim() - 1, 1)

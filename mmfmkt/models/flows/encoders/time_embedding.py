@@ -1,6 +1,7 @@
 """Sinusoidal embedding of the flow's time."""
 
 import math
+from typing import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -21,19 +22,22 @@ def frequencies(dim: int, max_period: float = 1e4) -> Tensor:
     return torch.exp(-math.log(max_period) * torch.arange(half) / max(half, 1))
 
 
-def sinusoids(t: float, rates: Tensor, dim: int) -> Tensor:
-    """Cosines and sines of ``t``.
+def sinusoids(times: Sequence[float], rates: Tensor, dim: int) -> Tensor:
+    """Cosines and sines of times.
 
     Args:
-        t (float): Time in [0, 1].
+        times (Sequence[float]): Times in [0, 1].
         rates (Tensor): What ``frequencies`` gave.
-        dim (int): Length of the result; an odd one ends in a zero.
+        dim (int): Length of a row; an odd one ends in a zero.
 
     Returns:
-        Tensor: ``(dim, )``, of the type of ``rates``.
+        Tensor: ``(len(times), dim)``, of the type of ``rates``.
     """
-    angles = t * rates
-    return F.pad(torch.cat([angles.cos(), angles.sin()]), (0, dim % 2))
+    # Numbers times what is on the device: nothing is copied to it.
+    rows = [t * rates for t in times]
+    angles = torch.stack(rows) if len(rows) > 1 else rows[0][None]
+    waves = torch.cat([angles.cos(), angles.sin()], dim=1)
+    return F.pad(waves, (0, 1)) if dim % 2 else waves
 
 
 class TimeEmbedding(nn.Module):
@@ -44,8 +48,8 @@ class TimeEmbedding(nn.Module):
         deep (bool): Whether to use Linear-ReLU-Linear instead of Linear.
 
     Examples:
-        >>> TimeEmbedding(8)(0.5).shape
-        torch.Size([8])
+        >>> TimeEmbedding(8)([1.0, 0.5]).shape
+        torch.Size([2, 8])
     """
 
     def __init__(self, channels: int, deep: bool = False) -> None:
@@ -61,8 +65,8 @@ class TimeEmbedding(nn.Module):
                 self.proj, nn.ReLU(), nn.Linear(channels, channels)
             )
 
-    def forward(self, t: float) -> Tensor:
-        """Return the embedding of ``t`` in [0, 1], shape ``(C, )``."""
+    def forward(self, times: Sequence[float]) -> Tensor:
+        """Embed times in [0, 1]: ``(len(times), C)``."""
         like = next(self.parameters())
-        time = sinusoids(t, self.frequencies.float(), self.channels)
-        return self.proj(time.to(like))
+        waves = sinusoids(times, self.frequencies.float(), self.channels)
+        return self.proj(waves.to(like))
