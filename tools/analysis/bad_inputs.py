@@ -70,6 +70,7 @@ def settings() -> Iterator[Case]:
     flow = {
         'loss_weight': [NAN, float('inf'), -1, '10', None, [1, 2], [], {}],
         'direct_weight': [-2, NAN, 'much', None],
+        'ensemble_weight': [-1, NAN, '1', None, 0.5],
         'num_steps': [0, -1, 2.5, '4', None, [], [1, 0], {}],
         'inference_steps': [0, -3, 1.5, '4', None, [4]],
         'dirac_ratio': [-0.1, 1.1, NAN, 'half', None],
@@ -108,6 +109,9 @@ def settings() -> Iterator[Case]:
             dict(type='CWDLoss', temperatur=1),
             dict(type='KDLoss'),
             dict(type='PKDLoss', eps=None),
+            dict(type='CrossKDLoss', score_weight=-1),
+            dict(type='CrossKDLoss', features='PKDLoss'),
+            dict(type='CrossKDLoss', features=dict(type='KDLoss')),
         ],
         'with_cp': ['yes', 1, None],
         'share_encoder': ['no', None],

@@ -6,7 +6,6 @@ from typing import Any, Callable, NamedTuple, Optional, Tuple, Union
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torchvision.ops import generalized_box_iou_loss
 
 from mmfmkt.registry import MODELS, build_part
 from mmfmkt.utils import ConfigError
@@ -110,6 +109,9 @@ class CrossKDLoss(BaseMetricLoss):
         return Reading(mean, std, scores, boxes, scores.amax(-1), features)
 
     def compare(self, pred: Tensor, goal: Reading) -> Tensor:
+        # No other metric wants torchvision, which takes seconds to import.
+        from torchvision.ops import generalized_box_iou_loss
+
         std, mean = torch.std_mean(pred, PLACES, keepdim=True)
         aligned = (pred - mean) / (std + self.eps) * goal.std + goal.mean
         logits, boxes = self.reader(aligned)
