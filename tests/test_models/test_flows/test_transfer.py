@@ -4,6 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from flow_parts import LABELS, OwnHead, build, total_of
+from references import kd
 
 from mmfmkt.models.flows import VARIANTS, Walk
 from mmfmkt.models.losses import PKDLoss
@@ -194,6 +195,38 @@ def test_logits_of_several_step_counts_share_what_they_can():
     for count, logits in found.items():
         alone = flow.logits(source, (count,), head.logits)[count]
         torch.testing.assert_close(logits, alone)
+
+
+def test_theta_is_the_published_sum_in_loss_and_gradient():
+    """As the authors' code has it: four terms, all of weight 1."""
+    torch.manual_seed(0)
+    source = torch.randn(3, 6, 4, 5, dtype=torch.float64, requires_grad=True)
+    target = torch.randn(3, 3, dtype=torch.float64)
+    flow = build('theta', 6, classes=3, metric='KDLoss').double()
+    head, num_steps = OwnHead().double(), 4
+    losses, _ = flow(source, target, num_steps, LABELS, head)
+
+    state, outputs, expected = source, [], 0.0
+    for i in range(num_steps, 0, -1):
+        velocity, _ = flow.field(source, state, i / num_steps)
+        state = state - velocity / num_steps
+        output = flow.transform(source - velocity)
+        terms = kd(output, target) + F.cross_entropy(output, LABELS)
+        outputs.append(output)
+        expected = expected + terms / num_steps
+    own = head.logits(source)
+    mean = torch.stack(outputs).mean(0).detach()
+    expected = expected + kd(own, mean) + F.cross_entropy(own, LABELS)
+    found = total_of(losses, source.new_zeros(()))
+    torch.testing.assert_close(found, expected)
+    learnt = [source]
+    for part in (flow.field, flow.transform, head):
+        learnt += part.parameters()
+    for pair in zip(
+        torch.autograd.grad(found, learnt),
+        torch.autograd.grad(expected, learnt),
+    ):
+        torch.testing.assert_close(*pair)
 
 
 def test_thetas_branch_learns_from_labels_hard_and_soft():
