@@ -243,22 +243,29 @@ def draw(table: Table, results: dict) -> None:
             points[line.name] = ratio, mean
             errors[line.name] = error or 0.0, spread
     figure, axes = plt.subplots(figsize=(8, 5))
-    for index, (name, (x, y)) in enumerate(points.items()):
+    edge = front(points)
+    # The legend's lines stand as the points do, the best above.
+    for index, name in enumerate(sorted(points, key=lambda x: -points[x][1])):
         error, spread = errors[name]
-        axes.errorbar(x, y, yerr=error, xerr=spread, fmt='o', capsize=3)
-        axes.annotate(
-            name,
-            (x, y),
-            textcoords='offset points',
-            # So that neighbours do not cover each other.
-            xytext=(6, 5 if index % 2 else -11),
-            fontsize=8,
+        axes.errorbar(
+            *points[name],
+            yerr=error,
+            xerr=spread,
+            fmt='o' if name in edge else 'x',
+            color=plt.get_cmap('tab20')(index % 20),
+            capsize=3,
+            label=name,
         )
-    edge = [points[name] for name in front(points)]
-    axes.plot(*zip(*edge), color='grey', linewidth=1, zorder=0)
+    axes.plot(
+        *zip(*(points[name] for name in edge)),
+        color='grey',
+        linewidth=1,
+        zorder=0,
+        label='Pareto front',
+    )
+    axes.legend(loc='center left', bbox_to_anchor=(1.0, 0.5), frameon=False)
     axes.set_xlabel('latency / plain student, median and quartiles')
     axes.set_ylabel(f'{table.label}, mean and standard error')
     axes.set_title(table.title)
-    axes.margins(x=0.15)
     figure.savefig(table.plot, dpi=120, bbox_inches='tight')
     plt.close(figure)
