@@ -92,6 +92,8 @@ def distiller_of(method: Method, device: torch.device) -> Optional[nn.Module]:
     if 'student' not in config.model:
         return None
     config.merge_from_dict(method.options)
+    # Accuracy at other K beside its own is not what is deployed.
+    config.model.pop('report_steps', None)
     return networks.build(config, config.model.variant, None, device)
 
 
