@@ -9,7 +9,7 @@ view was made, and what has not been seen is asked of the teacher.
 import hashlib
 import json
 import sqlite3
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, List, Tuple
 
@@ -86,8 +86,12 @@ class TeacherCache:
     @property
     def bytes_on_disk(self) -> int:
         """Size of the file and of what is about to enter it."""
-        parts = [self.path, self.path.with_name(f'{self.path.name}-wal')]
-        return sum(part.stat().st_size for part in parts if part.exists())
+        size = 0
+        for part in (self.path, self.path.with_name(f'{self.path.name}-wal')):
+            # SQLite takes the second away when the last process closes.
+            with suppress(FileNotFoundError):
+                size += part.stat().st_size
+        return size
 
     def belongs_to(self, teacher: nn.Module, *settings: Any) -> None:
         """Say whose outputs are read and written from here on.

@@ -1,5 +1,8 @@
 """A cached teacher says what the teacher says, and is asked once."""
 
+import sqlite3
+import threading
+
 import pytest
 import torch
 from conftest import run
@@ -16,6 +19,9 @@ pytest.importorskip('mmdet')
 
 from mmengine.config import Config  # noqa: E402
 
+from mmfmkt.models.distillers.teacher_cache import (  # noqa: E402
+    TeacherCache,
+)
 from mmfmkt.registry import MODELS, TRANSFORMS  # noqa: E402
 from mmfmkt.utils import ConfigError  # noqa: E402
 
@@ -118,6 +124,27 @@ def test_a_full_cache_goes_on_reading(tmp_path):
         1,
         1,
     ]
+
+
+def test_a_process_that_closes_the_file_does_not_stop_another(tmp_path):
+    cache = TeacherCache(tmp_path / 'cache.sqlite')
+    done = threading.Event()
+
+    def others_come_and_go():
+        while not done.is_set():
+            file = sqlite3.connect(cache.path)
+            with file:
+                file.execute('CREATE TABLE IF NOT EXISTS other (x)')
+                file.execute('INSERT INTO other VALUES (0)')
+            file.close()
+
+    other = threading.Thread(target=others_come_and_go)
+    other.start()
+    try:
+        assert all(cache.bytes_on_disk > 0 for _ in range(2000))
+    finally:
+        done.set()
+        other.join()
 
 
 @pytest.mark.parametrize(
