@@ -1,3 +1,12 @@
 # resnet8 under resnet20 by KD, without a flow.
-_base_ = './fmkt_resnet20_resnet8.py'
-model = dict(variant='direct')
+_base_ = ['./resnet8.py', '../../_base_/fmkt_logits.py']
+model = dict(
+    _base_.distiller,
+    _delete_=True,
+    variant='direct',
+    student=_base_.model,
+    teacher=dict(
+        config='mmfmkt::mmpretrain/cifar10_folder/resnet20.py',
+        checkpoint='work_dirs/resnet20/epoch_20.pth',
+    ),
+)

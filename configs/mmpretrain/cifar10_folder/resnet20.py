@@ -1,8 +1,7 @@
-# resnet20 on pictures in folders, the teacher: twice as long, in larger steps.
+# resnet20 on pictures in folders, the teacher: longer, in larger steps.
 _base_ = './resnet8.py'
 model = dict(backbone=dict(depth=20))
 max_epochs = 20
-train_dataloader = dict(batch_size=128)
 optim_wrapper = dict(optimizer=dict(lr=0.3))
 train_cfg = dict(max_epochs=max_epochs, val_interval=max_epochs)
 param_scheduler = dict(eta_max=0.3, total_steps=max_epochs)
