@@ -54,8 +54,8 @@ max_epochs = 15
 train_cfg = dict(by_epoch=True, max_epochs=max_epochs, val_interval=max_epochs)
 val_cfg = dict()
 test_cfg = dict()
-# Some 2,300 steps with 2,000 photographs of a class, of which each method gains
-# more than by 5,000 of batch 32 in eight passes (docs/cifar10.md); in 800 a
+# Some 2,300 steps with 2,000 photographs of a class; each method gains more by
+# them than by 5,000 of batch 32 in eight passes (docs/cifar10.md). In 800 a
 # plain ResNet-8 is under-trained, and what a method adds to the gradient
 # counts for more than what it teaches.
 optim_wrapper = dict(
