@@ -141,7 +141,6 @@ def test_a_process_that_closes_the_file_does_not_stop_another(tmp_path):
     other.start()
     while other.is_alive():
         assert cache.bytes_on_disk > 0
-    other.join()
 
 
 @pytest.mark.parametrize(
