@@ -29,7 +29,12 @@ SCHEMA = dict(
     methods=Dict[str, dict],
 )
 NEEDED = tuple(x for x in SCHEMA if x not in ('plot', 'options', 'amp'))
-TEACHER_SCHEMA = dict(config=str, seed=int, options=Optional[Dict[str, Any]])
+TEACHER_SCHEMA = dict(
+    config=str,
+    seed=int,
+    checkpoint=Optional[str],
+    options=Optional[Dict[str, Any]],
+)
 METHOD_SCHEMA = dict(
     config=str,
     options=Optional[Dict[str, Any]],
@@ -54,6 +59,8 @@ class Method:
         plain_metric (bool): Whether it is a metric without a flow, the best
             of which the others are compared with.
         student (bool): Whether it is the student without a teacher.
+        checkpoint (str, optional): Trained weights, which are evaluated
+            instead of training.
     """
 
     name: str
@@ -63,6 +70,7 @@ class Method:
     inference_steps: List[int] = field(default_factory=list)
     plain_metric: bool = False
     student: bool = False
+    checkpoint: Optional[str] = None
 
     def applied(self, distils: bool) -> Dict[str, Any]:
         """Options that its config takes: a plain student has no flow.
@@ -92,7 +100,8 @@ class Table:
         results (Path): JSON file of all runs.
         plot (Path, optional): Picture of accuracy against latency.
         image_size (list[int]): Width and height that costs are measured at.
-        teacher (Method): Of one seed; trained before the others.
+        teacher (Method): Of one seed; trained, or evaluated where it has a
+            checkpoint, before the others.
         methods (list[Method]): Its lines.
         amp (bool): Whether its runs train in mixed precision.
     """
@@ -186,6 +195,7 @@ def read_table(path: str) -> Table:
             teacher['config'],
             [teacher['seed']],
             teacher.get('options') or {},
+            checkpoint=teacher.get('checkpoint'),
         ),
         methods=methods,
         amp=raw.get('amp', False),

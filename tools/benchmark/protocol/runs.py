@@ -158,19 +158,22 @@ def attempt(
     place.mkdir(parents=True, exist_ok=True)
     config = place / 'config.py'
     write_config(run, place, checkpoint).dump(config)
-    took = call(
-        [
-            'tools/train.py',
-            config,
-            '--work-dir',
+    took: Dict[str, Any] = {}
+    weights = run.method.checkpoint
+    if weights is None:
+        took = call(
+            [
+                'tools/train.py',
+                config,
+                '--work-dir',
+                place,
+                '--resume',
+                *(['--amp'] if table.amp else []),
+            ],
             place,
-            '--resume',
-            *(['--amp'] if table.amp else []),
-        ],
-        place,
-        jobs,
-    )
-    weights = (place / 'last_checkpoint').read_text().strip()
+            jobs,
+        )
+        weights = (place / 'last_checkpoint').read_text().strip()
     metrics = {}
     for k in run.method.inference_steps or [None]:
         options = [] if k is None else [f'model.flow.inference_steps={k}']

@@ -1,0 +1,12 @@
+# ResNet-20 under ResNet-56 by KD, without a flow.
+_base_ = ['./resnet20.py', '../../_base_/fmkt_logits.py']
+model = dict(
+    _base_.distiller,
+    _delete_=True,
+    variant='direct',
+    student=_base_.model,
+    teacher=dict(
+        config='mmfmkt::mmpretrain/cifar100_folder/resnet56.py',
+        checkpoint='data/weights/cifar100_resnet56.pth',
+    ),
+)
