@@ -14,14 +14,16 @@ from mmengine.runner import Runner
 from mmfmkt.apis.command_line import (
     add_run_arguments,
     build_runner,
-    check_load_from,
+    check_fits,
+    checkpoint_guard,
     load_config,
     parser_of,
     plain_errors,
+    verify_load_from,
 )
 from mmfmkt.apis.inference import drop_teacher
-from mmfmkt.datasets.checks import check_datasets
 from mmfmkt.utils import ConfigError
+from mmfmkt.utils.error_messages import errors_as_config_errors
 
 
 def parse_args() -> argparse.Namespace:
@@ -132,19 +134,19 @@ def main() -> None:
     args = parse_args()
     cfg = load_config(args)
     cfg.load_from = args.checkpoint
-    check_load_from(cfg)
-    check_datasets(cfg, ('test',), need_boxes=False)
     drop_teacher(cfg.model)
     if args.show or args.show_dir:
         draw_pictures(cfg, args)
     if args.tta:
         use_tta(cfg)
-    runner = build_runner(cfg)
-    # Refuses a checkpoint of which nothing fits.
-    runner.register_hook(dict(type='mmfmkt.PreflightHook'))
-    if args.out:
-        dump_predictions(runner, args.out)
-    runner.test()
+    with checkpoint_guard(cfg):
+        loaded = verify_load_from(cfg)
+        with errors_as_config_errors(cfg):
+            runner = build_runner(cfg)
+            if runner.test_loop is not None and args.out:  # builds it
+                dump_predictions(runner, args.out)
+        check_fits(runner.model, loaded)
+        runner.test()
 
 
 if __name__ == '__main__':

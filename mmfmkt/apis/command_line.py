@@ -8,24 +8,36 @@ import os.path as osp
 import re
 import sys
 import traceback
-from contextlib import contextmanager
-from typing import Iterator
+from contextlib import contextmanager, nullcontext
+from typing import ContextManager, Iterator, Optional
 from urllib.error import URLError
 
 import torch.distributed
 from mmengine.config import Config, DictAction
 from mmengine.device import get_device
-from mmengine.registry import MODELS, RUNNERS, DefaultScope
+from mmengine.model import is_model_wrapper
+from mmengine.registry import MODELS, RUNNERS, STRATEGIES, DefaultScope
 from mmengine.runner import Runner
+from torch import nn
 
-from mmfmkt.datasets.checks import check_datasets
 from mmfmkt.utils import ConfigError
-from mmfmkt.utils.checkpoints import load_checkpoint, running_nothing, verified
+from mmfmkt.utils.checkpoints import (
+    load_checkpoint,
+    running_nothing,
+    unrestricted_torch_load,
+    verified,
+)
 from mmfmkt.utils.configs import import_mmfmkt
-from mmfmkt.utils.sentences import explain, said
+from mmfmkt.utils.error_messages import errors_as_config_errors, reason_of
+from mmfmkt.utils.types import resolve_type
 
-from .resuming import resumable, resume_from_latest
-from .run_check import check_run
+from .resuming import resume_from_latest
+from .robustness import (
+    add_hooks,
+    check_own_hooks,
+    complete_robustness,
+    with_robustness,
+)
 
 # Where the documentation helps with an error, by what its sentence names.
 PAGES = (
@@ -109,7 +121,7 @@ def add_train_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def train(cfg: Config, args: argparse.Namespace) -> None:
-    """Check what a config names, complete it and train.
+    """Complete a config and train.
 
     Args:
         cfg (Config): The config.
@@ -117,36 +129,53 @@ def train(cfg: Config, args: argparse.Namespace) -> None:
             ``check_teacher``.
 
     Raises:
-        ConfigError: If data are missing or settings do not fit.
+        ConfigError: If the run cannot be built, or its first iteration fails.
     """
     if args.resume:
         cfg.resume = True
         cfg.load_from = None if args.resume == 'auto' else args.resume
-    check_run(cfg)
     if args.amp:
         use_amp(cfg)
-    check_datasets(cfg, ('train', 'val'))
     complete_distillation(cfg)
+    complete_robustness(cfg)
     if args.check_teacher:
         hook = dict(type='mmfmkt.TeacherCheckHook')
         cfg.custom_hooks = [*(cfg.get('custom_hooks') or []), hook]
-    if cfg.get('resume'):
-        resume_from_latest(cfg)
-    check_load_from(cfg)
-    runner = build_runner(resumable(cfg))
-    # What it writes of its config is what the user has said.
-    runner.cfg = cfg
-    runner.dump_config()
-    runner.train()
+    check_own_hooks(cfg)
+    with checkpoint_guard(cfg):
+        if cfg.get('resume') and (
+            cfg.robustness.exact_resume or cfg.robustness.safe_checkpoints
+        ):
+            resume_from_latest(cfg)
+        loaded = verify_load_from(cfg)
+        with errors_as_config_errors(cfg):
+            runner = build_runner(with_robustness(cfg))
+        # The dumped config has what the user wrote, and the switches.
+        runner.cfg = cfg
+        runner.dump_config()
+        check_fits(runner.model, loaded)
+        first = (loaded or {}).get('meta', {}).get('iter', 0)
+        begin = first if cfg.get('resume') else 0
+        with errors_as_config_errors(cfg, lambda: runner.iter > begin):
+            runner.train()
 
 
-def check_load_from(cfg: Config) -> None:
-    """Read the checkpoint that a run begins with, where it is a file.
+def checkpoint_guard(cfg: Config) -> ContextManager:
+    """Return the context that ``robustness.safe_checkpoints`` asks for."""
+    safe = (cfg.get('robustness') or {}).get('safe_checkpoints', True)
+    return nullcontext() if safe else unrestricted_torch_load()
+
+
+def verify_load_from(cfg: Config) -> Optional[dict]:
+    """Read the checkpoint that a run begins with.
 
     A digest behind it, ``#sha256=...``, is held to.
 
     Args:
         cfg (Config): With ``load_from``.
+
+    Returns:
+        dict, optional: What the checkpoint holds.
 
     Raises:
         ConfigError: If it is not there, or no checkpoint.
@@ -154,8 +183,35 @@ def check_load_from(cfg: Config) -> None:
     path, _, digest = (cfg.get('load_from') or '').partition('#sha256=')
     if digest:
         cfg.load_from = path = verified(path, digest)
-    if path and '://' not in path:
-        load_checkpoint(path)
+    return load_checkpoint(path) if path else None
+
+
+def check_fits(model: nn.Module, checkpoint: Optional[dict]) -> None:
+    """Refuse a checkpoint of which no tensor fits the model.
+
+    Args:
+        model (nn.Module): The model of a runner.
+        checkpoint (dict, optional): What a checkpoint holds.
+
+    Raises:
+        ConfigError: If it has none of the model's tensors.
+    """
+    if checkpoint is None or model is None:  # a strategy builds it later
+        return
+    if is_model_wrapper(model):
+        model = model.module
+    state = checkpoint.get('state_dict', checkpoint)
+    shapes = {
+        name.removeprefix('module.'): getattr(x, 'shape', None)
+        for name, x in state.items()
+    }
+    own = model.state_dict()
+    if not any(shapes.get(name) == x.shape for name, x in own.items()):
+        raise ConfigError(
+            f'load_from: the checkpoint has {len(shapes)} tensors, and none '
+            f'of them is one of the {len(own)} of this model: give a '
+            'checkpoint of this config.'
+        )
 
 
 def build_model(cfg: Config) -> None:
@@ -165,7 +221,11 @@ def build_model(cfg: Config) -> None:
         cfg (Config): The config of a training.
     """
     import_mmfmkt(cfg)
-    with DefaultScope.overwrite_default_scope(cfg.get('default_scope')):
+    scope = cfg.get('default_scope')
+    with (
+        errors_as_config_errors(cfg),
+        DefaultScope.overwrite_default_scope(scope),
+    ):
         MODELS.build(cfg.model)
 
 
@@ -244,7 +304,6 @@ def read_config(path: str, cfg_options=None) -> Config:
             cfg.merge_from_dict(cfg_options)
         except (KeyError, TypeError, IndexError, AttributeError) as error:
             raise ConfigError(f'--cfg-options: {error}.') from error
-    said.config = cfg
     if not isinstance(cfg.get('model'), dict):
         raise ConfigError(f"The config {path!r} has no section 'model'.")
     return cfg
@@ -268,6 +327,8 @@ def complete_distillation(cfg: Config) -> None:
         if hooks.export_student is None:
             # MMEngine takes None for its own default hooks alone.
             hooks.pop('export_student')
+        if (cfg.model.get('teacher') or {}).get('cache'):
+            add_hooks(cfg, ['mmfmkt.TeacherCacheHook'])
 
 
 def use_amp(cfg: Config) -> None:
@@ -302,10 +363,12 @@ def prepare_cpu_processes(cfg: Config) -> None:
             f'--launcher {cfg.launcher} needs GPUs, and none was found; on '
             'CPUs use tools/dist_train.sh.'
         )
-    strategy = (cfg.get('strategy') or {}).get('type', 'DDPStrategy')
-    if strategy != 'DDPStrategy':
+    scope = cfg.get('default_scope')
+    strategy = resolve_type(cfg.get('strategy'), STRATEGIES, scope)
+    if strategy not in (None, STRATEGIES.get('DDPStrategy')):
         raise ConfigError(
-            f"strategy: MMEngine's {strategy} needs GPUs, and none was found."
+            f'strategy: {strategy.__name__} of MMEngine needs GPUs, and none '
+            'was found.'
         )
     torch.distributed.init_process_group('gloo')
     atexit.register(leave_processes)
@@ -330,9 +393,10 @@ def leave_processes() -> None:
 
 @contextmanager
 def plain_errors() -> Iterator[None]:
-    """End the program with one sentence where a config is at fault.
+    """End the program with one line where a config is at fault.
 
-    Meanwhile no checkpoint that is read runs code.
+    Other errors show their traceback first. Meanwhile no checkpoint that is
+    read runs code.
     """
     try:
         with running_nothing():
@@ -346,20 +410,17 @@ def plain_errors() -> Iterator[None]:
             'where data_root says, or name a checkpoint that is here.',
         )
     except Exception as error:
-        sentence = explain(error)
-        if sentence is None:
-            raise
-        end(error, sentence)
+        traceback.print_exception(error)
+        print(f'error: {reason_of(error)}', file=sys.stderr)
+        sys.exit(1)
 
 
-def end(error: Exception, sentence: str) -> None:
-    """End the program with a sentence; with ``--debug``, a traceback, too."""
+def end(error: Exception, line: str) -> None:
+    """End the program with one line; with ``--debug``, a traceback, too."""
     if '--debug' in sys.argv:
         traceback.print_exception(error)
-    page = next(
-        (page for key, page in PAGES if re.search(key, sentence)), None
-    )
+    page = next((page for key, page in PAGES if re.search(key, line)), None)
     if page:
         print(f'help: {page}', file=sys.stderr)
-    print(f'error: {" ".join(sentence.split())}', file=sys.stderr)
+    print(f'error: {" ".join(line.split())}', file=sys.stderr)
     sys.exit(2)

@@ -12,7 +12,6 @@ from mmengine.hub import get_config
 from mmengine.registry import DefaultScope
 from torch import nn
 
-from mmfmkt.datasets.checks import leaf_datasets
 from mmfmkt.datasets.coco_folder import CocoFolder, find_coco_folder
 from mmfmkt.models.distillers.classification import probe_classifier
 from mmfmkt.models.distillers.networks import (
@@ -32,6 +31,7 @@ from mmfmkt.models.flows import VARIANTS, Transfer
 from mmfmkt.registry import MODELS
 from mmfmkt.utils import ConfigError
 from mmfmkt.utils.complexity import size_and_flops
+from mmfmkt.utils.configs import leaf_datasets
 from mmfmkt.utils.files import write_whole
 
 PRESETS = dict(mmdet='fmkt_fpn', mmpretrain='fmkt_logits')

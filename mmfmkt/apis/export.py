@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any, NamedTuple, Optional, Union
 
 from mmengine.config import Config, ConfigDict
-from mmengine.registry import DefaultScope
+from mmengine.registry import HOOKS, METRICS, OPTIM_WRAPPERS, DefaultScope
+from mmengine.registry import MODELS as MMENGINE_MODELS
 
+from mmfmkt.models.distillers import DetectionDistiller
 from mmfmkt.models.distillers.networks import (
     load_model_config,
     without_weights,
@@ -21,6 +23,7 @@ from mmfmkt.utils import ConfigError
 from mmfmkt.utils.checkpoints import load_checkpoint
 from mmfmkt.utils.configs import import_mmfmkt
 from mmfmkt.utils.files import save_whole
+from mmfmkt.utils.types import is_ours, resolve_type
 
 FLOWS = 'flows.'
 
@@ -118,9 +121,10 @@ def plain(config: Config) -> Config:
     """
     exported = without_training(config)
     exported.model = resolved_student(exported)
+    scope = exported.get('default_scope')
     for key in ('val_evaluator', 'test_evaluator'):
         if key in exported:
-            exported[key] = plain_metrics(exported[key])
+            exported[key] = plain_metrics(exported[key], scope)
     forget_flows(exported)
     imports = exported.get('custom_imports')
     if imports:
@@ -133,20 +137,21 @@ def plain(config: Config) -> Config:
     return exported
 
 
-def plain_metrics(evaluator: Any) -> Any:
+def plain_metrics(evaluator: Any, scope: Optional[str]) -> Any:
     """Put MMPretrain's metric where ours is, which only flows have use for.
 
     Args:
         evaluator (dict | list, optional): One metric, several, or an
             evaluator that holds them.
+        scope (str, optional): The default scope of the config.
     """
     if isinstance(evaluator, (list, tuple)):
-        return [plain_metrics(metric) for metric in evaluator]
+        return [plain_metrics(metric, scope) for metric in evaluator]
     if isinstance(evaluator, dict):
-        if is_ours(evaluator):
-            evaluator['type'] = 'Accuracy'
+        if is_ours(resolve_type(evaluator, METRICS, scope)):
+            evaluator['type'] = 'mmpretrain.Accuracy'
         if 'metrics' in evaluator:
-            evaluator['metrics'] = plain_metrics(evaluator['metrics'])
+            evaluator['metrics'] = plain_metrics(evaluator['metrics'], scope)
     return evaluator
 
 
@@ -170,7 +175,8 @@ def with_flow(config: Config) -> Config:
     model = exported.model
     model.teacher = None
     model.student = resolved_student(exported)
-    if 'DetectionDistiller' in str(model.type):
+    kind = resolve_type(model, MMENGINE_MODELS, config.get('default_scope'))
+    if issubclass(kind, DetectionDistiller):
         # mmdet.apis.init_detector writes model.backbone.init_cfg.
         model.backbone = dict(init_cfg=None)
     import_mmfmkt(exported)
@@ -189,27 +195,22 @@ def resolved_student(config: Config) -> ConfigDict:
 def without_training(config: Config) -> Config:
     """A copy without what belongs to the distillation run."""
     exported = deepcopy(config)
-    for key in ('distiller', 'work_dir'):
+    for key in ('distiller', 'robustness', 'work_dir'):
         exported.pop(key, None)
     exported.load_from, exported.resume = None, False
     exported.launcher = 'none'
-    if is_ours(exported.get('optim_wrapper')):
-        exported.optim_wrapper.type = 'OptimWrapper'
+    scope = exported.get('default_scope')
+    wrapper = exported.get('optim_wrapper')
+    if is_ours(resolve_type(wrapper, OPTIM_WRAPPERS, scope)):
+        wrapper.type = 'OptimWrapper'
     exported.custom_hooks = [
         hook
         for hook in exported.get('custom_hooks') or []
-        if not is_ours(hook)
+        if not is_ours(resolve_type(hook, HOOKS, scope))
     ]
     exported.default_hooks = {
         name: hook
         for name, hook in (exported.get('default_hooks') or {}).items()
-        if not is_ours(hook)
+        if not is_ours(resolve_type(hook, HOOKS, scope))
     }
     return exported
-
-
-def is_ours(part: Optional[dict]) -> bool:
-    """Whether the config of a part names one of mmfmkt."""
-    return isinstance(part, dict) and str(part.get('type')).startswith(
-        'mmfmkt.'
-    )

@@ -3,7 +3,6 @@
 import os
 import warnings
 import zipfile
-from copy import deepcopy
 from pathlib import Path
 from typing import Any, List, Optional, Tuple
 
@@ -13,49 +12,7 @@ from mmfmkt.engine.hooks.atomic_checkpoint_hook import INTERRUPTED
 from mmfmkt.utils import ConfigError
 from mmfmkt.utils.checkpoints import DamagedCheckpoint, load_checkpoint
 
-LOOPS = {
-    'EpochBasedTrainLoop': 'mmfmkt.ResumableEpochLoop',
-    'IterBasedTrainLoop': 'mmfmkt.ResumableIterLoop',
-}
-# What every training has; one that a config has itself is the only one.
-HOOKS = (
-    'mmfmkt.InterruptHook',
-    'mmfmkt.PreflightHook',
-    'mmfmkt.FiniteHook',
-    'mmfmkt.TeacherCacheHook',
-    'mmfmkt.FlowMonitorHook',
-)
 POINTER = 'last_checkpoint'
-
-
-def resumable(cfg: Config) -> Config:
-    """A copy in which MMEngine's loop, checkpoint hook and log are ours.
-
-    Other loops and hooks than MMEngine's own stay as they are.
-
-    Args:
-        cfg (Config): The config of a training.
-    """
-    cfg = deepcopy(cfg)
-    loop = cfg.get('train_cfg') or {}
-    if 'type' not in loop and 'by_epoch' in loop:
-        names = tuple(LOOPS)
-        loop['type'] = names[0] if loop.pop('by_epoch') else names[1]
-    if loop.get('type') in LOOPS:
-        loop['type'] = LOOPS[loop['type']]
-    hooks = dict(cfg.get('default_hooks') or {})
-    hook = hooks.setdefault('checkpoint', dict(type='CheckpointHook'))
-    if hook and hook.get('type') == 'CheckpointHook':
-        hooks['checkpoint'] = dict(hook, type='mmfmkt.AtomicCheckpointHook')
-    cfg.default_hooks = hooks
-    log = dict(cfg.get('log_processor') or dict(type='LogProcessor'))
-    if log.get('type') == 'LogProcessor':
-        cfg.log_processor = dict(log, type='mmfmkt.DistillationLogProcessor')
-    own = cfg.get('custom_hooks') or []
-    there = {str(x.get('type')) for x in own if isinstance(x, dict)}
-    ours = [dict(type=x) for x in HOOKS if x not in there]
-    cfg.custom_hooks = [*own, *ours]
-    return cfg
 
 
 def resume_from_latest(cfg: Config) -> None:

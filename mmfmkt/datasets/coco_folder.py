@@ -1,11 +1,10 @@
 """Finding out how a folder in COCO format is laid out."""
 
+import json
 from pathlib import Path
 from typing import List, NamedTuple
 
 from mmfmkt.utils import ConfigError
-
-from .coco_check import read_categories
 
 
 class CocoSplit(NamedTuple):
@@ -70,6 +69,15 @@ def find_split(root: Path, name: str) -> CocoSplit:
         only(instances or files, f'annotations/*{name}*.json', root),
         only(folders, f'{name}*/', root) + '/',
     )
+
+
+def read_categories(ann_file: str) -> List[str]:
+    """Return the category names of a COCO file, none where it has none."""
+    try:
+        with open(ann_file, encoding='utf-8') as file:
+            return [x['name'] for x in json.load(file)['categories']]
+    except (OSError, ValueError, TypeError, KeyError):
+        return []
 
 
 def only(found: List[Path], pattern: str, root: Path) -> str:

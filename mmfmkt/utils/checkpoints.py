@@ -117,6 +117,21 @@ def running_nothing() -> Iterator[None]:
         torch.load = whole
 
 
+@contextmanager
+def unrestricted_torch_load() -> Iterator[None]:
+    """Have ``torch.load`` be PyTorch's own again, as `TRUST` does."""
+    guarded, trusted = torch.load, os.environ.get(TRUST)
+    if isinstance(guarded, partial):
+        torch.load = guarded.args[0]
+    os.environ[TRUST] = '1'
+    try:
+        yield
+    finally:
+        torch.load = guarded
+        if trusted is None:
+            del os.environ[TRUST]
+
+
 def load_restricted(whole: Any, file: Any, *args: Any, **kwargs: Any) -> Any:
     """``torch.load`` with the restricted unpickler.
 

@@ -102,17 +102,6 @@ def test_two_processes_have_the_gradients_of_one():
         assert (float(difference) < 1e-12) == (name != 'theta, PKDLoss')
 
 
-def test_bad_inputs_are_answered(tmp_path):
-    log = run(
-        'tools/analysis/bad_inputs.py',
-        *('--only', 'bbox_head.num_classes'),
-        *('--out', tmp_path / 'answers.md'),
-    )
-    assert ' 0 trained, 0 answered badly' in log
-    table = (tmp_path / 'answers.md').read_text()
-    assert 'num_classes is 2, but the data has 6 classes' in table
-
-
 def test_a_run_is_watched(shapes, tmp_path):
     config = write_config(tmp_path / 'config.py', shapes, 'theta', epochs=4)
     log = run(

@@ -27,7 +27,6 @@ from mmfmkt.apis.command_line import (
     read_config,
 )
 from mmfmkt.apis.inference import drop_teacher
-from mmfmkt.datasets.checks import check_datasets
 from mmfmkt.models.distillers.taps import read_taps
 from mmfmkt.models.flows.likelihood import (
     autonomous_velocity,
@@ -106,7 +105,6 @@ def estimate(args: argparse.Namespace) -> dict:
             'Only a distillation has a flow: the config has no '
             "key 'model.student'."
         )
-    check_datasets(cfg, ('val',))
     drop_teacher(cfg.model)
     model = MODELS.build(cfg.model)
     if args.checkpoint:

@@ -13,8 +13,8 @@ from typing import Any, Dict, Iterator, List
 from mmengine.config import Config, ConfigDict
 from mmengine.registry import DATASETS
 
-from mmfmkt.datasets.checks import leaf_datasets
 from mmfmkt.models.distillers.networks import without_weights
+from mmfmkt.utils.configs import leaf_datasets
 
 from . import data
 from .errors import NotAStudentError

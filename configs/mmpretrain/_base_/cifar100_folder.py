@@ -26,9 +26,7 @@ train_dataloader = dict(
         ],
     ),
 )
-val_dataloader = dict(
-    dataset=dict(data_root=data_root, extensions=extensions)
-)
+val_dataloader = dict(dataset=dict(data_root=data_root, extensions=extensions))
 test_dataloader = val_dataloader
 val_evaluator = dict(topk=(1, 5))
 test_evaluator = val_evaluator

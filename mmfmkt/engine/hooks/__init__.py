@@ -6,7 +6,6 @@ from .finite_hook import FiniteHook
 from .flow_ema_hook import FlowEMAHook
 from .flow_monitor_hook import FlowMonitorHook
 from .interrupt_hook import InterruptHook
-from .preflight_hook import PreflightHook
 from .step_count_warmup_hook import StepCountWarmupHook
 from .teacher_cache_hook import TeacherCacheHook
 from .teacher_check_hook import TeacherCheckHook
@@ -19,7 +18,6 @@ __all__ = [
     'FlowEMAHook',
     'FlowMonitorHook',
     'InterruptHook',
-    'PreflightHook',
     'StepCountWarmupHook',
     'TeacherCacheHook',
     'TeacherCheckHook',

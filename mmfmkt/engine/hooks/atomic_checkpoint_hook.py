@@ -26,45 +26,50 @@ INTERRUPTED = 'interrupted.pth'
 
 @HOOKS.register_module()
 class AtomicCheckpointHook(CheckpointHook):
-    """CheckpointHook, but no kill loses what was saved, nor what is drawn.
-
-    Files are written aside and renamed, and an old one goes only when the
-    new one is there. Beside what MMEngine saves, a checkpoint has the random
-    states of all ranks and their workers (a resumed run ends with the
-    weights of an undisturbed one), and the digest of the teacher.
+    """CheckpointHook with atomic files and the states of an exact resume.
 
     Args:
-        args: As CheckpointHook.
+        exact_resume (bool): Whether a checkpoint also holds the random states
+            of all ranks and their workers, so that a resumed run ends with
+            the weights of an uninterrupted one, and the teacher's digest.
+        atomic (bool): Whether files are written aside and renamed, and an
+            old one is removed only when the new one is complete.
         kwargs: As CheckpointHook.
     """
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
+    def __init__(
+        self, exact_resume: bool = True, atomic: bool = True, **kwargs: Any
+    ) -> None:
+        super().__init__(**kwargs)
+        self.exact_resume, self.atomic = exact_resume, atomic
         self._main: Optional[bytes] = None
         self._to_save: Optional[dict] = None
         self._teacher = ''
 
     def before_train(self, runner: Runner) -> None:
-        """Let local files be written whole; know the teacher."""
+        """Choose the backend of local files; check the teacher."""
         out_dir = str(self.out_dir or runner.work_dir)
         own = self.backend_args or self.file_client_args
-        if not own and '://' not in out_dir:
+        if self.atomic and not own and '://' not in out_dir:
             self.backend_args = dict(backend='whole')
         super().before_train(runner)
-        if self.max_keep_ckpts > 0:
+        if self.atomic and self.max_keep_ckpts > 0:
             # Without a bound: the oldest goes after the newest has come.
             self.keep_ckpt_ids = list(self.keep_ckpt_ids)
-        teacher = getattr(unwrapped(runner.model), 'teacher', None)
-        self._check_teacher(digest(teacher) if teacher is not None else '')
+        if self.exact_resume:
+            teacher = getattr(unwrapped(runner.model), 'teacher', None)
+            self._check_teacher(digest(teacher) if teacher is not None else '')
 
     def before_val(self, runner: Runner) -> None:
-        """Remember where training is: validation may draw, too."""
-        self._main = pack_states(read_states())
+        """Keep the random states of training: validation may draw, too."""
+        if self.exact_resume:
+            self._main = pack_states(read_states())
 
     def after_val(self, runner: Runner) -> None:
-        """Go on as if there had been no validation."""
-        write_states(unpack_states(self._main))
-        self._main = None
+        """Restore the random states from before the validation."""
+        if self._main is not None:
+            write_states(unpack_states(self._main))
+            self._main = None
 
     def save_interrupted(self, runner: Runner, meta: Dict[str, int]) -> str:
         """Save where a run is, between its regular checkpoints.
@@ -91,7 +96,8 @@ class AtomicCheckpointHook(CheckpointHook):
             ConfigError: If the teacher is not the one that taught so far.
         """
         state = checkpoint.get(STATE)
-        if not getattr(runner, '_resume', False) or state is None:
+        resumes = self.exact_resume and getattr(runner, '_resume', False)
+        if not resumes or state is None:
             return
         self._teacher = state['teacher']
         stream = getattr(runner.train_loop, 'stream', None)
@@ -124,6 +130,12 @@ class AtomicCheckpointHook(CheckpointHook):
     def _save_checkpoint_with_step(
         self, runner: Runner, step: int, meta: dict
     ) -> None:
+        if not self.atomic:
+            self._to_save = self._states(runner, meta)
+            super()._save_checkpoint_with_step(runner, step, meta)
+            self._to_save = None
+            self._remove([INTERRUPTED])
+            return
         keeps = self.max_keep_ckpts > 0
         if keeps and step not in self.keep_ckpt_ids:
             self.keep_ckpt_ids.append(step)
@@ -137,8 +149,10 @@ class AtomicCheckpointHook(CheckpointHook):
             gone.append(self.filename_tmpl.format(self.keep_ckpt_ids.pop(0)))
         self._remove(gone)
 
-    def _save(self, runner: Runner, name: str, meta: dict) -> None:
-        """Save on the main process what all of them are."""
+    def _states(self, runner: Runner, meta: dict) -> Optional[dict]:
+        """Gather the states that an exact resume needs, of all ranks."""
+        if not self.exact_resume:
+            return None
         at_end = isinstance(runner.train_loop, EpochBasedTrainLoop) and (
             meta['epoch'] != runner.epoch or self._main is not None
         )
@@ -149,11 +163,15 @@ class AtomicCheckpointHook(CheckpointHook):
             workers=stream.workers(at_end) if stream else {},
             distiller=ours.dump() if ours is not None else b'',
         )
-        self._to_save = dict(
+        return dict(
             ranks=all_gather_object(mine),
             num_batches=len(runner.train_dataloader),
             teacher=self._teacher,
         )
+
+    def _save(self, runner: Runner, name: str, meta: dict) -> None:
+        """Save on the main process, with the states of all processes."""
+        self._to_save = self._states(runner, meta)
         self.last_ckpt = self.file_backend.join_path(self.out_dir, name)
         runner.message_hub.update_info('last_ckpt', self.last_ckpt)
         runner.save_checkpoint(
@@ -174,7 +192,10 @@ class AtomicCheckpointHook(CheckpointHook):
             )
 
     def _save_best_checkpoint(self, runner: Runner, metrics: dict) -> None:
-        """Have the best one so far go after the new one has come."""
+        """Remove the previous best checkpoint after saving the new one."""
+        if not self.atomic:
+            super()._save_best_checkpoint(runner, metrics)
+            return
         backend = self.file_backend
         self.file_backend = later = RemovingLater(backend)
         try:

@@ -96,8 +96,9 @@ class FiniteHook(Hook):
             handle.remove()
 
     def _hear(self, model: nn.Module, args: tuple, output: Any) -> None:
+        # Of the rest, which is only logged, a NaN may be legitimate.
         if isinstance(output, dict):
-            self._losses = output
+            self._losses = {k: x for k, x in output.items() if 'loss' in k}
 
     def _look(self, optimizer: Optimizer, args: tuple, kwargs: dict) -> None:
         """Take gradients away that the optimizer must not use."""

@@ -27,7 +27,9 @@ class InterruptHook(Hook):
     the run at once. Of several processes it is enough that one gets the
     signal: they agree on the iteration by a message of their own, which is
     sent in one iteration and read in the next, so that nobody waits for it.
-    The run ends with the exit code 128 and the signal's number.
+    The run ends with the exit code 128 and the signal's number. Processes
+    that this one forks (pools of evaluators, say) keep the handlers that
+    were there before.
     """
 
     priority = 'LOWEST'
@@ -37,6 +39,7 @@ class InterruptHook(Hook):
         self._previous: dict = {}
         self._group: Optional[dist.ProcessGroup] = None
         self._message: Optional[tuple] = None
+        self._pid = 0
 
     def before_train(self, runner: Runner) -> None:
         """Listen for the signals, where the loop can go on from anywhere."""
@@ -45,6 +48,7 @@ class InterruptHook(Hook):
             return
         if is_distributed():
             self._group = dist.new_group(backend='gloo')
+        self._pid = os.getpid()
         for number in SIGNALS:
             before = signal.signal(number, self._receive)
             self._previous[number] = before or signal.SIG_DFL
@@ -77,8 +81,11 @@ class InterruptHook(Hook):
             signal.signal(number, handler)
 
     def _receive(self, number: int, frame: Any) -> None:
-        self.received = number
         signal.signal(number, self._previous[number])
+        if os.getpid() != self._pid:  # a forked process
+            os.kill(os.getpid(), number)
+            return
+        self.received = number
         os.write(
             sys.stderr.fileno(),
             b'The run ends after this iteration, with a checkpoint; a second '

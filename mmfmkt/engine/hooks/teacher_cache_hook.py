@@ -16,23 +16,27 @@ from .progress import unwrapped
 
 @HOOKS.register_module()
 class TeacherCacheHook(Hook):
-    """Estimates ``model.teacher.cache`` before training, and counts hits.
+    """Estimates the size of ``model.teacher.cache``, and counts its hits.
 
-    It rests where no cache is configured.
+    It does nothing where no cache is configured.
     """
 
-    # After PreflightHook, by which an entry's size is known.
     priority = 'LOWEST'
 
     def before_train(self, runner: Runner) -> None:
-        """Say how large the file will get.
+        """Estimate again in each training."""
+        self._estimated = False
+
+    def after_train_iter(self, runner: Runner, *args: Any, **kw: Any) -> None:
+        """Log how large the file will get, behind the first batch.
 
         Raises:
             ConfigError: If the disk is too small for it.
         """
         cache = cache_of(runner)
-        if cache is None or not cache.entry_bytes:
+        if self._estimated or cache is None or not cache.entry_bytes:
             return
+        self._estimated = True
         images = len(runner.train_dataloader.dataset)
         views = views_of(runner.train_dataloader.dataset)
         size = cache.entry_bytes / GIGABYTE
