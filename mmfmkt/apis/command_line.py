@@ -117,7 +117,40 @@ def add_train_arguments(parser: argparse.ArgumentParser) -> None:
         action='store_true',
         help="validate the teacher first, on the student's validation data",
     )
+    # Those that MMPretrain's train.py has beside MMDetection's.
+    parser.add_argument(
+        '--no-validate',
+        action='store_true',
+        help='train without validating in between',
+    )
+    parser.add_argument(
+        '--no-pin-memory',
+        action='store_true',
+        help='set pin_memory of all dataloaders to False',
+    )
+    parser.add_argument(
+        '--no-persistent-workers',
+        action='store_true',
+        help='set persistent_workers of all dataloaders to False',
+    )
     add_run_arguments(parser)
+
+
+def set_dataloaders(cfg: Config, args: argparse.Namespace) -> None:
+    """Apply the options for validation and dataloaders, as MMPretrain does.
+
+    Args:
+        cfg (Config): Changed in place.
+        args (argparse.Namespace): With ``no_validate``, ``no_pin_memory``
+            and ``no_persistent_workers``.
+    """
+    if args.no_validate:
+        cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
+    for split in ('train', 'val', 'test'):
+        loader = cfg.get(f'{split}_dataloader')
+        for key in ('pin_memory', 'persistent_workers'):
+            if loader is not None and getattr(args, f'no_{key}'):
+                loader[key] = False
 
 
 def train(cfg: Config, args: argparse.Namespace) -> None:
@@ -125,8 +158,7 @@ def train(cfg: Config, args: argparse.Namespace) -> None:
 
     Args:
         cfg (Config): The config.
-        args (argparse.Namespace): With ``amp``, ``resume`` and
-            ``check_teacher``.
+        args (argparse.Namespace): What `add_train_arguments` adds.
 
     Raises:
         ConfigError: If the run cannot be built, or its first iteration fails.
@@ -136,6 +168,7 @@ def train(cfg: Config, args: argparse.Namespace) -> None:
         cfg.load_from = None if args.resume == 'auto' else args.resume
     if args.amp:
         use_amp(cfg)
+    set_dataloaders(cfg, args)
     complete_distillation(cfg)
     complete_robustness(cfg)
     if args.check_teacher:

@@ -152,7 +152,7 @@ def test_an_unknown_switch_is_named():
 def test_all_switches_off_is_a_run_of_mmengine(shapes, tmp_path):
     """Objects and weights of the tool are those of plain MMEngine."""
     (tmp_path / 'witness.py').write_text(WITNESS)
-    cfg = Config.fromfile(write_config(tmp_path / 'd.py', shapes, 'fmkt'))
+    cfg = Config.fromfile(write_config(tmp_path / 'd.py', shapes, 'theta'))
     cfg.custom_imports = dict(imports=['witness'], allow_failed_imports=False)
     cfg.custom_hooks = [dict(type='WitnessHook')]
     cfg.model.student = retinanet()

@@ -196,8 +196,6 @@ def test_stopping_and_averaging_leave_an_export_that_loads(tmp_path):
         dict(type='mmfmkt.TransferWeightHook', begin=2, end=3, warmup=2),
         dict(type='mmfmkt.StepCountWarmupHook', warmup=0),
         dict(type='mmfmkt.FiniteHook', action='go on'),
-        dict(type='LoggerHook', interval='often'),
-        dict(type='CheckpointHook', keep=2),
     ],
 )
 def test_impossible_settings_are_refused_in_one_sentence(hook):
