@@ -183,6 +183,8 @@ def train(cfg: Config, args: argparse.Namespace) -> None:
         loaded = verify_load_from(cfg)
         with errors_as_config_errors(cfg):
             runner = build_runner(with_robustness(cfg))
+            # Builds it, which `train` does first, too.
+            _ = runner.train_loop
         # The dumped config has what the user wrote, and the switches.
         runner.cfg = cfg
         runner.dump_config()

@@ -4,6 +4,7 @@ The key is found by what the error says and by which classes and functions
 were running; values of other libraries' variables are not read.
 """
 
+import inspect
 import re
 import traceback
 from contextlib import contextmanager
@@ -11,12 +12,13 @@ from typing import Any, Callable, Iterator, List
 
 from mmengine.config import Config
 from mmengine.registry import Registry, root
+from mmengine.runner import Runner
 
 from .errors import ConfigError
 from .schema import nearest
 
 NOT_REGISTERED = re.compile(r"'?(\S+) is not in the (.+?) registry")
-NOT_ACCEPTED = re.compile(r"(\w+)\.__init__\(\) got an unexpected .*'(\w+)'$")
+NOT_ACCEPTED = re.compile(r"(\w+)\.__init__\(\) got an unexpected .*'(\w+)'")
 IN_WORKER = re.compile(r'^Caught (\w+) in DataLoader worker')
 # MMEngine's Runner raises a TypeError of a hook anew and suppresses its cause.
 IN_HOOK = re.compile(r' in <\S+ object at 0x[0-9a-f]+>$')
@@ -25,10 +27,8 @@ SECTIONS = dict(
     build_train_loop='train_cfg',
     build_val_loop='val_cfg',
     build_test_loop='test_cfg',
-    build_dataloader='a dataloader',
     build_optim_wrapper='optim_wrapper',
     build_param_scheduler='param_scheduler',
-    build_evaluator='an evaluator',
     build_visualizer='visualizer',
     build_log_processor='log_processor',
     register_hook='custom_hooks',
@@ -40,9 +40,12 @@ SECTIONS = dict(
     resume='--resume',
     load_checkpoint='load_from',
 )
+# What they build of a split, inside the method of its loop.
+OF_A_SPLIT = dict(build_dataloader='dataloader', build_evaluator='evaluator')
 REMEDIES = {
     'need at least one array to concatenate': 'the data set is empty: its '
     'classes, boxes and filter_cfg leave no image',
+    'area': "KeyError: 'area': MMDetection wants an 'area' of each annotation",
 }
 
 
@@ -93,22 +96,33 @@ def causes(error: BaseException) -> Iterator[BaseException]:
 
 def config_key_of(chain: List[BaseException], cfg: Any) -> str:
     """Return the config key at fault; empty where it is not known."""
-    for error in chain:
-        if match := NOT_REGISTERED.search(str(error)):
-            if key := key_of_value(cfg, match[1]):
-                return key
-        if match := NOT_ACCEPTED.search(str(error)):
-            if key := key_of_value(cfg, match[1]):
-                return f'{key.removesuffix(".type")}.{match[2]}'
-    names = [name for error in chain for name in functions_of(error)]
-    # The innermost class that the config names.
-    for name in names[::-1]:
-        owner = name.rpartition('.')[0].rpartition('.')[2]
+    # Without the variables of a config that no run reads.
+    names = inspect.signature(Runner).parameters
+    cfg = {name: cfg[name] for name in names if name in cfg}
+    last = str(chain[-1])
+    if match := NOT_REGISTERED.search(last):
+        if key := key_of_value(cfg, match[1]):
+            return key
+    refused = NOT_ACCEPTED.search(last)
+    argument = f'.{refused[2]}' if refused else ''
+    if refused and (key := key_of_value(cfg, refused[1])):
+        return key.removesuffix('.type') + argument
+    called = [name for error in chain for name in functions_of(error)][::-1]
+    # The innermost class that the config names, or method of a Runner.
+    for index, name in enumerate(called):
+        owner, _, method = name.rpartition('.')
+        owner = owner.rpartition('.')[2]
         key = key_of_value(cfg, owner) if owner else ''
         if key.endswith('.type'):
-            return key.removesuffix('.type')
-    methods = [name.rpartition('.')[2] for name in names[::-1]]
-    return next((SECTIONS[x] for x in methods if x in SECTIONS), '')
+            return key.removesuffix('.type') + argument
+        if method in OF_A_SPLIT:
+            loops = [x.rpartition('.')[2] for x in called[index:]]
+            for split in ('train', 'val', 'test'):
+                if f'build_{split}_loop' in loops:
+                    return f'{split}_{OF_A_SPLIT[method]}{argument}'
+        if method in SECTIONS:
+            return SECTIONS[method] + argument
+    return ''
 
 
 def functions_of(error: BaseException) -> Iterator[str]:

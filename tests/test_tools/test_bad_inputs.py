@@ -32,7 +32,7 @@ SETTINGS = (
     (f'{FLOW}compare', 'target', 'model.flow.compare'),
     (f'{FLOW}encoder', dict(type='ConvEncodr'), 'did you mean .ConvEncoder'),
     (f'{FLOW}encoder', dict(type='ConvEncoder', width=3), "take 'width'"),
-    (f'{FLOW}encoder', 'ConvEncoder', "a dict with 'type'"),
+    (f'{FLOW}encoder', 'ConvEncoder', 'model.flow.encoder'),
     (f'{FLOW}schedule', dict(type='VPODE', a='x'), 'model.flow.schedule.a'),
     (f'{FLOW}metric', dict(type='KDLoss'), 'model.flow.metric'),
     (f'{FLOW}metric', dict(type='CWDLoss', temperature=0), 'temperature'),
@@ -71,7 +71,7 @@ SETTINGS = (
     (f'{DATA}filter_cfg', dict(min_size=10**6), 'data set is empty'),
     ('val_evaluator', dict(type='CocoMetri'), 'val_evaluator.type'),
     ('optim_wrapper.type', 'OptimWrap', 'optim_wrapper.type'),
-    ('optim_wrapper.optimizer', dict(type='AdamV'), 'optimizer.type'),
+    ('optim_wrapper.optimizer', dict(type='AdamV'), 'optim_wrapper'),
     (
         'optim_wrapper.optimizer',
         dict(type='AdamW', lr=1e-3, weight=1),
@@ -142,19 +142,21 @@ def test_a_wrong_setting(key, value, words, good, tmp_path):
     text = HELPERS.format(key=key, value=value)
     config.write_text(good.read_text() + text)
     line = refused('tools/train.py', config, '--work-dir', tmp_path / 'run')
-    print('LINE', key, value, '|', line)
     assert re.search(words, line)
 
 
 ANNOTATIONS = {
     'half': (lambda x: json.dumps(x)[:500], 'JSONDecodeError'),
     'without images': (lambda x: dict(x, images=[]), 'data set is empty'),
-    'without categories': (lambda x: {**x, 'categories': []}, ''),
+    'without categories': (
+        lambda x: {**x, 'categories': []},
+        'data set is empty',
+    ),
     'with boxes of strings': (
         lambda x: dict(
             x, annotations=[dict(a, bbox='1 1 2') for a in x['annotations']]
         ),
-        '',
+        'train_dataloader.dataset: ValueError',
     ),
     'without area': (
         lambda x: dict(
@@ -164,7 +166,7 @@ ANNOTATIONS = {
                 for a in x['annotations']
             ],
         ),
-        'KeyError: .?area',
+        "wants an 'area'",
     ),
 }
 
@@ -184,7 +186,6 @@ def test_annotations_that_do_not_load(kind, good, shapes, tmp_path):
     line = refused(
         'tools/train.py', tmp_path / 'config.py', '--work-dir', tmp_path / 'r'
     )
-    print('LINE', kind, '|', line)
     assert re.search(words, line)
 
 
@@ -198,7 +199,7 @@ def test_a_missing_image(good, shapes, tmp_path):
     line = refused(
         'tools/train.py', tmp_path / 'config.py', '--work-dir', tmp_path / 'r'
     )
-    assert 'FileNotFoundError' in line and '.png' in line
+    assert re.search(r'FileNotFoundError.*\.(jpg|png)', line)
 
 
 CHECKPOINTS = {
@@ -240,7 +241,6 @@ def test_a_wrong_checkpoint(kind, door, good, tmp_path):
         x.format(config=tmp_path / 'config.py') for x in DOORS[door]
     )
     line = refused(ROOT / tool, *rest, cwd=tmp_path)
-    print('LINE', door, kind, '|', line)
     assert re.search(words, line)
     assert not (tmp_path / 'executed').exists()
 
