@@ -39,7 +39,6 @@ class InterruptHook(Hook):
         self._previous: dict = {}
         self._group: Optional[dist.ProcessGroup] = None
         self._message: Optional[tuple] = None
-        self._pid = 0
 
     def before_train(self, runner: Runner) -> None:
         """Listen for the signals, where the loop can go on from anywhere."""
@@ -48,10 +47,11 @@ class InterruptHook(Hook):
             return
         if is_distributed():
             self._group = dist.new_group(backend='gloo')
-        self._pid = os.getpid()
         for number in SIGNALS:
             before = signal.signal(number, self._receive)
             self._previous[number] = before or signal.SIG_DFL
+        # A handler of Python would not end a process that waits for a lock.
+        os.register_at_fork(after_in_child=self._restore)
 
     def after_train_iter(
         self, runner: Runner, batch_idx: int, *args: Any, **kwargs: Any
@@ -77,15 +77,15 @@ class InterruptHook(Hook):
 
     def after_train(self, runner: Runner) -> None:
         """Leave the signals to those who had them."""
-        for number, handler in self._previous.items():
-            signal.signal(number, handler)
+        self._restore()
+
+    def _restore(self) -> None:
+        while self._previous:
+            signal.signal(*self._previous.popitem())
 
     def _receive(self, number: int, frame: Any) -> None:
-        signal.signal(number, self._previous[number])
-        if os.getpid() != self._pid:  # a forked process
-            os.kill(os.getpid(), number)
-            return
         self.received = number
+        signal.signal(number, self._previous[number])
         os.write(
             sys.stderr.fileno(),
             b'The run ends after this iteration, with a checkpoint; a second '
