@@ -192,5 +192,7 @@ def test_all_switches_off_is_a_run_of_mmengine(shapes, tmp_path):
     for name, tensor in states['p'].items():
         assert torch.equal(states['s'][name], tensor), name
         assert torch.equal(states['d'][name], tensor), name
-    dumped = Config.fromfile(tmp_path / 's' / 'student.py')
+    dumped = Config.fromfile(
+        tmp_path / 's' / 'student.py', import_custom_modules=False
+    )
     assert dumped.robustness == dict.fromkeys(SWITCHES, False)
