@@ -1,0 +1,349 @@
+"""Records what the code computes, and compares another version with it.
+
+    python tests/dev/baseline/baseline.py check
+    python tests/dev/baseline/baseline.py check --parts combinations --every 9
+    python tests/dev/baseline/baseline.py check --files /tmp/files
+    python tests/dev/baseline/baseline.py record --code ../at_6e8e919
+
+The recording is of commit 6e8e919. It has, on one thread and from fixed
+seeds:
+
+- ``combinations``: losses, gradients and outputs of every legal combination
+  of the method's parts, in float64;
+- ``runs``: all values that six trainings of twenty iterations log, the
+  tensors of their checkpoints, of ``interrupted.pth`` and of exports, what
+  these predict, and how the interrupted runs end when they are resumed;
+- ``files``, not recorded: ``check`` lets commit 6e8e919 make all files of
+  ``runs`` anew (or takes them from ``--files``), loads them by the code under
+  test, resumes from them, and compares.
+
+Everything has to be equal to the last bit. Bits depend on the machine and on
+versions of libraries as well: where those are not the recorded ones, ``check``
+says so; ``--recorded fresh`` then records 6e8e919 here and compares with that.
+"""
+
+import argparse
+import gzip
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+import time
+import zlib
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Dict, Iterator, List, Optional, Tuple
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parents[2]
+RECORDED = HERE / 'recorded.json.gz'
+COMMIT = '6e8e919'
+PARTS = ('combinations', 'runs', 'files')
+# What makes processors of one kind round alike.
+ENVIRONMENT = dict(
+    OMP_NUM_THREADS='1',
+    MKL_NUM_THREADS='1',
+    MKL_CBWR='COMPATIBLE',
+    ATEN_CPU_CAPABILITY='avx2',
+    ONEDNN_MAX_CPU_ISA='AVX2',
+    CUDA_VISIBLE_DEVICES='',
+    PYTHONWARNINGS='ignore',
+    PYTHONHASHSEED='0',
+)
+SHOWN = 20
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument('command', choices=['check', 'record', 'work'])
+    parser.add_argument(
+        '--code', default=ROOT, type=Path, help='root of the code under test'
+    )
+    parser.add_argument('--parts', nargs='+', choices=PARTS, default=PARTS)
+    parser.add_argument(
+        '--only', default='', help='combinations and runs with this in a name'
+    )
+    parser.add_argument(
+        '--every',
+        type=int,
+        default=1,
+        metavar='N',
+        help='one combination of N',
+    )
+    parser.add_argument(
+        '--recorded',
+        default=str(RECORDED),
+        help='file to compare with or to write; "fresh" records the commit '
+        'first, on this machine',
+    )
+    parser.add_argument(
+        '--files',
+        type=Path,
+        help='folder of files that another version has made; where it is '
+        f'empty, commit {COMMIT} makes them there',
+    )
+    # Those of a worker.
+    parser.add_argument('--home', type=Path, help=argparse.SUPPRESS)
+    return parser.parse_args()
+
+
+def machine() -> Dict[str, str]:
+    """Return what bits depend on, besides the code."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    import torch
+
+    found = dict(
+        machine=platform.machine(),
+        torch=torch.__version__,
+        capability=torch.backends.cpu.get_cpu_capability(),
+    )
+    for package in ('mmengine', 'mmdet', 'mmpretrain', 'numpy'):
+        for name in (f'onedl-{package}', package):
+            try:
+                found[package] = version(name)
+                break
+            except PackageNotFoundError:
+                continue
+    return found
+
+
+def work(args: argparse.Namespace) -> None:
+    """Run a part in this process, which has the code first on its path."""
+    import torch
+
+    torch.set_num_threads(1)
+    used = Path(find_spec('mmfmkt').origin).resolve()
+    if not used.is_relative_to(args.code.resolve()):
+        raise SystemExit(f'{used} would be used instead of {args.code}.')
+    found: Dict[str, Any] = {}
+    (part,) = args.parts
+    if part == 'combinations':
+        import combinations
+
+        found = combinations.run(args.only, args.every)
+    else:
+        import runs
+
+        home = args.home.resolve()
+        if part == 'runs':
+            found = runs.make(args.code, home, args.only)
+        else:
+            found = runs.read(args.code, args.files, home, args.only)
+    found = dict(machine=machine(), found=found)
+    Path(args.recorded).write_text(json.dumps(found))
+
+
+def run_worker(
+    part: str, code: Path, args: argparse.Namespace, home: Path, files=None
+) -> Dict[str, Any]:
+    """Run a part in a process of its own and return what it found."""
+    began = time.monotonic()
+    out = home / f'{part}.json'
+    command = [sys.executable, str(HERE / 'baseline.py'), 'work']
+    command += ['--code', str(code), '--parts', part]
+    command += ['--only', args.only, '--every', str(args.every)]
+    command += ['--recorded', str(out), '--home', str(home / part)]
+    if files is not None:
+        command += ['--files', str(files)]
+    path = f'{code}{os.pathsep}{os.environ.get("PYTHONPATH", "")}'
+    done = subprocess.run(
+        command,
+        env={**os.environ, **ENVIRONMENT, 'PYTHONPATH': path},
+        cwd=home,
+        capture_output=True,
+        text=True,
+    )
+    if done.returncode:
+        raise SystemExit(
+            f'{part} of {code} failed:\n{done.stdout[-2000:]}\n'
+            f'{done.stderr[-6000:]}'
+        )
+    seconds = time.monotonic() - began
+    print(f'{part} of {code}: {seconds:.0f} s', flush=True)
+    return json.loads(out.read_text())
+
+
+def code_of_commit(home: Path) -> Path:
+    """Unpack the recorded commit."""
+    folder = home / COMMIT
+    folder.mkdir(parents=True)
+    archive = subprocess.run(
+        ['git', '-C', str(ROOT), 'archive', COMMIT],
+        stdout=subprocess.PIPE,
+        check=True,
+    )
+    subprocess.run(
+        ['tar', '-x', '-C', str(folder)], input=archive.stdout, check=True
+    )
+    return folder
+
+
+def record(code: Path, args: argparse.Namespace, home: Path) -> Dict[str, Any]:
+    """Run the recorded parts and return what they found."""
+    found: Dict[str, Any] = {}
+    for part in PARTS[:2]:
+        if part in args.parts:
+            result = run_worker(part, code, args, home)
+            found[part] = result['found']
+            found['machine'] = result['machine']
+    return found
+
+
+def write_recording(found: Dict[str, Any], path: Path) -> None:
+    """Write a recording, the same bytes for the same values."""
+    text = json.dumps(found, sort_keys=True, separators=(',', ':'))
+    path.write_bytes(gzip.compress(text.encode(), 9, mtime=0))
+    print(f'{path}: {path.stat().st_size / 1e6:.2f} MB')
+
+
+def read_recording(path: Path) -> Dict[str, Any]:
+    """Read a recording."""
+    return json.loads(gzip.decompress(path.read_bytes()))
+
+
+def leaves(part: Any, name: str = '') -> Iterator[Tuple[str, Any]]:
+    """Iterate over the values of a recording, by path."""
+    if isinstance(part, (dict, list)):
+        rows = part.items() if isinstance(part, dict) else enumerate(part)
+        for key, value in rows:
+            yield from leaves(value, f'{name} / {key}' if name else str(key))
+    else:
+        yield name, part
+
+
+def gap(left: Any, right: Any) -> Optional[Tuple[float, float]]:
+    """Return the absolute and relative difference of two numbers."""
+    if not all(isinstance(x, str) and '0x' in x for x in (left, right)):
+        return None  # hashes, or numbers that are not finite
+    a, b = float.fromhex(left), float.fromhex(right)
+    return abs(a - b), abs(a - b) / (max(abs(a), abs(b)) or 1.0)
+
+
+def compare(part: str, expected: Any, found: Any) -> int:
+    """Print how two parts differ; return in how many values."""
+    mine, theirs = dict(leaves(found)), dict(leaves(expected))
+    problems: List[str] = []
+    largest = (0.0, 0.0)
+    for name in sorted(set(mine) | set(theirs)):
+        if name not in mine or name not in theirs:
+            where = 'not recorded' if name in mine else 'not there'
+            problems.append(f'{name}: {where}')
+        elif mine[name] != theirs[name]:
+            difference = gap(theirs[name], mine[name])
+            text = f'{name}: {theirs[name]} became {mine[name]}'
+            if difference is not None:
+                largest = tuple(map(max, largest, difference))
+                text += f' (by {difference[0]:.3g}, {difference[1]:.3g} of it)'
+            problems.append(text)
+    print(
+        f'{part}: {len(theirs)} values of {len(expected)} entries compared, '
+        f'{len(problems)} differences, the largest {largest[0]:.3g} '
+        f'({largest[1]:.3g} of the value)'
+    )
+    for text in problems[:SHOWN]:
+        print(f'    {text}')
+    if len(problems) > SHOWN:
+        print(f'    and {len(problems) - SHOWN} more')
+    return len(problems)
+
+
+def selected(
+    recorded: Dict[str, Any], part: str, args: argparse.Namespace
+) -> Dict[str, Any]:
+    """Return the entries of a recording that are asked for."""
+    return {
+        name: value
+        for name, value in recorded[part].items()
+        if args.only in name
+        and (part == 'runs' or zlib.crc32(name.encode()) % args.every == 0)
+    }
+
+
+def check(args: argparse.Namespace, home: Path) -> int:
+    """Compare the code under test; return the number of differences."""
+    code, differences = args.code.resolve(), 0
+    old = None
+    if args.recorded == 'fresh':
+        old = code_of_commit(home)
+        (home / 'old').mkdir()
+        recorded = record(old, args, home / 'old')
+    else:
+        recorded = read_recording(Path(args.recorded))
+    for part in PARTS[:2]:
+        if part in args.parts:
+            result = run_worker(part, code, args, home)
+            if result['machine'] != recorded['machine']:
+                print(
+                    f'This is {result["machine"]}, but {recorded["machine"]} '
+                    'was recorded: bits may differ for that reason; '
+                    'see --recorded fresh.'
+                )
+            expected = selected(recorded, part, args)
+            differences += compare(part, expected, result['found'])
+    if 'files' in args.parts:
+        files = args.files and args.files.resolve()
+        if args.recorded == 'fresh' and 'runs' in args.parts and not files:
+            files = home / 'old' / 'runs'
+        files = files or home / 'made' / 'runs'
+        if not (files / 'made.json').exists():
+            files.parent.mkdir(parents=True, exist_ok=True)
+            old = old or code_of_commit(home)
+            run_worker_into(files, old, args)
+        expected = files_found(files, args.only)
+        found = run_worker('files', code, args, home, files)['found']
+        differences += compare('files', expected, found)
+    return differences
+
+
+def run_worker_into(files: Path, code: Path, args: argparse.Namespace) -> None:
+    """Let a version of the code make files in a folder."""
+    everything = argparse.Namespace(only='', every=1)
+    with tempfile.TemporaryDirectory() as name:
+        home = Path(name)
+        (home / 'runs').symlink_to(files)
+        files.mkdir(exist_ok=True)
+        run_worker('runs', code, everything, home)
+
+
+def files_found(files: Path, word: str) -> Dict[str, Any]:
+    """Return what the makers of files say of those that are read again."""
+    made = json.loads((files / 'made.json').read_text())
+    keys = ('predictions', 'exported_predictions')
+    expected = {}
+    for name, found in made.items():
+        if word in name:
+            expected[name] = {key: found[key] for key in keys}
+            if 'resumed' in found:
+                expected[name].update(
+                    resumed=found['checkpoint'],
+                    resumed_logged=found['resumed_logged'],
+                )
+    return expected
+
+
+def main() -> None:
+    args = parse_args()
+    if args.command == 'work':
+        work(args)
+        return
+    with tempfile.TemporaryDirectory() as name:
+        home = Path(name)
+        if args.command == 'record':
+            found = record(args.code.resolve(), args, home)
+            write_recording(found, Path(args.recorded))
+            return
+        began = time.monotonic()
+        differences = check(args, home)
+    seconds = time.monotonic() - began
+    print(f'{differences} differences, {seconds:.0f} s')
+    sys.exit(bool(differences))
+
+
+if __name__ == '__main__':
+    main()
