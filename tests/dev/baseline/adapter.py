@@ -1,27 +1,62 @@
 """What the baseline knows of the code under test.
 
-Names in the recording are those of commit 6e8e919. When the code under test
-renames something, change this file alone.
+``RECORDED`` has the names of commit 6e8e919, in which the recording is.
+Where the code has renamed something since, ``PRESENT`` says so: it is the one
+place to change.
 """
 
-from typing import Any
+import os
+from pathlib import Path
+from typing import Any, Dict, NamedTuple
 
 from torch import nn
 
-# Tools, relative to the root of the code under test.
-TRAIN = 'tools/train.py'
-TEST = 'tools/test.py'
-EXPORT = 'tools/export_student.py'
-INTERRUPTED = 'interrupted.pth'
-# Recorded name -> name in the code under test.
-TYPES: dict = {}  # values of ``type`` in configs
-SETTINGS: dict = {}  # keys in configs
-# Recorded part of a dotted log name -> part in the code under test.
-LOGGED: dict = {}
+
+class Names(NamedTuple):
+    """Names of a version of the code.
+
+    Attributes:
+        train (str): Tool that trains, relative to the root of the code.
+        test (str): Tool that tests.
+        export (str): Tool that exports.
+        interrupted (str): Checkpoint of an interrupted training.
+        exported (str): Name of the files of an export, without suffix.
+        types (dict): Values of ``type`` in configs, by recorded name.
+        settings (dict): Keys in configs, by recorded name.
+        logged (dict): Parts of the dotted names of logged values, by
+            recorded name.
+    """
+
+    train: str = 'tools/train.py'
+    test: str = 'tools/test.py'
+    export: str = 'tools/export_student.py'
+    interrupted: str = 'interrupted.pth'
+    exported: str = 'student'
+    types: Dict[str, str] = {}
+    settings: Dict[str, str] = {}
+    logged: Dict[str, str] = {}
+
+
+RECORDED = Names()
+PRESENT = RECORDED._replace()
+
+
+def code_under_test() -> Path:
+    """Return the root of the code under test."""
+    return Path(os.environ['BASELINE_CODE'])
+
+
+def names() -> Names:
+    """Return the names of the code under test.
+
+    The recorded commit is from before this folder.
+    """
+    here = code_under_test() / 'tests/dev/baseline'
+    return PRESENT if here.exists() else RECORDED
 
 
 def build_model(cfg: dict) -> nn.Module:
-    """Build a distiller from its config."""
+    """Build a distiller from its config, in recorded names."""
     from mmfmkt.registry import MODELS
 
     return MODELS.build(translate(cfg))
@@ -33,13 +68,14 @@ def translate(cfg: Any) -> Any:
         return type(cfg)(translate(x) for x in cfg)
     if not isinstance(cfg, dict):
         return cfg
-    found = {SETTINGS.get(k, k): translate(v) for k, v in cfg.items()}
+    present = names()
+    found = {present.settings.get(k, k): translate(v) for k, v in cfg.items()}
     if isinstance(found.get('type'), str):
-        found['type'] = TYPES.get(found['type'], found['type'])
+        found['type'] = present.types.get(found['type'], found['type'])
     return found
 
 
 def recorded_name(name: str) -> str:
     """Return the recorded name of a logged value."""
-    names = {new: old for old, new in LOGGED.items()}
-    return '.'.join(names.get(part, part) for part in name.split('.'))
+    old = {new: old for old, new in names().logged.items()}
+    return '.'.join(old.get(part, part) for part in name.split('.'))

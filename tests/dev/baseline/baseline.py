@@ -27,11 +27,13 @@ import gzip
 import json
 import os
 import platform
+import resource
 import subprocess
 import sys
 import tempfile
 import time
 import zlib
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, Optional, Tuple
@@ -52,7 +54,9 @@ ENVIRONMENT = dict(
     PYTHONWARNINGS='ignore',
     PYTHONHASHSEED='0',
 )
-SHOWN = 20
+SHOWN, SHOWN_OF_ENTRY = 30, 3
+# As `runs` writes it.
+MADE = 'made.json'
 
 
 def parse_args() -> argparse.Namespace:
@@ -103,13 +107,16 @@ def machine() -> Dict[str, str]:
         torch=torch.__version__,
         capability=torch.backends.cpu.get_cpu_capability(),
     )
-    for package in ('mmengine', 'mmdet', 'mmpretrain', 'numpy'):
-        for name in (f'onedl-{package}', package):
-            try:
-                found[package] = version(name)
-                break
-            except PackageNotFoundError:
-                continue
+    for names in (
+        ('numpy',),
+        ('onedl-mmengine', 'mmengine'),
+        ('onedl-mmcv', 'mmcv', 'mmcv-lite'),
+        ('onedl-mmdetection', 'mmdet'),
+        ('onedl-mmpretrain', 'mmpretrain'),
+    ):
+        for name in names:
+            with suppress(PackageNotFoundError):
+                found[name] = version(name)
     return found
 
 
@@ -139,11 +146,17 @@ def work(args: argparse.Namespace) -> None:
     Path(args.recorded).write_text(json.dumps(found))
 
 
+def processor_time() -> float:
+    """Return the seconds that ended child processes have computed."""
+    found = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return found.ru_utime + found.ru_stime
+
+
 def run_worker(
     part: str, code: Path, args: argparse.Namespace, home: Path, files=None
 ) -> Dict[str, Any]:
     """Run a part in a process of its own and return what it found."""
-    began = time.monotonic()
+    began, used = time.monotonic(), processor_time()
     out = home / f'{part}.json'
     command = [sys.executable, str(HERE / 'baseline.py'), 'work']
     command += ['--code', str(code), '--parts', part]
@@ -154,7 +167,12 @@ def run_worker(
     path = f'{code}{os.pathsep}{os.environ.get("PYTHONPATH", "")}'
     done = subprocess.run(
         command,
-        env={**os.environ, **ENVIRONMENT, 'PYTHONPATH': path},
+        env={
+            **os.environ,
+            **ENVIRONMENT,
+            'PYTHONPATH': path,
+            'BASELINE_CODE': str(code),
+        },
         cwd=home,
         capture_output=True,
         text=True,
@@ -164,8 +182,12 @@ def run_worker(
             f'{part} of {code} failed:\n{done.stdout[-2000:]}\n'
             f'{done.stderr[-6000:]}'
         )
-    seconds = time.monotonic() - began
-    print(f'{part} of {code}: {seconds:.0f} s', flush=True)
+    seconds, used = time.monotonic() - began, processor_time() - used
+    print(
+        f'{part} of {code}: {seconds:.0f} s, {used:.0f} s of them on the '
+        'processor',
+        flush=True,
+    )
     return json.loads(out.read_text())
 
 
@@ -225,32 +247,46 @@ def gap(left: Any, right: Any) -> Optional[Tuple[float, float]]:
     return abs(a - b), abs(a - b) / (max(abs(a), abs(b)) or 1.0)
 
 
-def compare(part: str, expected: Any, found: Any) -> int:
-    """Print how two parts differ; return in how many values."""
+def differences_of(
+    expected: Any, found: Any
+) -> Tuple[List[str], Tuple[float, float]]:
+    """Return sentences on what differs, numbers first, and by how much."""
+    if isinstance(found, dict) and 'error' in found:
+        return [f'fails: {found["error"][-2000:]}'], (0.0, 0.0)
     mine, theirs = dict(leaves(found)), dict(leaves(expected))
-    problems: List[str] = []
-    largest = (0.0, 0.0)
-    for name in sorted(set(mine) | set(theirs)):
+    numbers, others, largest = [], [], (0.0, 0.0)
+    for name in dict.fromkeys([*theirs, *mine]):
         if name not in mine or name not in theirs:
-            where = 'not recorded' if name in mine else 'not there'
-            problems.append(f'{name}: {where}')
+            where = 'not recorded' if name in mine else 'missing'
+            others.append(f'{name}: {where}')
         elif mine[name] != theirs[name]:
             difference = gap(theirs[name], mine[name])
             text = f'{name}: {theirs[name]} became {mine[name]}'
-            if difference is not None:
-                largest = tuple(map(max, largest, difference))
-                text += f' (by {difference[0]:.3g}, {difference[1]:.3g} of it)'
-            problems.append(text)
+            if difference is None:
+                others.append(text)
+                continue
+            largest = tuple(map(max, largest, difference))
+            absolute, relative = difference
+            numbers.append(f'{text} (by {absolute:.3g}, rel. {relative:.3g})')
+    return numbers + others, largest
+
+
+def compare(part: str, expected: Dict[str, Any], found: Dict[str, Any]) -> int:
+    """Print how two parts differ; return in how many values."""
+    total, differing, largest, lines = 0, 0, (0.0, 0.0), []
+    for name in sorted({*expected, *found}):
+        problems, gaps = differences_of(expected.get(name), found.get(name))
+        total += len(problems)
+        differing += bool(problems)
+        largest = tuple(map(max, largest, gaps))
+        lines += [f'    {name}: {x}' for x in problems[:SHOWN_OF_ENTRY]]
     print(
-        f'{part}: {len(theirs)} values of {len(expected)} entries compared, '
-        f'{len(problems)} differences, the largest {largest[0]:.3g} '
-        f'({largest[1]:.3g} of the value)'
+        f'{part}: {len(expected)} entries with {len(list(leaves(expected)))} '
+        f'values compared; {total} differences in {differing} entries, the '
+        f'largest {largest[0]:.3g}, relative {largest[1]:.3g}'
     )
-    for text in problems[:SHOWN]:
-        print(f'    {text}')
-    if len(problems) > SHOWN:
-        print(f'    and {len(problems) - SHOWN} more')
-    return len(problems)
+    print(*lines[:SHOWN], sep='\n', end='\n' if lines else '')
+    return total
 
 
 def selected(
@@ -291,17 +327,17 @@ def check(args: argparse.Namespace, home: Path) -> int:
         if args.recorded == 'fresh' and 'runs' in args.parts and not files:
             files = home / 'old' / 'runs'
         files = files or home / 'made' / 'runs'
-        if not (files / 'made.json').exists():
+        if not (files / MADE).exists():
             files.parent.mkdir(parents=True, exist_ok=True)
             old = old or code_of_commit(home)
-            run_worker_into(files, old, args)
+            make_files(files, old)
         expected = files_found(files, args.only)
         found = run_worker('files', code, args, home, files)['found']
         differences += compare('files', expected, found)
     return differences
 
 
-def run_worker_into(files: Path, code: Path, args: argparse.Namespace) -> None:
+def make_files(files: Path, code: Path) -> None:
     """Let a version of the code make files in a folder."""
     everything = argparse.Namespace(only='', every=1)
     with tempfile.TemporaryDirectory() as name:
@@ -313,17 +349,21 @@ def run_worker_into(files: Path, code: Path, args: argparse.Namespace) -> None:
 
 def files_found(files: Path, word: str) -> Dict[str, Any]:
     """Return what the makers of files say of those that are read again."""
-    made = json.loads((files / 'made.json').read_text())
-    keys = ('predictions', 'exported_predictions')
+    made = json.loads((files / MADE).read_text())
     expected = {}
     for name, found in made.items():
-        if word in name:
-            expected[name] = {key: found[key] for key in keys}
-            if 'resumed' in found:
-                expected[name].update(
-                    resumed=found['checkpoint'],
-                    resumed_logged=found['resumed_logged'],
-                )
+        if word not in name:
+            continue
+        if 'error' in found:
+            raise SystemExit(f'{name} of {files}: {found["error"]}')
+        keys = ('predictions', 'exported_predictions')
+        expected[name] = {key: found[key] for key in keys}
+        if 'resumed' in found:
+            # An interrupted run ends as the uninterrupted one.
+            last = found['logged'][-len(found['resumed_logged']) :]
+            expected[name].update(
+                resumed=found['checkpoint'], resumed_logged=last
+            )
     return expected
 
 

@@ -348,8 +348,11 @@ def run(word: str, every: int) -> Dict[str, Any]:
     MMLogger.get_current_instance().setLevel(logging.ERROR)
     # Diagnoses are of each tenth iteration.
     MessageHub.get_current_instance().update_info('iter', 9)
-    return {
-        name: measure(setting)
-        for name, setting in itertools.chain(combinations(), options())
-        if word in name and zlib.crc32(name.encode()) % every == 0
-    }
+    found: Dict[str, Any] = {}
+    for name, setting in itertools.chain(combinations(), options()):
+        if word in name and zlib.crc32(name.encode()) % every == 0:
+            try:
+                found[name] = measure(setting)
+            except Exception as error:
+                found[name] = dict(error=f'{type(error).__name__}: {error}')
+    return found

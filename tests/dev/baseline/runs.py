@@ -43,6 +43,8 @@ RUNS = (
     'classification_theta',
     'classification_online',
 )
+# What commit 6e8e919 found, beside the files.
+MADE = 'made.json'
 INTERRUPTED = ('detection_fmkt', 'classification_fmkt')
 
 
@@ -502,19 +504,20 @@ class Code:
     def train(self, config: Path, work_dir: Path, *more: Any, expected=0):
         """Train, and return the folder."""
         args = (config, '--work-dir', work_dir, *more)
-        self.tool(adapter.TRAIN, *args, expected=expected)
+        self.tool(adapter.names().train, *args, expected=expected)
         return work_dir
 
     def predictions(self, config: Path, checkpoint: Path) -> Dict[str, Any]:
         """Test a checkpoint of a distillation; return its predictions."""
         out = self.home / 'predictions.pkl'
         work_dir = ('--work-dir', self.home / 'test')
-        self.tool(adapter.TEST, config, checkpoint, '--out', out, *work_dir)
+        args = (config, checkpoint, '--out', out, *work_dir)
+        self.tool(adapter.names().test, *args)
         return in_child(lambda: readable(pickle.loads(out.read_bytes())))
 
     def export(self, config: Path, checkpoint: Path, out: Path) -> None:
         """Export the student of a checkpoint."""
-        self.tool(adapter.EXPORT, config, checkpoint, '--out', out)
+        self.tool(adapter.names().export, config, checkpoint, '--out', out)
 
 
 def readable(samples: list) -> List[Dict[str, Any]]:
@@ -533,9 +536,9 @@ def readable(samples: list) -> List[Dict[str, Any]]:
     return found
 
 
-def exported_predictions(name: str, folder: Path) -> Dict[str, Any]:
+def exported_predictions(name: str, student: Path) -> Dict[str, Any]:
     """Predict by an export on a fixed image, by the library's own API."""
-    config, checkpoint = folder / 'student.py', folder / 'student.pth'
+    config, checkpoint = map(student.with_suffix, ('.py', '.pth'))
     size = (64, 96, 3) if name.startswith('detection') else (32, 32, 3)
     image = np.random.RandomState(1).randint(0, 256, size, dtype=np.uint8)
 
@@ -562,7 +565,7 @@ def exported_predictions(name: str, folder: Path) -> Dict[str, Any]:
             values={k: [to_hex(x) for x in v] for k, v in values.items()},
         )
 
-    return in_child(predict, folder.parent / 'predict.log')
+    return in_child(predict)
 
 
 def logged(work_dir: Path) -> List[Dict[str, str]]:
@@ -604,34 +607,36 @@ def make(root: Path, folder: Path, word: str) -> Dict[str, Any]:
     """
     folder.mkdir(parents=True, exist_ok=True)
     write_configs(folder)
-    code, found = Code(root, folder), {}
-    for name in chosen(word):
-        here = folder / name
-        config, student = here / 'config.py', here / 'export'
-        work_dir = code.train(config, here / 'run')
-        checkpoint = last_checkpoint(work_dir)
-        code.export(config, checkpoint, student)
-        found[name] = dict(
-            logged=logged(work_dir),
-            checkpoint=in_child(lambda x=checkpoint: checkpoint_hashes(x)),
-            predictions=code.predictions(config, checkpoint),
-            export=in_child(
-                lambda x=student: checkpoint_hashes(x / 'student.pth')
-            ),
-            exported_predictions=exported_predictions(name, student),
+    code = Code(root, folder)
+    found = {name: or_error(make_run, code, name) for name in chosen(word)}
+    (folder / MADE).write_text(json.dumps(found))
+    return found
+
+
+def make_run(code: Code, name: str) -> Dict[str, Any]:
+    """Train, test and export; interrupt and resume where the run is one."""
+    here = code.home / name
+    config, exported = here / 'config.py', here / 'export'
+    work_dir = code.train(config, here / 'run')
+    checkpoint = last_checkpoint(work_dir)
+    code.export(config, checkpoint, exported)
+    student = exported / adapter.names().exported
+    found = dict(
+        logged=logged(work_dir),
+        checkpoint=hashes(checkpoint),
+        predictions=code.predictions(config, checkpoint),
+        export=hashes(student.with_suffix('.pth')),
+        exported_predictions=exported_predictions(name, student),
+    )
+    if name in INTERRUPTED:
+        stopped = code.train(
+            here / 'interrupted_config.py',
+            here / 'interrupted',
+            expected=128 + signal.SIGTERM,
         )
-        if name in INTERRUPTED:
-            stopped = code.train(
-                here / 'interrupted_config.py',
-                here / 'interrupted',
-                expected=128 + signal.SIGTERM,
-            )
-            path = stopped / adapter.INTERRUPTED
-            found[name].update(
-                interrupted=in_child(lambda x=path: checkpoint_hashes(x)),
-                **resumed(code, config, path, here / 'resumed'),
-            )
-        (folder / 'made.json').write_text(json.dumps(found))
+        path = stopped / adapter.names().interrupted
+        found['interrupted'] = hashes(path)
+        found.update(resumed(code, config, path, here / 'resumed'))
     return found
 
 
@@ -640,15 +645,22 @@ def resumed(
 ) -> Dict[str, Any]:
     """Resume a run; return what it logs and how it ends."""
     code.train(config, work_dir, '--resume', interrupted)
-    path = last_checkpoint(work_dir)
     return dict(
         resumed_logged=logged(work_dir),
-        resumed=in_child(lambda: checkpoint_hashes(path)),
+        resumed=hashes(last_checkpoint(work_dir)),
     )
 
 
+def hashes(checkpoint: Path) -> Dict[str, str]:
+    """Return the hashes of a checkpoint's tensors."""
+    return in_child(lambda: checkpoint_hashes(checkpoint))
+
+
 def read(root: Path, files: Path, home: Path, word: str) -> Dict[str, Any]:
-    """Load files that another version has made, and resume from them.
+    """Load files that commit 6e8e919 has made, and resume from them.
+
+    Configs of trainings are read in the names of the code under test, those
+    of exports as they are.
 
     Args:
         root (Path): The code under test.
@@ -660,16 +672,33 @@ def read(root: Path, files: Path, home: Path, word: str) -> Dict[str, Any]:
         dict: Those entries that ``make`` returns, too.
     """
     home.mkdir(parents=True, exist_ok=True)
-    code, found = Code(root, home), {}
-    for name in chosen(word):
-        here = files / name
-        config = here / 'config.py'
-        checkpoint = last_checkpoint(here / 'run')
-        found[name] = dict(
-            predictions=code.predictions(config, checkpoint),
-            exported_predictions=exported_predictions(name, here / 'export'),
-        )
-        if name in INTERRUPTED:
-            path = here / 'interrupted' / adapter.INTERRUPTED
-            found[name].update(resumed(code, config, path, home / name))
+    code = Code(root, home)
+    return {
+        name: or_error(read_run, code, files / name, name)
+        for name in chosen(word)
+    }
+
+
+def read_run(code: Code, files: Path, name: str) -> Dict[str, Any]:
+    """Test a checkpoint and an export, and resume an interrupted run."""
+    config = code.home / f'{name}.py'
+    written = Config.fromfile(files / 'config.py').to_dict()
+    Config(adapter.translate(written)).dump(config)
+    found = dict(
+        predictions=code.predictions(config, last_checkpoint(files / 'run')),
+        exported_predictions=exported_predictions(
+            name, files / 'export' / adapter.RECORDED.exported
+        ),
+    )
+    if name in INTERRUPTED:
+        path = files / 'interrupted' / adapter.RECORDED.interrupted
+        found.update(resumed(code, config, path, code.home / name))
     return found
+
+
+def or_error(function: Callable[..., dict], *args: Any) -> Dict[str, Any]:
+    """Call a function; return its error in the place of what it returns."""
+    try:
+        return function(*args)
+    except RuntimeError as error:
+        return dict(error=str(error))
