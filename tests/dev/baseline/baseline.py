@@ -252,7 +252,7 @@ def differences_of(
 ) -> Tuple[List[str], Tuple[float, float]]:
     """Return sentences on what differs, numbers first, and by how much."""
     if isinstance(found, dict) and 'error' in found:
-        return [f'fails: {found["error"][-2000:]}'], (0.0, 0.0)
+        return [f'fails: {found["error"][-600:]}'], (0.0, 0.0)
     mine, theirs = dict(leaves(found)), dict(leaves(expected))
     numbers, others, largest = [], [], (0.0, 0.0)
     for name in dict.fromkeys([*theirs, *mine]):
