@@ -166,15 +166,15 @@ def train(cfg: Config, args: argparse.Namespace) -> None:
     if args.resume:
         cfg.resume = True
         cfg.load_from = None if args.resume == 'auto' else args.resume
-    if args.amp:
-        use_amp(cfg)
-    set_dataloaders(cfg, args)
-    complete_distillation(cfg)
-    complete_robustness(cfg)
-    if args.check_teacher:
-        hook = dict(type='mmfmkt.TeacherCheckHook')
-        cfg.custom_hooks = [*(cfg.get('custom_hooks') or []), hook]
-    check_own_hooks(cfg)
+    with errors_as_config_errors(cfg):
+        if args.amp:
+            use_amp(cfg)
+        set_dataloaders(cfg, args)
+        complete_distillation(cfg)
+        complete_robustness(cfg)
+        if args.check_teacher:
+            add_hooks(cfg, ['mmfmkt.TeacherCheckHook'])
+        check_own_hooks(cfg)
     with checkpoint_guard(cfg):
         if cfg.get('resume') and (
             cfg.robustness.exact_resume or cfg.robustness.safe_checkpoints
@@ -362,7 +362,8 @@ def complete_distillation(cfg: Config) -> None:
         if hooks.export_student is None:
             # MMEngine takes None for its own default hooks alone.
             hooks.pop('export_student')
-        if (cfg.model.get('teacher') or {}).get('cache'):
+        teacher = cfg.model.get('teacher')
+        if isinstance(teacher, dict) and teacher.get('cache'):
             add_hooks(cfg, ['mmfmkt.TeacherCacheHook'])
 
 

@@ -45,6 +45,7 @@ SETTINGS = (
     ('model.student', 'no/such.py', 'model.student'),
     ('model.teacher', None, 'teacher'),
     ('model.colour', 'red', 'colour'),
+    ('model.teacher', 'teacher.py', 'model.teacher'),
     (f'{TEACHER}config', 'no.py', 'model.teacher.config'),
     (f'{TEACHER}checkpoint', 'no.pth', 'no.pth'),
     (f'{TEACHER}inherit', ['bbox_hed'], 'model.teacher.inherit'),
@@ -81,6 +82,7 @@ SETTINGS = (
     ('train_cfg', dict(type='EpochLoop'), 'train_cfg.type'),
     ('train_cfg', dict(by_epoch=True), 'max_epochs'),
     ('default_hooks.checkpoint', dict(type='CheckpointHok'), 'checkpoint'),
+    ('custom_hooks', 3, 'not iterable'),
     ('custom_imports', dict(imports=['no_such_module']), 'no_such_module'),
     ('visualizer', dict(type='Visual'), 'visualizer.type'),
     # And in the first iteration.
