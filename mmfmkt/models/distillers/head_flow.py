@@ -5,9 +5,10 @@ from typing import Callable, Dict, Optional, Sequence, Tuple
 from mmengine.config import ConfigDict
 from torch import Tensor, nn
 
-from ..flows import StepCount, decouple_pairs
+from ..flows import decouple_pairs
 from ..flows.transforms import Head
 from .flow_config import Ends, build_transfer, check_pairing
+from .step_count import StepCount
 from .tap_flow import weigh
 
 

@@ -24,7 +24,6 @@ from .schedules import (
     SchedulePoint,
     SubVPODE,
 )
-from .step_count import StepCount
 from .theta import FMKTTheta
 from .transforms import MapTransform, PooledHead
 from .velocity import VelocityField
@@ -57,7 +56,6 @@ __all__ = [
     'RectifiedFlow',
     'SchedulePoint',
     'Step',
-    'StepCount',
     'SubVPODE',
     'TimeEmbedding',
     'Transfer',

@@ -4,7 +4,7 @@ import pytest
 import torch
 from mmengine.logging import MessageHub
 
-from mmfmkt.models.flows import StepCount
+from mmfmkt.models.distillers.step_count import StepCount
 
 CHOICES = (1, 2, 4, 8, 16)
 
@@ -39,5 +39,5 @@ def test_without_a_runner_all_counts_are_drawn():
 
 @pytest.mark.parametrize('wrong', (0, (), (1, 0), (2, 1.5), [-1]))
 def test_wrong_counts_are_refused(wrong):
-    with pytest.raises(ValueError, match='flow.num_steps must be'):
+    with pytest.raises(ValueError, match='^model.flow.num_steps must be'):
         StepCount(wrong)

@@ -42,8 +42,8 @@ class StepCount:
             not isinstance(n, int) or n < 1 for n in choices
         ):
             raise ConfigError(
-                'flow.num_steps must be a positive integer or a list of '
-                f'them to draw from, but got {num_steps!r}.'
+                'model.flow.num_steps must be a positive integer or a list '
+                f'of them to draw from, but got {num_steps!r}.'
             )
         self.choices = choices
         self.limit: Optional[int] = None
