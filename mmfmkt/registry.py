@@ -4,7 +4,7 @@ A config names what they hold as ``mmfmkt.Name``; inside ``model.flow`` the
 prefix may be left out.
 """
 
-from typing import Any
+from typing import Any, get_args
 
 from mmengine.registry import HOOKS as MMENGINE_HOOKS
 from mmengine.registry import LOG_PROCESSORS as MMENGINE_LOG_PROCESSORS
@@ -17,13 +17,19 @@ from mmengine.registry import Registry
 from torch import nn
 
 from mmfmkt.utils import ConfigError
-from mmfmkt.utils.schema import PLAIN, check_arguments, nearest, shown
+from mmfmkt.utils.schema import (
+    PLAIN,
+    arguments,
+    check_arguments,
+    nearest,
+    shown,
+)
 
 MODELS = Registry(
     'model',
     parent=MMENGINE_MODELS,
     scope='mmfmkt',
-    locations=['mmfmkt.models'],
+    locations=['mmfmkt.models.backbones', 'mmfmkt.models.distillers'],
 )
 HOOKS = Registry(
     'hook', parent=MMENGINE_HOOKS, scope='mmfmkt', locations=['mmfmkt.engine']
@@ -85,10 +91,22 @@ def build_part(cfg: Any, key: str = 'model.flow', **defaults: Any) -> Any:
             'its module is not in custom_imports.'
         )
     settings = {**defaults, **settings}
+    taken, _ = arguments(kind)
+    for name, value in settings.items():
+        if takes_module(taken.get(name)) and isinstance(value, dict):
+            settings[name] = build_part(value, f'{key}.{name}')
     check_arguments(kind, settings, key)
     try:
         return kind(**settings)
     except ConfigError:
         raise
     except (ValueError, TypeError) as error:
-        raise ConfigError(f'{key}: {error}') from error
+        # A sentence that begins with an argument goes on from its key.
+        join = '.' if str(error).split(' ')[0] in taken else ': '
+        raise ConfigError(f'{key}{join}{error}') from error
+
+
+def takes_module(hint: Any) -> bool:
+    """Return whether an argument so annotated may be a module."""
+    kinds = (hint, *get_args(hint))
+    return any(isinstance(x, type) and issubclass(x, nn.Module) for x in kinds)

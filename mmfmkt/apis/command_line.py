@@ -20,7 +20,7 @@ from mmengine.registry import MODELS, RUNNERS, STRATEGIES, DefaultScope
 from mmengine.runner import Runner
 from torch import nn
 
-from mmfmkt.utils import ConfigError
+from mmfmkt.utils import ConfigError, require
 from mmfmkt.utils.checkpoints import (
     load_checkpoint,
     running_nothing,
@@ -435,6 +435,8 @@ def plain_errors() -> Iterator[None]:
     read runs code.
     """
     try:
+        require('torch', 'mmengine')
+        require('mmcv', 'mmdet', 'mmpretrain', optional=True)
         with running_nothing():
             yield
     except ConfigError as error:

@@ -1,7 +1,8 @@
 """What settings must be, said by the annotations of those who take them.
 
-``Annotated[float, Field(gt=0)]`` of a constructor is a schema for pydantic;
-what a config gives is held to it before anything is built.
+The annotations of a constructor, such as ``Positive``, are a schema for
+pydantic; settings of a config are checked against it before anything is
+built.
 """
 
 import inspect
@@ -19,14 +20,17 @@ from typing import (
 
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
+from mmfmkt.models.bounds import (  # noqa: F401 (types for schemas)
+    Count,
+    Finite,
+    Index,
+    NotNegative,
+    Positive,
+    Share,
+)
+
 from .errors import ConfigError
 
-Finite = Annotated[float, Field(allow_inf_nan=False)]
-Positive = Annotated[Finite, Field(gt=0)]
-NotNegative = Annotated[Finite, Field(ge=0)]
-Share = Annotated[Finite, Field(ge=0, le=1)]
-Count = Annotated[int, Field(ge=1)]
-Index = Annotated[int, Field(ge=0)]
 STRICT = ConfigDict(arbitrary_types_allowed=True, strict=True)
 VARIABLE = (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
 KINDS = ('int', 'float', 'str', 'bool', 'dict', 'list', 'tuple', 'sequence')

@@ -4,7 +4,7 @@ import sys
 from importlib.metadata import version
 
 import pytest
-from conftest import run
+from conftest import ROOT, run
 
 from mmfmkt.utils import require, stack
 
@@ -116,7 +116,7 @@ def test_a_torch_with_which_mmengine_loads_no_checkpoints_is_named(
     loader = tmp_path / '1/mmengine/runner/checkpoint.py'
     loader.parent.mkdir()
     loader.write_text('torch.load(file)')
-    require('torch', 'mmengine')  # which is all that flows need
+    require('torch', 'mmengine')
     with pytest.raises(
         ImportError,
         match=r'torch 2.6.0 was found, with which mmengine '
@@ -136,26 +136,34 @@ def test_release_ignores_build_tags():
 
 
 @pytest.mark.slow
-def test_flows_and_metrics_need_only_torch_and_mmengine(tmp_path):
+def test_a_distiller_names_what_is_missing_when_it_is_built(tmp_path):
     script = tmp_path / 'alone.py'
     script.write_text("""
 import sys
 for name in ('mmcv', 'mmdet', 'mmpretrain'):
     sys.modules[name] = None
-import torch
-from mmfmkt.models.flows import (
-    FMKT, ConvEncoder, MapTransform, RectifiedFlow, VelocityField)
-from mmfmkt.models.losses import PKDLoss
-from mmfmkt.models import DetectionDistiller
-flow = FMKT(VelocityField(ConvEncoder(4), RectifiedFlow()), PKDLoss(),
-            MapTransform(4, 6))
-print(flow(torch.randn(1, 4, 3, 3), torch.randn(1, 6, 3, 3), 2)[0])
+from mmfmkt.models.distillers import DetectionDistiller
 try:
     DetectionDistiller(student={})
 except ImportError as error:
     print(error)
 """)
     output = run(script)
-    assert 'loss_flow' in output
     assert 'mmcv is not installed' in output
     assert 'mmdet is not installed' in output
+
+
+@pytest.mark.slow
+def test_versions_are_checked_by_tools_but_not_by_an_import(
+    tmp_path, monkeypatch
+):
+    fake(monkeypatch, tmp_path, mmdet='9.0.0')
+    path = dict(PYTHONPATH=f'{tmp_path}:{ROOT}')
+    assert not run(
+        sys.executable,
+        '-c',
+        'import mmfmkt.models.flows, mmfmkt.models.distillers',
+        **path,
+    )
+    log = run('tools/train.py', 'any.py', fails=True, **path)
+    assert 'mmdet 9.0.0 was found (wanted: mmdet>=3.1.0,<4.0.0)' in log

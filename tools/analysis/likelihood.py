@@ -133,8 +133,12 @@ def estimate(args: argparse.Namespace) -> dict:
         for tap, levels in zip(model.flows.values(), sources):
             for name, flow in tap.items():
                 source = levels[int(name)]
+                try:
+                    velocity = autonomous_velocity(flow.field, source)
+                except ValueError as error:
+                    raise ConfigError(f'model.flow: {error}') from error
                 change = log_density_change(
-                    autonomous_velocity(flow.field, source),
+                    velocity,
                     source,
                     num_probes=args.probes,
                     rtol=args.tolerance,

@@ -103,7 +103,10 @@ def main() -> None:
         table.add_column(column, justify='right', no_wrap=True)
     for name in args.schedules:
         schedule = build_part(dict(type=name))
-        schedule.check()
+        try:
+            schedule.check()
+        except ValueError as error:
+            raise ConfigError(str(error)) from error
         errors = walk_errors(schedule)
         exact = errors[-1] < 1e-12
         order = math.log2(errors[-2] / errors[-1]) if not exact else math.inf

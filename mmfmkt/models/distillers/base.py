@@ -37,6 +37,7 @@ from mmfmkt.utils.schema import check_keys, nearest
 from mmfmkt.utils.stopwatch import Stopwatch
 
 from ..flows import VARIANTS
+from ..losses import BaseMetricLoss
 from .flow_config import ReaderMaker, complete_taps
 from .networks import (
     build_network,
@@ -145,7 +146,7 @@ class BaseDistiller(StudentFace):
         data_preprocessor: Optional[dict],
         overrides: Optional[dict] = None,
     ) -> None:
-        require(*self.packages)
+        require('torch', 'mmengine', *self.packages)
         check_keys(
             dict(
                 variant=variant,
@@ -320,10 +321,19 @@ class BaseDistiller(StudentFace):
             losses.update(parts)
             return output
 
+        self._set_epoch()
         with ExitStack() as tapped:
             for flow in self.tap_flows:
                 self._listen(tapped, flow.tap, partial(transfer, flow))
             yield
+
+    def _set_epoch(self) -> None:
+        """Tell the losses the epoch of the Runner, if there is one."""
+        epoch = MessageHub.get_current_instance().runtime_info.get('epoch')
+        if epoch is not None:
+            for module in self.flows.modules():
+                if isinstance(module, BaseMetricLoss):
+                    module.set_epoch(epoch)
 
     @property
     def tap_flows(self) -> List[TapFlow]:

@@ -1,6 +1,7 @@
 """From ``model.flow`` of a config to a transfer: defaults, checks, building.
 
-The flows themselves know no configs and take built parts.
+The flows themselves know no configs and take built parts. Those that flows
+and losses export are registered here.
 """
 
 from typing import (
@@ -18,10 +19,11 @@ from typing import (
 from mmengine.config import ConfigDict
 from torch import nn
 
-from mmfmkt.registry import build_part
+from mmfmkt.registry import MODELS, build_part
 from mmfmkt.utils import ConfigError
 from mmfmkt.utils.schema import Count, NotNegative, Share, check_keys
 
+from .. import flows, losses
 from ..flows import (
     VARIANTS,
     MapTransform,
@@ -35,6 +37,12 @@ from ..losses import BaseMetricLoss
 from ..losses.cross_kd_loss import Reader
 
 ReaderMaker = Callable[[], Reader]
+
+BASES = (MetaEncoder, NoiseSchedule, BaseMetricLoss)
+for part in (*vars(flows).values(), *vars(losses).values()):
+    if isinstance(part, type) and issubclass(part, BASES):
+        if part not in BASES:
+            MODELS.register_module(module=part)
 
 FLOW_DEFAULTS = dict(
     encoder=dict(type='ConvEncoder'),
@@ -178,8 +186,8 @@ def build_field(ends: Ends, flow: ConfigDict, encoder: Any) -> VelocityField:
             'but the feature is a vector; an MLPEncoder takes both.'
         )
     schedule = build_part(flow.schedule, 'model.flow.schedule')
-    schedule.check()
     try:
+        schedule.check()
         return VelocityField(encoder, schedule, flow.prediction)
     except ValueError as error:
         raise ConfigError(f'model.flow.{error}') from error

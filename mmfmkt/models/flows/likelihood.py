@@ -13,8 +13,6 @@ from typing import Callable, Optional
 import torch
 from torch import Tensor
 
-from mmfmkt.utils import ConfigError
-
 from .velocity import VelocityField
 
 
@@ -109,15 +107,15 @@ def autonomous_velocity(
         source (Tensor): ``X_S``.
 
     Raises:
-        ConfigError: If the velocity depends on the source as well: the map
+        ValueError: If the velocity depends on the source as well: the map
             from Z_1 to Z_0 is then not the flow of one velocity field.
     """
     # Whether the source takes part is the same at all times.
     if field.mixtures(0.5)[0].source:
-        raise ConfigError(
+        raise ValueError(
             'The likelihood needs a velocity that depends on state and time '
-            'alone: a RectifiedFlow with model.flow.encoder.zero_init, or '
-            'model.flow.prediction velocity without it.'
+            'alone: a RectifiedFlow and an encoder with zero_init, or '
+            "prediction='velocity' and an encoder without it."
         )
     return lambda state, t: field(source, state, t)[0]
 

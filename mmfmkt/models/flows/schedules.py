@@ -10,9 +10,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from mmfmkt.registry import MODELS
-from mmfmkt.utils import ConfigError
-from mmfmkt.utils.schema import Positive
+from ..bounds import Positive
 
 
 class SchedulePoint(NamedTuple):
@@ -67,22 +65,22 @@ class NoiseSchedule(metaclass=ABCMeta):
         """Insist that the flow begins at the source and has a target.
 
         Raises:
-            ConfigError: If alpha_1 is not 1, sigma_1 not 0, or a derivative
+            ValueError: If alpha_1 is not 1, sigma_1 not 0, or a derivative
                 of sigma, which estimates are divided by, not negative.
         """
         name, at = type(self).__name__, self(1.0)
         if abs(at.alpha - 1) > 1e-6 or abs(at.sigma) > 1e-6:
-            raise ConfigError(
-                f'model.flow.schedule {name} never reaches the source: at '
-                f't = 1 alpha is {at.alpha:g} and sigma {at.sigma:g}, '
+            raise ValueError(
+                f'schedule {name} never reaches the source: at t = 1 '
+                f'alpha is {at.alpha:g} and sigma {at.sigma:g}, '
                 'expected 1 and 0.'
             )
         for t in (i / 64 for i in range(1, 65)):
             slope = self(t).d_sigma
             if not -math.inf < slope < 0:
-                raise ConfigError(
-                    f'model.flow.schedule {name} leads to no target: at t = '
-                    f'{t:g} the derivative of sigma is {slope:g}, expected a '
+                raise ValueError(
+                    f'schedule {name} leads to no target: at t = {t:g} '
+                    f'the derivative of sigma is {slope:g}, expected a '
                     'finite one below 0 (last_time keeps away from a pole).'
                 )
 
@@ -123,7 +121,6 @@ def combine(a: float, x: Tensor, b: float, y: Tensor) -> Tensor:
     return y.add(x, alpha=a) if b == 1 else (a * x).add(y, alpha=b)
 
 
-@MODELS.register_module()
 class RectifiedFlow(NoiseSchedule):
     """Straight lines: alpha = t, sigma = 1 - t, so ``X_hat = X_S - v``.
 
@@ -149,14 +146,14 @@ class VPBase(NoiseSchedule):
         b (float): Noise rate at t = 1.
 
     Raises:
-        ConfigError: If ``a`` or ``b`` is not positive.
+        ValueError: If ``a`` or ``b`` is not positive.
     """
 
     def __init__(self, a: Positive = 19.9, b: Positive = 0.1) -> None:
         if a <= 0 or b <= 0:
-            raise ConfigError(
-                f'model.flow.schedule {type(self).__name__} takes positive a '
-                f'and b, but got {a!r} and {b!r}.'
+            raise ValueError(
+                f'{type(self).__name__} takes positive a and b, but got '
+                f'{a!r} and {b!r}.'
             )
         self.a, self.b = a, b
 
@@ -170,7 +167,6 @@ class VPBase(NoiseSchedule):
         return slope * math.exp(self.log_alpha(t))
 
 
-@MODELS.register_module()
 class VPODE(VPBase):
     """Variance preserving: ``sigma = sqrt(1 - alpha^2)``.
 
@@ -193,7 +189,6 @@ class VPODE(VPBase):
         return SchedulePoint(alpha, sigma, d_alpha, slope)
 
 
-@MODELS.register_module()
 class SubVPODE(VPBase):
     """Below the variance of VP: ``sigma = 1 - alpha^2``.
 
@@ -211,7 +206,6 @@ class SubVPODE(VPBase):
         return SchedulePoint(alpha, sigma, d_alpha, -2 * alpha * d_alpha)
 
 
-@MODELS.register_module()
 class VEODE(NoiseSchedule):
     """Variance exploding: the source stays, the target comes on top.
 
@@ -228,7 +222,7 @@ class VEODE(NoiseSchedule):
         sigma_max (float): Upper end, about sigma at t = 0.
 
     Raises:
-        ConfigError: If not 0 < sigma_min < sigma_max.
+        ValueError: If not 0 < sigma_min < sigma_max.
 
     Examples:
         >>> at = VEODE(sigma_max=1.0)(0.0)
@@ -242,9 +236,9 @@ class VEODE(NoiseSchedule):
         self, sigma_min: Positive = 0.01, sigma_max: Positive = 1.0
     ) -> None:
         if not 0 < sigma_min < sigma_max:
-            raise ConfigError(
-                'model.flow.schedule VEODE needs 0 < sigma_min < sigma_max, '
-                f'but got {sigma_min!r} and {sigma_max!r}.'
+            raise ValueError(
+                'VEODE needs 0 < sigma_min < sigma_max, but got '
+                f'{sigma_min!r} and {sigma_max!r}.'
             )
         self.sigma_min = sigma_min
         self.log_ratio = math.log(sigma_max / sigma_min)

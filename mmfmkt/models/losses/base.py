@@ -109,6 +109,15 @@ class BaseMetricLoss(nn.Module, metaclass=ABCMeta):
         with torch.autocast(pred.device.type, enabled=False):
             return self.compare(pred.to(exact(pred.dtype)), goal.content)
 
+    def set_epoch(self, epoch: int) -> None:
+        """Adapt to the progress of the training; most losses do not.
+
+        A distiller calls this in each iteration.
+
+        Args:
+            epoch (int): Index of the epoch, from 0.
+        """
+
     def compile(self, *args: Any, **kwargs: Any) -> None:
         """Compile the comparison; arguments of ``torch.compile``."""
         self.compare = torch.compile(self.compare, *args, **kwargs)

@@ -1,16 +1,13 @@
 """CrossKD: Cross-Head Knowledge Distillation for Object Detection
 (arXiv 2306.11369)."""
 
-from typing import Any, Callable, NamedTuple, Optional, Tuple, Union
+from typing import Any, Callable, NamedTuple, Optional, Tuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mmfmkt.registry import MODELS, build_part
-from mmfmkt.utils import ConfigError
-from mmfmkt.utils.schema import NotNegative, Positive
-
+from ..bounds import NotNegative, Positive
 from .base import BaseMetricLoss
 
 PLACES = (0, 2, 3)
@@ -39,7 +36,6 @@ class Reading(NamedTuple):
     features: Any
 
 
-@MODELS.register_module()
 class CrossKDLoss(BaseMetricLoss):
     """The teacher's frozen head reads both maps; its predictions of the
     student's are led to those of the teacher's (section 3.3).
@@ -56,8 +52,8 @@ class CrossKDLoss(BaseMetricLoss):
         beta (float): Of the quality focal loss.
         score_weight (float): Weight of the scores.
         box_weight (float): Weight of the boxes.
-        features (dict, optional): A metric of the maps themselves that is
-            added, such as ``dict(type='PKDLoss')``.
+        features (BaseMetricLoss, optional): A metric of the maps themselves
+            that is added, such as `PKDLoss`.
         eps (float): Added to the student's deviation.
 
     Attributes:
@@ -84,22 +80,21 @@ class CrossKDLoss(BaseMetricLoss):
         beta: NotNegative = 1.0,
         score_weight: NotNegative = 1.0,
         box_weight: NotNegative = 1.0,
-        features: Union[None, dict, BaseMetricLoss] = None,
+        features: Optional[BaseMetricLoss] = None,
         eps: Positive = 1e-6,
     ) -> None:
         super().__init__()
         self.beta, self.eps = beta, eps
         self.score_weight, self.box_weight = score_weight, box_weight
         self.reader: Optional[Reader] = None
-        self.features = None
-        if features is not None:
-            key = 'model.flow.metric.features'
-            own = self.features = build_part(features, key)
-            if 'maps' not in own.spaces or own.needs_reader:
-                raise ConfigError(
-                    f'{key} must be a metric of the maps themselves, but is '
-                    f'{type(own).__name__}.'
-                )
+        self.features = features
+        if features is not None and (
+            'maps' not in features.spaces or features.needs_reader
+        ):
+            raise ValueError(
+                'features must be a metric of the maps themselves, but is '
+                f'{type(features).__name__}.'
+            )
 
     def prepared(self, target: Tensor) -> Reading:
         std, mean = torch.std_mean(target, PLACES, keepdim=True)

@@ -4,13 +4,10 @@
 import torch.nn.functional as F
 from torch import Tensor
 
-from mmfmkt.registry import MODELS
-from mmfmkt.utils.schema import Positive
-
+from ..bounds import Positive
 from .base import BaseMetricLoss
 
 
-@MODELS.register_module()
 class CWDLoss(BaseMetricLoss):
     """T^2 KL between channels as distributions over places (Eqs. 3 and 4).
 

@@ -4,15 +4,12 @@ from typing import Tuple
 
 from torch import Tensor
 
-from mmfmkt.registry import MODELS
-from mmfmkt.utils.schema import NotNegative, Positive
-
+from ..bounds import NotNegative, Positive
 from .base import BaseMetricLoss
 from .correlation import standardise
 from .processes import gathered
 
 
-@MODELS.register_module()
 class DISTLoss(BaseMetricLoss):
     """T^2 (beta inter + gamma intra), each 1 - Pearson (Eqs. 6 to 9).
 

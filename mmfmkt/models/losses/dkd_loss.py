@@ -4,13 +4,10 @@ from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
-from mmengine.logging import MessageHub
 from torch import Tensor
 
-from mmfmkt.registry import MODELS
-from mmfmkt.utils.schema import Index, NotNegative, Positive
-
-from .base import BaseMetricLoss
+from ..bounds import Index, NotNegative, Positive
+from .base import BaseMetricLoss, Prepared
 from .correlation import tempered
 
 
@@ -41,7 +38,6 @@ class Decoupled(NamedTuple):
         )
 
 
-@MODELS.register_module()
 class DKDLoss(BaseMetricLoss):
     """T^2 (alpha TCKD + beta NCKD), Eq. 7, with a linear warm-up.
 
@@ -54,12 +50,14 @@ class DKDLoss(BaseMetricLoss):
             with alpha 0.5 on ImageNet.
         temperature (float): T.
         warmup_epochs (int): Epochs over which the loss grows to its full
-            weight; the epoch is read from MMEngine's message hub, and
-            without a Runner there is no warm-up. 20 is usual on CIFAR-100,
-            5 on ImageNet.
+            weight, as ``set_epoch`` is called; 20 is usual on CIFAR-100, 5
+            on ImageNet.
         standardise (bool): Whether logits have their mean taken away and are
             divided by their standard deviation first, sample by sample
             (Logit Standardization, arXiv 2403.01427, Algorithm 1).
+
+    Attributes:
+        warmup_factor (float): Factor of the loss, in (0, 1].
 
     Examples:
         >>> student, teacher = torch.randn(2, 8, 10).unbind()
@@ -82,14 +80,17 @@ class DKDLoss(BaseMetricLoss):
         self.standardise = standardise
         self.alpha, self.beta = alpha, beta
         self.temperature = temperature
-        self.warmup_epochs = warmup_epochs
+        self.warmup_epochs, self.warmup_factor = warmup_epochs, 1.0
 
-    def warmup(self) -> float:
-        """Return the factor of the present epoch, in (0, 1]."""
-        epoch = MessageHub.get_current_instance().runtime_info.get('epoch')
-        if epoch is None or not self.warmup_epochs:
-            return 1.0
-        return min((epoch + 1) / self.warmup_epochs, 1.0)
+    def set_epoch(self, epoch: int) -> None:
+        """Set the warm-up factor to that of an epoch, counted from 0."""
+        if self.warmup_epochs:
+            self.warmup_factor = min((epoch + 1) / self.warmup_epochs, 1.0)
+
+    def measure(self, pred: Tensor, goal: Prepared) -> Tensor:
+        # Outside `compare`, so that a new factor compiles nothing again.
+        weight = self.warmup_factor * self.temperature**2
+        return weight * super().measure(pred, goal)
 
     def prepared(self, target: Tensor, labels: Tensor) -> Decoupled:
         """The target's logits, taken apart at the labels.
@@ -114,5 +115,4 @@ class DKDLoss(BaseMetricLoss):
         # At the labelled class both are -inf, and count for nothing.
         gap = (goal.others - own.others).masked_fill(goal.mask, 0.0)
         nckd = (goal.others.exp() * gap).sum() / len(pred)
-        loss = self.alpha * tckd + self.beta * nckd
-        return self.warmup() * self.temperature**2 * loss
+        return self.alpha * tckd + self.beta * nckd

@@ -3,14 +3,11 @@
 import torch.nn.functional as F
 from torch import Tensor
 
-from mmfmkt.registry import MODELS
-from mmfmkt.utils.schema import Positive
-
+from ..bounds import Positive
 from .base import BaseMetricLoss
 from .correlation import tempered
 
 
-@MODELS.register_module()
 class KDLoss(BaseMetricLoss):
     """T^2 KL(softmax(q / T) || softmax(p / T)), mean over the batch.
 

@@ -3,12 +3,9 @@
 import torch.nn.functional as F
 from torch import Tensor
 
-from mmfmkt.registry import MODELS
-
 from .base import BaseMetricLoss
 
 
-@MODELS.register_module()
 class MSELoss(BaseMetricLoss):
     """D(p, q) = mean of (p - q)^2: the NLL of a Gaussian up to constants.
 

@@ -8,9 +8,7 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
-from mmfmkt.registry import MODELS
-from mmfmkt.utils.schema import Positive
-
+from ..bounds import Positive
 from .base import BaseMetricLoss
 from .processes import processes, summed
 
@@ -31,7 +29,6 @@ class Standardised(NamedTuple):
     power: Tensor
 
 
-@MODELS.register_module()
 class PKDLoss(BaseMetricLoss):
     """Half the MSE of standardised features, which is 1 - r (Eq. 3).
 

@@ -2,7 +2,6 @@
 
 import torch
 import torch.distributed as dist
-from mmengine.dist import get_world_size
 from torch import Tensor
 from torch.distributed.nn.functional import all_gather
 
@@ -13,7 +12,7 @@ def processes(sync: bool) -> int:
     Args:
         sync (bool): Whether they do.
     """
-    return get_world_size() if sync else 1
+    return dist.get_world_size() if sync and dist.is_initialized() else 1
 
 
 def summed(value: Tensor, sync: bool) -> Tensor:

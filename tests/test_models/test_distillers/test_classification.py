@@ -6,6 +6,7 @@ from tiny import classification, photographs, resnet, swin, vit
 
 pytest.importorskip('mmpretrain')
 
+from mmengine.logging import MessageHub  # noqa: E402
 from mmpretrain.structures import (  # noqa: E402
     DataSample,
     MultiTaskDataSample,
@@ -183,6 +184,21 @@ def test_dkd_gets_labels_and_soft_ones_too():
     for variant in ('fmkt', 'theta', 'direct'):
         model = build(variant, flow=dict(metric=dict(type='DKDLoss')))
         assert all(x.isfinite() for x in losses_of(model).values())
+
+
+def test_dkd_warms_up_by_the_epoch_of_the_run():
+    # One of its own: a run of another test may have left its epoch.
+    hub = MessageHub.get_instance('warm-up')
+    metric = dict(type='DKDLoss', warmup_epochs=4)
+    model = build('fmkt', flow=dict(metric=metric))
+    full = losses_of(model)['head.loss_flow']
+    try:
+        for epoch, share in ((0, 0.25), (2, 0.75), (3, 1.0), (9, 1.0)):
+            hub.update_info('epoch', epoch)
+            loss = losses_of(model)['head.loss_flow']
+            torch.testing.assert_close(loss, share * full)
+    finally:
+        hub.runtime_info.pop('epoch')
 
 
 def test_backbone_stages_flow_too_and_beside_the_head():

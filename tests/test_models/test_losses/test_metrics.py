@@ -4,7 +4,6 @@ import pytest
 import references
 import torch
 import torch.nn.functional as F
-from mmengine.logging import MessageHub
 
 from mmfmkt.models.losses import (
     CWDLoss,
@@ -224,15 +223,30 @@ def test_soft_labels_count_by_their_largest():
         DKDLoss()(p, q)
 
 
-def test_dkd_warms_up_by_the_runs_epoch():
-    # One of its own: a run of another test may have left its epoch.
-    hub = MessageHub.get_instance('warm-up')
+def test_dkd_warms_up_by_the_epoch_that_is_set():
+    p, q = torch.randn(2, *LOGITS).unbind()
+    metric = DKDLoss(temperature=3.0, warmup_epochs=4)
+    full, weighted = metric(p, q, LABELS), metric.temperature**2
+    for epoch, share in ((0, 0.25), (2, 0.75), (3, 1.0), (9, 1.0)):
+        metric.set_epoch(epoch)
+        assert metric.warmup_factor == share
+        loss = metric(p, q, LABELS)
+        torch.testing.assert_close(loss, share * full)
+        bare = metric.compare(p, metric.prepare(q, LABELS).content)
+        assert torch.equal(loss, share * weighted * bare)
+
+
+def test_dkd_warms_up_without_compiling_again():
+    compiled = []
+
+    def backend(graph, inputs):
+        compiled.append(graph)
+        return graph.forward
+
     p, q = torch.randn(2, *LOGITS).unbind()
     metric = DKDLoss(warmup_epochs=4)
-    full = metric(p, q, LABELS)
-    try:
-        for epoch, share in ((0, 0.25), (2, 0.75), (3, 1.0), (9, 1.0)):
-            hub.update_info('epoch', epoch)
-            torch.testing.assert_close(metric(p, q, LABELS), share * full)
-    finally:
-        hub.runtime_info.pop('epoch')
+    metric.compile(backend=backend)
+    for epoch in range(4):
+        metric.set_epoch(epoch)
+        metric(p, q, LABELS)
+    assert len(compiled) == 1

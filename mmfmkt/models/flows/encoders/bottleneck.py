@@ -6,15 +6,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mmfmkt.registry import MODELS
-from mmfmkt.utils import ConfigError
-from mmfmkt.utils.schema import Count
-
+from ...bounds import Count
 from .base import MetaEncoder
 from .layers import Layers
 
 
-@MODELS.register_module()
 class BottleneckEncoder(MetaEncoder):
     """conv down, GroupNorm(1), SiLU, conv3x3, GroupNorm(1), SiLU, conv1x1 up;
     no bias.
@@ -50,10 +46,7 @@ class BottleneckEncoder(MetaEncoder):
         **kwargs,
     ) -> None:
         if kernel_size % 2 == 0:
-            raise ConfigError(
-                'model.flow.encoder.kernel_size must be odd, but is '
-                f'{kernel_size}.'
-            )
+            raise ValueError(f'kernel_size must be odd, but is {kernel_size}.')
         width = min(width, channels)
         padding = kernel_size // 2
         inner = Layers(

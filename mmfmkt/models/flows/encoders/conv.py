@@ -2,13 +2,10 @@
 
 from torch import nn
 
-from mmfmkt.registry import MODELS
-from mmfmkt.utils.schema import Count
-
+from ...bounds import Count
 from .base import MetaEncoder
 
 
-@MODELS.register_module()
 class ConvEncoder(MetaEncoder):
     """SiLU, conv3x3, GroupNorm(1), SiLU, conv3x3; no bias.
 
@@ -32,7 +29,6 @@ class ConvEncoder(MetaEncoder):
         super().__init__(channels, layers, **kwargs)
 
 
-@MODELS.register_module()
 class DepthwiseConvEncoder(MetaEncoder):
     """ReLU, conv1x1, GroupNorm(1), ReLU, depthwise conv3x3.
 

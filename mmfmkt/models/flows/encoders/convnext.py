@@ -2,14 +2,11 @@
 
 from torch import nn
 
-from mmfmkt.registry import MODELS
-from mmfmkt.utils.schema import Count
-
+from ...bounds import Count
 from .base import MetaEncoder
 from .layers import Residual
 
 
-@MODELS.register_module()
 class ConvNeXtEncoder(MetaEncoder):
     """Depthwise conv7x7, norm, conv1x1 up, GELU, conv1x1 down.
 

@@ -2,14 +2,11 @@
 
 from torch import Tensor, nn
 
-from mmfmkt.registry import MODELS
-from mmfmkt.utils.schema import Count
-
+from ...bounds import Count
 from .base import MetaEncoder
 from .layers import Residual
 
 
-@MODELS.register_module()
 class MLPEncoder(MetaEncoder):
     """n times: x + conv1x1-ReLU-conv1x1, then layer norm over channels.
 

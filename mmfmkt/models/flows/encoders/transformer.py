@@ -2,15 +2,12 @@
 
 from torch import nn
 
-from mmfmkt.registry import MODELS
-from mmfmkt.utils.schema import Count
-
+from ...bounds import Count
 from .base import MetaEncoder
 from .layers import Residual
 from .window_attention import WindowAttention
 
 
-@MODELS.register_module()
 class TransformerEncoder(MetaEncoder):
     """Window attention, plain and shifted, each with a feed-forward part.
 

@@ -1,0 +1,36 @@
+"""Annotated types of numbers within bounds, for the arguments of parts.
+
+Constructors do not check them. ``mmfmkt.utils.schema`` checks configs against
+them with pydantic; the parts themselves need no pydantic.
+"""
+
+from dataclasses import dataclass
+from typing import Annotated, Any, Callable
+
+
+@dataclass(frozen=True)
+class Bound:
+    """A constraint on a number: ``Annotated[int, Bound('ge', 1)]``.
+
+    Args:
+        name (str): ``'gt'``, ``'ge'``, ``'lt'``, ``'le'`` or
+            ``'allow_inf_nan'``.
+        value (float | bool): Its value.
+    """
+
+    name: str
+    value: float
+
+    def __get_pydantic_core_schema__(
+        self, source: Any, handler: Callable[[Any], dict]
+    ) -> dict:
+        """Add the constraint to the number's schema; pydantic calls this."""
+        return {**handler(source), self.name: self.value}
+
+
+Finite = Annotated[float, Bound('allow_inf_nan', False)]
+Positive = Annotated[Finite, Bound('gt', 0)]
+NotNegative = Annotated[Finite, Bound('ge', 0)]
+Share = Annotated[NotNegative, Bound('le', 1)]
+Count = Annotated[int, Bound('ge', 1)]
+Index = Annotated[int, Bound('ge', 0)]

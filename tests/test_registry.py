@@ -1,0 +1,30 @@
+"""Whoever asks first for a part of mmfmkt finds it."""
+
+import pytest
+from conftest import run
+
+NAMES = (
+    'ConvEncoder',
+    'RectifiedFlow',
+    'PKDLoss',
+    'DetectionDistiller',
+    'ClassificationDistiller',
+    'CIFARResNet',
+)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('asker', ('mmfmkt', 'mmengine', 'mmdet'))
+def test_every_registry_finds_all_parts_in_a_fresh_process(asker, tmp_path):
+    pytest.importorskip(asker)
+    script = tmp_path / 'ask.py'
+    # What custom_imports=['mmfmkt'] does, and no more.
+    script.write_text(f"""
+import sys
+import mmfmkt
+from {asker}.registry import MODELS
+assert 'mmfmkt.models.distillers' not in sys.modules
+for name in {NAMES}:
+    assert MODELS.get('mmfmkt.' + name).__name__ == name
+""")
+    run(script)
