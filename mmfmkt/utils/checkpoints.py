@@ -35,6 +35,9 @@ ALLOWED = re.compile(
     r'collections\.(OrderedDict|defaultdict|Counter)'
     r'|builtins\.(set|frozenset|complex|slice|bytes|bytearray|range|int|float|str'
     r'|bool|list|tuple|dict|object)'
+    # As PyTorch's own loading of weights alone allows it: a tensor that has
+    # attributes, such as the marks of a compiler.
+    r'|torch\._tensor\._rebuild_from_type_v2'
     r'|_codecs\.encode|copyreg\._reconstructor|argparse\.Namespace'
     r'|torch\._utils\._rebuild_(tensor|tensor_v2|tensor_v3|parameter'
     r'|parameter_with_state|sparse_tensor|qtensor|meta_tensor_no_storage'

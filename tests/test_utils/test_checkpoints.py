@@ -120,6 +120,72 @@ def test_what_mmengine_saves_is_read(tmp_path):
         optimizer.load_state_dict(found['optimizer'])
 
 
+def test_what_a_compiled_run_saves_is_read(tmp_path):
+    model = torch.nn.Linear(3, 2)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+
+    @torch.compile(backend='eager')
+    def train_step(images):
+        model(images).sum().backward()
+        optimizer.step()
+        optimizer.zero_grad()
+
+    for _ in range(2):
+        train_step(torch.ones(1, 3))
+    moments = optimizer.state[model.weight]['momentum_buffer']
+    assert vars(moments)  # the marks of the compiler
+    path = tmp_path / 'compiled.pth'
+    torch.save(
+        dict(state_dict=model.state_dict(), optimizer=optimizer.state_dict()),
+        path,
+    )
+    found = load_checkpoint(str(path))['optimizer']['state']
+    assert any(
+        torch.equal(x['momentum_buffer'], moments) for x in found.values()
+    )
+
+
+class Marked(torch.Tensor):
+    """A tensor that says that it is rebuilt by a payload, or has one."""
+
+    folder: str
+    inside: bool
+
+    def __reduce_ex__(self, protocol):
+        rebuild = torch._tensor._rebuild_from_type_v2
+        payload = Payload(self.folder)
+        if self.inside:
+            _, (function, _, arguments, _) = marked().__reduce_ex__(protocol)
+            return rebuild, (
+                function,
+                torch.Tensor,
+                arguments,
+                dict(mark=payload),
+            )
+        return rebuild, (os.mkdir, str, (self.folder,), {})
+
+
+def marked():
+    tensor = torch.ones(2)
+    tensor.mark = 'a compiler'
+    return tensor
+
+
+@pytest.mark.parametrize('inside', (False, True))
+def test_a_marked_tensor_carries_no_payload(inside, tmp_path):
+    evil = torch.ones(2).as_subclass(Marked)
+    evil.folder, evil.inside = str(tmp_path / 'ran'), inside
+    for zipped in (True, False):
+        torch.save(
+            dict(state_dict=dict(good=marked(), evil=evil)),
+            tmp_path / 'evil.pth',
+            _use_new_zipfile_serialization=zipped,
+        )
+        with pytest.raises(ConfigError, match='mkdir, which could run'):
+            load_checkpoint(str(tmp_path / 'evil.pth'))
+    assert not (tmp_path / 'ran').exists()
+
+
 def test_ones_own_file_can_be_trusted_by_name(tmp_path, monkeypatch):
     path = write(tmp_path / 'own.pth', 'in meta', Payload(tmp_path / 'ran'))
     monkeypatch.setenv(TRUST, '1')
