@@ -3,7 +3,8 @@
 import pytest
 import torch
 from mmengine.config import Config
-from tiny import distiller
+from mmengine.model import BaseModule
+from tiny import classification, distiller, resnet
 
 from mmfmkt.apis import export_student
 from mmfmkt.registry import MODELS
@@ -100,3 +101,41 @@ def test_what_is_no_distillation_is_refused(run, tmp_path):
         export_student(config, str(plain), tmp_path)
     with pytest.raises(ValueError, match='no.pth cannot be read'):
         export_student(config, 'no.pth', tmp_path)
+
+
+def test_a_backbone_of_timm_is_exported(tmp_path):
+    mmpretrain = pytest.importorskip('mmpretrain')
+
+    @mmpretrain.registry.MODELS.register_module(force=True)
+    class TIMMStandIn(BaseModule):
+        """Takes what `mmpretrain.TIMMBackbone` takes, and nothing else."""
+
+        def __init__(
+            self,
+            model_name,
+            features_only=False,
+            pretrained=False,
+            checkpoint_path='',
+            in_channels=3,
+            init_cfg=None,
+        ):
+            if not isinstance(pretrained, bool):
+                raise TypeError('pretrained must be bool')
+            super().__init__(init_cfg)
+            self.timm_model = torch.nn.Conv2d(in_channels, 8, 3, 8)
+
+        def forward(self, images):
+            return (self.timm_model(images),)
+
+    network = resnet(width=1)
+    network['backbone'] = dict(
+        type='TIMMStandIn', model_name='resnet18', pretrained=True
+    )
+    model = classification('fmkt', student=network, teacher=network)
+    config = Config(dict(model=model, default_scope='mmpretrain'))
+    state = MODELS.build(model).state_dict()
+    torch.save(dict(state_dict=state), tmp_path / 'epoch_1.pth')
+    exported = export_student(config, str(tmp_path / 'epoch_1.pth'), tmp_path)
+    built = MODELS.build(Config.fromfile(exported.config).model)
+    saved = torch.load(exported.checkpoint, weights_only=False)
+    built.load_state_dict(saved['state_dict'], strict=True)

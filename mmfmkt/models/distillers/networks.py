@@ -102,7 +102,11 @@ def without_weights(part: Any) -> Any:
         if 'checkpoint' in str(part.get('init_cfg')):
             part['init_cfg'] = None
         if 'pretrained' in part:
-            part['pretrained'] = None
+            # A path, or, as timm has it, a flag that None is no value of.
+            flag = isinstance(part['pretrained'], bool)
+            part['pretrained'] = False if flag else None
+        if part.get('checkpoint_path'):  # of timm
+            part['checkpoint_path'] = ''
         for value in part.values():
             without_weights(value)
     elif isinstance(part, (list, tuple)):

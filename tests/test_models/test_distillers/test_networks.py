@@ -31,6 +31,19 @@ def test_pretrained_weights_are_found_wherever_they_are(name):
     assert '://' not in str(model)
 
 
+def test_a_flag_for_pretrained_weights_stays_a_flag():
+    """As `mmpretrain.TIMMBackbone` has it, which takes nothing else."""
+    timm = dict(
+        type='mmpretrain.TIMMBackbone',
+        model_name='resnet18',
+        pretrained=True,
+        checkpoint_path='weights.pth',
+    )
+    model = without_weights(dict(backbone=timm, head=dict(pretrained='a/b')))
+    assert timm['pretrained'] is False and timm['checkpoint_path'] == ''
+    assert model['head']['pretrained'] is None
+
+
 def test_a_teacher_of_random_weights_leaves_no_parameter_unset():
     model = Config.fromfile(
         packaged('deformable_detr/deformable-detr_r50_16xb2-50e_coco.py')
