@@ -22,6 +22,7 @@ from mmfmkt.apis.command_line import (
     read_config,
 )
 from mmfmkt.apis.onnx import export_onnx, largest_difference, load_network
+from mmfmkt.models.distillers.taps import input_channels
 from mmfmkt.utils import ConfigError
 
 
@@ -86,7 +87,8 @@ def main() -> None:
     differences = {}
     if not args.no_check:
         width, height = args.image_size
-        noise = torch.randn(args.batch_size, 3, height, width)
+        channels = input_channels(model)
+        noise = torch.randn(args.batch_size, channels, height, width)
         differences = largest_difference(model, out, noise)
     for name, shape in outputs.items():
         said = f'{name}: {" x ".join(map(str, shape))}'

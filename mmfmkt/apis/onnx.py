@@ -16,6 +16,7 @@ from mmengine.utils import digit_version
 from torch import Tensor, nn
 
 from mmfmkt.models.distillers.networks import without_weights
+from mmfmkt.models.distillers.taps import input_channels
 from mmfmkt.registry import MODELS
 from mmfmkt.utils import ConfigError
 from mmfmkt.utils.checkpoints import load_checkpoint
@@ -42,7 +43,7 @@ class PlainNetwork(nn.Module):
         """Run it.
 
         Args:
-            images (Tensor): Normalised, ``(B, 3, H, W)``.
+            images (Tensor): Normalized, ``(B, C, H, W)``.
         """
         return tuple(x for _, x in tensors_of(self.model(images), 'output'))
 
@@ -112,7 +113,7 @@ def export_onnx(
     """
     imported('onnx', 'onnx')
     width, height = image_size
-    images = torch.zeros(batch_size, 3, height, width)
+    images = torch.zeros(batch_size, input_channels(model), height, width)
     network = PlainNetwork(model)
     with torch.no_grad():
         found = dict(tensors_of(model(images), 'output'))

@@ -8,6 +8,8 @@ import torch
 from mmengine.analysis import FlopAnalyzer
 from torch import nn
 
+from mmfmkt.models.distillers.taps import input_channels
+
 
 def size_and_flops(
     detector: nn.Module, image_size: Tuple[int, int]
@@ -25,10 +27,11 @@ def size_and_flops(
     parameters = sum(p.numel() for p in detector.parameters())
     width, height = image_size
     device = next(detector.parameters()).device
+    image = torch.zeros(
+        1, input_channels(detector), height, width, device=device
+    )
     with torch.no_grad():
-        analyzer = FlopAnalyzer(
-            detector, (torch.zeros(1, 3, height, width, device=device),)
-        )
+        analyzer = FlopAnalyzer(detector, (image,))
         # Losses and the like are never called; that is as it should be.
         analyzer.uncalled_modules_warnings(False)
         analyzer.unsupported_ops_warnings(False)

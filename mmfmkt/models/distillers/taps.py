@@ -167,7 +167,7 @@ def read_taps(
             on backbone and neck, and a tapped output of a dense head is what
             the head makes of that; others need the whole forward pass.
         taps (Sequence[str]): Paths of the tapped modules.
-        inputs (Tensor): Normalised images ``(B, 3, H, W)``.
+        inputs (Tensor): Normalised images ``(B, C, H, W)``.
         role (str): What the network is, for errors.
         data_samples (Sequence, optional): With the sizes of the images,
             which transformers and heads of two stages ask for.
@@ -249,17 +249,48 @@ def blank_images(network: nn.Module) -> Iterator[Tensor]:
     if size is None:
         patches = getattr(backbone, 'patch_embed', None)
         size = getattr(patches, 'init_input_size', None)
-    first = next(
-        (x for x in backbone.modules() if isinstance(x, nn.Conv2d)), None
-    )
-    channels = 1 if first is not None and first.in_channels == 1 else 3
     # Most take any size, but to some these are too small, and others take
     # one size alone: their own, that of ImageNet, or that of digits.
     small = 128 if getattr(network, 'head', None) is None else 64
-    for side in filter(None, (small, size, 384, 224, 32)):
-        shape = (side, side) if isinstance(side, int) else side
-        # Two, since some networks drop the axis of a batch of one.
-        yield torch.zeros(2, channels, *shape)
+    device = getattr(next(network.parameters(), None), 'device', None)
+    for channels in likely_channels(network):
+        for side in filter(None, (small, size, 384, 224, 32)):
+            shape = (side, side) if isinstance(side, int) else side
+            # Two, since some networks drop the axis of a batch of one.
+            yield torch.zeros(2, channels, *shape, device=device)
+
+
+def likely_channels(network: nn.Module) -> List[int]:
+    """Numbers of channels that a network's images may have, likeliest first.
+
+    Args:
+        network (nn.Module): A detector or a classifier.
+    """
+    preprocessor = getattr(network, 'data_preprocessor', None)
+    mean = getattr(preprocessor, 'mean', None)
+    if isinstance(mean, Tensor) and mean.numel() > 1:
+        return [mean.numel()]
+    backbone = getattr(network, 'backbone', network)
+    convs = (x for x in backbone.modules() if isinstance(x, nn.Conv2d))
+    first = next((x.in_channels for x in convs), 3)
+    # A first layer may see the pixels of a patch as channels, as Focus does.
+    order = (first, 3) if first <= 4 else (3, first)
+    return list(dict.fromkeys(order))
+
+
+def input_channels(network: nn.Module) -> int:
+    """Return how many channels the images have that a network takes.
+
+    Args:
+        network (nn.Module): A detector or a classifier; it is left as it was.
+    """
+    likely = likely_channels(network)
+    if len(likely) > 1:
+        # Backbones take images of any size more often than heads.
+        backbone = getattr(network, 'backbone', network)
+        with suppress(Exception):  # that probing the taps explains
+            return run_blank(network, backbone)[1].shape[1]
+    return likely[0]
 
 
 @torch.no_grad()
@@ -358,7 +389,7 @@ def run_anywhere(
     Args:
         network (nn.Module): The network, on the CPU after as before.
         function (Callable): What runs it on an image.
-        image (Tensor): The image, ``(1, 3, H, W)``.
+        image (Tensor): The image, ``(B, C, H, W)``.
     """
     try:
         return function(image)
