@@ -1,10 +1,12 @@
 """What a teacher is worth on the data that it is to teach."""
 
+from numbers import Real
 from typing import Optional
 
 import torch
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
+from torch import Tensor
 
 from mmfmkt.registry import HOOKS
 from mmfmkt.utils import ConfigError
@@ -18,12 +20,13 @@ class TeacherCheckHook(Hook):
     """Validates the teacher before the first iteration, and says the result.
 
     On the validation data and with the metrics of the student, and in the
-    teacher's own normalisation. A checkpoint of other classes, or a config
-    of another normalisation, shows itself here instead of in a student that
+    teacher's own normalization. A checkpoint of other classes, or a config
+    of another normalization, shows itself here instead of in a student that
     is no better than without.
 
     Args:
-        least (float, optional): What the first metric has to be at least.
+        least (float, optional): What the first metric that is a number has
+            to be at least.
 
     Raises:
         ConfigError: In training, if it is less.
@@ -39,25 +42,45 @@ class TeacherCheckHook(Hook):
         Raises:
             ConfigError: If there is none, or nothing to validate it on.
         """
-        teacher, loop = distiller_of(runner).teacher, runner.val_loop
+        distiller, loop = distiller_of(runner), runner.val_loop
+        teacher = distiller.teacher
         if teacher is None or loop is None:
             raise ConfigError(
                 'TeacherCheckHook validates a teacher: it needs model.teacher '
                 'and the validation of the config.'
             )
+        dataset = loop.dataloader.dataset
+        view = distiller.raw_view(dataset)
         for batch in loop.dataloader:
             loop.evaluator.process(
-                data_samples=teacher.val_step(batch), data_batch=batch
+                data_samples=teacher.val_step(view.of_batch(batch)),
+                data_batch=batch,
             )
-        metrics = loop.evaluator.evaluate(len(loop.dataloader.dataset))
+        metrics = loop.evaluator.evaluate(len(dataset))
+        # Metrics of each class are lists, a confusion matrix is a tensor.
+        numbers = {
+            k: float(v)
+            for k, v in metrics.items()
+            if isinstance(v, Real) or (isinstance(v, Tensor) and not v.ndim)
+        }
         runner.logger.info(
             'The teacher: '
-            + ', '.join(f'{k} {v:.4f}' for k, v in metrics.items())
+            + ', '.join(
+                f'{k} {numbers[k]:.4f}' if k in numbers else f'{k} {v}'
+                for k, v in metrics.items()
+            )
         )
-        name, value = next(iter(metrics.items()))
-        if self.least is not None and not value >= self.least:
+        if self.least is None:
+            return
+        if not numbers:
+            raise ConfigError(
+                'TeacherCheckHook.least needs a metric that is a number, but '
+                f'val_evaluator gives {", ".join(metrics) or "none"}.'
+            )
+        name, value = next(iter(numbers.items()))
+        if not value >= self.least:
             raise ConfigError(
                 f'model.teacher: its {name} is {value:.4f}, less than '
                 f'{self.least}: does its config have the classes and the '
-                'normalisation that its checkpoint was trained with?'
+                'normalization that its checkpoint was trained with?'
             )

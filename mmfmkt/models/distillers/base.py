@@ -10,6 +10,7 @@ EMA nor checkpoints know it; but it follows the model to every device. What
 is drawn at random for teacher and flows comes from a stream of their own.
 """
 
+import logging
 from contextlib import ExitStack, contextmanager, nullcontext
 from functools import partial
 from typing import (
@@ -27,7 +28,8 @@ from typing import (
 
 import torch
 from mmengine.config import ConfigDict
-from mmengine.logging import MessageHub
+from mmengine.logging import MessageHub, print_log
+from mmengine.model import BaseDataPreprocessor
 from mmengine.structures import BaseDataElement
 from torch import Tensor, nn
 
@@ -38,6 +40,11 @@ from mmfmkt.utils.stopwatch import Stopwatch
 
 from ..flows import VARIANTS
 from ..losses import BaseMetricLoss
+from .data_pipeline import (
+    dataset_of,
+    pipeline_normalization,
+    training_config,
+)
 from .flow_config import ReaderMaker, complete_taps
 from .networks import (
     build_network,
@@ -54,13 +61,14 @@ from .tap_flow import TapFlow
 from .taps import (
     check_levels,
     find_module,
+    input_channels,
     listening,
     pair_levels,
     probe,
     read_taps,
 )
 from .teacher_cache import TeacherCache
-from .teacher_view import TeacherView
+from .teacher_view import AS_LOADED, Normalization, TeacherView
 
 DISTILLER_SCHEMA = dict(
     variant=str,
@@ -79,17 +87,25 @@ class Guest:
 
     Args:
         network (nn.Module, optional): The teacher.
-        view (nn.Module, optional): From the student's images to its own.
         cache (TeacherCache, optional): What it said of views it has seen.
+
+    Attributes:
+        view (TeacherView, optional): From the student's images to its own.
+        pipeline (Normalization, optional): That of the data it was trained
+            on; None where its config has a model alone.
+        channels (tuple[int]): Of the images of student and teacher.
     """
+
+    view: Optional[TeacherView] = None
+    pipeline: Optional[Normalization] = None
+    channels = (3, 3)
 
     def __init__(
         self,
         network: Optional[nn.Module] = None,
-        view: Optional[nn.Module] = None,
         cache: Optional[TeacherCache] = None,
     ) -> None:
-        self.network, self.view, self.cache = network, view, cache
+        self.network, self.cache = network, cache
 
     def __deepcopy__(self, memo: dict) -> 'Guest':
         return self
@@ -189,22 +205,91 @@ class BaseDistiller(StudentFace):
 
     def _invite(self, teacher: dict) -> None:
         """Build the teacher and its view of the images."""
-        network = build_teacher(
-            load_teacher_config(teacher),
-            self.library,
-            teacher.get('checkpoint'),
-        )
+        model, config = load_teacher_config(teacher)
+        network = build_teacher(model, self.library, teacher.get('checkpoint'))
         self.teacher_dtype = teacher_dtype(teacher)
         if teacher.get('channels_last'):
             network.to(memory_format=torch.channels_last)
-        view = TeacherView(self.data_preprocessor, network.data_preprocessor)
-        self._guest = Guest(network, view, open_cache(teacher))
+        self._guest = Guest(network, open_cache(teacher))
+        self._guest.channels = (
+            input_channels(self.student),
+            input_channels(network),
+        )
+        dataset = dataset_of(config)
+        if dataset is not None:
+            self._guest.pipeline = pipeline_normalization(
+                dataset,
+                'model.teacher.config',
+                config.get('default_scope') or self.library,
+            )
+        self.show_teacher(None)
         self._inherited_weights()
 
     def init_weights(self) -> None:
-        """Initialise the student; what it inherits starts as the teacher's."""
+        """Initialise the student; what it inherits starts as the teacher's.
+
+        A Runner calls it before it trains, when the data that it trains on
+        are known.
+        """
         super().init_weights()
         self.student.load_state_dict(self._inherited_weights(), strict=False)
+        self.show_teacher(dataset_of(training_config()))
+
+    def show_teacher(self, dataset: Any) -> None:
+        """Let the teacher see images of a data set as those it was trained
+        on.
+
+        Args:
+            dataset (Dataset | dict, optional): What the student's images are
+                from, or its config; None: images as they are loaded.
+
+        Raises:
+            ConfigError: If that cannot be.
+        """
+        if self.teacher is not None:
+            view = self._view(
+                self.data_preprocessor,
+                self.teacher.data_preprocessor,
+                pipeline_normalization(dataset, 'train_dataloader.dataset'),
+            )
+            self._guest.view = view.to(next(self.parameters()).device)
+
+    def raw_view(self, dataset: Any) -> TeacherView:
+        """Return what makes batches of a data set such as the teacher's own
+        data preprocessor takes.
+
+        Args:
+            dataset (Dataset | dict): What the batches are from, or its
+                config.
+        """
+        unchanged = BaseDataPreprocessor()
+        return self._view(
+            unchanged,
+            unchanged,
+            pipeline_normalization(dataset, 'val_dataloader.dataset'),
+        )
+
+    def _view(
+        self,
+        ours: BaseDataPreprocessor,
+        theirs: BaseDataPreprocessor,
+        pipeline: Normalization,
+    ) -> TeacherView:
+        own = self._guest.pipeline
+        if own is None:
+            preprocessor = self.teacher.data_preprocessor
+            normalizes = getattr(preprocessor, 'mean', None) is not None
+            own = AS_LOADED if normalizes else pipeline
+            if not own.equals(AS_LOADED):
+                print_log(
+                    'model.teacher.config has a model alone, which does not '
+                    "normalize: the teacher sees images as the student's data "
+                    'pipeline normalizes them. If it was trained on others, '
+                    'give its whole config.',
+                    logger='current',
+                    level=logging.WARNING,
+                )
+        return TeacherView(ours, theirs, (pipeline, own), self._guest.channels)
 
     def _inherited_weights(self) -> Dict[str, Tensor]:
         if self.teacher is None:

@@ -3,7 +3,7 @@
 import logging
 import os
 from copy import deepcopy
-from typing import Any, Dict, Optional, Sequence, Union
+from typing import Any, Dict, Optional, Sequence, Tuple, Union
 
 import torch
 from mmengine.config import Config, ConfigDict
@@ -35,6 +35,35 @@ TEACHER_SCHEMA = dict(
 CACHE_SCHEMA = dict(path=str, max_gb=Positive)
 
 
+def read_config(source: ConfigSource, key: str) -> Union[dict, Config]:
+    """Return the whole config that a source means.
+
+    Args:
+        source (str | dict): As `load_model_config`.
+        key (str): The config key that the source stands in, for errors.
+
+    Raises:
+        ConfigError: If there is no such config.
+    """
+    if isinstance(source, (dict, Config)):
+        return source
+    if not isinstance(source, (str, os.PathLike)):
+        raise ConfigError(
+            f'{key} must be a config file, a packaged config or a dict, but '
+            f'is {source!r}.'
+        )
+    source = str(source)
+    try:
+        if '::' in source:
+            return get_config(source)
+        return Config.fromfile(source)
+    except FileNotFoundError as error:
+        raise ConfigError(
+            f'{key} {source!r} is neither a config file nor a packaged '
+            "config of the form 'mmdet::folder/name.py'."
+        ) from error
+
+
 def load_model_config(source: ConfigSource, key: str) -> ConfigDict:
     """Return a copy of the ``model`` section that a source means.
 
@@ -46,26 +75,7 @@ def load_model_config(source: ConfigSource, key: str) -> ConfigDict:
     Raises:
         ConfigError: If there is no such config, or no model in it.
     """
-    if isinstance(source, (str, os.PathLike)):
-        source = str(source)
-        try:
-            config = (
-                get_config(source)
-                if '::' in source
-                else Config.fromfile(source)
-            )
-        except FileNotFoundError as error:
-            raise ConfigError(
-                f'{key} {source!r} is neither a config file nor a packaged '
-                "config of the form 'mmdet::folder/name.py'."
-            ) from error
-    elif isinstance(source, (dict, Config)):
-        config = source
-    else:
-        raise ConfigError(
-            f'{key} must be a config file, a packaged config or a dict, but '
-            f'is {source!r}.'
-        )
+    config = read_config(source, key)
     if 'model' in config:
         model = deepcopy(ConfigDict(config['model']))
         if 'data_preprocessor' in config:
@@ -115,8 +125,10 @@ def without_weights(part: Any) -> Any:
     return part
 
 
-def load_teacher_config(teacher: dict) -> ConfigDict:
-    """Return the teacher's model config with its overrides.
+def load_teacher_config(
+    teacher: dict,
+) -> Tuple[ConfigDict, Union[dict, Config]]:
+    """Return the teacher's model config with its overrides, and the whole.
 
     Args:
         teacher (dict): ``model.teacher``: ``config`` and what else of
@@ -127,14 +139,13 @@ def load_teacher_config(teacher: dict) -> ConfigDict:
     """
     given = {k: v for k, v in teacher.items() if k != '_scope_'}
     check_keys(given, TEACHER_SCHEMA, 'model.teacher', needed=('config',))
+    whole = read_config(teacher['config'], 'model.teacher.config')
     config = Config(
-        dict(
-            model=load_model_config(teacher['config'], 'model.teacher.config')
-        )
+        dict(model=load_model_config(whole, 'model.teacher.config'))
     )
     options = teacher.get('cfg_options') or {}
     config.merge_from_dict({f'model.{k}': v for k, v in options.items()})
-    return config.model
+    return config.model, whole
 
 
 def build_teacher(

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from mmfmkt.models.distillers.networks import without_weights
 from mmfmkt.models.distillers.taps import read_taps
+from mmfmkt.models.distillers.teacher_view import TeacherView
 from mmfmkt.models.flows import Transfer, Walk
 from mmfmkt.models.flows.inspection import look
 from mmfmkt.registry import MODELS
@@ -106,7 +107,13 @@ def truth(dataset: Any, index: int) -> Found:
 
 
 @torch.no_grad()
-def detect(model: nn.Module, dataset: Any, index: int, least: float) -> Found:
+def detect(
+    model: nn.Module,
+    dataset: Any,
+    index: int,
+    least: float,
+    view: Optional[TeacherView] = None,
+) -> Found:
     """What a detector finds in an image of a data set.
 
     Args:
@@ -114,8 +121,11 @@ def detect(model: nn.Module, dataset: Any, index: int, least: float) -> Found:
         dataset (Any): The data set.
         index (int): Of the image.
         least (float): Lowest score that counts.
+        view (TeacherView, optional): Of a teacher, on batches of the data
+            set.
     """
-    sample = model.test_step(pseudo_collate([dataset[index]]))[0]
+    batch = pseudo_collate([dataset[index]])
+    sample = model.test_step(view.of_batch(batch) if view else batch)[0]
     found = sample.pred_instances
     kept = found.scores >= least
     order = found.scores[kept].argsort(descending=True)
@@ -178,6 +188,7 @@ def levels_of(
     same = [i for i, shape in enumerate(shapes) if shape == shapes[0]]
     data = {key: [x[i] for i in same] for key, x in data.items()}
     data = distiller.data_preprocessor(data, False)
+    distiller.show_teacher(dataset)
     inputs, samples = data['inputs'], data['data_samples']
     targets = distiller._read_teacher(inputs, samples)
     found: Dict[str, Any] = {}

@@ -250,9 +250,9 @@ def show_detections(
     """Teacher and runs on the same pictures."""
     data = loaded[first][1]
     classes = data.metainfo['classes']
-    teacher = next(
+    distiller = next(
         (
-            model.teacher
+            model
             for model, _, _ in loaded.values()
             if getattr(model, 'teacher', None) is not None
         ),
@@ -260,8 +260,10 @@ def show_detections(
     )
     for index in indices:
         seen = {}
-        if teacher is not None:
-            seen['teacher'] = looks.detect(teacher, data, index, LEAST)
+        if distiller is not None:
+            seen['teacher'] = looks.detect(
+                distiller.teacher, data, index, LEAST, distiller.raw_view(data)
+            )
         for name, (model, own, _) in loaded.items():
             seen[name] = looks.detect(model, own, index, LEAST)
         path = data.get_data_info(index)['img_path']

@@ -1,0 +1,182 @@
+"""What the transforms of a data set do to the values of pixels.
+
+Data sets are read built or as configs: a teacher's is never built, and a
+model in training knows its Runner's config alone, which MMEngine leaves in
+the message hub for components that cannot access the Runner.
+"""
+
+import ast
+import sys
+from contextlib import suppress
+from functools import partial
+from typing import Any, Callable, Dict, Iterator, Optional
+
+import torch
+from mmengine.logging import MessageHub
+from mmengine.registry import TRANSFORMS
+
+from mmfmkt.utils import ConfigError
+
+from .teacher_view import AS_LOADED, Normalization
+
+# torchvision's ToTensor divides by it.
+LEVELS = torch.full((1, 1, 1), 255.0)
+LOADERS = ('train_dataloader', 'test_dataloader', 'val_dataloader')
+
+
+def pipeline_normalization(
+    dataset: Any, key: str, scope: Optional[str] = None
+) -> Normalization:
+    """Return the normalization that reaches the data preprocessor.
+
+    Args:
+        dataset (Dataset | dict, optional): A data set, with those that it
+            wraps, or its config.
+        key (str): The config key that it stands in, for errors.
+        scope (str, optional): Scope of the config's types; by default that
+            of the run.
+
+    Raises:
+        ConfigError: If data sets that are joined normalize differently.
+    """
+    scope = field_of(dataset, '_scope_') or scope
+    inner = field_of(dataset, 'datasets') or [field_of(dataset, 'dataset')]
+    found = [
+        pipeline_normalization(x, key, scope) for x in inner if x is not None
+    ]
+    if not all(x.equals(found[0]) for x in found):
+        raise ConfigError(
+            f'{key}: its data sets normalize images in different ways, so it '
+            'is not known what the teacher sees; give all of them the same '
+            'Normalize, or leave it to the data_preprocessor.'
+        )
+    whole = found[0] if found else AS_LOADED
+    for transform in transforms_of(field_of(dataset, 'pipeline'), scope):
+        whole = whole.then(transform)
+    return whole
+
+
+def transforms_of(part: Any, scope: Optional[str]) -> Iterator[Normalization]:
+    """Find what each transform of a pipeline does to values, nested ones too.
+
+    Args:
+        part (Any): Transforms, built or as configs, or one that holds some.
+        scope (str, optional): Scope of the types of configs.
+    """
+    if isinstance(part, (list, tuple)):
+        for transform in part:
+            yield from transforms_of(transform, scope)
+        return
+    scope = field_of(part, '_scope_') or scope
+    with TRANSFORMS.switch_scope_and_registry(scope) as registry:
+        if isinstance(part, dict):
+            kind = part.get('type')
+        else:
+            part = getattr(part, 't', part)  # torchvision's in MMPretrain
+            kind = type(part)
+        if isinstance(kind, str):
+            with suppress(RuntimeError):  # of a name that nobody knows
+                kind = registry.get(kind)
+        if isinstance(kind, partial):  # as MMPretrain registers those
+            kind = kind.keywords.get('transform')
+        for known, read in readers().items():
+            if isinstance(kind, type) and issubclass(kind, known):
+                if read is None:
+                    return
+                built = (
+                    registry.build(part) if isinstance(part, dict) else part
+                )
+                yield read(getattr(built, 't', built))
+                return
+    yield from transforms_of(
+        field_of(part, 'transforms') or field_of(part, 'pipeline') or (), scope
+    )
+
+
+def readers() -> Dict[type, Optional[Callable[[Any], Normalization]]]:
+    """Return how to read the transforms that change all pixels alike.
+
+    None is for transforms that hold others than those of a registry.
+    """
+    from mmcv.transforms import Normalize
+
+    def normalized(transform: Any) -> Normalization:
+        mean, std = (
+            torch.as_tensor(x, dtype=torch.float32).view(-1, 1, 1)
+            for x in (transform.mean, transform.std)
+        )
+        return Normalization(mean, std, getattr(transform, 'to_rgb', False))
+
+    known = {Normalize: normalized}
+    # Nothing is of a library that has not been imported.
+    if 'mmdet.datasets' in sys.modules:
+        from mmdet.datasets.transforms import Albu
+
+        known[Albu] = None
+    if 'mmpretrain.datasets' in sys.modules:
+        from mmpretrain.datasets.transforms import (
+            Albumentations,
+            NumpyToPIL,
+            PILToNumpy,
+        )
+        from torchvision import transforms as vision
+
+        known.update(
+            {
+                Albumentations: None,
+                NumpyToPIL: lambda x: Normalization(flips=x.to_rgb),
+                PILToNumpy: lambda x: Normalization(flips=x.to_bgr),
+                vision.ToTensor: lambda _: Normalization(std=LEVELS),
+                vision.Normalize: normalized,
+            }
+        )
+    return known
+
+
+def field_of(part: Any, name: str) -> Any:
+    """Return a field of a config or an attribute of what was built."""
+    return (
+        part.get(name) if isinstance(part, dict) else getattr(part, name, None)
+    )
+
+
+def dataset_of(config: dict) -> Optional[dict]:
+    """Return the config of the data set that a config trains on, or tests."""
+    found = (field_of(config.get(name), 'dataset') for name in LOADERS)
+    return next((x for x in found if x is not None), None)
+
+
+def training_config() -> dict:
+    """Return the config of the run as MMEngine's RuntimeInfoHook leaves it.
+
+    It is text that stands for values, in which a class is its dotted path;
+    so it is read and not run. Empty where no Runner trains.
+    """
+    text = MessageHub.get_current_instance().runtime_info.get('cfg') or ''
+    with suppress(SyntaxError):  # of a config that is not to be formatted
+        return {
+            statement.targets[0].id: read_value(statement.value)
+            for statement in ast.parse(text).body
+            if isinstance(statement, ast.Assign)
+        }
+    return {}
+
+
+def read_value(node: ast.expr) -> Any:
+    """Return the value of an expression in the text of a config."""
+    if isinstance(node, ast.Call) and ast.unparse(node.func) == 'dict':
+        found = [read_value(x) for x in node.args]
+        return dict(
+            *found, **{x.arg: read_value(x.value) for x in node.keywords}
+        )
+    if isinstance(node, ast.Dict):
+        return {
+            read_value(key): read_value(value)
+            for key, value in zip(node.keys, node.values)
+        }
+    if isinstance(node, (ast.List, ast.Tuple)):
+        return [read_value(x) for x in node.elts]
+    try:
+        return ast.literal_eval(node)
+    except ValueError:
+        return ast.unparse(node)
