@@ -219,3 +219,32 @@ def test_bad_input_is_named(option, sentence, pictures, tmp_path):
         fails=True,
     )
     assert log.strip().splitlines()[-1].startswith(f'error: {sentence}')
+
+
+def test_a_teacher_is_validated_by_metrics_that_are_no_numbers(
+    pictures, tmp_path
+):
+    config = write_config(
+        tmp_path / 'config.py', pictures, 'fmkt_resnet20_resnet8.py'
+    )
+    cfg = Config.fromfile(config)
+    cfg.val_evaluator = [
+        dict(type='mmpretrain.SingleLabelMetric', average=None),
+        dict(type='mmpretrain.ConfusionMatrix'),
+        dict(type='mmpretrain.Accuracy', topk=(1,)),
+    ]
+    cfg.custom_hooks = [
+        *(cfg.get('custom_hooks') or []),
+        dict(type='mmfmkt.TeacherCheckHook', least=0.0),
+    ]
+    cfg.dump(config)
+    log = run('tools/train.py', config, '--work-dir', tmp_path / 'run')
+    said = log[log.index('The teacher: ') :]
+    assert 'single-label/precision_classwise [' in said
+    assert 'confusion_matrix/result tensor([[' in said
+    assert 'accuracy/top1 ' in said
+    cfg.val_evaluator = cfg.val_evaluator[:1]
+    cfg.dump(config)
+    command = ('tools/train.py', config, '--work-dir', tmp_path / 'other')
+    log = run(*command, fails=True)
+    assert 'least needs a metric that is a number' in log
