@@ -1,7 +1,9 @@
 """Registries of scope ``mmfmkt``, children of MMEngine's roots.
 
 A config names what they hold as ``mmfmkt.Name``; inside ``model.flow`` the
-prefix may be left out.
+prefix may be left out. They do not search MMDetection's or MMPretrain's
+registries, in which equal names are different classes: typed dicts of the
+shipped configs carry the ``_scope_`` of their library.
 """
 
 from typing import Any, get_args

@@ -3,4 +3,6 @@
 # the heaviest of the encoders but one (docs/cost.md).
 _base_ = './fmkt_fpn.py'
 distiller = dict(flow=dict(encoder=dict(type='ConvNeXtEncoder', num_blocks=2)))
-custom_hooks = [dict(type='mmfmkt.FlowEMAHook', momentum=0.001)]
+custom_hooks = [
+    dict(type='mmfmkt.FlowEMAHook', _scope_='mmdet', momentum=0.001)
+]

@@ -4,6 +4,7 @@
 # settings is in docs/bccd.md.
 distiller = dict(
     type='mmfmkt.DetectionDistiller',
+    _scope_='mmdet',  # types without a prefix are MMDetection's
     variant='fmkt',
     tap='neck',
     levels=(0, 1, 2, 3),

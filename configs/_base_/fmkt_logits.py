@@ -3,6 +3,7 @@
 # `model.flow`, `model.variant` and so on.
 distiller = dict(
     type='mmfmkt.ClassificationDistiller',
+    _scope_='mmpretrain',  # types without a prefix are MMPretrain's
     variant='fmkt',
     tap='head',
     report_steps=(1, 2, 4, 8),  # accuracy at these K, at no further pass

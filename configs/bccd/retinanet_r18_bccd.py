@@ -33,12 +33,16 @@ model = dict(
 max_epochs = 6
 warmup = 0.3 * max_epochs
 train_cfg = dict(
-    type='EpochBasedTrainLoop', max_epochs=max_epochs, val_interval=max_epochs
+    type='EpochBasedTrainLoop',
+    _scope_='mmdet',
+    max_epochs=max_epochs,
+    val_interval=max_epochs,
 )
-val_cfg = dict(type='ValLoop')
-test_cfg = dict(type='TestLoop')
+val_cfg = dict(type='ValLoop', _scope_='mmdet')
+test_cfg = dict(type='TestLoop', _scope_='mmdet')
 optim_wrapper = dict(
     type='OptimWrapper',
+    _scope_='mmdet',
     optimizer=dict(type='AdamW', lr=1e-3, weight_decay=0.05),
     clip_grad=dict(max_norm=10),
 )
@@ -46,6 +50,7 @@ optim_wrapper = dict(
 param_scheduler = [
     dict(
         type='LinearLR',
+        _scope_='mmdet',
         start_factor=0.04,
         begin=0,
         end=warmup,
@@ -54,6 +59,7 @@ param_scheduler = [
     ),
     dict(
         type='CosineAnnealingLR',
+        _scope_='mmdet',
         eta_min=0,
         begin=warmup,
         end=max_epochs,

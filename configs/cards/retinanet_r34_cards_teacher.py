@@ -9,6 +9,7 @@ train_cfg = dict(max_epochs=max_epochs, val_interval=max_epochs)
 param_scheduler = dict(
     _delete_=True,
     type='OneCycleLR',
+    _scope_='mmdet',
     eta_max=1e-3,
     total_steps=max_epochs,
     by_epoch=True,

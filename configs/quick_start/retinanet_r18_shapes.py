@@ -33,17 +33,22 @@ model = dict(
 
 max_epochs = 9
 train_cfg = dict(
-    type='EpochBasedTrainLoop', max_epochs=max_epochs, val_interval=max_epochs
+    type='EpochBasedTrainLoop',
+    _scope_='mmdet',
+    max_epochs=max_epochs,
+    val_interval=max_epochs,
 )
-val_cfg = dict(type='ValLoop')
-test_cfg = dict(type='TestLoop')
+val_cfg = dict(type='ValLoop', _scope_='mmdet')
+test_cfg = dict(type='TestLoop', _scope_='mmdet')
 optim_wrapper = dict(
     type='OptimWrapper',
+    _scope_='mmdet',
     optimizer=dict(type='AdamW', lr=3e-3, weight_decay=0.05),
     clip_grad=dict(max_norm=10),
 )
 param_scheduler = dict(
     type='OneCycleLR',
+    _scope_='mmdet',
     eta_max=3e-3,
     total_steps=max_epochs,
     by_epoch=True,

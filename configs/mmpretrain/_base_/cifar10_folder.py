@@ -15,9 +15,10 @@ train_dataloader = dict(
     batch_size=128,
     num_workers=1,
     persistent_workers=True,
-    sampler=dict(type='DefaultSampler', shuffle=True),
+    sampler=dict(type='DefaultSampler', _scope_='mmpretrain', shuffle=True),
     dataset=dict(
         type='CustomDataset',
+        _scope_='mmpretrain',
         data_root=data_root,
         data_prefix='train',
         pipeline=[
@@ -38,16 +39,19 @@ val_dataloader = dict(
     batch_size=250,
     num_workers=1,
     persistent_workers=True,
-    sampler=dict(type='DefaultSampler', shuffle=False),
+    sampler=dict(type='DefaultSampler', _scope_='mmpretrain', shuffle=False),
     dataset=dict(
         type='CustomDataset',
+        _scope_='mmpretrain',
         data_root=data_root,
         data_prefix='test',
         pipeline=[dict(type='LoadImageFromFile'), dict(type='PackInputs')],
     ),
 )
 test_dataloader = val_dataloader
-val_evaluator = dict(type='mmfmkt.StepAccuracy', topk=(1,))
+val_evaluator = dict(
+    type='mmfmkt.StepAccuracy', _scope_='mmpretrain', topk=(1,)
+)
 test_evaluator = val_evaluator
 
 max_epochs = 15
@@ -59,11 +63,18 @@ test_cfg = dict()
 # plain ResNet-8 is under-trained, and what a method adds to the gradient
 # counts for more than what it teaches.
 optim_wrapper = dict(
-    optimizer=dict(type='SGD', lr=0.1, momentum=0.9, weight_decay=5e-4),
+    optimizer=dict(
+        type='SGD',
+        _scope_='mmpretrain',
+        lr=0.1,
+        momentum=0.9,
+        weight_decay=5e-4,
+    ),
     clip_grad=dict(max_norm=5),
 )
 param_scheduler = dict(
     type='OneCycleLR',
+    _scope_='mmpretrain',
     eta_max=0.1,
     total_steps=max_epochs,
     by_epoch=True,

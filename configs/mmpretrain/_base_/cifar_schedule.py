@@ -1,9 +1,19 @@
 # The recipe of the distillation literature on CIFAR: 240 epochs.
 optim_wrapper = dict(
-    optimizer=dict(type='SGD', lr=0.05, momentum=0.9, weight_decay=5e-4)
+    optimizer=dict(
+        type='SGD',
+        _scope_='mmpretrain',
+        lr=0.05,
+        momentum=0.9,
+        weight_decay=5e-4,
+    )
 )
 param_scheduler = dict(
-    type='MultiStepLR', by_epoch=True, milestones=[150, 180, 210], gamma=0.1
+    type='MultiStepLR',
+    _scope_='mmpretrain',
+    by_epoch=True,
+    milestones=[150, 180, 210],
+    gamma=0.1,
 )
 train_cfg = dict(by_epoch=True, max_epochs=240, val_interval=5)
 val_cfg = dict()

@@ -2,6 +2,7 @@
 _base_ = '../_base_/cifar100.py'
 model = dict(
     type='ImageClassifier',
+    _scope_='mmpretrain',
     backbone=dict(type='mmfmkt.CIFARMobileNetV2', width_mult=0.5),
     neck=dict(type='GlobalAveragePooling'),
     head=dict(

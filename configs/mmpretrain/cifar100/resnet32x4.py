@@ -2,6 +2,7 @@
 _base_ = '../_base_/cifar100.py'
 model = dict(
     type='ImageClassifier',
+    _scope_='mmpretrain',
     backbone=dict(
         type='mmfmkt.CIFARResNet', depth=32, widths=(32, 64, 128, 256)
     ),

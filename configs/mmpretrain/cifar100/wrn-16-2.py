@@ -2,6 +2,7 @@
 _base_ = '../_base_/cifar100.py'
 model = dict(
     type='ImageClassifier',
+    _scope_='mmpretrain',
     backbone=dict(type='mmfmkt.WideResNet', depth=16, widen_factor=2),
     neck=dict(type='GlobalAveragePooling'),
     head=dict(

@@ -2,6 +2,7 @@
 _base_ = '../_base_/cifar10_folder.py'
 model = dict(
     type='ImageClassifier',
+    _scope_='mmpretrain',
     backbone=dict(type='mmfmkt.CIFARResNet', depth=8),
     neck=dict(type='GlobalAveragePooling'),
     head=dict(
