@@ -229,6 +229,7 @@ def normalization(
     """
     flips = getattr(preprocessor, 'to_rgb', None)
     if flips is None:
+        # MMEngine 0.10 has no public name for it.
         flips = getattr(preprocessor, '_channel_conversion', None)
     if flips is None and type(preprocessor) is not BaseDataPreprocessor:
         return None
