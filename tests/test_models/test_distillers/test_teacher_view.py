@@ -23,6 +23,7 @@ from mmdet.registry import MODELS, TRANSFORMS  # noqa: E402
 from mmfmkt.models.distillers.data_pipeline import (  # noqa: E402
     pipeline_normalization,
 )
+from mmfmkt.models.distillers.networks import build_network  # noqa: E402
 from mmfmkt.models.distillers.taps import input_channels  # noqa: E402
 from mmfmkt.models.distillers.teacher_view import TeacherView  # noqa: E402
 from mmfmkt.utils import ConfigError  # noqa: E402
@@ -338,8 +339,8 @@ def test_a_teacher_is_validated_on_its_own_images(student, shapes, tmp_path):
         cfg.model.student.backbone.in_channels = 1
         with DefaultScope.overwrite_default_scope('mmdet'):
             gray = DATASETS.build(deepcopy(cfg.train_dataloader.dataset))
+            teacher = MODELS.build(cfg.model.teacher.config.data_preprocessor)
         images = [gray[i]['inputs'].repeat(3, 1, 1) for i in range(4)]
-        teacher = MODELS.build(cfg.model.teacher.config.data_preprocessor)
         expected = teacher(dict(inputs=images))['inputs']
     cfg.val_dataloader = deepcopy(cfg.train_dataloader)
     resize = dict(type='Resize', scale=(64, 64))  # as they are
@@ -442,13 +443,13 @@ def test_the_channels_of_images_are_read_off_the_network(channels):
     model = retinanet()
     model.backbone.in_channels = channels
     model.data_preprocessor = dict(type='DetDataPreprocessor')
-    assert input_channels(MODELS.build(model)) == channels
+    assert input_channels(build_network(model, 'mmdet')) == channels
 
 
 def test_a_first_layer_on_patches_does_not_hide_the_channels():
     config = Config._get_cfg_path(
         'mmdet::yolox/yolox_tiny_8xb8-300e_coco.py', ''
     )
-    model = MODELS.build(Config.fromfile(config[0]).model)
+    model = build_network(Config.fromfile(config[0]).model, 'mmdet')
     stem = next(x for x in model.modules() if isinstance(x, torch.nn.Conv2d))
     assert stem.in_channels == 12 and input_channels(model) == 3
