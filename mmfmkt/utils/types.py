@@ -1,44 +1,86 @@
-"""Types of a config as classes: names, scoped names and classes alike."""
+"""Resolve the ``type`` of a config to a class."""
 
 from typing import Any, Optional
 
 from mmengine.registry import Registry
+from mmengine.utils import get_object_from_string
 
 
 def resolve_type(
-    part: Any, registry: Registry, scope: Optional[str] = None
-) -> Any:
-    """Return the class that a part of a config is built from.
+    cfg_or_type: Any, registry: Registry, scope: Optional[str] = None
+) -> Optional[type]:
+    """Return the class that a config builds.
+
+    A type may be a registered name with or without a scope
+    (``'mmdet.CocoDataset'``, ``'CocoDataset'``), an import path
+    (``'mmdet.datasets.CocoDataset'``), or the class itself, as in new-style
+    configs. Compare classes rather than these::
+
+        kind = resolve_type(cfg.train_dataloader.dataset, DATASETS, 'mmdet')
+        if kind is not None and issubclass(kind, CocoDataset): ...
 
     Args:
-        part (dict | str | type | Any): The part, or its type alone: a name
-            with or without a scope, or a class.
-        registry (Registry): The root registry of its kind.
-        scope (str, optional): The default scope of the config.
+        cfg_or_type (dict | str | type): A config with ``type``, or a type. A
+            ``_scope_`` in the config wins over ``scope``.
+        registry (Registry): MMEngine's registry of such parts, for instance
+            ``mmengine.registry.DATASETS``.
+        scope (str, optional): Default scope of the run that the config
+            belongs to; None is the current one, as in ``Registry.build``.
 
     Returns:
-        type | None: The class, or a registered function; None if there is
-        none of this name, or if the part is not a config.
-
-    Examples:
-        >>> from mmengine.registry import HOOKS
-        >>> resolve_type(dict(type='mmengine.EMAHook'), HOOKS).__name__
-        'EMAHook'
+        type | None: The class; None if it cannot be found, or if the type is
+        not a class.
     """
-    if isinstance(part, dict):
-        scope = part.get('_scope_') or scope
-        part = part.get('type')
-    if isinstance(part, str):
-        with registry.switch_scope_and_registry(scope) as local:
-            return local.get(part)
-    return part if callable(part) else None
+    kind = cfg_or_type
+    if isinstance(cfg_or_type, dict):
+        kind = cfg_or_type.get('type')
+        scope = cfg_or_type.get('_scope_') or scope
+    if isinstance(kind, str):
+        with registry.switch_scope_and_registry(scope) as scoped:
+            try:
+                kind = scoped.get(kind)
+            except RuntimeError:  # MMEngine's, for a string such as ''
+                kind = None
+    return kind if isinstance(kind, type) else None
+
+
+def type_name(cfg_or_type: Any) -> str:
+    """Return the name of a type without scope or module, for messages.
+
+    Args:
+        cfg_or_type (dict | str | type): A config with ``type``, or a type.
+    """
+    kind = cfg_or_type
+    if isinstance(cfg_or_type, dict):
+        kind = cfg_or_type.get('type')
+    return getattr(kind, '__name__', str(kind)).rpartition('.')[2]
+
+
+def import_path(part: Any) -> str:
+    """Return a string by which MMEngine's registries find a class.
+
+    That is its import path, ``'package.module.Class'``, or that of a package
+    above which exports it: MMEngine (0.10.7) does not find a class in a
+    module that has the name of a function beside it, such as ``L1Loss`` in
+    ``mmdet.models.losses.smooth_l1_loss``.
+
+    Args:
+        part (type | Callable): A class or function at the top of a module.
+    """
+    module = part.__module__
+    while module:
+        path = f'{module}.{part.__qualname__}'
+        if get_object_from_string(path) is part:
+            return path
+        module = module.rpartition('.')[0]
+    return f'{part.__module__}.{part.__qualname__}'
 
 
 def is_ours(kind: Any) -> bool:
-    """Whether a class or function is defined in mmfmkt.
+    """Whether a class is defined in mmfmkt.
 
     Args:
-        kind (type | Any): The class.
+        kind (type | None): The class.
     """
     module = getattr(kind, '__module__', None) or ''
     return module.split('.')[0] == 'mmfmkt'

@@ -1,0 +1,54 @@
+"""Types of configs are resolved to classes, in whatever form they stand."""
+
+import pytest
+from mmengine.config import ConfigDict
+from mmengine.hooks import EMAHook
+from mmengine.registry import DATASETS, FUNCTIONS, HOOKS, MODELS
+
+from mmfmkt.utils.types import import_path, resolve_type, type_name
+
+
+@pytest.mark.parametrize(
+    'kind',
+    [
+        'EMAHook',
+        'mmengine.EMAHook',
+        'mmengine.hooks.EMAHook',
+        'mmengine.hooks.ema_hook.EMAHook',
+        EMAHook,
+    ],
+)
+def test_every_form_of_a_type_is_the_same_class(kind):
+    assert resolve_type(kind, HOOKS) is EMAHook
+    assert resolve_type(dict(type=kind), HOOKS, 'mmengine') is EMAHook
+    assert resolve_type(ConfigDict(type=kind), HOOKS, 'mmfmkt') is EMAHook
+    assert type_name(dict(type=kind)) == 'EMAHook'
+
+
+def test_a_name_is_looked_up_in_the_scope_and_the_configs_own_scope_wins():
+    mmdet = pytest.importorskip('mmdet.datasets')
+    for found in (
+        resolve_type('CocoDataset', DATASETS, 'mmdet'),
+        resolve_type(dict(type='CocoDataset', _scope_='mmdet'), DATASETS),
+        resolve_type('mmdet.CocoDataset', DATASETS, 'mmengine'),
+    ):
+        assert found is mmdet.CocoDataset
+    assert resolve_type('CocoDataset', DATASETS, 'mmengine') is None
+
+
+@pytest.mark.parametrize('kind', ['NoSuchHook', 'no.such.Hook', '', None, 3])
+def test_what_cannot_be_found_is_none(kind):
+    assert resolve_type(kind, HOOKS, 'mmengine') is None
+    assert resolve_type(dict(type=kind), HOOKS, 'mmengine') is None
+    assert resolve_type({}, HOOKS, 'mmengine') is None
+
+
+def test_a_function_is_no_class():
+    assert resolve_type('default_collate', FUNCTIONS, 'mmengine') is None
+
+
+def test_an_import_path_leads_back_also_past_a_function_of_its_modules_name():
+    losses = pytest.importorskip('mmdet.models.losses')
+    for kind in (losses.L1Loss, losses.FocalLoss, EMAHook):
+        assert resolve_type(import_path(kind), MODELS, 'mmdet') is kind
+    assert import_path(losses.L1Loss) == 'mmdet.models.losses.L1Loss'
