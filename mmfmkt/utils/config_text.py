@@ -1,0 +1,75 @@
+"""Text of config files in MMEngine's ``_base_`` style."""
+
+import inspect
+import math
+from typing import Any
+
+from .types import import_path
+
+LINE_LENGTH = 79
+INDENT = 4
+
+
+class Expression(str):
+    """Python code that config text holds without quotes: ``_base_.model``."""
+
+
+class Derived(dict):
+    """A dict of the base config with changes: ``dict(_base_.model, ...)``.
+
+    Args:
+        base (str): Expression of the dict in the base config.
+        changes: Keys that are added or replaced.
+    """
+
+    def __init__(self, base: str, **changes: Any) -> None:
+        super().__init__(changes)
+        self.base = base
+
+
+def literal(value: Any, indent: int = 0, column: int = 0) -> str:
+    """Return the text of a value, over several lines where one is too short.
+
+    Args:
+        value (Any): Dicts, which become calls of ``dict``, sequences and what
+            ``repr`` can write. Classes and functions become import paths,
+            which MMEngine's registries accept.
+        indent (int): Indentation of the line that the value begins on.
+        column (int): Columns of that line before the value.
+    """
+    if isinstance(value, Expression):
+        return str(value)
+    if isinstance(value, float) and not math.isfinite(value):
+        return f"float('{value}')"
+    if inspect.isclass(value) or inspect.isfunction(value):
+        return repr(import_path(value))
+    if isinstance(value, dict):
+        base = value.base if isinstance(value, Derived) else ''
+        as_call = base or all(str(key).isidentifier() for key in value)
+        opening, closing = ('dict(', ')') if as_call else ('{', '}')
+        items = [('', Expression(base))] if base else []
+        items += [
+            (f'{key}=' if as_call else f'{key!r}: ', x)
+            for key, x in value.items()
+        ]
+    elif isinstance(value, (list, tuple)):
+        opening, closing = '[]' if isinstance(value, list) else '()'
+        items = [('', x) for x in value]
+    else:
+        return repr(value)
+    parts = [f'{key}{literal(x)}' for key, x in items]
+    comma = ',' if isinstance(value, tuple) and len(parts) == 1 else ''
+    line = f'{opening}{", ".join(parts)}{comma}{closing}'
+    if not parts or column + len(line) <= LINE_LENGTH:
+        return line
+    inner = indent + INDENT
+    lines = [
+        f'{" " * inner}{key}{literal(x, inner, inner + len(key))},'
+        for key, x in items
+    ]
+    return '\n'.join([opening, *lines, f'{" " * indent}{closing}'])
+
+
+def assignment(name: str, value: Any) -> str:
+    """Return the text of ``name = value``."""
+    return f'{name} = {literal(value, column=len(name) + 3)}'
