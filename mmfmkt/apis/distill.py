@@ -1,41 +1,37 @@
 """Composing a distillation from a student's and a teacher's config."""
 
-import json
 import os.path as osp
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 
-import torch
 from mmengine.config import Config
 from mmengine.hub import get_config
-from mmengine.registry import DefaultScope
-from torch import nn
+from mmengine.registry import MODELS
 
-from mmfmkt.datasets.coco_folder import CocoFolder, find_coco_folder
+from mmfmkt.datasets.coco_folder import find_coco_folder
 from mmfmkt.models.distillers.classification import probe_classifier
 from mmfmkt.models.distillers.networks import (
     build_network,
     load_model_config,
     without_weights,
 )
-from mmfmkt.models.distillers.tap_flow import TapFlow
-from mmfmkt.models.distillers.taps import (
-    LevelSpec,
-    find_module,
-    listening,
-    pair_levels,
-    probe,
-)
-from mmfmkt.models.flows import VARIANTS, Transfer
-from mmfmkt.registry import MODELS
+from mmfmkt.models.flows import VARIANTS
 from mmfmkt.utils import ConfigError
-from mmfmkt.utils.complexity import size_and_flops
-from mmfmkt.utils.configs import leaf_datasets
+from mmfmkt.utils.config_text import assignment
 from mmfmkt.utils.files import write_whole
+from mmfmkt.utils.types import resolve_type, type_name
+
+from .choose_taps import decide_taps
+from .data_overrides import data_overrides
+from .describe import describe
 
 PRESETS = dict(mmdet='fmkt_fpn', mmpretrain='fmkt_logits')
 THETA_PRESETS = dict(PRESETS, mmdet='theta_fpn')
+# What the networks are that a library's distiller takes.
+NETWORKS = dict(
+    mmdet='mmdet.models.detectors.BaseDetector',
+    mmpretrain='mmpretrain.models.classifiers.BaseClassifier',
+)
 
 
 class Composed(NamedTuple):
@@ -79,32 +75,25 @@ def compose_distillation(
         ConfigError: If the two do not go together; the message names what to
             change.
     """
-    config = read_student(student)
-    library = config.get('default_scope', 'mmdet')
-    if library not in PRESETS:
-        raise ConfigError(
-            f'{student!r} is a config of {library}; mmfmkt '
-            f'distils those of {" and ".join(PRESETS)}.'
-        )
-    if variant not in VARIANTS:
-        raise ConfigError(
-            f'--variant must be one of {", ".join(VARIANTS)}, '
-            f'but is {variant!r}.'
-        )
-    if (teacher is None) == VARIANTS[variant].needs_teacher:
-        need = 'needs a' if teacher is None else 'learns without a'
-        raise ConfigError(f'The variant {variant!r} {need} teacher.')
-    model: Dict[str, Any] = dict(variant=variant)
-    options: Dict[str, Any] = {}
+    config, new_style = read_student(student)
+    resolved = resolved_text(config, student) if new_style else None
+    library = library_of(config, student)
+    check_request(library, teacher, variant, data_root, class_maps)
     lines = [f'student   {student} ({network_name(config.model)})']
+    model: Dict[str, Any] = dict(variant=variant)
+    overrides: Dict[str, Any] = {}
+    classes: Dict[str, Any] = {}
+    options: Dict[str, Any] = {}
+    if not config.get('default_scope') and not resolve_type(
+        config.model, MODELS, 'mmengine'
+    ):
+        # The names in the config are those of one library.
+        config.default_scope = overrides['default_scope'] = library
     data = find_coco_folder(data_root) if data_root else None
-    if data is not None and library != 'mmdet':
-        raise ConfigError(
-            '--data-root is for detectors; set data_root in a '
-            "classifier's config."
-        )
-    classes = {}
     if data is not None:
+        replaced, described = data_overrides(config, data)
+        overrides.update(replaced)
+        lines += described
         classes = classes_of(config.model, len(data.classes))
         config.merge_from_dict({f'model.{k}': v for k, v in classes.items()})
     if teacher is not None:
@@ -120,17 +109,52 @@ def compose_distillation(
             checkpoint=teacher_checkpoint and absolute(teacher_checkpoint),
             **(dict(cfg_options=options) if options else {}),
         )
-    if class_maps and (library != 'mmdet' or teacher is None):
-        raise ConfigError('--class-maps is for detectors with a teacher.')
     if library == 'mmdet':
         lines += decide_taps(config, model, teacher, options, class_maps)
     encoder = None
     if library == 'mmpretrain' and feature_is_vector(config):
         encoder = 'MLPEncoder'
         lines.append('encoder   MLPEncoder: the last feature is a vector')
-    overrides = data_overrides(config, data) if data is not None else {}
-    write(path, render(student, library, model, overrides, classes, encoder))
+    base = absolute(student)
+    if resolved:
+        base = f'{path.stem}_student.py'
+        write(path.with_name(base), resolved)
+        lines.append(
+            f'base      {base}, the student as an old-style config: MMEngine '
+            'inherits new-style configs in new-style ones alone'
+        )
+    text = render(base, config, library, model, overrides, classes, encoder)
+    write(path, text)
     return Composed(path, lines + describe(path))
+
+
+def check_request(
+    library: str,
+    teacher: Optional[str],
+    variant: str,
+    data_root: Optional[str],
+    class_maps: bool,
+) -> None:
+    """Insist on options that go together; see `compose_distillation`.
+
+    Raises:
+        ConfigError: If they do not.
+    """
+    if variant not in VARIANTS:
+        raise ConfigError(
+            f'--variant must be one of {", ".join(VARIANTS)}, '
+            f'but is {variant!r}.'
+        )
+    if (teacher is None) == VARIANTS[variant].needs_teacher:
+        need = 'needs a' if teacher is None else 'learns without a'
+        raise ConfigError(f'The variant {variant!r} {need} teacher.')
+    if data_root and library != 'mmdet':
+        raise ConfigError(
+            '--data-root is for detectors; set data_root in a '
+            "classifier's config."
+        )
+    if class_maps and (library != 'mmdet' or teacher is None):
+        raise ConfigError('--class-maps is for detectors with a teacher.')
 
 
 def write(path: Path, text: str) -> None:
@@ -149,14 +173,54 @@ def write(path: Path, text: str) -> None:
     write_whole(path, text)
 
 
-def read_student(student: str) -> Config:
+def read_student(student: str) -> Tuple[Config, bool]:
     """Read the student's whole config.
+
+    Returns:
+        tuple: The config, and whether it is a new-style one
+        (``with read_base()``, ``type=SomeClass``).
 
     Raises:
         ConfigError: If there is none.
     """
     load_model_config(student, 'the student')
-    return get_config(student) if '::' in student else Config.fromfile(student)
+    config = (
+        get_config(student) if '::' in student else Config.fromfile(student)
+    )
+    # Private in MMEngine 0.10.7: nothing public tells the two styles apart.
+    return config, Config._is_lazy_import(config.filename)
+
+
+def resolved_text(config: Config, student: str) -> str:
+    """Return a new-style config as the text of an old-style one."""
+    # to_dict leaves out what the config only imports, such as classes.
+    values = [assignment(key, config[key]) for key in config.to_dict()]
+    return '\n'.join([f'# Resolved from {student}', *values, ''])
+
+
+def library_of(config: Config, student: str) -> str:
+    """Return the library whose distiller takes a student.
+
+    Names that MMEngine does not find are looked up in the libraries, where
+    the config has no ``default_scope``.
+
+    Raises:
+        ConfigError: If the student is neither a detector nor a classifier.
+    """
+    scope = config.get('default_scope')
+    for place in [scope] if scope else ['mmengine', *NETWORKS]:
+        kind = resolve_type(config.model, MODELS, place) or object
+        for library, name in NETWORKS.items():
+            # None where the library is not installed.
+            if issubclass(kind, resolve_type(name, MODELS) or ()):
+                return library
+    if scope in NETWORKS:
+        return scope
+    raise ConfigError(
+        f'{student!r}: model.type must be a detector of MMDetection or a '
+        f'classifier of MMPretrain, but is {type_name(config.model)}, with '
+        f'default_scope = {scope!r}.'
+    )
 
 
 def absolute(source: str) -> str:
@@ -171,25 +235,28 @@ def network_name(model: dict) -> str:
     """Return the name of a network and of its backbone."""
     backbone = model.get('backbone', {})
     depth = backbone.get('depth', '')
-    return f'{model["type"]}, {backbone.get("type", "no backbone")}' + (
-        f'-{depth}' if depth else ''
-    )
+    kind = type_name(backbone) if backbone else 'no backbone'
+    return f'{type_name(model)}, {kind}' + (f'-{depth}' if depth else '')
 
 
-def classes_of(model: dict, num_classes: int, front: str = '') -> dict:
+def classes_of(model: Any, num_classes: int, front: str = '') -> dict:
     """Return dotted overrides that give a network a number of classes.
 
     Args:
-        model (dict): Its config.
+        model (dict | list): Its config, or what is in it.
         num_classes (int): The number of classes.
         front (str): What keys begin with.
     """
-    found = {}
+    found: Dict[str, Any] = {}
     parts = model.items() if isinstance(model, dict) else enumerate(model)
     for key, value in parts:
         name = f'{front}{key}'
-        if key == 'num_classes' and 'rpn' not in front:
-            found[name] = num_classes
+        if key in ('num_classes', 'num_things_classes'):
+            if 'rpn' not in front:
+                found[name] = num_classes
+        elif key == 'class_weight' and isinstance(value, (list, tuple)):
+            if len(set(value[:-1])) == 1:  # the last is the background's
+                found[name] = [value[0]] * num_classes + [value[-1]]
         elif isinstance(value, (dict, list, tuple)):
             found.update(classes_of(value, num_classes, f'{name}.'))
     return found
@@ -203,185 +270,45 @@ def feature_is_vector(config: Config) -> bool:
     return probe_classifier(network, 'student')[0].dim() == 2
 
 
-def decide_taps(
-    config: Config,
-    model: dict,
-    teacher: Optional[str],
-    options: dict,
-    class_maps: bool = False,
-) -> List[str]:
-    """Choose the taps and the levels of a detector; say so in lines."""
-    student = build_network(
-        without_weights(load_model_config(config, 'the student')), 'mmdet'
-    )
-    tap = 'neck' if getattr(student, 'neck', None) is not None else 'backbone'
-    ours = probe(student, tap, 'student')
-    model['tap'], model['levels'] = tap, tuple(range(len(ours)))
-    if teacher is None:
-        return [f'tap       {tap}, {len(ours)} levels']
-    theirs_cfg = Config(dict(model=load_model_config(teacher, '--teacher')))
-    theirs_cfg.merge_from_dict({f'model.{k}': v for k, v in options.items()})
-    network = build_network(without_weights(theirs_cfg.model), 'mmdet')
-    their_tap = (
-        tap
-        if tap == 'backbone' or getattr(network, 'neck', None) is not None
-        else 'backbone'
-    )
-    theirs = probe(network, their_tap, 'teacher')
-    if their_tap != tap:
-        model['teacher']['tap'] = their_tap
-    levels = shared_levels(ours, theirs, tap, their_tap)
-    # The coarsest level of a pyramid is made of the others and stays free.
-    if len(levels) > 4 and tap == 'neck':
-        levels = levels[:-1]
-    model['levels'] = levels
-    lines = pairs_of(levels, ours, theirs, tap, their_tap)
-    if class_maps:
-        preset = get_config('mmfmkt::_base_/fmkt_dense.py').distiller.taps[-1]
-        head = dict(tap=preset.tap, teacher_tap=preset.tap)
-        if getattr(student, 'roi_head', None) is not None:
-            head['tap'] = 'rpn_head[0]'
-        if getattr(network, 'roi_head', None) is not None:
-            head['teacher_tap'] = 'rpn_head[0]'
-        ours = probe(student, head['tap'], 'student')
-        theirs = probe(network, head['teacher_tap'], 'teacher')
-        names = head['tap'], head['teacher_tap']
-        head['levels'] = shared_levels(ours, theirs, *names)[: len(levels)]
-        lines += pairs_of(head['levels'], ours, theirs, *names)
-        neck = dict(tap=tap, levels=levels, teacher_tap=their_tap)
-        model['taps'] = [neck, dict(head, flow=preset.flow.to_dict())]
-    return lines + decide_inheritance(model, student, network)
-
-
-def decide_inheritance(
-    model: dict, student: nn.Module, teacher: nn.Module
-) -> List[str]:
-    """Let parts behind the backbone that both have start as the teacher's."""
-    own, theirs = (
-        {
-            name: {key: x.shape for key, x in part.state_dict().items()}
-            for name, part in network.named_children()
-        }
-        for network in (student, teacher)
-    )
-    shared = [
-        name
-        for name, shapes in own.items()
-        if name != 'backbone' and shapes and shapes == theirs.get(name)
-    ]
-    if not shared:
-        return []
-    model['teacher']['inherit'] = shared
-    return [f"inherits  the teacher's {', '.join(shared)}"]
-
-
-def shared_levels(
-    ours: List[LevelSpec], theirs: List[LevelSpec], tap: str, their_tap: str
-) -> Tuple[int, ...]:
-    """Return the student's levels that have a partner, one of a stride.
-
-    Raises:
-        ConfigError: If there are none.
-    """
-    strides = {x.stride for x in theirs}
-    seen: Dict[float, int] = {}
-    for level, spec in enumerate(ours):
-        if spec.stride in strides:
-            seen.setdefault(spec.stride, level)
-    if not seen:
-        raise ConfigError(
-            f"The student's {tap} has the strides {strides_of(ours)} and the "
-            f"teacher's {their_tap} {strides_of(theirs)}: no level can be "
-            'paired; give the teacher another pyramid by a config of its own.'
-        )
-    return tuple(seen.values())
-
-
-def pairs_of(
-    levels: Tuple[int, ...],
-    ours: List[LevelSpec],
-    theirs: List[LevelSpec],
-    tap: str,
-    their_tap: str,
-) -> List[str]:
-    """Say which levels are paired, and what lies between them."""
-    lines = [f"taps      student's {tap}, teacher's {their_tap}"]
-    pairs = pair_levels(levels, ours, theirs, tap, their_tap)
-    for level, partner in pairs.items():
-        ch = ours[level].channels, theirs[partner].channels
-        lines.append(
-            f'          level {level} to {partner}, stride '
-            f'{ours[level].stride:g}, {ch[0]} channels to {ch[1]}'
-            + ('' if ch[0] == ch[1] else ' by a 1x1 convolution')
-        )
-    return lines
-
-
-def strides_of(specs: List[LevelSpec]) -> str:
-    """Return the strides of levels for a sentence."""
-    return ', '.join(f'{x.stride:g}' for x in specs)
-
-
-def data_overrides(config: Config, data: CocoFolder) -> dict:
-    """Return what puts a data set in the place of the config's own."""
-    overrides = {}
-    for key, split in (
-        ('train', data.train),
-        ('val', data.val),
-        ('test', data.val),
-    ):
-        loader = config.get(f'{key}_dataloader')
-        if not loader:
-            continue
-        own = dict(
-            data_root=f'{data.root}/',
-            metainfo=dict(classes=data.classes),
-            ann_file=split.ann_file,
-            data_prefix=dict(_delete_=True, img=split.images),
-        )
-        dataset = loader.dataset
-        leaves = list(leaf_datasets(dataset))
-        if len(leaves) != 1 or 'datasets' in dataset:
-            raise ConfigError(
-                f'--data-root: {key}_dataloader.dataset joins several data '
-                'sets; set their keys in the composed config instead.'
-            )
-        while dataset.get('dataset') is not None:
-            own, dataset = dict(dataset=own), dataset.dataset
-        overrides[f'{key}_dataloader'] = dict(dataset=own)
-        if key != 'train' and 'ann_file' in (
-            config.get(f'{key}_evaluator') or {}
-        ):
-            overrides[f'{key}_evaluator'] = dict(
-                ann_file=str(data.root / split.ann_file)
-            )
-    return overrides
-
-
 def render(
-    student: str,
+    base: str,
+    config: Config,
     library: str,
     model: dict,
     overrides: dict,
     classes: dict,
     encoder: Optional[str],
 ) -> str:
-    """Write the config as a person would."""
+    """Return the text of the composed config.
+
+    Args:
+        base (str): The student's config, for ``_base_``.
+        config (Config): The same, read.
+        library (str): A key of ``PRESETS``.
+        model (dict): Settings of the distiller.
+        overrides (dict): Other keys of the config.
+        classes (dict): Dotted overrides of the student.
+        encoder (str, optional): Type of the flow's encoder, where it is not
+            the preset's.
+    """
     presets = THETA_PRESETS if model['variant'] == 'theta' else PRESETS
-    bases = [absolute(student), f'mmfmkt::_base_/{presets[library]}.py']
     lines = [
         '# Composed by tools/distill.py; edit it, or inherit it.',
         '_base_ = [',
-        *(f'    {base!r},' for base in bases),
+        f'    {base!r},',
+        f"    'mmfmkt::_base_/{presets[library]}.py',",
         ']',
         'model = dict(',
         '    _base_.distiller,',
         '    _delete_=True,',
         '    student=_base_.model)',
     ]
-    if library == 'mmpretrain':
+    if 'data_preprocessor' in config and not config.model.get(
+        'data_preprocessor'
+    ):
+        # The distiller hands it on to the student.
         lines.append("model['data_preprocessor'] = _base_.data_preprocessor")
-    lines += [f'model[{key!r}] = {literal(x)}' for key, x in model.items()]
+    lines += [assignment(f'model[{key!r}]', x) for key, x in model.items()]
     if encoder:
         lines.append(f"model['flow']['encoder'] = dict(type={encoder!r})")
     for name, value in classes.items():
@@ -389,118 +316,6 @@ def render(
             f'[{int(key) if key.isdigit() else key!r}]'
             for key in name.split('.')
         )
-        lines.append(f"model['student']{keys} = {value}")
-    lines += [f'{key} = {literal(value)}' for key, value in overrides.items()]
+        lines.append(assignment(f"model['student']{keys}", value))
+    lines += [assignment(key, value) for key, value in overrides.items()]
     return '\n'.join(lines) + '\n'
-
-
-def literal(value: Any) -> str:
-    """Write a value as configs have it, dicts as calls of ``dict``.
-
-    Keys with dots, of overrides, stay in quotes.
-    """
-    if isinstance(value, list):
-        return f'[{", ".join(map(literal, value))}]'
-    if isinstance(value, dict):
-        if all(key.isidentifier() for key in value):
-            return 'dict({})'.format(
-                ', '.join(f'{key}={literal(x)}' for key, x in value.items())
-            )
-        return '{{{}}}'.format(
-            ', '.join(f'{key!r}: {literal(x)}' for key, x in value.items())
-        )
-    return repr(value)
-
-
-@torch.no_grad()
-def describe(path: Path) -> List[str]:
-    """Build the distillation with random weights and say what it costs."""
-    config = Config.fromfile(path)
-    section = config.model
-    without_weights(section.student)
-    if section.get('teacher'):
-        section.teacher.checkpoint = None
-    with DefaultScope.overwrite_default_scope(config.default_scope):
-        model = MODELS.build(section)
-    flow = section.flow
-    direct = flow.loss_weight * flow.get('direct_weight', 0)
-    beside = f' beside a direct term of {direct:g}' if direct else ''
-    same = model.data_preprocessor is model.student.data_preprocessor
-    lines = [
-        f'flow      variant {section.variant}, {encoder_names(flow)}, '
-        f'{flow.schedule.type}, {flow.metric.type} of weight '
-        f'{flow.loss_weight:g}{beside}, N = {json.dumps(flow.num_steps)}, '
-        f'K = {flow.inference_steps}',
-    ]
-    if model.teacher is not None:
-        lines.append(
-            'images    '
-            + (
-                'the same for both'
-                if same
-                else 'the same pixels, each network in its own normalisation'
-            )
-        )
-    return lines + [cost(model)]
-
-
-def encoder_names(flow: dict) -> str:
-    """Name the encoder, or the encoders of the levels."""
-    encoder = flow['encoder']
-    several = isinstance(encoder, (list, tuple))
-    names = [x['type'] for x in (encoder if several else [encoder])]
-    return ' and '.join(dict.fromkeys(names))
-
-
-def cost(model: nn.Module) -> str:
-    """Say what the flow adds to the deployed student."""
-    if not model.deploys_flow:
-        return 'deployed  the plain student: nothing is added'
-    deployed = nn.ModuleList(
-        part
-        for flow in model.flows.modules()
-        if isinstance(flow, Transfer)
-        for part in flow.deployed
-    )
-    added = sum(p.numel() for p in deployed.parameters())
-    size = (256, 256)
-    try:
-        what = 'FLOPs'
-        plain, with_flow = (flops_of(x, size) for x in (model.student, model))
-    except Exception:  # Tracing fails in many ways in heads of two stages.
-        what = 'FLOPs up to the neck'
-        plain, with_flow = (
-            flops_of(UpToNeck(model, flows), size)
-            for flows in ([], model.tap_flows)
-        )
-    flops = f', {what} of a 256x256 image {plain} to {with_flow}'
-    own = sum(p.numel() for p in model.student.parameters())
-    return (
-        f'deployed  student and flow: {own / 1e6:.2f} M parameters and '
-        f'{added / 1e6:.2f} M{flops}'
-    )
-
-
-class UpToNeck(nn.Module):
-    """A detector without its heads, with some of its flows.
-
-    Args:
-        model (nn.Module): A distiller.
-        flows (list[TapFlow]): Those of its flows that are to run.
-    """
-
-    def __init__(self, model: nn.Module, flows: List[TapFlow]) -> None:
-        super().__init__()
-        self.student, self.flows = model.student, nn.ModuleList(flows)
-
-    def forward(self, inputs: torch.Tensor) -> Any:
-        with ExitStack() as tapped:
-            for flow in self.flows:
-                module = find_module(self.student, flow.tap, 'student')
-                tapped.enter_context(listening(module, flow.transport))
-            return self.student.extract_feat(inputs)
-
-
-def flops_of(network: nn.Module, size: Tuple[int, int]) -> str:
-    """Count FLOPs for a sentence."""
-    return f'{size_and_flops(network.eval(), size)[1] / 1e9:.2f} G'

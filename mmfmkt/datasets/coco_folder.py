@@ -1,22 +1,26 @@
-"""Finding out how a folder in COCO format is laid out."""
+"""Layout of a folder in COCO format."""
 
 import json
 from pathlib import Path
-from typing import List, NamedTuple
+from typing import List, NamedTuple, Tuple
 
 from mmfmkt.utils import ConfigError
 
 
 class CocoSplit(NamedTuple):
-    """One split of a data set, relative to its root.
+    """One split of a data set; paths are relative to its root.
 
     Attributes:
         ann_file (str): Annotation file.
         images (str): Folder of the images.
+        classes (tuple[str]): Names of the categories, in their order.
+        has_masks (bool): Whether annotations have masks beside their boxes.
     """
 
     ann_file: str
     images: str
+    classes: Tuple[str, ...]
+    has_masks: bool
 
 
 class CocoFolder(NamedTuple):
@@ -24,15 +28,18 @@ class CocoFolder(NamedTuple):
 
     Attributes:
         root (Path): Its folder.
-        train (CocoSplit): What is trained on.
-        val (CocoSplit): What is evaluated on.
-        classes (tuple[str]): Names of the classes, in their order.
+        train (CocoSplit): Split for training.
+        val (CocoSplit): Split for evaluation.
     """
 
     root: Path
     train: CocoSplit
     val: CocoSplit
-    classes: tuple
+
+    @property
+    def classes(self) -> Tuple[str, ...]:
+        """Names of the classes that are trained, in their order."""
+        return self.train.classes
 
 
 def find_coco_folder(root: str) -> CocoFolder:
@@ -45,19 +52,12 @@ def find_coco_folder(root: str) -> CocoFolder:
         root (str): The folder.
 
     Raises:
-        ConfigError: If something is missing or not unique.
+        ConfigError: If something is missing, not unique or not readable.
     """
     path = Path(root).resolve()
     if not path.is_dir():
         raise ConfigError(f'--data-root: {root!r} is no folder.')
-    splits = [find_split(path, name) for name in ('train', 'val')]
-    classes = read_categories(str(path / splits[0].ann_file))
-    if not classes:
-        raise ConfigError(
-            f'--data-root: {splits[0].ann_file} in {root!r} '
-            'names no categories.'
-        )
-    return CocoFolder(path, *splits, tuple(classes))
+    return CocoFolder(path, find_split(path, 'train'), find_split(path, 'val'))
 
 
 def find_split(root: Path, name: str) -> CocoSplit:
@@ -65,19 +65,9 @@ def find_split(root: Path, name: str) -> CocoSplit:
     files = sorted((root / 'annotations').glob(f'*{name}*.json'))
     instances = [x for x in files if x.name.startswith('instances')]
     folders = sorted(x for x in root.glob(f'{name}*') if x.is_dir())
-    return CocoSplit(
-        only(instances or files, f'annotations/*{name}*.json', root),
-        only(folders, f'{name}*/', root) + '/',
-    )
-
-
-def read_categories(ann_file: str) -> List[str]:
-    """Return the category names of a COCO file, none where it has none."""
-    try:
-        with open(ann_file, encoding='utf-8') as file:
-            return [x['name'] for x in json.load(file)['categories']]
-    except (OSError, ValueError, TypeError, KeyError):
-        return []
+    ann_file = only(instances or files, f'annotations/*{name}*.json', root)
+    images = only(folders, f'{name}*/', root) + '/'
+    return CocoSplit(ann_file, images, *read_annotations(root / ann_file))
 
 
 def only(found: List[Path], pattern: str, root: Path) -> str:
@@ -93,3 +83,25 @@ def only(found: List[Path], pattern: str, root: Path) -> str:
             f'{names}; set the keys of the data set in the config instead.'
         )
     return str(found[0].relative_to(root))
+
+
+def read_annotations(path: Path) -> Tuple[Tuple[str, ...], bool]:
+    """Return the classes of an annotation file, and whether it has masks.
+
+    Raises:
+        ConfigError: If the file is not in COCO format.
+    """
+    try:
+        with open(path, encoding='utf-8') as file:
+            content = json.load(file)
+        classes = tuple(x['name'] for x in content['categories'])
+        annotations = content.get('annotations', [])
+        has_masks = any(x.get('segmentation') for x in annotations)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ConfigError(
+            f'--data-root: {str(path)!r} is not in COCO format: '
+            f'{type(error).__name__}: {error}.'
+        ) from error
+    if not classes:
+        raise ConfigError(f'--data-root: {str(path)!r} names no categories.')
+    return classes, has_masks

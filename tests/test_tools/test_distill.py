@@ -5,8 +5,10 @@ import sys
 
 import pytest
 import torch
+from coco import CLASSES, coco_folder
 from conftest import ROOT, run, scalars
 from mmengine.config import Config
+from new_style import REGISTRIES, write_new_style
 from tiny import resnet, retinanet, vit
 
 pytest.importorskip('mmdet')
@@ -14,6 +16,7 @@ pytestmark = pytest.mark.slow
 
 from mmfmkt.apis import compose_distillation  # noqa: E402
 from mmfmkt.registry import MODELS  # noqa: E402
+from mmfmkt.utils.types import resolve_type  # noqa: E402
 
 ALONE = """
 import runpy, sys
@@ -112,6 +115,154 @@ def test_a_dry_run_writes_a_config_that_can_be_inherited(
     log = run(*command, fails=True)
     assert 'differs from what would be composed' in log
     assert config.read_text() == 'edited = True\n'
+
+
+MASK_STUDENT = """
+_base_ = 'mmdet::cityscapes/mask-rcnn_r50_fpn_1x_cityscapes.py'
+load_from = None
+roi = dict(out_channels=16)
+model = dict(
+    backbone=dict(depth=18, base_channels=8, stem_channels=8, init_cfg=None),
+    neck=dict(in_channels=[8, 16, 32, 64], out_channels=16),
+    rpn_head=dict(in_channels=16, feat_channels=16),
+    roi_head=dict(
+        bbox_roi_extractor=roi,
+        mask_roi_extractor=roi,
+        bbox_head=dict(in_channels=16, fc_out_channels=16),
+        mask_head=dict(in_channels=16, conv_out_channels=16, num_convs=1)))
+train_cfg = dict(max_epochs=1)
+train_dataloader = val_dataloader = dict(
+    num_workers=0, persistent_workers=False)
+_base_.train_pipeline[2]['scale'] = [(64, 64), (80, 80)]
+_base_.test_pipeline[1]['scale'] = (64, 64)
+_base_.train_dataloader.dataset.dataset.pipeline = _base_.train_pipeline
+_base_.val_dataloader.dataset.pipeline = _base_.test_pipeline
+"""
+
+
+def test_a_mask_student_of_another_data_set_trains_on_a_folder(tmp_path):
+    student = tmp_path / 'student.py'
+    student.write_text(MASK_STUDENT)
+    data = coco_folder(tmp_path / 'data', images=2)
+    log = run(
+        'tools/distill.py',
+        student,
+        '--teacher',
+        student,
+        '--data-root',
+        data,
+        '--work-dir',
+        tmp_path / 'run',
+    )
+    assert 'CocoDataset replaces RepeatDataset, CityscapesDataset' in log
+    assert 'CocoMetric replaces CityScapesMetric (val_evaluator, test_' in log
+    assert 'Epoch(train) [1][2/2]' in log and 'Evaluating segm' in log
+    cfg = Config.fromfile(tmp_path / 'run/fmkt_student_student.py')
+    assert cfg.model.student.roi_head.mask_head.num_classes == len(CLASSES)
+
+
+def test_a_mask_student_is_told_of_a_folder_with_boxes_alone(tmp_path):
+    student = 'mmdet::mask_rcnn/mask-rcnn_r50_fpn_1x_coco.py'
+    log = run(
+        'tools/distill.py',
+        student,
+        '--teacher',
+        student,
+        '--data-root',
+        coco_folder(tmp_path / 'data', masks=False),
+        '--work-dir',
+        tmp_path / 'run',
+        fails=True,
+    )
+    sentence = log.strip().splitlines()[-1]
+    assert sentence.startswith(
+        'error: --data-root: annotations/instances_train.json has boxes and no'
+    )
+    assert 'Traceback' not in log and not (tmp_path / 'run').exists()
+
+
+def test_new_style_configs_are_distilled_likewise(pair, shapes, tmp_path):
+    student, teacher = (
+        write_new_style(path.with_stem(f'new_{path.stem}'), config)
+        for path, config in ((x, Config.fromfile(x)) for x in pair)
+    )
+    assert 'type=RetinaNet' in student.read_text()
+    log = run(
+        'tools/distill.py',
+        student,
+        '--teacher',
+        teacher,
+        '--data-root',
+        shapes,
+        '--variant',
+        'theta',
+        '--work-dir',
+        tmp_path / 'run',
+    )
+    assert '(RetinaNet, ResNet-18)' in log and 'Evaluating bbox' in log
+    assert (tmp_path / 'run/student/student.pth').is_file()
+    composed = tmp_path / 'run/theta_new_teacher_new_student.py'
+    (tmp_path / 'child.py').write_text(f"_base_ = '{composed}'\n")
+    cfg = Config.fromfile(tmp_path / 'child.py')
+    assert cfg.model.student.bbox_head.num_classes == 6
+    # The student's own config is resolved beside it, and changed in nothing.
+    base = Config.fromfile(composed.with_stem(f'{composed.stem}_student'))
+    assert base.model.bbox_head.num_classes == 80
+    assert base.keys() == Config.fromfile(pair[0]).keys()
+
+
+@pytest.mark.parametrize('prefix', ['', 'mmdet.'])
+def test_the_library_is_that_of_the_model_without_a_default_scope(
+    prefix, pair, shapes, tmp_path
+):
+    student, teacher = (
+        without_scope(path, tmp_path / f'scopeless_{path.name}', prefix)
+        for path in pair
+    )
+    log = run(
+        'tools/distill.py',
+        student,
+        '--teacher',
+        teacher,
+        '--data-root',
+        shapes,
+        '--work-dir',
+        tmp_path / 'run',
+    )
+    assert '(RetinaNet, ResNet-18)' in log and 'Evaluating bbox' in log
+    composed = 'run/fmkt_scopeless_teacher_scopeless_student.py'
+    scope = Config.fromfile(tmp_path / composed).get('default_scope')
+    assert scope == (None if prefix else 'mmdet')
+
+
+def without_scope(path, new_path, prefix):
+    """Write a config without ``default_scope``; types are prefixed."""
+    cfg = Config.fromfile(path)
+    cfg.pop('default_scope')
+
+    def name(part):
+        if isinstance(part, dict):
+            prefixed = f'{prefix}{part.get("type")}'
+            if any(resolve_type(prefixed, x, 'mmdet') for x in REGISTRIES):
+                part['type'] = prefixed
+            part = part.values()
+        elif not isinstance(part, (list, tuple)):
+            return
+        for child in part:
+            name(child)
+
+    for key in cfg:
+        if key != 'model_wrapper_cfg':
+            name(cfg[key])
+    cfg.dump(new_path)
+    return new_path
+
+
+def test_a_student_that_is_no_detector_or_classifier_is_named(tmp_path):
+    student = tmp_path / 'student.py'
+    student.write_text("model = dict(type='mmengine.BaseModel')\n")
+    log = run('tools/distill.py', student, '--variant', 'online', fails=True)
+    assert 'model.type must be a detector of MMDetection or a classif' in log
 
 
 def test_what_both_have_behind_the_backbone_is_inherited(tmp_path):
@@ -281,7 +432,8 @@ def test_no_teacher_is_needed_online(pair, shapes, tmp_path):
     assert 'tap       neck, 5 levels' in log
 
 
-def test_classifiers_are_distilled_likewise(tmp_path):
+@pytest.mark.parametrize('new_style', [False, True])
+def test_classifiers_are_distilled_likewise(new_style, tmp_path):
     pytest.importorskip('mmpretrain')
     for name, width in (('student', 4), ('teacher', 8)):
         cfg = Config.fromfile(
@@ -291,7 +443,10 @@ def test_classifiers_are_distilled_likewise(tmp_path):
         )
         cfg.model = resnet(width, num_classes=10)
         cfg.model.pop('data_preprocessor')
-        cfg.dump(tmp_path / f'{name}.py')
+        if new_style:
+            write_new_style(tmp_path / f'{name}.py', cfg)
+        else:
+            cfg.dump(tmp_path / f'{name}.py')
     log = run(
         'tools/distill.py',
         tmp_path / 'student.py',

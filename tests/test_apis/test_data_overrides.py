@@ -1,0 +1,342 @@
+"""``--data-root``: a student of any data set reads a folder in COCO format."""
+
+from pathlib import Path
+
+import pytest
+from coco import CLASSES, coco_folder
+from mmengine.config import Config
+from mmengine.registry import DATASETS, METRICS, DefaultScope
+
+mmdet = pytest.importorskip('mmdet')
+
+from mmdet.datasets import CocoDataset, MultiImageMixDataset  # noqa: E402
+from mmdet.evaluation import CocoMetric, DumpDetResults  # noqa: E402
+from mmengine.dataset import ClassBalancedDataset, RepeatDataset  # noqa: E402
+
+from mmfmkt.apis.data_overrides import data_overrides  # noqa: E402
+from mmfmkt.apis.distill import classes_of  # noqa: E402
+from mmfmkt.datasets.coco_folder import find_coco_folder  # noqa: E402
+from mmfmkt.utils import ConfigError  # noqa: E402
+from mmfmkt.utils.config_text import assignment  # noqa: E402
+
+CONFIGS = Path(mmdet.__file__).parent / '.mim' / 'configs'
+COCO = '_base_/datasets/coco_detection.py'
+BOTH = ['bbox', 'segm']
+
+
+@pytest.fixture(scope='module')
+def with_masks(tmp_path_factory):
+    return coco_folder(tmp_path_factory.mktemp('data') / 'masks')
+
+
+@pytest.fixture(scope='module')
+def with_boxes(tmp_path_factory):
+    return coco_folder(tmp_path_factory.mktemp('data') / 'boxes', masks=False)
+
+
+@pytest.fixture
+def build(tmp_path):
+    """A student's data sets and metrics, on a folder, built by the library."""
+
+    def build(student, folder):
+        student = CONFIGS / student
+        config = Config.fromfile(student)
+        overrides, lines = data_overrides(
+            config, find_coco_folder(str(folder))
+        )
+        path = tmp_path / 'composed.py'
+        text = [assignment(key, value) for key, value in overrides.items()]
+        path.write_text('\n'.join([f'_base_ = {str(student)!r}', *text]))
+        config = Config.fromfile(path)
+        scope = config.get('default_scope') or 'mmdet'
+        with DefaultScope.overwrite_default_scope(scope):
+            data = {
+                name: DATASETS.build(config[f'{name}_dataloader'].dataset)
+                for name in ('train', 'val', 'test')
+            }
+            metrics = config.val_evaluator
+            if not isinstance(metrics, list):
+                metrics = [metrics]
+            metrics = [METRICS.build(x) for x in metrics]
+        for dataset in data.values():
+            assert dataset.metainfo['classes'] == CLASSES
+            sample = dataset[0]['data_samples']
+            assert len(sample.gt_instances) and len(dataset) == 4
+        assert data['val'].test_mode and data['test'].test_mode
+        return data['train'], metrics, '\n'.join(lines)
+
+    return build
+
+
+@pytest.fixture
+def write(tmp_path):
+    """Write a student's config that changes a shipped one."""
+
+    def write(base, *lines):
+        path = tmp_path / 'student.py'
+        path.write_text(
+            '\n'.join(
+                [
+                    f'_base_ = {str(CONFIGS / base)!r}',
+                    "default_scope = 'mmdet'",
+                    *lines,
+                ]
+            )
+        )
+        return path
+
+    return write
+
+
+def wrapped(*wrappers):
+    """The training data of ``COCO`` in wrappers, the outermost first."""
+    inner = '_base_.train_dataloader.dataset'
+    for wrapper in reversed(wrappers):
+        inner = wrapper.format(inner)
+    return f'train_dataloader = dict(dataset=dict({inner}, _delete_=True))'
+
+
+REPEAT = "dict(type='RepeatDataset', times=2, dataset={})"
+BALANCE = "dict(type='ClassBalancedDataset', oversample_thr=0.1, dataset={})"
+
+
+@pytest.mark.parametrize(
+    'student, metric, said',
+    [
+        (
+            'cityscapes/mask-rcnn_r50_fpn_1x_cityscapes.py',
+            BOTH,
+            'CocoMetric replaces CityScapesMetric',
+        ),
+        (
+            'lvis/mask-rcnn_r50_fpn_sample1e-3_ms-1x_lvis-v1.py',
+            BOTH,
+            'CocoDataset replaces ClassBalancedDataset, LVISV1Dataset',
+        ),
+        (
+            'openimages/faster-rcnn_r50_fpn_32xb2-1x_openimages.py',
+            ['bbox'],
+            'CocoMetric replaces OpenImagesMetric',
+        ),
+        (
+            'openimages/ssd300_32xb8-36e_openimages.py',
+            ['bbox'],
+            'CocoDataset replaces RepeatDataset, OpenImagesDataset',
+        ),
+        (
+            'objects365/retinanet_r50_fpn_1x_objects365v1.py',
+            ['bbox'],
+            'CocoDataset replaces Objects365V1Dataset',
+        ),
+        (
+            'pascal_voc/faster-rcnn_r50_fpn_1x_voc0712.py',
+            ['bbox'],
+            'CocoDataset replaces RepeatDataset, ConcatDataset, VOCDataset',
+        ),
+        (
+            'crowddet/crowddet-rcnn_r50_fpn_8xb2-30e_crowdhuman.py',
+            ['bbox'],
+            'CocoMetric replaces CrowdHumanMetric',
+        ),
+        (
+            'wider_face/ssd300_8xb32-24e_widerface.py',
+            ['bbox'],
+            'CocoDataset replaces WIDERFaceDataset',
+        ),
+        (
+            'v3det/faster_rcnn_r50_fpn_8x4_sample1e-3_mstrain_v3det_2x.py',
+            ['bbox'],
+            'CocoDataset replaces ClassBalancedDataset, V3DetDataset',
+        ),
+    ],
+)
+def test_another_data_set_is_replaced_with_wrappers_and_evaluators(
+    student, metric, said, build, with_masks
+):
+    train, (evaluator,), lines = build(student, with_masks)
+    assert type(train) is CocoDataset and type(evaluator) is CocoMetric
+    assert evaluator.metrics == metric
+    assert said in lines
+
+
+def test_a_coco_data_set_keeps_its_settings_and_evaluator(
+    build, write, with_boxes
+):
+    student = write(
+        COCO,
+        'train_dataloader = dict(dataset=dict(filter_cfg=dict(min_size=8)))',
+        'val_evaluator = dict(classwise=True)',
+        'val_dataloader = dict(dataset=dict(metainfo=dict(palette=[(1, 2, 3)])'
+        '))',
+    )
+    train, (evaluator,), lines = build(student, with_boxes)
+    assert train.filter_cfg == dict(filter_empty_gt=True, min_size=8)
+    assert evaluator.classwise and 'replaces' not in lines
+
+
+@pytest.mark.parametrize(
+    'wrappers, kinds',
+    [
+        ((REPEAT,), [RepeatDataset, CocoDataset]),
+        ((REPEAT, BALANCE), [RepeatDataset, ClassBalancedDataset]),
+    ],
+)
+def test_wrappers_of_a_coco_data_set_stay(wrappers, kinds, write, with_boxes):
+    student = write(COCO, wrapped(*wrappers))
+    config = Config.fromfile(student)
+    data = find_coco_folder(str(with_boxes))
+    overrides, lines = data_overrides(config, data)
+    student.with_name('child.py').write_text(
+        "_base_ = 'student.py'\n"
+        + assignment('train_dataloader', overrides['train_dataloader'])
+    )
+    config = Config.fromfile(student.with_name('child.py'))
+    with DefaultScope.overwrite_default_scope('mmdet'):
+        dataset = DATASETS.build(config.train_dataloader.dataset)
+    assert dataset.metainfo['classes'] == CLASSES and len(dataset) >= 4
+    for kind in kinds:
+        assert type(dataset) is kind
+        dataset = getattr(dataset, 'dataset', None)
+    assert not any('replaces' in line for line in lines)
+
+
+def test_a_mosaic_stays_around_whatever_it_mixes(build, write, with_boxes):
+    yolox = 'yolox/yolox_tiny_8xb8-300e_coco.py'
+    lvis = write(
+        yolox,
+        "_base_.train_dataloader.dataset.dataset.type = 'LVISV1Dataset'",
+        wrapped(REPEAT),
+    )
+    for student, said in (
+        (yolox, ''),
+        (lvis, 'CocoDataset replaces RepeatDataset, LVISV1Dataset'),
+    ):
+        train, _, lines = build(student, with_boxes)
+        assert type(train) is MultiImageMixDataset
+        assert type(train.dataset) is CocoDataset
+        assert type(train.pipeline[0]).__name__ == 'Mosaic'
+        assert said in lines if said else 'replaces' not in lines
+
+
+def test_a_class_of_the_users_that_reads_cocos_format_stays(
+    build, write, with_boxes
+):
+    class Renamed(CocoDataset):
+        METAINFO = dict(classes=('other',))
+
+    DATASETS.register_module(module=Renamed, force=True)
+    student = write(
+        COCO, "train_dataloader = dict(dataset=dict(type='mmengine.Renamed'))"
+    )
+    train, _, lines = build(student, with_boxes)
+    assert type(train) is Renamed and 'replaces' not in lines
+
+
+def test_several_metrics_stay_where_they_fit_the_data(
+    build, write, with_boxes
+):
+    metrics = (
+        "[dict(type='CocoMetric', ann_file='gone.json', classwise=True), "
+        "dict(type='VOCMetric'), "
+        "dict(type='DumpDetResults', out_file_path='out.pkl')]"
+    )
+    student = write(COCO, f'val_evaluator = {metrics}')
+    _, evaluators, _ = build(student, with_boxes)
+    names = [type(x).__name__ for x in evaluators]
+    assert names == ['CocoMetric', 'VOCMetric', 'DumpDetResults']
+    assert evaluators[0].classwise
+    foreign = write(
+        '_base_/datasets/openimages_detection.py',
+        f'val_evaluator = {metrics}',
+    )
+    _, (first, second), lines = build(foreign, with_boxes)
+    assert first.classwise and type(second) is DumpDetResults
+    assert 'CocoMetric replaces VOCMetric' in lines
+
+
+def test_an_evaluator_of_its_own_is_kept_with_the_data_it_fits(
+    write, with_boxes
+):
+    student = write(
+        COCO,
+        "val_evaluator = dict(_delete_=True, type='Evaluator', metrics=["
+        "dict(type='CocoMetric', ann_file='gone.json')])",
+    )
+    data = find_coco_folder(str(with_boxes))
+    overrides, _ = data_overrides(Config.fromfile(student), data)
+    student.with_name('child.py').write_text(
+        "_base_ = 'student.py'\n"
+        + assignment('val_evaluator', overrides['val_evaluator'])
+    )
+    evaluator = Config.fromfile(student.with_name('child.py')).val_evaluator
+    assert evaluator.type == 'Evaluator'
+    assert evaluator.metrics.ann_file.startswith(str(with_boxes))
+
+
+def test_files_of_a_storage_backend_are_read_from_the_disk(
+    build, write, with_boxes
+):
+    backend = "dict(backend='petrel', path_mapping=dict())"
+    student = write(
+        COCO,
+        f'_base_.train_dataloader.dataset.backend_args = {backend}',
+        f'_base_.train_pipeline[0].backend_args = {backend}',
+        'pipeline = _base_.train_pipeline',
+        'train_dataloader = dict(dataset=dict(pipeline=pipeline))',
+        f'_base_.val_evaluator.backend_args = {backend}',
+    )
+    train, (evaluator,), _ = build(student, with_boxes)
+    assert train.backend_args is None and evaluator.backend_args is None
+
+
+@pytest.mark.parametrize(
+    'student, sentence',
+    [
+        (
+            'mask_rcnn/mask-rcnn_r50_fpn_1x_coco.py',
+            'instances_train.json has boxes and no masks, but the student '
+            'reads masks .train_dataloader.dataset.pipeline: LoadAnnotations',
+        ),
+        (
+            'lvis/mask-rcnn_r50_fpn_sample1e-3_ms-1x_lvis-v1.py',
+            'reads masks .train_dataloader.dataset.dataset.pipeline',
+        ),
+        (
+            'panoptic_fpn/panoptic-fpn_r50_fpn_1x_coco.py',
+            'the student reads segmentation maps .train_dataloader.dataset',
+        ),
+        (
+            'htc/htc_r50_fpn_1x_coco.py',
+            'the student reads segmentation maps .train_dataloader.dataset',
+        ),
+        (
+            'fast_rcnn/fast-rcnn_r50_fpn_1x_coco.py',
+            'the student reads proposals .train_dataloader.dataset',
+        ),
+    ],
+)
+def test_annotations_that_are_not_there_are_named(
+    student, sentence, build, with_boxes
+):
+    with pytest.raises(ConfigError, match=sentence) as error:
+        build(student, with_boxes)
+    assert str(error.value).startswith('--data-root: ')
+
+
+def test_masks_that_boxes_alone_teach_are_evaluated_as_boxes(
+    build, with_boxes, with_masks
+):
+    student = 'boxinst/boxinst_r50_fpn_ms-90k_coco.py'
+    _, (evaluator,), _ = build(student, with_boxes)
+    assert evaluator.metrics == ['bbox']
+    _, (evaluator,), _ = build(student, with_masks)
+    assert evaluator.metrics == BOTH
+
+
+def test_whatever_counts_classes_in_a_network_is_overridden():
+    student = CONFIGS / 'mask2former/mask2former_r50_8xb2-lsj-50e_coco.py'
+    assert classes_of(Config.fromfile(student).model, 3) == {
+        'panoptic_head.num_things_classes': 3,
+        'panoptic_head.loss_cls.class_weight': [1.0, 1.0, 1.0, 0.1],
+        'panoptic_fusion_head.num_things_classes': 3,
+    }

@@ -1,0 +1,32 @@
+"""What a composed distillation costs is counted where it can be."""
+
+import pytest
+from torch import nn
+
+from mmfmkt.apis.describe import flops_beside
+
+
+class Distiller(nn.Module):
+    """A network of one kernel that deploys no flow."""
+
+    tap_flows = ()
+
+    def __init__(self, kernel):
+        super().__init__()
+        self.student = nn.Conv2d(3, 1, kernel, stride=kernel)
+
+    def forward(self, inputs):
+        return self.student(inputs)
+
+
+@pytest.mark.parametrize(
+    'kernel, counted',
+    [
+        (200, ', FLOPs of a 256x256 image'),
+        (300, ', FLOPs of a 512x512 image'),
+        (600, ''),
+    ],
+)
+def test_images_are_as_large_as_a_network_needs(kernel, counted):
+    text = flops_beside(Distiller(kernel))
+    assert text.startswith(counted) and bool(text) == bool(counted)

@@ -1,0 +1,66 @@
+"""A folder in COCO format is found, or what is wrong with it is said."""
+
+import json
+import shutil
+
+import pytest
+from coco import CLASSES, coco_folder
+
+from mmfmkt.datasets.coco_folder import CocoSplit, find_coco_folder
+from mmfmkt.utils import ConfigError
+
+
+@pytest.mark.parametrize('masks', [True, False])
+def test_splits_classes_and_masks_are_found(masks, tmp_path):
+    data = find_coco_folder(str(coco_folder(tmp_path / 'data', masks)))
+    assert data.root == tmp_path / 'data' and data.classes == CLASSES
+    for name, split in (('train', data.train), ('val', data.val)):
+        assert split == CocoSplit(
+            f'annotations/instances_{name}.json', f'{name}/', CLASSES, masks
+        )
+
+
+def test_files_of_instances_come_first_among_several(tmp_path):
+    root = coco_folder(tmp_path / 'data')
+    file = root / 'annotations/instances_train.json'
+    shutil.copy(file, file.with_name('captions_train.json'))
+    assert find_coco_folder(str(root)).train.ann_file.endswith(
+        'instances_train.json'
+    )
+
+
+@pytest.mark.parametrize(
+    'content',
+    ['', '[]', '{"images": []}', '{"categories": [1]}', '{"categories": {}}'],
+)
+def test_a_file_of_another_format_is_named_in_one_sentence(content, tmp_path):
+    root = coco_folder(tmp_path / 'data')
+    file = root / 'annotations/instances_train.json'
+    file.write_text(content)
+    with pytest.raises(ConfigError, match='instances_train.json') as error:
+        find_coco_folder(str(root))
+    assert str(error.value).startswith('--data-root: ')
+
+
+@pytest.mark.parametrize(
+    'gone, sentence',
+    [
+        ('train', r'must hold one train\*/, but has none'),
+        ('val', r'must hold one val\*/, but has none'),
+        ('annotations', r'must hold one annotations/\*train\*.json'),
+    ],
+)
+def test_what_is_missing_is_named(gone, sentence, tmp_path):
+    root = coco_folder(tmp_path / 'data')
+    shutil.rmtree(root / gone)
+    with pytest.raises(ConfigError, match=sentence):
+        find_coco_folder(str(root))
+
+
+def test_annotations_without_masks_or_of_no_object_are_read(tmp_path):
+    root = coco_folder(tmp_path / 'data', masks=False)
+    file = root / 'annotations/instances_val.json'
+    content = json.loads(file.read_text())
+    del content['annotations']
+    file.write_text(json.dumps(content))
+    assert not find_coco_folder(str(root)).val.has_masks
