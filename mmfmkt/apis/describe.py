@@ -10,6 +10,7 @@ from mmengine.config import Config
 from mmengine.registry import DefaultScope
 from torch import nn
 
+from mmfmkt.models.distillers.data_pipeline import dataset_of
 from mmfmkt.models.distillers.networks import without_weights
 from mmfmkt.models.distillers.tap_flow import TapFlow
 from mmfmkt.models.distillers.taps import find_module, listening
@@ -34,7 +35,6 @@ def describe(path: Path) -> List[str]:
     flow = section.flow
     direct = flow.loss_weight * flow.get('direct_weight', 0)
     beside = f' beside a direct term of {direct:g}' if direct else ''
-    same = model.data_preprocessor is model.student.data_preprocessor
     lines = [
         f'flow      variant {section.variant}, {encoder_names(flow)}, '
         f'{flow.schedule.type}, {flow.metric.type} of weight '
@@ -42,12 +42,13 @@ def describe(path: Path) -> List[str]:
         f'K = {flow.inference_steps}',
     ]
     if model.teacher is not None:
+        model.show_teacher(dataset_of(config))
         lines.append(
             'images    '
             + (
                 'the same for both'
-                if same
-                else 'the same pixels, each network in its own normalisation'
+                if model.teacher_view.alike
+                else 'the same pixels, each network in its own normalization'
             )
         )
     return lines + [cost(model)]

@@ -110,6 +110,7 @@ def test_commands_are_those_of_the_tools(
 @pytest.mark.parametrize('path, language, code', PYTHON)
 def test_python_runs(path, language, code, tmp_path, monkeypatch):
     monkeypatch.chdir(ROOT)
+    MODELS.import_from_location()
     before = dict(MODELS.module_dict)
     try:
         if 'import ' in code:

@@ -329,6 +329,11 @@ class BaseDistiller(StudentFace):
         return self._guest.network
 
     @property
+    def teacher_view(self) -> Optional[TeacherView]:
+        """From the student's images to the teacher's; None without one."""
+        return self._guest.view
+
+    @property
     def teacher_cache(self) -> Optional[TeacherCache]:
         """The cache of the teacher's outputs, or None where there is none."""
         return self._guest.cache
