@@ -1,0 +1,381 @@
+"""Changes of the drawn data sets: other layouts, odd annotations."""
+
+import csv
+import json
+import pickle
+import shutil
+from pathlib import Path
+
+import cv2
+import numpy as np
+from dev.soundness.data import (
+    CLASSES,
+    COUNTS,
+    annotation,
+    change_json,
+    picture,
+    read_json,
+    write_json,
+)
+
+
+def as_lvis(root: Path) -> None:
+    """No ``file_name``, a URL in its place, and frequencies."""
+
+    def change(content: dict, split: str) -> None:
+        for image in content['images']:
+            name = image.pop('file_name')
+            image['coco_url'] = f'http://images.cocodataset.org/{split}/{name}'
+            image.update(neg_category_ids=[], not_exhaustive_category_ids=[])
+        for category in content['categories']:
+            category.update(frequency='f', synset='x.n.01')
+
+    for split in COUNTS:
+        change_json(root, lambda x, split=split: change(x, split), split)
+
+
+def as_objects365(root: Path) -> None:
+    """File names with folders of which the last one counts."""
+    for split in COUNTS:
+        patch = root / split / 'patch0'
+        patch.mkdir()
+        for path in (root / split).glob('*.png'):
+            path.rename(patch / path.name)
+
+    def change(content: dict) -> None:
+        for image in content['images']:
+            image['file_name'] = f'images/v2/patch0/{image["file_name"]}'
+
+    change_json(root, change)
+
+
+def as_open_images(root: Path) -> None:
+    """CSV files, a hierarchy and pickled image sizes."""
+    names = ['/m/0', '/m/1', '/m/2']
+    folder = root / 'annotations'
+    with open(folder / 'classes.csv', 'w') as file:
+        csv.writer(file).writerows(zip(names, CLASSES))
+    leaves = [dict(LabelName=x) for x in names]
+    write_json(
+        folder / 'hierarchy.json',
+        dict(LabelName='/m/top', Subcategory=leaves),
+    )
+    for split in COUNTS:
+        content = read_json(folder / f'{split}.json')
+        rows = [['ImageID', *'abcdefghijkl']]
+        metas = []
+        for image in content['images']:
+            png = root / split / image['file_name']
+            cv2.imwrite(str(png.with_suffix('.jpg')), cv2.imread(str(png)))
+            png.unlink()
+            metas.append(
+                dict(filename=f'{png.stem}.jpg', ori_shape=(64, 64, 3))
+            )
+            for item in content['annotations']:
+                if item['image_id'] == image['id']:
+                    x, y, w, h = (z / 64 for z in item['bbox'])
+                    rows.append(
+                        [
+                            png.stem,
+                            'xclick',
+                            names[item['category_id'] - 1],
+                            1,
+                            x,
+                            x + w,
+                            y,
+                            y + h,
+                            *[0] * 5,
+                        ]
+                    )
+        with open(folder / f'{split}.csv', 'w') as file:
+            csv.writer(file).writerows(rows)
+        (folder / f'{split}.pkl').write_bytes(pickle.dumps(metas))
+        (folder / f'{split}.json').unlink()
+
+
+def as_voc(root: Path) -> None:
+    """XML files, and lists of names."""
+    voc = root / 'VOC2007'
+    for part in ('JPEGImages', 'Annotations', 'ImageSets/Main'):
+        (voc / part).mkdir(parents=True)
+    for split in COUNTS:
+        content = read_json(root / 'annotations' / f'{split}.json')
+        names = []
+        for image in content['images']:
+            png = root / split / image['file_name']
+            name = f'{split}_{png.stem}'
+            names.append(name)
+            cv2.imwrite(
+                str(voc / 'JPEGImages' / f'{name}.jpg'), cv2.imread(str(png))
+            )
+            objects = ''
+            for item in content['annotations']:
+                if item['image_id'] == image['id']:
+                    x, y, w, h = item['bbox']
+                    objects += (
+                        f'<object><name>{CLASSES[item["category_id"] - 1]}'
+                        '</name><difficult>0</difficult><bndbox>'
+                        f'<xmin>{x + 1}</xmin><ymin>{y + 1}</ymin>'
+                        f'<xmax>{x + w}</xmax><ymax>{y + h}</ymax>'
+                        '</bndbox></object>'
+                    )
+            (voc / 'Annotations' / f'{name}.xml').write_text(
+                '<annotation><size><width>64</width><height>64</height>'
+                f'<depth>3</depth></size>{objects}</annotation>'
+            )
+        (voc / 'ImageSets/Main' / f'{split}.txt').write_text('\n'.join(names))
+        shutil.rmtree(root / split)
+    shutil.rmtree(root / 'annotations')
+
+
+def as_crowd_human(root: Path) -> None:
+    """A JSON line for each image, with boxes of three kinds."""
+    for split in COUNTS:
+        path = root / 'annotations' / f'{split}.json'
+        content = read_json(path)
+        lines = []
+        for image in content['images']:
+            png = root / split / image['file_name']
+            name = f'{split}{png.stem}'
+            cv2.imwrite(
+                str(root / split / f'{name}.jpg'), cv2.imread(str(png))
+            )
+            boxes = [
+                dict(
+                    tag='person',
+                    fbox=x['bbox'],
+                    vbox=x['bbox'],
+                    hbox=x['bbox'],
+                    head_attr=dict(ignore=0),
+                    extra=dict(ignore=0),
+                )
+                for x in content['annotations']
+                if x['image_id'] == image['id']
+            ]
+            lines.append(json.dumps(dict(ID=name, gtboxes=boxes)))
+        (root / f'annotation_{split}.odgt').write_text('\n'.join(lines))
+
+
+def with_crowds(root: Path) -> None:
+    """Regions of many objects, as run lengths."""
+
+    def change(content: dict) -> None:
+        for image in content['images']:
+            content['annotations'].append(
+                dict(
+                    id=900 + image['id'],
+                    image_id=image['id'],
+                    category_id=2,
+                    bbox=[4, 0, 16, 64],
+                    area=1024,
+                    iscrowd=1,
+                    segmentation=dict(counts=[256, 1024, 2816], size=[64, 64]),
+                )
+            )
+
+    change_json(root, change)
+
+
+def without_area(root: Path) -> None:
+    """No annotation says how large it is."""
+    change_json(
+        root, lambda x: [y.pop('area') for y in x['annotations']], 'train'
+    )
+
+
+def with_gaps(root: Path) -> None:
+    """Ids that are neither counted from 1 nor without gaps."""
+    ids = {1: 90, 2: 7, 3: 1005}
+
+    def change(content: dict) -> None:
+        for image in content['images']:
+            image['id'] = 10**9 + 1000 * image['id']
+        for item in content['annotations']:
+            item['id'] = 77 * item['id']
+            item['image_id'] = 10**9 + 1000 * item['image_id']
+            item['category_id'] = ids[item['category_id']]
+        for category in content['categories']:
+            category['id'] = ids[category['id']]
+
+    change_json(root, change)
+
+
+def with_text_ids(root: Path) -> None:
+    """Images whose ids are text."""
+
+    def change(content: dict) -> None:
+        for image in content['images']:
+            image['id'] = f'image-{image["id"]}'
+        for item in content['annotations']:
+            item['image_id'] = f'image-{item["image_id"]}'
+
+    change_json(root, change, 'train')
+
+
+def named_by_numbers(root: Path) -> None:
+    """Categories whose names are numbers."""
+
+    def change(content: dict) -> None:
+        for category in content['categories']:
+            category['name'] = category['id']
+
+    change_json(root, change)
+
+
+def with_empty_images(root: Path) -> None:
+    """Images on which there is nothing."""
+    for split in COUNTS:
+        image, _ = picture(7, [])
+        cv2.imwrite(str(root / split / 'empty.png'), image)
+
+    def change(content: dict) -> None:
+        content['images'].insert(
+            0, dict(id=800, file_name='empty.png', width=64, height=64)
+        )
+
+    change_json(root, change)
+
+
+def with_absent_images(root: Path) -> None:
+    """Images without boxes, which are filtered out, and are not there."""
+
+    def change(content: dict) -> None:
+        content['images'].append(
+            dict(id=800, file_name='absent.png', width=64, height=64)
+        )
+
+    change_json(root, change, 'train')
+
+
+def with_ignored(root: Path) -> None:
+    """Annotations to be ignored, which have no box."""
+
+    def change(content: dict) -> None:
+        content['annotations'].append(
+            dict(id=900, image_id=1, category_id=1, area=1, ignore=True)
+        )
+
+    change_json(root, change, 'train')
+
+
+def with_dirt(root: Path) -> None:
+    """Boxes outside, of no size, of a class that nobody lists."""
+
+    def change(content: dict) -> None:
+        for index, box in enumerate(
+            ([200, 200, 9, 9], [5, 5, 0, 9], [5, 5, 9, 9])
+        ):
+            content['annotations'].append(annotation(900 + index, 1, 9, box))
+
+    change_json(root, change, 'train')
+
+
+def without_annotations(root: Path) -> None:
+    """A list of images to be evaluated elsewhere: no annotations."""
+    content = read_json(root / 'annotations/val.json')
+    del content['annotations']
+    write_json(root / 'annotations/image_info.json', content)
+
+
+def as_arrays(root: Path) -> None:
+    """Pictures as files of NumPy."""
+    for path in root.rglob('*.png'):
+        np.save(path.with_suffix('.npy'), cv2.imread(str(path)))
+        path.unlink()
+
+    if (root / 'annotations').exists():
+
+        def change(content: dict) -> None:
+            for image in content['images']:
+                image['file_name'] = image['file_name'][:-4] + '.npy'
+
+        change_json(root, change)
+
+
+def in_a_pack(root: Path) -> None:
+    """Pictures in one archive, of which no file lies in a folder."""
+    for split in COUNTS:
+        shutil.make_archive(str(root / split), 'zip', root / split)
+        shutil.rmtree(root / split)
+
+
+def under_odd_names(root: Path) -> None:
+    """Spaces and accents in the names of folders and files."""
+    for split in COUNTS:
+        folder = root / f'{split} für alle'
+        (root / split).rename(folder)
+        for path in folder.glob('*.png'):
+            path.rename(folder / f'ein Bild é{path.name}')
+
+    def change(content: dict) -> None:
+        for image in content['images']:
+            image['file_name'] = f'ein Bild é{image["file_name"]}'
+
+    change_json(root, change)
+
+
+def listed(root: Path) -> None:
+    """Lists of files, beside files that are no pictures at all."""
+    for split in COUNTS:
+        paths = sorted((root / split).rglob('*.png'))
+        lines = [
+            f'{x.relative_to(root / split)} {CLASSES.index(x.parent.name)}'
+            for x in paths
+        ]
+        (root / f'{split}.txt').write_text('\n'.join(lines) + '\n')
+        foreign(root / split / 'disk')
+        (root / split / 'disk' / 'broken.jpg').write_bytes(b'no picture')
+        (root / split / 'drafts').mkdir()
+        (root / split / 'drafts' / 'half.png').write_bytes(b'')
+
+
+def foreign(folder: Path) -> None:
+    """What systems leave in folders."""
+    (folder / '.DS_Store').write_bytes(b'\0\0\0\1Bud1')
+    (folder / 'Thumbs.db').write_bytes(b'\xd0\xcf\x11\xe0')
+    (folder / 'README.txt').write_text('Pictures.')
+
+
+def beside_foreign(root: Path) -> None:
+    """What systems leave, and pictures of other kinds."""
+    foreign(root / 'train' / 'disk')
+    image, _ = picture(5, [1], 32, 32)
+    for name in ('a.JPEG', 'b.webp', 'c.BMP'):
+        cv2.imwrite(str(root / 'train' / 'square' / name), image)
+
+
+def as_imagenet(root: Path) -> None:
+    """A list of files in meta/, and splits by name."""
+    listed(root)
+    (root / 'meta').mkdir()
+    for split in COUNTS:
+        (root / f'{split}.txt').rename(root / 'meta' / f'{split}.txt')
+
+
+def multi_label(root: Path) -> None:
+    """Pictures of several classes, in a JSON file."""
+    for split in COUNTS:
+        paths = sorted((root / split).rglob('*.png'))
+        rows = [
+            dict(
+                img_path=str(x.relative_to(root / split)),
+                gt_label=[CLASSES.index(x.parent.name), index % 3],
+            )
+            for index, x in enumerate(paths)
+        ]
+        write_json(
+            root / f'{split}.json',
+            dict(metainfo=dict(classes=CLASSES), data_list=rows),
+        )
+
+
+def beside_another(root: Path) -> None:
+    """A copy of the data set as another one, with classes of its own."""
+    other = root.parent / 'other'
+    shutil.copytree(root, other)
+
+    def change(content: dict) -> None:
+        for category in content['categories']:
+            category['name'] = f'my {category["name"]}'
+
+    change_json(other, change)

@@ -1,0 +1,63 @@
+"""Runs commands in forks of a process that has the libraries imported.
+
+As tests/tool_server.py, with a session of its own for each command, and a
+limit, after which the whole process group is killed.
+"""
+
+import json
+import os
+import signal
+import sys
+import time
+from importlib import import_module
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from tool_server import LIBRARIES, work  # noqa: E402
+
+
+def kill(group: int) -> None:
+    """Kill a process group, where there still is one."""
+    try:
+        os.killpg(group, signal.SIGKILL)
+    except ProcessLookupError:
+        pass
+
+
+def wait(child: int, limit: float) -> int:
+    """Wait for a child; -SIGKILL where it takes longer than allowed."""
+    end = time.monotonic() + limit
+    status = None
+    while status is None and time.monotonic() < end:
+        done, found = os.waitpid(child, os.WNOHANG)
+        if done:
+            status = found
+        else:
+            time.sleep(0.02)
+    kill(child)
+    if status is None:
+        _, status = os.waitpid(child, 0)
+    return os.waitstatus_to_exitcode(status)
+
+
+def main() -> None:
+    answers = os.fdopen(os.dup(1), 'w', buffering=1)
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    for name in LIBRARIES:
+        try:
+            import_module(name)
+        except ImportError:
+            continue
+    for line in sys.stdin:
+        asked = json.loads(line)
+        limit = asked.pop('limit')
+        child = os.fork()
+        if not child:
+            os.setsid()
+            work(**asked)
+        print(wait(child, limit), file=answers)
+
+
+if __name__ == '__main__':
+    main()

@@ -1,0 +1,73 @@
+"""What plain MMEngine trains, the tools train: a part of the corpus."""
+
+import os
+import time
+
+import pytest
+
+pytest.importorskip('mmdet')
+pytest.importorskip('mmpretrain')
+pytestmark = pytest.mark.slow
+
+from dev.soundness.inputs import all_inputs  # noqa: E402
+from dev.soundness.trial import (  # noqa: E402
+    COLUMNS,
+    Server,
+    command,
+    try_input,  # noqa: E402
+)
+
+# The quick ones; all of them: python tests/dev/soundness/run.py
+QUICK = (
+    'lvis-layout',
+    'own-loader',
+    'own-pool',
+    'class-agnostic-masks',
+    'one-image-batches',
+    'prefixed-types',
+    'timm',
+    'average-none',
+    'normalized-classifier',
+    'gray-under-color',
+    'mmpretrain-options',
+    'on-cifar10-folder',
+)
+HANGING = """
+import os, time
+
+os.fork()
+with open(f'{os.getpid()}.pid', 'w') as file:
+    pass
+time.sleep(600)
+"""
+
+
+@pytest.fixture(scope='module')
+def server():
+    server = Server()
+    yield server
+    server.close()
+
+
+@pytest.mark.parametrize('name', QUICK)
+def test_a_config_that_plain_mmengine_trains_is_trained_and_distilled(
+    name, server, tmp_path
+):
+    item = next(x for x in all_inputs() if x.name == name)
+    row = try_input(item, server, tmp_path)
+    assert {x: row[x] for x in COLUMNS} == dict.fromkeys(COLUMNS, '')
+
+
+def test_a_command_that_hangs_is_killed_with_its_children(
+    server, tmp_path, monkeypatch
+):
+    (tmp_path / 'hanging.py').write_text(HANGING)
+    monkeypatch.setattr(server, 'limit', 1)
+    asked = command(str(tmp_path / 'hanging.py'))
+    assert server.run(asked, tmp_path, tmp_path / 'log') == -9
+    pids = [int(x.stem) for x in tmp_path.glob('*.pid')]
+    assert len(pids) == 2
+    time.sleep(0.2)
+    for pid in pids:
+        with pytest.raises(ProcessLookupError):
+            os.kill(pid, 0)
