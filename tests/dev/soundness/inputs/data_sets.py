@@ -577,5 +577,10 @@ val_evaluator = [
 test_evaluator = val_evaluator
 """,
         layouts.multi_label,
+        variant='fmkt',
+        distil_lines="""
+model['tap'], model['levels'] = 'backbone', (0,)
+model['flow']['metric'] = dict(type='PKDLoss')
+""",
     ),
 ]

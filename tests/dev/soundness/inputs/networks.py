@@ -74,6 +74,9 @@ class OwnNetwork(BaseModule):
         return (self.conv(x).relu(),)
 """
 
+# What tools/distill.py says of a feature that is a vector.
+TOKENS = "model['flow']['encoder'] = dict(type='MLPEncoder')\n"
+
 INPUTS = [
     Input(
         'class-agnostic-masks',
@@ -259,6 +262,7 @@ model = dict(
         VIT.replace('{patch}', '8'),
         variant='fmkt',
         teacher="_base_ = './base.py'\n",
+        distil_lines=TOKENS,
         distil=[ONE_LINE, ONNX, EXPORT],
     ),
     Input(
@@ -268,6 +272,7 @@ model = dict(
         VIT.replace('{patch}', '8'),
         variant='fmkt',
         teacher="_base_ = './base.py'\n" + VIT.replace('{patch}', '4'),
+        distil_lines=TOKENS,
     ),
     Input(
         'swin',

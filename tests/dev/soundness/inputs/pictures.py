@@ -147,7 +147,7 @@ def teacher_saw_pictures(folder: Path) -> str:
     if not seen:
         return 'the teacher saw no picture'
     shape, mean, std = seen[-1]
-    if not (abs(mean) < 2 and 0.1 < std < 4):
+    if not (abs(mean) < 1 and 0.2 < std < 4):
         return (
             f'the teacher saw pictures of mean {mean:.3g} and deviation '
             f'{std:.3g}, and not normalised ones'

@@ -129,7 +129,8 @@ custom_hooks = [
     dict(type='OwnHook', path='{folder}/own_hook'),
     dict(type='CheckInvalidLossHook', interval=1),
     dict(type='NumClassCheckHook'),
-    dict(type='EmptyCacheHook', after_epoch=True)]
+    dict(type='EmptyCacheHook', after_epoch=True),
+    dict(type='PreemptedHook')]
 """,
         files={'mine.py': OWN_HOOK},
         variant='fmkt',

@@ -4,6 +4,7 @@ from dev.soundness.trial import Input, command
 
 OWN_METRIC = """
 import multiprocessing
+import time
 
 from mmengine.evaluator import BaseMetric
 from mmengine.registry import METRICS
@@ -22,7 +23,9 @@ class PooledMetric(BaseMetric):
 
     def compute_metrics(self, results):
         with multiprocessing.Pool(2) as pool:
-            return dict(squares=sum(pool.map(square, results)))
+            # What takes too long is ended with the pool.
+            pool.apply_async(time.sleep, (600,))
+            return dict(squares=pool.apply(square, (len(results),)))
 """
 TENSOR_METRIC = """
 import torch
@@ -232,7 +235,7 @@ test_evaluator = val_evaluator
     ),
     Input(
         'own-pool',
-        "a metric of one's own, with a pool of processes",
+        "a metric of one's own, with a pool that is ended before its work",
         'resnet',
         """
 custom_imports = dict(imports=['mine'])
