@@ -46,6 +46,11 @@ class StepCount:
                 f'of them to draw from, but got {num_steps!r}.'
             )
         self.choices = choices
+        # torch.compile cannot trace Python's generator; importing it takes
+        # seconds, which a fixed N need not wait for.
+        self._draw = draw_from
+        if len(choices) > 1:
+            self._draw = torch.compiler.disable(draw_from)
         self.limit: Optional[int] = None
 
     def draw(self) -> int:
@@ -53,9 +58,16 @@ class StepCount:
         choices = self.choices
         if self.limit is not None:
             choices = [n for n in choices if n <= self.limit] or [self.limit]
-        if len(choices) == 1:
-            return choices[0]
-        iteration = MessageHub.get_current_instance().runtime_info.get('iter')
-        if iteration is None:
-            return choices[torch.randint(len(choices), ()).item()]
-        return random.Random(iteration).choice(choices)
+        return choices[0] if len(choices) == 1 else self._draw(choices)
+
+
+def draw_from(choices: Sequence[int]) -> int:
+    """Draw a number for the present iteration.
+
+    Args:
+        choices (Sequence[int]): The numbers to draw from.
+    """
+    iteration = MessageHub.get_current_instance().runtime_info.get('iter')
+    if iteration is None:
+        return choices[torch.randint(len(choices), ()).item()]
+    return random.Random(iteration).choice(choices)
