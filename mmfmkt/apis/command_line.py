@@ -15,7 +15,6 @@ from urllib.error import URLError
 import torch.distributed
 from mmengine.config import Config, DictAction
 from mmengine.device import get_device
-from mmengine.model import is_model_wrapper
 from mmengine.registry import MODELS, RUNNERS, STRATEGIES, DefaultScope
 from mmengine.runner import Runner
 from torch import nn
@@ -233,15 +232,17 @@ def check_fits(model: nn.Module, checkpoint: Optional[dict]) -> None:
     """
     if checkpoint is None or model is None:  # a strategy builds it later
         return
-    if is_model_wrapper(model):
-        model = model.module
     state = checkpoint.get('state_dict', checkpoint)
-    shapes = {
-        name.removeprefix('module.'): getattr(x, 'shape', None)
-        for name, x in state.items()
-    }
-    own = model.state_dict()
-    if not any(shapes.get(name) == x.shape for name, x in own.items()):
+    # Models in wrappers, of data parallelism or test-time augmentation, and
+    # their checkpoints may have the prefix.
+    own, shapes = (
+        {
+            name.removeprefix('module.'): getattr(x, 'shape', None)
+            for name, x in tensors.items()
+        }
+        for tensors in (model.state_dict(), state)
+    )
+    if not any(shapes.get(name) == shape for name, shape in own.items()):
         raise ConfigError(
             f'load_from: the checkpoint has {len(shapes)} tensors, and none '
             f'of them is one of the {len(own)} of this model: give a '

@@ -1,6 +1,7 @@
 """Classifiers through the tools, from training to what is taken home."""
 
 import json
+import re
 
 import cv2
 import numpy as np
@@ -199,11 +200,11 @@ def test_no_teacher_is_needed_online(pictures, tmp_path):
     [
         (
             'train_dataloader.dataset.data_root=/nowhere',
-            "train_dataloader.dataset.data_root: '/nowhere' does not",
+            'train_dataloader.dataset: FileNotFoundError.*/nowhere',
         ),
         (
             'train_dataloader.dataset.pipeline.1.pad_val=[1,2,3]',
-            'train_dataloader, in the first batch: TypeError: pad_val must be',
+            'train_dataloader.dataset.pipeline.1.*TypeError: pad_val must be',
         ),
     ],
 )
@@ -218,7 +219,7 @@ def test_bad_input_is_named(option, sentence, pictures, tmp_path):
         option,
         fails=True,
     )
-    assert log.strip().splitlines()[-1].startswith(f'error: {sentence}')
+    assert re.match(f'error: {sentence}', log.strip().splitlines()[-1])
 
 
 def test_a_teacher_is_validated_by_metrics_that_are_no_numbers(
