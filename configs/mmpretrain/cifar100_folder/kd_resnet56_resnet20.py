@@ -7,6 +7,6 @@ model = dict(
     student=_base_.model,
     teacher=dict(
         config='mmfmkt::mmpretrain/cifar100_folder/resnet56.py',
-        checkpoint='data/weights/cifar100_resnet56.pth',
+        checkpoint='work_dirs/resnet56/epoch_40.pth',
     ),
 )

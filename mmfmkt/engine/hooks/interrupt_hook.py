@@ -4,6 +4,7 @@ import os
 import signal
 import sys
 import threading
+from functools import partial
 from typing import Any, Optional
 
 import torch
@@ -51,7 +52,8 @@ class InterruptHook(Hook):
             before = signal.signal(number, self._receive)
             self._previous[number] = before or signal.SIG_DFL
         # A handler of Python would not end a process that waits for a lock.
-        os.register_at_fork(after_in_child=self._restore)
+        # Nothing is held but the handlers: Gloo's threads end with the group.
+        os.register_at_fork(after_in_child=partial(restore, self._previous))
 
     def after_train_iter(
         self, runner: Runner, batch_idx: int, *args: Any, **kwargs: Any
@@ -77,11 +79,7 @@ class InterruptHook(Hook):
 
     def after_train(self, runner: Runner) -> None:
         """Leave the signals to those who had them."""
-        self._restore()
-
-    def _restore(self) -> None:
-        while self._previous:
-            signal.signal(*self._previous.popitem())
+        restore(self._previous)
 
     def _receive(self, number: int, frame: Any) -> None:
         self.received = number
@@ -119,3 +117,13 @@ class InterruptHook(Hook):
             f'{meta["iter"]}: {where}; --resume goes on from there.'
         )
         sys.exit(128 + self._agreed)
+
+
+def restore(handlers: dict) -> None:
+    """Set signal handlers, and forget them.
+
+    Args:
+        handlers (dict): Handlers by signal; it is emptied.
+    """
+    while handlers:
+        signal.signal(*handlers.popitem())
