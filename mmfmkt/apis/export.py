@@ -188,7 +188,9 @@ def resolved_student(config: Config) -> ConfigDict:
     student = load_model_config(config.model.student, 'model.student')
     if config.model.get('backbone'):
         student.backbone.update(config.model.backbone)
-    student.pop('_scope_', None)
+    # Without a default scope, that of the types is needed.
+    if student.get('_scope_') in (None, config.get('default_scope')):
+        student.pop('_scope_', None)
     return student
 
 

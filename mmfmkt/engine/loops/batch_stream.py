@@ -127,8 +127,10 @@ class Skipping(Sampler):
 class BatchStream:
     """The batches of a loader, which can go on in the middle of an epoch.
 
-    The loader stays what it is to all others; its ``collate_fn``,
-    ``worker_init_fn`` and ``batch_sampler`` are wrapped.
+    Others that iterate over the loader get its own batches: ``collate_fn`` is
+    wrapped while a pass of this stream begins, ``worker_init_fn`` and
+    ``batch_sampler`` all the time. (Workers that persist keep the wrapped
+    one.)
 
     Args:
         loader (DataLoader): The loader, which nobody has iterated yet.
@@ -144,7 +146,6 @@ class BatchStream:
         self._workers: Dict[int, bytes] = {}
         self._start = WorkerStart(loader.worker_init_fn)
         loader.worker_init_fn = self._start
-        loader.collate_fn = Stamping(loader.collate_fn)
         if loader.batch_sampler is not None:
             # A loader lets nobody set its batch sampler.
             vars(loader)['batch_sampler'] = Skipping(
@@ -183,8 +184,13 @@ class BatchStream:
             loader.batch_sampler.skip = first
         else:
             self._restore()
-        # Draws a number of the main process, as it has done in this pass.
-        batches = iter(loader)
+        collate = loader.collate_fn
+        loader.collate_fn = Stamping(collate)
+        try:
+            # Draws a number of the main process, as it has in this pass.
+            batches = iter(loader)
+        finally:
+            loader.collate_fn = collate
         self._start.states = {}
         self._restore()
         if not (loader.persistent_workers or first):
