@@ -195,11 +195,13 @@ class BatchStream:
         self._restore()
         if not (loader.persistent_workers or first):
             self._workers = {}
-        for index, (batch, state) in enumerate(batches, first - first % count):
+        for index, batch in enumerate(batches, first - first % count):
             if index < first:
                 continue
-            if state:
-                self._workers[index % count] = state
+            if isinstance(batch, Stamped):
+                batch, state = batch
+                if state:
+                    self._workers[index % count] = state
             yield batch
 
     def _restore(self) -> None:
