@@ -211,7 +211,10 @@ class ClassificationDistiller(BaseDistiller):
         finally:
             handle.remove()
         return seen[0] if seen else head(feats), {
+            # A list, such as that of the accuracy, as MMEngine reduces it.
             'loss_task' if name == 'loss' else f'task_{name}': loss
+            if isinstance(loss, Tensor)
+            else sum(x.mean() for x in loss)
             for name, loss in losses.items()
         }
 
