@@ -1,6 +1,6 @@
 """Installs mmfmkt beside the mm* stack that is there, never in its place.
 
-torch, mmengine, mmcv and mmdet are checked at import instead of required
+torch, mmengine, mmcv and mmdet are checked when a tool starts, not required
 here: pip would otherwise replace a working stack that comes under other
 distribution names. ``tools/setup_env.py`` installs one where there is none.
 """
