@@ -87,7 +87,8 @@ class HeadFlow(nn.Module):
         Returns:
             dict: Losses named ``<tap>.<part>``.
         """
-        losses, _ = self.flow(
+        # As a function: a compiled call would trace the student's head.
+        losses, _ = self.flow.forward(
             source, target, num_steps, labels, head, order, diagnose
         )
         return weigh(losses, weight, prefix=f'{self.tap}.')

@@ -9,9 +9,10 @@ from torch import Tensor, nn
 from ..losses.base import BaseMetricLoss, Prepared
 from .transforms import Head, Losses, MapTransform, resize
 from .velocity import VelocityField
-from .walk import Step, Walk
+from .walk import Step, Steps, Walk
 
 COMPARED = ('targets', 'velocities')
+MAX_GRAPHS = 64
 
 
 class Transfer(nn.Module, metaclass=ABCMeta):
@@ -171,14 +172,24 @@ class Transfer(nn.Module, metaclass=ABCMeta):
         return found
 
     def compile(self, **options: Any) -> None:
-        """Compile what the steps repeat: encoder and metric.
+        """Compile the transfer of a level: walk, T and metric.
 
-        How many steps there are is outside of it, so that a number that is
-        drawn compiles nothing again.
+        A call is one graph, with N as a constant of it: a number of steps
+        that is drawn for the first time compiles one more. Calls of
+        ``forward`` itself, as those with a student's own head, which is not
+        ours to compile, and ``transport`` have encoder and metric compiled.
 
         Args:
-            options: Of ``torch.compile``.
+            options: Of ``torch.compile``. By default sizes are ``dynamic``,
+                so that those of another image compile nothing again.
         """
+        # Imported where it is used: it takes seconds.
+        from torch._dynamo import config
+
+        # A graph for each N that may be drawn; PyTorch gives up after 8.
+        config.cache_size_limit = max(config.cache_size_limit, MAX_GRAPHS)
+        options = {'dynamic': True, **options}
+        super().compile(**options)
         if self.field is not None:
             self.field.encoder.core.compile(**options)
         if self.metric is not None:
@@ -213,15 +224,24 @@ class Transfer(nn.Module, metaclass=ABCMeta):
             return head(feature)
         return self.transform(feature, target), {}
 
+    def _transformed(self, steps: Steps, target: Optional[Tensor]) -> Tensor:
+        """T of the estimates of all steps, as one batch."""
+        flat = self.transform(steps.estimate.flatten(0, 1), target)
+        return flat.unflatten(0, (len(steps), -1))
+
     def _compared(
-        self, step: Step, output: Tensor, goal: Prepared, led: Tensor
+        self, steps: Steps, outputs: Tensor, goal: Prepared, led: Tensor
     ) -> Losses:
-        """The loss of a step, by its output or by its velocity."""
+        """The mean loss of steps, by their outputs or by their velocities."""
         if self.compare == 'targets':
-            return dict(loss_flow=self.metric.measure(output, goal))
-        here = resize(led, step.source).to(step.source)
-        true = self.field.schedule.velocity(step.source, here, step.t)
-        return dict(loss_flow=self.metric(step.velocity, true))
+            return dict(loss_flow=self.metric.measure_steps(outputs, goal))
+        source, velocity = steps.source, self.field.schedule.velocity
+        here = resize(led, source).to(source)
+        losses = [
+            self.metric(given, velocity(source, here, step.t))
+            for given, step in zip(steps.velocity, steps.steps)
+        ]
+        return dict(loss_flow=sum(losses) / len(steps))
 
     @torch.no_grad()
     def _of_mean(self, output: Tensor, goal: Prepared) -> Tensor:

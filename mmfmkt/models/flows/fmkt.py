@@ -6,8 +6,8 @@ from typing import Optional, Tuple
 from torch import Tensor
 
 from .base import Transfer
-from .transforms import Head, Losses
-from .walk import Step, Walk
+from .transforms import Head, Losses, read_each
+from .walk import Steps, Walk
 
 
 class FMKT(Transfer):
@@ -40,19 +40,22 @@ class FMKT(Transfer):
         led = target if order is None else target[order]
         goal = self._goal(source, target, labels, order)
 
-        def visit(step: Step) -> Losses:
-            output, seen = self._read(step.estimate, target, head)
+        def visit(steps: Steps) -> Losses:
+            if head is None:
+                outputs, seen = self._transformed(steps, target), {}
+            else:
+                outputs, seen = read_each(head, steps.estimate)
+                seen['output'] = outputs.mean(0)
             if goal is not None:
-                seen = {**seen, **self._compared(step, output, goal, led)}
-            return seen if head is None else {**seen, 'output': output}
+                seen = {**seen, **self._compared(steps, outputs, goal, led)}
+            return seen
 
         # A student's own head is run once alone: it may count its calls.
         sections = self.with_cp and head is None
         walk = self._walk(
             source, led, num_steps, self.with_cp and not sections
         )
-        sums, mean = walk.gather(visit, head is None, sections)
-        losses = {name: x / num_steps for name, x in sums.items()}
+        losses, mean = walk.gather(visit, head is None, sections)
         output = losses.pop('output') if head else mean.to(source.dtype)
         if target is None:
             return {'loss_flow': self._idle_loss(source), **losses}, output

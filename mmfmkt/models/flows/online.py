@@ -1,13 +1,12 @@
 """OFM-KT: no teacher, each step follows the mean of all (section 3)."""
 
-from typing import List, Optional, Tuple
+from typing import Optional, Tuple
 
-import torch
 from torch import Tensor
 
 from .base import Transfer
-from .transforms import Head, Losses
-from .walk import Walk, add_to
+from .transforms import Head, Losses, read_each
+from .walk import Steps, Walk
 
 
 class OFMKT(Transfer):
@@ -47,16 +46,15 @@ class OFMKT(Transfer):
         order: Optional[Tensor] = None,
         diagnose: bool = False,
     ) -> Tuple[Losses, Tensor]:
-        outputs: List[Tensor] = []
-        losses: Losses = {}
         # All outputs are kept: what they follow is known after the last.
-        for step in Walk(self.field, source, num_steps, with_cp=self.with_cp):
-            output, task = self._read(step.estimate, None, head)
-            outputs.append(output)
-            add_to(losses, task)
-        mean = torch.stack(outputs).mean(0)
+        walk = Walk(self.field, source, num_steps, with_cp=self.with_cp)
+        steps, losses = Steps(list(walk)), {}
+        if head is None:
+            outputs = self._transformed(steps, None)
+        else:
+            outputs, losses = read_each(head, steps.estimate)
+        mean = outputs.mean(0)
         goal = self._goal(source, mean, labels)
-        flow = sum(self.metric.measure(x, goal) for x in outputs)
-        losses = {name: x / num_steps for name, x in losses.items()}
-        losses['loss_flow'] = self.loss_weight * flow / num_steps
+        flow = self.metric.measure_steps(outputs, goal)
+        losses['loss_flow'] = self.loss_weight * flow
         return losses, mean if head else mean.to(source.dtype)

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from .base import Transfer
 from .transforms import Head, Losses, MapTransform
-from .walk import Step, Walk
+from .walk import Steps, Walk
 
 
 class FMKTTheta(Transfer):
@@ -116,16 +116,19 @@ class FMKTTheta(Transfer):
         led = target if order is None else target[order]
         goal = self._goal(source, target, labels, order)
 
-        def visit(step: Step) -> Losses:
-            output = self.transform(step.estimate, target)
-            seen = self._compared(step, output, goal, led)
+        def visit(steps: Steps) -> Losses:
+            outputs = self._transformed(steps, target)
+            seen = self._compared(steps, outputs, goal, led)
             if head is not None:
-                seen['loss_branch'] = F.cross_entropy(output, labels)
+                # Labels (B, ) or probabilities (B, classes), of all steps.
+                all_labels = labels.expand(len(steps), *labels.shape)
+                seen['loss_branch'] = F.cross_entropy(
+                    outputs.flatten(0, 1), all_labels.flatten(0, 1)
+                )
             return seen
 
         walk = Walk(self.field, source, num_steps)
-        sums, mean = walk.gather(visit, sections=self.with_cp)
-        losses = {name: x / num_steps for name, x in sums.items()}
+        losses, mean = walk.gather(visit, sections=self.with_cp)
         losses['loss_flow'] = self.loss_weight * losses['loss_flow']
         return losses, mean
 

@@ -8,6 +8,7 @@ their mean.
 
 from typing import Callable, Dict, Optional, Tuple
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -77,6 +78,21 @@ class PooledHead(nn.Module):
     def forward(self, x: Tensor, like: Optional[Tensor] = None) -> Tensor:
         """Classify ``(B, C_s, H, W)`` or ``(B, C_s)``: ``(B, classes)``."""
         return self.fc(x.flatten(2).mean(2) if x.dim() > 2 else x)
+
+
+def read_each(head: Head, features: Tensor) -> Tuple[Tensor, Losses]:
+    """Read features one by one by a student's own head.
+
+    Args:
+        head (Callable): What reads.
+        features (Tensor): ``(steps, B, ...)``.
+
+    Returns:
+        tuple: Logits ``(steps, B, classes)``, and the means of the losses.
+    """
+    outputs, losses = zip(*(head(x) for x in features))
+    means = {k: sum(x[k] for x in losses) / len(losses) for k in losses[0]}
+    return torch.stack(outputs), means
 
 
 def resize(x: Tensor, like: Tensor) -> Tensor:

@@ -17,18 +17,29 @@ first and last layer once, however many steps there are.
 """
 
 import math
-from functools import cached_property
-from typing import Callable, Dict, Iterator, Optional, Tuple
+from contextlib import nullcontext
+from typing import (
+    Callable,
+    ContextManager,
+    Dict,
+    Iterator,
+    List,
+    Optional,
+    Sequence,
+    Tuple,
+    Union,
+)
 
 import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
+from .encoders.layers import compiling
 from .schedules import combine
 from .velocity import VelocityField
 
 Sums = Dict[str, Tensor]
-Visit = Callable[['Step'], Sums]
+Visit = Callable[['Steps'], Sums]
 # What is summed for the mean, beside the names that a visit gives.
 INNER = 'inner'
 
@@ -61,7 +72,7 @@ class Step:
         self.field, self.source, self.inner, self.t = field, source, inner, t
         self.mixtures = field.mixtures(t)
 
-    @cached_property
+    @property
     def given(self) -> Tensor:
         """What the encoder gives."""
         left = self.field.encoder.leave(self.inner, self.source)
@@ -79,6 +90,88 @@ class Step:
     @property
     def estimate(self) -> Tensor:
         return self.mixtures[1].of(self.source, self.given)
+
+
+class Steps:
+    """Steps of a walk as one batch, with a leading dimension of steps.
+
+    Only what is inside the encoder has to be computed step by step.
+
+    Args:
+        steps (Sequence[Step]): One or more, of one walk.
+
+    Examples:
+        >>> field = VelocityField(ConvEncoder(8), RectifiedFlow())
+        >>> steps = Steps(list(Walk(field, torch.randn(2, 8, 5, 5), 4)))
+        >>> steps.estimate.shape
+        torch.Size([4, 2, 8, 5, 5])
+    """
+
+    def __init__(self, steps: Sequence[Step]) -> None:
+        self.steps = steps
+        self.field, self.source = steps[0].field, steps[0].source
+        # What the encoder has inside, one step behind the other.
+        self.inner = steps[0].inner
+        if len(steps) > 1:
+            self.inner = torch.cat([step.inner for step in steps])
+
+    def __len__(self) -> int:
+        return len(self.steps)
+
+    @property
+    def given(self) -> Tensor:
+        """What the encoder gives."""
+        with self._kept_once():
+            left = self.field.encoder.leave(self.inner, self.source)
+        return left.to(self.source).unflatten(0, (len(self), -1))
+
+    @property
+    def velocity(self) -> Tensor:
+        """Velocities, ``(steps, *source.shape)``."""
+        return self._mixed(0)
+
+    @property
+    def estimate(self) -> Tensor:
+        """Estimates of the target, ``(steps, *source.shape)``."""
+        return self._mixed(1)
+
+    def weighted(self, unit: float) -> Tensor:
+        """Their share in the sum of the estimates, as `Step.weighted`."""
+        if len(self) == 1:
+            return self.steps[0].weighted(unit)
+        if {step.mixtures[1].given for step in self.steps} == {unit}:
+            return self.inner.unflatten(0, (len(self), -1)).sum(0)
+        return sum(step.weighted(unit) for step in self.steps)
+
+    def _mixed(self, which: int) -> Tensor:
+        if len(self) == 1:
+            (step,) = self.steps
+            return (step.estimate if which else step.velocity)[None]
+        given = self.given
+        mixtures = [step.mixtures[which] for step in self.steps]
+        if len(set(mixtures)) == 1:
+            return mixtures[0].of(self.source, given)
+        return torch.stack(
+            [mix.of(self.source, x) for mix, x in zip(mixtures, given)]
+        )
+
+    def _kept_once(self) -> ContextManager:
+        """Have backward put ``inner`` together anew from its parts.
+
+        The walk keeps these for backward anyway, ``leave`` would keep the
+        whole as well.
+        """
+        if not self.field.encoder.narrows or compiling():
+            return nullcontext()
+        whole, parts = self.inner, [step.inner for step in self.steps]
+
+        def pack(x: Tensor) -> Union[Tensor, List[Tensor]]:
+            return parts if x is whole else x
+
+        def unpack(x: Union[Tensor, List[Tensor]]) -> Tensor:
+            return torch.cat(x) if isinstance(x, list) else x
+
+        return torch.autograd.graph.saved_tensors_hooks(pack, unpack)
 
 
 def exact(source: Tensor) -> Tensor:
@@ -166,7 +259,7 @@ class Walk:
                     step.inner, self.source, self.joint
                 )
                 change = step.mixtures[0].of(self.start, turned.to(state))
-                state = state.sub(change, alpha=1 / self.num_steps)
+                state = state.add(change, alpha=-1 / self.num_steps)
             yield step, state
 
     def step(self, state: Tensor, i: int) -> Step:
@@ -184,10 +277,11 @@ class Walk:
     def gather(
         self, visit: Visit, mean: bool = True, sections: bool = False
     ) -> Tuple[Sums, Optional[Tensor]]:
-        """Sum what is seen on the way; no step is kept.
+        """Average what is seen on the way; no step is kept.
 
         Args:
-            visit (Callable): What of a step is summed, by name.
+            visit (Callable): What of some steps is averaged over all steps,
+                by name: its mean over those that it is given.
             mean (bool): Whether the mean of the estimates is wanted.
             sections (bool): Whether backward walks and visits once more:
                 about sqrt(N) states are kept for it, and what lies between
@@ -195,33 +289,49 @@ class Walk:
                 that change something.
 
         Returns:
-            tuple: The sums, and the mean of the estimates.
+            tuple: The means, and the mean of the estimates.
         """
-
-        def part(begin: Tensor, numbers: range) -> Tuple[Sums, Tensor]:
-            sums: Sums = {}
-            end = begin
-            for step, after in self.stretch(begin, numbers):
-                seen, end = visit(step), after
-                if mean and not self.ends_at_mean:
-                    seen = {**seen, INNER: step.weighted(self.unit)}
-                add_to(sums, seen)
-            return sums, end
-
-        if sections and torch.is_grad_enabled():
+        sections = sections and torch.is_grad_enabled()
+        length = self.num_steps
+        if sections:
             length = math.isqrt(self.num_steps - 1) + 1
-            total, state = {}, self.start
-            for begin in range(0, self.num_steps, length):
-                numbers = self.numbers[begin : begin + length]
+        total, state = {}, self.start
+        for numbers in in_parts(self.numbers, length):
+            if sections:
                 sums, state = checkpoint(
-                    part, state, numbers, use_reentrant=False
+                    self._visit_all,
+                    state,
+                    numbers,
+                    visit,
+                    mean,
+                    use_reentrant=False,
                 )
-                add_to(total, sums)
-        else:
-            total, state = part(self.start, self.numbers)
+            else:
+                sums, state = self._visit_all(state, numbers, visit, mean)
+            add_to(total, sums)
         if mean and not self.ends_at_mean:
             state = self._leave(total.pop(INNER))
         return total, state if mean else None
+
+    def _visit_all(
+        self, state: Tensor, numbers: range, visit: Visit, mean: bool
+    ) -> Tuple[Sums, Tensor]:
+        """Walk a part of the way, and visit its steps."""
+        sums: Sums = {}
+        for together in in_parts(numbers, batch_length(state, numbers)):
+            steps = []
+            for step, after in self.stretch(state, together):
+                steps.append(step)
+                state = after
+            batch = Steps(steps)
+            share = len(steps) / self.num_steps
+            seen = visit(batch)
+            if share < 1:
+                seen = {name: share * x for name, x in seen.items()}
+            if mean and not self.ends_at_mean:
+                seen = {**seen, INNER: batch.weighted(self.unit)}
+            add_to(sums, seen)
+        return sums, state
 
     @property
     def ends_at_mean(self) -> bool:
@@ -237,8 +347,10 @@ class Walk:
     def _leave(self, inner: Tensor) -> Tensor:
         """The mean of the estimates, of ``sum_i q_i h_i`` in units."""
         share = sum(
-            self.field.mixtures(i / self.num_steps)[1].source
-            for i in self.numbers
+            [
+                self.field.mixtures(i / self.num_steps)[1].source
+                for i in self.numbers
+            ]
         )
         left = self.field.encoder.leave(inner, self.source).to(self.source)
         n = self.num_steps
@@ -288,6 +400,21 @@ class InterpolatedWalk(Walk):
             )
             entered = self.field.encoder.enter(mixed).to(mixed)
             yield self.step(entered, i), state
+
+
+def in_parts(numbers: range, length: int) -> List[range]:
+    """Cut numbers into parts of some length, the last one of what is left."""
+    starts = range(0, len(numbers), length)
+    return [numbers[begin : begin + length] for begin in starts]
+
+
+def batch_length(state: Tensor, numbers: range) -> int:
+    """How many steps are visited as one batch.
+
+    On a CPU one: what is of one step stays in its caches. Elsewhere all,
+    which takes the fewest kernels.
+    """
+    return 1 if state.device.type == 'cpu' else len(numbers)
 
 
 def add_to(sums: Sums, seen: Sums) -> None:

@@ -33,12 +33,22 @@ class BaseMetricLoss(nn.Module, metaclass=ABCMeta):
         ignores_scale (bool): Whether a factor on p changes nothing.
         needs_reader (bool): Whether a part of the teacher reads what is
             compared; it is set as ``reader``.
+        takes_steps (bool): Whether ``compare`` takes p with a leading
+            dimension of steps and gives the mean over them. A subclass that
+            writes a ``compare`` of its own and does not say so has its steps
+            compared one by one.
     """
 
     spaces = ('maps', 'vectors', 'logits')
     needs_labels = False
     ignores_scale = False
     needs_reader = False
+    takes_steps = False
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if 'compare' in vars(cls) and 'takes_steps' not in vars(cls):
+            cls.takes_steps = False
 
     def forward(
         self, pred: Tensor, target: Tensor, labels: Optional[Tensor] = None
@@ -106,8 +116,32 @@ class BaseMetricLoss(nn.Module, metaclass=ABCMeta):
             ValueError: If the shapes differ.
         """
         self._check_alike(pred, goal.shape)
+        return self._compare_exactly(pred, goal.content)
+
+    def measure_steps(self, preds: Tensor, goal: Prepared) -> Tensor:
+        """Mean of ``measure`` over a leading dimension of steps.
+
+        Args:
+            preds (Tensor): ``(steps, *goal.shape)``, of any floating type.
+            goal (Prepared): What ``prepare`` gave.
+
+        Returns:
+            Tensor: As ``forward``.
+
+        Raises:
+            ValueError: If the shapes differ.
+        """
+        if len(preds) == 1:
+            return self.measure(preds[0], goal)
+        self._check_alike(preds[0], goal.shape)
+        if self.takes_steps:
+            return self._compare_exactly(preds, goal.content)
+        each = [self._compare_exactly(x, goal.content) for x in preds]
+        return sum(each) / len(each)
+
+    def _compare_exactly(self, pred: Tensor, content: Any) -> Tensor:
         with torch.autocast(pred.device.type, enabled=False):
-            return self.compare(pred.to(exact(pred.dtype)), goal.content)
+            return self.compare(pred.to(exact(pred.dtype)), content)
 
     def set_epoch(self, epoch: int) -> None:
         """Adapt to the progress of the training; most losses do not.
@@ -158,7 +192,11 @@ class BaseMetricLoss(nn.Module, metaclass=ABCMeta):
 
     @abstractmethod
     def compare(self, pred: Tensor, goal: Any) -> Tensor:
-        """Return D(pred, target), of what ``prepared`` made of the target."""
+        """Return D(pred, target), of what ``prepared`` made of the target.
+
+        With ``takes_steps`` the mean over the steps, where there is a leading
+        dimension of them.
+        """
 
 
 def exact(dtype: torch.dtype) -> torch.dtype:

@@ -1,4 +1,4 @@
-"""Pearson correlation, finite also where there is none."""
+"""What metrics of distributions and correlations share."""
 
 from typing import Sequence
 
@@ -23,10 +23,20 @@ def tempered(logits: Tensor, temperature: float, scores: bool) -> Tensor:
     """Logits over a temperature, of a sample's standard scores if asked for.
 
     Args:
-        logits (Tensor): ``(N, classes)``.
+        logits (Tensor): ``(..., classes)``.
         temperature (float): T.
         scores (bool): Whether they are standardised first.
     """
     if scores:
-        logits = standardise(logits, (1,), 1e-7)
+        logits = standardise(logits, (-1,), 1e-7)
     return logits / temperature
+
+
+def divergence(pred: Tensor, target: Tensor) -> Tensor:
+    """KL(q || p) of log-probabilities, mean over all but the last dimension.
+
+    Args:
+        pred (Tensor): log p, ``(..., outcomes)``.
+        target (Tensor): log q, of trailing dimensions of ``pred``.
+    """
+    return (target.exp() * (target - pred)).sum(-1).mean()

@@ -10,7 +10,7 @@ from torch import Tensor
 from ..bounds import NotNegative, Positive
 from .base import BaseMetricLoss
 
-PLACES = (0, 2, 3)
+PLACES = (-4, -2, -1)
 # From a map (N, C, H, W) of the teacher's level to logits (N, priors,
 # classes) and boxes (N, priors, 4) as corners.
 Reader = Callable[[Tensor], Tuple[Tensor, Tensor]]
@@ -74,6 +74,7 @@ class CrossKDLoss(BaseMetricLoss):
     spaces = ('maps',)
     needs_reader = True
     ignores_scale = True
+    takes_steps = True
 
     def __init__(
         self,
@@ -95,6 +96,8 @@ class CrossKDLoss(BaseMetricLoss):
                 'features must be a metric of the maps themselves, but is '
                 f'{type(features).__name__}.'
             )
+        if features is not None:
+            self.takes_steps = features.takes_steps
 
     def prepared(self, target: Tensor) -> Reading:
         std, mean = torch.std_mean(target, PLACES, keepdim=True)
@@ -109,7 +112,11 @@ class CrossKDLoss(BaseMetricLoss):
 
         std, mean = torch.std_mean(pred, PLACES, keepdim=True)
         aligned = (pred - mean) / (std + self.eps) * goal.std + goal.mean
-        logits, boxes = self.reader(aligned)
+        # The head takes the maps of all steps as one batch.
+        logits, boxes = (
+            x.view(*pred.shape[:-3], *x.shape[1:])
+            for x in self.reader(aligned.flatten(0, -4))
+        )
         unlike = (logits.sigmoid() - goal.scores).abs().pow(self.beta)
         entropy = F.binary_cross_entropy_with_logits(
             logits, goal.scores, reduction='none'
@@ -117,7 +124,8 @@ class CrossKDLoss(BaseMetricLoss):
         apart = generalized_box_iou_loss(boxes, goal.boxes, eps=self.eps)
         total = self.score_weight * (unlike * entropy).sum()
         total = total + self.box_weight * (goal.best * apart).sum()
-        loss = total / goal.best.sum().clamp_min(1.0)
+        steps = std.numel() // std.shape[-3]
+        loss = total / (steps * goal.best.sum().clamp_min(1.0))
         if self.features is not None:
             loss = loss + self.features.compare(pred, goal.features)
         return loss

@@ -6,6 +6,7 @@ from torch import Tensor
 
 from ..bounds import Positive
 from .base import BaseMetricLoss
+from .correlation import divergence
 
 
 class CWDLoss(BaseMetricLoss):
@@ -24,18 +25,15 @@ class CWDLoss(BaseMetricLoss):
     """
 
     spaces = ('maps',)
+    takes_steps = True
 
     def __init__(self, temperature: Positive = 1.0) -> None:
         super().__init__()
         self.temperature = temperature
 
     def prepared(self, target: Tensor) -> Tensor:
-        """Log-probabilities of places, ``(N * C, H * W)``."""
-        return F.log_softmax(
-            target.flatten(2).flatten(0, 1) / self.temperature, dim=1
-        )
+        """Log-probabilities of places, ``(..., C, H * W)``."""
+        return F.log_softmax(target.flatten(-2) / self.temperature, dim=-1)
 
     def compare(self, pred: Tensor, goal: Tensor) -> Tensor:
-        return self.temperature**2 * F.kl_div(
-            self.prepared(pred), goal, reduction='batchmean', log_target=True
-        )
+        return self.temperature**2 * divergence(self.prepared(pred), goal)

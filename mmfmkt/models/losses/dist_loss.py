@@ -32,6 +32,7 @@ class DISTLoss(BaseMetricLoss):
     """
 
     spaces = ('logits',)
+    takes_steps = True
 
     def __init__(
         self,
@@ -48,10 +49,10 @@ class DISTLoss(BaseMetricLoss):
 
     def prepared(self, target: Tensor) -> Tuple[Tensor, Tensor]:
         """Probabilities, standardised over classes and over samples."""
-        target = gathered(target, self.sync)
-        probabilities = (target / self.temperature).softmax(1)
+        target = gathered(target, self.sync, dim=-2)
+        probabilities = (target / self.temperature).softmax(-1)
         return tuple(
-            standardise(probabilities, (dim,), self.eps) for dim in (1, 0)
+            standardise(probabilities, (dim,), self.eps) for dim in (-1, -2)
         )
 
     def compare(self, pred: Tensor, goal: Tuple[Tensor, Tensor]) -> Tensor:

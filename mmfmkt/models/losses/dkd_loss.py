@@ -7,8 +7,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..bounds import Index, NotNegative, Positive
-from .base import BaseMetricLoss, Prepared
-from .correlation import tempered
+from .base import BaseMetricLoss
+from .correlation import divergence, tempered
 
 
 class Decoupled(NamedTuple):
@@ -16,11 +16,11 @@ class Decoupled(NamedTuple):
 
     Attributes:
         mask (Tensor): One-hot labels, bool, ``(N, classes)``.
-        binary (Tensor): Log-probabilities ``(N, 2)`` of the labelled class
-            and of all others together; sums of logits, so that neither can
-            be log 0.
-        others (Tensor): Log-probabilities ``(N, classes)`` among the other
-            classes; -inf at the labelled one.
+        binary (Tensor): Log-probabilities ``(..., N, 2)`` of the labelled
+            class and of all others together; sums of logits, so that neither
+            can be log 0.
+        others (Tensor): Log-probabilities ``(..., N, classes)`` among the
+            other classes; -inf at the labelled one.
     """
 
     mask: Tensor
@@ -29,12 +29,12 @@ class Decoupled(NamedTuple):
 
     @classmethod
     def of(cls, logits: Tensor, mask: Tensor) -> 'Decoupled':
-        """Take logits ``(N, classes)`` apart; nothing waits for a GPU."""
+        """Take logits ``(..., N, classes)`` apart; no GPU is waited for."""
         rest = logits.masked_fill(mask, -torch.inf)
-        labelled = logits.masked_fill(~mask, 0.0).sum(1)
-        binary = torch.stack([labelled, rest.logsumexp(1)], 1)
+        labelled = logits.masked_fill(~mask, 0.0).sum(-1)
+        binary = torch.stack([labelled, rest.logsumexp(-1)], -1)
         return cls(
-            mask, F.log_softmax(binary, dim=1), F.log_softmax(rest, dim=1)
+            mask, F.log_softmax(binary, dim=-1), F.log_softmax(rest, dim=-1)
         )
 
 
@@ -66,6 +66,7 @@ class DKDLoss(BaseMetricLoss):
     """
 
     spaces = ('logits',)
+    takes_steps = True
     needs_labels = True
 
     def __init__(
@@ -87,10 +88,10 @@ class DKDLoss(BaseMetricLoss):
         if self.warmup_epochs:
             self.warmup_factor = min((epoch + 1) / self.warmup_epochs, 1.0)
 
-    def measure(self, pred: Tensor, goal: Prepared) -> Tensor:
+    def _compare_exactly(self, pred: Tensor, content: Decoupled) -> Tensor:
         # Outside `compare`, so that a new factor compiles nothing again.
         weight = self.warmup_factor * self.temperature**2
-        return weight * super().measure(pred, goal)
+        return weight * super()._compare_exactly(pred, content)
 
     def prepared(self, target: Tensor, labels: Tensor) -> Decoupled:
         """The target's logits, taken apart at the labels.
@@ -109,10 +110,8 @@ class DKDLoss(BaseMetricLoss):
 
     def compare(self, pred: Tensor, goal: Decoupled) -> Tensor:
         own = Decoupled.of(self._tempered(pred), goal.mask)
-        tckd = F.kl_div(
-            own.binary, goal.binary, reduction='batchmean', log_target=True
-        )
+        tckd = divergence(own.binary, goal.binary)
         # At the labelled class both are -inf, and count for nothing.
         gap = (goal.others - own.others).masked_fill(goal.mask, 0.0)
-        nckd = (goal.others.exp() * gap).sum() / len(pred)
+        nckd = (goal.others.exp() * gap).sum(-1).mean()
         return self.alpha * tckd + self.beta * nckd

@@ -5,7 +5,7 @@ from torch import Tensor
 
 from ..bounds import Positive
 from .base import BaseMetricLoss
-from .correlation import tempered
+from .correlation import divergence, tempered
 
 
 class KDLoss(BaseMetricLoss):
@@ -24,6 +24,7 @@ class KDLoss(BaseMetricLoss):
     """
 
     spaces = ('logits',)
+    takes_steps = True
 
     def __init__(
         self, temperature: Positive = 4.0, standardise: bool = False
@@ -32,11 +33,9 @@ class KDLoss(BaseMetricLoss):
         self.temperature, self.standardise = temperature, standardise
 
     def prepared(self, target: Tensor) -> Tensor:
-        """Log-probabilities ``(N, classes)``."""
+        """Log-probabilities ``(..., N, classes)``."""
         scores = tempered(target, self.temperature, self.standardise)
-        return F.log_softmax(scores, dim=1)
+        return F.log_softmax(scores, dim=-1)
 
     def compare(self, pred: Tensor, goal: Tensor) -> Tensor:
-        return self.temperature**2 * F.kl_div(
-            self.prepared(pred), goal, reduction='batchmean', log_target=True
-        )
+        return self.temperature**2 * divergence(self.prepared(pred), goal)

@@ -14,5 +14,7 @@ class MSELoss(BaseMetricLoss):
         tensor(1.)
     """
 
+    takes_steps = True
+
     def compare(self, pred: Tensor, goal: Tensor) -> Tensor:
-        return F.mse_loss(pred, goal)
+        return F.mse_loss(pred, goal.expand_as(pred))

@@ -12,7 +12,8 @@ from ..bounds import Positive
 from .base import BaseMetricLoss
 from .processes import processes, summed
 
-PLACES = (0, 2, 3)
+# Of a batch of maps, behind a dimension of steps where there is one.
+PLACES = (-4, -2, -1)
 
 
 class Standardised(NamedTuple):
@@ -54,6 +55,7 @@ class PKDLoss(BaseMetricLoss):
 
     spaces = ('maps',)
     ignores_scale = True
+    takes_steps = True
 
     def __init__(self, eps: Positive = 1e-6, sync: bool = False) -> None:
         super().__init__()
@@ -78,7 +80,8 @@ class HalfSquaredDistance(Function):
     With c = p - mean p and the factor s = 1 / max(std, eps) of a channel, y
     = s c, and the mean is ``s^2 mean c^2 - 2 s mean c g + mean g^2``. Its
     gradient mixes c and g by two numbers per channel, so that c is all that
-    is kept beside a goal that all steps share.
+    is kept beside a goal that all steps share. A leading dimension of steps
+    has statistics of its own for each step.
     """
 
     @staticmethod
@@ -103,7 +106,7 @@ class HalfSquaredDistance(Function):
         # the factor follows c: y^2 has the mean 1 there.
         along = torch.where(variance > eps**2, power - correlation, 0)
         # Data parallelism takes the mean over processes, not the sum.
-        of_goal = -factor * processes(sync) / (places * pred.shape[1])
+        of_goal = -factor * processes(sync) / (places * factor.numel())
         of_centred = (along - 1) * factor * of_goal
         ctx.save_for_backward(centred, goal, of_centred, of_goal)
         squares = power - 2 * correlation + goal_power
@@ -120,5 +123,5 @@ class HalfSquaredDistance(Function):
 
 def places_of(maps: Tensor, sync: bool) -> Union[float, Tensor]:
     """How many places a channel has in a batch, ``(N, H, W)`` together."""
-    own = maps.numel() / maps.shape[1]
+    own = maps.shape[-4] * maps.shape[-2] * maps.shape[-1]
     return own if processes(sync) == 1 else summed(maps.new_tensor(own), sync)

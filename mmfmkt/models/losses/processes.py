@@ -28,8 +28,8 @@ def summed(value: Tensor, sync: bool) -> Tensor:
     return value
 
 
-def gathered(samples: Tensor, sync: bool) -> Tensor:
-    """The samples of all processes, ``(N of all, ...)``.
+def gathered(samples: Tensor, sync: bool, dim: int = 0) -> Tensor:
+    """The samples of all processes, one process behind the other.
 
     The gradient of each process's own is the sum of what all of them have of
     it, so that the mean over processes is that of the whole batch.
@@ -37,11 +37,12 @@ def gathered(samples: Tensor, sync: bool) -> Tensor:
     Args:
         samples (Tensor): What this one has, as many as the others.
         sync (bool): Whether there are others.
+        dim (int): Which dimension is of samples.
     """
     if processes(sync) == 1:
         return samples
     if samples.requires_grad:
-        return torch.cat(all_gather(samples))
+        return torch.cat(all_gather(samples), dim)
     parts = [torch.empty_like(samples) for _ in range(processes(sync))]
     dist.all_gather(parts, samples.contiguous())
-    return torch.cat(parts)
+    return torch.cat(parts, dim)

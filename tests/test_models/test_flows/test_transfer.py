@@ -1,12 +1,14 @@
 """Properties of the flow transfer and its variants (sections 2 and 3)."""
 
+from copy import deepcopy
+
 import pytest
 import torch
 import torch.nn.functional as F
 from flow_parts import LABELS, OwnHead, build, total_of
 from references import kd
 
-from mmfmkt.models.flows import VARIANTS, Walk
+from mmfmkt.models.flows import VARIANTS, Walk, walk
 from mmfmkt.models.losses import PKDLoss
 
 EQUAL = ((2, 4, 6, 5), (2, 4, 6, 5))
@@ -364,22 +366,110 @@ def test_checkpointing_changes_memory_alone(variant, own_head):
 
 
 @pytest.mark.slow
-def test_a_compiled_flow_is_the_same_and_drawn_counts_compile_nothing():
+@pytest.mark.parametrize('variant', ('fmkt', 'theta'))
+def test_a_compiled_flow_is_one_graph_for_each_n_whatever_the_size(variant):
     from torch._dynamo.utils import counters
 
-    source, target = torch.randn(2, 2, 8, 6, 5).unbind()
-    flow = build('fmkt', 8, 8, encoder='BottleneckEncoder')
-    plain = {n: flow(source, target, n) for n in (1, 2, 4)}
+    torch._dynamo.reset()
+    levels = [
+        build(variant, 8, 8, encoder='BottleneckEncoder') for _ in range(2)
+    ]
+    plain = deepcopy(levels)
+    for level in levels:
+        level.compile(backend='eager')
     counters.clear()
-    flow.compile()
-    graphs = set()
-    for n, (losses, output) in plain.items():
-        again, same = flow(source, target, n)
-        torch.testing.assert_close(again, losses)
-        torch.testing.assert_close(same, output)
-        graphs.add(counters['stats']['unique_graphs'])
-    # Encoder and metric, once each.
-    assert graphs == {2}
+    for number, n in enumerate((1, 2, 4), 1):
+        for height, width in ((4, 5), (6, 5), (8, 9)):
+            for level, alike in zip(levels, plain):
+                source, target = torch.randn(2, 2, 8, height, width).unbind()
+                again, same = level(source, target, n)
+                losses, output = alike(source, target, n)
+                torch.testing.assert_close(again, losses)
+                torch.testing.assert_close(same, output)
+        assert counters['stats']['unique_graphs'] == number
+    assert not counters['graph_break']
+
+
+@pytest.mark.slow
+def test_a_flow_compiled_by_the_default_compiler_trains_alike():
+    source, target = torch.randn(2, 2, 8, 6, 5).unbind()
+    source.requires_grad_()
+    plain = build('fmkt', 8, 8, encoder='BottleneckEncoder')
+    compiled = deepcopy(plain)
+    compiled.compile()
+    found = []
+    for flow in (plain, compiled):
+        losses, output = flow(source, target, 4)
+        total_of(losses, output).backward()
+        grads = [p.grad.clone() for p in flow.parameters()]
+        found.append([*losses.values(), output.detach(), *grads])
+    torch.testing.assert_close(*found)
+
+
+# With a metric on the outputs, and T.
+TOGETHER = [
+    ('fmkt', 'PKDLoss', EQUAL),
+    ('fmkt', 'PKDLoss', UNLIKE),
+    ('fmkt', 'CWDLoss', UNLIKE),
+    ('theta', 'MSELoss', UNLIKE),
+    ('online', 'MSELoss', EQUAL),
+    ('parallel', 'PKDLoss', EQUAL),
+]
+
+
+@pytest.mark.parametrize('with_cp', (False, True))
+@pytest.mark.parametrize('schedule', ('RectifiedFlow', 'VPODE'))
+@pytest.mark.parametrize('encoder', ('BottleneckEncoder', 'ConvEncoder'))
+@pytest.mark.parametrize('variant, metric, shapes', TOGETHER)
+def test_steps_as_one_batch_give_what_they_give_one_by_one(
+    monkeypatch, variant, metric, shapes, encoder, schedule, with_cp
+):
+    torch.manual_seed(0)
+    source = torch.randn(shapes[0], dtype=torch.float64, requires_grad=True)
+    target = torch.randn(shapes[1], dtype=torch.float64)
+    flow = build(
+        variant,
+        shapes[0][1],
+        shapes[1][1],
+        metric=metric,
+        encoder=encoder,
+        schedule=schedule,
+        with_cp=with_cp,
+    ).double()
+    found = []
+    for together in (False, True):
+        if together:
+            monkeypatch.setattr(walk, 'batch_length', lambda state, n: len(n))
+        flow.zero_grad()
+        source.grad = None
+        losses, output = flow(source, target, 5)
+        total_of(losses, output).backward()
+        grads = [p.grad.clone() for p in flow.parameters()]
+        found.append([*losses.values(), output.detach(), source.grad, *grads])
+    torch.testing.assert_close(*found, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize('encoder', ('BottleneckEncoder', 'ConvEncoder'))
+def test_steps_as_one_batch_keep_no_more_for_backward(monkeypatch, encoder):
+    source, target = torch.randn(2, 2, 32, 16, 16).unbind()
+    source.requires_grad_()
+    flow = build('fmkt', 32, 32, metric='PKDLoss', encoder=encoder)
+
+    def kept():
+        seen = {}
+
+        def pack(x):
+            seen[x.untyped_storage().data_ptr()] = x.untyped_storage().nbytes()
+            return x
+
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda x: x):
+            losses, output = flow(source, target, 4)
+        total = sum(seen.values())
+        return total, losses, output
+
+    one_by_one = kept()[0]
+    monkeypatch.setattr(walk, 'batch_length', lambda state, n: len(n))
+    assert kept()[0] <= 1.01 * one_by_one
 
 
 def test_without_a_metric_only_the_walk_is_left():

@@ -130,17 +130,17 @@ def test_training_loss_bounds_the_loss_of_the_ensemble(source, num_steps):
 
 
 @pytest.mark.parametrize('sections', (False, True))
-def test_what_is_seen_is_summed_from_one_to_one_over_n(source, sections):
+def test_what_is_seen_is_averaged_from_one_to_one_over_n(source, sections):
     times = []
 
-    def visit(step):
-        times.append(step.t)
-        return dict(estimates=step.estimate, steps=torch.ones(()))
+    def visit(steps):
+        times.extend(step.t for step in steps.steps)
+        return dict(estimates=steps.estimate.mean(0), one=torch.ones(()))
 
     walk = Walk(field(), source, 4)
-    sums, mean = walk.gather(visit, sections=sections)
-    assert times == [1, 0.75, 0.5, 0.25] and sums['steps'] == 4
-    torch.testing.assert_close(sums['estimates'] / 4, mean)
+    means, mean = walk.gather(visit, sections=sections)
+    assert times == [1, 0.75, 0.5, 0.25] and means['one'] == 1
+    torch.testing.assert_close(means['estimates'], mean)
 
 
 def test_states_are_float32_or_better(source):

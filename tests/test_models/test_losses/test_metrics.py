@@ -250,3 +250,32 @@ def test_dkd_warms_up_without_compiling_again():
         metric.set_epoch(epoch)
         metric(p, q, LABELS)
     assert len(compiled) == 1
+
+
+@pytest.mark.parametrize('metric, shape', METRICS)
+def test_steps_together_give_the_mean_of_steps_alone(metric, shape):
+    q = torch.randn(shape, dtype=torch.float64)
+    steps = torch.randn(3, *shape, dtype=torch.float64, requires_grad=True)
+    goal = metric.prepare(q, LABELS)
+    together = metric.measure_steps(steps, goal)
+    alone = sum(metric.measure(p, goal) for p in steps) / 3
+    assert metric.takes_steps
+    torch.testing.assert_close(together, alone, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(
+        *(torch.autograd.grad(x, steps)[0] for x in (together, alone)),
+        rtol=1e-12,
+        atol=1e-12,
+    )
+
+
+def test_a_metric_of_a_user_sees_one_step_at_a_time():
+    class Own(PKDLoss):
+        def compare(self, pred, goal):
+            assert pred.dim() == 4
+            return pred.sum()
+
+    q, steps = torch.randn(MAPS), torch.randn(3, *MAPS)
+    metric = Own()
+    torch.testing.assert_close(
+        metric.measure_steps(steps, metric.prepare(q)), steps.sum() / 3
+    )

@@ -1,6 +1,14 @@
 """Layers of layers."""
 
+import torch
 from torch import Tensor, nn
+
+
+def compiling() -> bool:
+    """Whether ``torch.compile`` traces; PyTorch 2.1 does not say."""
+    return hasattr(torch.compiler, 'is_compiling') and (
+        torch.compiler.is_compiling()
+    )
 
 
 class Layers(nn.Sequential):

@@ -1,11 +1,13 @@
 """Sinusoidal embedding of the flow's time."""
 
 import math
-from typing import Sequence
+from typing import Any, Dict, Sequence, Tuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from .layers import compiling
 
 
 def frequencies(dim: int, max_period: float = 1e4) -> Tensor:
@@ -59,6 +61,7 @@ class TimeEmbedding(nn.Module):
         self.register_buffer(
             'frequencies', frequencies(channels), persistent=False
         )
+        self._waves: Dict[Tuple[Any, ...], Tensor] = {}
         self.proj = nn.Linear(channels, channels)
         if deep:
             self.proj = nn.Sequential(
@@ -67,6 +70,18 @@ class TimeEmbedding(nn.Module):
 
     def forward(self, times: Sequence[float]) -> Tensor:
         """Embed times in [0, 1]: ``(len(times), C)``."""
-        like = next(self.parameters())
-        waves = sinusoids(times, self.frequencies.float(), self.channels)
-        return self.proj(waves.to(like))
+        return self.proj(self.waves(times).to(self.frequencies))
+
+    def waves(self, times: Sequence[float]) -> Tensor:
+        """``sinusoids`` of times, which are computed once on a device."""
+        rates = self.frequencies.float()
+        if compiling():
+            return sinusoids(times, rates, self.channels)
+        key = (*times, rates.device)
+        if key not in self._waves:
+            waves = sinusoids(times, rates, self.channels)
+            # What is of a tracer or of inference mode serves nobody else.
+            if type(waves) is not Tensor or waves.is_inference():
+                return waves
+            self._waves[key] = waves
+        return self._waves[key]

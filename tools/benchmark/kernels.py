@@ -1,0 +1,118 @@
+"""Counts the kernels of a flow: ATen calls that are no views.
+
+    python tools/benchmark/kernels.py --encoders BottleneckEncoder
+
+On a GPU that is not full a flow costs what its kernels cost to launch. One
+level is counted, forward and backward in training and forward alone as it is
+deployed, on a CPU.
+"""
+
+import argparse
+from collections import Counter
+
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from mmfmkt.apis.command_line import parser_of, plain_errors
+from mmfmkt.models import flows, losses
+from mmfmkt.models.flows import walk
+
+METRICS = dict(
+    fmkt='PKDLoss', theta='PKDLoss', online='MSELoss', parallel='PKDLoss'
+)
+# Operators that compute nothing, beside views.
+IDLE = ('_unsafe_view', 'detach', 'empty', 'promote_types')
+
+
+class KernelCounter(TorchDispatchMode):
+    """Counts the calls below autograd that compute something."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls: Counter = Counter()
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        if not is_view(func):
+            self.calls[func.overloadpacket.__name__] += 1
+        return func(*args, **(kwargs or {}))
+
+
+def is_view(func) -> bool:
+    """Whether an operator computes nothing: its result aliases an input."""
+    if func.overloadpacket.__name__ in IDLE:
+        return True
+    aliases = [x.alias_info for x in func._schema.returns]
+    return bool(aliases) and all(
+        x is not None and not x.is_write for x in aliases
+    )
+
+
+def count(run) -> Counter:
+    """Kernels of a call by operator.
+
+    Args:
+        run (Callable): What is called, once before it is counted.
+    """
+    run()
+    with KernelCounter() as counter:
+        run()
+    return counter.calls
+
+
+def training(transfer, source, target, num_steps: int):
+    """Return a training step of one level, without an optimizer."""
+
+    def run() -> None:
+        transfer.zero_grad(set_to_none=True)
+        found, output = transfer(source, target, num_steps)
+        torch.autograd.backward(
+            [sum(found.values()), output], [None, torch.ones_like(output)]
+        )
+
+    return run
+
+
+def parse_args() -> argparse.Namespace:
+    parser = parser_of(__doc__)
+    add = parser.add_argument
+    add('--variants', nargs='+', default=['fmkt', 'theta'])
+    add('--encoders', nargs='+', default=['BottleneckEncoder', 'ConvEncoder'])
+    add('--num-steps', type=int, default=4, help='N')
+    add('--inference-steps', nargs='+', type=int, default=[1, 4], help='K')
+    add('--list', action='store_true', help='name the operators')
+    return parser.parse_args()
+
+
+def main() -> None:
+    args = parse_args()
+    # On a GPU all steps are one batch; on a CPU each is its own.
+    walk.batch_length = lambda state, numbers: len(numbers)
+    source = torch.randn(2, 256, 16, 16, requires_grad=True)
+    target = torch.randn(2, 256, 16, 16)
+    for variant in args.variants:
+        for encoder in args.encoders:
+            field = flows.VelocityField(
+                getattr(flows, encoder)(256), flows.RectifiedFlow()
+            )
+            metric = getattr(losses, METRICS[variant])()
+            transfer = flows.VARIANTS[variant](field, metric)
+            run = training(transfer, source, target, args.num_steps)
+            show(f'{variant} {encoder} N={args.num_steps}', count(run), args)
+            if not transfer.deploys_flow:
+                continue
+            for k in args.inference_steps:
+                with torch.no_grad():
+                    calls = count(lambda k=k: transfer.transport(source, k))
+                show(f'{variant} {encoder} K={k}', calls, args)
+
+
+def show(name: str, calls: Counter, args: argparse.Namespace) -> None:
+    print(f'{name}: {calls.total()} kernels')
+    if args.list:
+        for operator, number in calls.most_common():
+            print(f'  {number:4} {operator}')
+
+
+if __name__ == '__main__':
+    with plain_errors():
+        main()
