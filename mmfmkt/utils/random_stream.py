@@ -81,11 +81,11 @@ def read_states() -> Dict[str, Any]:
 
 
 def write_states(states: Dict[str, Any]) -> None:
-    """Set the states that ``read_states`` gave."""
+    """Set the states that ``read_states`` gave; a GPU's where there is one."""
     random.setstate(states['python'])
     np.random.set_state(states['numpy'])
     torch.set_rng_state(states['torch'])
-    if 'cuda' in states:
+    if 'cuda' in states and torch.cuda.is_available():
         current_cuda_generator().set_state(states['cuda'])
 
 

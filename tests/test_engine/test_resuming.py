@@ -17,7 +17,12 @@ from torch.utils.data import BatchSampler, DataLoader, Dataset
 
 from mmfmkt.engine.loops.batch_stream import BatchStream
 from mmfmkt.utils import ConfigError
-from mmfmkt.utils.random_stream import pack_states, read_states
+from mmfmkt.utils.random_stream import (
+    pack_states,
+    read_states,
+    unpack_states,
+    write_states,
+)
 
 pytest.importorskip('mmdet')
 
@@ -231,3 +236,12 @@ def test_a_damaged_checkpoint_is_passed_over(damage, tmp_path):
     newest.unlink()
     (tmp_path / 'last_checkpoint').unlink()
     assert latest_checkpoint(tmp_path) == (None, None)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason='there is a GPU')
+def test_states_of_a_gpu_are_left_out_where_there_is_none():
+    states = read_states()
+    drawn = torch.rand(3)
+    cuda = torch.zeros(16, dtype=torch.uint8)
+    write_states(unpack_states(pack_states({**states, 'cuda': cuda})))
+    assert torch.equal(torch.rand(3), drawn)

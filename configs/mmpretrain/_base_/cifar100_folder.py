@@ -12,8 +12,12 @@ data_preprocessor = dict(
     # OpenCV reads BGR.
     to_rgb=True,
 )
-extensions = ('.webp', '.png')
+extensions = ('.webp', '.png', '.bmp')
 train_dataloader = dict(
+    num_workers=2,
+    # One tensor a batch: images are normalised together, in one call.
+    pin_memory=True,
+    collate_fn=dict(type='default_collate'),
     dataset=dict(
         data_root=data_root,
         extensions=extensions,
@@ -30,6 +34,7 @@ val_dataloader = dict(dataset=dict(data_root=data_root, extensions=extensions))
 test_dataloader = val_dataloader
 val_evaluator = dict(topk=(1, 5))
 test_evaluator = val_evaluator
+env_cfg = dict(cudnn_benchmark=True)
 max_epochs = 40
 train_cfg = dict(max_epochs=max_epochs, val_interval=max_epochs)
 param_scheduler = dict(total_steps=max_epochs)

@@ -8,5 +8,6 @@ model = dict(
     teacher=dict(
         config='mmfmkt::mmpretrain/cifar100_folder/resnet56.py',
         checkpoint='work_dirs/resnet56/epoch_40.pth',
+        channels_last=True,
     ),
 )

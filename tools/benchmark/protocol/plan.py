@@ -34,6 +34,7 @@ TEACHER_SCHEMA = dict(
     seed=int,
     checkpoint=Optional[str],
     options=Optional[Dict[str, Any]],
+    cache=bool,
 )
 METHOD_SCHEMA = dict(
     config=str,
@@ -104,6 +105,8 @@ class Table:
             checkpoint, before the others.
         methods (list[Method]): Its lines.
         amp (bool): Whether its runs train in mixed precision.
+        cache (bool): Whether the teacher's outputs are kept, which is worth
+            it where training sees a view of an image more than once.
     """
 
     name: str
@@ -119,6 +122,7 @@ class Table:
     teacher: Method
     methods: List[Method]
     amp: bool = False
+    cache: bool = True
 
     @property
     def subject(self) -> str:
@@ -199,6 +203,7 @@ def read_table(path: str) -> Table:
         ),
         methods=methods,
         amp=raw.get('amp', False),
+        cache=teacher.get('cache', True),
         **given,
     )
 

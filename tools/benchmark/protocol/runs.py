@@ -157,7 +157,7 @@ def attempt(
     """Train, evaluate, and say what it took."""
     place.mkdir(parents=True, exist_ok=True)
     config = place / 'config.py'
-    write_config(run, place, checkpoint).dump(config)
+    write_config(run, place, checkpoint, table.cache).dump(config)
     took: Dict[str, Any] = {}
     weights = run.method.checkpoint
     if weights is None:
@@ -200,15 +200,18 @@ def attempt(
     return dict(metrics=metrics, checkpoint=weights, **took)
 
 
-def write_config(run: Run, place: Path, checkpoint: Optional[str]) -> Config:
+def write_config(
+    run: Run, place: Path, checkpoint: Optional[str], cached: bool
+) -> Config:
     """The config that a run trains by; its last epoch is what counts."""
     cfg = Config.fromfile(ROOT / run.method.config)
     distils = 'student' in cfg.model
     options = run.method.applied(distils)
     if distils and cfg.model.get('teacher') is not None:
         options['model.teacher.checkpoint'] = checkpoint
-        cache = place.parents[1] / 'teacher_cache.sqlite'
-        options.setdefault('model.teacher.cache', str(cache))
+        if cached:
+            cache = place.parents[1] / 'teacher_cache.sqlite'
+            options.setdefault('model.teacher.cache', str(cache))
     cfg.merge_from_dict({**options, 'randomness.seed': run.seed})
     for key in ('val_cfg', 'val_dataloader', 'val_evaluator'):
         cfg[key] = None
