@@ -244,10 +244,10 @@ def test_a_table_is_run_once_and_written(tmp_path, shapes):
 def test_teacher_of_views_drawn_anew_is_not_cached(tmp_path, protocol):
     plan, runs, *_ = protocol
     table = plan.read_table(str(FOLDER / 'tables/cifar100.yml'))
-    for run in plan.runs_of(table, ['KD', 'OFM-KT'], [0]):
-        place = tmp_path / run.folder
-        config = runs.write_config(run, place, 'teacher.pth', table.cache)
+    for one in plan.runs_of(table, ['KD', 'OFM-KT'], [0]):
+        place = tmp_path / one.folder
+        config = runs.write_config(one, place, 'teacher.pth', table.cache)
         assert 'cache' not in (config.model.teacher or {})
-        config = runs.write_config(run, place, 'teacher.pth', cached=True)
+        config = runs.write_config(one, place, 'teacher.pth', cached=True)
         taught = config.model.teacher is not None
         assert ('cache' in (config.model.teacher or {})) == taught
