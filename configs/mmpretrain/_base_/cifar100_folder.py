@@ -15,8 +15,8 @@ data_preprocessor = dict(
 extensions = ('.webp', '.png', '.bmp')
 train_dataloader = dict(
     num_workers=2,
-    # One tensor a batch: images are normalised together, in one call.
     pin_memory=True,
+    # One tensor a batch is what a worker hands over fast.
     collate_fn=dict(type='default_collate'),
     dataset=dict(
         data_root=data_root,
@@ -38,3 +38,4 @@ env_cfg = dict(cudnn_benchmark=True)
 max_epochs = 40
 train_cfg = dict(max_epochs=max_epochs, val_interval=max_epochs)
 param_scheduler = dict(total_steps=max_epochs)
+default_hooks = dict(checkpoint=dict(interval=5))
