@@ -1,0 +1,52 @@
+#!/usr/bin/env bash
+# Checks and measures mmfmkt on a GPU within a budget of minutes:
+#
+#     bash gpu.sh OUT [MINUTES] [options of gpu.py]
+#
+# mmcv may be installed without operators: mmcv_ext.py then stands in for them.
+if [ $# -lt 1 ]; then
+    echo "usage: gpu.sh OUT [MINUTES] [options of gpu.py]" >&2
+    exit 2
+fi
+start=$(date +%s)
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+root=$here
+until [ -e "$root/setup.py" ]; do root=$(dirname "$root"); done
+python=${PYTHON:-python3}
+scratch=$(mktemp -d)
+trap 'rm -rf "$scratch"' EXIT
+export PYTHONPATH="$root${PYTHONPATH:+:$PYTHONPATH}"
+mmcv=$("$python" - <<'END'
+from importlib.util import find_spec
+from pathlib import Path
+
+spec = find_spec('mmcv')
+folder = Path(spec.submodule_search_locations[0]) if spec else None
+if folder and not list(folder.glob('_ext*')):
+    print(folder)
+END
+)
+if [ -n "$mmcv" ]; then
+    cp -r "$mmcv" "$scratch/mmcv"
+    cp "$here/mmcv_ext.py" "$scratch/mmcv/_ext.py"
+    echo 'mmcv has no compiled operators: NMS is by torchvision'
+fi
+# MMPretrain cannot be imported beside transformers 5: it is hidden.
+if "$python" - <<'END'; then
+import sys
+from importlib.metadata import PackageNotFoundError, version
+
+try:
+    sys.exit(int(version('transformers').split('.')[0]) < 5)
+except PackageNotFoundError:
+    sys.exit(1)
+END
+    mkdir "$scratch/transformers-0.dist-info"
+    printf 'Metadata-Version: 2.1\nName: transformers\nVersion: 0\n' \
+        > "$scratch/transformers-0.dist-info/METADATA"
+    echo "raise ImportError('hidden')" > "$scratch/transformers.py"
+    echo 'transformers 5 is hidden from MMPretrain'
+fi
+export PYTHONPATH="$scratch:$PYTHONPATH"
+export PYTHONUNBUFFERED=1 MPLBACKEND=Agg
+"$python" "$here/gpu.py" "$1" --minutes "${2:-6}" --start "$start" "${@:3}"
