@@ -664,6 +664,7 @@ class Training:
         launch: bool = False,
     ) -> None:
         self.work_dir, self.log = folder / name, folder / f'{name}.log'
+        self.late = False
         front = ['-m', 'torch.distributed.run', '--standalone']
         front = [*front, '--nproc_per_node', '1'] if launch else []
         data = [
@@ -707,7 +708,7 @@ class Training:
             code = self.process.wait(max(until - time.time(), 1))
         except subprocess.TimeoutExpired:
             self.kill()
-            code = -1
+            code, self.late = -1, True
         return code
 
     def kill(self) -> None:
@@ -731,6 +732,8 @@ class Training:
 
     def last_words(self) -> str:
         """Return the last line of its log, or that of its error."""
+        if self.late:
+            return 'its time was over'
         lines = self.read_log().strip().splitlines()
         # torchrun writes its own lines behind the tool's.
         errors = [x for x in lines if x.lower().startswith('error')]
@@ -808,7 +811,7 @@ def train_classifier(
         last = training.checkpoint(EPOCHS)
         if code or not last.exists():
             report.add(
-                title, f'refused: {training.last_words()}', status='failed'
+                title, f'NOT trained: {training.last_words()}', status='failed'
             )
             report.log(title, training.read_log()[-20000:])
             continue
