@@ -654,6 +654,9 @@ class Training:
         launch (bool): Whether torchrun launches it.
     """
 
+    # All of them, so that none is left behind.
+    started: List['Training'] = []
+
     def __init__(
         self,
         root: Path,
@@ -697,6 +700,7 @@ class Training:
                 start_new_session=True,
                 env=dict(os.environ, CUBLAS_WORKSPACE_CONFIG=':4096:8'),
             )
+        self.started.append(self)
 
     def checkpoint(self, epoch: int) -> Path:
         """Return the path of the checkpoint of an epoch."""
@@ -857,7 +861,11 @@ def runs(report: Report, args: argparse.Namespace) -> List[tuple]:
             draw_images(folder / 'data', 64 if gpu else 16)
             # Something is left for the comparisons.
             until = args.until - 5
-            train_classifier(report, root, folder, until, gpu)
+            try:
+                train_classifier(report, root, folder, until, gpu)
+            finally:
+                for training in Training.started:
+                    training.kill()
 
     return [('classifier, DDP and FSDP', 600, part)]
 
