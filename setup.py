@@ -41,8 +41,8 @@ setup(
             '.mim/configs/**/*.yml',
             '.mim/tools/*',
             '.mim/tools/analysis/*',
-            '.mim/tools/benchmark/**/*.py',
-            '.mim/tools/benchmark/tables/*.yml',
+            '.mim/tools/dev/benchmark/**/*.py',
+            '.mim/tools/dev/benchmark/tables/*.yml',
         ]
     },
     install_requires=requirements('runtime'),

@@ -18,7 +18,7 @@ CPU = dict(
 
 def pytest_collection_modifyitems(items):
     """Start what takes longest first, so that no core waits for it."""
-    first = ('test_quick_start.py', 'test_tools', '')
+    first = ('test_quick_start.py', 'test_tools', 'tests/dev', '')
     items.sort(
         key=lambda item: next(
             rank for rank, part in enumerate(first) if part in str(item.path)

@@ -136,7 +136,7 @@ def latest(lines: List[dict], key: str) -> List[dict]:
 
 
 def evaluated(folder: Path, run: WorkDir) -> List[dict]:
-    """What tools/benchmark/accuracy.py found of a run, as a validation."""
+    """What tools/dev/benchmark/accuracy.py found of a run, as a validation."""
     path = folder / 'result.json'
     if not path.is_file() or not run.train:
         return []

@@ -11,7 +11,7 @@ import yaml
 from mmfmkt.utils import ConfigError
 from mmfmkt.utils.schema import Count, check_keys, nearest
 
-ROOT = Path(__file__).resolve().parents[3]
+ROOT = Path(__file__).resolve().parents[4]
 SCHEMA = dict(
     title=str,
     task=str,

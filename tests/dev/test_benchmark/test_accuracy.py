@@ -16,7 +16,7 @@ from mmengine.config import Config  # noqa: E402
 
 from mmfmkt.utils import ConfigError  # noqa: E402
 
-FOLDER = ROOT / 'tools' / 'benchmark'
+FOLDER = ROOT / 'tools' / 'dev' / 'benchmark'
 TOOL = FOLDER / 'accuracy.py'
 
 

@@ -45,10 +45,10 @@ COLLECTION = {
 }
 HEAD = """# Model zoo
 
-Made by `python tools/benchmark/accuracy.py TABLE --render` from the configs,
-the results of the tables (`docs/results/`) and published baselines; the same
-numbers are in `configs/metafile.yml`, in OpenMMLab's format. What was not run
-here has no number.
+Made by `python tools/dev/benchmark/accuracy.py TABLE --render` from the
+configs, the results of the tables (`docs/results/`) and published baselines;
+the same numbers are in `configs/metafile.yml`, in OpenMMLab's format. What was
+not run here has no number.
 """
 
 
@@ -198,7 +198,8 @@ def metafile(tables: List[Table]) -> str:
     text = yaml.safe_dump(
         dict(Collections=[COLLECTION], Models=models), sort_keys=False
     )
-    return f'# Made by tools/benchmark/accuracy.py; see docs/zoo.md.\n{text}'
+    made = '# Made by tools/dev/benchmark/accuracy.py; see docs/zoo.md.'
+    return f'{made}\n{text}'
 
 
 def page(tables: List[Table]) -> str:

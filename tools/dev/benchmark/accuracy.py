@@ -1,7 +1,9 @@
 """Runs a table of methods and seeds, and writes what they gave.
 
-    python tools/benchmark/accuracy.py tools/benchmark/tables/bccd.yml --jobs 2
-    python tools/benchmark/accuracy.py tools/benchmark/tables/bccd.yml --render
+    python tools/dev/benchmark/accuracy.py TABLE --jobs 2
+    python tools/dev/benchmark/accuracy.py TABLE --render
+
+where TABLE is a file in tools/dev/benchmark/tables/.
 
 Each method is trained with each of its seeds by tools/train.py and evaluated
 by tools/test.py, its last checkpoint, on the split of test_dataloader, of

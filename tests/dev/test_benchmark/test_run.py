@@ -12,7 +12,7 @@ from mmfmkt.models import flows
 from mmfmkt.models.losses import PKDLoss
 
 pytest.importorskip('mmdet')
-FOLDER = ROOT / 'tools' / 'benchmark'
+FOLDER = ROOT / 'tools' / 'dev' / 'benchmark'
 ENCODERS = [
     x for x in flows.__all__ if x.endswith('Encoder') and x != 'MetaEncoder'
 ]

@@ -1,9 +1,9 @@
 """Measures what distillation costs, against what cannot be avoided.
 
-    python tools/benchmark/run.py training --device cuda --amp
-    python tools/benchmark/run.py inference --inference-steps 1 4 8
-    python tools/benchmark/run.py memory --num-steps 1 4 16
-    python tools/benchmark/run.py flow --num-steps 8
+    python tools/dev/benchmark/run.py training --device cuda --amp
+    python tools/dev/benchmark/run.py inference --inference-steps 1 4 8
+    python tools/dev/benchmark/run.py memory --num-steps 1 4 16
+    python tools/dev/benchmark/run.py flow --num-steps 8
 
 training: a training step (no optimizer) over plain step and teacher forward.
 inference: the deployed student over the plain one. memory: what autograd
@@ -36,7 +36,7 @@ import networks  # noqa: E402
 import transcription  # noqa: E402
 import turns  # noqa: E402
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 FLAGSHIP = ROOT / 'configs/fmkt_retinanet_r101_r50.py'
 ENCODERS = [
     x for x in flows.__all__ if x.endswith('Encoder') and x != 'MetaEncoder'
