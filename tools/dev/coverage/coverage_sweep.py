@@ -1,6 +1,6 @@
 """Tries every family of the installed libraries as a student.
 
-    python tools/coverage_sweep.py --out coverage.json
+    python tools/dev/coverage/coverage_sweep.py --out coverage.json
 
 For the smallest config of each family in MMDetection's and MMPretrain's model
 index that this machine can train, on a tiny data set and through a Runner:

@@ -9,7 +9,7 @@ from conftest import ROOT, run
 
 pytest.importorskip('mmdet')
 pytest.importorskip('mmpretrain')
-sys.path.insert(0, str(ROOT / 'tools'))
+sys.path.insert(0, str(ROOT / 'tools' / 'dev' / 'coverage'))
 
 from sweep import equivalence, recipes  # noqa: E402
 from sweep.equivalence import Trained, differences  # noqa: E402
@@ -98,7 +98,7 @@ def test_a_student_differs_as_soon_as_its_transfer_weighs_anything(tmp_path):
 def test_a_family_passes_and_what_is_done_stays_done(tmp_path):
     out = tmp_path / 'coverage.json'
     command = (
-        'tools/coverage_sweep.py',
+        'tools/dev/coverage/coverage_sweep.py',
         '--out',
         out,
         '--library',

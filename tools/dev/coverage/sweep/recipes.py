@@ -8,13 +8,12 @@ optimizer, schedules and their settings for each parameter.
 
 from copy import deepcopy
 from pathlib import Path
-from typing import Any, Dict, Iterator, List
+from typing import Any, Dict, Iterator, List, Optional
 
 from mmengine.config import Config, ConfigDict
 from mmengine.registry import DATASETS
 
 from mmfmkt.models.distillers.networks import without_weights
-from mmfmkt.utils.configs import leaf_datasets
 
 from . import data
 from .errors import NotAStudentError
@@ -169,6 +168,21 @@ def use_tiny_data(loader: dict, cfg: Config, folder: Path) -> None:
         wrapper = wrapper.get('dataset')
     for i, leaf in enumerate(leaf_datasets(loader['dataset'])):
         fill(leaf, cfg.model, cfg.default_scope, folder / str(i))
+
+
+def leaf_datasets(dataset: Optional[dict]) -> Iterator[dict]:
+    """Yield the datasets within wrappers such as ConcatDataset.
+
+    Args:
+        dataset (dict, optional): Config of a dataset.
+    """
+    if not isinstance(dataset, dict):
+        return
+    inner = dataset.get('datasets') or [dataset.get('dataset')]
+    if inner == [None]:
+        yield dataset
+    for child in inner:
+        yield from leaf_datasets(child)
 
 
 def fill(leaf: dict, model: dict, library: str, folder: Path) -> None:

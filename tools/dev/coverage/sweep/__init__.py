@@ -1,0 +1,1 @@
+"""Checks, recipes and reports of coverage_sweep.py."""

@@ -1,1 +1,0 @@
-"""What tools/coverage_sweep.py is made of."""
