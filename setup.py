@@ -40,7 +40,7 @@ setup(
             '.mim/configs/**/*.py',
             '.mim/configs/**/*.yml',
             '.mim/tools/*',
-            '.mim/tools/analysis/*',
+            '.mim/tools/analysis_tools/*',
             '.mim/tools/dev/benchmark/**/*.py',
             '.mim/tools/dev/benchmark/tables/*.yml',
         ]

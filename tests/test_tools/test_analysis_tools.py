@@ -27,7 +27,7 @@ class Square(NoiseSchedule):
 
 
 def test_schedules_are_held_to_their_mathematics():
-    log = run('tools/analysis/schedules.py')
+    log = run('tools/analysis_tools/schedules.py')
     for name in ('RectifiedFlow', 'VPODE', 'SubVPODE', 'VEODE', 'N=128'):
         assert name in log
     assert 'exact' in log
@@ -36,14 +36,14 @@ def test_schedules_are_held_to_their_mathematics():
 def test_a_schedule_of_ones_own_is_held_to_its_mathematics(tmp_path):
     (tmp_path / 'own_schedule.py').write_text(OWN)
     log = run(
-        'tools/analysis/schedules.py',
+        'tools/analysis_tools/schedules.py',
         'Square',
         '--import',
         'own_schedule',
         PYTHONPATH=f'{tmp_path}:.',
     )
     assert 'Square' in log and 'VEODE' not in log
-    log = run('tools/analysis/schedules.py', 'Sqare', fails=True)
+    log = run('tools/analysis_tools/schedules.py', 'Sqare', fails=True)
     assert "\nerror: model.flow.type: there is no 'Sqare'" in log
 
 
@@ -59,7 +59,7 @@ def test_the_likelihood_before_and_after_training(shapes, tmp_path):
     for checkpoint in ((), (trained,)):
         out = tmp_path / 'likelihood.json'
         log = run(
-            'tools/analysis/likelihood.py',
+            'tools/analysis_tools/likelihood.py',
             config,
             *checkpoint,
             '--batches',
@@ -72,45 +72,3 @@ def test_the_likelihood_before_and_after_training(shapes, tmp_path):
         assert found['linear_flow']['relative_error'] < 0.01
         changes.append([x['mean'] for x in found['levels'].values()])
     assert changes[0] == [0, 0, 0, 0] and all(changes[1])
-
-
-def test_a_killed_run_ends_as_one_that_was_left_alone(shapes, tmp_path):
-    config = write_config(tmp_path / 'config.py', shapes, 'fmkt', epochs=5)
-    log = run(
-        'tools/analysis/kill_and_resume.py',
-        config,
-        '--work-dir',
-        tmp_path / 'runs',
-        *('--kills', 0, '--in-write', 1, '--terminations', 1),
-    )
-    assert 'kills: 1 ' in log
-    assert ' tensors, 0 of them different, largest difference 0' in log
-
-
-def test_two_processes_have_the_gradients_of_one():
-    log = run('tools/analysis/data_parallel.py', 'theta, PKD', 'fmkt, KD')
-    found = dict(x.rsplit(': ', 1) for x in log.splitlines() if 'Loss' in x)
-    assert set(found) == {
-        'theta, PKDLoss, sync',
-        'theta, PKDLoss',
-        'fmkt, KDLoss',
-    }
-    for name, answer in found.items():
-        difference, equal = answer.split(', ')
-        assert equal == 'equal'
-        # Statistics of each process's own are the one thing that differs.
-        assert (float(difference) < 1e-12) == (name != 'theta, PKDLoss')
-
-
-def test_a_run_is_watched(shapes, tmp_path):
-    config = write_config(tmp_path / 'config.py', shapes, 'theta', epochs=4)
-    log = run(
-        'tools/analysis/long_run.py',
-        config,
-        *('--every', 0.1, '--work-dir', tmp_path / 'run'),
-        *('--out', tmp_path / 'rows.json', '--plot', tmp_path / 'rows.png'),
-    )
-    assert 'memory in MiB: ' in log and 'file handles: ' in log
-    rows = json.loads((tmp_path / 'rows.json').read_text())
-    assert len(rows) >= 9 and all(row['memory'] > 100 for row in rows)
-    assert (tmp_path / 'rows.png').stat().st_size > 1000

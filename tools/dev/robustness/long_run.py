@@ -1,6 +1,6 @@
 """Watches the memory, file handles and threads of a training.
 
-    python tools/analysis/long_run.py CONFIG --out watch.json --plot watch.png
+    python tools/dev/robustness/long_run.py CONFIG --plot watch.png
 
 Runs ``tools/train.py CONFIG`` and looks at all of its processes from outside
 until it ends; says what grew from the first tenth to the last.
@@ -22,7 +22,7 @@ from mmfmkt.apis.command_line import add_debug, parser_of, plain_errors
 from mmfmkt.utils import ConfigError
 from mmfmkt.utils.files import write_whole
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 KINDS = dict(memory='memory in MiB', handles='file handles', threads='threads')
 
 

@@ -1,6 +1,6 @@
 """Compares the gradients of two processes with those of one.
 
-    python tools/analysis/data_parallel.py
+    python tools/dev/robustness/data_parallel.py
 
 For each variant and metric: the largest difference, relative to the largest
 gradient, between one process with a whole batch and two with half of it

@@ -1,7 +1,7 @@
 """Holds noise schedules to their mathematics and prints a table.
 
-    python tools/analysis/schedules.py
-    python tools/analysis/schedules.py MySchedule --import my_package.flows
+    python tools/analysis_tools/schedules.py
+    python tools/analysis_tools/schedules.py MySchedule --import my_flows
 
 For each schedule: the largest error of its derivatives against differences,
 and the error of the Euler walk under the oracle velocity, for N = 1 to 128,

@@ -1,7 +1,7 @@
 """Kills a training over and over, resumes it, and compares what comes out.
 
-    python tools/analysis/kill_and_resume.py CONFIG --kills 50 --in-write 10
-    python tools/analysis/kill_and_resume.py CONFIG --processes 2 --kills 10
+    python tools/dev/robustness/kill_and_resume.py CONFIG --in-write 10
+    python tools/dev/robustness/kill_and_resume.py CONFIG --processes 2
 
 CONFIG is trained once undisturbed and once under fire: killed by SIGKILL at
 random moments, some of them while a checkpoint is being written, resumed
@@ -30,7 +30,7 @@ from mmfmkt.apis.command_line import add_debug, parser_of, plain_errors
 from mmfmkt.apis.resuming import checkpoints_of, latest_checkpoint
 from mmfmkt.utils import ConfigError
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 STAGES = ('half written', 'written aside', 'renamed', 'pointed at')
 SEED = 0
 

@@ -1,6 +1,6 @@
 """How a trained flow changes the log-density of the student's features.
 
-    python tools/analysis/likelihood.py CONFIG CHECKPOINT
+    python tools/analysis_tools/likelihood.py CONFIG CHECKPOINT
 
 Solves the instantaneous change of variables along the flow of each tapped
 level over a validation set, after checking itself on a linear flow whose

@@ -1,0 +1,54 @@
+"""The robustness tools: killed, parallel and long runs."""
+
+import json
+
+import pytest
+from conftest import run
+from tiny import write_config
+
+pytest.importorskip('mmdet')
+pytestmark = pytest.mark.slow
+
+
+def test_a_killed_run_ends_as_one_that_was_left_alone(shapes, tmp_path):
+    config = write_config(tmp_path / 'config.py', shapes, 'fmkt', epochs=5)
+    log = run(
+        'tools/dev/robustness/kill_and_resume.py',
+        config,
+        '--work-dir',
+        tmp_path / 'runs',
+        *('--kills', 0, '--in-write', 1, '--terminations', 1),
+    )
+    assert 'kills: 1 ' in log
+    assert ' tensors, 0 of them different, largest difference 0' in log
+
+
+def test_two_processes_have_the_gradients_of_one():
+    log = run(
+        'tools/dev/robustness/data_parallel.py', 'theta, PKD', 'fmkt, KD'
+    )
+    found = dict(x.rsplit(': ', 1) for x in log.splitlines() if 'Loss' in x)
+    assert set(found) == {
+        'theta, PKDLoss, sync',
+        'theta, PKDLoss',
+        'fmkt, KDLoss',
+    }
+    for name, answer in found.items():
+        difference, equal = answer.split(', ')
+        assert equal == 'equal'
+        # Statistics of each process's own are the one thing that differs.
+        assert (float(difference) < 1e-12) == (name != 'theta, PKDLoss')
+
+
+def test_a_run_is_watched(shapes, tmp_path):
+    config = write_config(tmp_path / 'config.py', shapes, 'theta', epochs=4)
+    log = run(
+        'tools/dev/robustness/long_run.py',
+        config,
+        *('--every', 0.1, '--work-dir', tmp_path / 'run'),
+        *('--out', tmp_path / 'rows.json', '--plot', tmp_path / 'rows.png'),
+    )
+    assert 'memory in MiB: ' in log and 'file handles: ' in log
+    rows = json.loads((tmp_path / 'rows.json').read_text())
+    assert len(rows) >= 9 and all(row['memory'] > 100 for row in rows)
+    assert (tmp_path / 'rows.png').stat().st_size > 1000
