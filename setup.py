@@ -2,7 +2,7 @@
 
 torch, mmengine, mmcv and mmdet are checked when a tool starts, not required
 here: pip would otherwise replace a working stack that comes under other
-distribution names. ``tools/setup_env.py`` installs one where there is none.
+distribution names. ``tools/quick_start.sh`` installs one where there is none.
 """
 
 from pathlib import Path

@@ -16,8 +16,19 @@ CPU = dict(
 )
 
 
-def pytest_collection_modifyitems(items):
-    """Start what takes longest first, so that no core waits for it."""
+def pytest_collection_modifyitems(config, items):
+    """Leave out slow tests of tests/dev that no argument names; sort.
+
+    What takes longest starts first, so that no core waits for it.
+    """
+    if not any('tests/dev' in x for x in config.args):
+        left, kept = [], []
+        for item in items:
+            slow = item.get_closest_marker('slow')
+            apart = slow and 'tests/dev' in str(item.path)
+            (left if apart else kept).append(item)
+        config.hook.pytest_deselected(items=left)
+        items[:] = kept
     first = ('test_quick_start.py', 'test_tools', 'tests/dev', '')
     items.sort(
         key=lambda item: next(

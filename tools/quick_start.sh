@@ -2,7 +2,7 @@
 # Sets everything up, then runs tools/quick_start.py with the same arguments.
 set -euo pipefail
 
-. "$(dirname "${BASH_SOURCE[0]}")/find_python.sh"
+. "$(dirname "${BASH_SOURCE[0]}")/dev/find_python.sh"
 
 for argument in "$@"; do
     if [ "$argument" = -h ] || [ "$argument" = --help ]; then
@@ -10,13 +10,13 @@ for argument in "$@"; do
         echo
         set_up_help
         echo
-        python=${MMFMKT_VENV:-$tools_dir/../.venv}/bin/python
+        python=${MMFMKT_VENV:-$root_dir/.venv}/bin/python
         if [ ! -x "$python" ]; then
             echo 'The options of quick_start.py are shown here once it is set' \
                 'up.'
             exit
         fi
-        exec "$python" "$tools_dir/quick_start.py" --help
+        exec "$python" "$root_dir/tools/quick_start.py" --help
     fi
 done
 
@@ -43,5 +43,5 @@ set +m
 wait "$!"
 read -r python <&4
 exec 3>&- 4<&-
-cd "$tools_dir/.."
+cd "$root_dir"
 exec "$python" tools/quick_start.py "$@"

@@ -31,7 +31,7 @@ STACK = {
     'mmpretrain': (('mmpretrain', 'onedl-mmpretrain'), '1.0.0', '2.0.0'),
 }
 CURE = (
-    'install these versions, or let tools/setup_env.py in the repository '
+    'install these versions, or let tools/dev/setup_env.py in the repository '
     'of mmfmkt set everything up'
 )
 

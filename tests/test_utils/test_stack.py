@@ -21,7 +21,7 @@ def test_a_missing_library_is_named(monkeypatch):
     with pytest.raises(
         ImportError,
         match=r'no_such is not installed \(wanted: '
-        r'no_such>=1.0.0,<2.0.0\).*tools/setup_env.py',
+        r'no_such>=1.0.0,<2.0.0\).*tools/dev/setup_env.py',
     ):
         require('torch', 'no_such')
     require('no_such', optional=True)

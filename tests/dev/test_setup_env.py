@@ -1,7 +1,6 @@
-"""Tests of the set-up: tools/setup_env.py, its shell scripts, .ci/run."""
+"""Tests of the set-up: tools/dev/setup_env.py, its shell scripts, .ci/run."""
 
 import fcntl
-import hashlib
 import importlib.util
 import os
 import shutil
@@ -14,7 +13,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-TOOLS = ROOT / 'tools'
+TOOLS = ROOT / 'tools' / 'dev'
 
 spec = importlib.util.spec_from_file_location(
     'setup_env', TOOLS / 'setup_env.py'
@@ -297,16 +296,15 @@ def test_an_interrupted_command_leaves_no_process_behind(tmp_path, number):
 
 def finish(venv):
     """Write the stamp of a finished set-up."""
-    needs = [*sorted(ROOT.glob('requirements/**/*.txt')), ROOT / 'setup.py']
-    digest = hashlib.sha256(b''.join(x.read_bytes() for x in needs))
-    (venv / setup_env.MARK / 'done').write_text(f'{ROOT} {digest.hexdigest()}')
+    stamp = f'{ROOT} {setup_env.needs_digest()}'
+    (venv / setup_env.MARK / 'done').write_text(stamp)
 
 
 def test_a_finished_environment_is_taken_at_once(venv):
     finish(venv)
     start = time.monotonic()
     done = shell(
-        f'"{sys.executable}" tools/setup_env.py', MMFMKT_VENV=str(venv)
+        f'"{sys.executable}" tools/dev/setup_env.py', MMFMKT_VENV=str(venv)
     )
     assert time.monotonic() - start < 3
     assert done.stdout == f'{venv}/bin/python\n'
@@ -349,7 +347,7 @@ def test_a_second_set_up_waits_for_the_first(venv):
 # The shell scripts
 
 
-@pytest.mark.parametrize('name', ['quick_start.sh', 'run_tests.sh'])
+@pytest.mark.parametrize('name', ['quick_start.sh', 'dev/run_tests.sh'])
 def test_help_installs_nothing(tmp_path, name):
     done = shell(f'bash tools/{name} --help', MMFMKT_VENV=str(tmp_path / 'v'))
     assert done.returncode == 0
@@ -362,7 +360,7 @@ def test_a_python_that_does_not_start_is_passed_over(tmp_path):
     script(tmp_path / 'python3', 'exit 127')
     script(tmp_path / 'python3.12', f'exec "{sys.executable}" "$@"')
     done = shell(
-        '. tools/find_python.sh; find_python',
+        '. tools/dev/find_python.sh; find_python',
         PATH=f'{tmp_path}:{os.environ["PATH"]}',
     )
     assert done.stdout == 'python3.12\n'
@@ -375,15 +373,15 @@ def test_an_unsuitable_python_is_taken_only_to_say_what_is_missing(tmp_path):
         f'[ "$2" = --check-python ] && exit 1; exec "{sys.executable}" "$@"',
     )
     (tmp_path / 'dirname').symlink_to(shutil.which('dirname'))
-    done = shell(f'PATH={tmp_path}; . tools/find_python.sh; find_python')
+    done = shell(f'PATH={tmp_path}; . tools/dev/find_python.sh; find_python')
     assert done.stdout == 'python3\n'
     (tmp_path / 'python3').unlink()
-    done = shell(f'PATH={tmp_path}; . tools/find_python.sh; find_python')
+    done = shell(f'PATH={tmp_path}; . tools/dev/find_python.sh; find_python')
     assert done.returncode == 1 and 'no Python 3.10 to 3.13' in done.stderr
 
 
 def test_a_wrong_python_variable_is_named():
-    done = shell('bash tools/run_tests.sh', PYTHON='/nowhere/python')
+    done = shell('bash tools/dev/run_tests.sh', PYTHON='/nowhere/python')
     assert done.returncode == 1
     assert 'PYTHON=/nowhere/python does not start' in done.stderr
 
@@ -393,7 +391,7 @@ def test_the_upstream_stack_has_a_folder_of_its_own(venv, tmp_path):
     own.symlink_to(venv)
     finish(venv)
     done = shell(
-        '. tools/find_python.sh; set_up --stack upstream',
+        '. tools/dev/find_python.sh; set_up --stack upstream',
         PYTHON=sys.executable,
         MMFMKT_VENV=str(tmp_path / 'named'),
     )
@@ -402,7 +400,7 @@ def test_the_upstream_stack_has_a_folder_of_its_own(venv, tmp_path):
 
 def test_an_unknown_stack_is_refused():
     done = shell(
-        'bash tools/run_tests.sh --stack other -q', PYTHON=sys.executable
+        'bash tools/dev/run_tests.sh --stack other -q', PYTHON=sys.executable
     )
     assert done.returncode == 2
     assert "invalid choice: 'other'" in done.stderr
@@ -413,7 +411,7 @@ def test_ci_runs_the_readmes_own_test_command(tmp_path):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         shutil.copy(ROOT / name, tmp_path / name)
     script(
-        tmp_path / 'tools' / 'run_tests.sh',
+        tmp_path / 'tools' / 'dev' / 'run_tests.sh',
         'echo "venv: $MMFMKT_VENV"; cat; exit 3',
     )
     cache = tmp_path / 'cache'

@@ -4,7 +4,7 @@ set -euo pipefail
 
 . "$(dirname "${BASH_SOURCE[0]}")/find_python.sh"
 
-cd "$tools_dir/.."
+cd "$root_dir"
 tests=tests
 stack=onedl
 if [ "${1:-}" = --stack ]; then
@@ -14,8 +14,11 @@ fi
 for argument in "$@"; do
     if [ "$argument" = -h ] || [ "$argument" = --help ]; then
         cat <<'HELP'
-usage: bash tools/run_tests.sh [--stack {onedl,upstream}] [tests/...]
+usage: bash tools/dev/run_tests.sh [--stack {onedl,upstream}] [tests/...]
                                [options of pytest]
+
+Without tests named, runs all but the slow ones of the maintainers' tools;
+those are in tests/dev: bash tools/dev/run_tests.sh tests/dev
 
 --stack upstream runs them on the last releases of OpenMMLab itself (torch 2.1,
 mmcv 2.1, mmdet 3.3, mmpretrain 1.2), which need Python 3.10 or 3.11 and get an

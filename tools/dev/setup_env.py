@@ -20,7 +20,7 @@ import sys
 import sysconfig
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 # Requirement files, suffix of the folder, newest Python that torch is for.
 STACKS = {
     'onedl': ('requirements', '', (3, 13)),
@@ -177,6 +177,13 @@ def install_mmcv(python: Path, pins: Path) -> None:
         stop(f'mmcv, which does not work with this torch: {error}')
 
 
+def needs_digest() -> str:
+    """Return a digest of the files that say what is installed."""
+    project = [ROOT / 'setup.py', ROOT / 'pyproject.toml']
+    needs = [*sorted(ROOT.glob('requirements/**/*.txt')), *project]
+    return hashlib.sha256(b''.join(x.read_bytes() for x in needs)).hexdigest()
+
+
 def install(venv: Path, stack: str) -> None:
     """Do what is still to be done."""
     pins, python = ROOT / STACKS[stack][0], venv / 'bin/python'
@@ -227,9 +234,7 @@ def main() -> None:
     venv = venv.absolute().with_name(venv.name + suffix)
     # Ends the children too, as Ctrl-C does.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    needs = [*sorted(ROOT.glob('requirements/**/*.txt')), ROOT / 'setup.py']
-    digest = hashlib.sha256(b''.join(x.read_bytes() for x in needs))
-    done, wanted = venv / MARK / 'done', f'{ROOT} {digest.hexdigest()}'
+    done, wanted = venv / MARK / 'done', f'{ROOT} {needs_digest()}'
     try:
         venv.parent.mkdir(parents=True, exist_ok=True)
         # One set-up at a time; the next waits, and finds it done.

@@ -1,6 +1,7 @@
 # Sourced by quick_start.sh and run_tests.sh, which share what is in here.
 
-tools_dir=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+root_dir=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
+set_up_script=$root_dir/tools/dev/setup_env.py
 
 # Print the command of a Python that will do for setup_env.py with the options
 # given. PYTHON decides if it is set.
@@ -17,7 +18,7 @@ find_python() {
     fi
     for name in python3 python3.12 python3.11 python3.10 python3.13 python; do
         # A command may be there and not work, as pyenv's often are.
-        if "$name" "$tools_dir/setup_env.py" --check-python "$@" \
+        if "$name" "$set_up_script" --check-python "$@" \
             2>/dev/null; then
             echo "$name"
             return
@@ -40,7 +41,7 @@ find_python() {
 set_up() {
     local python
     python=$(find_python "$@") || return
-    "$python" "$tools_dir/setup_env.py" "$@"
+    "$python" "$set_up_script" "$@"
 }
 
 # Print what both commands have in common.
