@@ -113,7 +113,6 @@ def read_work_dir(folder: str) -> WorkDir:
     # A resumed run has written some iterations twice: the last counts.
     run.train = latest(run.train, 'iter')
     run.val, run.flow = latest(run.val, 'step'), latest(run.flow, 'step')
-    run.val += evaluated(path, run)
     run.environment = environment_of(path)
     run.checkpoint = checkpoint_of(path)
     return run
@@ -133,20 +132,6 @@ def read_lines(path: Path) -> List[Dict[str, Any]]:
 def latest(lines: List[dict], key: str) -> List[dict]:
     """Lines in the order of a key, the last of those that share it."""
     return [x for _, x in sorted({x[key]: x for x in lines}.items())]
-
-
-def evaluated(folder: Path, run: WorkDir) -> List[dict]:
-    """What tools/dev/benchmark/accuracy.py found of a run, as a validation."""
-    path = folder / 'result.json'
-    if not path.is_file() or not run.train:
-        return []
-    metrics = json.loads(path.read_text(encoding='utf-8')).get('metrics', {})
-    found: Dict[str, float] = dict(step=run.train[-1].get('epoch', 0))
-    for k, values in metrics.items():
-        found.update(values)
-        if k != '-':
-            found.update({f'{name}_k{k}': x for name, x in values.items()})
-    return [found] if metrics else []
 
 
 def environment_of(folder: Path) -> str:
