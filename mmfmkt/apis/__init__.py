@@ -1,9 +1,10 @@
 """What users call: composing distillations, exporting students, converting
 published teachers and loading detectors."""
 
+from mmfmkt.engine.export import Exported, export_student
+
 from .convert import classifier_config, convert_checkpoint
 from .distill import Composed, compose_distillation
-from .export import Exported, export_student
 from .inference import init_detector
 
 __all__ = [

@@ -19,6 +19,7 @@ from mmengine.registry import MODELS, RUNNERS, STRATEGIES, DefaultScope
 from mmengine.runner import Runner
 from torch import nn
 
+from mmfmkt.engine.resume import resume_from_latest
 from mmfmkt.utils import ConfigError, require
 from mmfmkt.utils.checkpoints import (
     load_checkpoint,
@@ -30,7 +31,6 @@ from mmfmkt.utils.configs import import_mmfmkt
 from mmfmkt.utils.error_messages import errors_as_config_errors, reason_of
 from mmfmkt.utils.types import resolve_type
 
-from .resuming import resume_from_latest
 from .robustness import (
     add_hooks,
     check_own_hooks,

@@ -1,14 +1,10 @@
 """Random numbers of our own, which leave those of others as they were."""
 
-import io
-import pickle
 import random
 from typing import Any, Dict, Optional
 
 import numpy as np
 import torch
-
-from .checkpoints import RestrictedUnpickler
 
 OFFSET = 0x464D4B54
 
@@ -20,6 +16,9 @@ class RandomStream:
     goes on where the last time ended. The stream starts from the seed of the
     run (``torch.initial_seed``), so a run of the same seed draws the same.
 
+    Attributes:
+        states (dict): Where the stream is; empty before the first entry.
+
     Examples:
         >>> torch.manual_seed(0)
         >>> stream = RandomStream()
@@ -30,35 +29,23 @@ class RandomStream:
 
     def __init__(self) -> None:
         self._seed = (torch.initial_seed() + OFFSET) % 2**32
-        self._inner: Dict[str, Any] = {}
+        self.states: Dict[str, Any] = {}
         self._outer: Optional[Dict[str, Any]] = None
 
     def __enter__(self) -> 'RandomStream':
         if self._outer is not None:
             raise RuntimeError('A random stream cannot be entered twice.')
         self._outer = read_states()
-        write_states(self._inner or self._first_states())
+        write_states(self.states or self._first_states())
         # A GPU may be used for the first time long after the first entry.
-        if 'cuda' in self._outer and 'cuda' not in self._inner:
+        if 'cuda' in self._outer and 'cuda' not in self.states:
             current_cuda_generator().manual_seed(self._seed)
         return self
 
     def __exit__(self, *_: Any) -> None:
-        self._inner = read_states()
+        self.states = read_states()
         write_states(self._outer)
         self._outer = None
-
-    def dump(self) -> bytes:
-        """Where it is, to go on from there; empty where it has not begun."""
-        return pack_states(self._inner) if self._inner else b''
-
-    def load(self, state: bytes) -> None:
-        """Go on from where another one was.
-
-        Args:
-            state (bytes): What `dump` gave.
-        """
-        self._inner = unpack_states(state) if state else {}
 
     def _first_states(self) -> Dict[str, Any]:
         return dict(
@@ -92,29 +79,3 @@ def write_states(states: Dict[str, Any]) -> None:
 def current_cuda_generator() -> torch.Generator:
     """Return the generator of the GPU in use."""
     return torch.cuda.default_generators[torch.cuda.current_device()]
-
-
-def pack_states(states: Dict[str, Any]) -> bytes:
-    """States for a checkpoint, or for another process.
-
-    Args:
-        states (dict): What `read_states` gave.
-    """
-    arrays = {
-        key: state.numpy() if isinstance(state, torch.Tensor) else state
-        for key, state in states.items()
-    }
-    return pickle.dumps(arrays)
-
-
-def unpack_states(packed: bytes) -> Dict[str, Any]:
-    """What was packed; code in it is not run.
-
-    Args:
-        packed (bytes): What `pack_states` gave.
-    """
-    arrays = RestrictedUnpickler(io.BytesIO(packed)).load()
-    return {
-        key: torch.tensor(x) if isinstance(x, np.ndarray) else x
-        for key, x in arrays.items()
-    }

@@ -1,23 +1,19 @@
 """Hooks."""
 
-from .atomic_checkpoint_hook import AtomicCheckpointHook
 from .export_student_hook import ExportStudentHook
 from .finite_hook import FiniteHook
 from .flow_ema_hook import FlowEMAHook
 from .flow_monitor_hook import FlowMonitorHook
-from .interrupt_hook import InterruptHook
 from .step_count_warmup_hook import StepCountWarmupHook
 from .teacher_cache_hook import TeacherCacheHook
 from .teacher_check_hook import TeacherCheckHook
 from .transfer_weight_hook import TransferWeightHook
 
 __all__ = [
-    'AtomicCheckpointHook',
     'ExportStudentHook',
     'FiniteHook',
     'FlowEMAHook',
     'FlowMonitorHook',
-    'InterruptHook',
     'StepCountWarmupHook',
     'TeacherCacheHook',
     'TeacherCheckHook',

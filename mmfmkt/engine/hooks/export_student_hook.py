@@ -8,6 +8,8 @@ from mmengine.runner import Runner
 
 from mmfmkt.registry import HOOKS
 
+from ..export import export_student
+
 
 @HOOKS.register_module()
 class ExportStudentHook(Hook):
@@ -26,8 +28,6 @@ class ExportStudentHook(Hook):
         Args:
             runner (Runner): The runner of the training process.
         """
-        from mmfmkt.apis.export import export_student
-
         checkpoint = runner.message_hub.runtime_info.get('last_ckpt')
         if checkpoint is None:
             runner.logger.warning(

@@ -27,7 +27,10 @@ import torch
 from tqdm import tqdm
 
 from mmfmkt.apis.command_line import add_debug, parser_of, plain_errors
-from mmfmkt.apis.resuming import checkpoints_of, latest_checkpoint
+from mmfmkt.engine.resume.latest_checkpoint import (
+    checkpoints_of,
+    latest_checkpoint,
+)
 from mmfmkt.utils import ConfigError
 
 ROOT = Path(__file__).resolve().parents[3]

@@ -15,18 +15,14 @@ from mmengine.runner import Runner
 from tiny import batch, distiller
 from torch.utils.data import BatchSampler, DataLoader, Dataset
 
-from mmfmkt.engine.loops.batch_stream import BatchStream
+from mmfmkt.engine.resume.batch_stream import BatchStream
+from mmfmkt.engine.resume.random_states import pack_states, unpack_states
 from mmfmkt.utils import ConfigError
-from mmfmkt.utils.random_stream import (
-    pack_states,
-    read_states,
-    unpack_states,
-    write_states,
-)
+from mmfmkt.utils.random_stream import read_states, write_states
 
 pytest.importorskip('mmdet')
 
-from mmfmkt.apis.resuming import latest_checkpoint  # noqa: E402
+from mmfmkt.engine.resume import latest_checkpoint  # noqa: E402
 
 
 class Drawn(Dataset):

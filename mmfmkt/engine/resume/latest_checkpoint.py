@@ -8,9 +8,10 @@ from typing import Any, List, Optional, Tuple
 
 from mmengine.config import Config
 
-from mmfmkt.engine.hooks.atomic_checkpoint_hook import INTERRUPTED
 from mmfmkt.utils import ConfigError
 from mmfmkt.utils.checkpoints import DamagedCheckpoint, load_checkpoint
+
+from .atomic_checkpoint_hook import INTERRUPTED
 
 POINTER = 'last_checkpoint'
 

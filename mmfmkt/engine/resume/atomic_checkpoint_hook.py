@@ -11,14 +11,10 @@ from mmfmkt.registry import HOOKS
 from mmfmkt.utils import ConfigError
 from mmfmkt.utils.checkpoints import digest
 from mmfmkt.utils.files import write_whole
-from mmfmkt.utils.random_stream import (
-    pack_states,
-    read_states,
-    unpack_states,
-    write_states,
-)
+from mmfmkt.utils.random_stream import read_states, write_states
 
-from .progress import unwrapped
+from ..hooks.progress import unwrapped
+from .random_states import pack_states, unpack_states
 
 STATE = 'resume'
 INTERRUPTED = 'interrupted.pth'
@@ -116,7 +112,8 @@ class AtomicCheckpointHook(CheckpointHook):
             stream.resume(mine['main'], mine['workers'])
             ours = getattr(unwrapped(runner.model), 'random_stream', None)
             if ours is not None:
-                ours.load(mine['distiller'])
+                drawn = mine['distiller']  # empty where it has not begun
+                ours.states = unpack_states(drawn) if drawn else {}
 
     def _check_teacher(self, found: str) -> None:
         if self._teacher and found != self._teacher:
@@ -161,7 +158,7 @@ class AtomicCheckpointHook(CheckpointHook):
         mine = dict(
             main=self._main or pack_states(read_states()),
             workers=stream.workers(at_end) if stream else {},
-            distiller=ours.dump() if ours is not None else b'',
+            distiller=pack_states(ours.states) if ours is not None else b'',
         )
         return dict(
             ranks=all_gather_object(mine),

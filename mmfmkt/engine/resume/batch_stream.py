@@ -7,12 +7,9 @@ from typing import Any, Callable, Dict, Iterator, NamedTuple, Optional
 
 from torch.utils.data import DataLoader, Sampler, get_worker_info
 
-from mmfmkt.utils.random_stream import (
-    pack_states,
-    read_states,
-    unpack_states,
-    write_states,
-)
+from mmfmkt.utils.random_stream import read_states, write_states
+
+from .random_states import pack_states, unpack_states
 
 
 class Stamped(NamedTuple):
