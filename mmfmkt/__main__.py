@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Iterator, List, Tuple
 
 import torch
-import yaml
+from mmengine.fileio import load
 from rich.console import Console
 from rich.table import Table
 
@@ -86,9 +86,12 @@ def show_environment() -> bool:
 
 
 def listed() -> List[dict]:
-    """Shipped configs, as the metafile has them."""
-    text = (SHIPPED / 'configs' / 'metafile.yml').read_text(encoding='utf-8')
-    return yaml.safe_load(text)['Models']
+    """Shipped configs, as the metafiles have them."""
+    return [
+        entry
+        for name in load(SHIPPED / 'model-index.yml')['Import']
+        for entry in load(SHIPPED / name)['Models']
+    ]
 
 
 def wanted(args: argparse.Namespace) -> Iterator[Tuple[str, dict]]:

@@ -162,15 +162,22 @@ def test_pages_and_results_say_the_same(name, protocol):
     assert page.in_place(forged, table, results) == text != forged
 
 
-def test_metafile_and_zoo_are_what_results_and_configs_say(protocol):
+def test_metafiles_and_zoo_are_what_results_and_configs_say(protocol):
     """A number that is changed by hand, in either, is noticed."""
     plan, _, _, zoo = protocol
     tables = plan.all_tables()
-    metafile, text = zoo.METAFILE.read_text(), zoo.PAGE.read_text()
-    assert zoo.metafile(tables) == metafile and zoo.page(tables) == text
+    files = zoo.metafiles(tables)
+    assert {x: (ROOT / x).read_text() for x in files} == files
+    listed = {str(x.relative_to(ROOT)) for x in ROOT.glob('configs/**/*.yml')}
+    assert {*listed, zoo.INDEX.name} == set(files)
+    assert zoo.page(tables) == zoo.PAGE.read_text()
     shown = zoo.README.read_text()
     assert zoo.readme(shown, tables) == shown
-    listed = yaml.safe_load(metafile)['Models']
+    listed = [
+        entry
+        for text in files.values()
+        for entry in yaml.safe_load(text).get('Models', [])
+    ]
     known = {
         x.method.config
         for table in tables

@@ -28,7 +28,7 @@ from .page import (
 )
 from .plan import ROOT, Table
 
-METAFILE = ROOT / 'configs' / 'metafile.yml'
+INDEX = ROOT / 'model-index.yml'
 README = ROOT / 'README.md'
 PAGE = ROOT / 'docs' / 'zoo.md'
 PUBLISHED = ROOT / 'docs' / 'results' / 'published.yml'
@@ -47,18 +47,19 @@ HEAD = """# Model zoo
 
 Made by `python tools/dev/benchmark/accuracy.py TABLE --render` from the
 configs, the results of the tables (`docs/results/`) and published baselines;
-the same numbers are in `configs/metafile.yml`, in OpenMMLab's format. What was
-not run here has no number.
+the same numbers are in the `metafile.yml` of each folder of `configs/`, in
+OpenMMLab's format. What was not run here has no number.
 """
 
 
 def write(tables: List[Table]) -> None:
-    """Write metafile, page and the table of README.
+    """Write metafiles, their index, page and the table of README.
 
     Args:
         tables (list[Table]): All tables; those without results are left out.
     """
-    write_whole(METAFILE, metafile(tables))
+    for name, text in metafiles(tables).items():
+        write_whole(ROOT / name, text)
     write_whole(PAGE, page(tables))
     text = README.read_text(encoding='utf-8')
     write_whole(README, readme(text, tables))
@@ -108,7 +109,7 @@ def metadata(config: Config) -> Dict[str, str]:
 
 
 def measured(tables: List[Table]) -> Dict[str, List[dict]]:
-    """What tables have of configs, by path, as the metafile has it."""
+    """What tables have of configs, by path, as metafiles have it."""
     found: Dict[str, List[dict]] = {}
     for table in tables:
         results = results_of(table)
@@ -181,10 +182,10 @@ def number(value: float, metric: str) -> float:
     return float(shown(value, metric))
 
 
-def metafile(tables: List[Table]) -> str:
-    """The metafile."""
+def metafiles(tables: List[Table]) -> Dict[str, str]:
+    """Return the text of each folder's metafile, and of their index."""
     numbers = measured(tables)
-    models = []
+    models: Dict[str, List[dict]] = {}
     for path, config in shipped().items():
         entry: Dict[str, Any] = {
             'Name': Path(path).stem,
@@ -194,12 +195,18 @@ def metafile(tables: List[Table]) -> str:
         }
         if path in numbers:
             entry['Results'] = numbers[path]
-        models.append(entry)
-    text = yaml.safe_dump(
-        dict(Collections=[COLLECTION], Models=models), sort_keys=False
-    )
+        name = f'{Path(path).parent.as_posix()}/metafile.yml'
+        models.setdefault(name, []).append(entry)
+    files = {
+        name: dict(Collections=[COLLECTION], Models=entries)
+        for name, entries in models.items()
+    }
+    files[INDEX.name] = dict(Import=sorted(models))
     made = '# Made by tools/dev/benchmark/accuracy.py; see docs/zoo.md.'
-    return f'{made}\n{text}'
+    return {
+        name: f'{made}\n{yaml.safe_dump(content, sort_keys=False)}'
+        for name, content in files.items()
+    }
 
 
 def page(tables: List[Table]) -> str:
