@@ -1,56 +1,65 @@
-"""Installs mmfmkt beside the mm* stack that is there, never in its place.
+"""Build of mmfmkt; pyproject.toml has the metadata.
 
-torch, mmengine, mmcv and mmdet are checked when a tool starts, not required
-here: pip would otherwise replace a working stack that comes under other
-distribution names. ``tools/quick_start.sh`` installs one where there is none.
+torch, mmengine, mmcv, mmdet and mmpretrain are not required there: pip would
+replace a working stack that comes under other distribution names. Tools check
+them when they start; ``tools/quick_start.sh`` installs a stack.
 """
 
+import os
+import shutil
 from pathlib import Path
 
-from setuptools import find_packages, setup
+from setuptools import setup
+from setuptools.command.build_py import build_py
 
-HERE = Path(__file__).parent
+ROOT = Path(__file__).resolve().parent
+# What MMEngine and MIM look for in a package's folder .mim.
+SHIPPED = ('configs', 'tools', 'model-index.yml')
+# Maintainers' tools, and those that set up a clone.
+LEFT_OUT = ('dev', 'quick_start.*', '__pycache__')
 
 
-def requirements(name):
-    """Read the lines of a file in requirements/."""
-    path = HERE / 'requirements' / f'{name}.txt'
-    return path.read_text(encoding='utf-8').split()
+def make_mim(package: Path, link: bool) -> None:
+    """Make ``.mim`` in the folder of the package.
+
+    Args:
+        package (Path): The folder.
+        link (bool): Whether to link to the clone, as an editable install
+            does where the system allows links.
+    """
+    mim = package / '.mim'
+    mim.mkdir(parents=True, exist_ok=True)
+    for name in SHIPPED:
+        source, target = ROOT / name, mim / name
+        if target.is_symlink() or target.is_file():
+            target.unlink()
+        elif target.is_dir():
+            shutil.rmtree(target)
+        if link:
+            try:
+                relative = os.path.relpath(source, mim)
+                target.symlink_to(relative, source.is_dir())
+                continue
+            except OSError:  # Windows without the privilege
+                pass
+        if source.is_dir():
+            ignore = shutil.ignore_patterns(*LEFT_OUT)
+            shutil.copytree(source, target, ignore=ignore)
+        else:
+            shutil.copy(source, target)
 
 
-version = {}
-exec((HERE / 'mmfmkt' / 'version.py').read_text(encoding='utf-8'), version)
+class BuildWithMim(build_py):
+    """``build_py`` that also makes ``.mim``."""
 
-setup(
-    name='mmfmkt',
-    version=version['__version__'],
-    description='Knowledge transfer with flow matching for MMDetection',
-    long_description=(HERE / 'README.md').read_text(encoding='utf-8'),
-    long_description_content_type='text/markdown',
-    license='Apache-2.0',
-    keywords='knowledge distillation, flow matching, object detection',
-    python_requires='>=3.10',
-    packages=find_packages(include=['mmfmkt', 'mmfmkt.*']),
-    # Links into the tree: configs and tools travel with the package, as
-    # those of every OpenMMLab library do.
-    package_data={
-        'mmfmkt': [
-            'visualization/report/page.html',
-            '.mim/model-index.yml',
-            '.mim/configs/**/*.py',
-            '.mim/configs/**/*.yml',
-            '.mim/tools/*',
-            '.mim/tools/analysis_tools/*',
-            '.mim/tools/dev/benchmark/**/*.py',
-            '.mim/tools/dev/benchmark/tables/*.yml',
-        ]
-    },
-    install_requires=requirements('runtime'),
-    extras_require={
-        'likelihood': ['torchdiffeq'],
-        'onnx': ['onnx', 'onnxruntime', 'onnxscript'],
-        'tests': requirements('tests'),
-    },
-    entry_points={'console_scripts': ['mmfmkt = mmfmkt.__main__:main']},
-    zip_safe=False,
-)
+    def run(self) -> None:
+        """Build the package."""
+        super().run()
+        if self.editable_mode:
+            make_mim(ROOT / 'mmfmkt', link=True)
+        else:
+            make_mim(Path(self.build_lib) / 'mmfmkt', link=False)
+
+
+if __name__ == '__main__':
+    setup(cmdclass=dict(build_py=BuildWithMim))

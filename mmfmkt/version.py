@@ -1,3 +1,3 @@
-"""The version of mmfmkt, read by setup.py without importing the package."""
+"""The version of mmfmkt, which pyproject.toml reads."""
 
 __version__ = '0.1.0'

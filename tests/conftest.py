@@ -2,6 +2,7 @@
 
 import json
 import os
+import runpy
 import subprocess
 import sys
 import tempfile
@@ -14,6 +15,13 @@ ROOT = Path(__file__).resolve().parent.parent
 CPU = dict(
     CUDA_VISIBLE_DEVICES='', OMP_NUM_THREADS='1', PYTHONWARNINGS='ignore'
 )
+
+
+def pytest_configure():
+    """Make what an editable install makes, where the clone has none."""
+    package = ROOT / 'mmfmkt'
+    if not (package / '.mim').exists():
+        runpy.run_path(str(ROOT / 'setup.py'))['make_mim'](package, link=True)
 
 
 def pytest_collection_modifyitems(config, items):

@@ -190,7 +190,7 @@ def test_a_stack_that_is_asked_for_takes_no_other_in_its_place(
     monkeypatch.setattr(setup_env, 'probe', lambda *args: ('2.1.2', [], ''))
     setup_env.install(venv, 'upstream')
     text = '\n'.join(ran)
-    for name in ('build', 'torch', 'openmmlab', 'tests'):
+    for name in ('build', 'torch', 'openmmlab', 'all'):
         assert f'/requirements/upstream/{name}.txt' in text
         assert (ROOT / f'requirements/upstream/{name}.txt').exists()
     assert ran[-1].endswith(f'--no-deps --no-build-isolation -e {ROOT}')

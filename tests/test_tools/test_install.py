@@ -44,6 +44,7 @@ def test_pip_install_leaves_the_stack_and_ships_the_configs(
         symlinks=True,
         ignore=shutil.ignore_patterns(
             '.git',
+            '.mim',
             '.venv*',
             'work_dirs',
             'data',

@@ -194,7 +194,7 @@ def install(venv: Path, stack: str) -> None:
     make_venv(venv)
     install = [python, '-m', 'pip', 'install', '--no-user']
     run([*install, '-r', pins / 'build.txt'])
-    names, settings = ['runtime', 'tests'], {}
+    names, settings = ['all'], {}
     if found:
         where, torch, path = found
         say(f'uses the stack of {where} as it is, torch {torch}')
