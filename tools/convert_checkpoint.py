@@ -12,8 +12,9 @@ can run code.
 import argparse
 
 from mmfmkt.apis import convert_checkpoint
-from mmfmkt.apis.command_line import add_debug, parser_of, plain_errors
 from mmfmkt.apis.convert import NETWORKS
+from mmfmkt.cli.errors import plain_errors
+from mmfmkt.cli.options import add_debug, parser_of
 
 
 def parse_args() -> argparse.Namespace:

@@ -15,15 +15,12 @@ from pathlib import Path
 import torch
 
 import mmfmkt  # noqa: F401 (lets configs inherit from 'mmfmkt::...')
-from mmfmkt.apis.command_line import (
-    add_cfg_options,
-    parser_of,
-    plain_errors,
-    read_config,
-)
 from mmfmkt.apis.onnx import export_onnx, largest_difference, load_network
+from mmfmkt.cli.errors import plain_errors
+from mmfmkt.cli.options import add_cfg_options, parser_of
 from mmfmkt.models.distillers.taps import input_channels
 from mmfmkt.utils import ConfigError
+from mmfmkt.utils.configs import read_config
 
 
 def parse_args() -> argparse.Namespace:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from mmengine.logging import print_log
 
-from mmfmkt.apis.command_line import parser_of
+from mmfmkt.cli.options import parser_of
 from mmfmkt.datasets import make_shapes
 
 

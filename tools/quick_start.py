@@ -36,7 +36,8 @@ from rich.table import Table
 
 import mmfmkt  # noqa: F401 (lets configs inherit from 'mmfmkt::...')
 from mmfmkt.apis import init_detector
-from mmfmkt.apis.command_line import parser_of, plain_errors
+from mmfmkt.cli.errors import plain_errors
+from mmfmkt.cli.options import parser_of
 from mmfmkt.datasets import make_shapes
 from mmfmkt.utils import ConfigError
 from mmfmkt.utils.complexity import latencies, size_and_flops

@@ -1,6 +1,28 @@
-"""What more than one place reads of a config, or changes in it."""
+"""Reading configs, and what more than one place changes in them."""
+
+import os.path as osp
+from pathlib import Path
+from typing import List, Optional
 
 from mmengine.config import Config
+from mmengine.fileio import load
+from mmengine.hub import get_config
+
+import mmfmkt
+
+from .errors import ConfigError
+
+# Configs and tools that come with the package: see setup.py.
+SHIPPED = Path(mmfmkt.__file__).parent / '.mim'
+
+
+def shipped_models() -> List[dict]:
+    """Return the entries of all metafiles, a shipped config each."""
+    return [
+        entry
+        for name in load(SHIPPED / 'model-index.yml')['Import']
+        for entry in load(SHIPPED / name)['Models']
+    ]
 
 
 def import_mmfmkt(cfg: Config) -> None:
@@ -16,3 +38,34 @@ def import_mmfmkt(cfg: Config) -> None:
     imports = cfg.custom_imports
     if 'mmfmkt' not in imports['imports']:
         imports['imports'] = [*imports['imports'], 'mmfmkt']
+
+
+def read_config(path: str, cfg_options: Optional[dict] = None) -> Config:
+    """Read a config and apply overrides.
+
+    Args:
+        path (str): A file, or a packaged config such as
+            ``'mmfmkt::retinanet/theta_retinanet_r101_r50.py'``.
+        cfg_options (dict, optional): Overrides by dotted keys.
+
+    Raises:
+        ConfigError: If there is none, or it cannot be read.
+    """
+    packaged = '::' in path
+    if not packaged and not osp.isfile(path):
+        raise ConfigError(f'The config file {path!r} does not exist.')
+    try:
+        cfg = get_config(path) if packaged else Config.fromfile(path)
+    except Exception as error:  # A config is a program.
+        raise ConfigError(
+            f'The config {path!r} fails in itself, or in one that it is '
+            f'based on: {type(error).__name__}: {" ".join(str(error).split())}'
+        ) from error
+    if cfg_options:
+        try:
+            cfg.merge_from_dict(cfg_options)
+        except (KeyError, TypeError, IndexError, AttributeError) as error:
+            raise ConfigError(f'--cfg-options: {error}.') from error
+    if not isinstance(cfg.get('model'), dict):
+        raise ConfigError(f"The config {path!r} has no section 'model'.")
+    return cfg

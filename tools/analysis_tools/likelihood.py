@@ -20,13 +20,9 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from mmfmkt.apis.command_line import (
-    add_cfg_options,
-    parser_of,
-    plain_errors,
-    read_config,
-)
 from mmfmkt.apis.inference import drop_teacher
+from mmfmkt.cli.errors import plain_errors
+from mmfmkt.cli.options import add_cfg_options, parser_of
 from mmfmkt.models.distillers.taps import read_taps
 from mmfmkt.models.flows.likelihood import (
     autonomous_velocity,
@@ -35,6 +31,7 @@ from mmfmkt.models.flows.likelihood import (
 )
 from mmfmkt.registry import MODELS
 from mmfmkt.utils import ConfigError
+from mmfmkt.utils.configs import read_config
 
 console = Console()
 # Standard errors that the check on the linear flow may be off by.

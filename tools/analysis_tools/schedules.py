@@ -17,7 +17,8 @@ from rich.console import Console
 from rich.table import Table
 
 import mmfmkt.models.flows as flows
-from mmfmkt.apis.command_line import add_debug, parser_of, plain_errors
+from mmfmkt.cli.errors import plain_errors
+from mmfmkt.cli.options import add_debug, parser_of
 from mmfmkt.registry import build_part
 from mmfmkt.utils import ConfigError
 

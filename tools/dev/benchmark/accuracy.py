@@ -19,7 +19,8 @@ import signal
 import sys
 from pathlib import Path
 
-from mmfmkt.apis.command_line import add_debug, parser_of, plain_errors
+from mmfmkt.cli.errors import plain_errors
+from mmfmkt.cli.options import add_debug, parser_of
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 

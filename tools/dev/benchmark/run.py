@@ -25,7 +25,8 @@ from pathlib import Path
 import torch
 from mmengine.config import Config
 
-from mmfmkt.apis.command_line import add_cfg_options, parser_of, plain_errors
+from mmfmkt.cli.errors import plain_errors
+from mmfmkt.cli.options import add_cfg_options, parser_of
 from mmfmkt.models import flows
 from mmfmkt.models.losses import PKDLoss
 from mmfmkt.utils import ConfigError

@@ -23,7 +23,7 @@ from sweep.families import LIBRARIES, families
 from sweep.report import report
 from sweep.runs import Results, check_all
 
-from mmfmkt.apis.command_line import parser_of
+from mmfmkt.cli.options import parser_of
 
 CHECKS = ('equivalence', 'variants')
 DONE = ('equal', 'passed', 'cannot apply')

@@ -26,7 +26,8 @@ from mmengine.optim import OptimWrapper
 from mmengine.registry import DefaultScope
 from mmpretrain.structures import DataSample
 
-from mmfmkt.apis.command_line import add_debug, parser_of, plain_errors
+from mmfmkt.cli.errors import plain_errors
+from mmfmkt.cli.options import add_debug, parser_of
 from mmfmkt.registry import MODELS
 from mmfmkt.utils import ConfigError
 

@@ -26,7 +26,8 @@ import psutil
 import torch
 from tqdm import tqdm
 
-from mmfmkt.apis.command_line import add_debug, parser_of, plain_errors
+from mmfmkt.cli.errors import plain_errors
+from mmfmkt.cli.options import add_debug, parser_of
 from mmfmkt.engine.resume.latest_checkpoint import (
     checkpoints_of,
     latest_checkpoint,

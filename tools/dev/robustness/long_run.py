@@ -18,7 +18,8 @@ from typing import Dict, List
 
 import psutil
 
-from mmfmkt.apis.command_line import add_debug, parser_of, plain_errors
+from mmfmkt.cli.errors import plain_errors
+from mmfmkt.cli.options import add_debug, parser_of
 from mmfmkt.utils import ConfigError
 from mmfmkt.utils.files import write_whole
 

@@ -16,8 +16,9 @@ from mmengine.hooks import EMAHook
 from mmengine.hub import get_config
 from mmengine.runner import Runner
 
-from mmfmkt.apis.command_line import build_runner, complete_distillation
 from mmfmkt.apis.distill import PRESETS, THETA_PRESETS, decide_taps
+from mmfmkt.apis.runner import build_runner
+from mmfmkt.apis.train import complete_distillation
 from mmfmkt.utils import ConfigError
 
 from .errors import PLAIN_DONE, CannotRunError

@@ -1,0 +1,171 @@
+"""Lists shipped configs, shows one, or copies one to be edited.
+
+    %(prog)s --variant theta --student resnet
+    %(prog)s theta_retinanet_r101_r50
+    %(prog)s theta_retinanet_r101_r50 --copy my_config.py
+
+A copy inherits from the shipped bases by 'mmfmkt::...', so that it works in
+any folder.
+"""
+
+import argparse
+import ast
+import os.path as osp
+from pathlib import Path
+from typing import Iterator, List
+
+from rich.console import Console
+from rich.table import Table
+
+from mmfmkt.utils import ConfigError
+from mmfmkt.utils.configs import SHIPPED, shipped_models
+from mmfmkt.utils.files import write_whole
+from mmfmkt.utils.schema import nearest
+
+from .options import add_debug, parser_of
+
+FILTERS = ('variant', 'student', 'teacher')
+TASKS = ('detection', 'classification')
+
+
+def build_parser(prog: str) -> argparse.ArgumentParser:
+    """Return the parser of the command."""
+    parser = parser_of(__doc__, prog=prog)
+    parser.add_argument(
+        'name', nargs='?', help='show the config of this name or path'
+    )
+    parser.add_argument(
+        '--copy', type=Path, metavar='FILE', help='write it to this file'
+    )
+    parser.add_argument('--task', choices=TASKS, help='list those of a task')
+    for name in FILTERS:
+        parser.add_argument(
+            f'--{name}',
+            default='',
+            metavar='TEXT',
+            help=f'list those whose {name} contains this text',
+        )
+    add_debug(parser)
+    return parser
+
+
+def run(args: argparse.Namespace) -> None:
+    """List, show or copy."""
+    if args.name is None and args.copy:
+        raise ConfigError('--copy needs the name of a config.')
+    if args.name is None:
+        show_list(args)
+    elif args.copy:
+        copy_config(find_config(args.name), args.copy)
+    else:
+        print(find_config(args.name).read_text(encoding='utf-8'), end='')
+
+
+def find_config(name: str) -> Path:
+    """Return the file of a shipped config.
+
+    Args:
+        name (str): Its name, its path below ``configs/``, or that behind
+            ``mmfmkt::``.
+
+    Raises:
+        ConfigError: If none is called so, or more than one.
+    """
+    stem = name.removeprefix('mmfmkt::').removeprefix('configs/')
+    stem = stem.removesuffix('.py')
+    known = [Path(x['Config']) for x in shipped_models()]
+    found = [x for x in known if x == Path('configs', f'{stem}.py')]
+    found = found or [x for x in known if x.stem == stem]
+    if not found:
+        raise ConfigError(
+            f'No shipped config is called {name!r}'
+            f'{nearest(name, [x.stem for x in known])}.'
+        )
+    if len(found) > 1:
+        paths = ', '.join(x.relative_to('configs').as_posix() for x in found)
+        raise ConfigError(f'{name!r} is one of {paths}: give the path.')
+    return SHIPPED / found[0]
+
+
+def copy_config(source: Path, target: Path) -> None:
+    """Copy a config, with bases that are found from anywhere.
+
+    Raises:
+        ConfigError: If the file exists.
+    """
+    if target.exists():
+        raise ConfigError(f'--copy: {str(target)!r} exists.')
+    lines = source.read_text(encoding='utf-8').splitlines(keepends=True)
+    for base in reversed(relative_bases(''.join(lines))):
+        path = osp.normpath(osp.join(source.parent, base.value))
+        name = packaged_name(Path(path).relative_to(SHIPPED))
+        line = lines[base.lineno - 1]
+        lines[base.lineno - 1] = (
+            f'{line[: base.col_offset]}{name!r}{line[base.end_col_offset :]}'
+        )
+    write_whole(target, ''.join(lines))
+    print(f'config: {target}')
+
+
+def packaged_name(path: Path) -> str:
+    """Return what MMEngine finds a config by, from ``configs/`` on."""
+    name = path.relative_to('configs').as_posix()
+    # MMEngine wants a folder in the name.
+    return f'mmfmkt::{name if "/" in name else f"_base_/../{name}"}'
+
+
+def relative_bases(text: str) -> List[ast.Constant]:
+    """Return the entries of ``_base_`` that are relative paths."""
+    return [
+        part
+        for node in ast.parse(text).body
+        if isinstance(node, ast.Assign)
+        and getattr(node.targets[0], 'id', '') == '_base_'
+        for part in ast.walk(node.value)
+        if isinstance(part, ast.Constant)
+        and isinstance(part.value, str)
+        and '::' not in part.value
+    ]
+
+
+def matching(args: argparse.Namespace) -> Iterator[dict]:
+    """Yield the entries that the options ask for."""
+    for entry in shipped_models():
+        task = TASKS['/mmpretrain/' in entry['Config']]
+        told = entry['Metadata']
+        if args.task in (None, task) and all(
+            getattr(args, x).lower() in str(told.get(x.title(), '')).lower()
+            for x in FILTERS
+        ):
+            yield entry
+
+
+def show_list(args: argparse.Namespace) -> None:
+    """Print a table of configs.
+
+    Raises:
+        ConfigError: If no config is like that.
+    """
+    found = list(matching(args))
+    if not found:
+        raise ConfigError('No shipped config is like that: drop an option.')
+    table = Table()
+    table.add_column('config', no_wrap=True)
+    for column in FILTERS:
+        table.add_column(column, overflow='fold')
+    for entry in found:
+        told = entry['Metadata']
+        table.add_row(
+            entry['Config'],
+            told.get('Variant', 'none'),
+            str(told.get('Student') or told.get('Network', '')),
+            str(told.get('Teacher', '')),
+        )
+    Console().print(table)
+    path = Path(found[0]['Config'])
+    name = packaged_name(path)
+    print(
+        f'train:   mmfmkt train {name}\n'
+        f"inherit: _base_ = '{name}'\n"
+        f'copy:    mmfmkt configs {path} --copy FILE'
+    )

@@ -1,0 +1,64 @@
+"""Shows runs in one HTML page: curves, detections, feature maps, walks.
+
+    %(prog)s work_dirs/plain work_dirs/fmkt --out report.html
+    %(prog)s work_dirs/fmkt --steps 1 2 4 8
+
+Takes work folders of trainings, finished or running, plain ones beside
+distillations; detections are compared with those of the first. The page opens
+without a network.
+"""
+
+import argparse
+
+from mmfmkt.utils.extras import imported
+
+from .options import add_debug, parser_of
+
+
+def build_parser(prog: str) -> argparse.ArgumentParser:
+    """Return the parser of the command."""
+    parser = parser_of(__doc__, prog=prog)
+    add = parser.add_argument
+    add('work_dirs', nargs='+', metavar='WORK_DIR', help='of a training')
+    add('--out', default='report.html', help='HTML file (%(default)s)')
+    add(
+        '--images',
+        type=positive,
+        default=6,
+        help='validation images to show (%(default)s)',
+    )
+    add(
+        '--steps',
+        type=positive,
+        nargs='+',
+        default=(),
+        metavar='K',
+        help='evaluate students with a flow at each of these K',
+    )
+    add(
+        '--no-look',
+        action='store_true',
+        help='logs alone: load no checkpoint',
+    )
+    add_debug(parser)
+    return parser
+
+
+def positive(text: str) -> int:
+    """Return a number that is 1 or more."""
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f'must be 1 or more, got {text}')
+    return int(text)
+
+
+def run(args: argparse.Namespace) -> None:
+    """Write the page."""
+    for name in ('plotly', 'jinja2', 'matplotlib'):
+        imported(name, 'report')
+    from mmfmkt.visualization.report import read_work_dir, write_report
+
+    runs = [read_work_dir(x) for x in args.work_dirs]
+    path = write_report(
+        runs, args.out, args.images, args.steps, not args.no_look
+    )
+    print(f'{path} ({path.stat().st_size / 2**20:.1f} MiB)')

@@ -1,0 +1,151 @@
+"""Evaluates a checkpoint; the teacher of a distillation is not needed.
+
+%(prog)s CONFIG CHECKPOINT
+%(prog)s CONFIG CHECKPOINT --cfg-options model.flow.inference_steps=8
+"""
+
+import argparse
+from copy import deepcopy
+
+from mmengine.config import Config, ConfigDict
+from mmengine.runner import Runner
+
+from mmfmkt.apis.inference import drop_teacher
+from mmfmkt.apis.runner import build_runner
+from mmfmkt.apis.train import check_fits, checkpoint_guard, verify_load_from
+from mmfmkt.utils import ConfigError
+from mmfmkt.utils.error_messages import errors_as_config_errors
+
+from .options import add_run_arguments, load_config, parser_of
+
+
+def build_parser(prog: str) -> argparse.ArgumentParser:
+    """Return the parser of the command."""
+    parser = parser_of(__doc__, prog=prog)
+    parser.add_argument(
+        'config', help="path of the config, or a shipped one: 'mmfmkt::...'"
+    )
+    parser.add_argument('checkpoint', help='path or URL of the checkpoint')
+    parser.add_argument(
+        '--out',
+        type=pickle_file,
+        help='pickle file to dump predictions to (.pkl)',
+    )
+    parser.add_argument(
+        '--show', action='store_true', help='show predictions in a window'
+    )
+    parser.add_argument(
+        '--show-dir', help='folder for pictures of the predictions'
+    )
+    parser.add_argument(
+        '--wait-time',
+        type=float,
+        default=2,
+        help='seconds that --show stays on an image',
+    )
+    parser.add_argument(
+        '--tta', action='store_true', help='augment at test time'
+    )
+    add_run_arguments(parser)
+    return parser
+
+
+def pickle_file(text: str) -> str:
+    """Return the name of a pickle file as it is."""
+    if not text.endswith(('.pkl', '.pickle')):
+        raise argparse.ArgumentTypeError('must be a .pkl or .pickle file')
+    return text
+
+
+def use_tta(cfg: Config) -> None:
+    """Wrap the model for test-time augmentation: by default, flipping.
+
+    Raises:
+        ConfigError: If there is no default for the library.
+    """
+    if cfg.get('default_scope') == 'mmpretrain' and 'tta_model' not in cfg:
+        raise ConfigError(
+            '--tta needs the config keys tta_model and tta_pipeline.'
+        )
+    if 'tta_model' not in cfg:
+        cfg.tta_model = dict(
+            type='DetTTAModel',
+            tta_cfg=dict(
+                nms=dict(type='nms', iou_threshold=0.5), max_per_img=100
+            ),
+        )
+    dataset = cfg.test_dataloader.dataset
+    while 'dataset' in dataset:
+        dataset = dataset['dataset']
+    if 'tta_pipeline' not in cfg:
+        pipeline = deepcopy(dataset.pipeline)
+        meta_keys = (
+            'img_id',
+            'img_path',
+            'ori_shape',
+            'img_shape',
+            'scale_factor',
+            'flip',
+            'flip_direction',
+        )
+        pipeline[-1] = dict(
+            type='TestTimeAug',
+            transforms=[
+                [
+                    dict(type='RandomFlip', prob=1.0),
+                    dict(type='RandomFlip', prob=0.0),
+                ],
+                [dict(type='PackDetInputs', meta_keys=meta_keys)],
+            ],
+        )
+        cfg.tta_pipeline = pipeline
+    cfg.model = ConfigDict(**cfg.tta_model, module=cfg.model)
+    dataset.pipeline = cfg.tta_pipeline
+
+
+def draw_pictures(cfg: Config, args: argparse.Namespace) -> None:
+    """Switch the visualization hook on."""
+    if cfg.get('default_scope') == 'mmpretrain':
+        hook = cfg.default_hooks.visualization
+        hook.update(
+            enable=True,
+            show=args.show,
+            out_dir=args.show_dir,
+            wait_time=args.wait_time,
+        )
+    else:
+        from mmdet.engine.hooks.utils import trigger_visualization_hook
+
+        trigger_visualization_hook(cfg, args)
+
+
+def dump_predictions(runner: Runner, path: str) -> None:
+    """Have the evaluator write predictions to a file."""
+    if runner.cfg.get('default_scope') == 'mmpretrain':
+        from mmengine.evaluator import DumpResults
+
+        dump = DumpResults(out_file_path=path)
+    else:
+        from mmdet.evaluation import DumpDetResults
+
+        dump = DumpDetResults(out_file_path=path)
+    runner.test_evaluator.metrics.append(dump)
+
+
+def run(args: argparse.Namespace) -> None:
+    """Evaluate a checkpoint."""
+    cfg = load_config(args)
+    cfg.load_from = args.checkpoint
+    drop_teacher(cfg.model)
+    if args.show or args.show_dir:
+        draw_pictures(cfg, args)
+    if args.tta:
+        use_tta(cfg)
+    with checkpoint_guard(cfg):
+        loaded = verify_load_from(cfg)
+        with errors_as_config_errors(cfg):
+            runner = build_runner(cfg)
+            if runner.test_loop is not None and args.out:  # builds it
+                dump_predictions(runner, args.out)
+        check_fits(runner.model, loaded)
+        runner.test()

@@ -1,0 +1,59 @@
+"""Trains a model: a distillation, or anything else that MMEngine trains.
+
+    %(prog)s configs/fmkt_retinanet_r101_r50.py
+    %(prog)s mmfmkt::retinanet/theta_retinanet_r101_r50.py --amp
+    %(prog)s CONFIG --resume --cfg-options randomness.seed=1
+
+The options are those of MMDetection's and MMPretrain's tools, and
+--check-teacher.
+"""
+
+import argparse
+
+from mmengine.config import Config
+
+from mmfmkt.apis.train import train
+from mmfmkt.utils import ConfigError
+from mmfmkt.utils.error_messages import errors_as_config_errors
+
+from .options import (
+    add_train_arguments,
+    load_config,
+    parser_of,
+    set_dataloaders,
+)
+
+
+def build_parser(prog: str) -> argparse.ArgumentParser:
+    """Return the parser of the command."""
+    parser = parser_of(__doc__, prog=prog)
+    parser.add_argument(
+        'config', help="path of the config, or a shipped one: 'mmfmkt::...'"
+    )
+    parser.add_argument(
+        '--auto-scale-lr',
+        action='store_true',
+        help='scale the learning rate with the batch size',
+    )
+    add_train_arguments(parser)
+    return parser
+
+
+def run(args: argparse.Namespace) -> None:
+    """Train a config."""
+    cfg = load_config(args)
+    if args.auto_scale_lr:
+        if 'base_batch_size' not in cfg.get('auto_scale_lr', {}):
+            raise ConfigError(
+                '--auto-scale-lr needs the config key '
+                'auto_scale_lr.base_batch_size.'
+            )
+        cfg.auto_scale_lr.enable = True
+    train_by_options(cfg, args)
+
+
+def train_by_options(cfg: Config, args: argparse.Namespace) -> None:
+    """Train with the options of `add_train_arguments`."""
+    with errors_as_config_errors(cfg):
+        set_dataloaders(cfg, args)
+    train(cfg, args.resume, args.amp, args.check_teacher)
