@@ -113,23 +113,28 @@ def misfits(name: str) -> List[str]:
 def training_faults(name: str) -> List[str]:
     """Say why a library that can be imported cannot train for all that."""
     faults = []
-    mmcv, torch = map(installed_version, ('mmcv', 'torch'))
+    mmcv, torch, mmengine = map(
+        installed_version, ('mmcv', 'torch', 'mmengine')
+    )
     if name == 'mmdet' and mmcv and not list(folder('mmcv').glob('_ext*')):
         faults.append(
             f'mmcv {mmcv} was found without operators (wanted by '
             'mmdet: mmcv and not mmcv-lite)'
         )
-    loader = folder('mmengine') / 'runner' / 'checkpoint.py'
     if (
         name in ('mmdet', 'mmpretrain')
+        and torch
+        and mmengine
         and release(torch) >= (2, 6)
         and not os.environ.get('TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD')
-        and 'weights_only' not in loader.read_text(encoding='utf-8')
+        and 'weights_only'
+        not in (folder('mmengine') / 'runner' / 'checkpoint.py').read_text(
+            encoding='utf-8'
+        )
     ):
         faults.append(
-            f'torch {torch} was found, with which mmengine '
-            f'{installed_version("mmengine")} cannot load what it saves '
-            '(wanted: torch<2.6.0, or onedl-mmengine, or '
+            f'torch {torch} was found, with which mmengine {mmengine} cannot '
+            'load what it saves (wanted: torch<2.6.0, or onedl-mmengine, or '
             'TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD=1 in the environment)'
         )
     return faults
