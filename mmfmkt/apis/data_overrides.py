@@ -129,7 +129,7 @@ def reads_coco(node: Node) -> bool:
     coco = resolve_type('mmdet.CocoDataset', DATASETS)
     kind = resolve_type(node.config, DATASETS, node.scope)
     methods = ('__init__', 'load_data_list', 'parse_data_info', 'filter_data')
-    return issubclass(kind or object, coco) and all(
+    return issubclass(kind or object, coco or ()) and all(
         getattr(kind, x) is getattr(coco, x) for x in methods
     )
 
@@ -162,8 +162,8 @@ def check_annotations(node: Node, split: CocoSplit) -> None:
     for step in steps_of(node.config.get('pipeline')):
         kind = resolve_type(step, TRANSFORMS, node.scope) or object
         # Both are on by default where panoptic annotations are loaded.
-        default = issubclass(kind, panoptic)
-        if not issubclass(kind, loader):
+        default = issubclass(kind, panoptic or ())
+        if not issubclass(kind, loader or ()):
             continue
         if step.get('with_seg', default) and has_maps:
             lacking = 'segmentation maps'
@@ -271,10 +271,10 @@ def new_evaluator(
     metrics, paths = evaluator, []
     if isinstance(evaluator, dict):
         if 'metrics' in evaluator:
-            inner, gone = new_evaluator(
+            inner, removed = new_evaluator(
                 evaluator['metrics'], f'{path}.metrics', *new
             )
-            return inner if foreign else Derived(path, metrics=inner), gone
+            return inner if foreign else Derived(path, metrics=inner), removed
         metrics, paths = [evaluator], [path]
     paths = paths or [f'{path}[{i}]' for i in range(len(metrics))]
     coco = resolve_type('mmdet.CocoMetric', METRICS)

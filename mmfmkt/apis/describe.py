@@ -62,7 +62,7 @@ def encoder_names(flow: dict) -> str:
     return ' and '.join(dict.fromkeys(names))
 
 
-def cost(model: nn.Module) -> str:
+def cost(model: Any) -> str:
     """Say what the flow adds to the deployed student."""
     if not model.deploys_flow:
         return 'deployed  the plain student: nothing is added'
@@ -80,7 +80,7 @@ def cost(model: nn.Module) -> str:
     )
 
 
-def flops_beside(model: nn.Module) -> str:
+def flops_beside(model: Any) -> str:
     """Return the FLOPs without and with the flow, as a part of a sentence.
 
     Empty where they cannot be counted: tracing fails in many ways in heads of
@@ -110,11 +110,13 @@ class UpToNeck(nn.Module):
         flows (list[TapFlow]): Those of its flows that are to run.
     """
 
-    def __init__(self, model: nn.Module, flows: List[TapFlow]) -> None:
+    def __init__(self, model: Any, flows: List[TapFlow]) -> None:
         super().__init__()
-        self.student, self.flows = model.student, nn.ModuleList(flows)
+        self.student: Any = model.student
+        self.flows = nn.ModuleList(flows)
 
     def forward(self, inputs: torch.Tensor) -> Any:
+        flow: Any
         with ExitStack() as tapped:
             for flow in self.flows:
                 module = find_module(self.student, flow.tap, 'student')

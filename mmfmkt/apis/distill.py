@@ -145,7 +145,8 @@ def check_request(
             f'--variant must be one of {", ".join(VARIANTS)}, '
             f'but is {variant!r}.'
         )
-    if (teacher is None) == VARIANTS[variant].needs_teacher:
+    kind: Any = VARIANTS[variant]
+    if (teacher is None) == kind.needs_teacher:
         need = 'needs a' if teacher is None else 'learns without a'
         raise ConfigError(f'The variant {variant!r} {need} teacher.')
     if data_root and library != 'mmdet':

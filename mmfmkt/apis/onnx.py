@@ -129,7 +129,9 @@ def export_onnx(
     modern = digit_version(torch.__version__) >= digit_version('2.6')
     if modern:
         imported('onnxscript', 'onnx')
-    options = dict(dynamo=True, external_data=False) if modern else {}
+    options: Dict[str, Any] = {}
+    if modern:
+        options = dict(dynamo=True, external_data=False)
     with torch.no_grad():
         torch.onnx.export(
             network,

@@ -8,7 +8,7 @@ With all of them off, a run has MMEngine's own loop, hooks, log processor,
 """
 
 from copy import deepcopy
-from typing import List, Optional
+from typing import Any, List
 
 from mmengine.config import Config
 from mmengine.hooks import CheckpointHook
@@ -56,7 +56,7 @@ def with_robustness(cfg: Config) -> Config:
     """
     on = cfg.robustness
     cfg = deepcopy(cfg)
-    hooks: List[Optional[str]] = []
+    hooks: List[str] = []
     if on.exact_resume:
         replace_loop(cfg)
         hooks.append('mmfmkt.InterruptHook')
@@ -73,7 +73,7 @@ def with_robustness(cfg: Config) -> Config:
 
 def replace_loop(cfg: Config) -> None:
     """Put the loop that resumes exactly in the place of MMEngine's."""
-    loop = cfg.get('train_cfg') or {}
+    loop: Any = cfg.get('train_cfg') or {}
     if 'type' not in loop and 'by_epoch' in loop:
         loop.type = (
             EpochBasedTrainLoop if loop.pop('by_epoch') else IterBasedTrainLoop

@@ -35,7 +35,7 @@ def prepare_cpu_processes(cfg: Config) -> None:
         )
     scope = cfg.get('default_scope')
     strategy = resolve_type(cfg.get('strategy'), STRATEGIES, scope)
-    if strategy not in (None, STRATEGIES.get('DDPStrategy')):
+    if strategy and strategy is not STRATEGIES.get('DDPStrategy'):
         raise ConfigError(
             f'strategy: {strategy.__name__} of MMEngine needs GPUs, and none '
             'was found.'

@@ -4,7 +4,7 @@ import argparse
 import sys
 from contextlib import nullcontext
 from importlib import import_module
-from typing import Optional, Sequence
+from typing import ContextManager, Optional, Sequence
 
 from mmfmkt.utils.stack import require
 from mmfmkt.version import __version__
@@ -69,11 +69,9 @@ def run(
     Returns:
         int: The exit status.
     """
-    # Says what is missing, and so needs none of it.
-    bare = command == 'doctor'
-    if bare:
-        context = nullcontext()
-    else:
+    context: ContextManager = nullcontext()
+    # The doctor reports what is missing, and needs none of it.
+    if command != 'doctor':
         try:
             require('torch', 'mmengine')
         except ImportError as error:

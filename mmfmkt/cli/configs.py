@@ -97,7 +97,7 @@ def copy_config(source: Path, target: Path) -> None:
         raise ConfigError(f'--copy: {str(target)!r} exists.')
     lines = source.read_text(encoding='utf-8').splitlines(keepends=True)
     for base in reversed(relative_bases(''.join(lines))):
-        path = osp.normpath(osp.join(source.parent, base.value))
+        path = osp.normpath(osp.join(source.parent, str(base.value)))
         name = packaged_name(Path(path).relative_to(SHIPPED))
         line = lines[base.lineno - 1]
         lines[base.lineno - 1] = (

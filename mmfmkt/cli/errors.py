@@ -21,7 +21,7 @@ PAGES = (
     (r'dataloader|evaluator|--data-root', 'docs/own_data.md'),
     (r'--resume|load_from', 'docs/trust.md'),
     (r'--launcher|strategy', 'docs/distributed.md'),
-    (r'mmfmkt\[onnx\]', 'docs/install.md#extras'),
+    (r'mmfmkt\[\w+\]', 'docs/install.md#extras'),
 )
 
 
