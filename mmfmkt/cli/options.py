@@ -134,21 +134,20 @@ def load_config(args: argparse.Namespace) -> Config:
     elif cfg.get('work_dir') is None:
         name = osp.splitext(osp.basename(args.config))[0]
         cfg.work_dir = osp.join('./work_dirs', name)
-    keep_file(cfg)
-    return cfg
+    return keep_file(cfg)
 
 
-def keep_file(cfg: Config) -> None:
-    """See to it that the Runner does not write over the config's own file.
+def keep_file(cfg: Config) -> Config:
+    """Return a config whose dump does not replace the file it was read from.
 
-    It writes the resolved config into the work folder, under the name of the
-    file that it was read from.
+    The Runner dumps the resolved config into the work folder, under the name
+    of that file.
     """
     dump = osp.join(cfg.work_dir, osp.basename(cfg.filename))
     if osp.realpath(dump) == osp.realpath(cfg.filename):
         stem, extension = osp.splitext(cfg.filename)
-        # What is set on a Config is set in what it holds.
-        object.__setattr__(cfg, '_filename', f'{stem}_resolved{extension}')
+        return Config(cfg.to_dict(), cfg.text, f'{stem}_resolved{extension}')
+    return cfg
 
 
 def set_dataloaders(cfg: Config, args: argparse.Namespace) -> None:

@@ -27,3 +27,13 @@ def test_no_room_but_distillers_needs_mmdet_or_mmpretrain(room):
         for line in path.read_text(encoding='utf-8').splitlines():
             module = re.match(r'(?:from|import) (mm\w+)', line.strip())
             assert not module or module[1] in libraries, path
+
+
+@pytest.mark.parametrize(
+    'room', ('datasets', 'engine', 'evaluation', 'models', 'utils')
+)
+def test_no_room_imports_what_users_call(room):
+    upward = re.compile(r'^\s*(?:from|import) (?:mmfmkt|\.+)\.?(?:apis|cli)\b')
+    for path in (ROOT / 'mmfmkt' / room).rglob('*.py'):
+        lines = path.read_text(encoding='utf-8').splitlines()
+        assert not any(map(upward.match, lines)), path
