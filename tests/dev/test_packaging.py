@@ -46,9 +46,9 @@ loader = [(torch.randn(4, 3, 6, 6), torch.arange(4))] * 2
 def clone(tmp_path_factory):
     """A copy of the clone, without what runs and installs left in it."""
     clone = tmp_path_factory.mktemp('clone') / 'clone'
-    left_out = ('.git', '.mim', '.venv*', 'work_dirs', 'data', '*.egg-info')
+    left_out = ('.git', '.venv*', 'work_dirs', 'data', '*.egg-info')
     ignore = shutil.ignore_patterns(*left_out, 'build', '__pycache__')
-    shutil.copytree(ROOT, clone, ignore=ignore)
+    shutil.copytree(ROOT, clone, symlinks=True, ignore=ignore)
     return clone
 
 

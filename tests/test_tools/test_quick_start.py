@@ -17,7 +17,7 @@ pytestmark = pytest.mark.slow
 
 # In the place of find_python.sh: a set-up that needs a while to clean up.
 SET_UP = """
-tools_dir=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+root_dir=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 set_up() {
     "$PYTHON" -c '
 import pathlib, signal, sys, time
@@ -147,9 +147,9 @@ def test_signals_count_as_ctrl_c_unless_they_are_ignored(number):
 def start_script(folder, mode):
     """Start quick_start.sh with another set-up, in a session of its own."""
     tools = folder / 'tools'
-    tools.mkdir()
+    (tools / 'dev').mkdir(parents=True)
     shutil.copy(ROOT / 'tools/quick_start.sh', tools)
-    (tools / 'find_python.sh').write_text(SET_UP)
+    (tools / 'dev' / 'find_python.sh').write_text(SET_UP)
     return subprocess.Popen(
         ['bash', 'tools/quick_start.sh', '--epochs', '1'],
         cwd=folder,
