@@ -5,6 +5,7 @@ Ends with status 1 where neither detectors nor classifiers can be distilled.
 
 import argparse
 import platform
+from importlib import import_module
 from importlib.util import find_spec
 from typing import Dict, Iterator, List, Tuple
 
@@ -24,6 +25,8 @@ EXTRAS = {
     'onnx': ('onnx', 'onnxruntime', 'onnxscript'),
     'likelihood': ('torchdiffeq',),
 }
+# What is imported of a library where its top imports next to nothing.
+PARTS = {'mmdet': 'mmdet.models', 'mmpretrain': 'mmpretrain.models'}
 Row = Tuple[str, str, str]
 
 
@@ -67,12 +70,22 @@ def faults_of(name: str) -> List[str]:
     version = installed_version(name)
     if version is None:
         return ['not installed']
-    if name not in STACK:
-        return []
-    _, oldest, newest = STACK[name]
-    if outside(version, oldest, newest):
-        return [f'needs >={oldest},<{newest}']
-    return [*misfits(name), *training_faults(name)]
+    if name in STACK:
+        _, oldest, newest = STACK[name]
+        if outside(version, oldest, newest):
+            return [f'needs >={oldest},<{newest}']
+        if faults := [*misfits(name), *training_faults(name)]:
+            return faults
+    try:
+        import_module(PARTS.get(name, name))
+    except Exception as error:  # a broken install may raise any
+        return [f'import fails: {one_line(error)}']
+    return []
+
+
+def one_line(error: Exception) -> str:
+    """Return the message of an error on one line."""
+    return ' '.join(str(error).split())[:200]
 
 
 def devices() -> Iterator[Row]:
@@ -98,7 +111,7 @@ def operators(device: str) -> str:
         boxes = torch.tensor([[0.0, 0, 9, 9], [0, 0, 9, 8]], device=device)
         kept = len(nms(boxes, boxes.new_tensor([1, 0.5]), 0.5)[1])
     except Exception as error:  # a fault of a build may be any
-        return f'mmcv.ops fail: {" ".join(str(error).split())[:200]}'
+        return f'mmcv.ops fail: {one_line(error)}'
     return 'mmcv.ops ok' if kept == 1 else 'mmcv.ops compute nonsense'
 
 
