@@ -18,7 +18,7 @@ import mmfmkt  # noqa: F401 (lets configs inherit from 'mmfmkt::...')
 from mmfmkt.apis.onnx import export_onnx, largest_difference, load_network
 from mmfmkt.cli.errors import plain_errors
 from mmfmkt.cli.options import add_cfg_options, parser_of
-from mmfmkt.models.distillers.taps import input_channels
+from mmfmkt.models.distillers.probing import input_channels
 from mmfmkt.utils import ConfigError
 from mmfmkt.utils.configs import read_config
 

@@ -11,7 +11,8 @@ from mmfmkt.models.distillers.networks import (
     load_model_config,
     without_weights,
 )
-from mmfmkt.models.distillers.taps import LevelSpec, pair_levels, probe
+from mmfmkt.models.distillers.probing import probe
+from mmfmkt.models.distillers.taps import LevelSpec, pair_levels
 from mmfmkt.utils import ConfigError
 
 

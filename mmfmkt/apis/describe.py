@@ -11,8 +11,8 @@ from mmengine.registry import DefaultScope
 from torch import nn
 
 from mmfmkt.models.distillers.data_pipeline import dataset_of
+from mmfmkt.models.distillers.feature_transfer import TapFlow
 from mmfmkt.models.distillers.networks import without_weights
-from mmfmkt.models.distillers.tap_flow import TapFlow
 from mmfmkt.models.distillers.taps import find_module, listening
 from mmfmkt.models.flows import Transfer
 from mmfmkt.registry import MODELS

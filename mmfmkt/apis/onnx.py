@@ -16,7 +16,7 @@ from mmengine.utils import digit_version
 from torch import Tensor, nn
 
 from mmfmkt.models.distillers.networks import without_weights
-from mmfmkt.models.distillers.taps import input_channels
+from mmfmkt.models.distillers.probing import input_channels
 from mmfmkt.registry import MODELS
 from mmfmkt.utils import ConfigError
 from mmfmkt.utils.checkpoints import load_checkpoint

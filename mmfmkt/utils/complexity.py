@@ -8,7 +8,7 @@ import torch
 from mmengine.analysis import FlopAnalyzer
 from torch import nn
 
-from mmfmkt.models.distillers.taps import input_channels
+from mmfmkt.models.distillers.probing import input_channels
 
 
 def size_and_flops(

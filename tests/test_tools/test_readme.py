@@ -9,7 +9,7 @@ from conftest import ROOT, run, scalars
 from mmengine.config import Config
 from tiny import distiller, retinanet
 
-from mmfmkt.models.distillers.flow_config import (
+from mmfmkt.models.distillers.builder import (
     FLOW_DEFAULTS,
     Ends,
     build_transfer,

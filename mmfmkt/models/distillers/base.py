@@ -40,35 +40,33 @@ from mmfmkt.utils.stopwatch import Stopwatch
 
 from ..flows import VARIANTS
 from ..losses import BaseMetricLoss
+from .builder import ReaderMaker, complete_taps
 from .data_pipeline import (
     dataset_of,
     pipeline_normalization,
     training_config,
 )
-from .flow_config import ReaderMaker, complete_taps
-from .networks import (
-    build_network,
+from .feature_transfer import TapFlow
+from .networks import build_network, load_model_config
+from .probing import input_channels, probe
+from .taps import (
+    check_levels,
+    find_module,
+    listening,
+    pair_levels,
+    read_taps,
+)
+from .teacher import (
     build_teacher,
     compile_untapped,
     inherited_weights,
-    load_model_config,
     load_teacher_config,
     open_cache,
     teacher_dtype,
 )
-from .student_face import FLOWS, StudentFace
-from .tap_flow import TapFlow
-from .taps import (
-    check_levels,
-    find_module,
-    input_channels,
-    listening,
-    pair_levels,
-    probe,
-    read_taps,
-)
 from .teacher_cache import TeacherCache
 from .teacher_view import AS_LOADED, Normalization, TeacherView
+from .wrapper import FLOWS, StudentFace
 
 DISTILLER_SCHEMA = dict(
     variant=str,

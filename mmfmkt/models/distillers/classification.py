@@ -14,17 +14,11 @@ from mmfmkt.registry import MODELS
 from mmfmkt.utils import ConfigError
 
 from .base import BaseDistiller, diagnosing
-from .flow_config import HEAD_DEFAULTS
-from .head_flow import HeadFlow
-from .tap_flow import TapFlow
-from .taps import (
-    as_levels,
-    find_module,
-    in_eval_mode,
-    listening,
-    reason_of,
-    run_blank,
-)
+from .builder import HEAD_DEFAULTS
+from .feature_transfer import TapFlow
+from .head_transfer import HeadFlow
+from .probing import in_eval_mode, reason_of, run_blank
+from .taps import as_levels, find_module, listening
 
 HEAD = 'head'
 

@@ -6,8 +6,8 @@ from typing import Dict, Optional, Sequence, Union
 from mmfmkt.registry import MODELS
 
 from .base import BaseDistiller
-from .flow_config import ReaderMaker
-from .head_reader import DenseHeadReader
+from .builder import ReaderMaker
+from .teacher_head import DenseHeadReader
 
 
 @MODELS.register_module()

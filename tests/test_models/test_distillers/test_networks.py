@@ -10,10 +10,10 @@ from torch import nn
 pytest.importorskip('mmdet')
 
 from mmfmkt.models.distillers.networks import (  # noqa: E402
-    build_teacher,
     draw_weights,
     without_weights,
 )
+from mmfmkt.models.distillers.teacher import build_teacher  # noqa: E402
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,9 @@ from mmfmkt.models.distillers.data_pipeline import (  # noqa: E402
     pipeline_normalization,
 )
 from mmfmkt.models.distillers.networks import build_network  # noqa: E402
-from mmfmkt.models.distillers.taps import input_channels  # noqa: E402
+from mmfmkt.models.distillers.probing import (  # noqa: E402
+    input_channels,
+)
 from mmfmkt.models.distillers.teacher_view import TeacherView  # noqa: E402
 from mmfmkt.utils import ConfigError  # noqa: E402
 

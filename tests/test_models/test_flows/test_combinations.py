@@ -10,7 +10,7 @@ import pytest
 import torch
 from flow_parts import OwnHead, total_of
 
-from mmfmkt.models.distillers.flow_config import (
+from mmfmkt.models.distillers.builder import (
     Ends,
     build_transfer,
     complete_flow,

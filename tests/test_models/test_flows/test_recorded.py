@@ -13,9 +13,9 @@ import pytest
 import torch
 from mmengine.config import ConfigDict
 
-from mmfmkt.models.distillers.flow_config import complete_flow
-from mmfmkt.models.distillers.head_flow import HeadFlow
-from mmfmkt.models.distillers.tap_flow import TapFlow
+from mmfmkt.models.distillers.builder import complete_flow
+from mmfmkt.models.distillers.feature_transfer import TapFlow
+from mmfmkt.models.distillers.head_transfer import HeadFlow
 from mmfmkt.models.distillers.taps import LevelSpec
 
 RECORDED = json.loads(

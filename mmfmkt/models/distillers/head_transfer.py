@@ -7,9 +7,9 @@ from torch import Tensor, nn
 
 from ..flows import decouple_pairs
 from ..flows.transforms import Head
-from .flow_config import Ends, build_transfer, check_pairing
+from .builder import Ends, build_transfer, check_pairing
+from .feature_transfer import weigh
 from .step_count import StepCount
-from .tap_flow import weigh
 
 
 class HeadFlow(nn.Module):

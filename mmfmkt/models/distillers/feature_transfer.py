@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from mmfmkt.utils import ConfigError
 
 from ..flows import VARIANTS, MetaEncoder, decouple_pairs
-from .flow_config import Ends, ReaderMaker, build_transfer, check_pairing
+from .builder import Ends, ReaderMaker, build_transfer, check_pairing
 from .step_count import StepCount
 from .taps import LevelSpec, as_levels, like_output
 
