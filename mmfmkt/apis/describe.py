@@ -1,7 +1,6 @@
 """Summary of a composed distillation: flow, images and deployment cost."""
 
 import json
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, List, Tuple
 
@@ -11,9 +10,9 @@ from mmengine.registry import DefaultScope
 from torch import nn
 
 from mmfmkt.models.distillers.data_pipeline import dataset_of
-from mmfmkt.models.distillers.feature_transfer import TapFlow
+from mmfmkt.models.distillers.feature_transfer import FeatureTransfer
 from mmfmkt.models.distillers.networks import without_weights
-from mmfmkt.models.distillers.taps import find_module, listening
+from mmfmkt.models.distillers.taps import output_hooks
 from mmfmkt.models.flows import Transfer
 from mmfmkt.registry import MODELS
 from mmfmkt.utils.complexity import size_and_flops
@@ -42,12 +41,12 @@ def describe(path: Path) -> List[str]:
         f'K = {flow.inference_steps}',
     ]
     if model.teacher is not None:
-        model.show_teacher(dataset_of(config))
+        model.set_teacher_dataset(dataset_of(config))
         lines.append(
             'images    '
             + (
                 'the same for both'
-                if model.teacher_view.alike
+                if model.teacher_input_adapter.is_identity
                 else 'the same pixels, each network in its own normalization'
             )
         )
@@ -86,7 +85,7 @@ def flops_beside(model: Any) -> str:
     Empty where they cannot be counted: tracing fails in many ways in heads of
     two stages, and not every network takes images of every size.
     """
-    up_to_neck = UpToNeck(model, []), UpToNeck(model, model.tap_flows)
+    up_to_neck = UpToNeck(model, []), UpToNeck(model, model.feature_transfers)
     for side in SIDES:
         for what, networks in (
             ('FLOPs', (model.student, model)),
@@ -107,20 +106,17 @@ class UpToNeck(nn.Module):
 
     Args:
         model (nn.Module): A distiller.
-        flows (list[TapFlow]): Those of its flows that are to run.
+        flows (list[FeatureTransfer]): Those of its flows that are to run.
     """
 
-    def __init__(self, model: Any, flows: List[TapFlow]) -> None:
+    def __init__(self, model: Any, flows: List[FeatureTransfer]) -> None:
         super().__init__()
         self.student: Any = model.student
         self.flows = nn.ModuleList(flows)
 
     def forward(self, inputs: torch.Tensor) -> Any:
-        flow: Any
-        with ExitStack() as tapped:
-            for flow in self.flows:
-                module = find_module(self.student, flow.tap, 'student')
-                tapped.enter_context(listening(module, flow.transport))
+        hooks = [(flow.tap, flow.sample) for flow in self.flows]
+        with output_hooks(self.student, hooks):
             return self.student.extract_feat(inputs)
 
 

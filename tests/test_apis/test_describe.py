@@ -9,7 +9,7 @@ from mmfmkt.apis.describe import flops_beside
 class Distiller(nn.Module):
     """A network of one kernel that deploys no flow."""
 
-    tap_flows = ()
+    feature_transfers = ()
 
     def __init__(self, kernel):
         super().__init__()

@@ -11,7 +11,7 @@ from tiny import distiller, retinanet
 
 from mmfmkt.models.distillers.builder import (
     FLOW_DEFAULTS,
-    Ends,
+    FeaturePair,
     build_transfer,
     complete_flow,
 )
@@ -137,7 +137,7 @@ def test_each_choice_is_one_line_of_a_config(key, choice):
     value = eval(choice)
     if re.search(r"'D?KD", choice) or 'DIST' in choice:
         flow = complete_flow(dict(metric=value))
-        ends = Ends(4, 4, space='logits')
+        ends = FeaturePair(4, 4, space='logits')
         transfer = build_transfer('fmkt', ends, flow, 1.0, flow.encoder)
         assert type(transfer.metric).__name__ == value['type']
         return

@@ -52,7 +52,7 @@ class FlowMonitorHook(Hook):
             return
         self._seen = {}
         self._flows = list(model.flows.parameters())
-        for tap in model.tap_flows:
+        for tap in model.feature_transfers:
             for level, transfer in tap.items():
                 if transfer.metric is None:
                     continue

@@ -66,12 +66,12 @@ class TeacherCacheHook(Hook):
     def after_train_epoch(self, runner: Runner) -> None:
         """Say how much of the epoch was found."""
         cache = cache_of(runner)
-        if cache is not None and cache.asked:
+        if cache is not None and cache.lookups:
             runner.logger.info(
-                f'The cache of the teacher had {cache.found} of the '
-                f'{cache.asked} views of this epoch.'
+                f'The cache of the teacher had {cache.hits} of the '
+                f'{cache.lookups} views of this epoch.'
             )
-            cache.found = cache.asked = 0
+            cache.hits = cache.lookups = 0
 
 
 def cache_of(runner: Runner) -> Optional[TeacherCache]:

@@ -50,10 +50,10 @@ class TeacherCheckHook(Hook):
                 'and the validation of the config.'
             )
         dataset = loop.dataloader.dataset
-        view = distiller.raw_view(dataset)
+        view = distiller.raw_input_adapter(dataset)
         for batch in loop.dataloader:
             loop.evaluator.process(
-                data_samples=teacher.val_step(view.of_batch(batch)),
+                data_samples=teacher.val_step(view.adapt_batch(batch)),
                 data_batch=batch,
             )
         metrics = loop.evaluator.evaluate(len(dataset))

@@ -1,25 +1,12 @@
-"""What all distillers share: a student that owns everything, and a guest.
+"""Base of the distillers: a student, its flows and a teacher."""
 
-A distiller listens at named modules of the student with forward hooks and may
-put the flow's output in the place of a module's own; no network is
-subclassed.
-
-The teacher is a guest: frozen, in eval mode whatever ``train()`` says, and
-in neither ``parameters()`` nor ``state_dict()``, so neither optimizer, DDP,
-EMA nor checkpoints know it; but it follows the model to every device. What
-is drawn at random for teacher and flows comes from a stream of their own.
-"""
-
-import logging
-from contextlib import ExitStack, contextmanager, nullcontext
 from functools import partial
 from typing import (
     Any,
-    Callable,
     ContextManager,
     Dict,
-    Iterator,
     List,
+    Literal,
     Optional,
     Sequence,
     Tuple,
@@ -28,89 +15,46 @@ from typing import (
 
 import torch
 from mmengine.config import ConfigDict
-from mmengine.logging import MessageHub, print_log
-from mmengine.model import BaseDataPreprocessor
+from mmengine.logging import MessageHub
 from mmengine.structures import BaseDataElement
 from torch import Tensor, nn
 
 from mmfmkt.utils import ConfigError, require
 from mmfmkt.utils.random_stream import RandomStream
-from mmfmkt.utils.schema import check_keys, nearest
+from mmfmkt.utils.schema import check_keys
 from mmfmkt.utils.stopwatch import Stopwatch
 
 from ..flows import VARIANTS
 from ..losses import BaseMetricLoss
-from .builder import ReaderMaker, complete_taps
-from .data_pipeline import (
-    dataset_of,
-    pipeline_normalization,
-    training_config,
-)
-from .feature_transfer import TapFlow
+from .builder import TeacherHeadFactory, complete_taps
+from .data_pipeline import dataset_of, training_config
+from .feature_transfer import FeatureTransfer
 from .networks import build_network, load_model_config
-from .probing import input_channels, probe
-from .taps import (
-    check_levels,
-    find_module,
-    listening,
-    pair_levels,
-    read_taps,
-)
-from .teacher import (
-    build_teacher,
-    compile_untapped,
-    inherited_weights,
-    load_teacher_config,
-    open_cache,
-    teacher_dtype,
-)
+from .probing import probe
+from .taps import check_levels, output_hooks, pair_levels, read_taps
+from .teacher import TeacherHolder
 from .teacher_cache import TeacherCache
-from .teacher_view import AS_LOADED, Normalization, TeacherView
-from .wrapper import FLOWS, StudentFace
+from .teacher_view import TeacherInputAdapter
+from .wrapper import FLOWS, StudentWrapper
 
 DISTILLER_SCHEMA = dict(
-    variant=str,
+    variant=Literal[tuple(VARIANTS)],
     tap=str,
     teacher=Optional[dict],
     levels=Optional[Sequence[int]],
     flow=Optional[dict],
     taps=Optional[Sequence[dict]],
 )
-# Loggers write every so many iterations, or of a multiple of them.
-DIAGNOSED = 10
+# Loggers write at multiples of this number of iterations.
+DIAGNOSIS_INTERVAL = 10
 
 
-class Guest:
-    """Holds the teacher, which is not a submodule; copies share it.
+class BaseDistiller(StudentWrapper):
+    """A student trained under a teacher.
 
-    Args:
-        network (nn.Module, optional): The teacher.
-        cache (TeacherCache, optional): What it said of views it has seen.
-
-    Attributes:
-        view (TeacherView, optional): From the student's images to its own.
-        pipeline (Normalization, optional): That of the data it was trained
-            on; None where its config has a model alone.
-        channels (tuple[int]): Of the images of student and teacher.
-    """
-
-    view: Optional[TeacherView] = None
-    pipeline: Optional[Normalization] = None
-    channels = (3, 3)
-
-    def __init__(
-        self,
-        network: Optional[nn.Module] = None,
-        cache: Optional[TeacherCache] = None,
-    ) -> None:
-        self.network, self.cache = network, cache
-
-    def __deepcopy__(self, memo: dict) -> 'Guest':
-        return self
-
-
-class BaseDistiller(StudentFace):
-    """A student in training under a teacher; a subclass says of what kind.
+    Flows read the outputs of tapped modules of the student by forward hooks,
+    and may replace them; no network is subclassed. Random numbers of teacher
+    and flows come from a stream of their own.
 
     Args:
         student (str | dict): Config of the student.
@@ -118,48 +62,50 @@ class BaseDistiller(StudentFace):
             ``cfg_options``, ``inherit``, ``dtype``, ``channels_last``,
             ``compile`` and ``cache``.
         variant (str): A key of ``VARIANTS``.
-        tap (str): Path of the tapped module.
+        tap (str, optional): Path of the tapped module; default:
+            ``default_tap``.
         levels (Sequence[int], optional): Indices of the tapped levels.
         flow (dict, optional): Settings of the flow.
-        taps (Sequence[dict], optional): Several taps in the place of one.
-        data_preprocessor (dict, optional): The student's, where its config
-            has none; MMEngine's Runner puts one here that stands beside the
-            model.
+        taps (Sequence[dict], optional): Several taps instead of one.
+        data_preprocessor (dict, optional): The student's, if its config has
+            none; MMEngine's Runner passes one that stands beside the model.
         overrides (dict, optional): Changes of the student's config.
 
     Attributes:
-        library (str): Scope in which networks are built.
-        packages (tuple[str]): What must be installed.
-        transfer_weight (float): Factor of the transfer's losses;
-            TransferWeightHook changes it in the course of training. At 0 the
-            teacher rests.
+        library (str): Default scope of the networks' configs.
+        packages (tuple[str]): Required packages.
+        default_tap (str): Default of ``tap``.
+        default_flow (dict): Defaults of ``flow``.
+        transfer_weight (float): Factor of the transfer's losses, set by
+            TransferWeightHook. At 0 the teacher does not run.
 
     Raises:
-        ConfigError: If settings do not fit; the message names the config key
-            to change.
+        ConfigError: If settings do not fit; the message names the config key.
         ImportError: If a package is missing.
     """
 
     library: str
     packages: Tuple[str, ...]
-    # Ours, also where a student has an attribute of such a name.
+    default_tap: str
+    default_flow: Dict[str, Any] = {}
+    # Class attributes are set here, even if the student has equal names.
     variant = ''
-    inherit: Sequence[str] = ()
-    teacher_dtype: Optional[torch.dtype] = None
     transfer_weight = 1.0
 
     def __init__(
         self,
         student: Union[str, dict],
-        teacher: Optional[dict],
-        variant: str,
-        tap: str,
-        levels: Optional[Sequence[int]],
-        flow: Optional[dict],
-        taps: Optional[Sequence[dict]],
-        data_preprocessor: Optional[dict],
+        teacher: Optional[dict] = None,
+        variant: str = 'fmkt',
+        tap: Optional[str] = None,
+        levels: Optional[Sequence[int]] = None,
+        flow: Optional[dict] = None,
+        taps: Optional[Sequence[dict]] = None,
+        data_preprocessor: Optional[dict] = None,
         overrides: Optional[dict] = None,
     ) -> None:
+        tap = self.default_tap if tap is None else tap
+        flow = {**self.default_flow, **(flow or {})}
         require('torch', 'mmengine', *self.packages)
         check_keys(
             dict(
@@ -173,7 +119,11 @@ class BaseDistiller(StudentFace):
             DISTILLER_SCHEMA,
             'model',
         )
-        check_variant(variant, teacher)
+        if teacher is not None and not VARIANTS[variant].needs_teacher:
+            raise ConfigError(
+                f'model.variant {variant!r} learns without a teacher; set '
+                'model.teacher to None.'
+            )
         student_cfg = load_model_config(student, 'model.student')
         if data_preprocessor is not None:
             student_cfg.setdefault('data_preprocessor', data_preprocessor)
@@ -181,164 +131,110 @@ class BaseDistiller(StudentFace):
             student_cfg[key].update(value)
         super().__init__(build_network(student_cfg, self.library))
         self.random_stream = RandomStream()
-        self._guest = Guest()
         self.teacher_watch = Stopwatch()
-        self.inherit = (teacher or {}).get('inherit') or ()
         self.variant = variant
+        self._holder: Optional[TeacherHolder] = None
+        # Teacher's tap, and its level for each level of the student.
         self.teacher_taps: Dict[str, Tuple[str, Dict[int, int]]] = {}
         with self.random_stream:
             if teacher is not None:
-                self._invite(teacher)
+                self._holder = TeacherHolder(
+                    teacher, self.library, self.student
+                )
             for settings in complete_taps(tap, levels, flow, taps, teacher):
-                # A dot would part the names of modules.
+                # Names of modules must not contain dots.
                 name = settings['tap'].replace('.', '-')
-                self.flows[name] = self._build_flow(**settings)
+                self.flows[name] = self._build_transfer(**settings)
         if teacher is not None and teacher.get('compile'):
-            theirs = [tap for tap, _ in self.teacher_taps.values()]
-            compile_untapped(self.teacher, theirs, teacher['compile'])
+            self._holder.compile_untapped(
+                [tap for tap, _ in self.teacher_taps.values()],
+                teacher['compile'],
+            )
         if self.teacher_cache is not None:
-            self.teacher_cache.belongs_to(
+            self.teacher_cache.set_teacher(
                 self.teacher, *self.teacher_taps.items()
             )
 
-    def _invite(self, teacher: dict) -> None:
-        """Build the teacher and its view of the images."""
-        model, config = load_teacher_config(teacher)
-        network = build_teacher(model, self.library, teacher.get('checkpoint'))
-        self.teacher_dtype = teacher_dtype(teacher)
-        if teacher.get('channels_last'):
-            network.to(memory_format=torch.channels_last)
-        self._guest = Guest(network, open_cache(teacher))
-        self._guest.channels = (
-            input_channels(self.student),
-            input_channels(network),
-        )
-        dataset = dataset_of(config)
-        if dataset is not None:
-            self._guest.pipeline = pipeline_normalization(
-                dataset,
-                'model.teacher.config',
-                config.get('default_scope') or self.library,
-            )
-        self.show_teacher(None)
-        self._inherited_weights()
-
     def init_weights(self) -> None:
-        """Initialise the student; what it inherits starts as the teacher's.
+        """Initialize the student, with the weights that it inherits.
 
-        A Runner calls it before it trains, when the data that it trains on
-        are known.
+        MMEngine's Runner calls it before training, when it has published its
+        config.
         """
         super().init_weights()
-        self.student.load_state_dict(self._inherited_weights(), strict=False)
-        self.show_teacher(dataset_of(training_config()))
+        if self._holder is not None:
+            self.student.load_state_dict(
+                self._holder.inherited_weights(self.student), strict=False
+            )
+        self.set_teacher_dataset(dataset_of(training_config()))
 
-    def show_teacher(self, dataset: Any) -> None:
-        """Let the teacher see images of a data set as those it was trained
-        on.
+    def set_teacher_dataset(self, dataset: Any) -> None:
+        """Adapt a data set's images to the teacher.
 
         Args:
-            dataset (Dataset | dict, optional): What the student's images are
-                from, or its config; None: images as they are loaded.
+            dataset (Dataset | dict, optional): Data set of the student's
+                images, or its config; None: images without a pipeline.
 
         Raises:
-            ConfigError: If that cannot be.
+            ConfigError: If the images cannot be adapted.
         """
-        if self.teacher is not None:
-            view = self._view(
-                self.data_preprocessor,
-                self.teacher.data_preprocessor,
-                pipeline_normalization(dataset, 'train_dataloader.dataset'),
-            )
-            self._guest.view = view.to(next(self.parameters()).device)
+        if self._holder is not None:
+            self._holder.set_student_data(self.data_preprocessor, dataset)
 
-    def raw_view(self, dataset: Any) -> TeacherView:
-        """Return what makes batches of a data set such as the teacher's own
-        data preprocessor takes.
+    def raw_input_adapter(self, dataset: Any) -> TeacherInputAdapter:
+        """Return an adapter of a data set's batches to the teacher's own data
+        preprocessor.
 
         Args:
-            dataset (Dataset | dict): What the batches are from, or its
-                config.
+            dataset (Dataset | dict): The data set, or its config.
         """
-        unchanged = BaseDataPreprocessor()
-        return self._view(
-            unchanged,
-            unchanged,
-            pipeline_normalization(dataset, 'val_dataloader.dataset'),
-        )
+        return self._holder.raw_input_adapter(dataset)
 
-    def _view(
-        self,
-        ours: BaseDataPreprocessor,
-        theirs: BaseDataPreprocessor,
-        pipeline: Normalization,
-    ) -> TeacherView:
-        own = self._guest.pipeline
-        if own is None:
-            preprocessor = self.teacher.data_preprocessor
-            normalizes = getattr(preprocessor, 'mean', None) is not None
-            own = AS_LOADED if normalizes else pipeline
-            if not own.equals(AS_LOADED):
-                print_log(
-                    'model.teacher.config has a model alone, which does not '
-                    "normalize: the teacher sees images as the student's data "
-                    'pipeline normalizes them. If it was trained on others, '
-                    'give its whole config.',
-                    logger='current',
-                    level=logging.WARNING,
-                )
-        return TeacherView(ours, theirs, (pipeline, own), self._guest.channels)
-
-    def _inherited_weights(self) -> Dict[str, Tensor]:
-        if self.teacher is None:
-            return {}
-        return inherited_weights(self.student, self.teacher, self.inherit)
-
-    def _build_flow(
+    def _build_transfer(
         self,
         tap: str,
         levels: Optional[Sequence[int]],
         flow: ConfigDict,
         teacher_tap: str,
-    ) -> TapFlow:
-        """Build the flows of a tap and check them against both networks."""
+    ) -> FeatureTransfer:
+        """Build the transfer of a tap, and check it against both networks."""
         student = probe(self.student, tap, 'student')
         levels = check_levels(levels, student, tap)
-        teacher = readers = None
+        teacher = heads = None
         if self.teacher is not None:
-            theirs = probe(self.teacher, teacher_tap, 'teacher')
-            pairs = pair_levels(levels, student, theirs, tap, teacher_tap)
+            specs = probe(self.teacher, teacher_tap, 'teacher')
+            pairs = pair_levels(levels, student, specs, tap, teacher_tap)
             self.teacher_taps[tap] = (teacher_tap, pairs)
-            teacher = {ours: theirs[i] for ours, i in pairs.items()}
-            readers = self._readers(teacher_tap, pairs, len(theirs))
-        return TapFlow(
-            tap, levels, student, teacher, self.variant, flow, readers
+            teacher = {level: specs[i] for level, i in pairs.items()}
+            heads = self._teacher_heads(teacher_tap, pairs, len(specs))
+        return FeatureTransfer(
+            tap, levels, student, teacher, self.variant, flow, heads
         )
 
-    def _readers(
+    def _teacher_heads(
         self, teacher_tap: str, pairs: Dict[int, int], num_levels: int
-    ) -> Dict[int, ReaderMaker]:
-        """What makes readers of the teacher's levels, by the student's."""
+    ) -> Dict[int, TeacherHeadFactory]:
+        """Return factories of the teacher's heads, by the student's level."""
         return {}
 
     @property
     def teacher(self) -> Optional[nn.Module]:
-        """The teacher, or None where there is none."""
-        return self._guest.network
+        """The teacher, or None."""
+        return self._holder and self._holder.network
 
     @property
-    def teacher_view(self) -> Optional[TeacherView]:
-        """From the student's images to the teacher's; None without one."""
-        return self._guest.view
+    def teacher_input_adapter(self) -> Optional[TeacherInputAdapter]:
+        """From the student's images to the teacher's, or None."""
+        return self._holder and self._holder.input_adapter
 
     @property
     def teacher_cache(self) -> Optional[TeacherCache]:
-        """The cache of the teacher's outputs, or None where there is none."""
-        return self._guest.cache
+        """The cache of the teacher's outputs, or None."""
+        return self._holder and self._holder.cache
 
     @property
     def deploys_flow(self) -> bool:
-        """Whether the deployed student carries the flow."""
+        """Whether the deployed student includes the flow."""
         return VARIANTS[self.variant].deploys_flow
 
     @property
@@ -351,6 +247,11 @@ class BaseDistiller(StudentFace):
         for flow in self.flows.values():
             flow.inference_steps = value
 
+    @property
+    def feature_transfers(self) -> List[FeatureTransfer]:
+        """The transfers between feature maps."""
+        return list(self.flows.values())
+
     def forward(
         self,
         inputs: Tensor,
@@ -360,79 +261,73 @@ class BaseDistiller(StudentFace):
         """Run the student with the flow.
 
         Args:
-            inputs (Tensor): Normalised images ``(B, 3, H, W)``.
+            inputs (Tensor): Normalized images ``(B, 3, H, W)``.
             data_samples (list, optional): Annotations and meta data.
             mode (str): ``'loss'``, ``'predict'`` or ``'tensor'``.
 
         Returns:
-            What the student gives in that mode; in ``'loss'`` with the
-            losses of the flow.
+            The student's result in that mode; in ``'loss'`` with the losses
+            of the flow.
         """
         if mode == 'loss':
             return self._loss(inputs, data_samples)
-        with ExitStack() as tapped:
-            if self.deploys_flow:
-                for flow in self.tap_flows:
-                    self._listen(tapped, flow.tap, flow.transport)
+        with self._deployed_flows():
             return self.student(inputs, data_samples, mode=mode)
 
-    def _listen(
-        self, stack: ExitStack, tap: str, on_output: Callable[[Any], Any]
-    ) -> None:
-        module = find_module(self.student, tap, 'student')
-        stack.enter_context(listening(module, on_output))
+    def _deployed_flows(self) -> ContextManager:
+        """Replace tapped outputs by those of the flows, where deployed."""
+        flows = self.feature_transfers if self.deploys_flow else ()
+        return output_hooks(self.student, [(x.tap, x.sample) for x in flows])
 
     def _loss(
         self, inputs: Tensor, data_samples: List[BaseDataElement]
     ) -> Dict[str, Tensor]:
-        """The student's own losses and those of the flow."""
+        """Return the student's own losses and those of the flow."""
         losses: Dict[str, Tensor] = {}
-        targets = self._read_teacher(inputs, data_samples)
-        with self._transferring(targets, losses):
+        targets = self.read_teacher(inputs, data_samples)
+        with self._training_flows(targets, losses):
             losses.update(self.student(inputs, data_samples, mode='loss'))
         return losses
 
-    @contextmanager
-    def _transferring(
+    def _training_flows(
         self, targets: Dict[str, Any], losses: Dict[str, Tensor]
-    ) -> Iterator[None]:
-        """Let the tapped levels flow and gather their losses."""
+    ) -> ContextManager:
+        """Transfer tapped outputs, and add the losses to a dict."""
 
-        def transfer(flow: TapFlow, output: Any) -> Any:
+        def transfer(flow: FeatureTransfer, output: Any) -> Any:
             with self.random_stream:
-                parts, output = flow.transfer(
+                transfer_losses, output = flow(
                     output,
                     targets.get(flow.tap),
                     self.transfer_weight,
-                    diagnosing(),
+                    should_diagnose(),
                 )
-            losses.update(parts)
+            losses.update(transfer_losses)
             return output
 
         self._set_epoch()
-        with ExitStack() as tapped:
-            for flow in self.tap_flows:
-                self._listen(tapped, flow.tap, partial(transfer, flow))
-            yield
+        return output_hooks(
+            self.student,
+            [(x.tap, partial(transfer, x)) for x in self.feature_transfers],
+        )
 
     def _set_epoch(self) -> None:
-        """Tell the losses the epoch of the Runner, if there is one."""
+        """Pass the Runner's epoch to the losses."""
         epoch = MessageHub.get_current_instance().runtime_info.get('epoch')
         if epoch is not None:
             for module in self.flows.modules():
                 if isinstance(module, BaseMetricLoss):
                     module.set_epoch(epoch)
 
-    @property
-    def tap_flows(self) -> List[TapFlow]:
-        """The flows between feature maps."""
-        return list(self.flows.values())
-
     @torch.no_grad()
-    def _read_teacher(
+    def read_teacher(
         self, inputs: Tensor, data_samples: List[BaseDataElement]
     ) -> Dict[str, Any]:
-        """The teacher's targets by tap; none while the transfer is stopped.
+        """Return the teacher's outputs by tap; none if the transfer rests.
+
+        Args:
+            inputs (Tensor): The student's images, ``(B, C, H, W)``.
+            data_samples (list): Meta data.
 
         Raises:
             ConfigError: If there is no teacher.
@@ -448,86 +343,59 @@ class BaseDistiller(StudentFace):
             )
         with (
             self.random_stream,
-            self._teacher_precision(inputs.device.type),
+            self._holder.autocast(inputs.device.type),
             self.teacher_watch.on(inputs.device),
         ):
-            view = self._guest.view(inputs, data_samples)
+            images = self.teacher_input_adapter(inputs, data_samples)
             if self.teacher_cache is None:
-                return self._run_teacher(view, data_samples)
+                return self._run_teacher(images, data_samples)
             return self.teacher_cache.outputs(
-                view, data_samples, self._run_teacher
+                images, data_samples, self._run_teacher
             )
-
-    def _teacher_precision(self, device_type: str) -> ContextManager:
-        """That of ``model.teacher.dtype``, or the student's own."""
-        dtype = self.teacher_dtype
-        if dtype is None:
-            return nullcontext()
-        return torch.autocast(
-            device_type,
-            None if dtype == torch.float32 else dtype,
-            enabled=dtype != torch.float32,
-        )
 
     def _run_teacher(
         self, inputs: Tensor, data_samples: List[BaseDataElement]
     ) -> Dict[str, Any]:
-        taps = [self.teacher_taps[flow.tap][0] for flow in self.tap_flows]
-        found = read_taps(
-            self.teacher, taps, inputs, 'teacher', data_samples, stop=True
+        outputs = read_taps(
+            self.teacher,
+            [self.teacher_taps[x.tap][0] for x in self.feature_transfers],
+            inputs,
+            'teacher',
+            data_samples,
+            stop=True,
         )
         return {
             flow.tap: self._paired(flow.tap, levels)
-            for flow, levels in zip(self.tap_flows, found)
+            for flow, levels in zip(self.feature_transfers, outputs)
         }
 
     def _paired(self, tap: str, levels: List[Tensor]) -> Dict[int, Tensor]:
-        """The teacher's levels by level of the student."""
+        """Return the teacher's levels by level of the student."""
         _, pairs = self.teacher_taps[tap]
-        return {ours: levels[theirs] for ours, theirs in pairs.items()}
+        return {level: levels[i] for level, i in pairs.items()}
 
     def _apply(self, fn, *args, **kwargs):
         super()._apply(fn, *args, **kwargs)
-        for guest in (self.teacher, self._guest.view):
-            if guest is not None:
-                guest._apply(fn, *args, **kwargs)
+        if self._holder is not None:
+            self.teacher._apply(fn, *args, **kwargs)
+            self.teacher_input_adapter._apply(fn, *args, **kwargs)
         return self
 
     def _load_from_state_dict(
         self, state_dict: dict, prefix: str, *args: Any, **kwargs: Any
     ) -> None:
-        """Let in plain student checkpoints, and full ones for inference."""
+        """Accept checkpoints of the student, and full ones for inference."""
         if self.teacher is None:
-            # A full checkpoint also has what only training needs.
+            # A full checkpoint has parts that only training needs.
             front = f'{prefix}{FLOWS}.'
-            wanted = self.flows.state_dict(prefix=front)
+            own = self.flows.state_dict(prefix=front)
             for name in list(state_dict):
-                if name.startswith(front) and name not in wanted:
+                if name.startswith(front) and name not in own:
                     del state_dict[name]
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
 
 
-def check_variant(variant: str, teacher: Optional[dict]) -> None:
-    """Insist on a variant that there is, and on a teacher only where it has
-    something to teach.
-
-    Raises:
-        ConfigError: If variant and teacher do not go together.
-    """
-    if variant not in VARIANTS:
-        raise ConfigError(
-            f'model.variant must be one of '
-            f'{", ".join(VARIANTS)}, but is {variant!r}'
-            f'{nearest(variant, VARIANTS)}.'
-        )
-    if teacher is not None and not VARIANTS[variant].needs_teacher:
-        raise ConfigError(
-            f'model.variant {variant!r} learns without a '
-            'teacher; set model.teacher to None.'
-        )
-
-
-def diagnosing() -> bool:
-    """Whether a Runner may log this iteration, and diagnoses are wanted."""
+def should_diagnose() -> bool:
+    """Return whether a Runner may log ``metric_of_mean`` this iteration."""
     iteration = MessageHub.get_current_instance().runtime_info.get('iter')
-    return iteration is not None and (iteration + 1) % DIAGNOSED == 0
+    return iteration is not None and (iteration + 1) % DIAGNOSIS_INTERVAL == 0

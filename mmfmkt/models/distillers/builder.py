@@ -1,7 +1,7 @@
-"""From ``model.flow`` of a config to a transfer: defaults, checks, building.
+"""From ``model.flow`` of a config to transfers: defaults, checks, building.
 
-The flows themselves know no configs and take built parts. Those that flows
-and losses export are registered here.
+Flows and losses know no configs and take built parts. Those that they export
+are registered here.
 """
 
 from typing import (
@@ -35,8 +35,9 @@ from ..flows import (
 )
 from ..losses import BaseMetricLoss
 from ..losses.cross_kd_loss import Reader
+from .taps import check_distinct
 
-ReaderMaker = Callable[[], Reader]
+TeacherHeadFactory = Callable[[], Reader]
 
 BASES = (MetaEncoder, NoiseSchedule, BaseMetricLoss)
 for part in (*vars(flows).values(), *vars(losses).values()):
@@ -44,41 +45,31 @@ for part in (*vars(flows).values(), *vars(losses).values()):
         if part not in BASES:
             MODELS.register_module(module=part)
 
-FLOW_DEFAULTS = dict(
-    encoder=dict(type='ConvEncoder'),
-    schedule=dict(type='RectifiedFlow'),
-    metric=dict(type='PKDLoss'),
-    num_steps=(1, 2, 4, 8, 16),
-    inference_steps=4,
-    loss_weight=10.0,
-    dirac_ratio=1.0,
-    prediction='velocity',
-    compare='targets',
-    direct_weight=0.0,
-    ensemble_weight=1.0,
-    share_encoder=False,
-    with_cp=False,
-    compile=False,
+# Type and default of each key.
+FLOW_SETTINGS = dict(
+    encoder=(
+        Union[dict, MetaEncoder, Sequence[Union[dict, MetaEncoder]]],
+        dict(type='ConvEncoder'),
+    ),
+    schedule=(Union[dict, NoiseSchedule], dict(type='RectifiedFlow')),
+    metric=(Union[dict, BaseMetricLoss], dict(type='PKDLoss')),
+    num_steps=(Union[Count, Sequence[Count]], (1, 2, 4, 8, 16)),
+    inference_steps=(Count, 4),
+    loss_weight=(Union[NotNegative, Sequence[NotNegative]], 10.0),
+    dirac_ratio=(Share, 1.0),
+    prediction=(str, 'velocity'),
+    compare=(str, 'targets'),
+    direct_weight=(NotNegative, 0.0),
+    ensemble_weight=(NotNegative, 1.0),
+    share_encoder=(bool, False),
+    with_cp=(bool, False),
+    compile=(Union[bool, dict], False),
 )
-# What is usual where logits are compared.
+FLOW_SCHEMA = {key: kind for key, (kind, _) in FLOW_SETTINGS.items()}
+FLOW_DEFAULTS = {key: value for key, (_, value) in FLOW_SETTINGS.items()}
+# Defaults for logits.
 HEAD_DEFAULTS = dict(
     metric=dict(type='KDLoss'), num_steps=8, inference_steps=8, loss_weight=1.0
-)
-FLOW_SCHEMA = dict(
-    encoder=Union[dict, MetaEncoder, Sequence[Union[dict, MetaEncoder]]],
-    schedule=Union[dict, NoiseSchedule],
-    metric=Union[dict, BaseMetricLoss],
-    num_steps=Union[Count, Sequence[Count]],
-    inference_steps=Count,
-    loss_weight=Union[NotNegative, Sequence[NotNegative]],
-    dirac_ratio=Share,
-    prediction=str,
-    compare=str,
-    direct_weight=NotNegative,
-    ensemble_weight=NotNegative,
-    share_encoder=bool,
-    with_cp=bool,
-    compile=Union[bool, dict],
 )
 TAP_SCHEMA = dict(
     tap=str,
@@ -88,60 +79,57 @@ TAP_SCHEMA = dict(
 )
 
 
-class Ends(NamedTuple):
-    """The two features that a transfer lies between.
+class FeaturePair(NamedTuple):
+    """A student's feature and what it is transferred to.
 
     Attributes:
         channels (int): C_s of the student's.
         target_channels (int, optional): C_t of the teacher's, or its number
-            of classes; None where there is no teacher.
-        vectors (bool): Whether the student's is ``(B, C)`` instead of a map.
+            of classes; None without a teacher.
+        is_vector (bool): Whether the student's is ``(B, C)`` and no map.
         space (str): What is compared, ``'maps'`` or ``'logits'``.
-        reader (Callable, optional): Makes what reads the teacher's feature,
-            for metrics that compare what is read.
+        teacher_head (Callable, optional): Factory of the teacher's head, for
+            losses that compare its predictions.
     """
 
     channels: int
     target_channels: Optional[int]
-    vectors: bool = False
+    is_vector: bool = False
     space: str = 'maps'
-    reader: Optional[ReaderMaker] = None
+    teacher_head: Optional[TeacherHeadFactory] = None
 
 
 def build_transfer(
     variant: str,
-    ends: Ends,
+    pair: FeaturePair,
     flow: ConfigDict,
     loss_weight: float,
     encoder: Any,
 ) -> Transfer:
-    """Build a transfer of built parts.
+    """Build a transfer and its parts.
 
     Args:
         variant (str): A key of ``VARIANTS``.
-        ends (Ends): What it lies between.
-        flow (ConfigDict): Settings, complete.
+        pair (FeaturePair): The features.
+        flow (ConfigDict): Complete settings.
         loss_weight (float): Weight of its losses.
-        encoder (dict | MetaEncoder): That of ``flow``, of this level.
+        encoder (dict | MetaEncoder): That of ``flow``, for this level.
 
     Raises:
-        ConfigError: If the settings make no sense together.
+        ConfigError: If the settings do not fit each other.
     """
     kind = VARIANTS[variant]
     check_settings(variant, flow)
     parts: Dict[str, Any] = {}
     if flow.compare == 'velocities':
-        check_equal_shape("model.flow.compare 'velocities'", ends)
+        check_equal_shape("model.flow.compare 'velocities'", pair)
     if kind.mixes:
-        check_equal_shape(f'model.variant {variant!r}', ends)
-    if ends.target_channels is not None:
-        parts = build_training_parts(kind, ends)
-        parts['metric'] = build_part(flow.metric, 'model.flow.metric')
-        check_metric(parts['metric'], ends)
-        if parts['metric'].needs_reader:
-            parts['metric'].reader = ends.reader()
+        check_equal_shape(f'model.variant {variant!r}', pair)
+    if pair.target_channels is not None:
+        parts = build_training_parts(kind, pair)
+        parts['metric'] = build_metric(flow.metric, pair)
     if kind.walks:
-        parts['field'] = build_field(ends, flow, encoder)
+        parts['field'] = build_field(pair, flow, encoder)
     try:
         transfer = kind(
             loss_weight=loss_weight,
@@ -159,28 +147,52 @@ def build_transfer(
 
 
 def build_training_parts(
-    kind: Type[Transfer], ends: Ends
+    kind: Type[Transfer], pair: FeaturePair
 ) -> Dict[str, nn.Module]:
-    """T, and what a variant has beside it; none that a head takes over."""
-    in_channels, out_channels = ends.channels, ends.target_channels
-    if ends.space == 'maps':
-        return {
-            name: MapTransform(in_channels, out_channels)
-            for name in kind.transforms
-        }
+    """Build a variant's transforms, unless the student's head is one."""
+    channels = pair.channels, pair.target_channels
+    if pair.space == 'maps':
+        return {name: MapTransform(*channels) for name in kind.transforms}
     own = kind.transforms[1:]
-    return {'transform': PooledHead(in_channels, out_channels)} if own else {}
+    return {'transform': PooledHead(*channels)} if own else {}
 
 
-def build_field(ends: Ends, flow: ConfigDict, encoder: Any) -> VelocityField:
+def build_metric(metric: Any, pair: FeaturePair) -> BaseMetricLoss:
+    """Build the distillation loss, and check that the pair suits it."""
+    metric = build_part(metric, 'model.flow.metric')
+    name = f'model.flow.metric {type(metric).__name__}'
+    if pair.space not in metric.spaces:
+        raise ConfigError(
+            f'{name} compares {" or ".join(metric.spaces)}, but the target '
+            f'is {pair.space} here.'
+        )
+    if metric.needs_reader:
+        if pair.teacher_head is None:
+            raise ConfigError(
+                f"{name} compares predictions of the teacher's dense head: "
+                "set tap to 'neck', under a teacher that has such a head."
+            )
+        metric.reader = pair.teacher_head()
+    return metric
+
+
+def build_field(
+    pair: FeaturePair, flow: ConfigDict, encoder: Any
+) -> VelocityField:
     """Build the velocity field, and check it."""
     encoder = build_part(
         encoder,
         'model.flow.encoder',
-        channels=ends.channels,
-        deep_time=ends.space == 'logits',
+        channels=pair.channels,
+        deep_time=pair.space == 'logits',
     )
-    if ends.vectors and not encoder.takes_vectors:
+    if encoder.channels != pair.channels:
+        raise ConfigError(
+            f'model.flow.encoder.channels is {encoder.channels}, but a tapped '
+            f'feature has {pair.channels} channels; leave out the key and '
+            'share_encoder.'
+        )
+    if pair.is_vector and not encoder.takes_vectors:
         raise ConfigError(
             f'model.flow.encoder {type(encoder).__name__} takes feature maps, '
             'but the feature is a vector; an MLPEncoder takes both.'
@@ -193,66 +205,37 @@ def build_field(ends: Ends, flow: ConfigDict, encoder: Any) -> VelocityField:
         raise ConfigError(f'model.flow.{error}') from error
 
 
-def check_equal_shape(what: str, ends: Ends) -> None:
-    """Refuse what mixes both networks' features where it cannot."""
-    if ends.space == 'logits' or ends.target_channels not in (
-        None,
-        ends.channels,
-    ):
-        kind = 'logits' if ends.space == 'logits' else 'channels'
+def check_equal_shape(name: str, pair: FeaturePair) -> None:
+    """Raise a ConfigError if student and teacher cannot be interpolated."""
+    maps = pair.space == 'maps'
+    if not maps or pair.target_channels not in (None, pair.channels):
         raise ConfigError(
-            f"{what} needs features of equal shape, but the student's has "
-            f'{ends.channels} channels and the target {ends.target_channels} '
-            f'{kind}.'
-        )
-
-
-def check_metric(metric: BaseMetricLoss, ends: Ends) -> None:
-    """Refuse a metric for which there is nothing to compare."""
-    if ends.space not in metric.spaces:
-        raise ConfigError(
-            f'model.flow.metric {type(metric).__name__} compares '
-            f'{" or ".join(metric.spaces)}, but the target is {ends.space} '
-            'here.'
-        )
-    if metric.needs_reader and ends.reader is None:
-        raise ConfigError(
-            f'model.flow.metric {type(metric).__name__} compares what the '
-            "teacher's dense head reads in its neck: set tap to 'neck', under "
-            'a teacher that has such a head.'
+            f"{name} needs features of equal shape, but the student's has "
+            f'{pair.channels} channels and the target {pair.target_channels} '
+            f'{"channels" if maps else "logits"}.'
         )
 
 
 def check_settings(variant: str, flow: ConfigDict) -> None:
-    """Refuse what only another variant has.
-
-    Raises:
-        ConfigError: If such a setting is not its default.
-    """
-    for other, kind in VARIANTS.items():
-        for key in set(kind.settings) - set(VARIANTS[variant].settings):
+    """Raise a ConfigError for settings that a variant does not use."""
+    kind = VARIANTS[variant]
+    for other, other_kind in VARIANTS.items():
+        for key in set(other_kind.settings) - set(kind.settings):
             if flow[key] != FLOW_DEFAULTS[key]:
                 raise ConfigError(
                     f'model.flow.{key} is {flow[key]!r}, but only the '
                     f'variant {other!r} has such a term: leave it out.'
                 )
-
-
-def check_pairing(variant: str, flow: ConfigDict) -> None:
-    """Refuse pair decoupling where no flow is led to a teacher.
-
-    Raises:
-        ConfigError: If ``dirac_ratio`` has no meaning.
-    """
-    if flow.dirac_ratio < 1 and not VARIANTS[variant].pairs:
+    if flow.dirac_ratio < 1 and not kind.pairs:
         raise ConfigError(
             f'model.flow.dirac_ratio is {flow.dirac_ratio!r}, but in the '
-            f'variant {variant!r} no flow is led to a teacher: leave it out.'
+            f'variant {variant!r} no flow is trained towards a teacher: leave '
+            'it out.'
         )
 
 
 def complete_flow(flow: Optional[dict]) -> ConfigDict:
-    """Fill a flow config with the defaults and check its plain values.
+    """Check a flow config, and add the defaults.
 
     Args:
         flow (dict, optional): ``model.flow`` of a config.
@@ -279,8 +262,8 @@ def complete_taps(
         levels (Sequence[int], optional): ``model.levels``.
         flow (dict, optional): ``model.flow``.
         taps (Sequence[dict], optional): ``model.taps``.
-        teacher (dict, optional): ``model.teacher``, whose ``tap`` is that of
-            the teacher where a tap has none of its own.
+        teacher (dict, optional): ``model.teacher``, with the default of
+            ``teacher_tap`` in ``tap``.
 
     Raises:
         ConfigError: If there is no tap, one twice, or an unknown key.
@@ -291,19 +274,14 @@ def complete_taps(
     for index, own in enumerate(taps):
         own = {k: v for k, v in own.items() if k != '_scope_'}
         check_keys(own, TAP_SCHEMA, f'model.taps[{index}]', needed=('tap',))
-        theirs = (teacher or {}).get('tap') or own['tap']
+        teacher_tap = own.get('teacher_tap') or (teacher or {}).get('tap')
         completed.append(
             dict(
                 tap=own['tap'],
                 levels=own.get('levels'),
-                teacher_tap=own.get('teacher_tap') or theirs,
+                teacher_tap=teacher_tap or own['tap'],
                 flow=complete_flow({**(flow or {}), **own.get('flow', {})}),
             )
         )
-    names = [settings['tap'] for settings in completed]
-    if not names or len(set(names)) < len(names):
-        raise ConfigError(
-            'model.taps must name one tap or more, each once, '
-            f'but names {names}.'
-        )
+    check_distinct([settings['tap'] for settings in completed], 'model.taps')
     return completed

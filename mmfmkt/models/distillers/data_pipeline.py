@@ -1,8 +1,8 @@
-"""What the transforms of a data set do to the values of pixels.
+"""Normalization of pixels by the transforms of a data set.
 
 Data sets are read built or as configs: a teacher's is never built, and a
-model in training knows its Runner's config alone, which MMEngine leaves in
-the message hub for components that cannot access the Runner.
+model in training knows only its Runner's config, which MMEngine publishes in
+the message hub.
 """
 
 import ast
@@ -19,7 +19,7 @@ from mmfmkt.utils import ConfigError
 
 from .teacher_view import AS_LOADED, Normalization
 
-# torchvision's ToTensor divides by it.
+# Divisor of torchvision's ToTensor.
 LEVELS = torch.full((1, 1, 1), 255.0)
 LOADERS = ('train_dataloader', 'test_dataloader', 'val_dataloader')
 
@@ -30,42 +30,45 @@ def pipeline_normalization(
     """Return the normalization that reaches the data preprocessor.
 
     Args:
-        dataset (Dataset | dict, optional): A data set, with those that it
-            wraps, or its config.
-        key (str): The config key that it stands in, for errors.
-        scope (str, optional): Scope of the config's types; by default that
-            of the run.
+        dataset (Dataset | dict, optional): A data set, which may wrap
+            others, or its config.
+        key (str): Its config key, for errors.
+        scope (str, optional): Scope of the config's types; default: that of
+            the run.
 
     Raises:
-        ConfigError: If data sets that are joined normalize differently.
+        ConfigError: If concatenated data sets normalize differently.
     """
     scope = field_of(dataset, '_scope_') or scope
     inner = field_of(dataset, 'datasets') or [field_of(dataset, 'dataset')]
-    found = [
+    inner = [
         pipeline_normalization(x, key, scope) for x in inner if x is not None
     ]
-    if not all(x.equals(found[0]) for x in found):
+    total = inner[0] if inner else AS_LOADED
+    if not all(x.equals(total) for x in inner):
         raise ConfigError(
-            f'{key}: its data sets normalize images in different ways, so it '
-            'is not known what the teacher sees; give all of them the same '
+            f'{key}: its data sets normalize images in different ways, so '
+            "the teacher's images are unknown; give all of them the same "
             'Normalize, or leave it to the data_preprocessor.'
         )
-    whole = found[0] if found else AS_LOADED
-    for transform in transforms_of(field_of(dataset, 'pipeline'), scope):
-        whole = whole.then(transform)
-    return whole
+    for step in normalizations_of(field_of(dataset, 'pipeline'), scope):
+        total = total.then(step)
+    return total
 
 
-def transforms_of(part: Any, scope: Optional[str]) -> Iterator[Normalization]:
-    """Find what each transform of a pipeline does to values, nested ones too.
+def normalizations_of(
+    part: Any, scope: Optional[str]
+) -> Iterator[Normalization]:
+    """Yield the normalizations of transforms, including nested ones.
 
     Args:
-        part (Any): Transforms, built or as configs, or one that holds some.
+        part (Any): Transforms, built or as configs, or one with others
+            inside.
         scope (str, optional): Scope of the types of configs.
     """
     if isinstance(part, (list, tuple)):
         for transform in part:
-            yield from transforms_of(transform, scope)
+            yield from normalizations_of(transform, scope)
         return
     scope = field_of(part, '_scope_') or scope
     with TRANSFORMS.switch_scope_and_registry(scope) as registry:
@@ -75,7 +78,7 @@ def transforms_of(part: Any, scope: Optional[str]) -> Iterator[Normalization]:
             part = getattr(part, 't', part)  # torchvision's in MMPretrain
             kind = type(part)
         if isinstance(kind, str):
-            with suppress(RuntimeError):  # of a name that nobody knows
+            with suppress(RuntimeError):  # unknown name
                 kind = registry.get(kind)
         if isinstance(kind, partial):  # as MMPretrain registers those
             kind = kind.keywords.get('transform')
@@ -88,15 +91,15 @@ def transforms_of(part: Any, scope: Optional[str]) -> Iterator[Normalization]:
                 )
                 yield read(getattr(built, 't', built))
                 return
-    yield from transforms_of(
+    yield from normalizations_of(
         field_of(part, 'transforms') or field_of(part, 'pipeline') or (), scope
     )
 
 
 def readers() -> Dict[type, Optional[Callable[[Any], Normalization]]]:
-    """Return how to read the transforms that change all pixels alike.
+    """Return a function for each transform that normalizes.
 
-    None is for transforms that hold others than those of a registry.
+    None marks transforms whose inner transforms are in no registry.
     """
     from mmcv.transforms import Normalize
 
@@ -108,7 +111,7 @@ def readers() -> Dict[type, Optional[Callable[[Any], Normalization]]]:
         return Normalization(mean, std, getattr(transform, 'to_rgb', False))
 
     known = {Normalize: normalized}
-    # Nothing is of a library that has not been imported.
+    # A library that has not been imported has no transforms here.
     if 'mmdet.datasets' in sys.modules:
         from mmdet.datasets.transforms import Albu
 
@@ -134,26 +137,26 @@ def readers() -> Dict[type, Optional[Callable[[Any], Normalization]]]:
 
 
 def field_of(part: Any, name: str) -> Any:
-    """Return a field of a config or an attribute of what was built."""
-    return (
-        part.get(name) if isinstance(part, dict) else getattr(part, name, None)
-    )
+    """Return a value of a config, or an attribute of a built object."""
+    if isinstance(part, dict):
+        return part.get(name)
+    return getattr(part, name, None)
 
 
 def dataset_of(config: dict) -> Optional[dict]:
-    """Return the config of the data set that a config trains on, or tests."""
+    """Return the config of a config's data set, of training if possible."""
     found = (field_of(config.get(name), 'dataset') for name in LOADERS)
     return next((x for x in found if x is not None), None)
 
 
 def training_config() -> dict:
-    """Return the config of the run as MMEngine's RuntimeInfoHook leaves it.
+    """Return the Runner's config, from MMEngine's RuntimeInfoHook.
 
-    It is text that stands for values, in which a class is its dotted path;
-    so it is read and not run. Empty where no Runner trains.
+    It is text in which classes are dotted paths, so it is parsed and not
+    executed. Empty without a Runner.
     """
     text = MessageHub.get_current_instance().runtime_info.get('cfg') or ''
-    with suppress(SyntaxError):  # of a config that is not to be formatted
+    with suppress(SyntaxError):  # MMEngine cannot format some configs
         return {
             statement.targets[0].id: read_value(statement.value)
             for statement in ast.parse(text).body
@@ -165,10 +168,9 @@ def training_config() -> dict:
 def read_value(node: ast.expr) -> Any:
     """Return the value of an expression in the text of a config."""
     if isinstance(node, ast.Call) and ast.unparse(node.func) == 'dict':
-        found = [read_value(x) for x in node.args]
-        return dict(
-            *found, **{x.arg: read_value(x.value) for x in node.keywords}
-        )
+        args = [read_value(x) for x in node.args]
+        kwargs = {x.arg: read_value(x.value) for x in node.keywords}
+        return dict(*args, **kwargs)
     if isinstance(node, ast.Dict):
         return {
             read_value(key): read_value(value)

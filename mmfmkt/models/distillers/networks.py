@@ -3,10 +3,7 @@
 import logging
 import os
 from copy import deepcopy
-from typing import (
-    Any,
-    Union,
-)
+from typing import Any, Union
 
 from mmengine.config import Config, ConfigDict
 from mmengine.hub import get_config
@@ -17,15 +14,15 @@ from torch import nn
 
 from mmfmkt.utils import ConfigError
 
-ConfigSource = Union[str, dict, Config]
+ConfigSource = Union[str, os.PathLike, dict, Config]
 
 
 def read_config(source: ConfigSource, key: str) -> Union[dict, Config]:
-    """Return the whole config that a source means.
+    """Return the whole config that a source names.
 
     Args:
         source (str | dict): As `load_model_config`.
-        key (str): The config key that the source stands in, for errors.
+        key (str): Config key of the source, for errors.
 
     Raises:
         ConfigError: If there is no such config.
@@ -34,8 +31,8 @@ def read_config(source: ConfigSource, key: str) -> Union[dict, Config]:
         return source
     if not isinstance(source, (str, os.PathLike)):
         raise ConfigError(
-            f'{key} must be a config file, a packaged config or a dict, but '
-            f'is {source!r}.'
+            f'{key} must be a config file, a packaged config or a dict, got '
+            f'{source!r}.'
         )
     source = str(source)
     try:
@@ -50,26 +47,25 @@ def read_config(source: ConfigSource, key: str) -> Union[dict, Config]:
 
 
 def load_model_config(source: ConfigSource, key: str) -> ConfigDict:
-    """Return a copy of the ``model`` section that a source means.
+    """Return a copy of the ``model`` section that a source names.
 
     Args:
         source (str | dict): A config file, a packaged config
             (``'mmdet::...'``), a whole config or its ``model``.
-        key (str): The config key that the source stands in, for errors.
+        key (str): Config key of the source, for errors.
 
     Raises:
         ConfigError: If there is no such config, or no model in it.
     """
     config = read_config(source, key)
+    whole = isinstance(config, Config)
+    model = deepcopy(ConfigDict(config.get('model', {} if whole else config)))
     if 'model' in config:
-        model = deepcopy(ConfigDict(config['model']))
         if 'data_preprocessor' in config:
             model.setdefault('data_preprocessor', config['data_preprocessor'])
         model.setdefault('_scope_', config.get('default_scope', None))
-    else:
-        model = deepcopy(ConfigDict(config))
     if not isinstance(model.get('type'), (str, type)):
-        raise ConfigError(f"{key} holds no model: a key 'type' was expected.")
+        raise ConfigError(f"{key} holds no model: the key 'type' is missing.")
     return model
 
 
@@ -78,7 +74,7 @@ def build_network(model: dict, library: str) -> nn.Module:
 
     Args:
         model (dict): A ``model`` section.
-        library (str): Scope to build in where the config names none.
+        library (str): Default scope, for configs without one.
     """
     model = ConfigDict(model)
     scope = model.pop('_scope_', None) or library
@@ -87,17 +83,17 @@ def build_network(model: dict, library: str) -> nn.Module:
 
 
 def without_weights(part: Any) -> Any:
-    """Take pretrained weights out of a config, wherever they are.
+    """Remove pretrained weights from a config, at any depth.
 
     Args:
-        part (Any): A ``model`` section, changed in place, or what is in one.
+        part (Any): A ``model`` section, changed in place, or a part of one.
     """
     if isinstance(part, dict):
-        # Some backbones take the name of the initialiser for granted.
+        # Some backbones require the key of the initializer.
         if 'checkpoint' in str(part.get('init_cfg')):
             part['init_cfg'] = None
         if 'pretrained' in part:
-            # A path, or, as timm has it, a flag that None is no value of.
+            # A path, or a flag, as in timm, which does not take None.
             flag = isinstance(part['pretrained'], bool)
             part['pretrained'] = False if flag else None
         if part.get('checkpoint_path'):  # of timm
@@ -111,23 +107,22 @@ def without_weights(part: Any) -> Any:
 
 
 def draw_weights(network: BaseModule) -> None:
-    """Initialise a network that has no checkpoint.
+    """Initialize a network that has no checkpoint.
 
-    Some networks have parameters that nothing else sets, and some that only
-    a checkpoint does.
+    Some parameters are set by no initializer, others only by a checkpoint.
 
     Args:
         network (BaseModule): The network.
     """
     logger = MMLogger.get_current_instance()
     level = logger.level
-    # What it says of each parameter is worth a log in training alone.
+    # MMEngine logs each parameter, which matters in training only.
     logger.setLevel(logging.WARNING)
     try:
         network.init_weights()
     finally:
         logger.setLevel(level)
     for parameter in network.parameters():
-        # No initialiser gives such values: this is memory as it was.
+        # No initializer gives such values: the memory is uninitialized.
         if parameter.numel() and not parameter.abs().max() < 1e3:
             nn.init.normal_(parameter, std=0.01)

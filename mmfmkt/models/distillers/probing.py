@@ -1,4 +1,4 @@
-"""Probing a network without data: levels of a tap, channels of images."""
+"""Probing networks with dummy inputs: levels of a tap, channels of images."""
 
 from contextlib import contextmanager, suppress
 from typing import Any, Callable, Iterator, List, Tuple
@@ -11,8 +11,8 @@ from mmfmkt.utils import ConfigError
 
 from .taps import LevelSpec, read_taps, split_tap
 
-# What operators of PyTorch and of mmcv say that have no version for CPUs.
-ONLY_ON_GPUS = (
+# Errors of PyTorch and mmcv for operators that are not implemented on CPUs.
+UNSUPPORTED_ON_CPU = (
     'implementation for device cpu not found',
     'not implemented on CPU',
     'not compiled with GPU support',
@@ -21,34 +21,25 @@ ONLY_ON_GPUS = (
 
 
 def probe(network: nn.Module, tap: str, role: str) -> List[LevelSpec]:
-    """Find channels and strides of a tap by running blank images.
+    """Return channels and strides of a tap's levels.
 
     Args:
-        network (nn.Module): The network; it is left as it was.
+        network (nn.Module): The network; it is left unchanged.
         tap (str): Path of the tapped module.
-        role (str): What the network is, for errors.
+        role (str): ``'student'`` or ``'teacher'``, for errors.
 
     Raises:
-        ConfigError: If the network's own parts do not fit each other, or the
-            tap is none that can be read.
+        ConfigError: If parts of the network do not fit each other, or the
+            tap has no feature maps.
     """
-    try:
-        (levels,), images = run_blank(
-            network, lambda images: read_taps(network, [tap], images, role)
-        )
-    except ConfigError:
-        raise
-    except Exception as error:
-        cure = (
-            'check the channels in its config (in_channels of neck and '
-            'head against what the part before gives)'
-        )
-        if split_tap(tap)[0] not in ('neck', 'backbone'):
-            cure = f'tap the neck instead of {tap!r}, or {cure}'
-        raise ConfigError(
-            f'The {role} does not run as it is configured: '
-            f'{reason_of(error)}; {cure}.'
-        ) from error
+    (levels,), images = run_on_dummy_inputs(
+        network,
+        lambda images: read_taps(network, [tap], images, role),
+        role,
+        f'tap the neck instead of {tap!r}, or '
+        if split_tap(tap)[0] not in ('neck', 'backbone')
+        else '',
+    )
     if any(len(x) != len(images) for x in levels):
         raise ConfigError(
             f'model.tap {tap!r} must give a map for each image, but gives '
@@ -58,8 +49,47 @@ def probe(network: nn.Module, tap: str, role: str) -> List[LevelSpec]:
     return [LevelSpec(x.shape[1], side / x.shape[-1]) for x in levels]
 
 
-def blank_images(network: nn.Module) -> Iterator[Tensor]:
-    """Images that a network may take, the likeliest first, ``(B, C, H, W)``.
+@torch.no_grad()
+def run_on_dummy_inputs(
+    network: nn.Module,
+    function: Callable[[Tensor], Any],
+    role: str,
+    remedy: str = '',
+) -> Tuple[Any, Tensor]:
+    """Run a network in eval mode on the first dummy input that it takes.
+
+    Args:
+        network (nn.Module): The network; it is left unchanged.
+        function (Callable): Runs it on images.
+        role (str): ``'student'`` or ``'teacher'``, for the error.
+        remedy (str): What else may help, for the error.
+
+    Returns:
+        tuple: Result of the function, and the images.
+
+    Raises:
+        ConfigError: If it takes none.
+    """
+    errors: List[Exception] = []
+    for images in dummy_inputs(network):
+        try:
+            with in_eval_mode(network):
+                result = run_on_supported_device(network, function, images)
+            return result, images
+        except ConfigError:
+            raise
+        except Exception as error:
+            errors.append(error)
+    reason = (str(errors[0]) or type(errors[0]).__name__).splitlines()[0]
+    raise ConfigError(
+        f'The {role} does not run as it is configured: '
+        f'{reason.rstrip(".")}; {remedy}check the channels in its config '
+        '(in_channels of neck and head against the output of the part before).'
+    ) from errors[0]
+
+
+def dummy_inputs(network: nn.Module) -> Iterator[Tensor]:
+    """Yield images ``(B, C, H, W)`` that a network may take, likeliest first.
 
     Args:
         network (nn.Module): A detector or a classifier.
@@ -69,8 +99,8 @@ def blank_images(network: nn.Module) -> Iterator[Tensor]:
     if size is None:
         patches = getattr(backbone, 'patch_embed', None)
         size = getattr(patches, 'init_input_size', None)
-    # Most take any size, but to some these are too small, and others take
-    # one size alone: their own, that of ImageNet, or that of digits.
+    # Most networks take any size. Some need larger images than these; others
+    # take a single size: their own, that of ImageNet, or that of digits.
     small = 128 if getattr(network, 'head', None) is None else 64
     device = getattr(next(network.parameters(), None), 'device', None)
     for channels in likely_channels(network):
@@ -81,7 +111,7 @@ def blank_images(network: nn.Module) -> Iterator[Tensor]:
 
 
 def likely_channels(network: nn.Module) -> List[int]:
-    """Numbers of channels that a network's images may have, likeliest first.
+    """Return possible numbers of a network's input channels, likeliest first.
 
     Args:
         network (nn.Module): A detector or a classifier.
@@ -99,74 +129,23 @@ def likely_channels(network: nn.Module) -> List[int]:
 
 
 def input_channels(network: nn.Module) -> int:
-    """Return how many channels the images have that a network takes.
+    """Return the number of channels of the images that a network takes.
 
     Args:
-        network (nn.Module): A detector or a classifier; it is left as it was.
+        network (nn.Module): A detector or a classifier; it is left unchanged.
     """
     likely = likely_channels(network)
     if len(likely) > 1:
         # Backbones take images of any size more often than heads.
         backbone = getattr(network, 'backbone', network)
-        with suppress(Exception):  # that probing the taps explains
-            return run_blank(network, backbone)[1].shape[1]
+        with suppress(ConfigError):  # Probing the taps explains it.
+            return run_on_dummy_inputs(network, backbone, '')[1].shape[1]
     return likely[0]
-
-
-@torch.no_grad()
-def run_blank(
-    network: nn.Module, function: Callable[[Tensor], Any]
-) -> Tuple[Any, Tensor]:
-    """Run a network in eval mode on the first blank image that it takes.
-
-    Args:
-        network (nn.Module): The network; it is left as it was.
-        function (Callable): What runs it on images.
-
-    Returns:
-        tuple: What the function gave, and the images.
-
-    Raises:
-        Exception: That of the first image, if it takes none.
-    """
-    errors: List[Exception] = []
-    for images in blank_images(network):
-        try:
-            with in_eval_mode(network):
-                return run_anywhere(network, function, images), images
-        except ConfigError:
-            raise
-        except Exception as error:
-            errors.append(error)
-    raise errors[0]
-
-
-def run_anywhere(
-    network: nn.Module, function: Callable[[Tensor], Any], image: Tensor
-) -> Any:
-    """Run a network where it was built, or on the GPU if it runs only there.
-
-    Args:
-        network (nn.Module): The network, on the CPU after as before.
-        function (Callable): What runs it on an image.
-        image (Tensor): The image, ``(B, C, H, W)``.
-    """
-    try:
-        return function(image)
-    except RuntimeError as error:
-        device = get_device()
-        if device == 'cpu' or not any(x in str(error) for x in ONLY_ON_GPUS):
-            raise
-        try:
-            network.to(device)
-            return function(image.to(device))
-        finally:
-            network.to('cpu')
 
 
 @contextmanager
 def in_eval_mode(network: nn.Module) -> Iterator[None]:
-    """Put a network in eval mode, and each module back to its own after.
+    """Put a network in eval mode, and restore the mode of each module.
 
     Args:
         network (nn.Module): The network.
@@ -180,7 +159,26 @@ def in_eval_mode(network: nn.Module) -> Iterator[None]:
             module.training = training
 
 
-def reason_of(error: Exception) -> str:
-    """The first line of what an error says, to be part of a sentence."""
-    lines = str(error).splitlines() or [type(error).__name__]
-    return lines[0].rstrip('.')
+def run_on_supported_device(
+    network: nn.Module, function: Callable[[Tensor], Any], images: Tensor
+) -> Any:
+    """Run a network where it is, or on the GPU if it does not run on CPUs.
+
+    Args:
+        network (nn.Module): The network; it is on the CPU afterwards.
+        function (Callable): Runs it on images.
+        images (Tensor): ``(B, C, H, W)``.
+    """
+    try:
+        return function(images)
+    except RuntimeError as error:
+        device = get_device()
+        if device == 'cpu' or not any(
+            x in str(error) for x in UNSUPPORTED_ON_CPU
+        ):
+            raise
+        try:
+            network.to(device)
+            return function(images.to(device))
+        finally:
+            network.to('cpu')

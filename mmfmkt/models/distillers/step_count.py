@@ -1,4 +1,4 @@
-"""How many steps the flow walks in an iteration of training."""
+"""Number of Euler steps of the flow in a training iteration."""
 
 import random
 from typing import Optional, Sequence, Union
@@ -10,19 +10,18 @@ from mmfmkt.utils import ConfigError
 
 
 class StepCount:
-    """A fixed N, or one drawn for each iteration (section 2, "Step count").
+    """A fixed N, or one drawn in each iteration (section 2, "Step count").
 
-    In a Runner the draw is a function of the iteration alone: all ranks draw
-    the same N without talking to each other (their seeds may differ), and a
-    resumed run draws what the uninterrupted one would have drawn. Elsewhere
-    PyTorch's own random state decides.
+    In a Runner N depends on the iteration alone: all ranks draw the same N
+    without communication (their seeds may differ), and a resumed run draws
+    the N of an uninterrupted one. Elsewhere PyTorch's random state decides.
 
     Args:
         num_steps (int | Sequence[int]): N, or the values to draw from.
 
     Attributes:
-        limit (int, optional): Most steps to walk for now; StepCountWarmupHook
-            raises it in the course of training.
+        limit (int, optional): Present maximum of N, which StepCountWarmupHook
+            raises during training.
 
     Raises:
         ConfigError: If a value is not a positive integer.
@@ -35,26 +34,24 @@ class StepCount:
     """
 
     def __init__(self, num_steps: Union[int, Sequence[int]]) -> None:
-        choices = (
-            (num_steps,) if isinstance(num_steps, int) else tuple(num_steps)
-        )
-        if not choices or any(
-            not isinstance(n, int) or n < 1 for n in choices
+        single = isinstance(num_steps, int)
+        self.choices = (num_steps,) if single else tuple(num_steps)
+        if not self.choices or any(
+            not isinstance(n, int) or n < 1 for n in self.choices
         ):
             raise ConfigError(
-                'model.flow.num_steps must be a positive integer or a list '
-                f'of them to draw from, but got {num_steps!r}.'
+                'model.flow.num_steps must be a positive integer or a '
+                f'sequence of them, got {num_steps!r}.'
             )
-        self.choices = choices
         # torch.compile cannot trace Python's generator; importing it takes
-        # seconds, which a fixed N need not wait for.
+        # seconds, which are not needed for a fixed N.
         self._draw = draw_from
-        if len(choices) > 1:
+        if len(self.choices) > 1:
             self._draw = torch.compiler.disable(draw_from)
         self.limit: Optional[int] = None
 
     def draw(self) -> int:
-        """Return N for the present iteration."""
+        """Return N of this iteration."""
         choices = self.choices
         if self.limit is not None:
             choices = [n for n in choices if n <= self.limit] or [self.limit]
@@ -62,10 +59,10 @@ class StepCount:
 
 
 def draw_from(choices: Sequence[int]) -> int:
-    """Draw a number for the present iteration.
+    """Draw a number for this iteration.
 
     Args:
-        choices (Sequence[int]): The numbers to draw from.
+        choices (Sequence[int]): Numbers to draw from.
     """
     iteration = MessageHub.get_current_instance().runtime_info.get('iter')
     if iteration is None:

@@ -1,8 +1,7 @@
-"""Taps: reading, and replacing, what a named module of a network gives."""
+"""Taps: modules of a network whose outputs are read or replaced."""
 
-import difflib
 import re
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import (
@@ -20,6 +19,7 @@ from mmengine.structures import BaseDataElement
 from torch import Tensor, nn
 
 from mmfmkt.utils import ConfigError
+from mmfmkt.utils.schema import nearest
 
 
 @dataclass
@@ -36,41 +36,37 @@ class LevelSpec:
 
 
 def split_tap(tap: str) -> Tuple[str, Optional[int]]:
-    """Part ``'bbox_head[0]'`` into the module and the index of its output.
+    """Split ``'bbox_head[0]'`` into the module and the index of its output.
 
     Args:
-        tap (str): Path of a module; an index in brackets, for modules that
-            give several things, as dense heads give class maps and boxes.
+        tap (str): Path of a module; an index in brackets, for modules of
+            several outputs, such as class maps and boxes of dense heads.
     """
-    found = re.fullmatch(r'(.*)\[(\d+)\]', str(tap))
-    return (found[1], int(found[2])) if found else (str(tap), None)
+    found = re.fullmatch(r'(.*)\[(\d+)\]', tap)
+    return (found[1], int(found[2])) if found else (tap, None)
 
 
 def find_module(network: nn.Module, tap: str, role: str) -> nn.Module:
     """Return the module that a tap names.
 
     Args:
-        network (nn.Module): The network to look in.
+        network (nn.Module): The network that contains it.
         tap (str): Such as ``'neck'``, ``'backbone.layer4'`` or
             ``'bbox_head[0]'``.
-        role (str): What the network is, for the error.
+        role (str): ``'student'`` or ``'teacher'``, for the error.
 
     Raises:
         ConfigError: If there is no such module.
     """
     name, _ = split_tap(tap)
-    try:
+    with suppress(AttributeError):
         if name:
             return network.get_submodule(name)
-    except AttributeError:
-        pass
-    modules = dict(network.named_modules())
-    close = difflib.get_close_matches(name, modules, n=1)
-    hint = f', did you mean {close[0]!r}?' if close else ''
+    modules = [name for name, _ in network.named_modules()]
     children = ', '.join(child for child, _ in network.named_children())
     raise ConfigError(
         f'model.tap {tap!r} matches no module of the {role} '
-        f'({type(network).__name__}: {children}){hint}'
+        f'({type(network).__name__}: {children}){nearest(name, modules)}.'
     )
 
 
@@ -78,18 +74,18 @@ def as_levels(output: Any, tap: str) -> List[Tensor]:
     """Return a tap's output as a list of maps, one per level.
 
     Args:
-        output (Tensor | Sequence[Tensor]): What the tapped module gave.
-        tap (str): Its name, for the error.
+        output (Tensor | Sequence[Tensor]): Output of the tapped module.
+        tap (str): The tap.
 
     Raises:
-        ConfigError: If the output is not made of feature maps.
+        ConfigError: If the output does not consist of feature maps.
     """
     _, index = split_tap(tap)
     if index is not None:
         if not isinstance(output, Sequence) or index >= len(output):
             raise ConfigError(
                 f'model.tap {tap!r} asks for output {index} of a module that '
-                'does not give so many.'
+                'has fewer outputs.'
             )
         output = output[index]
     levels = [output] if isinstance(output, Tensor) else output
@@ -105,17 +101,17 @@ def as_levels(output: Any, tap: str) -> List[Tensor]:
     return list(levels)
 
 
-def like_output(output: Any, levels: List[Tensor], tap: str) -> Any:
-    """Return levels in the form that the tapped module gave them in.
+def replace_levels(output: Any, levels: List[Tensor], tap: str) -> Any:
+    """Return a tapped module's output with other levels.
 
     Args:
-        output (Any): What the tapped module gave.
-        levels (list[Tensor]): What takes the place of the levels in it.
-        tap (str): Name of the tap.
+        output (Tensor | Sequence[Tensor]): Output of the tapped module.
+        levels (list[Tensor]): The new levels.
+        tap (str): The tap.
     """
     name, index = split_tap(tap)
     if index is not None:
-        inner = like_output(output[index], levels, name)
+        inner = replace_levels(output[index], levels, name)
         return type(output)([*output[:index], inner, *output[index + 1 :]])
     if isinstance(output, Tensor):
         return levels[0]
@@ -123,23 +119,37 @@ def like_output(output: Any, levels: List[Tensor], tap: str) -> Any:
 
 
 @contextmanager
-def listening(
-    module: nn.Module, on_output: Callable[[Any], Any]
+def output_hooks(
+    network: nn.Module,
+    hooks: Sequence[Tuple[str, Callable[[Any], Any]]],
+    role: str = 'student',
 ) -> Iterator[None]:
-    """Call ``on_output`` with what a module gives, while the context lasts.
+    """Call functions with the outputs of tapped modules inside a context.
+
+    Hooks are registered for each forward pass: hooks that stay would be
+    called again when activation checkpointing recomputes a tapped module,
+    would be copied with an EMA model, and would be lost when SyncBN
+    conversion replaces a tapped module.
 
     Args:
-        module (nn.Module): The tapped module.
-        on_output (Callable): Gets the output; what it returns, unless None,
-            takes the output's place.
+        network (nn.Module): The network.
+        hooks (Sequence[tuple[str, Callable]]): Taps, and functions of the
+            output of each; a value other than None replaces the output.
+        role (str): ``'student'`` or ``'teacher'``, for errors.
     """
-    handle = module.register_forward_hook(
-        lambda _module, _args, output: on_output(output)
-    )
+    handles = []
     try:
+        for tap, function in hooks:
+            module = find_module(network, tap, role)
+            handles.append(
+                module.register_forward_hook(
+                    lambda _module, _args, output, call=function: call(output)
+                )
+            )
         yield
     finally:
-        handle.remove()
+        for handle in handles:
+            handle.remove()
 
 
 def read_taps(
@@ -153,69 +163,62 @@ def read_taps(
     """Run a network up to its taps and return the levels of each.
 
     Args:
-        network (nn.Module): A detector: ``extract_feat`` is enough for taps
-            on backbone and neck, and a tapped output of a dense head is what
-            the head makes of that; others need the whole forward pass.
-        taps (Sequence[str]): Paths of the tapped modules.
-        inputs (Tensor): Normalised images ``(B, C, H, W)``.
-        role (str): What the network is, for errors.
+        network (nn.Module): A detector. ``extract_feat`` is enough for taps
+            in backbone and neck, and a dense head runs on its output; other
+            taps need the whole forward pass.
+        taps (Sequence[str]): The taps.
+        inputs (Tensor): Normalized images ``(B, C, H, W)``.
+        role (str): ``'student'`` or ``'teacher'``, for errors.
         data_samples (Sequence, optional): With the sizes of the images,
-            which transformers and heads of two stages ask for.
-        stop (bool): Whether to run no more of the network than the taps
-            need, of which it is then known that each runs once.
+            which transformers and two-stage heads need.
+        stop (bool): Whether to stop the forward pass at the last tap. Each
+            tapped module must be known to run once.
 
     Raises:
         ConfigError: If a tapped module does not run exactly once.
     """
     outputs: List[List[Any]] = [[] for _ in taps]
 
-    def keep(found: List[Any], output: Any) -> None:
-        found.append(output)
+    def record(recorded: List[Any], output: Any) -> None:
+        recorded.append(output)
         if stop and all(outputs):
-            raise Enough
+            raise StopForward
 
-    with ExitStack() as tapped:
-        tapped.enter_context(suppress(Enough))
-        for tap, found in zip(taps, outputs):
-            module = find_module(network, tap, role)
-            tapped.enter_context(listening(module, partial(keep, found)))
+    hooks = [(tap, partial(record, x)) for tap, x in zip(taps, outputs)]
+    with suppress(StopForward), output_hooks(network, hooks, role):
         features = network.extract_feat(inputs)
-        for tap, found in zip(taps, outputs):
-            # Detectors call the forward methods of their heads past hooks.
-            if split_tap(tap)[1] is not None and not found:
+        for tap, recorded in zip(taps, outputs):
+            # Detectors call forward methods of their heads without hooks.
+            if split_tap(tap)[1] is not None and not recorded:
                 _run_head(network, tap, role, features)
         if not all(outputs):
-            for found in outputs:
-                found.clear()
-            network(inputs, data_samples or blank_samples(inputs), 'tensor')
-    for tap, found in zip(taps, outputs):
-        if len(found) != 1:
+            for recorded in outputs:
+                recorded.clear()
+            network(inputs, data_samples or dummy_samples(inputs), 'tensor')
+    for tap, recorded in zip(taps, outputs):
+        if len(recorded) != 1:
             raise ConfigError(
                 f'model.tap {tap!r} must run once for a batch, but ran '
-                f'{len(found)} times in the {role}; tap another module, such '
-                'as the neck.'
+                f'{len(recorded)} times in the {role}; tap another module, '
+                'such as the neck.'
             )
-    return [as_levels(found[0], tap) for tap, found in zip(taps, outputs)]
+    return [as_levels(x[0], tap) for tap, x in zip(taps, outputs)]
 
 
-class Enough(Exception):
-    """All that is wanted of a network has been seen."""
+class StopForward(Exception):
+    """Ends a forward pass whose remaining outputs are not needed."""
 
 
-def blank_samples(inputs: Tensor) -> List[BaseDataElement]:
-    """What a data loader says of images, for images of which it is all true.
+def dummy_samples(inputs: Tensor) -> List[BaseDataElement]:
+    """Return data samples of images without resizing or padding.
 
     Args:
         inputs (Tensor): ``(B, C, H, W)``.
     """
-    size = tuple(inputs.shape[-2:])
-    sizes = dict.fromkeys(
-        ('img_shape', 'ori_shape', 'pad_shape', 'batch_input_shape'), size
-    )
-    return [
-        BaseDataElement(metainfo=dict(sizes, scale_factor=(1.0, 1.0)))
-        for _ in inputs
-    ]
+    keys = ('img_shape', 'ori_shape', 'pad_shape', 'batch_input_shape')
+    metainfo = dict.fromkeys(keys, tuple(inputs.shape[-2:]))
+    metainfo['scale_factor'] = (1.0, 1.0)
+    return [BaseDataElement(metainfo=metainfo) for _ in inputs]
 
 
 def _run_head(network: nn.Module, tap: str, role: str, features: Any) -> None:
@@ -223,15 +226,16 @@ def _run_head(network: nn.Module, tap: str, role: str, features: Any) -> None:
         find_module(network, tap, role)(features)
     except (TypeError, AttributeError) as error:
         raise ConfigError(
-            f'model.tap {tap!r} must be an output of a module that reads what '
-            f'the neck gives, which it does not in the {role}; tap the neck.'
+            f'model.tap {tap!r} must be an output of a module that takes the '
+            f'output of the neck, which it does not in the {role}; tap the '
+            'neck.'
         ) from error
 
 
 def check_levels(
     levels: Optional[Sequence[int]], specs: List[LevelSpec], tap: str
 ) -> List[int]:
-    """Return the tapped levels of the student, all where none are named.
+    """Return the tapped levels of the student, by default all.
 
     Raises:
         ConfigError: If there is no such level.
@@ -239,17 +243,21 @@ def check_levels(
     if levels is None:
         return list(range(len(specs)))
     for level in levels:
-        if not isinstance(level, int) or not 0 <= level < len(specs):
+        if level not in range(len(specs)):
             raise ConfigError(
                 f'model.levels asks for level {level!r}, but tap {tap!r} of '
                 f'the student gives the levels 0 to {len(specs) - 1}.'
             )
-    if not levels or len(set(levels)) < len(levels):
-        raise ConfigError(
-            'model.levels must name one level or more, each '
-            f'once, but is {tuple(levels)}.'
-        )
+    check_distinct(levels, 'model.levels')
     return list(levels)
+
+
+def check_distinct(values: Sequence[Any], key: str) -> None:
+    """Raise a ConfigError unless there are values, and no two are equal."""
+    if not values or len(set(values)) < len(values):
+        raise ConfigError(
+            f'{key} must name one or more, each once, but is {tuple(values)}.'
+        )
 
 
 def pair_levels(
@@ -262,15 +270,15 @@ def pair_levels(
     """Find the teacher's level for each of the student's, by stride.
 
     Pyramids may start and end at different strides. Of several levels of one
-    stride, as dilated backbones have them, the one at the same place counts,
+    stride, as dilated backbones have them, the one of the same index counts,
     else the last.
 
     Args:
         levels (Sequence[int]): Tapped levels of the student.
-        student (list[LevelSpec]): What the tap of the student gives.
-        teacher (list[LevelSpec]): What the tap of the teacher gives.
-        tap (str): Name of the student's tap, for errors.
-        teacher_tap (str): Name of the teacher's tap, for errors.
+        student (list[LevelSpec]): Levels of the student's tap.
+        teacher (list[LevelSpec]): Levels of the teacher's tap.
+        tap (str): The student's tap, for errors.
+        teacher_tap (str): The teacher's tap, for errors.
 
     Returns:
         dict[int, int]: Level of the teacher by level of the student.
@@ -286,8 +294,8 @@ def pair_levels(
             pairs[level] = level if level in alike else alike[-1]
     if len(pairs) < len(levels):
         alone = next(x for x in levels if x not in pairs)
-        theirs = ', '.join(f'{x.stride:g}' for x in teacher)
-        cure = (
+        strides = ', '.join(f'{x.stride:g}' for x in teacher)
+        remedy = (
             f'set model.levels to {tuple(pairs)}'
             if pairs
             else 'tap other modules'
@@ -295,8 +303,8 @@ def pair_levels(
         raise ConfigError(
             f'Level {alone} of tap {tap!r} has stride '
             f'{student[alone].stride:g} in the student, and tap '
-            f'{teacher_tap!r} of the teacher has the strides {theirs}; '
-            f'{cure}, or give the teacher the same pyramid with '
+            f'{teacher_tap!r} of the teacher has the strides {strides}; '
+            f'{remedy}, or give the teacher the same pyramid with '
             'model.teacher.cfg_options.'
         )
     return pairs

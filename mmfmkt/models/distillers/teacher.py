@@ -1,12 +1,23 @@
-"""Building the student and the teacher from configs and checkpoints."""
+"""The teacher: a frozen network outside the student, and its inputs."""
 
 import logging
 import os
-from typing import Any, Dict, Optional, Sequence, Tuple, Union
+from contextlib import nullcontext
+from typing import (
+    Any,
+    ContextManager,
+    Dict,
+    Literal,
+    Optional,
+    Sequence,
+    Tuple,
+    Union,
+)
 
 import torch
 from mmengine.config import Config, ConfigDict
 from mmengine.logging import print_log
+from mmengine.model import BaseDataPreprocessor
 from mmengine.registry import DefaultScope
 from torch import Tensor, nn
 
@@ -14,6 +25,7 @@ from mmfmkt.utils import ConfigError
 from mmfmkt.utils.checkpoints import DamagedCheckpoint, load_checkpoint
 from mmfmkt.utils.schema import Positive, check_keys
 
+from .data_pipeline import dataset_of, pipeline_normalization
 from .networks import (
     build_network,
     draw_weights,
@@ -21,21 +33,186 @@ from .networks import (
     read_config,
     without_weights,
 )
+from .probing import input_channels
 from .teacher_cache import TeacherCache
+from .teacher_view import AS_LOADED, Normalization, TeacherInputAdapter
 
-DTYPES = ('float32', 'bfloat16', 'float16')
 TEACHER_SCHEMA = dict(
     config=Union[str, dict, Config, os.PathLike],
     checkpoint=Optional[str],
     cfg_options=Optional[Dict[str, Any]],
     tap=Optional[str],
     inherit=Optional[Sequence[str]],
-    dtype=Optional[str],
+    dtype=Optional[Literal['float32', 'bfloat16', 'float16']],
     channels_last=bool,
     compile=Union[bool, dict],
     cache=Union[None, str, dict],
 )
 CACHE_SCHEMA = dict(path=str, max_gb=Positive)
+
+
+class TeacherHolder:
+    """Frozen teacher in eval mode.
+
+    It is no module, so the teacher is in neither ``parameters()`` nor
+    ``state_dict()`` of the distiller; deep copies of the distiller share it.
+
+    Args:
+        settings (dict): ``model.teacher``; see ``TEACHER_SCHEMA``.
+        library (str): Default scope of the teacher's config.
+        student (nn.Module): The student.
+
+    Attributes:
+        network (nn.Module): The teacher.
+        cache (TeacherCache, optional): Cache of its outputs.
+        input_adapter (TeacherInputAdapter): From the student's images to the
+            teacher's.
+
+    Raises:
+        ConfigError: If settings do not fit.
+    """
+
+    def __init__(
+        self, settings: dict, library: str, student: nn.Module
+    ) -> None:
+        model, config = load_teacher_config(settings)
+        self.network = build_teacher(
+            model, library, settings.get('checkpoint')
+        )
+        if settings.get('channels_last'):
+            self.network.to(memory_format=torch.channels_last)
+        dtype = settings.get('dtype')
+        self._dtype = dtype and getattr(torch, dtype)
+        self.cache = open_cache(settings.get('cache'))
+        self._inherit = settings.get('inherit') or ()
+        self._channels = input_channels(student), input_channels(self.network)
+        dataset = dataset_of(config)
+        self._pipeline: Optional[Normalization] = None
+        if dataset is not None:
+            self._pipeline = pipeline_normalization(
+                dataset,
+                'model.teacher.config',
+                config.get('default_scope') or library,
+            )
+        self.set_student_data(student.data_preprocessor, None)
+        self.inherited_weights(student)
+
+    def __deepcopy__(self, memo: dict) -> 'TeacherHolder':
+        return self
+
+    def set_student_data(
+        self, preprocessor: BaseDataPreprocessor, dataset: Any
+    ) -> None:
+        """Adapt to images of a data set that the student's preprocessor gives.
+
+        Args:
+            preprocessor (BaseDataPreprocessor): The student's.
+            dataset (Dataset | dict, optional): The student's data set or its
+                config; None: images without a pipeline.
+        """
+        self.input_adapter = self._adapter(
+            (preprocessor, self.network.data_preprocessor),
+            dataset,
+            'train_dataloader.dataset',
+        ).to(next(self.network.parameters()).device)
+
+    def raw_input_adapter(self, dataset: Any) -> TeacherInputAdapter:
+        """Return an adapter of batches to the teacher's preprocessor.
+
+        Args:
+            dataset (Dataset | dict): The data set of the batches, or its
+                config.
+        """
+        unchanged = BaseDataPreprocessor()
+        return self._adapter(
+            (unchanged, unchanged), dataset, 'val_dataloader.dataset'
+        )
+
+    def _adapter(
+        self,
+        preprocessors: Tuple[BaseDataPreprocessor, BaseDataPreprocessor],
+        dataset: Any,
+        key: str,
+    ) -> TeacherInputAdapter:
+        pipeline = pipeline_normalization(dataset, key)
+        teacher_pipeline = self._pipeline
+        if teacher_pipeline is None:
+            preprocessor = self.network.data_preprocessor
+            normalizes = getattr(preprocessor, 'mean', None) is not None
+            teacher_pipeline = AS_LOADED if normalizes else pipeline
+            if not teacher_pipeline.equals(AS_LOADED):
+                print_log(
+                    'model.teacher.config has only a model, which does not '
+                    'normalize: the teacher gets images normalized by the '
+                    "student's data pipeline. If it was trained on others, "
+                    'give its whole config.',
+                    logger='current',
+                    level=logging.WARNING,
+                )
+        return TeacherInputAdapter(
+            *preprocessors, (pipeline, teacher_pipeline), self._channels
+        )
+
+    def autocast(self, device_type: str) -> ContextManager:
+        """Return the context of ``model.teacher.dtype``."""
+        if self._dtype is None:
+            return nullcontext()
+        full = self._dtype == torch.float32
+        return torch.autocast(
+            device_type, None if full else self._dtype, enabled=not full
+        )
+
+    def inherited_weights(self, student: nn.Module) -> Dict[str, Tensor]:
+        """Return the teacher's weights of ``model.teacher.inherit``.
+
+        The inheriting strategy of FGD (arXiv 2111.11837): modules behind the
+        backbone start with the teacher's weights. Tensors of other shapes,
+        such as those of other classes, are left out.
+
+        Args:
+            student (nn.Module): The student.
+
+        Raises:
+            ConfigError: If a module is missing or none of its tensors fits.
+        """
+        own, weights = student.state_dict(), self.network.state_dict()
+        inherited: Dict[str, Tensor] = {}
+        for module in self._inherit:
+            names = [name for name in own if name.startswith(f'{module}.')]
+            fitting = {
+                name: weights[name]
+                for name in names
+                if name in weights and weights[name].shape == own[name].shape
+            }
+            if not fitting:
+                reason = (
+                    'has no tensor of a shape that the teacher has too'
+                    if names
+                    else 'is no module of the student'
+                )
+                raise ConfigError(
+                    f'model.teacher.inherit: {module!r} {reason}; leave it '
+                    'out.'
+                )
+            inherited.update(fitting)
+        return inherited
+
+    def compile_untapped(
+        self, taps: Sequence[str], options: Union[bool, dict]
+    ) -> None:
+        """Compile backbone and neck, unless they contain a tap.
+
+        Hooks are registered in each iteration, which would recompile a module
+        each time.
+
+        Args:
+            taps (Sequence[str]): Paths of the tapped modules.
+            options (bool | dict): Those of ``torch.compile``, or True.
+        """
+        tapped = {tap.split('.')[0].split('[')[0] for tap in taps}
+        for name, child in self.network.named_children():
+            if name in ('backbone', 'neck') and name not in tapped:
+                child.compile(**({} if options is True else options))
 
 
 def load_teacher_config(
@@ -44,18 +221,16 @@ def load_teacher_config(
     """Return the teacher's model config with its overrides, and the whole.
 
     Args:
-        teacher (dict): ``model.teacher``: ``config`` and what else of
-            ``TEACHER_SCHEMA``.
+        teacher (dict): ``model.teacher``; see ``TEACHER_SCHEMA``.
 
     Raises:
         ConfigError: If a key is missing or unknown.
     """
     given = {k: v for k, v in teacher.items() if k != '_scope_'}
     check_keys(given, TEACHER_SCHEMA, 'model.teacher', needed=('config',))
-    whole = read_config(teacher['config'], 'model.teacher.config')
-    config = Config(
-        dict(model=load_model_config(whole, 'model.teacher.config'))
-    )
+    key = 'model.teacher.config'
+    whole = read_config(teacher['config'], key)
+    config = Config(dict(model=load_model_config(whole, key)))
     options = teacher.get('cfg_options') or {}
     config.merge_from_dict({f'model.{k}': v for k, v in options.items()})
     return config.model, whole
@@ -64,21 +239,20 @@ def load_teacher_config(
 def build_teacher(
     model: dict, library: str, checkpoint: Optional[str]
 ) -> nn.Module:
-    """Build the teacher: trained, frozen and in eval mode.
+    """Build a frozen teacher in eval mode.
 
     Args:
         model (dict): Its ``model`` section.
-        library (str): Scope to build in where the config names none.
-        checkpoint (str, optional): Path or URL. None draws the weights at
-            random, for dry runs.
+        library (str): Default scope, for configs without one.
+        checkpoint (str, optional): Path or URL; None: random weights, for dry
+            runs.
     """
     if checkpoint is None:
         teacher = build_network(without_weights(model), library)
         with DefaultScope.overwrite_default_scope(library):
             draw_weights(teacher)
         print_log(
-            'model.teacher.checkpoint is None: the teacher has random '
-            'weights and nothing to teach.',
+            'model.teacher.checkpoint is None: random teacher weights.',
             logger='current',
             level=logging.WARNING,
         )
@@ -88,75 +262,17 @@ def build_teacher(
     return teacher.requires_grad_(False).eval()
 
 
-def teacher_dtype(teacher: dict) -> Optional[torch.dtype]:
-    """Return the type that the teacher computes in; None: the student's.
-
-    Args:
-        teacher (dict): ``model.teacher``.
-
-    Raises:
-        ConfigError: If it is not one of ``DTYPES``.
-    """
-    name = teacher.get('dtype')
-    if name is None:
-        return None
-    if name not in DTYPES:
-        raise ConfigError(
-            f'model.teacher.dtype must be one of {", ".join(DTYPES)}, but is '
-            f'{name!r}.'
-        )
-    return getattr(torch, name)
-
-
-def open_cache(teacher: dict) -> Optional[TeacherCache]:
-    """Open the cache of a teacher's outputs; None where none is wanted.
-
-    Args:
-        teacher (dict): ``model.teacher``.
-
-    Raises:
-        ConfigError: If the settings are wrong, or the file cannot be used.
-    """
-    cache = teacher.get('cache')
-    if cache is None:
-        return None
-    settings = dict(path=cache) if isinstance(cache, str) else dict(cache)
-    settings.pop('_scope_', None)
-    check_keys(settings, CACHE_SCHEMA, 'model.teacher.cache', needed=('path',))
-    return TeacherCache(**settings)
-
-
-def compile_untapped(
-    network: nn.Module, taps: Sequence[str], options: Union[bool, dict]
-) -> None:
-    """Compile those parts of a network in which nobody listens.
-
-    A listener comes and goes with each iteration, which would have what it
-    listens to compiled again.
-
-    Args:
-        network (nn.Module): The network.
-        taps (Sequence[str]): Paths of its tapped modules.
-        options (bool | dict): Those of ``torch.compile``, or True.
-    """
-    tapped = {tap.split('.')[0].split('[')[0] for tap in taps}
-    for name, child in network.named_children():
-        if name in ('backbone', 'neck') and name not in tapped:
-            child.compile(**({} if options is True else options))
-
-
 def load_teacher_checkpoint(teacher: nn.Module, checkpoint: str) -> None:
-    """Load a checkpoint and insist that it fits.
+    """Load a checkpoint, which must have all tensors of the teacher.
 
     Args:
-        teacher (nn.Module): The network to fill.
+        teacher (nn.Module): The teacher.
         checkpoint (str): Path or URL, as MMEngine takes them.
 
     Raises:
-        ConfigError: If it cannot be read or fetched, or belongs to another
+        ConfigError: If it cannot be read or downloaded, or belongs to another
             network.
     """
-    key = f'model.teacher.checkpoint {checkpoint!r}'
     try:
         loaded = load_checkpoint(checkpoint)
     except DamagedCheckpoint as error:
@@ -166,8 +282,7 @@ def load_teacher_checkpoint(teacher: nn.Module, checkpoint: str) -> None:
         ) from error
     state = loaded.get('state_dict', loaded)
     state = {name.removeprefix('module.'): x for name, x in state.items()}
-    own = len(teacher.state_dict())
-    misfit = ''
+    mismatch = ''
     try:
         missing = [
             name
@@ -175,62 +290,31 @@ def load_teacher_checkpoint(teacher: nn.Module, checkpoint: str) -> None:
             if not name.endswith('num_batches_tracked')
         ]
         if missing:
-            misfit = (
-                f'{len(missing)} of {own} tensors are missing, the '
-                f'first is {missing[0]}'
-            )
+            mismatch = f'{len(missing)} tensors are missing: {missing[0]}'
     except RuntimeError as error:
-        wrong = [
-            line.strip()
-            for line in str(error).splitlines()
-            if 'size mismatch' in line
-        ]
-        misfit = (
-            f'{len(wrong)} of {own} tensors have another shape; '
-            f'{wrong[0] if wrong else error}'
-        )
-    if misfit:
+        # A title, and a line for each tensor of another shape.
+        mismatch = str(error).splitlines()[-1].strip().rstrip('.')
+    if mismatch:
         raise ConfigError(
-            f'{key} does not fit model.teacher.config: '
-            f'{misfit.rstrip(".")}; give the config that this '
+            f'model.teacher.checkpoint {checkpoint!r} does not fit '
+            f'model.teacher.config: {mismatch}; give the config that this '
             'checkpoint was trained with.'
         )
 
 
-def inherited_weights(
-    student: nn.Module, teacher: nn.Module, modules: Sequence[str]
-) -> Dict[str, Tensor]:
-    """Return the teacher's weights for modules that the student has too.
-
-    The inheriting strategy of FGD (arXiv 2111.11837): what lies behind the
-    backbone starts where the teacher's ended. Tensors of another shape, such
-    as those of other classes, are left out.
+def open_cache(settings: Union[None, str, dict]) -> Optional[TeacherCache]:
+    """Open the cache of a teacher's outputs, if it is configured.
 
     Args:
-        student (nn.Module): The student.
-        teacher (nn.Module): The teacher.
-        modules (Sequence[str]): Paths of modules, such as ``'bbox_head'``.
+        settings (str | dict, optional): ``model.teacher.cache``.
 
     Raises:
-        ConfigError: If a module is missing or nothing of it fits.
+        ConfigError: If the settings are wrong, or the file cannot be used.
     """
-    ours, theirs = student.state_dict(), teacher.state_dict()
-    found: Dict[str, Tensor] = {}
-    for module in modules:
-        names = [name for name in ours if name.startswith(f'{module}.')]
-        fitting = [
-            name
-            for name in names
-            if name in theirs and theirs[name].shape == ours[name].shape
-        ]
-        if not fitting:
-            what = (
-                'has no tensor of a shape that the teacher has too'
-                if names
-                else 'is no module of the student'
-            )
-            raise ConfigError(
-                f'model.teacher.inherit: {module!r} {what}; leave it out.'
-            )
-        found.update({name: theirs[name] for name in fitting})
-    return found
+    if settings is None:
+        return None
+    if isinstance(settings, str):
+        settings = dict(path=settings)
+    settings = {k: v for k, v in settings.items() if k != '_scope_'}
+    check_keys(settings, CACHE_SCHEMA, 'model.teacher.cache', needed=('path',))
+    return TeacherCache(**settings)

@@ -1,9 +1,8 @@
-"""What a frozen teacher said of views that it has seen, kept on disk.
+"""Cache of a frozen teacher's outputs on disk, keyed by its input images.
 
-A frozen teacher says the same of the same pixels. What it said is found again
-by what it was shown: a digest of the values of its view of an image, so
-flips, crops and paddings are told apart without anyone having to say how a
-view was made, and what has not been seen is asked of the teacher.
+A key is a hash of an image's values after augmentation, so flips, crops and
+paddings have keys of their own, however they were made. The teacher runs on
+images that are not in the cache.
 """
 
 import hashlib
@@ -21,13 +20,14 @@ from torch import Tensor, nn
 from mmfmkt.utils import ConfigError
 from mmfmkt.utils.checkpoints import digest
 
-# Bumped where what entries hold changes.
+# Version of the format of entries.
 VERSION = 1
 GIGABYTE = 1e9
-WAIT = 120.0
-# SQLite's limit of what one question may name.
-MOST = 500
-WORDS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+TIMEOUT_S = 120.0
+# SQLite's limit of the variables in a query.
+MAX_VARIABLES = 500
+INTEGERS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+# Name, shape and type of each tensor of an image.
 Layout = List[Tuple[str, List[int], str]]
 
 
@@ -35,24 +35,24 @@ class TeacherCache:
     """An SQLite file of a teacher's outputs; processes may share it.
 
     Args:
-        path (str): The file; it is made where there is none.
-        max_gb (float): Size in 10^9 bytes from which on nothing is added.
+        path (str): The file; it is created if it is missing.
+        max_gb (float): Size in 10^9 bytes at which nothing is added.
 
     Attributes:
-        found (int): Views that were read from the file.
-        asked (int): Views that were looked for.
-        entry_bytes (int): Size of the last view's outputs.
+        hits (int): Number of images that were in the file.
+        lookups (int): Number of images that were looked up.
+        entry_bytes (int): Size of the last image's outputs.
 
     Raises:
-        ConfigError: If the file is something else, or cannot be written.
+        ConfigError: If the file is no cache, or cannot be written.
     """
 
     def __init__(self, path: str, max_gb: float = 10.0) -> None:
         self.path, self.max_gb = Path(path), max_gb
-        self.found = self.asked = self.entry_bytes = 0
+        self.hits = self.lookups = self.entry_bytes = 0
         self._teacher = b''
         self._full = False
-        self._multipliers: Dict[Tuple[int, str], Tensor] = {}
+        self._multipliers: Dict[Tuple[int, int, str], Tensor] = {}
         with self._open() as file:
             file.execute('PRAGMA journal_mode=WAL')
             file.execute(
@@ -66,12 +66,12 @@ class TeacherCache:
 
     @contextmanager
     def _open(self) -> Iterator[sqlite3.Connection]:
-        """A connection for one question: nothing that a fork could share."""
+        """Connect for one query, since forks must not share connections."""
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            file = sqlite3.connect(self.path, timeout=WAIT)
+            file = sqlite3.connect(self.path, timeout=TIMEOUT_S)
             try:
-                # What a crash of the machine loses is asked again.
+                # A crash of the machine may lose entries.
                 file.execute('PRAGMA synchronous=NORMAL')
                 with file:
                     yield file
@@ -85,76 +85,74 @@ class TeacherCache:
 
     @property
     def bytes_on_disk(self) -> int:
-        """Size of the file and of what is about to enter it."""
+        """Size of the file and its write-ahead log."""
         size = 0
         for part in (self.path, self.path.with_name(f'{self.path.name}-wal')):
-            # SQLite takes the second away when the last process closes.
+            # SQLite deletes the log when the last process closes the file.
             with suppress(FileNotFoundError):
                 size += part.stat().st_size
         return size
 
-    def belongs_to(self, teacher: nn.Module, *settings: Any) -> None:
-        """Say whose outputs are read and written from here on.
+    def set_teacher(self, teacher: nn.Module, *settings: Any) -> None:
+        """Set the teacher whose outputs are read and written.
 
         Args:
-            teacher (nn.Module): Weights and structure tell it from others.
+            teacher (nn.Module): Identified by weights and structure.
             settings: What else its outputs depend on.
         """
-        told = repr((VERSION, digest(teacher), str(teacher), settings))
-        self._teacher = hashlib.sha256(told.encode()).digest()
+        identity = repr((VERSION, digest(teacher), str(teacher), settings))
+        self._teacher = hashlib.sha256(identity.encode()).digest()
 
     def outputs(
         self,
-        view: Tensor,
+        images: Tensor,
         data_samples: List[BaseDataElement],
-        ask: Callable[[Tensor, List[BaseDataElement]], Dict[str, Any]],
+        run: Callable[[Tensor, List[BaseDataElement]], Dict[str, Any]],
     ) -> Dict[str, Any]:
-        """What the teacher says of a batch.
+        """Return the teacher's outputs for a batch.
 
         Args:
-            view (Tensor): The teacher's view, ``(B, C, H, W)``.
+            images (Tensor): The teacher's input, ``(B, C, H, W)``.
             data_samples (list): Meta data of the images.
-            ask (Callable): Asks the teacher, of a part of the batch.
+            run (Callable): Runs the teacher on a part of the batch.
 
         Returns:
-            dict: As ``ask`` gives it: by tap, tensors or dicts of tensors
+            dict: As ``run`` returns it: by tap, tensors or dicts of tensors
             whose first axis is that of the images.
         """
-        precision = (str(view.dtype), multiplied_in(view.device))
+        precision = (str(images.dtype), matmul_dtype(images.device))
         front = hashlib.sha256(
-            self._teacher + repr((view.shape[1:], precision)).encode()
+            self._teacher + repr((images.shape[1:], precision)).encode()
         ).digest()[:16]
-        keys = [front + x for x in self._fingerprints(view)]
-        self.asked += len(keys)
+        keys = [front + x for x in self._fingerprints(images)]
         layout, entries = self._read(front, keys)
         missing = [i for i, key in enumerate(keys) if key not in entries]
-        self.found += len(keys) - len(missing)
+        self.lookups += len(keys)
+        self.hits += len(keys) - len(missing)
         if missing:
             whole = len(missing) == len(keys)
-            told = flat(
-                ask(
-                    view if whole else view[missing],
+            tensors = flatten(
+                run(
+                    images if whole else images[missing],
                     [data_samples[i] for i in missing],
                 )
             )
-            check_images(told, len(missing))
-            layout = layout_of(told)
-            new = {
-                keys[i]: pack(told, place) for place, i in enumerate(missing)
-            }
+            check_images(tensors, len(missing))
+            layout = layout_of(tensors)
+            new = {keys[i]: pack(tensors, j) for j, i in enumerate(missing)}
             entries.update(new)
             self._write(front, layout, new)
         self.entry_bytes = len(entries[keys[0]])
-        return unpack([entries[key] for key in keys], layout, view.device)
+        return unpack([entries[key] for key in keys], layout, images.device)
 
-    def _fingerprints(self, view: Tensor) -> List[bytes]:
-        """128 bits of each image's values, computed where they are.
+    def _fingerprints(self, images: Tensor) -> List[bytes]:
+        """Return 128 bits of each image's values, computed on their device.
 
         Multilinear hashing modulo 2^64 (Thorup, arXiv 1504.06804), first of
-        rows, then of images: of two images that differ it gives the same
-        with a probability of some 2^-60.
+        rows, then of images: two different images collide with a probability
+        of some 2^-60.
         """
-        x = view.contiguous().view(WORDS[view.element_size()])
+        x = images.contiguous().view(INTEGERS[images.element_size()])
         x = x.flatten(1, -2).long()
         digests = []
         for seed in range(2):
@@ -167,7 +165,7 @@ class TeacherCache:
         ]
 
     def _hash(self, x: Tensor, seed: int) -> Tensor:
-        """Sum of the last axis, each place by a number of its own."""
+        """Return the sum of the last axis, weighted by random odd numbers."""
         size = x.shape[-1]
         key = (seed, size, str(x.device))
         if key not in self._multipliers:
@@ -181,24 +179,22 @@ class TeacherCache:
     def _read(
         self, front: bytes, keys: List[bytes]
     ) -> Tuple[Layout, Dict[bytes, bytes]]:
+        """Return the layout of entries, and those that are in the file."""
         with self._open() as file:
-            found = file.execute(
+            layout = file.execute(
                 'SELECT value FROM layouts WHERE key = ?', (front,)
             ).fetchone()
-            if found is None:
+            if layout is None:
                 return [], {}
             entries: Dict[bytes, bytes] = {}
-            for start in range(0, len(keys), MOST):
-                part = keys[start : start + MOST]
+            for start in range(0, len(keys), MAX_VARIABLES):
+                part = keys[start : start + MAX_VARIABLES]
                 marks = ', '.join('?' * len(part))
-                entries.update(
-                    file.execute(
-                        'SELECT key, value FROM outputs '
-                        f'WHERE key IN ({marks})',
-                        part,
-                    )
+                query = (
+                    f'SELECT key, value FROM outputs WHERE key IN ({marks})'
                 )
-            return json.loads(found[0]), entries
+                entries.update(file.execute(query, part))
+            return json.loads(layout[0]), entries
 
     def _write(
         self, front: bytes, layout: Layout, entries: Dict[bytes, bytes]
@@ -209,7 +205,8 @@ class TeacherCache:
             self._full = True
             print_log(
                 f'model.teacher.cache: {self.path} has reached max_gb, '
-                f'{self.max_gb}: what it lacks is asked of the teacher.',
+                f'{self.max_gb}: the teacher runs on images that are not in '
+                'it.',
                 logger='current',
             )
             return
@@ -223,30 +220,26 @@ class TeacherCache:
             )
 
 
-def multiplied_in(device: torch.device) -> str:
-    """The type that matrices are multiplied in here."""
+def matmul_dtype(device: torch.device) -> str:
+    """Return the type of matrix products, which autocast decides."""
     one = torch.ones(1, 1, device=device)
     return str((one @ one).dtype)
 
 
-def flat(told: Dict[str, Any]) -> Dict[str, Tensor]:
-    """Outputs by tap, or by tap and level, as one dict of tensors."""
-    found = {}
-    for tap, output in told.items():
+def flatten(outputs: Dict[str, Any]) -> Dict[str, Tensor]:
+    """Return outputs by tap, or by tap and level, as one dict of tensors."""
+    tensors = {}
+    for tap, output in outputs.items():
         if isinstance(output, Tensor):
-            found[tap] = output
+            tensors[tap] = output
         else:
-            found.update({f'{tap}|{i}': x for i, x in output.items()})
-    return found
+            tensors.update({f'{tap}|{i}': x for i, x in output.items()})
+    return tensors
 
 
-def check_images(told: Dict[str, Tensor], count: int) -> None:
-    """Insist on outputs that belong to one image each.
-
-    Raises:
-        ConfigError: If some do not.
-    """
-    for name, tensor in told.items():
+def check_images(tensors: Dict[str, Tensor], count: int) -> None:
+    """Raise a ConfigError unless outputs belong to one image each."""
+    for name, tensor in tensors.items():
         if len(tensor) != count:
             raise ConfigError(
                 f'model.teacher.cache keeps outputs of single images, but at '
@@ -255,17 +248,17 @@ def check_images(told: Dict[str, Tensor], count: int) -> None:
             )
 
 
-def layout_of(told: Dict[str, Tensor]) -> Layout:
-    """Names, shapes and types of one image's outputs."""
+def layout_of(tensors: Dict[str, Tensor]) -> Layout:
+    """Return names, shapes and types of one image's outputs."""
     return [
         (name, list(x.shape[1:]), str(x.dtype).removeprefix('torch.'))
-        for name, x in told.items()
+        for name, x in tensors.items()
     ]
 
 
-def pack(told: Dict[str, Tensor], place: int) -> bytes:
-    """The bytes of one image's outputs."""
-    parts = [x[place].detach().contiguous() for x in told.values()]
+def pack(tensors: Dict[str, Tensor], index: int) -> bytes:
+    """Return the bytes of one image's outputs."""
+    parts = [x[index].detach().contiguous() for x in tensors.values()]
     return b''.join(
         x.cpu().reshape(-1).view(torch.uint8).numpy().tobytes() for x in parts
     )
@@ -274,20 +267,20 @@ def pack(told: Dict[str, Tensor], place: int) -> bytes:
 def unpack(
     entries: List[bytes], layout: Layout, device: torch.device
 ) -> Dict[str, Any]:
-    """The outputs of a batch from those of its images."""
+    """Return the outputs of a batch from those of its images."""
     raw = torch.frombuffer(bytearray(b''.join(entries)), dtype=torch.uint8)
     raw = raw.view(len(entries), -1)
-    found: Dict[str, Any] = {}
+    outputs: Dict[str, Any] = {}
     start = 0
-    for name, shape, dtype in layout:
-        kind = getattr(torch, dtype)
-        size = torch.Size(shape).numel() * kind.itemsize
-        part = raw[:, start : start + size].clone().view(kind)
+    for name, shape, dtype_name in layout:
+        dtype = getattr(torch, dtype_name)
+        size = torch.Size(shape).numel() * dtype.itemsize
+        part = raw[:, start : start + size].clone().view(dtype)
         tensor = part.view(len(entries), *shape).to(device)
         start += size
         tap, level, index = name.partition('|')
         if level:
-            found.setdefault(tap, {})[int(index)] = tensor
+            outputs.setdefault(tap, {})[int(index)] = tensor
         else:
-            found[tap] = tensor
-    return found
+            outputs[tap] = tensor
+    return outputs

@@ -1,4 +1,4 @@
-"""The teacher's dense head, as what reads single levels of its pyramid."""
+"""Predictions of the teacher's dense head on one level of a pyramid."""
 
 from typing import Optional, Tuple
 
@@ -7,21 +7,20 @@ from torch import Tensor, nn
 
 from mmfmkt.utils import ConfigError
 
-KEY = 'model.flow.metric'
-# GroupNorm wants more than one value in a group.
-SMALL = (2, 2)
+# GroupNorm needs more than one value in a group.
+DUMMY_SIZE = (2, 2)
 
 
-class DenseHeadReader:
-    """Predictions of a teacher's dense head on a map of one level: of its
-    ``bbox_head``, or of the ``rpn_head`` of a two-stage detector.
+class TeacherHeadReader:
+    """Dense head of a teacher, applied to maps of one level: its
+    ``bbox_head``, or the ``rpn_head`` of a two-stage detector.
 
-    Copies share the head, which is the teacher's and trains nowhere.
+    Copies share the head, which is the teacher's and is not trained.
 
     Args:
         teacher (nn.Module): The teacher.
-        level (int): Which of its levels is read.
-        num_levels (int): How many its head takes.
+        level (int): Index of the level.
+        num_levels (int): Number of levels that the head takes.
 
     Raises:
         ConfigError: If the head does not give scores by sigmoid and a box
@@ -31,23 +30,25 @@ class DenseHeadReader:
     def __init__(
         self, teacher: nn.Module, level: int, num_levels: int
     ) -> None:
-        own = getattr(teacher, 'rpn_head', None)
-        self.head: Optional[nn.Module] = getattr(teacher, 'bbox_head', own)
+        rpn_head = getattr(teacher, 'rpn_head', None)
+        self.head: Optional[nn.Module] = getattr(
+            teacher, 'bbox_head', rpn_head
+        )
         self.level, self.num_levels = level, num_levels
         parts = ('prior_generator', 'bbox_coder', 'cls_out_channels')
         if any(not hasattr(self.head, part) for part in parts) or not getattr(
             self.head, 'use_sigmoid_cls', True
         ):
             self._refuse('has none')
-        like = next(self.head.parameters())
+        weight = next(self.head.parameters())
         with torch.no_grad():
-            self(like.new_zeros(1, self.head.in_channels, *SMALL))
+            self(weight.new_zeros(1, self.head.in_channels, *DUMMY_SIZE))
 
-    def __deepcopy__(self, memo: dict) -> 'DenseHeadReader':
+    def __deepcopy__(self, memo: dict) -> 'TeacherHeadReader':
         return self
 
     def __call__(self, maps: Tensor) -> Tuple[Tensor, Tensor]:
-        """Read a map.
+        """Predict on maps.
 
         Args:
             maps (Tensor): ``(N, C, H, W)``, of the teacher's channels.
@@ -57,13 +58,13 @@ class DenseHeadReader:
             4)``, corners in pixels.
         """
         # Heads take all levels, and some have a scale for each.
-        nothing = maps.new_zeros(1, maps.shape[1], *SMALL)
-        levels = [nothing] * self.num_levels
+        levels = [
+            maps.new_zeros(1, maps.shape[1], *DUMMY_SIZE)
+        ] * self.num_levels
         levels[self.level] = maps
-        given = self.head(tuple(levels))
         logits, boxes = (
-            maps_of_level[self.level].permute(0, 2, 3, 1)
-            for maps_of_level in given[:2]
+            output[self.level].permute(0, 2, 3, 1)
+            for output in self.head(tuple(levels))[:2]
         )
         priors = self.head.prior_generator.single_level_grid_priors(
             tuple(maps.shape[2:]),
@@ -82,9 +83,9 @@ class DenseHeadReader:
             decoded.reshape(*shape, 4),
         )
 
-    def _refuse(self, why: str) -> None:
+    def _refuse(self, reason: str) -> None:
         raise ConfigError(
-            f'{KEY}: what is compared is read by a dense head, one with '
-            'priors, sigmoid scores and a box of four numbers for each '
-            f'prior, but the teacher {why}.'
+            "model.flow.metric compares predictions of the teacher's dense "
+            'head, which must have priors, sigmoid scores and a box of four '
+            f'numbers for each prior, but the teacher {reason}.'
         )

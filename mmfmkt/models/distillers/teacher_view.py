@@ -1,9 +1,8 @@
-"""The teacher's view of the images that the student sees.
+"""The student's images, in the teacher's normalization and channels.
 
-Whatever the student's data pipeline and data preprocessor do to a batch,
-padding, resizing and mixing included, the teacher sees the same pixels at the
-same places, in the normalization and with the channels that it was trained
-on.
+After the student's data pipeline and data preprocessor, with padding, resizing
+and mixing, the teacher gets the same pixels at the same places, as it was
+trained on them.
 """
 
 import logging
@@ -18,14 +17,14 @@ from torch import Tensor, nn
 
 from mmfmkt.utils import ConfigError
 
-# Weights of B, G and R in the luminance that OpenCV loads as a gray image.
+# OpenCV's weights of B, G and R in a gray image.
 LUMINANCE = (0.114, 0.587, 0.299)
-# Of 255 levels; images that span fewer are blank, or not in levels at all.
-FEWEST_LEVELS = 16
+# Images that span fewer of 255 levels are blank, or normalized already.
+MIN_LEVELS = 16
 
 
 class Normalization(NamedTuple):
-    """What is done to the values of pixels: ``(x - mean) / std``.
+    """Normalization of pixels: ``(x - mean) / std``.
 
     Attributes:
         mean (Tensor): ``(C, 1, 1)`` or, for all channels, ``(1, 1, 1)``.
@@ -47,7 +46,7 @@ class Normalization(NamedTuple):
         )
 
     def equals(self, other: 'Normalization') -> bool:
-        """Whether another one gives the same values."""
+        """Return whether another one gives the same values."""
         return self.flips == other.flips and all(
             x.shape == y.shape and torch.equal(x, y)
             for x, y in zip(self[:2], other[:2])
@@ -57,25 +56,28 @@ class Normalization(NamedTuple):
 AS_LOADED = Normalization()
 
 
-class TeacherView(nn.Module):
-    """Brings images from the student's normalization to the teacher's.
+class TeacherInputAdapter(nn.Module):
+    """Converts images from the student's normalization to the teacher's.
 
-    Gray images are repeated for a teacher of three channels, of more than
-    three channels it sees the first three, and a teacher of one channel sees
-    the luminance of color images.
+    Gray images are repeated for a teacher of three channels. Of more than
+    three channels it gets the first three. A teacher of one channel gets the
+    luminance of color images.
 
     Args:
         student (BaseDataPreprocessor): The student's own.
         teacher (BaseDataPreprocessor): The teacher's own.
-        pipelines (tuple[Normalization]): What the data pipelines of student
-            and teacher do to the values of pixels before.
+        pipelines (tuple[Normalization]): Normalizations of the data pipelines
+            of student and teacher.
         channels (tuple[int]): Channels of the images that student and
             teacher take.
 
+    Attributes:
+        is_identity (bool): Whether values and padding are left unchanged.
+
     Raises:
-        ConfigError: If it is not known how one of them normalizes, and they
-            are not the same; or if the channels of one cannot be made of
-            those of the other.
+        ConfigError: If the normalization of one is unknown, and they are not
+            of the same class; or if the channels of one cannot be converted
+            to those of the other.
     """
 
     def __init__(
@@ -89,55 +91,52 @@ class TeacherView(nn.Module):
         channels: Tuple[int, int] = (3, 3),
     ) -> None:
         super().__init__()
-        ours, theirs = map(normalization, (student, teacher), channels)
-        self.pad_value = float(getattr(teacher, 'pad_value', 0) or 0)
+        own, target = map(normalization, (student, teacher), channels)
+        self.pad_value = pad_value(teacher)
         self.divisor = int(getattr(teacher, 'pad_size_divisor', 1) or 1)
-        if ours is None or theirs is None:
+        if own is None or target is None:
             if type(student) is not type(teacher):
                 raise ConfigError(
                     f'model.student.data_preprocessor is a '
                     f"{type(student).__name__} and the teacher's a "
-                    f'{type(teacher).__name__}, of which it is not known how '
-                    'one sees the images of the other; give both the same.'
+                    f'{type(teacher).__name__}, and the normalization of one '
+                    'is unknown; give both the same.'
                 )
-            self.alike = True
+            self.is_identity = True
             return
-        ours, theirs = pipelines[0].then(ours), pipelines[1].then(theirs)
-        order = picked_channels(*channels)
-        if channels[1] == 3 and ours.flips != theirs.flips:
+        own, target = pipelines[0].then(own), pipelines[1].then(target)
+        order = source_channels(*channels)
+        if channels[1] == 3 and own.flips != target.flips:
             order = order[::-1]
         mean, std = (
-            x if len(x) == 1 else x[order] for x in (ours.mean, ours.std)
+            x if len(x) == 1 else x[order] for x in (own.mean, own.std)
         )
-        scale, shift = std / theirs.std, (mean - theirs.mean) / theirs.std
-        same_padding = self.pad_value == float(
-            getattr(student, 'pad_value', 0) or 0
-        )
-        self.converts = bool((scale != 1).any() or (shift != 0).any())
+        scale, shift = std / target.std, (mean - target.mean) / target.std
+        converts = bool((scale != 1).any() or (shift != 0).any())
         in_order = order == list(range(channels[0]))
-        self.turns_gray = channels == (3, 1)
-        self.alike = (
+        self.to_gray = channels == (3, 1)
+        self.is_identity = (
             in_order
-            and same_padding
-            and not self.converts
-            and not self.turns_gray
+            and not converts
+            and not self.to_gray
+            and self.pad_value == pad_value(student)
         )
-        gray = LUMINANCE[::-1] if ours.flips else LUMINANCE
+        self.checked = not converts
+        gray = LUMINANCE[::-1] if own.flips else LUMINANCE
         for name, tensor in dict(
             scale=scale,
             shift=shift,
             order=None if in_order else torch.tensor(order),
             gray=torch.tensor(gray).view(-1, 1, 1),
-            student_mean=ours.mean,
-            student_std=ours.std,
+            student_mean=own.mean,
+            student_std=own.std,
         ).items():
             self.register_buffer(name, tensor, persistent=False)
-        self.checked = not self.converts
 
     def forward(
         self, inputs: Tensor, data_samples: Optional[Sequence[BaseDataElement]]
     ) -> Tensor:
-        """Return the images as the teacher wants them.
+        """Return the images for the teacher.
 
         Args:
             inputs (Tensor): The student's, ``(B, C, H, W)``.
@@ -146,30 +145,33 @@ class TeacherView(nn.Module):
 
         Returns:
             Tensor: ``(B, C', H', W')``, padded at the right and the bottom to
-            what the teacher divides by.
+            multiples of the teacher's divisor.
         """
-        view = inputs
-        if not self.alike:
+        images = inputs
+        if not self.is_identity:
             self._check(inputs)
             if self.order is not None:
-                view = view.index_select(1, self.order)
-            view = view * self.scale + self.shift
-            if self.turns_gray:
-                view = (view * self.gray).sum(1, keepdim=True)
-            for image, sample in zip(view, data_samples or ()):
-                self._pad(image, sample.metainfo.get('img_shape'))
-        below, right = (-side % self.divisor for side in view.shape[-2:])
-        if below or right:
-            view = F.pad(view, (0, right, 0, below), value=self.pad_value)
-        return view
+                images = images.index_select(1, self.order)
+            images = images * self.scale + self.shift
+            if self.to_gray:
+                images = (images * self.gray).sum(1, keepdim=True)
+            for image, sample in zip(images, data_samples or ()):
+                # Padding gets the teacher's value.
+                if (shape := sample.metainfo.get('img_shape')) is not None:
+                    image[:, shape[0] :] = self.pad_value
+                    image[:, :, shape[1] :] = self.pad_value
+        bottom, right = (-side % self.divisor for side in images.shape[-2:])
+        if bottom or right:
+            images = F.pad(images, (0, right, 0, bottom), value=self.pad_value)
+        return images
 
-    def of_batch(self, batch: Any) -> Any:
-        """Return a batch of a data loader with the images for the teacher.
+    def adapt_batch(self, batch: Any) -> Any:
+        """Return a batch of a data loader with images for the teacher.
 
         Args:
             batch (dict): With ``inputs``, stacked or one tensor an image.
         """
-        if self.alike or not isinstance(batch, dict):
+        if self.is_identity or not isinstance(batch, dict):
             return batch
         inputs = batch['inputs']
         if isinstance(inputs, Tensor):
@@ -177,54 +179,57 @@ class TeacherView(nn.Module):
         return dict(batch, inputs=[self(x[None], None)[0] for x in inputs])
 
     def _check(self, inputs: Tensor) -> None:
-        """Warn, of the first batch, where the teacher sees nothing."""
+        """Warn if the first images are blank for the teacher."""
         if self.checked:
             return
         self.checked = True
         levels = inputs * self.student_std + self.student_mean
         span = (levels.amax((0, 2, 3)) - levels.amin((0, 2, 3))).max().item()
-        if span < FEWEST_LEVELS:
+        if span < MIN_LEVELS:
             print_log(
                 f'model.teacher: the first images span {span:.3g} of 255 '
-                'levels, so the teacher sees them nearly blank. If a '
+                'levels, so they are nearly blank for the teacher. If a '
                 "transform of train_dataloader normalizes them, use mmcv's "
                 'Normalize or model.student.data_preprocessor instead.',
                 logger='current',
                 level=logging.WARNING,
             )
 
-    def _pad(self, image: Tensor, shape: Optional[Tuple[int, ...]]) -> None:
-        """Let padding be the teacher's own, in place."""
-        if shape is not None:
-            height, width = shape[:2]
-            image[:, height:] = self.pad_value
-            image[:, :, width:] = self.pad_value
 
+def source_channels(student: int, teacher: int) -> list:
+    """Return the student's channels that the teacher's are made of.
 
-def picked_channels(given: int, wanted: int) -> list:
-    """Return the student's channel for each that the teacher's are made of.
+    Args:
+        student (int): Number of the student's channels.
+        teacher (int): Number of the teacher's channels.
 
     Raises:
-        ConfigError: If it is not defined.
+        ConfigError: If they cannot be converted.
     """
-    if given == wanted or (given, wanted) == (3, 1):
-        return list(range(given))
-    if wanted == 3 and (given == 1 or given > 3):
-        return [0] * 3 if given == 1 else [0, 1, 2]
+    if student == teacher or (student, teacher) == (3, 1):
+        return list(range(student))
+    if teacher == 3 and (student == 1 or student > 3):
+        return [0] * 3 if student == 1 else [0, 1, 2]
     raise ConfigError(
-        f'model.teacher takes images of {wanted} channels, which cannot be '
-        f"made of the student's {given}; give a teacher of {given} or of 3."
+        f'model.teacher takes images of {teacher} channels, which cannot be '
+        f"made of the student's {student}; give a teacher of {student} or of "
+        '3.'
     )
+
+
+def pad_value(preprocessor: BaseDataPreprocessor) -> float:
+    """Return the value of a data preprocessor's padding."""
+    return float(getattr(preprocessor, 'pad_value', 0) or 0)
 
 
 def normalization(
     preprocessor: BaseDataPreprocessor, channels: int = 3
 ) -> Optional[Normalization]:
-    """Return what a data preprocessor does to values; None if unknown.
+    """Return the normalization of a data preprocessor; None if unknown.
 
     Args:
         preprocessor (BaseDataPreprocessor): One of MMEngine, MMDetection or
-            MMPretrain, or of their kind.
+            MMPretrain, or with their attributes.
         channels (int): Channels of the images; only three are reversed.
     """
     flips = getattr(preprocessor, 'to_rgb', None)
@@ -237,6 +242,6 @@ def normalization(
     mean = getattr(preprocessor, 'mean', None)
     if mean is None:
         return Normalization(flips=flips)
-    # On the CPU, wherever the networks are: so the values are the same.
+    # On the CPU, so that values do not depend on the networks' device.
     mean, std = (x.float().cpu() for x in (mean, preprocessor.std))
     return Normalization(mean, std, flips)

@@ -1,10 +1,9 @@
-"""A model of which all that is not its own is the student's.
+"""A model that shows the student's parameters, modules and attributes.
 
-MMEngine, MMDetection and MMPretrain do things to a model by the names of its
+MMEngine, MMDetection and MMPretrain access a model by the names of its
 parameters and modules, by its attributes and by its methods: parameter
-groups, hooks, EMA, checkpoints, conversion of norms. Here they find what they
-would find in the student trained by itself, under the very same names, and
-the flows beside it.
+groups, hooks, EMA, checkpoints, conversion of norms. All of them find the
+student under the names it has without a wrapper, and the flows beside it.
 """
 
 from typing import Any
@@ -12,8 +11,8 @@ from typing import Any
 from mmengine.model import BaseModel
 from torch import nn
 
-# What PyTorch keeps of a module besides its children. The dicts are the
-# student's own, so whatever is registered later is there as well.
+# What PyTorch keeps of a module besides its children. The wrapper shares the
+# student's containers, so that later registrations are in both.
 SHARED = (
     '_parameters',
     '_buffers',
@@ -26,18 +25,18 @@ SHARED = (
 FLOWS = 'flows'
 
 
-class StudentFace(BaseModel):
-    """Has the student's parameters, buffers and modules under their names.
+class StudentWrapper(BaseModel):
+    """Student with its parameters, buffers and modules under their own names.
 
-    ``student`` is the network itself and no child of its own: its children
-    are the children here, with ``flows`` after them. What is not found here
-    is looked up, and set, in the student.
+    ``student`` is the network and no child module: its children are the
+    wrapper's children, followed by ``flows``. Attributes that the wrapper
+    does not have are read from, and set in, the student.
 
     Args:
         student (nn.Module): Any model of MMEngine.
 
     Attributes:
-        flows (nn.ModuleDict): What training adds to the student.
+        flows (nn.ModuleDict): The flows that distillation adds.
     """
 
     student: nn.Module
@@ -47,10 +46,10 @@ class StudentFace(BaseModel):
         super().__init__(student.data_preprocessor)
         self.__dict__['student'] = student
         self._modules[FLOWS] = nn.ModuleDict()
-        self._mirror()
+        self._sync_attributes()
 
-    def _mirror(self) -> None:
-        """Take over what the student is made of now."""
+    def _sync_attributes(self) -> None:
+        """Share the student's present containers and children."""
         student = self.student
         for name in SHARED:
             if hasattr(student, name):
@@ -76,38 +75,37 @@ class StudentFace(BaseModel):
             super().__setattr__(name, value)
         else:
             setattr(student, name, value)
-            self._mirror()
+            self._sync_attributes()
 
     def add_module(self, name: str, module: nn.Module) -> None:
-        """Set a child, the student's where it is the student's."""
+        """Set a child, in the student if it has a child of that name."""
         if name in self.student._modules:
             self.student.add_module(name, module)
-            self._mirror()
+            self._sync_attributes()
         else:
             super().add_module(name, module)
 
     def train(self, mode: bool = True) -> nn.Module:
-        """Set the mode, of the student in its own way."""
+        """Set the mode; the student may override how its parts follow."""
         self.training = mode
         self.student.train(mode)
         self.flows.train(mode)
         return self
 
     def init_weights(self) -> None:
-        """Initialise the student in its own way, at once as in training it
-        alone."""
+        """Initialize the student."""
         self.student.init_weights()
-        # Some detectors make parts of theirs when they are initialised.
-        self._mirror()
+        # Some detectors create modules here.
+        self._sync_attributes()
 
     def parse_losses(self, losses: dict) -> tuple:
-        """Add the losses up in the student's own way."""
+        """Sum the losses as the student does."""
         return self.student.parse_losses(losses)
 
     def _load_from_state_dict(
         self, state_dict: dict, prefix: str, *args: Any, **kwargs: Any
     ) -> None:
-        """Load in the student's own way, which knows nothing of flows."""
+        """Load as the student does, without the flows' entries."""
         flows = {
             name: state_dict.pop(name)
             for name in list(state_dict)

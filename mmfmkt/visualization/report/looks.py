@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from mmfmkt.models.distillers.networks import without_weights
 from mmfmkt.models.distillers.taps import read_taps
-from mmfmkt.models.distillers.teacher_view import TeacherView
+from mmfmkt.models.distillers.teacher_view import TeacherInputAdapter
 from mmfmkt.models.flows import Transfer, Walk
 from mmfmkt.models.flows.inspection import look
 from mmfmkt.registry import MODELS
@@ -112,7 +112,7 @@ def detect(
     dataset: Any,
     index: int,
     least: float,
-    view: Optional[TeacherView] = None,
+    view: Optional[TeacherInputAdapter] = None,
 ) -> Found:
     """What a detector finds in an image of a data set.
 
@@ -121,11 +121,11 @@ def detect(
         dataset (Any): The data set.
         index (int): Of the image.
         least (float): Lowest score that counts.
-        view (TeacherView, optional): Of a teacher, on batches of the data
-            set.
+        view (TeacherInputAdapter, optional): Of a teacher, on batches of the
+            data set.
     """
     batch = pseudo_collate([dataset[index]])
-    sample = model.test_step(view.of_batch(batch) if view else batch)[0]
+    sample = model.test_step(view.adapt_batch(batch) if view else batch)[0]
     found = sample.pred_instances
     kept = found.scores >= least
     order = found.scores[kept].argsort(descending=True)
@@ -188,17 +188,17 @@ def levels_of(
     same = [i for i, shape in enumerate(shapes) if shape == shapes[0]]
     data = {key: [x[i] for i in same] for key, x in data.items()}
     data = distiller.data_preprocessor(data, False)
-    distiller.show_teacher(dataset)
+    distiller.set_teacher_dataset(dataset)
     inputs, samples = data['inputs'], data['data_samples']
-    targets = distiller._read_teacher(inputs, samples)
+    targets = distiller.read_teacher(inputs, samples)
     found: Dict[str, Any] = {}
 
-    for flow in distiller.tap_flows:
+    for flow in distiller.feature_transfers:
         (found[flow.tap],) = read_taps(
             distiller.student, [flow.tap], inputs, 'student', samples
         )
     levels = []
-    for flow in distiller.tap_flows:
+    for flow in distiller.feature_transfers:
         for level, transfer in flow.items():
             source = found[flow.tap][int(level)].float()
             target = targets[flow.tap][int(level)].float()

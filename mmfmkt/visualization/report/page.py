@@ -262,7 +262,11 @@ def show_detections(
         seen = {}
         if distiller is not None:
             seen['teacher'] = looks.detect(
-                distiller.teacher, data, index, LEAST, distiller.raw_view(data)
+                distiller.teacher,
+                data,
+                index,
+                LEAST,
+                distiller.raw_input_adapter(data),
             )
         for name, (model, own, _) in loaded.items():
             seen[name] = looks.detect(model, own, index, LEAST)

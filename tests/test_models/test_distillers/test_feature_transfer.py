@@ -5,14 +5,14 @@ import torch
 from torch import nn
 
 from mmfmkt.models.distillers.builder import complete_flow
-from mmfmkt.models.distillers.feature_transfer import TapFlow
+from mmfmkt.models.distillers.feature_transfer import FeatureTransfer
 from mmfmkt.models.distillers.taps import LevelSpec
 from mmfmkt.utils import ConfigError
 
 
 def test_branches_of_a_student_all_follow_the_teacher():
     level = LevelSpec(channels=4, stride=8)
-    flow = TapFlow(
+    flow = FeatureTransfer(
         'neck',
         [0],
         [level],
@@ -26,7 +26,7 @@ def test_branches_of_a_student_all_follow_the_teacher():
 
     def losses(target):
         torch.manual_seed(0)
-        return flow.transfer([source], {0: target}, weight=1.0)[0]
+        return flow([source], {0: target}, weight=1.0)[0]
 
     assert losses(target) == losses(torch.cat([target] * 3))
     assert losses(target) != losses(torch.randn(6, 4, 3, 3))
@@ -36,7 +36,7 @@ def build(channels=(4, 4), **flow):
     levels = [LevelSpec(c, 8) for c in channels]
     numbers = list(range(len(levels)))
     settings = complete_flow(dict(num_steps=2, **flow))
-    return TapFlow(
+    return FeatureTransfer(
         'neck', numbers, levels, dict(enumerate(levels)), 'fmkt', settings
     )
 
@@ -48,9 +48,11 @@ def test_levels_may_share_one_encoder():
     again = build(share_encoder=True)
     again.load_state_dict(shared.state_dict())
     maps = list(torch.randn(2, 2, 4, 6, 5).unbind())
-    for x, y in zip(shared.transport(maps), again.transport(maps)):
+    for x, y in zip(shared.sample(maps), again.sample(maps)):
         assert torch.equal(x, y)
-    with pytest.raises(ConfigError, match='share_encoder: level 1 .* has 5'):
+    with pytest.raises(
+        ConfigError, match='channels is 4, but .* has 5 .* share_encoder'
+    ):
         build((4, 5), share_encoder=True)
     with pytest.raises(ConfigError, match='has one for each'):
         build(encoder=[dict(type='ConvEncoder')] * 2, share_encoder=True)

@@ -42,7 +42,7 @@ def read(model, raw):
         lambda _module, args, _output: asked.append(len(args[0]))
     )
     data = model.data_preprocessor(raw, True)
-    targets = model._read_teacher(data['inputs'], data['data_samples'])
+    targets = model.read_teacher(data['inputs'], data['data_samples'])
     handle.remove()
     return targets, sum(asked)
 

@@ -27,7 +27,9 @@ from mmfmkt.models.distillers.networks import build_network  # noqa: E402
 from mmfmkt.models.distillers.probing import (  # noqa: E402
     input_channels,
 )
-from mmfmkt.models.distillers.teacher_view import TeacherView  # noqa: E402
+from mmfmkt.models.distillers.teacher_view import (
+    TeacherInputAdapter,  # noqa: E402
+)
 from mmfmkt.utils import ConfigError  # noqa: E402
 
 RGB = dict(
@@ -72,7 +74,7 @@ def test_pixels_are_those_of_the_teachers_own_under_any_augmentation(
     for preprocessor in (ours, theirs):
         if augment == 'resized':
             preprocessor.batch_augments[0]._input_size = (96, 64)
-    view = TeacherView(ours, DetDataPreprocessor(**teacher))
+    view = TeacherInputAdapter(ours, DetDataPreprocessor(**teacher))
     seen = ours(images(), True)
     expected = theirs(images(), True)['inputs']
     found = view(seen['inputs'], seen['data_samples'])
@@ -93,7 +95,7 @@ def test_pixels_are_those_of_the_teachers_own_under_any_augmentation(
 def test_padding_is_the_teachers_own():
     ours = DetDataPreprocessor(**RGB)
     theirs = DetDataPreprocessor(**BGR, pad_value=7, pad_size_divisor=64)
-    view = TeacherView(ours, theirs)
+    view = TeacherInputAdapter(ours, theirs)
     seen = ours(images(), True)
     found = view(seen['inputs'], seen['data_samples'])
     assert found.shape == (2, 3, 128, 128)
@@ -102,7 +104,9 @@ def test_padding_is_the_teachers_own():
 
 
 def test_what_is_alike_is_handed_on_as_it_is():
-    view = TeacherView(DetDataPreprocessor(**RGB), DetDataPreprocessor(**RGB))
+    view = TeacherInputAdapter(
+        DetDataPreprocessor(**RGB), DetDataPreprocessor(**RGB)
+    )
     seen = torch.rand(2, 3, 8, 8)
     assert view(seen, None) is seen
 
@@ -111,9 +115,9 @@ def test_a_preprocessor_that_is_not_understood_is_refused():
     class Strange(BaseDataPreprocessor):
         pass
 
-    TeacherView(Strange(), Strange())
+    TeacherInputAdapter(Strange(), Strange())
     with pytest.raises(ConfigError, match='data_preprocessor is a Strange'):
-        TeacherView(Strange(), DetDataPreprocessor(**RGB))
+        TeacherInputAdapter(Strange(), DetDataPreprocessor(**RGB))
 
 
 NORMALIZE = dict(
@@ -149,7 +153,7 @@ def test_wherever_images_are_normalized_the_teacher_sees_its_own(
 ):
     picture = np.random.default_rng(0).integers(0, 256, (16, 24, 3), np.uint8)
     forms = FORMS[student], FORMS[teacher]
-    view = TeacherView(
+    view = TeacherInputAdapter(
         *(DetDataPreprocessor(**preprocessor) for _, preprocessor in forms),
         tuple(
             pipeline_normalization(dict(pipeline=pipeline), 'x', 'mmdet')
@@ -421,7 +425,7 @@ def test_a_teacher_of_other_channels_sees_the_same_picture(name, flips):
         if count == 3:
             preprocessor.update(mean=[mean, 1, 2], std=[50.0, 60, 70])
         forms.append(([], preprocessor))
-    view = TeacherView(
+    view = TeacherInputAdapter(
         *(DetDataPreprocessor(**preprocessor) for _, preprocessor in forms),
         channels=(given, wanted),
     )
@@ -435,7 +439,7 @@ def test_a_teacher_of_other_channels_sees_the_same_picture(name, flips):
 
 def test_channels_that_cannot_be_made_are_named():
     with pytest.raises(ConfigError, match='takes images of 4 channels, which'):
-        TeacherView(
+        TeacherInputAdapter(
             DetDataPreprocessor(), DetDataPreprocessor(), channels=(3, 4)
         )
 

@@ -53,7 +53,7 @@ def test_layers_that_are_replaced_are_replaced_in_the_student():
     student.backbone.norm_cfg = dict(type='SyncBN')
     model = MODELS.build(distiller(student=student))
     model.student.extra = nn.SyncBatchNorm(3)
-    model._mirror()
+    model._sync_attributes()
     assert any(isinstance(x, nn.SyncBatchNorm) for x in model.modules())
     model = revert_sync_batchnorm(model)
     for network in (model, model.student):

@@ -11,7 +11,7 @@ import torch
 from flow_parts import OwnHead, total_of
 
 from mmfmkt.models.distillers.builder import (
-    Ends,
+    FeaturePair,
     build_transfer,
     complete_flow,
 )
@@ -96,7 +96,7 @@ def build(space, variant, schedule, encoder, metric, prediction, compare):
     target = CLASSES if logits or space == 'unlike maps' else CHANNELS
     if variant == 'online' and not logits:
         target = CHANNELS
-    ends = Ends(
+    ends = FeaturePair(
         CHANNELS,
         target,
         space == 'logits of vectors',

@@ -14,8 +14,8 @@ import torch
 from mmengine.config import ConfigDict
 
 from mmfmkt.models.distillers.builder import complete_flow
-from mmfmkt.models.distillers.feature_transfer import TapFlow
-from mmfmkt.models.distillers.head_transfer import HeadFlow
+from mmfmkt.models.distillers.feature_transfer import FeatureTransfer
+from mmfmkt.models.distillers.head_transfer import HeadTransfer
 from mmfmkt.models.distillers.taps import LevelSpec
 
 RECORDED = json.loads(
@@ -63,24 +63,28 @@ def at_a_tap(flow: ConfigDict, variant: str, equal: bool):
     """Losses, output, what is deployed, and the source."""
     channels = CHANNELS if equal else 5
     specs = [LevelSpec(CHANNELS, 8)], {0: LevelSpec(channels, 8)}
-    tap = set_to_waves(TapFlow('neck', [0], *specs, variant, flow).double())
+    tap = set_to_waves(
+        FeatureTransfer('neck', [0], *specs, variant, flow).double()
+    )
     source = tensor(BATCH, CHANNELS, 5, 4, k=1).requires_grad_()
     size = (5, 4) if equal else (4, 3)
     target = {0: tensor(BATCH, channels, *size, k=3)}
     torch.manual_seed(0)
-    losses, (output,) = tap.transfer(
+    losses, (output,) = tap(
         (source,), None if variant == 'online' else target, 1.0, diagnose=True
     )
     deployed = []
     if tap['0'].deploys_flow:
-        deployed = [tap.transport((source.detach(),))[0]]
+        deployed = [tap.sample((source.detach(),))[0]]
     return losses, output, deployed, source
 
 
 def at_the_head(flow: ConfigDict, variant: str, vectors: bool):
     """The same, of a classifier."""
-    head_flow = set_to_waves(
-        HeadFlow('head', CHANNELS, vectors, CLASSES, variant, flow).double()
+    head_transfer = set_to_waves(
+        HeadTransfer(
+            'head', CHANNELS, vectors, CLASSES, variant, flow
+        ).double()
     )
     shape = (BATCH, CHANNELS) if vectors else (BATCH, CHANNELS, 5, 4)
     source = tensor(*shape, k=1).requires_grad_()
@@ -96,16 +100,16 @@ def at_the_head(flow: ConfigDict, variant: str, vectors: bool):
         return y, dict(loss_task=loss, task_acc=y.sum())
 
     torch.manual_seed(0)
-    losses = head_flow.transfer(
+    losses = head_transfer(
         source,
         None if variant == 'online' else target,
         labels,
         head,
         1.0,
-        *head_flow.draw(source),
+        *head_transfer.draw(source),
         diagnose=True,
     )
-    found = head_flow.logits(source.detach(), logits, (2,))
+    found = head_transfer.logits(source.detach(), logits, (2,))
     return losses, 0 * source, list(found.values()), source
 
 

@@ -132,7 +132,7 @@ def measure_training(args: argparse.Namespace) -> list:
 
     def teach():
         with precision(args):
-            direct._read_teacher(*batch)
+            direct.read_teacher(*batch)
 
     rivals = dict(
         plain=partial(step, direct.student),
