@@ -46,7 +46,7 @@ def describe(path: Path) -> List[str]:
             'images    '
             + (
                 'the same for both'
-                if model.teacher_input_adapter.is_identity
+                if model.teacher_holder.input_adapter.is_identity
                 else 'the same pixels, each network in its own normalization'
             )
         )

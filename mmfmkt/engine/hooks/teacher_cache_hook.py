@@ -76,7 +76,8 @@ class TeacherCacheHook(Hook):
 
 def cache_of(runner: Runner) -> Optional[TeacherCache]:
     """The cache of what a runner trains, if it has one."""
-    return getattr(unwrapped(runner.model), 'teacher_cache', None)
+    holder = getattr(unwrapped(runner.model), 'teacher_holder', None)
+    return holder and holder.cache
 
 
 def views_of(dataset: Any) -> Optional[int]:

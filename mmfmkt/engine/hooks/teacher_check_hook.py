@@ -50,7 +50,7 @@ class TeacherCheckHook(Hook):
                 'and the validation of the config.'
             )
         dataset = loop.dataloader.dataset
-        view = distiller.raw_input_adapter(dataset)
+        view = distiller.teacher_holder.raw_input_adapter(dataset)
         for batch in loop.dataloader:
             loop.evaluator.process(
                 data_samples=teacher.val_step(view.adapt_batch(batch)),

@@ -10,7 +10,6 @@ from typing import (
     Optional,
     Sequence,
     Tuple,
-    Union,
 )
 
 import torch
@@ -26,27 +25,24 @@ from mmfmkt.utils.stopwatch import Stopwatch
 
 from ..flows import VARIANTS
 from ..losses import BaseMetricLoss
-from .builder import TeacherHeadFactory, complete_taps
+from .builder import FeaturePair, TeacherHeadFactory, complete_taps
 from .data_pipeline import dataset_of, training_config
-from .feature_transfer import FeatureTransfer
-from .networks import build_network, load_model_config
+from .feature_transfer import FeatureTransfer, should_diagnose
+from .networks import ConfigSource, build_network, load_model_config
 from .probing import probe
 from .taps import check_levels, output_hooks, pair_levels, read_taps
 from .teacher import TeacherHolder
-from .teacher_cache import TeacherCache
-from .teacher_view import TeacherInputAdapter
 from .wrapper import FLOWS, StudentWrapper
 
 DISTILLER_SCHEMA = dict(
     variant=Literal[tuple(VARIANTS)],
-    tap=str,
+    student=ConfigSource,
+    tap=Optional[str],
     teacher=Optional[dict],
     levels=Optional[Sequence[int]],
     flow=Optional[dict],
     taps=Optional[Sequence[dict]],
 )
-# Loggers write at multiples of this number of iterations.
-DIAGNOSIS_INTERVAL = 10
 
 
 class BaseDistiller(StudentWrapper):
@@ -57,25 +53,15 @@ class BaseDistiller(StudentWrapper):
     and flows come from a stream of their own.
 
     Args:
-        student (str | dict): Config of the student.
-        teacher (dict, optional): ``config``, ``checkpoint``,
-            ``cfg_options``, ``inherit``, ``dtype``, ``channels_last``,
-            ``compile`` and ``cache``.
-        variant (str): A key of ``VARIANTS``.
-        tap (str, optional): Path of the tapped module; default:
-            ``default_tap``.
-        levels (Sequence[int], optional): Indices of the tapped levels.
-        flow (dict, optional): Settings of the flow.
-        taps (Sequence[dict], optional): Several taps instead of one.
-        data_preprocessor (dict, optional): The student's, if its config has
-            none; MMEngine's Runner passes one that stands beside the model.
+        student, teacher, variant, tap, levels, flow, taps,
+            data_preprocessor: As `DetectionDistiller`. MMEngine's Runner
+            passes a data preprocessor that stands beside the model.
         overrides (dict, optional): Changes of the student's config.
 
     Attributes:
         library (str): Default scope of the networks' configs.
         packages (tuple[str]): Required packages.
-        default_tap (str): Default of ``tap``.
-        default_flow (dict): Defaults of ``flow``.
+        default_tap (str), default_flow (dict): Defaults.
         transfer_weight (float): Factor of the transfer's losses, set by
             TransferWeightHook. At 0 the teacher does not run.
 
@@ -94,7 +80,7 @@ class BaseDistiller(StudentWrapper):
 
     def __init__(
         self,
-        student: Union[str, dict],
+        student: ConfigSource,
         teacher: Optional[dict] = None,
         variant: str = 'fmkt',
         tap: Optional[str] = None,
@@ -104,11 +90,10 @@ class BaseDistiller(StudentWrapper):
         data_preprocessor: Optional[dict] = None,
         overrides: Optional[dict] = None,
     ) -> None:
-        tap = self.default_tap if tap is None else tap
-        flow = {**self.default_flow, **(flow or {})}
         require('torch', 'mmengine', *self.packages)
         check_keys(
             dict(
+                student=student,
                 variant=variant,
                 tap=tap,
                 teacher=teacher,
@@ -124,6 +109,8 @@ class BaseDistiller(StudentWrapper):
                 f'model.variant {variant!r} learns without a teacher; set '
                 'model.teacher to None.'
             )
+        flow = {**self.default_flow, **(flow or {})}
+        tap = self.default_tap if tap is None else tap
         student_cfg = load_model_config(student, 'model.student')
         if data_preprocessor is not None:
             student_cfg.setdefault('data_preprocessor', data_preprocessor)
@@ -133,39 +120,28 @@ class BaseDistiller(StudentWrapper):
         self.random_stream = RandomStream()
         self.teacher_watch = Stopwatch()
         self.variant = variant
-        self._holder: Optional[TeacherHolder] = None
+        self.teacher_holder: Optional[TeacherHolder] = None
         # Teacher's tap, and its level for each level of the student.
         self.teacher_taps: Dict[str, Tuple[str, Dict[int, int]]] = {}
         with self.random_stream:
             if teacher is not None:
-                self._holder = TeacherHolder(
+                self.teacher_holder = TeacherHolder(
                     teacher, self.library, self.student
                 )
             for settings in complete_taps(tap, levels, flow, taps, teacher):
                 # Names of modules must not contain dots.
                 name = settings['tap'].replace('.', '-')
                 self.flows[name] = self._build_transfer(**settings)
-        if teacher is not None and teacher.get('compile'):
-            self._holder.compile_untapped(
-                [tap for tap, _ in self.teacher_taps.values()],
-                teacher['compile'],
-            )
-        if self.teacher_cache is not None:
-            self.teacher_cache.set_teacher(
-                self.teacher, *self.teacher_taps.items()
-            )
+        if teacher is not None:
+            self.teacher_holder.set_taps(self.teacher_taps)
 
     def init_weights(self) -> None:
-        """Initialize the student, with the weights that it inherits.
-
-        MMEngine's Runner calls it before training, when it has published its
-        config.
-        """
+        """Initialize the student, with the weights that it inherits."""
         super().init_weights()
-        if self._holder is not None:
-            self.student.load_state_dict(
-                self._holder.inherited_weights(self.student), strict=False
-            )
+        if self.teacher_holder is not None:
+            inherited = self.teacher_holder.inherited_weights(self.student)
+            self.student.load_state_dict(inherited, strict=False)
+        # MMEngine's Runner has published its config by now.
         self.set_teacher_dataset(dataset_of(training_config()))
 
     def set_teacher_dataset(self, dataset: Any) -> None:
@@ -178,17 +154,10 @@ class BaseDistiller(StudentWrapper):
         Raises:
             ConfigError: If the images cannot be adapted.
         """
-        if self._holder is not None:
-            self._holder.set_student_data(self.data_preprocessor, dataset)
-
-    def raw_input_adapter(self, dataset: Any) -> TeacherInputAdapter:
-        """Return an adapter of a data set's batches to the teacher's own data
-        preprocessor.
-
-        Args:
-            dataset (Dataset | dict): The data set, or its config.
-        """
-        return self._holder.raw_input_adapter(dataset)
+        if self.teacher_holder is not None:
+            self.teacher_holder.set_student_data(
+                self.data_preprocessor, dataset
+            )
 
     def _build_transfer(
         self,
@@ -200,37 +169,33 @@ class BaseDistiller(StudentWrapper):
         """Build the transfer of a tap, and check it against both networks."""
         student = probe(self.student, tap, 'student')
         levels = check_levels(levels, student, tap)
-        teacher = heads = None
+        needs_teacher = VARIANTS[self.variant].needs_teacher
+        features = {}
+        for level in levels:
+            channels = student[level].channels
+            target = None if needs_teacher else channels
+            features[level] = FeaturePair(channels, target)
         if self.teacher is not None:
-            specs = probe(self.teacher, teacher_tap, 'teacher')
-            pairs = pair_levels(levels, student, specs, tap, teacher_tap)
+            teacher = probe(self.teacher, teacher_tap, 'teacher')
+            pairs = pair_levels(levels, student, teacher, tap, teacher_tap)
             self.teacher_taps[tap] = (teacher_tap, pairs)
-            teacher = {level: specs[i] for level, i in pairs.items()}
-            heads = self._teacher_heads(teacher_tap, pairs, len(specs))
-        return FeatureTransfer(
-            tap, levels, student, teacher, self.variant, flow, heads
-        )
+            for level, index in pairs.items():
+                head = self._teacher_head(teacher_tap, index, len(teacher))
+                features[level] = features[level]._replace(
+                    target_channels=teacher[index].channels, teacher_head=head
+                )
+        return FeatureTransfer(tap, features, self.variant, flow)
 
-    def _teacher_heads(
-        self, teacher_tap: str, pairs: Dict[int, int], num_levels: int
-    ) -> Dict[int, TeacherHeadFactory]:
-        """Return factories of the teacher's heads, by the student's level."""
-        return {}
+    def _teacher_head(
+        self, teacher_tap: str, level: int, num_levels: int
+    ) -> Optional[TeacherHeadFactory]:
+        """Return a factory of the teacher's head for a level, if any."""
+        return None
 
     @property
     def teacher(self) -> Optional[nn.Module]:
         """The teacher, or None."""
-        return self._holder and self._holder.network
-
-    @property
-    def teacher_input_adapter(self) -> Optional[TeacherInputAdapter]:
-        """From the student's images to the teacher's, or None."""
-        return self._holder and self._holder.input_adapter
-
-    @property
-    def teacher_cache(self) -> Optional[TeacherCache]:
-        """The cache of the teacher's outputs, or None."""
-        return self._holder and self._holder.cache
+        return self.teacher_holder and self.teacher_holder.network
 
     @property
     def deploys_flow(self) -> bool:
@@ -341,44 +306,34 @@ class BaseDistiller(StudentWrapper):
                 'A distiller without a teacher only predicts; set '
                 'model.teacher to train it.'
             )
-        with (
-            self.random_stream,
-            self._holder.autocast(inputs.device.type),
-            self.teacher_watch.on(inputs.device),
-        ):
-            images = self.teacher_input_adapter(inputs, data_samples)
-            if self.teacher_cache is None:
-                return self._run_teacher(images, data_samples)
-            return self.teacher_cache.outputs(
-                images, data_samples, self._run_teacher
+        with self.random_stream, self.teacher_watch.on(inputs.device):
+            return self.teacher_holder.outputs(
+                inputs, data_samples, self._run_teacher
             )
 
     def _run_teacher(
         self, inputs: Tensor, data_samples: List[BaseDataElement]
     ) -> Dict[str, Any]:
+        """Return the teacher's levels by tap and level of the student."""
+        taps = [tap for tap, _ in self.teacher_taps.values()]
         outputs = read_taps(
-            self.teacher,
-            [self.teacher_taps[x.tap][0] for x in self.feature_transfers],
-            inputs,
-            'teacher',
-            data_samples,
-            stop=True,
+            self.teacher, taps, inputs, 'teacher', data_samples, stop=True
         )
-        return {
-            flow.tap: self._paired(flow.tap, levels)
-            for flow, levels in zip(self.feature_transfers, outputs)
-        }
+        return self._paired(outputs)
 
-    def _paired(self, tap: str, levels: List[Tensor]) -> Dict[int, Tensor]:
-        """Return the teacher's levels by level of the student."""
-        _, pairs = self.teacher_taps[tap]
-        return {level: levels[i] for level, i in pairs.items()}
+    def _paired(self, outputs: List[List[Tensor]]) -> Dict[str, Any]:
+        return {
+            tap: {level: levels[i] for level, i in pairs.items()}
+            for levels, (tap, (_, pairs)) in zip(
+                outputs, self.teacher_taps.items()
+            )
+        }
 
     def _apply(self, fn, *args, **kwargs):
         super()._apply(fn, *args, **kwargs)
-        if self._holder is not None:
+        if self.teacher_holder is not None:
             self.teacher._apply(fn, *args, **kwargs)
-            self.teacher_input_adapter._apply(fn, *args, **kwargs)
+            self.teacher_holder.input_adapter._apply(fn, *args, **kwargs)
         return self
 
     def _load_from_state_dict(
@@ -393,9 +348,3 @@ class BaseDistiller(StudentWrapper):
                 if name.startswith(front) and name not in own:
                     del state_dict[name]
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
-
-
-def should_diagnose() -> bool:
-    """Return whether a Runner may log ``metric_of_mean`` this iteration."""
-    iteration = MessageHub.get_current_instance().runtime_info.get('iter')
-    return iteration is not None and (iteration + 1) % DIAGNOSIS_INTERVAL == 0

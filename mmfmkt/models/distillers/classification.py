@@ -12,9 +12,9 @@ from mmfmkt.registry import MODELS
 from mmfmkt.utils import ConfigError
 from mmfmkt.utils.schema import Count, check_value
 
-from .base import BaseDistiller, should_diagnose
-from .builder import HEAD_DEFAULTS
-from .feature_transfer import FeatureTransfer
+from .base import BaseDistiller
+from .builder import HEAD_DEFAULTS, FeaturePair
+from .feature_transfer import FeatureTransfer, should_diagnose
 from .head_transfer import HeadTransfer
 from .probing import run_on_dummy_inputs
 from .taps import as_levels, output_hooks
@@ -92,14 +92,11 @@ class ClassificationDistiller(BaseDistiller):
                     'model.teacher.config one of the same classes, or tap '
                     'feature maps.'
                 )
-        return HeadTransfer(
-            tap,
-            feature.shape[1],
-            feature.dim() == 2,
-            logits.shape[1],
-            self.variant,
-            flow,
+        is_vector = feature.dim() == 2
+        pair = FeaturePair(
+            feature.shape[1], logits.shape[1], is_vector, 'logits'
         )
+        return HeadTransfer(tap, pair, self.variant, flow)
 
     @property
     def head_transfer(self) -> Optional[HeadTransfer]:
@@ -211,19 +208,12 @@ class ClassificationDistiller(BaseDistiller):
     ) -> Dict[str, Any]:
         if self.head_transfer is None:
             return super()._run_teacher(inputs, data_samples)
+        taps = [tap for tap, _ in self.teacher_taps.values()]
         outputs: Dict[str, Any] = {}
-        hooks = [
-            (tap, partial(outputs.__setitem__, tap))
-            for tap, _ in self.teacher_taps.values()
-        ]
+        hooks = [(tap, partial(outputs.__setitem__, tap)) for tap in taps]
         with output_hooks(self.teacher, hooks, 'teacher'):
             logits = self.teacher(inputs, mode='tensor')
-        targets = {
-            tap: self._paired(
-                tap, as_levels(outputs[teacher_tap], teacher_tap)
-            )
-            for tap, (teacher_tap, _) in self.teacher_taps.items()
-        }
+        targets = self._paired([as_levels(outputs[tap], tap) for tap in taps])
         return {**targets, HEAD: logits}
 
 
@@ -254,6 +244,8 @@ def probe_classifier(network: nn.Module, role: str) -> Tuple[Tensor, Tensor]:
         ConfigError: If it has no backbone and head of a single label, or if
             its parts do not fit each other.
     """
+    from mmpretrain.models import MultiLabelClsHead
+
     parts = (getattr(network, name, None) for name in ('backbone', 'head'))
     if not all(isinstance(part, nn.Module) for part in parts):
         raise ConfigError(
@@ -270,7 +262,15 @@ def probe_classifier(network: nn.Module, role: str) -> Tuple[Tensor, Tensor]:
         return features[-1], logits
 
     (last, logits), _ = run_on_dummy_inputs(network, run, role)
-    check_head(network.head, logits, role)
+    if not isinstance(logits, Tensor) or isinstance(
+        network.head, MultiLabelClsHead
+    ):
+        raise ConfigError(
+            f"The tap 'head' compares logits (B, classes) of one label an "
+            f'image, which the {type(network.head).__name__} of the {role} '
+            'does not give; tap a module that gives feature maps, such as '
+            "tap='backbone'."
+        )
     if not isinstance(last, Tensor) or last.dim() not in (2, 4):
         given = (
             f'of shape {tuple(last.shape)}'
@@ -284,26 +284,3 @@ def probe_classifier(network: nn.Module, role: str) -> Tuple[Tensor, Tensor]:
             'has one.'
         )
     return last, logits
-
-
-def check_head(head: nn.Module, logits: Any, role: str) -> None:
-    """Raise a ConfigError unless a head gives logits of a single label.
-
-    Args:
-        head (nn.Module): The head.
-        logits (Any): Its output for a batch.
-        role (str): ``'student'`` or ``'teacher'``, for errors.
-    """
-    from mmpretrain.models import MultiLabelClsHead
-
-    reason = ''
-    if isinstance(head, MultiLabelClsHead):
-        reason = 'decides on each class by itself'
-    elif not isinstance(logits, Tensor):
-        reason = f'gives a {type(logits).__name__}'
-    if reason:
-        raise ConfigError(
-            f"The tap 'head' compares logits (B, classes) of one label an "
-            f'image, but the {type(head).__name__} of the {role} {reason}; '
-            "tap a module that gives feature maps, such as tap='backbone'."
-        )

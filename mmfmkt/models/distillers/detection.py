@@ -1,7 +1,7 @@
 """DetectionDistiller: any MMDetection detector under any other."""
 
 from functools import partial
-from typing import Any, Dict, Optional
+from typing import Any, Optional
 
 from mmfmkt.registry import MODELS
 
@@ -84,12 +84,9 @@ class DetectionDistiller(BaseDistiller):
         overrides = dict(backbone=backbone) if backbone else None
         super().__init__(*args, overrides=overrides, **kwargs)
 
-    def _teacher_heads(
-        self, teacher_tap: str, pairs: Dict[int, int], num_levels: int
-    ) -> Dict[int, TeacherHeadFactory]:
+    def _teacher_head(
+        self, teacher_tap: str, level: int, num_levels: int
+    ) -> Optional[TeacherHeadFactory]:
         if teacher_tap != 'neck':
-            return {}
-        return {
-            level: partial(TeacherHeadReader, self.teacher, index, num_levels)
-            for level, index in pairs.items()
-        }
+            return None
+        return partial(TeacherHeadReader, self.teacher, level, num_levels)

@@ -1,16 +1,20 @@
 """Transfer between feature maps: a flow for each level of a tap."""
 
-from typing import Any, Dict, List, Optional, Sequence, Tuple
+from typing import Any, Dict, Optional, Sequence, Tuple
 
 from mmengine.config import ConfigDict
+from mmengine.logging import MessageHub
 from torch import Tensor, nn
 
 from mmfmkt.utils import ConfigError
 
-from ..flows import VARIANTS, decouple_pairs
-from .builder import FeaturePair, TeacherHeadFactory, build_transfer
+from ..flows import decouple_pairs
+from .builder import FeaturePair, build_transfer
 from .step_count import StepCount
-from .taps import LevelSpec, as_levels, replace_levels
+from .taps import as_levels, replace_levels
+
+# Loggers write at multiples of this number of iterations.
+DIAGNOSIS_INTERVAL = 10
 
 
 class TapTransfer(nn.ModuleDict):
@@ -64,14 +68,9 @@ class FeatureTransfer(TapTransfer):
 
     Args:
         tap (str): Path of the tapped module.
-        levels (Sequence[int]): Indices of the tapped levels.
-        student (list[LevelSpec]): Levels of the student's tap.
-        teacher (dict[int, LevelSpec], optional): Levels of the teacher's
-            tap, by level of the student; None without a teacher.
+        features (dict[int, FeaturePair]): Features of the tapped levels.
         variant (str): A key of ``VARIANTS``.
         flow (ConfigDict): Complete settings.
-        teacher_heads (dict[int, Callable], optional): Factories of the
-            teacher's heads, by level of the student.
 
     Raises:
         ConfigError: If settings do not fit levels and channels.
@@ -80,12 +79,9 @@ class FeatureTransfer(TapTransfer):
     def __init__(
         self,
         tap: str,
-        levels: Sequence[int],
-        student: List[LevelSpec],
-        teacher: Optional[Dict[int, LevelSpec]],
+        features: Dict[int, FeaturePair],
         variant: str,
         flow: ConfigDict,
-        teacher_heads: Optional[Dict[int, TeacherHeadFactory]] = None,
     ) -> None:
         super().__init__(tap, flow)
         if flow.share_encoder and isinstance(flow.encoder, (list, tuple)):
@@ -93,24 +89,15 @@ class FeatureTransfer(TapTransfer):
                 'model.flow.share_encoder shares one encoder, but '
                 'model.flow.encoder has one for each level.'
             )
-        needs_teacher = VARIANTS[variant].needs_teacher
+        levels = list(features)
         weights = per_level(flow.loss_weight, levels, 'loss_weight')
         encoders = per_level(flow.encoder, levels, 'encoder')
         for level, weight, encoder in zip(levels, weights, encoders):
-            channels = student[level].channels
-            target_channels = channels
-            if needs_teacher:
-                target_channels = teacher and teacher[level].channels
             if flow.share_encoder and len(self):
                 field = next(iter(self.values())).field
                 encoder = field and field.encoder
-            pair = FeaturePair(
-                channels,
-                target_channels,
-                teacher_head=(teacher_heads or {}).get(level),
-            )
             self[str(level)] = build_transfer(
-                variant, pair, flow, weight, encoder
+                variant, features[level], flow, weight, encoder
             )
 
     def sample(self, output: Any) -> Any:
@@ -182,3 +169,9 @@ def per_level(value: Any, levels: Sequence[int], key: str) -> Sequence[Any]:
             f'{tuple(levels)}, or one for all.'
         )
     return value
+
+
+def should_diagnose() -> bool:
+    """Return whether a Runner may log ``metric_of_mean`` this iteration."""
+    iteration = MessageHub.get_current_instance().runtime_info.get('iter')
+    return iteration is not None and (iteration + 1) % DIAGNOSIS_INTERVAL == 0

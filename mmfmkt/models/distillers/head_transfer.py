@@ -15,9 +15,7 @@ class HeadTransfer(TapTransfer):
 
     Args:
         tap (str): ``'head'``.
-        in_channels (int): C of the last feature.
-        is_vector (bool): Whether it is ``(B, C)`` and no map.
-        num_classes (int): Classes of student and teacher.
+        pair (FeaturePair): The last feature and the logits.
         variant (str): A key of ``VARIANTS``.
         flow (ConfigDict): Complete settings.
     """
@@ -25,14 +23,11 @@ class HeadTransfer(TapTransfer):
     def __init__(
         self,
         tap: str,
-        in_channels: int,
-        is_vector: bool,
-        num_classes: int,
+        pair: FeaturePair,
         variant: str,
         flow: ConfigDict,
     ) -> None:
         super().__init__(tap, flow)
-        pair = FeaturePair(in_channels, num_classes, is_vector, 'logits')
         self.flow = build_transfer(
             variant, pair, flow, flow.loss_weight, flow.encoder
         )

@@ -29,11 +29,6 @@ def read_config(source: ConfigSource, key: str) -> Union[dict, Config]:
     """
     if isinstance(source, (dict, Config)):
         return source
-    if not isinstance(source, (str, os.PathLike)):
-        raise ConfigError(
-            f'{key} must be a config file, a packaged config or a dict, got '
-            f'{source!r}.'
-        )
     source = str(source)
     try:
         if '::' in source:

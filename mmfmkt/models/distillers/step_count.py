@@ -36,9 +36,7 @@ class StepCount:
     def __init__(self, num_steps: Union[int, Sequence[int]]) -> None:
         single = isinstance(num_steps, int)
         self.choices = (num_steps,) if single else tuple(num_steps)
-        if not self.choices or any(
-            not isinstance(n, int) or n < 1 for n in self.choices
-        ):
+        if min(self.choices, default=0) < 1:
             raise ConfigError(
                 'model.flow.num_steps must be a positive integer or a '
                 f'sequence of them, got {num_steps!r}.'

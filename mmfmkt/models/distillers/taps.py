@@ -190,7 +190,7 @@ def read_taps(
         for tap, recorded in zip(taps, outputs):
             # Detectors call forward methods of their heads without hooks.
             if split_tap(tap)[1] is not None and not recorded:
-                _run_head(network, tap, role, features)
+                find_module(network, tap, role)(features)
         if not all(outputs):
             for recorded in outputs:
                 recorded.clear()
@@ -219,17 +219,6 @@ def dummy_samples(inputs: Tensor) -> List[BaseDataElement]:
     metainfo = dict.fromkeys(keys, tuple(inputs.shape[-2:]))
     metainfo['scale_factor'] = (1.0, 1.0)
     return [BaseDataElement(metainfo=metainfo) for _ in inputs]
-
-
-def _run_head(network: nn.Module, tap: str, role: str, features: Any) -> None:
-    try:
-        find_module(network, tap, role)(features)
-    except (TypeError, AttributeError) as error:
-        raise ConfigError(
-            f'model.tap {tap!r} must be an output of a module that takes the '
-            f'output of the neck, which it does not in the {role}; tap the '
-            'neck.'
-        ) from error
 
 
 def check_levels(

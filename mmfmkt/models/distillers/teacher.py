@@ -2,11 +2,14 @@
 
 import logging
 import os
+import re
 from contextlib import nullcontext
 from typing import (
     Any,
+    Callable,
     ContextManager,
     Dict,
+    List,
     Literal,
     Optional,
     Sequence,
@@ -19,11 +22,12 @@ from mmengine.config import Config, ConfigDict
 from mmengine.logging import print_log
 from mmengine.model import BaseDataPreprocessor
 from mmengine.registry import DefaultScope
+from mmengine.structures import BaseDataElement
 from torch import Tensor, nn
 
 from mmfmkt.utils import ConfigError
 from mmfmkt.utils.checkpoints import DamagedCheckpoint, load_checkpoint
-from mmfmkt.utils.schema import Positive, check_keys
+from mmfmkt.utils.schema import check_arguments, check_keys
 
 from .data_pipeline import dataset_of, pipeline_normalization
 from .networks import (
@@ -48,7 +52,6 @@ TEACHER_SCHEMA = dict(
     compile=Union[bool, dict],
     cache=Union[None, str, dict],
 )
-CACHE_SCHEMA = dict(path=str, max_gb=Positive)
 
 
 class TeacherHolder:
@@ -85,6 +88,7 @@ class TeacherHolder:
         self._dtype = dtype and getattr(torch, dtype)
         self.cache = open_cache(settings.get('cache'))
         self._inherit = settings.get('inherit') or ()
+        self._compile = settings.get('compile')
         self._channels = input_channels(student), input_channels(self.network)
         dataset = dataset_of(config)
         self._pipeline: Optional[Normalization] = None
@@ -153,7 +157,26 @@ class TeacherHolder:
             *preprocessors, (pipeline, teacher_pipeline), self._channels
         )
 
-    def autocast(self, device_type: str) -> ContextManager:
+    def outputs(
+        self,
+        inputs: Tensor,
+        data_samples: List[BaseDataElement],
+        run: Callable[[Tensor, List[BaseDataElement]], Dict[str, Any]],
+    ) -> Dict[str, Any]:
+        """Return the teacher's outputs for the student's images.
+
+        Args:
+            inputs (Tensor): ``(B, C, H, W)``.
+            data_samples (list): Meta data.
+            run (Callable): Runs the teacher on its own images.
+        """
+        with self._autocast(inputs.device.type):
+            images = self.input_adapter(inputs, data_samples)
+            if self.cache is None:
+                return run(images, data_samples)
+            return self.cache.outputs(images, data_samples, run)
+
+    def _autocast(self, device_type: str) -> ContextManager:
         """Return the context of ``model.teacher.dtype``."""
         if self._dtype is None:
             return nullcontext()
@@ -178,41 +201,39 @@ class TeacherHolder:
         own, weights = student.state_dict(), self.network.state_dict()
         inherited: Dict[str, Tensor] = {}
         for module in self._inherit:
-            names = [name for name in own if name.startswith(f'{module}.')]
             fitting = {
                 name: weights[name]
-                for name in names
-                if name in weights and weights[name].shape == own[name].shape
+                for name, tensor in own.items()
+                if name.startswith(f'{module}.')
+                and name in weights
+                and weights[name].shape == tensor.shape
             }
             if not fitting:
-                reason = (
-                    'has no tensor of a shape that the teacher has too'
-                    if names
-                    else 'is no module of the student'
-                )
                 raise ConfigError(
-                    f'model.teacher.inherit: {module!r} {reason}; leave it '
-                    'out.'
+                    'model.teacher.inherit must name modules of the student '
+                    'with tensors that the teacher has in the same shape, '
+                    f'which {module!r} is not.'
                 )
             inherited.update(fitting)
         return inherited
 
-    def compile_untapped(
-        self, taps: Sequence[str], options: Union[bool, dict]
-    ) -> None:
-        """Compile backbone and neck, unless they contain a tap.
+    def set_taps(self, taps: Dict[str, Tuple[str, Dict[int, int]]]) -> None:
+        """Compile untapped parts and set the identity of cached outputs.
 
-        Hooks are registered in each iteration, which would recompile a module
-        each time.
+        A tapped backbone or neck is not compiled: hooks are registered in
+        each iteration, which would recompile it each time.
 
         Args:
-            taps (Sequence[str]): Paths of the tapped modules.
-            options (bool | dict): Those of ``torch.compile``, or True.
+            taps (dict): The teacher's tap and levels by the student's tap.
         """
-        tapped = {tap.split('.')[0].split('[')[0] for tap in taps}
-        for name, child in self.network.named_children():
-            if name in ('backbone', 'neck') and name not in tapped:
-                child.compile(**({} if options is True else options))
+        if self._compile:
+            options = {} if self._compile is True else self._compile
+            tapped = {re.split(r'[.[]', tap)[0] for tap, _ in taps.values()}
+            for name, child in self.network.named_children():
+                if name in ('backbone', 'neck') and name not in tapped:
+                    child.compile(**options)
+        if self.cache is not None:
+            self.cache.set_teacher(self.network, *taps.items())
 
 
 def load_teacher_config(
@@ -316,5 +337,5 @@ def open_cache(settings: Union[None, str, dict]) -> Optional[TeacherCache]:
     if isinstance(settings, str):
         settings = dict(path=settings)
     settings = {k: v for k, v in settings.items() if k != '_scope_'}
-    check_keys(settings, CACHE_SCHEMA, 'model.teacher.cache', needed=('path',))
+    check_arguments(TeacherCache, settings, 'model.teacher.cache')
     return TeacherCache(**settings)

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from mmfmkt.utils import ConfigError
 from mmfmkt.utils.checkpoints import digest
+from mmfmkt.utils.schema import Positive
 
 # Version of the format of entries.
 VERSION = 1
@@ -47,7 +48,7 @@ class TeacherCache:
         ConfigError: If the file is no cache, or cannot be written.
     """
 
-    def __init__(self, path: str, max_gb: float = 10.0) -> None:
+    def __init__(self, path: str, max_gb: Positive = 10.0) -> None:
         self.path, self.max_gb = Path(path), max_gb
         self.hits = self.lookups = self.entry_bytes = 0
         self._teacher = b''

@@ -266,7 +266,7 @@ def show_detections(
                 data,
                 index,
                 LEAST,
-                distiller.raw_input_adapter(data),
+                distiller.teacher_holder.raw_input_adapter(data),
             )
         for name, (model, own, _) in loaded.items():
             seen[name] = looks.detect(model, own, index, LEAST)

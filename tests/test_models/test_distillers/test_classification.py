@@ -285,11 +285,11 @@ TASK = dict(type='LinearClsHead', num_classes=5)
 BAD = {
     'head of many labels': (
         dict(student=with_head(type='MultiLabelLinearClsHead', num_classes=5)),
-        'of the student decides on each class by itself',
+        'MultiLabelLinearClsHead of the student does not give',
     ),
     'teacher of many labels': (
         dict(teacher=with_head(type='MultiLabelLinearClsHead', num_classes=5)),
-        'of the teacher decides on each class',
+        'MultiLabelLinearClsHead of the teacher does not give',
     ),
     'head of many tasks': (
         dict(
@@ -297,7 +297,7 @@ BAD = {
                 type='MultiTaskHead', task_heads=dict(a=TASK, b=TASK)
             )
         ),
-        'MultiTaskHead of the student gives a dict;',
+        'MultiTaskHead of the student does not give',
     ),
     'head of two tokens': (
         dict(student=deit()),

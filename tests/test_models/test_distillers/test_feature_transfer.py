@@ -4,19 +4,15 @@ import pytest
 import torch
 from torch import nn
 
-from mmfmkt.models.distillers.builder import complete_flow
+from mmfmkt.models.distillers.builder import FeaturePair, complete_flow
 from mmfmkt.models.distillers.feature_transfer import FeatureTransfer
-from mmfmkt.models.distillers.taps import LevelSpec
 from mmfmkt.utils import ConfigError
 
 
 def test_branches_of_a_student_all_follow_the_teacher():
-    level = LevelSpec(channels=4, stride=8)
     flow = FeatureTransfer(
         'neck',
-        [0],
-        [level],
-        {0: level},
+        {0: FeaturePair(4, 4)},
         'fmkt',
         complete_flow(dict(num_steps=2, dirac_ratio=0.5)),
     )
@@ -33,12 +29,9 @@ def test_branches_of_a_student_all_follow_the_teacher():
 
 
 def build(channels=(4, 4), **flow):
-    levels = [LevelSpec(c, 8) for c in channels]
-    numbers = list(range(len(levels)))
+    features = {i: FeaturePair(c, c) for i, c in enumerate(channels)}
     settings = complete_flow(dict(num_steps=2, **flow))
-    return FeatureTransfer(
-        'neck', numbers, levels, dict(enumerate(levels)), 'fmkt', settings
-    )
+    return FeatureTransfer('neck', features, 'fmkt', settings)
 
 
 def test_levels_may_share_one_encoder():

@@ -13,10 +13,9 @@ import pytest
 import torch
 from mmengine.config import ConfigDict
 
-from mmfmkt.models.distillers.builder import complete_flow
+from mmfmkt.models.distillers.builder import FeaturePair, complete_flow
 from mmfmkt.models.distillers.feature_transfer import FeatureTransfer
 from mmfmkt.models.distillers.head_transfer import HeadTransfer
-from mmfmkt.models.distillers.taps import LevelSpec
 
 RECORDED = json.loads(
     Path(__file__).with_name('recorded.json').read_text(encoding='utf-8')
@@ -61,10 +60,10 @@ def set_to_waves(module):
 
 def at_a_tap(flow: ConfigDict, variant: str, equal: bool):
     """Losses, output, what is deployed, and the source."""
-    channels = CHANNELS if equal else 5
-    specs = [LevelSpec(CHANNELS, 8)], {0: LevelSpec(channels, 8)}
+    channels = CHANNELS if equal or variant == 'online' else 5
+    features = {0: FeaturePair(CHANNELS, channels)}
     tap = set_to_waves(
-        FeatureTransfer('neck', [0], *specs, variant, flow).double()
+        FeatureTransfer('neck', features, variant, flow).double()
     )
     source = tensor(BATCH, CHANNELS, 5, 4, k=1).requires_grad_()
     size = (5, 4) if equal else (4, 3)
@@ -81,10 +80,9 @@ def at_a_tap(flow: ConfigDict, variant: str, equal: bool):
 
 def at_the_head(flow: ConfigDict, variant: str, vectors: bool):
     """The same, of a classifier."""
+    pair = FeaturePair(CHANNELS, CLASSES, vectors, 'logits')
     head_transfer = set_to_waves(
-        HeadTransfer(
-            'head', CHANNELS, vectors, CLASSES, variant, flow
-        ).double()
+        HeadTransfer('head', pair, variant, flow).double()
     )
     shape = (BATCH, CHANNELS) if vectors else (BATCH, CHANNELS, 5, 4)
     source = tensor(*shape, k=1).requires_grad_()
