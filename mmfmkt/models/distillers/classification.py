@@ -38,14 +38,14 @@ class ClassificationDistiller(BaseDistiller):
         teacher (dict, optional): ``config`` (as ``student``),
             ``checkpoint`` (path, URL, or None for random weights) and,
             optionally, ``cfg_options``, ``tap`` and ``inherit`` as
-            `DetectionDistiller`. None is enough for inference, and
-            for the variant ``'online'``.
-        variant (str): As `DetectionDistiller`. Without a teacher and
-            with a ``loss_weight`` of 0, ``'online'`` is the student with a
-            flow that nothing teaches.
+            `DetectionDistiller`. None suffices for inference, and for the
+            variant ``'online'``.
+        variant (str): As `DetectionDistiller`. ``'online'`` with a
+            ``loss_weight`` of 0 trains student and flow by the task's loss
+            alone.
         tap (str): ``'head'``, or the path of a module in both networks that
             gives feature maps.
-        levels (Sequence[int], optional): Indices of the tapped levels, where
+        levels (Sequence[int], optional): Indices of the tapped levels, if
             the tap is not ``'head'``.
         flow (dict, optional): As `DetectionDistiller`; the defaults
             for ``'head'`` are KD, N = K = 8 and a weight of 1.
