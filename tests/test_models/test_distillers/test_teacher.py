@@ -1,0 +1,257 @@
+"""The teacher is outside the student: frozen, shared by copies, checked."""
+
+from copy import deepcopy
+
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.model import ExponentialMovingAverage
+from mmengine.runner import CheckpointLoader
+from tiny import batch, distiller, packaged, retinanet
+
+pytest.importorskip('mmdet')
+
+from mmfmkt.models.distillers.teacher import build_teacher  # noqa: E402
+from mmfmkt.registry import MODELS  # noqa: E402
+
+
+def build(*args, **kwargs):
+    torch.manual_seed(0)
+    return MODELS.build(distiller(*args, **kwargs))
+
+
+def losses_of(model):
+    data = model.data_preprocessor(batch(), True)
+    return model(**data, mode='loss')
+
+
+@pytest.fixture(scope='module', params=('fmkt', 'theta', 'direct'))
+def model(request):
+    return build(request.param)
+
+
+def test_the_teacher_is_in_no_parameters_and_no_state_dict(model):
+    own = (
+        {id(x) for x in model.parameters()}
+        | {id(x) for x in model.buffers()}
+        | {id(x) for x in model.modules()}
+    )
+    for tensor in (*model.teacher.parameters(), *model.teacher.buffers()):
+        assert id(tensor) not in own
+    assert id(model.teacher) not in own
+    assert all(
+        name in model.student.state_dict() or name.startswith('flows.')
+        for name in model.state_dict()
+    )
+
+
+def test_the_teacher_stays_frozen_and_in_eval_mode(model):
+    model.train()
+    assert model.student.training
+    assert not any(m.training for m in model.teacher.modules())
+    before = deepcopy(model.teacher.state_dict())
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    total = model.parse_losses(losses_of(model))[0]
+    total.backward()
+    optimizer.step()
+    assert all(p.grad is None for p in model.teacher.parameters())
+    for name, tensor in model.teacher.state_dict().items():
+        assert torch.equal(tensor, before[name])
+
+
+def test_the_teacher_follows_to_every_type_and_copies_share_it():
+    model = build().double()
+    assert next(model.teacher.parameters()).dtype == torch.float64
+    model.float()
+    assert next(model.teacher.parameters()).dtype == torch.float32
+    average = ExponentialMovingAverage(model)
+    assert average.module.teacher is model.teacher
+    assert average.module.student is not model.student
+    average.update_parameters(model)
+
+
+def test_the_teacher_may_compute_in_another_type():
+    found = {}
+    for dtype in (None, 'float32', 'bfloat16'):
+        teacher = dict(config=retinanet(24, 16), checkpoint=None, dtype=dtype)
+        torch.manual_seed(0)
+        model = MODELS.build(dict(distiller(), teacher=teacher))
+        data = model.data_preprocessor(batch(), True)
+        targets = model.read_teacher(data['inputs'], data['data_samples'])
+        found[dtype] = targets['neck'][0]
+        assert model.parse_losses(losses_of(model))[0].isfinite()
+        with torch.autocast('cpu', dtype=torch.bfloat16):
+            targets = model.read_teacher(data['inputs'], data['data_samples'])
+        lower = torch.bfloat16 if dtype is None else found[dtype].dtype
+        assert targets['neck'][0].dtype == lower
+    assert torch.equal(found[None], found['float32'])
+    assert found['bfloat16'].dtype == torch.bfloat16
+    torch.testing.assert_close(
+        found['bfloat16'].float(), found[None], rtol=0.05, atol=0.05
+    )
+    teacher['dtype'] = 'half'
+    with pytest.raises(
+        ValueError, match="teacher.dtype is 'half', but should be 'float32', "
+    ):
+        MODELS.build(dict(distiller(), teacher=teacher))
+
+
+def test_what_is_compiled_of_a_teacher_is_not_what_is_listened_at():
+    for tap, compiled in (('neck', {'backbone'}), ('backbone', {'neck'})):
+        teacher = dict(config=retinanet(), checkpoint=None, compile=True)
+        teacher['channels_last'] = True
+        model = MODELS.build(
+            dict(distiller(tap=tap, levels=(1,)), teacher=teacher)
+        )
+        assert compiled == {
+            name
+            for name, module in model.teacher.named_modules()
+            if module._compiled_call_impl is not None
+        }
+        weight = model.teacher.backbone.layer1[0].conv1.weight
+        assert weight.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_modules_that_are_inherited_start_as_the_teachers():
+    teacher = retinanet(16, 16)
+    teacher.bbox_head.num_classes = 7
+    settings = distiller(teacher=teacher)
+    settings['teacher']['inherit'] = ['bbox_head', 'neck.fpn_convs.0']
+    model = MODELS.build(settings)
+    model.init_weights()
+    theirs = model.teacher.state_dict()
+    for name, tensor in model.student.state_dict().items():
+        if name.startswith(('bbox_head.', 'neck.fpn_convs.0.')):
+            # The classes are others.
+            alike = 'retina_cls' not in name
+            assert alike == (tensor.shape == theirs[name].shape)
+            assert not alike or torch.equal(tensor, theirs[name])
+    # A copy: training the student leaves the teacher as it is.
+    with torch.no_grad():
+        model.student.bbox_head.retina_reg.weight.zero_()
+    assert model.teacher.bbox_head.retina_reg.weight.any()
+
+
+@pytest.mark.parametrize(
+    'inherit, sentence',
+    [
+        (['nek'], "which 'nek' is not"),
+        (['neck.lateral_convs.0'], "which 'neck.lateral_convs.0' is not"),
+        ('neck', "inherit is 'neck'"),
+    ],
+)
+def test_what_cannot_be_inherited_is_named(inherit, sentence):
+    settings = distiller()
+    settings['teacher']['inherit'] = inherit
+    with pytest.raises(ValueError, match=sentence):
+        MODELS.build(settings)
+
+
+def test_a_stopped_transfer_lets_the_teacher_rest_and_scales_otherwise():
+    full = losses_of(build())
+    for factor in (0.0, 0.5):
+        model, calls = build(), []
+        model.teacher.backbone.register_forward_hook(
+            lambda *args, calls=calls: calls.append(1)
+        )
+        model.transfer_weight = factor
+        losses = losses_of(model)
+        assert bool(calls) == bool(factor)
+        torch.testing.assert_close(
+            losses['neck.1.loss_flow'], factor * full['neck.1.loss_flow']
+        )
+        model.parse_losses(losses)[0].backward()
+        assert all(p.grad is not None for p in model.parameters())
+
+
+def test_pretrained_weights_are_loaded_once(tmp_path, monkeypatch):
+    plain = MODELS.build(dict(retinanet(), _scope_='mmdet'))
+    torch.save(plain.backbone.state_dict(), tmp_path / 'backbone.pth')
+    student = retinanet()
+    student.backbone.init_cfg = dict(
+        type='Pretrained', checkpoint=str(tmp_path / 'backbone.pth')
+    )
+    read = []
+    load = CheckpointLoader.load_checkpoint
+    monkeypatch.setattr(
+        CheckpointLoader,
+        'load_checkpoint',
+        lambda path, *args, **kwargs: read.append(path)
+        or load(path, *args, **kwargs),
+    )
+    model = build(student=student)
+    assert not read
+    model.init_weights()
+    assert read == [str(tmp_path / 'backbone.pth')]
+    for name, x in plain.backbone.state_dict().items():
+        assert torch.equal(model.backbone.state_dict()[name], x)
+
+
+def test_a_missing_teacher_checkpoint_is_named():
+    cfg = distiller()
+    cfg['teacher']['checkpoint'] = 'no/such.pth'
+    with pytest.raises(
+        ValueError, match='checkpoint no/such.pth cannot be read'
+    ):
+        MODELS.build(cfg)
+
+
+def test_a_teacher_checkpoint_that_is_none_is_named(tmp_path):
+    path = tmp_path / 'text.pth'
+    path.write_text('not weights')
+    cfg = distiller()
+    cfg['teacher']['checkpoint'] = str(path)
+    with pytest.raises(ValueError, match='text.pth cannot be read'):
+        MODELS.build(cfg)
+
+
+@pytest.mark.parametrize(
+    'name, change',
+    [
+        (
+            'other widths',
+            lambda state: {
+                k: x[:1] if x.dim() else x for k, x in state.items()
+            },
+        ),
+        (
+            'other parts',
+            lambda state: {
+                k.replace('neck', 'necklace'): x for k, x in state.items()
+            },
+        ),
+    ],
+)
+def test_a_foreign_teacher_checkpoint_is_named(name, change, tmp_path):
+    network = MODELS.build(dict(retinanet(24, 16), _scope_='mmdet'))
+    path = str(tmp_path / 'foreign.pth')
+    torch.save(dict(state_dict=change(network.state_dict())), path)
+    cfg = distiller()
+    cfg['teacher']['checkpoint'] = path
+    with pytest.raises(
+        ValueError, match='does not fit model.teacher.config'
+    ) as error:
+        MODELS.build(cfg)
+    assert '\n' not in str(error.value)
+
+
+def test_a_fitting_teacher_checkpoint_is_loaded(tmp_path):
+    network = MODELS.build(dict(retinanet(24, 16), _scope_='mmdet'))
+    path = str(tmp_path / 'teacher.pth')
+    torch.save(dict(state_dict=network.state_dict()), path)
+    cfg = distiller()
+    cfg['teacher']['checkpoint'] = path
+    teacher = MODELS.build(cfg).teacher
+    for name, tensor in network.state_dict().items():
+        assert torch.equal(teacher.state_dict()[name], tensor)
+
+
+def test_a_teacher_of_random_weights_leaves_no_parameter_unset():
+    model = Config.fromfile(
+        packaged('deformable_detr/deformable-detr_r50_16xb2-50e_coco.py')
+    ).model
+    model.encoder.num_layers = model.decoder.num_layers = 1
+    teacher = build_teacher(dict(model, _scope_='mmdet'), 'mmdet', None)
+    # MMDetection makes it of memory as it is, and draws it afterwards.
+    assert 0.9 < teacher.level_embed.std() < 1.1
+    assert not any(x.requires_grad for x in teacher.parameters())
