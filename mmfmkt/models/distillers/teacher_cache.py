@@ -25,8 +25,6 @@ from mmfmkt.utils.schema import Positive
 VERSION = 1
 GIGABYTE = 1e9
 TIMEOUT_S = 120.0
-# SQLite's limit of the variables in a query.
-MAX_VARIABLES = 500
 INTEGERS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 # Name, shape and type of each tensor of an image.
 Layout = List[Tuple[str, List[int], str]]
@@ -187,14 +185,13 @@ class TeacherCache:
             ).fetchone()
             if layout is None:
                 return [], {}
-            entries: Dict[bytes, bytes] = {}
-            for start in range(0, len(keys), MAX_VARIABLES):
-                part = keys[start : start + MAX_VARIABLES]
-                marks = ', '.join('?' * len(part))
-                query = (
-                    f'SELECT key, value FROM outputs WHERE key IN ({marks})'
-                )
-                entries.update(file.execute(query, part))
+            rows = {
+                key: file.execute(
+                    'SELECT value FROM outputs WHERE key = ?', (key,)
+                ).fetchone()
+                for key in keys
+            }
+            entries = {key: row[0] for key, row in rows.items() if row}
             return json.loads(layout[0]), entries
 
     def _write(
