@@ -102,8 +102,8 @@ class Steps:
 
     Examples:
         >>> field = VelocityField(ConvEncoder(8), RectifiedFlow())
-        >>> steps = Steps(list(Walk(field, torch.randn(2, 8, 5, 5), 4)))
-        >>> steps.estimate.shape
+        >>> walk = Walk(field, torch.randn(2, 8, 5, 5), num_steps=4)
+        >>> Steps(list(walk)).estimate.shape
         torch.Size([4, 2, 8, 5, 5])
     """
 
@@ -311,7 +311,8 @@ class Walk:
             add_to(total, sums)
         if mean and not self.ends_at_mean:
             state = self._leave(total.pop(INNER))
-        return total, state if mean else None
+        means = {name: x / self.num_steps for name, x in total.items()}
+        return means, state if mean else None
 
     def _visit_all(
         self, state: Tensor, numbers: range, visit: Visit, mean: bool
@@ -324,10 +325,9 @@ class Walk:
                 steps.append(step)
                 state = after
             batch = Steps(steps)
-            share = len(steps) / self.num_steps
             seen = visit(batch)
-            if share < 1:
-                seen = {name: share * x for name, x in seen.items()}
+            if len(steps) > 1:
+                seen = {name: len(steps) * x for name, x in seen.items()}
             if mean and not self.ends_at_mean:
                 seen = {**seen, INNER: batch.weighted(self.unit)}
             add_to(sums, seen)

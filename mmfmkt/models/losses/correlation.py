@@ -39,4 +39,5 @@ def divergence(pred: Tensor, target: Tensor) -> Tensor:
         pred (Tensor): log p, ``(..., outcomes)``.
         target (Tensor): log q, of trailing dimensions of ``pred``.
     """
-    return (target.exp() * (target - pred)).sum(-1).mean()
+    total = (target.exp() * (target - pred)).sum()
+    return total / pred.shape[:-1].numel()

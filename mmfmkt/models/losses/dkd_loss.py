@@ -113,5 +113,5 @@ class DKDLoss(BaseMetricLoss):
         tckd = divergence(own.binary, goal.binary)
         # At the labelled class both are -inf, and count for nothing.
         gap = (goal.others - own.others).masked_fill(goal.mask, 0.0)
-        nckd = (goal.others.exp() * gap).sum(-1).mean()
+        nckd = (goal.others.exp() * gap).sum() / gap.shape[:-1].numel()
         return self.alpha * tckd + self.beta * nckd

@@ -1,6 +1,6 @@
 """Counts the kernels of a flow: ATen calls that are no views.
 
-    python tools/benchmark/kernels.py --encoders BottleneckEncoder
+    python tools/dev/benchmark/kernels.py --encoders BottleneckEncoder
 
 On a GPU that is not full a flow costs what its kernels cost to launch. One
 level is counted, forward and backward in training and forward alone as it is
@@ -9,11 +9,13 @@ deployed, on a CPU.
 
 import argparse
 from collections import Counter
+from functools import partial
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from mmfmkt.apis.command_line import parser_of, plain_errors
+from mmfmkt.cli.errors import plain_errors
+from mmfmkt.cli.options import parser_of
 from mmfmkt.models import flows, losses
 from mmfmkt.models.flows import walk
 
@@ -102,7 +104,7 @@ def main() -> None:
                 continue
             for k in args.inference_steps:
                 with torch.no_grad():
-                    calls = count(lambda k=k: transfer.transport(source, k))
+                    calls = count(partial(transfer.transport, source, k))
                 show(f'{variant} {encoder} K={k}', calls, args)
 
 
