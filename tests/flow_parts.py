@@ -25,13 +25,13 @@ def build(variant, channels=4, target_channels=4, zero_init=False, **kwargs):
     metric = getattr(losses, kwargs.pop('metric', 'PKDLoss'))()
     prediction = kwargs.pop('prediction', 'velocity')
     classes = kwargs.pop('classes', None)
-    parts = {
-        name: MapTransform(channels, target_channels)
-        for name in kind.transforms
-    }
+    parts = {'transform': MapTransform(channels, target_channels)}
+    if variant == 'theta':
+        own = MapTransform(channels, target_channels)
+        parts = {'student_transform': own, **parts}
     if classes:
         parts['transform'] = PooledHead(channels, classes)
-    if kind.walks:
+    if variant != 'direct':
         parts['field'] = VelocityField(
             encoder(channels, zero_init=zero_init), schedule, prediction
         )
@@ -59,6 +59,16 @@ class OwnHead(nn.Module):
                 logits, self.labels, label_smoothing=self.smoothing
             )
         )
+
+
+def run(flow, source, target, num_steps, labels=None, head=None, **kwargs):
+    """All losses of a transfer, with or without a student's head."""
+    if head is None:
+        return flow(source, target, num_steps, labels, **kwargs)
+    losses, task, output = flow.forward_head(
+        source, target, num_steps, labels, head, **kwargs
+    )
+    return {**task, **losses}, output
 
 
 def total_of(losses, output):

@@ -4,6 +4,7 @@ Flows and losses know no configs and take built parts. Those that they export
 are registered here.
 """
 
+from inspect import signature
 from typing import (
     Any,
     Callable,
@@ -29,7 +30,9 @@ from ..flows import (
     MapTransform,
     MetaEncoder,
     NoiseSchedule,
+    ParallelFMKT,
     PooledHead,
+    TeacherFlowTransfer,
     Transfer,
     VelocityField,
 )
@@ -65,6 +68,8 @@ FLOW_SETTINGS = dict(
     with_cp=(bool, False),
     compile=(Union[bool, dict], False),
 )
+# Settings that not every variant has.
+VARIANT_SETTINGS = ('direct_weight', 'compare', 'ensemble_weight', 'with_cp')
 FLOW_SCHEMA = {key: kind for key, (kind, _) in FLOW_SETTINGS.items()}
 FLOW_DEFAULTS = {key: value for key, (_, value) in FLOW_SETTINGS.items()}
 # Defaults for logits.
@@ -120,23 +125,21 @@ def build_transfer(
     """
     kind = VARIANTS[variant]
     check_settings(variant, flow)
+    accepted = signature(kind).parameters
     parts: Dict[str, Any] = {}
     if flow.compare == 'velocities':
         check_equal_shape("model.flow.compare 'velocities'", pair)
-    if kind.mixes:
+    if issubclass(kind, ParallelFMKT):
         check_equal_shape(f'model.variant {variant!r}', pair)
     if pair.target_channels is not None:
         parts = build_training_parts(kind, pair)
         parts['metric'] = build_metric(flow.metric, pair)
-    if kind.walks:
+    if 'field' in accepted:
         parts['field'] = build_field(pair, flow, encoder)
     try:
         transfer = kind(
             loss_weight=loss_weight,
-            direct_weight=flow.direct_weight,
-            compare=flow.compare,
-            with_cp=flow.with_cp,
-            **{key: flow[key] for key in kind.settings},
+            **{key: flow[key] for key in VARIANT_SETTINGS if key in accepted},
             **parts,
         )
     except ValueError as error:
@@ -151,10 +154,12 @@ def build_training_parts(
 ) -> Dict[str, nn.Module]:
     """Build a variant's transforms, unless the student's head is one."""
     channels = pair.channels, pair.target_channels
+    # The student's own transform comes first, beside that of a branch.
+    branch = 'student_transform' in signature(kind).parameters
     if pair.space == 'maps':
-        return {name: MapTransform(*channels) for name in kind.transforms}
-    own = kind.transforms[1:]
-    return {'transform': PooledHead(*channels)} if own else {}
+        names = ['student_transform'] * branch + ['transform']
+        return {name: MapTransform(*channels) for name in names}
+    return {'transform': PooledHead(*channels)} if branch else {}
 
 
 def build_metric(metric: Any, pair: FeaturePair) -> BaseMetricLoss:
@@ -219,14 +224,14 @@ def check_equal_shape(name: str, pair: FeaturePair) -> None:
 def check_settings(variant: str, flow: ConfigDict) -> None:
     """Raise a ConfigError for settings that a variant does not use."""
     kind = VARIANTS[variant]
-    for other, other_kind in VARIANTS.items():
-        for key in set(other_kind.settings) - set(kind.settings):
+    for key in VARIANT_SETTINGS[:-1]:
+        if key not in signature(kind).parameters:
             if flow[key] != FLOW_DEFAULTS[key]:
                 raise ConfigError(
-                    f'model.flow.{key} is {flow[key]!r}, but only the '
-                    f'variant {other!r} has such a term: leave it out.'
+                    f'model.flow.{key} is {flow[key]!r}, but the variant '
+                    f'{variant!r} has no such term: leave it out.'
                 )
-    if flow.dirac_ratio < 1 and not kind.pairs:
+    if flow.dirac_ratio < 1 and not issubclass(kind, TeacherFlowTransfer):
         raise ConfigError(
             f'model.flow.dirac_ratio is {flow.dirac_ratio!r}, but in the '
             f'variant {variant!r} no flow is trained towards a teacher: leave '

@@ -44,24 +44,6 @@ class TapTransfer(nn.ModuleDict):
             len(source), self.dirac_ratio, device=source.device
         )
 
-    @staticmethod
-    def weigh(
-        losses: Dict[str, Tensor], weight: float, prefix: str
-    ) -> Dict[str, Tensor]:
-        """Weight the losses of the transfer, but not those of the task.
-
-        Args:
-            losses (dict): Losses of a transfer.
-            weight (float): The factor.
-            prefix (str): Prefix of all names.
-        """
-        return {
-            f'{prefix}.{name}': loss
-            if name.startswith(('task', 'loss_task'))
-            else weight * loss
-            for name, loss in losses.items()
-        }
-
 
 class FeatureTransfer(TapTransfer):
     """A flow for each tapped level, by the level's index.
@@ -154,7 +136,8 @@ class FeatureTransfer(TapTransfer):
             parts, levels[int(name)] = flow(
                 source, target, num_steps, order=permutation, diagnose=diagnose
             )
-            losses.update(self.weigh(parts, weight, f'{self.tap}.{name}'))
+            for part, loss in parts.items():
+                losses[f'{self.tap}.{name}.{part}'] = weight * loss
         return losses, replace_levels(output, levels, self.tap)
 
 

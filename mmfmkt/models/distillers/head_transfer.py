@@ -71,11 +71,14 @@ class HeadTransfer(TapTransfer):
         Returns:
             dict: Losses named ``<tap>.<part>``.
         """
-        # As a function: a compiled call would trace the student's head.
-        losses, _ = self.flow.forward(
+        losses, task, _ = self.flow.forward_head(
             source, target, num_steps, labels, head, permutation, diagnose
         )
-        return self.weigh(losses, weight, self.tap)
+        losses = {name: weight * loss for name, loss in losses.items()}
+        return {
+            f'{self.tap}.{name}': loss
+            for name, loss in {**task, **losses}.items()
+        }
 
     def logits(
         self,

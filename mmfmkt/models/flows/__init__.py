@@ -1,6 +1,6 @@
 """Flow matching for knowledge transfer (arXiv 2402.02012)."""
 
-from .base import Transfer
+from .base import FlowTransfer, TeacherFlowTransfer, Transfer
 from .direct import DirectTransfer
 from .encoders import (
     BottleneckEncoder,
@@ -45,6 +45,7 @@ __all__ = [
     'DirectTransfer',
     'FMKT',
     'FMKTTheta',
+    'FlowTransfer',
     'InterpolatedWalk',
     'MLPEncoder',
     'MapTransform',
@@ -57,6 +58,7 @@ __all__ = [
     'SchedulePoint',
     'Step',
     'SubVPODE',
+    'TeacherFlowTransfer',
     'TimeEmbedding',
     'Transfer',
     'TransformerEncoder',

@@ -1,4 +1,4 @@
-"""What the variants of the transfer share: parts, weights and readings."""
+"""What the variants of the transfer share: parts, weights and calls."""
 
 from abc import ABCMeta, abstractmethod
 from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
@@ -16,87 +16,43 @@ MAX_GRAPHS = 64
 
 
 class Transfer(nn.Module, metaclass=ABCMeta):
-    """Base of the variants: leads a student's feature to a teacher's.
+    """Base of the variants: leads a student's feature to a target.
 
     Args:
-        field (VelocityField, optional): The flow; None where there is none.
         metric (BaseMetricLoss, optional): The metric D. None leaves out what
             only training needs: the flow can then walk but not be trained.
         transform (nn.Module, optional): T, by default without a map of
-            channels. Where calls bring the student's own head along, that is
-            T.
+            channels.
         loss_weight (float): Weight of the losses of the transfer.
-        direct_weight (float): Weight, in units of ``loss_weight``, of a
-            term D(T(X_S), X_T) beside the flow's.
-        compare (str): ``'targets'``: D(T(X_hat), X_T); ``'velocities'``:
-            D(v, alpha' X_S + sigma' X_T), for features of equal shape.
-        with_cp (bool): Whether backward computes the steps once more
-            instead of keeping what it needs of each, to save memory.
 
-    Raises:
-        ValueError: If the settings make no sense together.
+    Attributes:
+        deploys_flow (bool): Whether the flow's output takes the place of the
+            student's feature.
+        needs_teacher (bool): Whether the target is a teacher's.
     """
 
-    # Whether the flow's output takes the place of the student's feature.
-    deploys_flow = True
+    deploys_flow = False
     needs_teacher = True
-    # Whether a flow is led to the teacher, so that pairs can be decoupled.
-    pairs = True
-    # Whether there is a flow at all.
-    walks = True
-    # Whether student's and teacher's features are mixed.
-    mixes = False
-    # Settings that a variant alone has, and the transforms, in the order in
-    # which they are built.
-    settings: Sequence[str] = ()
-    transforms: Sequence[str] = ('transform',)
 
     def __init__(
         self,
-        field: Optional[VelocityField] = None,
         metric: Optional[BaseMetricLoss] = None,
         transform: Optional[nn.Module] = None,
         loss_weight: float = 1.0,
-        direct_weight: float = 0.0,
-        compare: str = 'targets',
-        with_cp: bool = False,
     ) -> None:
         super().__init__()
-        self.loss_weight, self.direct_weight = loss_weight, direct_weight
-        self.compare, self.with_cp = compare, with_cp
-        self.transform = transform
+        self.loss_weight = loss_weight
         if metric is not None and transform is None:
-            self.transform = MapTransform()
-        self.metric, self.field = metric, field
-        self._check()
+            transform = MapTransform()
+        self.transform, self.metric = transform, metric
+        self.field: Optional[VelocityField] = None
 
-    def _check(self) -> None:
-        """Refuse settings that mean nothing, alone or together."""
-        if self.compare not in COMPARED:
-            raise ValueError(
-                f'compare must be one of {", ".join(COMPARED)}, but is '
-                f'{self.compare!r}.'
-            )
-        if (
-            self.compare == 'velocities'
-            and self.metric is not None
-            and self.metric.ignores_scale
-            and self.field.encoder.zero_init
-        ):
-            raise ValueError(
-                f'metric {type(self.metric).__name__} ignores scale and '
-                'cannot compare velocities that start at zero; set '
-                'encoder.zero_init to False.'
-            )
-
-    @abstractmethod
     def forward(
         self,
         source: Tensor,
         target: Optional[Tensor],
-        num_steps: int,
+        num_steps: int = 1,
         labels: Optional[Tensor] = None,
-        head: Optional[Head] = None,
         order: Optional[Tensor] = None,
         diagnose: bool = False,
     ) -> Tuple[Losses, Tensor]:
@@ -110,9 +66,7 @@ class Transfer(nn.Module, metaclass=ABCMeta):
                 where there is no teacher.
             num_steps (int): N.
             labels (Tensor, optional): Classes ``(B, )`` or probabilities
-                ``(B, classes)``.
-            head (Callable, optional): The student's own head as T, from a
-                feature to logits and the losses of its task.
+                ``(B, classes)``, for metrics that need them.
             order (Tensor, optional): Indices ``(B, )`` of
                 ``decouple_pairs``: which samples the flow is led to. All
                 other terms compare a sample with itself.
@@ -122,23 +76,51 @@ class Transfer(nn.Module, metaclass=ABCMeta):
                 a convex D.
 
         Returns:
-            tuple: Losses by name, and what the student's head reads, or,
-            with ``head``, the logits. Losses of the student's task have
-            names that start with ``task`` or ``loss_task``; all others are
-            of the transfer.
+            tuple: Losses by name, and what the student's head reads.
         """
+        losses, _, output = self._run(
+            source, target, num_steps, labels, None, order, diagnose
+        )
+        return losses, output
 
-    def transport(self, source: Tensor, num_steps: int) -> Tensor:
-        """Return what is deployed in the place of the source.
+    def forward_head(
+        self,
+        source: Tensor,
+        target: Optional[Tensor],
+        num_steps: int,
+        labels: Optional[Tensor],
+        head: Head,
+        order: Optional[Tensor] = None,
+        diagnose: bool = False,
+    ) -> Tuple[Losses, Losses, Tensor]:
+        """Walk and compare, with the student's own head as T.
 
         Args:
-            source (Tensor): ``X_S``, ``(B, C_s, H, W)`` or ``(B, C_s)``.
-            num_steps (int): K, any positive integer.
+            source, target, num_steps, labels, order, diagnose: As in
+                ``forward``.
+            head (Callable): From a feature to logits ``(B, classes)`` and
+                the losses of the student's task.
 
         Returns:
-            Tensor: The mean of the estimates, shape and type of ``source``.
+            tuple: Losses of the transfer and of the task, both by name, and
+            the logits.
         """
-        return Walk(self.field, source, num_steps).mean().to(source.dtype)
+        return self._run(
+            source, target, num_steps, labels, head, order, diagnose
+        )
+
+    @abstractmethod
+    def _run(
+        self,
+        source: Tensor,
+        target: Optional[Tensor],
+        num_steps: int,
+        labels: Optional[Tensor],
+        head: Optional[Head],
+        order: Optional[Tensor],
+        diagnose: bool,
+    ) -> Tuple[Losses, Losses, Tensor]:
+        """``forward_head``; without a head, T is the transform."""
 
     def logits(
         self,
@@ -146,30 +128,17 @@ class Transfer(nn.Module, metaclass=ABCMeta):
         counts: Sequence[int],
         head: Callable[[Tensor], Tensor],
     ) -> Dict[int, Tensor]:
-        """Return the implicit ensembles of logits, ``mean_i T(X_hat_i)``.
+        """Return what is deployed: by default the plain student's logits.
 
         Args:
             source (Tensor): ``X_S``, ``(B, C_s, H, W)`` or ``(B, C_s)``.
-            counts (Sequence[int]): One K or several, whose first step is
-                taken once.
+            counts (Sequence[int]): One K or several.
             head (Callable): The student's own head, which gives logits.
 
         Returns:
             dict: Logits ``(B, classes)`` by K.
         """
-        found: Dict[int, Tensor] = {}
-        first: Optional[Step] = None
-        for count in dict.fromkeys(counts):
-            inner = None if first is None else first.inner
-            steps = Walk(self.field, source, count, inner)
-            total = None
-            for step in steps:
-                if first is None:
-                    first, start = step, head(step.estimate)
-                logits = start if step.t == 1 else head(step.estimate)
-                total = logits if total is None else total + logits
-            found[count] = total / count
-        return found
+        return dict.fromkeys(counts, head(source))
 
     def compile(self, **options: Any) -> None:
         """Compile the transfer of a level: walk, T and metric.
@@ -216,18 +185,133 @@ class Transfer(nn.Module, metaclass=ABCMeta):
             labels = None if labels is None else labels[order]
         return self.metric.prepare(target, labels, source.dtype)
 
-    def _read(
-        self, feature: Tensor, target: Optional[Tensor], head: Optional[Head]
-    ) -> Tuple[Tensor, Losses]:
-        """T of a feature, and the losses of the student's task on it."""
-        if head is not None:
-            return head(feature)
-        return self.transform(feature, target), {}
+    @torch.no_grad()
+    def _of_mean(self, output: Tensor, goal: Prepared) -> Tensor:
+        """``metric_of_mean``, of T of the mean of the estimates."""
+        return self.loss_weight * self.metric.measure(output, goal)
+
+    def _idle_loss(self, source: Tensor) -> Tensor:
+        """Zero, from every parameter: data parallelism waits for them all."""
+        return sum(
+            (0 * p.sum() for p in self.parameters()), source.new_zeros(())
+        )
+
+
+class FlowTransfer(Transfer):
+    """Base of the variants with a flow, whose output is deployed.
+
+    Args:
+        field (VelocityField): The flow.
+        metric, transform, loss_weight: As `Transfer`. Where calls bring the
+            student's own head along, that is T.
+        with_cp (bool): Whether backward computes the steps once more
+            instead of keeping what it needs of each, to save memory.
+    """
+
+    deploys_flow = True
+
+    def __init__(
+        self,
+        field: VelocityField,
+        metric: Optional[BaseMetricLoss] = None,
+        transform: Optional[nn.Module] = None,
+        loss_weight: float = 1.0,
+        with_cp: bool = False,
+    ) -> None:
+        super().__init__(metric, transform, loss_weight)
+        self.field, self.with_cp = field, with_cp
+
+    def transport(self, source: Tensor, num_steps: int) -> Tensor:
+        """Return what is deployed in the place of the source.
+
+        Args:
+            source (Tensor): ``X_S``, ``(B, C_s, H, W)`` or ``(B, C_s)``.
+            num_steps (int): K, any positive integer.
+
+        Returns:
+            Tensor: The mean of the estimates, shape and type of ``source``.
+        """
+        return Walk(self.field, source, num_steps).mean().to(source.dtype)
+
+    def logits(
+        self,
+        source: Tensor,
+        counts: Sequence[int],
+        head: Callable[[Tensor], Tensor],
+    ) -> Dict[int, Tensor]:
+        """Return the implicit ensembles of logits, ``mean_i T(X_hat_i)``.
+
+        Args:
+            source (Tensor): ``X_S``, ``(B, C_s, H, W)`` or ``(B, C_s)``.
+            counts (Sequence[int]): One K or several, whose first step is
+                taken once.
+            head (Callable): The student's own head, which gives logits.
+
+        Returns:
+            dict: Logits ``(B, classes)`` by K.
+        """
+        found: Dict[int, Tensor] = {}
+        first: Optional[Step] = None
+        for count in dict.fromkeys(counts):
+            inner = None if first is None else first.inner
+            steps = Walk(self.field, source, count, inner)
+            total = None
+            for step in steps:
+                if first is None:
+                    first, start = step, head(step.estimate)
+                logits = start if step.t == 1 else head(step.estimate)
+                total = logits if total is None else total + logits
+            found[count] = total / count
+        return found
 
     def _transformed(self, steps: Steps, target: Optional[Tensor]) -> Tensor:
         """T of the estimates of all steps, as one batch."""
         flat = self.transform(steps.estimate.flatten(0, 1), target)
         return flat.unflatten(0, (len(steps), -1))
+
+
+class TeacherFlowTransfer(FlowTransfer):
+    """Base of the variants whose flow is led to a teacher's feature.
+
+    Args:
+        field, metric, transform, loss_weight, with_cp: As `FlowTransfer`.
+        direct_weight (float): Weight, in units of ``loss_weight``, of a
+            term D(T(X_S), X_T) beside the flow's.
+        compare (str): ``'targets'``: D(T(X_hat), X_T); ``'velocities'``:
+            D(v, alpha' X_S + sigma' X_T), for features of equal shape.
+
+    Raises:
+        ValueError: If the settings make no sense together.
+    """
+
+    def __init__(
+        self,
+        field: VelocityField,
+        metric: Optional[BaseMetricLoss] = None,
+        transform: Optional[nn.Module] = None,
+        loss_weight: float = 1.0,
+        direct_weight: float = 0.0,
+        compare: str = 'targets',
+        with_cp: bool = False,
+    ) -> None:
+        super().__init__(field, metric, transform, loss_weight, with_cp)
+        self.direct_weight, self.compare = direct_weight, compare
+        if compare not in COMPARED:
+            raise ValueError(
+                f'compare must be one of {", ".join(COMPARED)}, but is '
+                f'{compare!r}.'
+            )
+        if (
+            compare == 'velocities'
+            and metric is not None
+            and metric.ignores_scale
+            and field.encoder.zero_init
+        ):
+            raise ValueError(
+                f'metric {type(metric).__name__} ignores scale and '
+                'cannot compare velocities that start at zero; set '
+                'encoder.zero_init to False.'
+            )
 
     def _compared(
         self, steps: Steps, outputs: Tensor, goal: Prepared, led: Tensor
@@ -243,20 +327,9 @@ class Transfer(nn.Module, metaclass=ABCMeta):
         ]
         return dict(loss_flow=sum(losses) / len(steps))
 
-    @torch.no_grad()
-    def _of_mean(self, output: Tensor, goal: Prepared) -> Tensor:
-        """``metric_of_mean``, of T of the mean of the estimates."""
-        return self.loss_weight * self.metric.measure(output, goal)
-
     def _direct(
         self, output: Tensor, target: Tensor, labels: Optional[Tensor]
     ) -> Tensor:
         """``loss_direct``, of T of the source."""
         weight = self.loss_weight * self.direct_weight
         return weight * self.metric(output, target, labels)
-
-    def _idle_loss(self, source: Tensor) -> Tensor:
-        """Zero, from every parameter: data parallelism waits for them all."""
-        return sum(
-            (0 * p.sum() for p in self.parameters()), source.new_zeros(())
-        )

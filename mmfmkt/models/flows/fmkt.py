@@ -1,19 +1,20 @@
 """FM-KT: the student's head reads what the flow makes of its feature
 (arXiv 2402.02012, Alg. 1)."""
 
-from typing import Optional, Tuple
+from typing import List, Optional, Tuple
 
+import torch
 from torch import Tensor
 
-from .base import Transfer
-from .transforms import Head, Losses, read_each
+from .base import TeacherFlowTransfer
+from .transforms import Head, Losses, mean_of
 from .walk import Steps, Walk
 
 
-class FMKT(Transfer):
+class FMKT(TeacherFlowTransfer):
     """``1/N sum_i D(T(X_hat_i), X_T)``; ``mean_i X_hat_i`` is deployed.
 
-    Arguments as `Transfer`.
+    Arguments as `TeacherFlowTransfer`.
 
     Examples:
         >>> transfer = FMKT(
@@ -27,28 +28,30 @@ class FMKT(Transfer):
         torch.Size([2, 8, 5, 5])
     """
 
-    def forward(
+    def _run(
         self,
         source: Tensor,
         target: Optional[Tensor],
         num_steps: int,
-        labels: Optional[Tensor] = None,
-        head: Optional[Head] = None,
-        order: Optional[Tensor] = None,
-        diagnose: bool = False,
-    ) -> Tuple[Losses, Tensor]:
+        labels: Optional[Tensor],
+        head: Optional[Head],
+        order: Optional[Tensor],
+        diagnose: bool,
+    ) -> Tuple[Losses, Losses, Tensor]:
         led = target if order is None else target[order]
         goal = self._goal(source, target, labels, order)
+        read: List[Tuple[Tensor, Losses]] = []
 
         def visit(steps: Steps) -> Losses:
             if head is None:
-                outputs, seen = self._transformed(steps, target), {}
+                outputs = self._transformed(steps, target)
             else:
-                outputs, seen = read_each(head, steps.estimate)
-                seen['output'] = outputs.mean(0)
-            if goal is not None:
-                seen = {**seen, **self._compared(steps, outputs, goal, led)}
-            return seen
+                now = [head(x) for x in steps.estimate]
+                read.extend(now)
+                outputs = torch.stack([x for x, _ in now])
+            if goal is None:
+                return {}
+            return self._compared(steps, outputs, goal, led)
 
         # A student's own head is run once alone: it may count its calls.
         sections = self.with_cp and head is None
@@ -56,18 +59,25 @@ class FMKT(Transfer):
             source, led, num_steps, self.with_cp and not sections
         )
         losses, mean = walk.gather(visit, head is None, sections)
-        output = losses.pop('output') if head else mean.to(source.dtype)
+        task: Losses = {}
+        if head is None:
+            output = mean.to(source.dtype)
+        else:
+            output, task = mean_of(read)
         if target is None:
-            return {'loss_flow': self._idle_loss(source), **losses}, output
+            return dict(loss_flow=self._idle_loss(source)), task, output
         losses['loss_flow'] = self.loss_weight * losses['loss_flow']
         if diagnose:
             losses['metric_of_mean'] = self._of_mean(
                 output if head else self.transform(mean, target), goal
             )
         if self.direct_weight:
-            direct, _ = self._read(source, target, head)
-            losses['loss_direct'] = self._direct(direct, target, labels)
-        return losses, output
+            if head is None:
+                own = self.transform(source, target)
+            else:
+                own, _ = head(source)
+            losses['loss_direct'] = self._direct(own, target, labels)
+        return losses, task, output
 
     def _walk(
         self,

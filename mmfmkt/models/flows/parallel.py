@@ -14,7 +14,7 @@ class ParallelFMKT(FMKT):
 
     The encoder sees ``Z_t = alpha_t X_S + sigma_t X_T`` in training, which
     leaks the target that it has to find, and its own states at inference.
-    Arguments as `Transfer`; shapes must be equal.
+    Arguments as `FMKT`; shapes must be equal.
 
     Examples:
         >>> transfer = ParallelFMKT(
@@ -24,8 +24,6 @@ class ParallelFMKT(FMKT):
         >>> list(transfer(student, teacher, num_steps=4)[0])
         ['loss_flow']
     """
-
-    mixes = True
 
     def _walk(
         self,

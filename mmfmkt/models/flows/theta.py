@@ -1,17 +1,19 @@
 """FM-KT^Theta: the flow teaches and stays behind (section 3)."""
 
-from typing import Any, Callable, Dict, Optional, Sequence, Tuple
+from typing import Optional, Tuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .base import Transfer
+from ..losses.base import BaseMetricLoss
+from .base import TeacherFlowTransfer, Transfer
 from .transforms import Head, Losses, MapTransform
+from .velocity import VelocityField
 from .walk import Steps, Walk
 
 
-class FMKTTheta(Transfer):
+class FMKTTheta(TeacherFlowTransfer):
     """``1/N sum_i D(T(X_hat_i), X_T) + D(T_s(X_S), sg(mean_i T(X_hat_i)))``.
 
     The flow is a training-only branch with a T of its own: the student's
@@ -27,15 +29,16 @@ class FMKTTheta(Transfer):
     shared feature is all that it gives.
 
     Args:
-        args: As `Transfer`.
+        field, metric, transform, loss_weight, direct_weight, compare,
+            with_cp: As `TeacherFlowTransfer`.
         student_transform (nn.Module, optional): ``T_s``, by default without
             a map of channels.
         ensemble_weight (float): Weight, in units of ``loss_weight``, of what
             leads the student's feature to the ensemble.
-        kwargs: As `Transfer`.
 
     Raises:
-        ValueError: As `Transfer`, and if no term leads the student's feature.
+        ValueError: As `TeacherFlowTransfer`, and if no term leads the
+            student's feature.
 
     Examples:
         >>> transfer = FMKTTheta(
@@ -48,44 +51,53 @@ class FMKTTheta(Transfer):
     """
 
     deploys_flow = False
-    settings = ('ensemble_weight',)
-    transforms = ('student_transform', 'transform')
+    logits = Transfer.logits
 
     def __init__(
         self,
-        *args: Any,
+        field: VelocityField,
+        metric: Optional[BaseMetricLoss] = None,
+        transform: Optional[nn.Module] = None,
+        loss_weight: float = 1.0,
+        direct_weight: float = 0.0,
+        compare: str = 'targets',
+        with_cp: bool = False,
         student_transform: Optional[nn.Module] = None,
         ensemble_weight: float = 1.0,
-        **kwargs: Any,
     ) -> None:
-        super().__init__(*args, **kwargs)
+        super().__init__(
+            field,
+            metric,
+            transform,
+            loss_weight,
+            direct_weight,
+            compare,
+            with_cp,
+        )
         self.ensemble_weight = ensemble_weight
-        if not ensemble_weight and not self.direct_weight:
+        if not ensemble_weight and not direct_weight:
             raise ValueError(
                 'ensemble_weight and direct_weight are both 0, so that '
                 "nothing leads the student's own feature: set one of them."
             )
+        if metric is not None and student_transform is None:
+            student_transform = MapTransform()
         self.student_transform = student_transform
-        if self.metric is not None and student_transform is None:
-            self.student_transform = MapTransform()
 
-    def forward(
+    def _run(
         self,
         source: Tensor,
         target: Optional[Tensor],
         num_steps: int,
-        labels: Optional[Tensor] = None,
-        head: Optional[Head] = None,
-        order: Optional[Tensor] = None,
-        diagnose: bool = False,
-    ) -> Tuple[Losses, Tensor]:
+        labels: Optional[Tensor],
+        head: Optional[Head],
+        order: Optional[Tensor],
+        diagnose: bool,
+    ) -> Tuple[Losses, Losses, Tensor]:
+        output, task = head(source) if head else (source, {})
         if target is None:
-            own, task = head(source) if head else (source, {})
-            return {'loss_flow': self._idle_loss(source), **task}, own
-        if head is None:
-            own, task = self.student_transform(source, target), {}
-        else:
-            own, task = head(source)
+            return dict(loss_flow=self._idle_loss(source)), task, output
+        own = output if head else self.student_transform(source, target)
         losses, mean = self._walk_branch(
             source, target, num_steps, labels, head, order
         )
@@ -101,7 +113,7 @@ class FMKTTheta(Transfer):
             )
         if self.direct_weight:
             losses['loss_direct'] = self._direct(own, target, labels)
-        return {**losses, **task}, own if head else source
+        return losses, task, output
 
     def _walk_branch(
         self,
@@ -131,12 +143,3 @@ class FMKTTheta(Transfer):
         losses, mean = walk.gather(visit, sections=self.with_cp)
         losses['loss_flow'] = self.loss_weight * losses['loss_flow']
         return losses, mean
-
-    def logits(
-        self,
-        source: Tensor,
-        counts: Sequence[int],
-        head: Callable[[Tensor], Tensor],
-    ) -> Dict[int, Tensor]:
-        """Return the plain student's logits, for each number of steps."""
-        return dict.fromkeys(counts, head(source))

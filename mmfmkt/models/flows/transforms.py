@@ -6,15 +6,14 @@ affine: the mean of what they give of the estimates is what they give of
 their mean.
 """
 
-from typing import Callable, Dict, Optional, Tuple
+from typing import Callable, Dict, Optional, Sequence, Tuple
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 Losses = Dict[str, Tensor]
 # A student's own head as T: from a feature to logits, and the losses of the
-# student's task on them, whose names start with 'task' or 'loss_task'.
+# student's task on them.
 Head = Callable[[Tensor], Tuple[Tensor, Losses]]
 
 
@@ -80,19 +79,15 @@ class PooledHead(nn.Module):
         return self.fc(x.flatten(2).mean(2) if x.dim() > 2 else x)
 
 
-def read_each(head: Head, features: Tensor) -> Tuple[Tensor, Losses]:
-    """Read features one by one by a student's own head.
+def mean_of(read: Sequence[Tuple[Tensor, Losses]]) -> Tuple[Tensor, Losses]:
+    """Mean of what a head gave of several features.
 
     Args:
-        head (Callable): What reads.
-        features (Tensor): ``(steps, B, ...)``.
-
-    Returns:
-        tuple: Logits ``(steps, B, classes)``, and the means of the losses.
+        read (Sequence): Logits ``(B, classes)`` and losses of each.
     """
-    outputs, losses = zip(*(head(x) for x in features))
+    outputs, losses = zip(*read)
     means = {k: sum(x[k] for x in losses) / len(losses) for k in losses[0]}
-    return torch.stack(outputs), means
+    return sum(outputs) / len(outputs), means
 
 
 def resize(x: Tensor, like: Tensor) -> Tensor:

@@ -262,6 +262,17 @@ class Walk:
                 state = state.add(change, alpha=-1 / self.num_steps)
             yield step, state
 
+    def batches(
+        self, state: Tensor, numbers: range
+    ) -> Iterator[Tuple[Steps, Tensor]]:
+        """As ``stretch``, by as many steps as are visited as one batch."""
+        for together in in_parts(numbers, batch_length(state, numbers)):
+            steps = []
+            for step, after in self.stretch(state, together):
+                steps.append(step)
+                state = after
+            yield Steps(steps), state
+
     def step(self, state: Tensor, i: int) -> Step:
         """Take the step i of ``countdown`` from a state."""
         inside, time = self.field.encoder.inside, self.times[-i]
@@ -319,15 +330,10 @@ class Walk:
     ) -> Tuple[Sums, Tensor]:
         """Walk a part of the way, and visit its steps."""
         sums: Sums = {}
-        for together in in_parts(numbers, batch_length(state, numbers)):
-            steps = []
-            for step, after in self.stretch(state, together):
-                steps.append(step)
-                state = after
-            batch = Steps(steps)
-            seen = visit(batch)
-            if len(steps) > 1:
-                seen = {name: len(steps) * x for name, x in seen.items()}
+        for batch, after in self.batches(state, numbers):
+            seen, state = visit(batch), after
+            if len(batch) > 1:
+                seen = {name: len(batch) * x for name, x in seen.items()}
             if mean and not self.ends_at_mean:
                 seen = {**seen, INNER: batch.weighted(self.unit)}
             add_to(sums, seen)

@@ -8,7 +8,7 @@ import itertools
 
 import pytest
 import torch
-from flow_parts import OwnHead, total_of
+from flow_parts import OwnHead, run, total_of
 
 from mmfmkt.models.distillers.builder import (
     FeaturePair,
@@ -120,9 +120,8 @@ def exercise(combination):
         head, labels = OwnHead(CHANNELS, CLASSES), torch.tensor([0, 3, 1])
         head.labels, target = labels, torch.randn(BATCH, CLASSES)
 
-    losses, output = transfer(
-        source, target if transfer.needs_teacher else None, 2, labels, head
-    )
+    target = target if transfer.needs_teacher else None
+    losses, output = run(transfer, source, target, 2, labels, head)
     total = total_of(losses, output)
     total.backward()
     assert total.isfinite() and source.grad.isfinite().all()

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from flow_parts import LABELS, OwnHead, build, total_of
+from flow_parts import LABELS, OwnHead, build, run, total_of
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from mmfmkt.models import flows
@@ -93,7 +93,8 @@ def test_no_encoder_waits(encoder, with_cp):
 
 def go_without_waiting(flow, source, target, head):
     with NoWaiting():
-        losses, output = flow(
+        losses, output = run(
+            flow,
             source,
             target if flow.needs_teacher else None,
             2,
