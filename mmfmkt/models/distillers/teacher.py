@@ -118,7 +118,12 @@ class TeacherHolder:
             (preprocessor, self.network.data_preprocessor),
             dataset,
             'train_dataloader.dataset',
-        ).to(next(self.network.parameters()).device)
+        ).to(self.device)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the teacher is."""
+        return next(self.network.parameters()).device
 
     def raw_input_adapter(self, dataset: Any) -> TeacherInputAdapter:
         """Return an adapter of batches to the teacher's preprocessor.
@@ -170,6 +175,10 @@ class TeacherHolder:
             data_samples (list): Meta data.
             run (Callable): Runs the teacher on its own images.
         """
+        if self.device != inputs.device:
+            # FSDP moves the distiller's parameters, but not the distiller.
+            self.network.to(inputs.device)
+            self.input_adapter.to(inputs.device)
         with self._autocast(inputs.device.type):
             images = self.input_adapter(inputs, data_samples)
             if self.cache is None:

@@ -255,3 +255,13 @@ def test_a_teacher_of_random_weights_leaves_no_parameter_unset():
     # MMDetection makes it of memory as it is, and draws it afterwards.
     assert 0.9 < teacher.level_embed.std() < 1.1
     assert not any(x.requires_grad for x in teacher.parameters())
+
+
+def test_the_teacher_follows_images_where_only_parameters_were_moved():
+    model = build('fmkt')
+    # As FSDP does: it moves no modules, so the teacher is not told.
+    data = model.data_preprocessor(batch(), True)
+    images = data['inputs'].to('meta')
+    found = model.read_teacher(images, data['data_samples'])
+    assert all(x.is_meta for x in model.teacher.state_dict().values())
+    assert all(x.is_meta for tap in found.values() for x in tap.values())
