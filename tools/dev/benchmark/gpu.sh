@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
 # Checks and measures mmfmkt on a GPU within a budget of minutes:
 #
-#     bash gpu.sh OUT [MINUTES] [options of gpu.py]
+#     bash gpu.sh OUT [MINUTES] [options: --help]
 #
 # mmcv may be installed without operators: mmcv_ext.py then stands in for them.
 if [ $# -lt 1 ]; then
-    echo "usage: gpu.sh OUT [MINUTES] [options of gpu.py]" >&2
+    echo "usage: gpu.sh OUT [MINUTES] [options: --help]" >&2
     exit 2
 fi
-start=$(date +%s)
+mkdir -p "$1"
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 root=$here
 until [ -e "$root/setup.py" ]; do root=$(dirname "$root"); done
@@ -49,4 +49,5 @@ END
 fi
 export PYTHONPATH="$scratch:$PYTHONPATH"
 export PYTHONUNBUFFERED=1 MPLBACKEND=Agg
-"$python" "$here/gpu.py" "$1" --minutes "${2:-6}" --start "$start" "${@:3}"
+"$python" "$here/gpu" "$1" --minutes "${2:-9}" "${@:3}" \
+    2>> "$1/errors.log" || { tail -n 3 "$1/errors.log" >&2; exit 1; }

@@ -71,18 +71,18 @@ def saved_bytes(
         without (Iterable[Tensor]): What is there anyway, as parameters are.
     """
     known = {x.untyped_storage().data_ptr() for x in without}
-    kept: Dict[int, Tensor] = {}
+    kept: Dict[int, torch.UntypedStorage] = {}
 
-    def pack(x: Tensor) -> Tensor:
+    def pack(x: Tensor) -> None:
         storage = x.untyped_storage()
         if storage.data_ptr() not in known:
-            # Held, so that no address is given out twice.
-            kept[storage.data_ptr()] = x
-        return x
+            # Held, so that no address is given out twice. The graph gets
+            # nothing: it would hold itself, and never be freed.
+            kept[storage.data_ptr()] = storage
 
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda x: x):
         function()
-    return sum(x.untyped_storage().nbytes() for x in kept.values())
+    return sum(storage.nbytes() for storage in kept.values())
 
 
 def row_of_times(

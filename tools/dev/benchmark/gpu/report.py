@@ -1,0 +1,86 @@
+"""Results, each written at once, and parts with a time limit."""
+
+import gc
+import json
+import os
+import platform
+import signal
+import time
+import traceback
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Callable, Sequence, Tuple
+
+import torch
+
+# Name, limit in seconds, function.
+Part = Tuple[str, float, Callable[[], None]]
+
+
+class Report:
+    """Writes results to a folder, with the seconds since its start."""
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.folder, self.start = folder, time.time()
+
+    def add(self, name: str, text: str, **data: Any) -> None:
+        """Write a result: a line of text, and numbers."""
+        seconds = time.time() - self.start
+        line = f'[{seconds:5.0f} s] {name}: {text}'
+        print(line, flush=True)
+        self._append('results.txt', line)
+        result = dict(name=name, seconds=seconds, text=text, **data)
+        self._append('results.jsonl', json.dumps(result, default=str))
+
+    def log(self, title: str, text: str) -> None:
+        """Write a log or a traceback."""
+        self._append('errors.log', f'==== {title}\n{text}')
+
+    def run_parts(self, parts: Sequence[Part], until: float) -> None:
+        """Run parts in turn; one that fails or finds no time is skipped.
+
+        At its limit a part is interrupted as by Ctrl-C: interleaved timing
+        then reports the rounds so far.
+        """
+        signal.signal(signal.SIGALRM, signal.default_int_handler)
+        for name, limit, function in parts:
+            limit = int(min(limit, until - time.time()))
+            if limit < 5:
+                self.add(name, 'skipped: no time left', status='skipped')
+                continue
+            signal.alarm(limit)
+            try:
+                function()
+            except (Exception, KeyboardInterrupt, SystemExit) as error:
+                signal.alarm(0)
+                reason = f'FAILED: {describe(error)}'
+                if isinstance(error, KeyboardInterrupt):
+                    reason = f'stopped at its limit of {limit} s'
+                self.add(name, reason, status='failed')
+                self.log(name, traceback.format_exc())
+            finally:
+                signal.alarm(0)
+                gc.collect()
+                if torch.cuda.is_initialized():
+                    with suppress(RuntimeError):
+                        torch.cuda.empty_cache()
+
+    def _append(self, name: str, text: str) -> None:
+        with open(self.folder / name, 'a', encoding='utf-8') as file:
+            file.write(text.rstrip() + '\n')
+
+
+def describe(error: BaseException) -> str:
+    """Return type and message of an error in one line."""
+    return f'{type(error).__name__}: {" ".join(str(error).split())}'[:300]
+
+
+def describe_machine(device: torch.device) -> str:
+    """Return hardware and versions."""
+    found = f'python {platform.python_version()}, torch {torch.__version__}'
+    found += f', {os.cpu_count()} cores, {device}'
+    if device.type == 'cuda':
+        found += f' {torch.cuda.get_device_name(device)}'
+        found += f', cudnn {torch.backends.cudnn.version()}'
+    return found
