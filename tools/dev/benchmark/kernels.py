@@ -4,11 +4,14 @@
 
 On a GPU that is not full a flow costs what its kernels cost to launch. One
 level is counted, forward and backward in training and forward alone as it is
-deployed, on a CPU.
+deployed, on a CPU. ``--compile`` counts graphs instead, over sizes and numbers
+of steps, and times the default compiler.
 """
 
 import argparse
+import time
 from collections import Counter
+from copy import deepcopy
 from functools import partial
 
 import torch
@@ -22,6 +25,8 @@ from mmfmkt.models.flows import walk
 METRICS = dict(
     fmkt='PKDLoss', theta='PKDLoss', online='MSELoss', parallel='PKDLoss'
 )
+SIZES = ((16, 16), (16, 24), (20, 28), (25, 13), (32, 40))
+STEP_COUNTS = (1, 2, 3, 4, 8)
 # Operators that compute nothing, beside views.
 IDLE = ('_unsafe_view', 'detach', 'empty', 'promote_types')
 
@@ -74,6 +79,44 @@ def training(transfer, source, target, num_steps: int):
     return run
 
 
+def show_compiled(name: str, transfer, num_steps: int) -> None:
+    """Print graphs over sizes and N, and times of the default compiler."""
+    from torch._dynamo import config, utils
+
+    config.fail_on_recompile_limit_hit = True
+    source = torch.randn(2, 256, 16, 16, requires_grad=True)
+    target = torch.randn(2, 256, 16, 16)
+    compiled = deepcopy(transfer)
+    compiled.compile(backend='eager')
+    torch._dynamo.reset()
+    utils.counters.clear()
+    apart = 0.0
+    for n in STEP_COUNTS:
+        for size in SIZES:
+            maps = torch.randn(2, 2, 256, *size).unbind()
+            (found, _), (alike, _) = compiled(*maps, n), transfer(*maps, n)
+            gap = found['loss_flow'] / alike['loss_flow'] - 1
+            apart = max(apart, abs(gap.item()))
+    graphs = utils.counters['stats']['unique_graphs']
+    breaks = sum(utils.counters['graph_break'].values())
+    print(
+        f'{name}: {graphs} graphs, {breaks} breaks, '
+        f'{graphs - len(STEP_COUNTS)} recompilations over {len(SIZES)} sizes '
+        f'and {len(STEP_COUNTS)} N; losses {apart:.1e} apart'
+    )
+    torch._dynamo.reset()
+    compiled = deepcopy(transfer)
+    compiled.compile()
+    for label, module in (('eager', transfer), ('compiled', compiled)):
+        run, times = training(module, source, target, num_steps), []
+        for _ in range(8):
+            start = time.perf_counter()
+            run()
+            times.append(time.perf_counter() - start)
+        first, later = times[0], sorted(times[1:])[3]
+        print(f'  {label}: {first:.1f} s first, {later * 1e3:.1f} ms then')
+
+
 def parse_args() -> argparse.Namespace:
     parser = parser_of(__doc__)
     add = parser.add_argument
@@ -82,6 +125,7 @@ def parse_args() -> argparse.Namespace:
     add('--num-steps', type=int, default=4, help='N')
     add('--inference-steps', nargs='+', type=int, default=[1, 4], help='K')
     add('--list', action='store_true', help='name the operators')
+    add('--compile', action='store_true', help='count graphs instead')
     return parser.parse_args()
 
 
@@ -98,6 +142,10 @@ def main() -> None:
             )
             metric = getattr(losses, METRICS[variant])()
             transfer = flows.VARIANTS[variant](field, metric)
+            if args.compile:
+                name = f'{variant} {encoder}'
+                show_compiled(name, transfer, args.num_steps)
+                continue
             run = training(transfer, source, target, args.num_steps)
             show(f'{variant} {encoder} N={args.num_steps}', count(run), args)
             if not transfer.deploys_flow:

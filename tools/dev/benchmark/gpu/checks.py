@@ -2,7 +2,6 @@
 
 import math
 import traceback
-from contextlib import nullcontext
 from copy import deepcopy
 from functools import partial
 from typing import Any, Callable, ContextManager, Dict, Iterator, List, Tuple
@@ -21,7 +20,7 @@ TOLERANCES = {False: 1e-4, True: 5e-2}
 LOSS_SCALE = 64.0
 # From module, source and target to loss and output.
 Forward = Callable[[nn.Module, Tensor, Tensor], Tuple[Tensor, Tensor]]
-# Name, builder of the module, forward, shapes of source and target.
+# Name, builder, forward, shapes of source and target.
 Case = Tuple[str, Callable[[], nn.Module], Forward, tuple, tuple]
 
 
@@ -31,10 +30,8 @@ def half_of(device: torch.device) -> torch.dtype:
 
 
 def autocast(device: torch.device, amp: bool) -> ContextManager:
-    """Return autocast in half precision, or a context without effect."""
-    if not amp:
-        return nullcontext()
-    return torch.autocast(device.type, dtype=half_of(device))
+    """Return autocast in half precision, without effect unless ``amp``."""
+    return torch.autocast(device.type, half_of(device), enabled=amp)
 
 
 def build_transfer(
@@ -160,14 +157,14 @@ def check_correctness(
     report: Report, device: torch.device, amp: bool, compiled: bool = False
 ) -> None:
     """Compare a device with the CPU in float64, case by case."""
+    torch.backends.cudnn.allow_tf32 = False
     rows, bad, worst = [], [], (0.0, '')
     for case in cases():
         name = case[0]
         if compiled and name != 'variant fmkt':
             continue
         try:
-            with torch.backends.cudnn.flags(allow_tf32=False):
-                errors = relative_errors(case, device, amp, compiled)
+            errors = relative_errors(case, device, amp, compiled)
         except Exception as error:
             report.log(f'correctness, {name}', traceback.format_exc())
             errors = {describe(error): math.inf}
@@ -177,8 +174,7 @@ def check_correctness(
         if not all(x <= TOLERANCES[amp] for x in errors.values()):
             bad.append(f'{name}: {errors}')
     report.add(
-        f'correctness, {"AMP" if amp else "float32"}'
-        + (', compiled' if compiled else ''),
+        f'correctness, {"AMP" if amp else "float32"}{", compiled" * compiled}',
         f'{len(rows) - len(bad)} of {len(rows)} within {TOLERANCES[amp]:g} of '
         f'CPU float64, largest error {worst[0]:.1e} ({worst[1]})'
         + ''.join(f'\n    DIFFERS: {x}' for x in bad),
@@ -190,8 +186,7 @@ def check_correctness(
 def check_synchronization(report: Report, device: torch.device) -> None:
     """Check that no training step of a transfer waits for the GPU."""
     if device.type != 'cuda':
-        report.add('synchronization', 'skipped: needs a GPU', status='skipped')
-        return
+        return report.add('synchronization', 'skipped: needs a GPU')
     steps, bad = 0, []
     for name, build, forward, *shapes in cases():
         if not name.startswith(('variant', 'encoder')):
@@ -226,7 +221,6 @@ def check_synchronization(report: Report, device: torch.device) -> None:
 
 
 def parts(report: Report, device: torch.device, until: float) -> List[Part]:
-    """Return the checks."""
     correctness = partial(check_correctness, report, device)
     synchronization = partial(check_synchronization, report, device)
     return [

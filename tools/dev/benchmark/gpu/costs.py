@@ -58,6 +58,7 @@ def measure(
         *('--cfg-options', *NETWORKS),
     ]
     options = run.parse_args()
+    torch.backends.cudnn.allow_tf32 = True
     # Graphs of other sizes and precisions would count as well.
     torch._dynamo.reset()
     counters = torch._dynamo.utils.counters
@@ -139,11 +140,8 @@ def parts(report: Report, device: torch.device, until: float) -> List[Part]:
     found: List[Part] = []
     for limit, what, batch_size, *more in plan:
         name = f'{what}, batch {batch_size}, {" ".join(more[1:])}'
-        run_part = partial(
-            measure, report, device, name, what, batch_size, *more
-        )
-        found.append((name, limit, run_part))
-    # On a CPU, compiling takes minutes; the tests do it.
+        args = report, device, name, what, batch_size, *more
+        found.append((name, limit, partial(measure, *args)))
     if device.type == 'cuda':
         check = partial(check_correctness, report, device, False, True)
         found.insert(10, ('correctness, compiled', 45, check))

@@ -54,10 +54,8 @@ class Report:
                 function()
             except (Exception, KeyboardInterrupt, SystemExit) as error:
                 signal.alarm(0)
-                reason = f'FAILED: {describe(error)}'
-                if isinstance(error, KeyboardInterrupt):
-                    reason = f'stopped at its limit of {limit} s'
-                self.add(name, reason, status='failed')
+                text = f'FAILED (limit {limit} s): {describe(error)}'
+                self.add(name, text, status='failed')
                 self.log(name, traceback.format_exc())
             finally:
                 signal.alarm(0)

@@ -83,7 +83,6 @@ class Training:
             )
 
     def checkpoint(self, epoch: int = EPOCHS) -> Path:
-        """Return the path of the checkpoint of an epoch."""
         return self.work_dir / f'epoch_{epoch}.pth'
 
     def succeeds(self, until: float) -> bool:
@@ -92,8 +91,6 @@ class Training:
             code = self.process.wait(max(until - time.time(), 1))
         except subprocess.TimeoutExpired:
             self.kill()
-            with open(self.log, 'a') as log:
-                log.write('error: stopped at its time limit\n')
             return False
         return not code and self.checkpoint().is_file()
 
@@ -154,26 +151,22 @@ def train_classifier(
             resumed = run('killed', [*amp, '--resume'])
             started.append(resumed)
             title = 'classifier, tools/train.py --amp, SIGKILL and --resume'
-            if not whole.succeeds(until):
-                others[title] = whole
-            else:
+            if whole.succeeds(until):
                 others = {title: resumed, **others}
+            else:
+                others = {title: whole}
             for title, training in others.items():
                 if not training.succeeds(until):
                     text = f'NOT trained: {training.error()}'
                     report.add(title, text, status='failed')
-                    log = training.log.read_text(errors='replace')
-                    report.log(title, log[-20000:])
+                    report.log(title, training.log.read_text()[-20000:])
                     continue
                 text = f'trained {EPOCHS} epochs'
                 if training is resumed:
                     when = 'killed' if hit else 'NOT killed: it had ended'
                     text += f', {when} after epoch {EPOCHS // 2}'
-                if whole.checkpoint().is_file():
-                    apart = difference(
-                        whole.checkpoint(), training.checkpoint()
-                    )
-                    text += f'; weights and those of a plain run: {apart}'
+                apart = difference(whole.checkpoint(), training.checkpoint())
+                text += f'; weights against a plain run: {apart}'
                 report.add(title, text, status='ok')
         finally:
             for training in started:
@@ -181,6 +174,5 @@ def train_classifier(
 
 
 def parts(report: Report, device: torch.device, until: float) -> List[Part]:
-    """Return the only part."""
     part = partial(train_classifier, report, device, until)
-    return [('classifier, DDP and FSDP', 600, part)]
+    return [('runs', until, part)]
