@@ -3,7 +3,6 @@
 import gc
 import json
 import os
-import platform
 import signal
 import time
 import traceback
@@ -76,8 +75,7 @@ def describe(error: BaseException) -> str:
 
 def describe_machine(device: torch.device) -> str:
     """Return hardware and versions."""
-    found = f'python {platform.python_version()}, torch {torch.__version__}'
-    found += f', {os.cpu_count()} cores, {device}'
+    found = f'torch {torch.__version__}, {os.cpu_count()} cores, {device}'
     if device.type == 'cuda':
         found += f' {torch.cuda.get_device_name(device)}'
         found += f', cudnn {torch.backends.cudnn.version()}'
