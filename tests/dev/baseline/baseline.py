@@ -84,7 +84,7 @@ def parse_args() -> argparse.Namespace:
         '--tolerance',
         type=float,
         default=0.0,
-        help='numbers that differ by this, absolutely or relatively, are equal',
+        help='numbers within this, absolutely or relatively, are equal',
     )
     parser.add_argument(
         '--recorded',
