@@ -59,8 +59,12 @@ def run_transfer(
 ) -> Tuple[Tensor, Tensor]:
     """Return total loss and output of a transfer."""
     head = getattr(transfer, 'head', None)
-    options = dict(head=lambda x: (head(x), {})) if head else {}
-    found, output = transfer(source, target, 4, **options)
+    if head:
+        found, _, output = transfer.forward_head(
+            source, target, 4, None, lambda x: (head(x), {})
+        )
+    else:
+        found, output = transfer(source, target, 4)
     return sum(x for name, x in found.items() if 'loss' in name), output
 
 
