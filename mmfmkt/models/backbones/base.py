@@ -1,4 +1,4 @@
-"""What the CIFAR backbones share: a stem, stages, and those returned.
+"""Layers and the base class of the CIFAR backbones.
 
 The architectures are those of RepDistiller, the code of Contrastive
 Representation Distillation (arXiv 1910.10699), which mdistiller and most
@@ -6,7 +6,16 @@ distillation results on CIFAR-100 use; MMPretrain's networks of the same
 names have other widths and strides.
 """
 
-from typing import Callable, Optional, Sequence, Tuple, Union
+from typing import (
+    Any,
+    Callable,
+    List,
+    Mapping,
+    Optional,
+    Sequence,
+    Tuple,
+    Union,
+)
 
 from mmengine.model import BaseModule
 from torch import Tensor, nn
@@ -19,18 +28,15 @@ InitCfg = Optional[Union[dict, Sequence[dict]]]
 KAIMING = dict(type='Kaiming', layer='Conv2d')
 
 
-def conv_norm_relu(
+def conv(
     in_channels: int,
     out_channels: int,
     kernel_size: int,
     stride: int = 1,
     groups: int = 1,
     bias: bool = False,
-) -> nn.Sequential:
-    """Convolution that keeps the size but for its stride, norm and ReLU.
-
-    ReLU is not in place, so that what a forward hook sees of the norm stays
-    as it was.
+) -> nn.Conv2d:
+    """Build a convolution that keeps the size up to its stride.
 
     Args:
         in_channels (int): Channels of the input.
@@ -40,42 +46,109 @@ def conv_norm_relu(
         groups (int): Groups of the convolution.
         bias (bool): Whether the convolution has a bias.
     """
-    return nn.Sequential(
-        nn.Conv2d(
-            in_channels,
-            out_channels,
-            kernel_size,
-            stride,
-            kernel_size // 2,
-            groups=groups,
-            bias=bias,
-        ),
-        nn.BatchNorm2d(out_channels),
-        nn.ReLU(),
+    padding = kernel_size // 2
+    return nn.Conv2d(
+        in_channels,
+        out_channels,
+        kernel_size,
+        stride,
+        padding,
+        groups=groups,
+        bias=bias,
     )
 
 
-def make_stage(
+def conv_norm(*args: Any, **kwargs: Any) -> nn.Sequential:
+    """Build a convolution and a batch norm; arguments as :func:`conv`."""
+    layer = conv(*args, **kwargs)
+    return nn.Sequential(layer, nn.BatchNorm2d(layer.out_channels))
+
+
+def conv_norm_relu(*args: Any, **kwargs: Any) -> nn.Sequential:
+    """Build a convolution, a batch norm and ReLU; arguments as :func:`conv`.
+
+    ReLU is not in place: a forward hook on the norm reads its output.
+    """
+    return nn.Sequential(*conv_norm(*args, **kwargs), nn.ReLU())
+
+
+def make_stages(
     block: Callable[[int, int, int], nn.Module],
-    num_blocks: int,
-    in_channels: int,
-    out_channels: int,
-    stride: int,
-) -> nn.Sequential:
-    """Blocks of one width, of which the first has the stride.
+    widths: Sequence[int],
+    depths: Sequence[int],
+    strides: Sequence[int],
+) -> List[nn.Sequential]:
+    """Build stages of blocks, of which the first has the stride.
 
     Args:
-        block (Callable): Makes a block of input channels, output channels
+        block (Callable): Builds a block of input channels, output channels
             and stride.
-        num_blocks (int): Number of blocks.
-        in_channels (int): Channels of the input.
-        out_channels (int): Channels of the output.
-        stride (int): Stride of the first block.
+        widths (Sequence[int]): Channels of the input and of each stage.
+        depths (Sequence[int]): Number of blocks of each stage.
+        strides (Sequence[int]): Stride of each stage.
     """
-    return nn.Sequential(
-        block(in_channels, out_channels, stride),
-        *(block(out_channels, out_channels, 1) for _ in range(num_blocks - 1)),
-    )
+    return [
+        nn.Sequential(
+            block(in_channels, width, stride),
+            *(block(width, width, 1) for _ in range(depth - 1)),
+        )
+        for in_channels, width, depth, stride in zip(
+            widths, widths[1:], depths, strides
+        )
+    ]
+
+
+def channel_shuffle(x: Tensor, groups: int) -> Tensor:
+    """Interleave the channels of groups (arXiv 1707.01083, Fig. 1).
+
+    Args:
+        x (Tensor): ``(B, C, H, W)``, the groups one after the other.
+        groups (int): Number of groups, a divisor of C.
+
+    Returns:
+        Tensor: Shape of ``x``.
+    """
+    return x.unflatten(1, (groups, -1)).transpose(1, 2).flatten(1, 2)
+
+
+def depth_per_stage(network: str, depth: int, extra: int) -> int:
+    """Return n of a network with 6n + ``extra`` layers, n blocks a stage.
+
+    Args:
+        network (str): Class of the network, for the error.
+        depth (int): Number of layers.
+        extra (int): Layers outside the blocks.
+
+    Raises:
+        ConfigError: If there is no such n.
+    """
+    num_blocks, rest = divmod(depth - extra, 6)
+    if num_blocks < 1 or rest:
+        raise ConfigError(
+            f'backbone.depth of {network} must be 6n + {extra}, such as '
+            f'{12 + extra}, {18 + extra} or {36 + extra}, but is {depth}.'
+        )
+    return num_blocks
+
+
+def choose(key: str, value: Any, table: Mapping) -> Any:
+    """Return the entry of an architecture table.
+
+    Args:
+        key (str): Config key and network, for the error.
+        value (Any): Value of the key.
+        table (Mapping): The architectures by value.
+
+    Raises:
+        ConfigError: If the table has no such value.
+    """
+    if value not in table:
+        *names, last = map(str, table)
+        raise ConfigError(
+            f'backbone.{key} must be {", ".join(names)} or {last}, '
+            f'but is {value}.'
+        )
+    return table[value]
 
 
 class CIFARBackbone(BaseModule):
@@ -86,17 +159,16 @@ class CIFARBackbone(BaseModule):
     Args:
         stem (nn.Module): From the images to the first stage.
         stages (Sequence[nn.Module]): The stages.
-        stage_channels (Sequence[int]): Channels that each stage gives.
+        stage_channels (Sequence[int]): Output channels of each stage.
         out_indices (Sequence[int]): Stages whose outputs are returned,
             counted from 0.
-        init_cfg (dict | list[dict], optional): MMEngine's initialisation.
+        init_cfg (dict | list[dict], optional): MMEngine's initialization.
 
     Attributes:
-        stage_channels (tuple[int]): Channels that each stage gives.
+        stage_channels (tuple[int]): Output channels of each stage.
 
     Raises:
-        ConfigError: If ``out_indices`` names no stage, or one that is not
-            there.
+        ConfigError: If ``out_indices`` is empty or names a missing stage.
     """
 
     def __init__(

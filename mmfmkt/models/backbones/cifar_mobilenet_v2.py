@@ -8,7 +8,14 @@ from torch import Tensor, nn
 
 from mmfmkt.registry import MODELS
 
-from .base import KAIMING, CIFARBackbone, InitCfg, conv_norm_relu, make_stage
+from .base import (
+    KAIMING,
+    CIFARBackbone,
+    InitCfg,
+    conv_norm,
+    conv_norm_relu,
+    make_stages,
+)
 
 # Expansion, width, number of blocks and stride of each stage.
 STAGES = (
@@ -42,8 +49,7 @@ class InvertedResidual(nn.Module):
         self.conv = nn.Sequential(
             *conv_norm_relu(in_channels, hidden, 1),
             *conv_norm_relu(hidden, hidden, 3, stride, groups=hidden),
-            nn.Conv2d(hidden, out_channels, 1, bias=False),
-            nn.BatchNorm2d(out_channels),
+            *conv_norm(hidden, out_channels, 1),
         )
 
     def forward(self, x: Tensor) -> Tensor:
@@ -64,7 +70,7 @@ class CIFARMobileNetV2(CIFARBackbone):
         width_mult (float): Widths in units of the paper's. The last 1x1
             convolution has 1280 channels, more where this is above 1.
         out_indices (Sequence[int]): Stages whose outputs are returned.
-        init_cfg (dict | list[dict], optional): MMEngine's initialisation.
+        init_cfg (dict | list[dict], optional): MMEngine's initialization.
     """
 
     def __init__(
@@ -73,16 +79,13 @@ class CIFARMobileNetV2(CIFARBackbone):
         out_indices: Sequence[int] = (7,),
         init_cfg: InitCfg = KAIMING,
     ) -> None:
-        in_channels = int(32 * width_mult)
-        stem = conv_norm_relu(3, in_channels, 3, stride=2)
-        stages, widths = [], []
-        for expansion, width, num_blocks, stride in STAGES:
+        widths = [int(32 * width_mult)]
+        stem = conv_norm_relu(3, widths[0], 3, stride=2)
+        stages = []
+        for expansion, width, depth, stride in STAGES:
             widths.append(int(width * width_mult))
             block = partial(InvertedResidual, expansion=expansion)
-            stages.append(
-                make_stage(block, num_blocks, in_channels, widths[-1], stride)
-            )
-            in_channels = widths[-1]
+            stages += make_stages(block, widths[-2:], [depth], [stride])
         widths.append(int(1280 * max(width_mult, 1)))
-        stages.append(conv_norm_relu(in_channels, widths[-1], 1))
-        super().__init__(stem, stages, widths, out_indices, init_cfg)
+        stages.append(conv_norm_relu(*widths[-2:], 1))
+        super().__init__(stem, stages, widths[1:], out_indices, init_cfg)

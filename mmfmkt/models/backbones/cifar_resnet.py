@@ -8,7 +8,16 @@ from torch import Tensor, nn
 from mmfmkt.registry import MODELS
 from mmfmkt.utils import ConfigError
 
-from .base import KAIMING, CIFARBackbone, InitCfg, conv_norm_relu, make_stage
+from .base import (
+    KAIMING,
+    CIFARBackbone,
+    InitCfg,
+    conv,
+    conv_norm,
+    conv_norm_relu,
+    depth_per_stage,
+    make_stages,
+)
 
 
 class BasicBlock(nn.Module):
@@ -26,21 +35,14 @@ class BasicBlock(nn.Module):
         self, in_channels: int, out_channels: int, stride: int
     ) -> None:
         super().__init__()
-        self.conv1 = nn.Conv2d(
-            in_channels, out_channels, 3, stride, padding=1, bias=False
-        )
+        self.conv1 = conv(in_channels, out_channels, 3, stride)
         self.bn1 = nn.BatchNorm2d(out_channels)
-        self.conv2 = nn.Conv2d(
-            out_channels, out_channels, 3, padding=1, bias=False
-        )
+        self.conv2 = conv(out_channels, out_channels, 3)
         self.bn2 = nn.BatchNorm2d(out_channels)
         self.relu = nn.ReLU()
         self.downsample = nn.Identity()
         if stride != 1 or in_channels != out_channels:
-            self.downsample = nn.Sequential(
-                nn.Conv2d(in_channels, out_channels, 1, stride, bias=False),
-                nn.BatchNorm2d(out_channels),
-            )
+            self.downsample = conv_norm(in_channels, out_channels, 1, stride)
 
     def forward(self, x: Tensor) -> Tensor:
         out = self.relu(self.bn1(self.conv1(x)))
@@ -61,7 +63,7 @@ class CIFARResNet(CIFARBackbone):
         widths (Sequence[int]): Channels of the stem and of the three stages.
             ResNet-8x4 and ResNet-32x4 have (32, 64, 128, 256).
         out_indices (Sequence[int]): Stages whose outputs are returned.
-        init_cfg (dict | list[dict], optional): MMEngine's initialisation.
+        init_cfg (dict | list[dict], optional): MMEngine's initialization.
 
     Raises:
         ConfigError: If ``depth`` or ``widths`` are none of a ResNet.
@@ -74,29 +76,12 @@ class CIFARResNet(CIFARBackbone):
         out_indices: Sequence[int] = (2,),
         init_cfg: InitCfg = KAIMING,
     ) -> None:
-        num_blocks, rest = divmod(depth - 2, 6)
-        if num_blocks < 1 or rest:
-            raise ConfigError(
-                'backbone.depth of CIFARResNet must be 6n + 2, '
-                f'such as 8, 20 or 56, but is {depth}.'
-            )
+        depths = [depth_per_stage('CIFARResNet', depth, extra=2)] * 3
         if len(widths) != 4:
             raise ConfigError(
                 'backbone.widths of CIFARResNet must be those of the stem and '
                 f'of three stages, but is {widths}.'
             )
-        stages = [
-            make_stage(
-                BasicBlock, num_blocks, in_channels, out_channels, stride
-            )
-            for in_channels, out_channels, stride in zip(
-                widths, widths[1:], (1, 2, 2)
-            )
-        ]
-        super().__init__(
-            conv_norm_relu(3, widths[0], 3),
-            stages,
-            widths[1:],
-            out_indices,
-            init_cfg,
-        )
+        stages = make_stages(BasicBlock, widths, depths, (1, 2, 2))
+        stem = conv_norm_relu(3, widths[0], 3)
+        super().__init__(stem, stages, widths[1:], out_indices, init_cfg)

@@ -9,10 +9,16 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mmfmkt.registry import MODELS
-from mmfmkt.utils import ConfigError
 
-from .base import CIFARBackbone, InitCfg, conv_norm_relu, make_stage
-from .channel_shuffle import channel_shuffle
+from .base import (
+    CIFARBackbone,
+    InitCfg,
+    channel_shuffle,
+    choose,
+    conv,
+    conv_norm_relu,
+    make_stages,
+)
 
 STEM_WIDTH = 24
 # Widths of the stages by number of groups (table 1 of the paper).
@@ -42,17 +48,11 @@ class ShuffleUnit(nn.Module):
         if stride == 2:
             out_channels -= in_channels
         hidden = out_channels // 4
-        self.conv1 = nn.Conv2d(
-            in_channels, hidden, 1, groups=self.groups, bias=False
-        )
+        self.conv1 = conv(in_channels, hidden, 1, groups=self.groups)
         self.bn1 = nn.BatchNorm2d(hidden)
-        self.conv2 = nn.Conv2d(
-            hidden, hidden, 3, stride, padding=1, groups=hidden, bias=False
-        )
+        self.conv2 = conv(hidden, hidden, 3, stride, groups=hidden)
         self.bn2 = nn.BatchNorm2d(hidden)
-        self.conv3 = nn.Conv2d(
-            hidden, out_channels, 1, groups=groups, bias=False
-        )
+        self.conv3 = conv(hidden, out_channels, 1, groups=groups)
         self.bn3 = nn.BatchNorm2d(out_channels)
         self.relu = nn.ReLU()
 
@@ -74,12 +74,12 @@ class CIFARShuffleNetV1(CIFARBackbone):
     The stem is a 1x1 convolution without stride or pooling, and a ReLU
     follows the depthwise convolutions, which the paper has not. Stages: 0 at
     half the size of the input, 1 at a quarter, 2 at an eighth; each up to
-    its last ReLU. PyTorch's own initialisation, as in RepDistiller.
+    its last ReLU. PyTorch's own initialization, as in RepDistiller.
 
     Args:
         groups (int): 1, 2 or 3.
         out_indices (Sequence[int]): Stages whose outputs are returned.
-        init_cfg (dict | list[dict], optional): MMEngine's initialisation.
+        init_cfg (dict | list[dict], optional): MMEngine's initialization.
 
     Raises:
         ConfigError: If there is no network with such groups.
@@ -91,28 +91,10 @@ class CIFARShuffleNetV1(CIFARBackbone):
         out_indices: Sequence[int] = (2,),
         init_cfg: InitCfg = None,
     ) -> None:
-        if groups not in WIDTHS:
-            raise ConfigError(
-                'backbone.groups of CIFARShuffleNetV1 must be '
-                f'1, 2 or 3, but is {groups}.'
-            )
-        widths = (STEM_WIDTH, *WIDTHS[groups])
-        stages = [
-            make_stage(
-                partial(ShuffleUnit, groups=groups),
-                num_blocks,
-                in_channels,
-                out_channels,
-                2,
-            )
-            for num_blocks, in_channels, out_channels in zip(
-                (4, 8, 4), widths, widths[1:]
-            )
-        ]
-        super().__init__(
-            conv_norm_relu(3, STEM_WIDTH, 1),
-            stages,
-            widths[1:],
-            out_indices,
-            init_cfg,
+        widths = choose('groups of CIFARShuffleNetV1', groups, WIDTHS)
+        block = partial(ShuffleUnit, groups=groups)
+        stages = make_stages(
+            block, (STEM_WIDTH, *widths), (4, 8, 4), (2, 2, 2)
         )
+        stem = conv_norm_relu(3, STEM_WIDTH, 1)
+        super().__init__(stem, stages, widths, out_indices, init_cfg)

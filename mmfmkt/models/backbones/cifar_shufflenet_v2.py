@@ -7,10 +7,16 @@ import torch
 from torch import Tensor, nn
 
 from mmfmkt.registry import MODELS
-from mmfmkt.utils import ConfigError
 
-from .base import CIFARBackbone, InitCfg, conv_norm_relu, make_stage
-from .channel_shuffle import channel_shuffle
+from .base import (
+    CIFARBackbone,
+    InitCfg,
+    channel_shuffle,
+    choose,
+    conv_norm,
+    conv_norm_relu,
+    make_stages,
+)
 
 STEM_WIDTH = 24
 # Widths of the stages by size (table 5 of the paper). RepDistiller also has
@@ -44,29 +50,15 @@ class ShuffleUnit(nn.Module):
         self.left = nn.Identity()
         if not self.split:
             self.left = nn.Sequential(
-                *self.depthwise(in_channels, stride),
+                *conv_norm(
+                    in_channels, in_channels, 3, stride, groups=in_channels
+                ),
                 *conv_norm_relu(in_channels, half, 1),
             )
         self.right = nn.Sequential(
             *conv_norm_relu(half if self.split else in_channels, half, 1),
-            *self.depthwise(half, stride),
+            *conv_norm(half, half, 3, stride, groups=half),
             *conv_norm_relu(half, half, 1),
-        )
-
-    @staticmethod
-    def depthwise(channels: int, stride: int) -> nn.Sequential:
-        """Depthwise 3x3 convolution and norm."""
-        return nn.Sequential(
-            nn.Conv2d(
-                channels,
-                channels,
-                3,
-                stride,
-                padding=1,
-                groups=channels,
-                bias=False,
-            ),
-            nn.BatchNorm2d(channels),
         )
 
     def forward(self, x: Tensor) -> Tensor:
@@ -81,12 +73,12 @@ class CIFARShuffleNetV2(CIFARBackbone):
 
     The stem is a 1x1 convolution without stride or pooling. Stages: 0 at
     half the size of the input, 1 at a quarter, 2 at an eighth, 3 the last
-    1x1 convolution. PyTorch's own initialisation, as in RepDistiller.
+    1x1 convolution. PyTorch's own initialization, as in RepDistiller.
 
     Args:
         net_size (float): 0.5, 1 or 1.5.
         out_indices (Sequence[int]): Stages whose outputs are returned.
-        init_cfg (dict | list[dict], optional): MMEngine's initialisation.
+        init_cfg (dict | list[dict], optional): MMEngine's initialization.
 
     Raises:
         ConfigError: If there is no network of such size.
@@ -98,23 +90,10 @@ class CIFARShuffleNetV2(CIFARBackbone):
         out_indices: Sequence[int] = (3,),
         init_cfg: InitCfg = None,
     ) -> None:
-        if net_size not in WIDTHS:
-            raise ConfigError(
-                'backbone.net_size of CIFARShuffleNetV2 must be '
-                f'0.5, 1 or 1.5, but is {net_size}.'
-            )
-        *widths, last = (STEM_WIDTH, *WIDTHS[net_size])
-        stages = [
-            make_stage(ShuffleUnit, num_blocks, in_channels, out_channels, 2)
-            for num_blocks, in_channels, out_channels in zip(
-                (4, 8, 4), widths, widths[1:]
-            )
-        ]
-        stages.append(conv_norm_relu(widths[-1], last, 1))
-        super().__init__(
-            conv_norm_relu(3, STEM_WIDTH, 1),
-            stages,
-            WIDTHS[net_size],
-            out_indices,
-            init_cfg,
+        widths = choose('net_size of CIFARShuffleNetV2', net_size, WIDTHS)
+        stages = make_stages(
+            ShuffleUnit, (STEM_WIDTH, *widths), (4, 8, 4), (2, 2, 2)
         )
+        stages.append(conv_norm_relu(*widths[-2:], 1))
+        stem = conv_norm_relu(3, STEM_WIDTH, 1)
+        super().__init__(stem, stages, widths, out_indices, init_cfg)

@@ -7,9 +7,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mmfmkt.registry import MODELS
-from mmfmkt.utils import ConfigError
 
-from .base import KAIMING, CIFARBackbone, InitCfg, conv_norm_relu
+from .base import KAIMING, CIFARBackbone, InitCfg, choose, conv_norm_relu
 
 WIDTHS = (64, 128, 256, 512, 512)
 # Convolutions of each stage.
@@ -41,7 +40,7 @@ class CIFARVGG(CIFARBackbone):
         depth (int): 8, 11, 13, 16 or 19. What the paper counts beside the
             convolutions are three linear layers, here one.
         out_indices (Sequence[int]): Stages whose outputs are returned.
-        init_cfg (dict | list[dict], optional): MMEngine's initialisation.
+        init_cfg (dict | list[dict], optional): MMEngine's initialization.
 
     Raises:
         ConfigError: If there is no VGG of such depth.
@@ -53,17 +52,12 @@ class CIFARVGG(CIFARBackbone):
         out_indices: Sequence[int] = (4,),
         init_cfg: InitCfg = KAIMING,
     ) -> None:
-        if depth not in DEPTHS:
-            raise ConfigError(
-                f'backbone.depth of CIFARVGG must be one of '
-                f'{", ".join(map(str, DEPTHS))}, but is '
-                f'{depth}.'
-            )
+        depths = choose('depth of CIFARVGG', depth, DEPTHS)
         stages = []
         in_channels = 3
         for index, width in enumerate(WIDTHS):
             layers = []
-            for _ in range(DEPTHS[depth][index]):
+            for _ in range(depths[index]):
                 layers += conv_norm_relu(in_channels, width, 3, bias=True)
                 in_channels = width
             stage = PooledStage if index in (1, 2, 3) else nn.Sequential

@@ -6,9 +6,15 @@ from typing import Sequence
 from torch import Tensor, nn
 
 from mmfmkt.registry import MODELS
-from mmfmkt.utils import ConfigError
 
-from .base import KAIMING, CIFARBackbone, InitCfg, make_stage
+from .base import (
+    KAIMING,
+    CIFARBackbone,
+    InitCfg,
+    conv,
+    depth_per_stage,
+    make_stages,
+)
 
 
 class PreActBlock(nn.Module):
@@ -29,19 +35,13 @@ class PreActBlock(nn.Module):
     ) -> None:
         super().__init__()
         self.bn1 = nn.BatchNorm2d(in_channels)
-        self.conv1 = nn.Conv2d(
-            in_channels, out_channels, 3, stride, padding=1, bias=False
-        )
+        self.conv1 = conv(in_channels, out_channels, 3, stride)
         self.bn2 = nn.BatchNorm2d(out_channels)
-        self.conv2 = nn.Conv2d(
-            out_channels, out_channels, 3, padding=1, bias=False
-        )
+        self.conv2 = conv(out_channels, out_channels, 3)
         self.relu = nn.ReLU()
         self.shortcut = None
         if in_channels != out_channels:
-            self.shortcut = nn.Conv2d(
-                in_channels, out_channels, 1, stride, bias=False
-            )
+            self.shortcut = conv(in_channels, out_channels, 1, stride)
 
     def forward(self, x: Tensor) -> Tensor:
         active = self.relu(self.bn1(x))
@@ -63,7 +63,7 @@ class WideResNet(CIFARBackbone):
         depth (int): Number of layers, 6n + 4.
         widen_factor (int): Widths in units of 16, 32 and 64 channels.
         out_indices (Sequence[int]): Stages whose outputs are returned.
-        init_cfg (dict | list[dict], optional): MMEngine's initialisation.
+        init_cfg (dict | list[dict], optional): MMEngine's initialization.
 
     Raises:
         ConfigError: If ``depth`` is none of a WRN.
@@ -76,21 +76,9 @@ class WideResNet(CIFARBackbone):
         out_indices: Sequence[int] = (2,),
         init_cfg: InitCfg = KAIMING,
     ) -> None:
-        num_blocks, rest = divmod(depth - 4, 6)
-        if num_blocks < 1 or rest:
-            raise ConfigError(
-                'backbone.depth of WideResNet must be 6n + 4, '
-                f'such as 16, 28 or 40, but is {depth}.'
-            )
+        depths = [depth_per_stage('WideResNet', depth, extra=4)] * 3
         widths = (16, 16 * widen_factor, 32 * widen_factor, 64 * widen_factor)
-        stages = [
-            make_stage(
-                PreActBlock, num_blocks, in_channels, out_channels, stride
-            )
-            for in_channels, out_channels, stride in zip(
-                widths, widths[1:], (1, 2, 2)
-            )
-        ]
+        stages = make_stages(PreActBlock, widths, depths, (1, 2, 2))
         stages[-1] = nn.Sequential(
             OrderedDict(
                 blocks=stages[-1],
@@ -98,10 +86,5 @@ class WideResNet(CIFARBackbone):
                 relu=nn.ReLU(),
             )
         )
-        super().__init__(
-            nn.Conv2d(3, widths[0], 3, padding=1, bias=False),
-            stages,
-            widths[1:],
-            out_indices,
-            init_cfg,
-        )
+        stem = conv(3, widths[0], 3)
+        super().__init__(stem, stages, widths[1:], out_indices, init_cfg)
