@@ -9,12 +9,8 @@ from .piece import Piece
 
 def clip_polygon(points: np.ndarray, size: Tuple[int, int]) -> np.ndarray:
     """Cut a polygon at the image border (Sutherland-Hodgman)."""
-    for axis, bound, sign in (
-        (0, 0, 1),
-        (1, 0, 1),
-        (0, size[0], -1),
-        (1, size[1], -1),
-    ):
+    borders = (0, 0, 1), (1, 0, 1), (0, size[0], -1), (1, size[1], -1)
+    for axis, bound, sign in borders:
         kept = []
         for start, stop in zip(np.roll(points, 1, 0), points):
             a, b = sign * (start[axis] - bound), sign * (stop[axis] - bound)

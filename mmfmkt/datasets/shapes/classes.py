@@ -1,4 +1,4 @@
-"""The classes of the shapes, and the colours they are shown in."""
+"""The classes of the shapes, and the colors they are shown in."""
 
 SHAPES_CLASSES = ('circle', 'ring', 'square', 'pentagon', 'hexagon', 'star')
 SHAPES_PALETTE = [

@@ -8,32 +8,30 @@ import numpy as np
 from .classes import SHAPES_CLASSES
 from .piece import Piece
 
+CORNERS = dict(circle=48, ring=48, square=4, pentagon=5, hexagon=6, star=10)
+
 
 def uniform(rng: np.random.Generator, low: float, high: float) -> float:
+    """Draw a number between two others."""
     return float(rng.uniform(low, high))
 
 
-def regular_polygon(corners: int, start: float = 0.0) -> np.ndarray:
-    """Corners of a regular polygon on the unit circle, shape (corners, 2)."""
-    angle = start + np.arange(corners) * (2 * np.pi / corners)
+def on_circle(angle: np.ndarray) -> np.ndarray:
+    """Points of the unit circle at angles, shape (N, 2)."""
     return np.stack([np.cos(angle), np.sin(angle)], 1)
 
 
 def outline_of(label: int, rng: np.random.Generator) -> List[np.ndarray]:
     """Contours of a class on the unit circle."""
     name = SHAPES_CLASSES[label]
-    if name == 'circle':
-        return [regular_polygon(48)]
+    corners = CORNERS[name]
+    outline = on_circle(np.arange(corners) * (2 * np.pi / corners))
     if name == 'ring':
-        return [
-            regular_polygon(48),
-            regular_polygon(48) * uniform(rng, 0.45, 0.7),
-        ]
+        return [outline, outline * uniform(rng, 0.45, 0.7)]
     if name == 'star':
         radii = np.tile([1.0, uniform(rng, 0.42, 0.55)], 5)
-        return [regular_polygon(10) * radii[:, None]]
-    corners = dict(square=4, pentagon=5, hexagon=6)[name]
-    return [regular_polygon(corners)]
+        return [outline * radii[:, None]]
+    return [outline]
 
 
 def draw_shape(
@@ -79,7 +77,7 @@ def draw_glyph(
             # Short of a closed curve, which would be a ring.
             begin, sweep = rng.uniform(0, 6.28), rng.uniform(1.5, 4.0)
             angle = np.linspace(begin, begin + sweep, 12)
-            stroke = np.stack([np.cos(angle), np.sin(angle)], 1) * 0.5
+            stroke = on_circle(angle) * 0.5
         else:
             stroke = rng.integers(-1, 2, (2, 2)).astype(float)
         strokes.append(stroke * extent / 2 + center)
@@ -97,9 +95,8 @@ def draw_blob(
         radius += uniform(rng, 0.12, 0.28) * np.cos(
             wave * angle + uniform(rng, 0, 2 * np.pi)
         )
-    ray = np.stack([np.cos(angle), np.sin(angle)], 1)
     radius *= unit * math.exp(uniform(rng, math.log(3), math.log(22)))
-    return Piece([ray * radius[:, None] + center])
+    return Piece([on_circle(angle) * radius[:, None] + center])
 
 
 def draw_clutter(
@@ -109,6 +106,7 @@ def draw_clutter(
     unit: float,
     rng: np.random.Generator,
 ) -> List[Piece]:
+    """Draw pieces of clutter of random kinds."""
     return [
         kinds[rng.integers(len(kinds))](size, unit, rng) for _ in range(count)
     ]

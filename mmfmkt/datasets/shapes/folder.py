@@ -3,7 +3,7 @@
 import json
 import os
 from pathlib import Path
-from typing import Dict, List, Optional, Sequence
+from typing import List, Optional, Sequence
 
 import numpy as np
 
@@ -16,24 +16,31 @@ PARTIAL = 'shapes.partial.json'
 SPLITS = ('train', 'val')
 
 
-def write_json(path: Path, content: dict, indent: Optional[int]) -> None:
-    write_whole(path, json.dumps(content, indent=indent).encode())
+def write_json(
+    path: Path, content: dict, indent: Optional[int] = None
+) -> None:
+    """Write a JSON file atomically."""
+    write_whole(path, json.dumps(content, indent=indent))
 
 
 def annotation_file(root: Path, split: str) -> Path:
+    """Return the annotation file of a split."""
     return root / 'annotations' / f'instances_{split}.json'
 
 
-def files_of(root: Path, params: dict) -> Dict[str, List[Path]]:
-    """Every file that belongs to a set, images and annotations."""
-    return dict(
-        images=[
-            root / split / f'{number:06d}.jpg'
-            for split in SPLITS
-            for number in range(1, params[f'num_{split}'] + 1)
-        ],
-        annotations=[annotation_file(root, split) for split in SPLITS],
-    )
+def files_of(root: Path, params: dict) -> List[Path]:
+    """Return the images and annotation files of a set."""
+    return [
+        path
+        for split in SPLITS
+        for path in (
+            annotation_file(root, split),
+            *(
+                root / split / f'{number:06d}.jpg'
+                for number in range(1, params[f'num_{split}'] + 1)
+            ),
+        )
+    ]
 
 
 def check_parameters(
@@ -43,29 +50,14 @@ def check_parameters(
     seed: int,
     object_size: Sequence[float],
 ) -> dict:
-    """Check the parameters and bring them into the manifest's form."""
-
-    def integer(name, value, least):
-        if (
-            isinstance(value, bool)
-            or not isinstance(value, (int, np.integer))
-            or value < least
-        ):
-            raise ValueError(
-                f'{name} must be a whole number of at least {least}, '
-                f'but got {value!r}.'
-            )
-        return int(value)
-
-    if (
-        isinstance(image_size, (str, bytes))
-        or not isinstance(image_size, Sequence)
-        or len(image_size) != 2
-    ):
+    """Check the parameters and return them in the manifest's form."""
+    try:
+        width, height = image_size
+    except (TypeError, ValueError):
         raise ValueError(
             'image_size must be (width, height) in pixels, '
             f'but got {image_size!r}.'
-        )
+        ) from None
     try:
         small, large = map(float, object_size)
     except (TypeError, ValueError):
@@ -75,15 +67,24 @@ def check_parameters(
             'object_size must be the smallest and largest diameter over the '
             f'short image side, 0 < min <= max <= 1, but got {object_size!r}.'
         )
+    for name, value, least in (
+        ('num_train', num_train, 1),
+        ('num_val', num_val, 1),
+        ('image_size (width)', width, 32),
+        ('image_size (height)', height, 32),
+        ('seed', seed, 0),
+    ):
+        if not isinstance(value, (int, np.integer)) or value < least:
+            raise ValueError(
+                f'{name} must be a whole number of at least {least}, '
+                f'but got {value!r}.'
+            )
     return dict(
         version=VERSION,
-        num_train=integer('num_train', num_train, 1),
-        num_val=integer('num_val', num_val, 1),
-        image_size=[
-            integer(f'image_size ({side})', value, 32)
-            for side, value in zip(('width', 'height'), image_size)
-        ],
-        seed=integer('seed', seed, 0),
+        num_train=int(num_train),
+        num_val=int(num_val),
+        image_size=[int(width), int(height)],
+        seed=int(seed),
         object_size=[small, large],
     )
 
@@ -95,9 +96,7 @@ def read_manifest(path: Path) -> Optional[dict]:
     try:
         params = json.loads(path.read_text())
         # Files are named by these, so they must be what check_parameters made.
-        check_parameters(
-            **{key: x for key, x in params.items() if key != 'version'}
-        )
+        check_parameters(**{k: x for k, x in params.items() if k != 'version'})
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(
             f'{path} is not a manifest of shapes; name another root, or '
@@ -123,7 +122,7 @@ def prepare_folder(root: Path, params: dict, overwrite: bool) -> bool:
     found = finished or read_manifest(partial)
     if found is None:
         others = {entry.name for entry in root.iterdir()}
-        others.discard(f'{PARTIAL}.tmp')
+        others.discard(f'{PARTIAL}.part')
         if others:
             raise ValueError(
                 f'{root} is not empty and was not made by make_shapes; '
@@ -137,18 +136,13 @@ def prepare_folder(root: Path, params: dict, overwrite: bool) -> bool:
             '(--overwrite) to replace them.'
         )
     files = files_of(root, found or params)
-    if (
-        finished
-        and not overwrite
-        and all(path.exists() for paths in files.values() for path in paths)
-    ):
+    if finished and not overwrite and all(x.exists() for x in files):
         return False
     if found and overwrite:
         # From here on a finished set counts as unfinished.
         if finished:
             os.replace(manifest, partial)
-        for path in files['images'] + files['annotations']:
+        for path in files:
             path.unlink(missing_ok=True)
     write_json(partial, params, 2)
-    (root / 'annotations').mkdir(exist_ok=True)
     return True

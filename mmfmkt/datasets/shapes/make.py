@@ -23,6 +23,11 @@ from .folder import (
 from .paint import paint_scene
 from .scene import compose
 
+LICENSE = dict(
+    id=1,
+    name='Apache License 2.0',
+    url='https://www.apache.org/licenses/LICENSE-2.0',
+)
 OBJECT_SIZE = (0.04, 0.5)  # diameter over the short image side
 
 
@@ -31,50 +36,35 @@ def write_split(root: Path, split: str, params: dict) -> None:
     size = tuple(params['image_size'])
     images: List[dict] = []
     annotations: List[dict] = []
-    (root / split).mkdir(exist_ok=True)
-    for number in track(
-        range(1, params[f'num_{split}'] + 1),
-        description=f'Drawing {split} images',
-    ):
+    numbers = range(1, params[f'num_{split}'] + 1)
+    for number in track(numbers, description=f'Drawing {split} images'):
         rng = np.random.default_rng(
             (params['seed'], SPLITS.index(split), number)
         )
         scene = compose(size, tuple(params['object_size']), rng)
         path = root / split / f'{number:06d}.jpg'
         if not path.exists():
-            _, code = cv2.imencode(
-                '.jpg', paint_scene(scene, rng), (cv2.IMWRITE_JPEG_QUALITY, 92)
-            )
+            quality = (cv2.IMWRITE_JPEG_QUALITY, 92)
+            _, code = cv2.imencode('.jpg', paint_scene(scene, rng), quality)
             write_whole(path, code.tobytes())
         images.append(
             dict(id=number, file_name=path.name, width=size[0], height=size[1])
         )
         for piece in scene.objects:
-            annotations.append(
-                dict(
-                    id=len(annotations) + 1,
-                    image_id=number,
-                    **annotate(piece, size),
-                )
-            )
+            ids = dict(id=len(annotations) + 1, image_id=number)
+            annotations.append({**ids, **annotate(piece, size)})
     categories = [
         dict(id=i, name=name, supercategory='shape')
         for i, name in enumerate(SHAPES_CLASSES, 1)
     ]
     content = dict(
         info=dict(description=f'mmfmkt shapes, {split}', **params),
-        licenses=[
-            dict(
-                id=1,
-                name='Apache License 2.0',
-                url='https://www.apache.org/licenses/LICENSE-2.0',
-            )
-        ],
+        licenses=[LICENSE],
         images=images,
         annotations=annotations,
         categories=categories,
     )
-    write_json(annotation_file(root, split), content, None)
+    write_json(annotation_file(root, split), content)
 
 
 def make_shapes(

@@ -1,4 +1,4 @@
-"""Colours and textures, and what a poor camera makes of them."""
+"""Colors and textures, and what a poor camera makes of them."""
 
 import math
 from typing import Tuple
@@ -19,10 +19,8 @@ def draw_pattern(
         return np.zeros((rows, cols), np.float32)
     if kind == 1:
         cell = unit * uniform(rng, 1.5, 12)
-        grid = rng.random(
-            (math.ceil(rows / cell) + 1, math.ceil(cols / cell) + 1),
-            dtype=np.float32,
-        )
+        shape = math.ceil(rows / cell) + 1, math.ceil(cols / cell) + 1
+        grid = rng.random(shape, dtype=np.float32)
         field = cv2.resize(grid, (cols, rows), interpolation=cv2.INTER_CUBIC)
         return np.clip(field, 0, 1)
     y, x = np.mgrid[:rows, :cols].astype(np.float32)
@@ -46,38 +44,38 @@ def draw_pattern(
     return np.clip(0.5 + uniform(rng, 0.6, 2.5) * wave, 0, 1)
 
 
-def mute(colour: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Draw a colour towards grey: bright toys are too easy to find."""
-    grey = colour.mean()
-    return (grey + (colour - grey) * uniform(rng, 0.2, 0.9)).astype(np.float32)
+def mute(color: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Draw a color towards gray: bright toys are too easy to find."""
+    gray = color.mean()
+    return (gray + (color - gray) * uniform(rng, 0.2, 0.9)).astype(np.float32)
 
 
 def draw_texture(
     shape: Tuple[int, int],
     unit: float,
-    colour: np.ndarray,
+    color: np.ndarray,
     spread: float,
     rng: np.random.Generator,
 ) -> np.ndarray:
-    """Paint of two colours, ``colour`` being its mean, shape (*shape, 3)."""
+    """Paint of two colors, ``color`` being its mean, shape (*shape, 3)."""
     field = draw_pattern(*shape, unit, rng)
     step = mute(rng.uniform(-spread, spread, 3), rng)
-    return colour + (field - field.mean())[..., None] * step
+    return color + (field - field.mean())[..., None] * step
 
 
-def distinct_colour(
+def distinct_color(
     behind: np.ndarray, contrast: float, rng: np.random.Generator
 ) -> np.ndarray:
-    """A colour at about ``contrast`` grey levels from another one.
+    """A color at about ``contrast`` gray levels from another one.
 
     Args:
-        behind (ndarray): The other colour, shape (3, ).
+        behind (ndarray): The other color, shape (3, ).
         contrast (float): Mean absolute difference asked for. A cut at black
             or white may lower it.
         rng (Generator): Source of all choices.
 
     Returns:
-        ndarray: The colour, shape (3, ), float32 in [0, 255].
+        ndarray: The color, shape (3, ), float32 in [0, 255].
     """
     step = mute(rng.uniform(-1, 1, 3), rng)
     step *= contrast / np.abs(step).mean()
@@ -87,20 +85,15 @@ def distinct_colour(
 
 
 def paint_scene(scene: Scene, rng: np.random.Generator) -> np.ndarray:
-    """Colour a scene, front to back, and photograph it badly.
+    """Color a scene, front to back, and photograph it badly.
 
     Returns:
         ndarray: BGR image, uint8, shape (height, width, 3).
     """
     width, height = scene.size
     unit = min(scene.size) / 160
-    background = draw_texture(
-        (height, width),
-        unit,
-        mute(rng.uniform(25, 230, 3), rng),
-        uniform(rng, 10, 45),
-        rng,
-    )
+    ground, spread = mute(rng.uniform(25, 230, 3), rng), uniform(rng, 10, 45)
+    background = draw_texture((height, width), unit, ground, spread, rng)
     image = np.zeros((height, width, 3), np.float32)
     free = np.ones((height, width, 1), np.float32)
     for piece in scene.pieces:
@@ -110,11 +103,10 @@ def paint_scene(scene: Scene, rng: np.random.Generator) -> np.ndarray:
             continue
         behind = background[inside].mean((0, 1))
         contrast = uniform(rng, 60, 130)
-        colour = distinct_colour(behind, contrast, rng)
+        color = distinct_color(behind, contrast, rng)
         # A pattern weaker than the contrast leaves the shape readable.
-        paint = draw_texture(
-            cover.shape[:2], unit, colour, 0.5 * contrast, rng
-        )
+        spread = 0.5 * contrast
+        paint = draw_texture(cover.shape[:2], unit, color, spread, rng)
         image[inside] += free[inside] * cover * paint
         free[inside] *= 1 - cover
     image += free * background

@@ -35,29 +35,37 @@ class Piece:
         high = np.ceil(points.max(0)).astype(int) + margin
         cols, rows = (high - low) * OVERSAMPLING
         canvas = np.zeros((rows, cols), np.uint8)
-        # OpenCV counts from pixel centres and takes 4 fractional bits.
-        fixed = [
-            np.round(((contour - low) * OVERSAMPLING - 0.5) * 16).astype(
-                np.int32
-            )
-            for contour in self.contours
-        ]
+        # OpenCV counts from pixel centers and takes 4 fractional bits.
+        sub_pixels = [(x - low) * OVERSAMPLING - 0.5 for x in self.contours]
+        fixed = [np.round(x * 16).astype(np.int32) for x in sub_pixels]
         if self.width is None:
             cv2.fillPoly(canvas, fixed, 255, cv2.LINE_8, shift=4)
         else:
             thickness = max(1, round(self.width * OVERSAMPLING))
             cv2.polylines(canvas, fixed, False, 255, thickness, shift=4)
-        alpha = cv2.resize(
-            canvas,
-            tuple(int(n) for n in high - low),
-            interpolation=cv2.INTER_AREA,
-        )
+        size = tuple(map(int, high - low))
+        alpha = cv2.resize(canvas, size, interpolation=cv2.INTER_AREA)
         self.corner = (int(low[0]), int(low[1]))
         self.alpha = alpha.astype(np.float32) / 255
 
     def windows(self, width: int, height: int) -> Tuple[tuple, tuple]:
-        """Index of the piece inside the image, and inside its own alpha."""
+        """Return the indices of the visible part in image and ``alpha``."""
         (x, y), (rows, cols) = self.corner, self.alpha.shape
         x1, x2 = np.clip((x, x + cols), 0, width)
         y1, y2 = np.clip((y, y + rows), 0, height)
-        return (np.s_[y1:y2, x1:x2], np.s_[y1 - y : y2 - y, x1 - x : x2 - x])
+        return np.s_[y1:y2, x1:x2], np.s_[y1 - y : y2 - y, x1 - x : x2 - x]
+
+    def visible_share(self, free: np.ndarray) -> float:
+        """Return the share of the area that is neither hidden nor outside.
+
+        Args:
+            free (ndarray): Share of each pixel that is not covered, (H, W).
+        """
+        inside, own = self.windows(*free.shape[::-1])
+        seen = float((self.alpha[own] * free[inside]).sum())
+        return seen / float(self.alpha.sum())
+
+    def cover(self, free: np.ndarray) -> None:
+        """Take the covered share of each pixel off ``free``, in place."""
+        inside, own = self.windows(*free.shape[::-1])
+        free[inside] *= 1 - self.alpha[own]

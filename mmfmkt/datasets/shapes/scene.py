@@ -1,4 +1,4 @@
-"""Where things lie in an image, before any colour is chosen."""
+"""Where things lie in an image, before colors are chosen."""
 
 from dataclasses import dataclass
 from typing import List, Optional, Tuple
@@ -13,7 +13,7 @@ from .figures import (
     draw_glyph,
     draw_line,
     draw_shape,
-    regular_polygon,
+    on_circle,
     uniform,
 )
 from .piece import Piece
@@ -27,22 +27,20 @@ TRIES = 30  # places tried for an object before it is left out
 
 @dataclass
 class Scene:
-    """What an image shows, before any colour is chosen.
+    """What an image shows, before colors are chosen.
 
     Attributes:
         size (tuple[int]): Width and height in pixels.
         pieces (list[Piece]): Front to back; those with a label are the
             objects, all of them annotated.
-        visible (list[float]): Per object, the share of its area that is
-            neither hidden nor outside the image.
     """
 
     size: Tuple[int, int]
     pieces: List[Piece]
-    visible: List[float]
 
     @property
     def objects(self) -> List[Piece]:
+        """The annotated pieces."""
         return [piece for piece in self.pieces if piece.label is not None]
 
 
@@ -51,7 +49,7 @@ def place_object(
     free: np.ndarray,
     placed: List[Piece],
     rng: np.random.Generator,
-) -> Optional[Tuple[Piece, float]]:
+) -> Optional[Piece]:
     """Find a place for one more object behind those already there.
 
     Args:
@@ -62,8 +60,8 @@ def place_object(
         rng (Generator): Source of all choices.
 
     Returns:
-        tuple, optional: The object and its visible share; None if every
-        place tried hides too much of it.
+        Piece, optional: The object; None if every place tried hides too much
+        of it.
     """
     height, width = free.shape
     label = int(rng.integers(len(SHAPES_CLASSES)))
@@ -78,15 +76,13 @@ def place_object(
             # Beside an object in front: occlusion, not left to chance.
             other = placed[rng.integers(len(placed))].contours[0]
             reach = np.ptp(other, 0).max() / 2 + diameter / 2
-            offset = regular_polygon(1, uniform(rng, 0, 2 * np.pi))[0]
+            offset = on_circle(rng.uniform(0, 2 * np.pi, 1))[0]
             center = other.mean(0) + offset * reach * uniform(rng, 0.5, 1)
         piece = draw_shape(label, center, diameter, rng)
         box = box_of(piece.contours[0], (width, height))
-        inside, own = piece.windows(width, height)
-        seen = float((piece.alpha[own] * free[inside]).sum())
-        visible = seen / float(piece.alpha.sum())
+        visible = piece.visible_share(free)
         if visible >= MIN_VISIBLE and min(box[2:]) >= MIN_SIDE:
-            return piece, visible
+            return piece
     return None
 
 
@@ -108,22 +104,13 @@ def compose(
     )
     free = np.ones((height, width), np.float32)
     for piece in front:
-        inside, own = piece.windows(width, height)
-        free[inside] *= 1 - piece.alpha[own]
-    objects, visible = [], []
+        piece.cover(free)
+    objects: List[Piece] = []
     for _ in range(rng.integers(1, MAX_OBJECTS + 1)):
-        found = place_object(object_size, free, objects, rng)
-        if found is None:
-            continue
-        objects.append(found[0])
-        visible.append(found[1])
-        inside, own = found[0].windows(width, height)
-        free[inside] *= 1 - found[0].alpha[own]
-    back = draw_clutter(
-        int(rng.integers(1, 6)),
-        (draw_line, draw_glyph, draw_blob),
-        extent,
-        unit,
-        rng,
-    )
-    return Scene(size, front + objects + back, visible)
+        piece = place_object(object_size, free, objects, rng)
+        if piece is not None:
+            objects.append(piece)
+            piece.cover(free)
+    clutter = (draw_line, draw_glyph, draw_blob)
+    back = draw_clutter(int(rng.integers(1, 6)), clutter, extent, unit, rng)
+    return Scene(size, front + objects + back)
