@@ -5,6 +5,7 @@ import json
 import pytest
 import torch
 from conftest import run
+from mmengine.structures import InstanceData
 
 from mmfmkt.models.flows import (
     FMKT,
@@ -19,15 +20,15 @@ from mmfmkt.utils import ConfigError
 pytest.importorskip('mmdet')
 
 from mmfmkt.visualization.report import read_work_dir  # noqa: E402
-from mmfmkt.visualization.report.looks import (  # noqa: E402
-    Found,
-    Levels,
+from mmfmkt.visualization.report.detections import match  # noqa: E402
+from mmfmkt.visualization.report.features import (  # noqa: E402
+    Level,
     along,
     linear_cka,
-    matched,
     paths,
     spread,
 )
+from mmfmkt.visualization.report.page import overview  # noqa: E402
 from mmfmkt.visualization.report.runs import (  # noqa: E402
     differences,
     name_apart,
@@ -36,10 +37,9 @@ from mmfmkt.visualization.report.runs import (  # noqa: E402
 
 def found(*boxes, labels=None):
     labels = labels or [0] * len(boxes)
-    return Found(
-        torch.tensor(boxes, dtype=torch.float).reshape(-1, 4),
-        torch.tensor(labels),
-        torch.ones(len(boxes)),
+    return InstanceData(
+        bboxes=torch.tensor(boxes, dtype=torch.float).reshape(-1, 4),
+        labels=torch.tensor(labels),
     )
 
 
@@ -53,9 +53,9 @@ def test_each_object_is_found_once_by_the_surest_of_its_class():
         (50, 50, 60, 60),
         labels=[0, 0, 0, 1, 0],
     )
-    assert matched(seen, wanted) == [0, -1, -1, 1, -1]
-    assert matched(found(), wanted) == [] == matched(found(), found())
-    assert matched(seen, found()) == [-1] * 5
+    assert match(seen, wanted) == [0, -1, -1, 1, -1]
+    assert match(found(), wanted) == [] == match(found(), found())
+    assert match(seen, found()) == [-1] * 5
 
 
 def test_cka_knows_rotations_and_scales_and_nothing_else():
@@ -80,7 +80,7 @@ def level(channels=6, target=9):
         MapTransform(channels, target),
     )
     maps = torch.randn(2, channels, 7, 5), torch.randn(2, target, 7, 5)
-    return Levels('neck.0', transfer, *maps, 4)
+    return Level('neck.0', transfer, *maps, 4)
 
 
 def test_a_walk_ends_where_the_flow_deploys():
@@ -131,7 +131,7 @@ def test_a_running_and_resumed_training_is_read(tmp_path):
     assert [x['loss'] for x in one.train] == [3.0, 1.5]
     assert one.metrics[0] == 'coco/bbox_mAP' and len(one.flow) == 1
     assert one.by_steps() == {'accuracy/top1': {1: 60.0, 8: 61.5}}
-    assert one.checkpoint is None and not one.distils
+    assert one.checkpoint is None and not one.distills
     other = read_work_dir(
         write_run(
             tmp_path / 'b' / 'run',
@@ -149,6 +149,33 @@ def test_a_folder_without_a_training_is_refused(tmp_path):
         read_work_dir(str(tmp_path))
     said = run('tools/report.py', tmp_path, fails=True)
     assert said.strip().splitlines()[-1].startswith('error: ')
+
+
+def test_the_teacher_is_in_the_table_of_runs(tmp_path):
+    lines = [
+        {'teacher/coco/bbox_mAP': 0.4321, 'step': 0},
+        {'coco/bbox_mAP': 0.1, 'step': 1},
+    ]
+    teacher = tmp_path / 'teacher'
+    config = (
+        'model = dict(student=dict(type="X"), teacher=dict(config="x.py", '
+        f'checkpoint="{teacher}/epoch_1.pth"))\n'
+    )
+    text = [json.dumps(x) for x in lines]
+    runs = [read_work_dir(write_run(tmp_path / 'run', text, config))]
+    header, rows = overview(runs).parts[0].values()
+    assert header[-1] == 'coco/bbox_mAP'
+    assert [(row[0], row[1], row[-1]) for row in rows] == [
+        ('run', 'fmkt', 0.1),
+        ('teacher', 'teacher', 0.4321),
+    ]
+    # Without a validation by the hook, that of its own training counts.
+    runs[0].teacher = {}
+    own = read_work_dir(write_run(teacher, text[1:]))
+    header, rows = overview(runs).parts[0].values()
+    assert [row[-1] for row in rows] == [0.1, 0.1]
+    header, rows = overview([*runs, own]).parts[0].values()
+    assert [row[0] for row in rows] == ['run', 'teacher']
 
 
 def test_logs_alone_make_a_page_that_needs_no_network(tmp_path):

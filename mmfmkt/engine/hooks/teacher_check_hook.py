@@ -70,6 +70,8 @@ class TeacherCheckHook(Hook):
                 for k, v in metrics.items()
             )
         )
+        scalars = {f'teacher/{k}': x for k, x in numbers.items()}
+        runner.visualizer.add_scalars(scalars, step=0)
         if self.least is None:
             return
         if not numbers:

@@ -1,8 +1,8 @@
-"""The report itself: one HTML file that opens without a network."""
+"""The report: one HTML file that opens without a network."""
 
 import time
 from pathlib import Path
-from typing import Any, Dict, List, Sequence, Union
+from typing import Any, Iterable, List, Sequence, Union
 
 import jinja2
 from mmengine.logging import print_log
@@ -13,66 +13,53 @@ from mmfmkt.utils import ConfigError
 from mmfmkt.utils.complexity import size_and_flops
 from mmfmkt.utils.files import write_whole
 
-from . import curves, looks, pictures
-from .evaluation import evaluate
-from .runs import BY_STEPS, WorkDir, differences, name_apart
+from . import curves, detections, features
+from .loading import LoadedRun, evaluate, load_run
+from .runs import (
+    BY_STEPS,
+    WorkDir,
+    differences,
+    last_validation,
+    name_apart,
+)
 
 TEMPLATE = Path(__file__).with_name('page.html')
-# Score from which on a detection is shown.
-LEAST = 0.3
+SCORE_THRESHOLD = 0.3
 
 
 class Section:
     """A part of the page.
 
     Args:
-        title (str): Its heading.
-        says (str): How it is read.
+        title (str): Heading.
+        text (str): How to read it.
+        figures (Iterable): Plotly figures.
     """
 
-    def __init__(self, title: str, says: str = '') -> None:
-        self.title, self.says = title, says
-        self.parts: List[str] = []
+    def __init__(
+        self, title: str, text: str = '', figures: Iterable[Any] = ()
+    ) -> None:
+        self.title, self.text = title, text
+        self.parts: List[dict] = []
+        for figure in figures:
+            self.plot(figure)
 
     def plot(self, figure: Any) -> None:
-        """Add a figure that zooms."""
-        if figure is not None:
-            self.parts.append(
-                to_html(
-                    figure,
-                    full_html=False,
-                    include_plotlyjs=False,
-                    config=dict(displaylogo=False, responsive=True),
-                )
-            )
-
-    def picture(self, source: str, caption: str = '') -> None:
-        """Add a picture."""
-        self.parts.append(
-            f'<figure><img src="{source}" alt="{caption}">'
-            f'<figcaption>{caption}</figcaption></figure>'
+        """Add a Plotly figure."""
+        config = dict(displaylogo=False, responsive=True)
+        html = to_html(
+            figure, full_html=False, include_plotlyjs=False, config=config
         )
+        self.add(html=html)
 
-    def table(
-        self, header: Sequence[str], rows: Sequence[Sequence[Any]]
-    ) -> None:
-        """Add a table that sorts."""
-        render = jinja2.Template(
-            '<table class="sorts"><thead><tr>{% for x in header %}<th>{{ x|e '
-            '}}</th>{% endfor %}</tr></thead><tbody>{% for row in rows %}<tr>'
-            '{% for x in row %}<td>{{ x|e }}</td>{% endfor %}</tr>{% endfor %}'
-            '</tbody></table>'
-        ).render
-        self.parts.append(render(header=header, rows=rows))
+    def add(self, **part: Any) -> None:
+        """Add a part that the template renders.
 
-    def text(self, text: str) -> None:
-        """Add words as they are."""
-        render = jinja2.Template(
-            '<details><summary>{{ a|e }}</summary><pre>'
-            '{{ b|e }}</pre></details>'
-        ).render
-        head, _, body = text.partition('\n')
-        self.parts.append(render(a=head, b=body))
+        Args:
+            part: ``html``; ``image`` and ``caption``; ``header`` and
+                ``rows`` of a table; or ``summary`` and ``body`` of a text.
+        """
+        self.parts.append(part)
 
 
 def write_report(
@@ -100,17 +87,16 @@ def write_report(
         raise ConfigError('A report needs one work folder or more.')
     start = time.perf_counter()
     name_apart(runs)
-    by_k = Section('Accuracy against K')
-    for figure in curves.logged_steps(runs):
-        by_k.plot(figure)
-    sections = [overview(runs), *training(runs), by_k]
+    by_steps = Section('Accuracy against K', figures=curves.logged_steps(runs))
+    sections = [overview(runs), *training(runs), by_steps]
     if look:
-        sections += network_sections(runs, images, steps, by_k)
-    sections += [settings(runs), environments(runs)]
-    sections = [x for x in sections if x.parts]
-    page = jinja2.Template(TEMPLATE.read_text(encoding='utf-8')).render(
+        sections += network_sections(runs, images, steps, by_steps)
+    sections += [configs(runs), environments(runs)]
+    page = jinja2.Template(
+        TEMPLATE.read_text(encoding='utf-8'), autoescape=True
+    ).render(
         title=', '.join(x.name for x in runs),
-        sections=sections,
+        sections=[x for x in sections if x.parts],
         plotly=get_plotlyjs(),
         seconds=round(time.perf_counter() - start),
     )
@@ -120,38 +106,44 @@ def write_report(
 
 
 def overview(runs: List[WorkDir]) -> Section:
-    """What each run is and gave."""
-    section = Section('Runs', 'Click a heading to sort.')
-    names = list(
-        dict.fromkeys(
-            name
-            for run in runs
-            for name in run.metrics
-            if not BY_STEPS.match(name)
-        )
-    )
-    rows = []
+    """Return the table of runs and of their teachers."""
+    keys = dict.fromkeys(name for run in runs for name in run.metrics)
+    metrics = [x for x in keys if not BY_STEPS.match(x)]
+    header = ['run', 'variant', 'encoder', 'seed', 'iterations', *metrics]
+    rows, teachers = [], {}
     for run in runs:
         model = run.config.model
-        last = run.val[-1] if run.val else {}
         rows.append(
-            [
-                run.name,
-                model.get('variant', 'plain') if run.distils else 'plain',
-                encoder_of(model) if run.distils else '',
-                '' if run.seed is None else run.seed,
-                run.train[-1]['iter'] if run.train else 0,
-                *(f'{last[x]:.4f}' if x in last else '' for x in names),
-            ]
+            {
+                'run': run.name,
+                'variant': 'baseline',
+                'seed': '' if run.seed is None else run.seed,
+                'iterations': run.train[-1]['iter'] if run.train else 0,
+                **(run.val[-1] if run.val else {}),
+            }
         )
-    section.table(
-        ['run', 'variant', 'encoder', 'seed', 'iterations', *names], rows
-    )
+        if run.distills:
+            rows[-1]['variant'] = model.get('variant', 'fmkt')
+            rows[-1]['encoder'] = encoder_of(model)
+            if model.get('teacher') is not None:
+                teachers.setdefault(repr(model.teacher), []).append(run)
+    for students in teachers.values():
+        checkpoint = students[0].config.model.teacher.get('checkpoint')
+        if any(run.contains(checkpoint) for run in runs):
+            continue
+        names = ', '.join(x.name for x in students)
+        name = 'teacher' if len(teachers) == 1 else f'teacher of {names}'
+        logged = next((x.teacher for x in students if x.teacher), None)
+        values = logged or last_validation(checkpoint)
+        rows.append({**values, 'run': name, 'variant': 'teacher'})
+    section = Section('Runs', 'Click a heading to sort.')
+    table = [[row.get(key, '') for key in header] for row in rows]
+    section.add(header=header, rows=table)
     return section
 
 
 def encoder_of(model: dict) -> str:
-    """The encoder of a distillation, in a word."""
+    """Return the type of a distillation's encoder."""
     if model.get('variant') == 'direct':
         return ''
     encoder = (model.get('flow') or {}).get('encoder') or {}
@@ -159,174 +151,112 @@ def encoder_of(model: dict) -> str:
 
 
 def training(runs: List[WorkDir]) -> List[Section]:
-    """Curves over the training."""
-    metrics = Section('Accuracy over the training')
-    for figure in curves.metric_curves(runs):
-        metrics.plot(figure)
-    transfer = Section(
-        'The transfer',
-        'Solid: the loss of the flow, which bounds what is deployed; dotted: '
-        'the metric of what is deployed; dashed: other terms. Where dotted '
-        'falls with solid, the flow is learnt.',
-    )
-    inside = Section(
-        'Inside the flows',
-        'A velocity of 0 is a flow that does nothing. What the flow adds is '
-        'the distance between dotted and solid.',
-    )
-    for run in runs:
-        transfer.plot(curves.transfer_curves(run))
-        for figure in curves.flow_curves(run):
-            inside.plot(figure)
-    losses = Section("The students' own losses")
-    for figure in curves.loss_curves(runs):
-        losses.plot(figure)
-    return [metrics, transfer, inside, losses]
+    """Return the curves over the training."""
+    return [
+        Section(
+            'Accuracy over the training', figures=curves.metric_curves(runs)
+        ),
+        Section(
+            'Transfer losses',
+            'Solid: the loss of the flow, an upper bound of the deployed '
+            "feature's loss; dotted: the deployed feature's loss; dashed: "
+            'other terms. The flow is learning where both fall.',
+            (x for run in runs for x in curves.transfer_curves(run)),
+        ),
+        Section(
+            'Flow diagnostics',
+            'A flow of velocity 0 does nothing. The flow contributes the '
+            'distance between dotted and solid.',
+            (x for run in runs for x in curves.flow_curves(run)),
+        ),
+        Section('Student losses', figures=curves.loss_curves(runs)),
+    ]
 
 
 def network_sections(
-    runs: List[WorkDir], images: int, steps: Sequence[int], by_k: Section
+    runs: List[WorkDir],
+    images: int,
+    steps: Sequence[int],
+    by_steps: Section,
 ) -> List[Section]:
-    """What needs networks: pictures, maps, walks, cost, accuracy by K."""
-    found = Section(
-        'What is found',
-        'Green: found; blue: found, and missed by the first run; red, '
-        'dashed: missed, and found by the first run; orange: nothing of the '
-        f'kind is there. Scores from {LEAST} on, overlap 0.5.',
+    """Return what needs networks: detections, cost, feature maps, steps."""
+    section = Section(
+        'Detections',
+        'Green: correct; blue: correct, and missed by the first run; red, '
+        'dashed: missed, and found by the first run; orange: wrong. Scores '
+        f'from {SCORE_THRESHOLD}, overlap from 0.5.',
     )
-    maps = Section(
-        'Feature maps',
-        'Root mean square over standardised channels, a row a level.',
-    )
-    walks = Section(
-        'Along the walk',
-        'Distance and linear CKA to the teacher of the student, of the '
-        'estimate of each step, and of their mean, which is deployed; then '
-        'places of the finest level on their way.',
-    )
-    cost = Section('Deployed cost', 'Of one image of the first shape.')
-    loaded = {}
+    loaded = []
     for run in runs:
         if run.config.get('default_scope') == 'mmpretrain':
             continue
         try:
-            loaded[run.name] = loaded_run(run)
+            loaded.append(load_run(run))
         except (ConfigError, OSError, RuntimeError, KeyError) as error:
-            said = ' '.join(str(error).split())
-            found.text(f'{run.name} is not shown\n{said}')
-            print_log(f'{run.name} is not shown: {said}', logger='current')
+            reason = ' '.join(str(error).split())
+            section.add(summary=f'{run.name} is not shown', body=reason)
+            print_log(f'{run.name} is not shown: {reason}', logger='current')
     if not loaded:
-        return [found]
-    first = next(iter(loaded))
-    data = loaded[first][1]
-    indices = looks.spread(len(data), images)
-    show_detections(found, loaded, first, indices)
-    show_flows(maps, walks, loaded, data, indices)
-    show_cost(cost, loaded, data)
-    if steps:
-        show_steps(by_k, runs, loaded, steps)
-    return [found, cost, maps, walks]
-
-
-def loaded_run(run: WorkDir) -> tuple:
-    """A run's model, and its validation data.
-
-    Raises:
-        ConfigError: If it has no checkpoint.
-    """
-    if run.checkpoint is None:
-        raise ConfigError(f'{run.folder} has no checkpoint yet.')
-    try:
-        model = looks.load_model(run)
-    except ConfigError:
-        # Without its teacher a distiller still predicts.
-        model = looks.load_model(run, teacher=False)
-    return model, looks.validation_data(run), run
-
-
-def show_detections(
-    section: Section, loaded: Dict[str, tuple], first: str, indices: List[int]
-) -> None:
-    """Teacher and runs on the same pictures."""
-    data = loaded[first][1]
-    classes = data.metainfo['classes']
-    distiller = next(
-        (
-            model
-            for model, _, _ in loaded.values()
-            if getattr(model, 'teacher', None) is not None
-        ),
-        None,
-    )
+        return [section]
+    indices = features.spread(len(loaded[0].data), images)
     for index in indices:
-        seen = {}
-        if distiller is not None:
-            seen['teacher'] = looks.detect(
-                distiller.teacher,
-                data,
-                index,
-                LEAST,
-                distiller.teacher_holder.raw_input_adapter(data),
-            )
-        for name, (model, own, _) in loaded.items():
-            seen[name] = looks.detect(model, own, index, LEAST)
-        path = data.get_data_info(index)['img_path']
-        section.picture(
-            pictures.side_by_side(
-                path, looks.truth(data, index), seen, first, classes
-            ),
-            Path(path).name,
-        )
+        image, path = detections.compare(loaded, index, SCORE_THRESHOLD)
+        section.add(image=image, caption=Path(path).name)
+    if steps:
+        show_steps(by_steps, loaded, steps)
+    return [section, cost(loaded), *flows(loaded, indices)]
 
 
-def show_flows(
-    maps: Section,
-    walks: Section,
-    loaded: Dict[str, tuple],
-    data: Any,
-    indices: List[int],
-) -> None:
-    """Feature maps and walks of each distillation."""
-    for name, (model, own, _) in loaded.items():
+def cost(loaded: List[LoadedRun]) -> Section:
+    """Return parameters and FLOPs of the deployed networks."""
+    section = Section('Deployed cost', 'Of one image of the first shape.')
+    height, width = loaded[0].data[0]['inputs'].shape[-2:]
+    rows = []
+    for run, model, _ in loaded:
+        flow = run.distills and model.deploys_flow
+        deployed = model if flow or not run.distills else model.student
+        parameters, flops = size_and_flops(deployed, (width, height))
+        k = model.inference_steps if flow else ''
+        rows.append([run.name, k, f'{parameters:,}', f'{flops / 1e9:.3f}'])
+    section.add(header=['run', 'K', 'parameters', 'GFLOPs'], rows=rows)
+    return section
+
+
+def flows(loaded: List[LoadedRun], indices: List[int]) -> List[Section]:
+    """Return feature maps and sampling paths of each distillation."""
+    maps = Section(
+        'Feature maps',
+        'Root mean square over standardized channels, a row per level.',
+    )
+    paths = Section(
+        'Sampling steps',
+        'Distance and linear CKA to the teacher of the student, of the '
+        'estimate of each step, and of their mean, which is deployed; then '
+        'trajectories of places of the finest level.',
+    )
+    for run, model, data in loaded:
         if getattr(model, 'teacher', None) is None:
             continue
-        levels = looks.levels_of(model, own, indices)
-        path = data.get_data_info(indices[0])['img_path']
-        maps.picture(pictures.maps(levels, path), name)
-        seen = {level.name: looks.along(level) for level in levels}
-        for what in ('distance', 'cka'):
-            walks.plot(curves.step_distances(name, seen, what))
-        paths = looks.paths(levels[0])
-        if paths is not None:
-            walks.plot(curves.trajectories(name, levels[0].name, paths))
-
-
-def show_cost(section: Section, loaded: Dict[str, tuple], data: Any) -> None:
-    """Parameters and FLOPs of what is deployed."""
-    height, width = data[0]['inputs'].shape[-2:]
-    rows = []
-    for name, (model, _, run) in loaded.items():
-        deployed = model
-        if run.distils and not model.deploys_flow:
-            deployed = model.student
-        parameters, flops = size_and_flops(deployed, (width, height))
-        k = getattr(deployed, 'inference_steps', '')
-        rows.append([name, k, f'{parameters:,}', f'{flops / 1e9:.3f}'])
-    section.table(['run', 'K', 'parameters', 'GFLOPs'], rows)
+        levels = features.levels_of(model, data, indices)
+        image = data.get_data_info(indices[0])['img_path']
+        maps.add(image=features.draw_maps(levels, image), caption=run.name)
+        stats = {level.name: features.along(level) for level in levels}
+        for key in curves.STEP_STATS:
+            paths.plot(curves.step_curves(run.name, stats, key))
+        states = features.paths(levels[0])
+        if states is not None:
+            paths.plot(curves.trajectories(run.name, levels[0].name, states))
+    return [maps, paths]
 
 
 def show_steps(
-    section: Section,
-    runs: List[WorkDir],
-    loaded: Dict[str, tuple],
-    steps: Sequence[int],
+    section: Section, loaded: List[LoadedRun], steps: Sequence[int]
 ) -> None:
-    """Evaluate students with a flow at each K."""
-    accuracy: Dict[str, Dict[int, float]] = {}
+    """Evaluate students with a flow at each K, and plot it."""
+    accuracy: dict = {}
     name = ''
-    for run in runs:
-        model = loaded.get(run.name, (None,))[0]
-        if model is None or not getattr(model, 'deploys_flow', False):
+    for run, model, _ in loaded:
+        if not getattr(model, 'deploys_flow', False):
             continue
         for k in steps:
             model.inference_steps = k
@@ -339,21 +269,23 @@ def show_steps(
         section.plot(curves.steps_curve(accuracy, name))
 
 
-def settings(runs: List[WorkDir]) -> Section:
-    """Configs, and where they differ."""
+def configs(runs: List[WorkDir]) -> Section:
+    """Return the configs and their differences."""
     section = Section('Configs')
     if len(runs) > 1:
-        rows = [[key, *x] for key, x in differences(runs).items()]
-        section.table(['key', *(x.name for x in runs)], rows)
+        rows = [[key, *values] for key, values in differences(runs).items()]
+        section.add(header=['key', *(x.name for x in runs)], rows=rows)
     for run in runs:
-        section.text(f'{run.name}: the config\n{run.config.pretty_text}')
+        text = run.config.pretty_text
+        section.add(summary=f'{run.name}: the config', body=text)
     return section
 
 
 def environments(runs: List[WorkDir]) -> Section:
-    """Machines and versions."""
+    """Return machines and versions."""
     section = Section('Environments')
     for run in runs:
         if run.environment:
-            section.text(f'{run.name}: the machine\n{run.environment}')
+            summary = f'{run.name}: the machine'
+            section.add(summary=summary, body=run.environment)
     return section

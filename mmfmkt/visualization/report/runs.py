@@ -1,13 +1,16 @@
-"""What a work folder of a training says, finished or not."""
+"""Logs, config and checkpoint in the work folder of a training."""
 
 import json
+import os
 import re
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Dict, List, Optional
 
 from mmengine.config import Config
 
+from mmfmkt.engine.resume.latest_checkpoint import checkpoints_of
 from mmfmkt.utils import ConfigError
 
 # A part of a loss: tap, level, part.
@@ -15,21 +18,22 @@ PART = re.compile(r'^(?P<tap>.+?)\.(?P<level>\d+)\.(?P<part>[a-z_]+)$')
 # A metric at one K, as StepAccuracy names it.
 BY_STEPS = re.compile(r'^(?P<name>.+)_k(?P<k>\d+)$')
 # What a Runner logs besides losses and metrics.
-OTHER = ('lr', 'time', 'data_time', 'epoch', 'iter', 'step', 'memory')
+OTHER = {'lr', 'time', 'data_time', 'epoch', 'iter', 'step', 'memory'}
 
 
 @dataclass
 class WorkDir:
-    """A training.
+    """A training, finished or not.
 
     Attributes:
-        name (str): What the page calls it.
+        name (str): Its name in the report.
         folder (Path): Its work folder.
-        config (Config): What it trains by.
+        config (Config): Its config.
         train (list[dict]): Logged iterations, each with ``iter``.
         val (list[dict]): Validations, each with ``step``.
-        flow (list[dict]): What FlowMonitorHook saw, each with ``step``.
-        environment (str): What MMEngine says of the machine.
+        flow (list[dict]): Records of FlowMonitorHook, each with ``step``.
+        teacher (dict): Metrics of the teacher that TeacherCheckHook wrote.
+        environment (str): MMEngine's description of the machine.
         checkpoint (Path, optional): The latest.
     """
 
@@ -39,11 +43,12 @@ class WorkDir:
     train: List[Dict[str, float]] = field(default_factory=list)
     val: List[Dict[str, float]] = field(default_factory=list)
     flow: List[Dict[str, float]] = field(default_factory=list)
+    teacher: Dict[str, float] = field(default_factory=dict)
     environment: str = ''
     checkpoint: Optional[Path] = None
 
     @property
-    def distils(self) -> bool:
+    def distills(self) -> bool:
         """Whether it is a distillation."""
         return 'student' in self.config.model
 
@@ -54,12 +59,16 @@ class WorkDir:
 
     @property
     def metrics(self) -> List[str]:
-        """Names of what validations gave."""
-        return [
-            key
-            for key in dict.fromkeys(key for x in self.val for key in x)
-            if key not in OTHER
-        ]
+        """Names of the validations' metrics."""
+        keys = dict.fromkeys(key for x in self.val for key in x)
+        return [key for key in keys if key not in OTHER]
+
+    def contains(self, checkpoint: Optional[str]) -> bool:
+        """Return whether a checkpoint lies in the work folder."""
+        folder = self.folder.resolve()
+        return (
+            bool(checkpoint) and folder in Path(checkpoint).resolve().parents
+        )
 
     def by_steps(self) -> Dict[str, Dict[int, float]]:
         """What the last validation gave at each K, by metric."""
@@ -81,7 +90,7 @@ class WorkDir:
 
 
 def read_work_dir(folder: str) -> WorkDir:
-    """Read what a training left, or has left so far.
+    """Read the logs of a training, which may still be running.
 
     Args:
         folder (str): Its work folder.
@@ -99,94 +108,84 @@ def read_work_dir(folder: str) -> WorkDir:
             "MMEngine's LocalVisBackend writes."
         )
     parts = path.resolve().parts
-    # A folder that is called by its seed says little alone.
+    # A folder that is named by its seed says little alone.
     name = '/'.join(parts[-2:]) if parts[-1].isdigit() else parts[-1]
     run = WorkDir(name, path, Config.fromfile(configs[-1]))
-    for log in logs:
-        for line in read_lines(log):
-            if any(key.startswith('flow/') for key in line):
-                run.flow.append(line)
-            elif 'iter' in line and 'loss' in line:
-                run.train.append(line)
-            elif 'loss' not in line and len(line) > 1:
-                run.val.append(line)
+    for line in (x for log in logs for x in read_lines(log)):
+        if any(key.startswith('flow/') for key in line):
+            run.flow.append(line)
+        elif any(key.startswith('teacher/') for key in line):
+            run.teacher = {k.removeprefix('teacher/'): line[k] for k in line}
+        elif 'iter' in line and 'loss' in line:
+            run.train.append(line)
+        elif 'loss' not in line and len(line) > 1:
+            run.val.append(line)
     # A resumed run has written some iterations twice: the last counts.
     run.train = latest(run.train, 'iter')
     run.val, run.flow = latest(run.val, 'step'), latest(run.flow, 'step')
     run.environment = environment_of(path)
-    run.checkpoint = checkpoint_of(path)
+    run.checkpoint = next(iter(checkpoints_of(path)), None)
     return run
 
 
+def last_validation(checkpoint: Optional[str]) -> Dict[str, float]:
+    """Return the last metrics of the training that wrote a checkpoint."""
+    with suppress(ConfigError):
+        if checkpoint:
+            run = read_work_dir(str(Path(checkpoint).parent))
+            return run.val[-1] if run.val else {}
+    return {}
+
+
 def read_lines(path: Path) -> List[Dict[str, Any]]:
-    """Whole lines of a log; a running training may be writing the last."""
-    found = []
+    """Read the complete lines of a log, whose last may be incomplete."""
+    lines = []
     for line in path.read_text(encoding='utf-8').splitlines():
-        try:
-            found.append(json.loads(line))
-        except json.JSONDecodeError:
-            continue
-    return found
+        with suppress(json.JSONDecodeError):
+            lines.append(json.loads(line))
+    return lines
 
 
 def latest(lines: List[dict], key: str) -> List[dict]:
-    """Lines in the order of a key, the last of those that share it."""
+    """Return lines in the order of a key, the last of those that share it."""
     return [x for _, x in sorted({x[key]: x for x in lines}.items())]
 
 
 def environment_of(folder: Path) -> str:
-    """What the log says of system and runtime."""
+    """Return the log's description of system and runtime."""
+    pattern = re.compile(r'System environment:\n(.*?)\n-{10,}\n', re.DOTALL)
     for log in sorted(folder.glob('*/*.log'), reverse=True):
-        text = log.read_text(encoding='utf-8', errors='replace')
-        found = re.search(
-            r'System environment:\n(.*?)\n-{10,}\n', text, re.DOTALL
-        )
-        if found:
+        if found := pattern.search(log.read_text('utf-8', 'replace')):
             return found[1]
     return ''
 
 
-def checkpoint_of(folder: Path) -> Optional[Path]:
-    """The checkpoint that a run has written last."""
-    pointer = folder / 'last_checkpoint'
-    if pointer.is_file():
-        named = Path(pointer.read_text().strip())
-        for path in (named, folder / named.name):
-            if path.is_file():
-                return path
-    found = [*folder.glob('epoch_*.pth'), *folder.glob('iter_*.pth')]
-    return max(found, key=lambda x: x.stat().st_mtime, default=None)
-
-
 def name_apart(runs: List[WorkDir]) -> None:
-    """Give runs of equal names those of their parents as well."""
-    for depth in range(2, 6):
-        names = [x.name for x in runs]
-        if len(set(names)) == len(names):
-            return
-        for run in runs:
-            if names.count(run.name) > 1:
-                parts = run.folder.resolve().parts[-depth:]
-                run.name = '/'.join(parts)
+    """Add the folders to names that several runs share."""
+    names = [x.name for x in runs]
+    root = os.path.commonpath([x.folder.resolve().parent for x in runs])
+    for run in runs:
+        if names.count(run.name) > 1:
+            run.name = run.folder.resolve().relative_to(root).as_posix()
 
 
-def flat(config: Any, front: str = '') -> Dict[str, Any]:
-    """A config's values by dotted keys."""
-    if isinstance(config, dict) and config:
-        found: Dict[str, Any] = {}
-        for key, value in config.items():
-            found.update(flat(value, f'{front}.{key}' if front else key))
-        return found
-    return {front: config}
+def flatten(config: Any, prefix: str = '') -> Dict[str, Any]:
+    """Return a config's values by dotted keys."""
+    if not isinstance(config, dict) or not config:
+        return {prefix: config}
+    values: Dict[str, Any] = {}
+    for key, value in config.items():
+        values.update(flatten(value, f'{prefix}.{key}' if prefix else key))
+    return values
 
 
 def differences(runs: List[WorkDir]) -> Dict[str, List[str]]:
-    """Keys of which the runs' configs differ, with each one's value."""
-    configs = [flat(run.config.to_dict()) for run in runs]
+    """Return each run's value of the keys in which their configs differ."""
+    configs = [flatten(run.config.to_dict()) for run in runs]
     keys = dict.fromkeys(key for x in configs for key in x)
-    found = {}
-    for key in keys:
-        values = [repr(x[key]) if key in x else '' for x in configs]
-        if len(set(values)) > 1 and key != 'work_dir':
-            found[key] = values
-    return found
+    rows = {
+        key: [repr(x[key]) if key in x else '' for x in configs]
+        for key in keys
+        if key != 'work_dir'
+    }
+    return {key: x for key, x in rows.items() if len(set(x)) > 1}
