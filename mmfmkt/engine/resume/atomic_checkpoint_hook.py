@@ -1,7 +1,7 @@
 """Checkpoints that survive a kill, and from which a run goes on exactly."""
 
-import os.path as osp
-from typing import Any, Dict, List, Optional
+from contextlib import contextmanager
+from typing import Any, Dict, Iterator, List, Optional
 
 from mmengine.dist import all_gather_object, get_rank, is_main_process
 from mmengine.hooks import CheckpointHook
@@ -10,7 +10,6 @@ from mmengine.runner import EpochBasedTrainLoop, Runner
 from mmfmkt.registry import HOOKS
 from mmfmkt.utils import ConfigError
 from mmfmkt.utils.checkpoints import digest
-from mmfmkt.utils.files import write_whole
 from mmfmkt.utils.random_stream import read_states, write_states
 
 from ..hooks.progress import unwrapped
@@ -49,9 +48,6 @@ class AtomicCheckpointHook(CheckpointHook):
         if self.atomic and not own and '://' not in out_dir:
             self.backend_args = dict(backend='whole')
         super().before_train(runner)
-        if self.atomic and self.max_keep_ckpts > 0:
-            # Without a bound: the oldest goes after the newest has come.
-            self.keep_ckpt_ids = list(self.keep_ckpt_ids)
         if self.exact_resume:
             teacher = getattr(unwrapped(runner.model), 'teacher', None)
             self._check_teacher(digest(teacher) if teacher is not None else '')
@@ -77,7 +73,10 @@ class AtomicCheckpointHook(CheckpointHook):
         Returns:
             str: The file.
         """
-        self._save(runner, INTERRUPTED, meta)
+        # The run ends here, so nothing else is saved with these.
+        self.filename_tmpl, self.max_keep_ckpts = INTERRUPTED, 0
+        self._to_save = self._states(runner, meta)
+        super()._save_checkpoint_with_step(runner, 0, meta)
         return self.last_ckpt
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
@@ -124,27 +123,39 @@ class AtomicCheckpointHook(CheckpointHook):
             )
         self._teacher = found
 
+    # Private methods of MMEngine 0.10: it has no public hook around a save.
     def _save_checkpoint_with_step(
         self, runner: Runner, step: int, meta: dict
     ) -> None:
-        if not self.atomic:
-            self._to_save = self._states(runner, meta)
+        self._to_save = self._states(runner, meta)
+        with self._removing_later():
             super()._save_checkpoint_with_step(runner, step, meta)
-            self._to_save = None
-            self._remove([INTERRUPTED])
+        self._to_save = None
+        interrupted = self.file_backend.join_path(self.out_dir, INTERRUPTED)
+        if is_main_process() and self.file_backend.exists(interrupted):
+            if self.file_backend.isfile(interrupted):
+                self.file_backend.remove(interrupted)
+            else:  # DeepSpeed's
+                self.file_backend.rmtree(interrupted)
+
+    def _save_best_checkpoint(self, runner: Runner, metrics: dict) -> None:
+        with self._removing_later():
+            super()._save_best_checkpoint(runner, metrics)
+
+    @contextmanager
+    def _removing_later(self) -> Iterator[None]:
+        """Remove old checkpoints only when the new one is complete."""
+        if not self.atomic:
+            yield
             return
-        keeps = self.max_keep_ckpts > 0
-        if keeps and step not in self.keep_ckpt_ids:
-            self.keep_ckpt_ids.append(step)
-            # With those that are about to go, in case of a kill before.
-            runner.message_hub.update_info(
-                'keep_ckpt_ids', list(self.keep_ckpt_ids)
-            )
-        self._save(runner, self.filename_tmpl.format(step), meta)
-        gone = [INTERRUPTED]
-        while keeps and len(self.keep_ckpt_ids) > self.max_keep_ckpts:
-            gone.append(self.filename_tmpl.format(self.keep_ckpt_ids.pop(0)))
-        self._remove(gone)
+        backend = self.file_backend
+        self.file_backend = later = RemovingLater(backend)
+        try:
+            yield
+        finally:
+            self.file_backend = backend
+        for remove, path in later.todo:
+            remove(path)
 
     def _states(self, runner: Runner, meta: dict) -> Optional[dict]:
         """Gather the states that an exact resume needs, of all ranks."""
@@ -165,52 +176,6 @@ class AtomicCheckpointHook(CheckpointHook):
             num_batches=len(runner.train_dataloader),
             teacher=self._teacher,
         )
-
-    def _save(self, runner: Runner, name: str, meta: dict) -> None:
-        """Save on the main process, with the states of all processes."""
-        self._to_save = self._states(runner, meta)
-        self.last_ckpt = self.file_backend.join_path(self.out_dir, name)
-        runner.message_hub.update_info('last_ckpt', self.last_ckpt)
-        runner.save_checkpoint(
-            self.out_dir,
-            name,
-            self.file_client_args,
-            save_optimizer=self.save_optimizer,
-            save_param_scheduler=self.save_param_scheduler,
-            meta=meta,
-            by_epoch=self.by_epoch,
-            backend_args=self.backend_args,
-            **self.args,
-        )
-        self._to_save = None
-        if is_main_process():
-            write_whole(
-                osp.join(runner.work_dir, 'last_checkpoint'), self.last_ckpt
-            )
-
-    def _save_best_checkpoint(self, runner: Runner, metrics: dict) -> None:
-        """Remove the previous best checkpoint after saving the new one."""
-        if not self.atomic:
-            super()._save_best_checkpoint(runner, metrics)
-            return
-        backend = self.file_backend
-        self.file_backend = later = RemovingLater(backend)
-        try:
-            super()._save_best_checkpoint(runner, metrics)
-        finally:
-            self.file_backend = backend
-        for remove, path in later.todo:
-            remove(path)
-
-    def _remove(self, names: List[str]) -> None:
-        if not is_main_process():
-            return
-        for name in names:
-            path = self.file_backend.join_path(self.out_dir, name)
-            if self.file_backend.isfile(path):
-                self.file_backend.remove(path)
-            elif self.file_backend.isdir(path):  # DeepSpeed's
-                self.file_backend.rmtree(path)
 
 
 class RemovingLater:

@@ -1,4 +1,4 @@
-"""The batches of a loader, from any of them on, drawn as if never stopped."""
+"""Batches of a loader, resumed from any one with the same random numbers."""
 
 import os
 import signal
@@ -12,12 +12,12 @@ from mmfmkt.utils.random_stream import read_states, write_states
 from .random_states import pack_states, unpack_states
 
 
-class Stamped(NamedTuple):
-    """A batch, and the random state that its worker was left in.
+class BatchWithState(NamedTuple):
+    """A batch and the random state of its worker behind it.
 
     Attributes:
-        batch (Any): What the loader's own ``collate_fn`` made, None where
-            there was nothing to load.
+        batch (Any): From the loader's own ``collate_fn``; None for an empty
+            batch.
         state (bytes): Packed; empty where the main process loads.
     """
 
@@ -25,8 +25,8 @@ class Stamped(NamedTuple):
     state: bytes
 
 
-class Stamping:
-    """A ``collate_fn`` that says in what state it leaves the worker.
+class StatefulCollate:
+    """A ``collate_fn`` that also returns the worker's random state.
 
     Args:
         collate (Callable): The loader's own.
@@ -35,19 +35,19 @@ class Stamping:
     def __init__(self, collate: Callable[[list], Any]) -> None:
         self.collate = collate
 
-    def __call__(self, samples: list) -> Stamped:
+    def __call__(self, samples: list) -> BatchWithState:
         batch = self.collate(samples) if samples else None
         state = (
             b'' if get_worker_info() is None else pack_states(read_states())
         )
-        return Stamped(batch, state)
+        return BatchWithState(batch, state)
 
 
-class WorkerStart:
-    """A ``worker_init_fn`` that may start a worker in the middle of its work.
+class WorkerInit:
+    """A ``worker_init_fn`` that restores a worker's random state.
 
-    Workers leave signals that end a training to the main process, which ends
-    them in turn when it has done its iteration.
+    Workers ignore the signals that end a training: the main process ends
+    them after its iteration.
 
     Args:
         own (Callable, optional): The loader's own.
@@ -61,17 +61,17 @@ class WorkerStart:
         self.states: Dict[int, bytes] = {}
 
     def __call__(self, worker_id: int) -> None:
-        obey_parent_alone()
+        ignore_worker_signals()
         if self.own is not None:
             self.own(worker_id)
         if worker_id in self.states:
             write_states(unpack_states(self.states[worker_id]))
 
 
-def obey_parent_alone() -> None:
-    """Ignore signals in a worker, but for the parent's that it is to end.
+def ignore_worker_signals() -> None:
+    """Ignore SIGINT, and SIGTERM from others than the parent, in a worker.
 
-    Clusters send theirs to all processes of a job.
+    Clusters send signals to all processes of a job.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if not hasattr(signal, 'sigwaitinfo'):
@@ -86,19 +86,18 @@ def obey_parent_alone() -> None:
     threading.Thread(target=wait, daemon=True).start()
 
 
-class Skipping(Sampler):
-    """A batch sampler, less what was seen before; else just as it was.
+class ResumeBatchSampler(Sampler):
+    """A batch sampler that can skip the first batches, which are not loaded.
 
-    What it leaves out is not loaded. So that each worker still gets its own
-    batches, they begin with one that is empty for each worker whose turn is
-    over.
+    A pass that skips begins with empty batches, one for each worker that is
+    past its turn, so that each worker gets the batches it would have had.
 
     Args:
         own (Sampler): The loader's own batch sampler.
         num_workers (int): The loader's.
 
     Attributes:
-        skip (int): How many batches the next pass leaves out.
+        skip (int): Number of batches that the next pass skips.
     """
 
     def __init__(self, own: Sampler, num_workers: int) -> None:
@@ -122,30 +121,29 @@ class Skipping(Sampler):
 
 
 class BatchStream:
-    """The batches of a loader, which can go on in the middle of an epoch.
+    """Batches of a loader, which can be resumed within an epoch.
 
-    Others that iterate over the loader get its own batches: ``collate_fn`` is
+    Other iterations over the loader get its own batches: ``collate_fn`` is
     wrapped while a pass of this stream begins, ``worker_init_fn`` and
-    ``batch_sampler`` all the time. (Workers that persist keep the wrapped
-    one.)
+    ``batch_sampler`` all the time. (Persistent workers keep the wrapped one.)
 
     Args:
-        loader (DataLoader): The loader, which nobody has iterated yet.
+        loader (DataLoader): The loader, not yet iterated.
 
     Attributes:
-        main (bytes): Packed random states in which the main process is to
-            go on; empty: in its own.
+        main (bytes): Packed random states that the main process restores;
+            empty: it keeps its own.
     """
 
     def __init__(self, loader: DataLoader) -> None:
         self.loader = loader
         self.main = b''
         self._workers: Dict[int, bytes] = {}
-        self._start = WorkerStart(loader.worker_init_fn)
+        self._start = WorkerInit(loader.worker_init_fn)
         loader.worker_init_fn = self._start
         if loader.batch_sampler is not None:
             # A loader lets nobody set its batch sampler.
-            vars(loader)['batch_sampler'] = Skipping(
+            vars(loader)['batch_sampler'] = ResumeBatchSampler(
                 loader.batch_sampler, loader.num_workers
             )
 
@@ -182,7 +180,7 @@ class BatchStream:
         else:
             self._restore()
         collate = loader.collate_fn
-        loader.collate_fn = Stamping(collate)
+        loader.collate_fn = StatefulCollate(collate)
         try:
             # Draws a number of the main process, as it has in this pass.
             batches = iter(loader)
@@ -195,7 +193,8 @@ class BatchStream:
         for index, batch in enumerate(batches, first - first % count):
             if index < first:
                 continue
-            if isinstance(batch, Stamped):
+            # Persistent workers that another iteration started add no state.
+            if isinstance(batch, BatchWithState):
                 batch, state = batch
                 if state:
                     self._workers[index % count] = state

@@ -1,4 +1,4 @@
-"""Runs that can be ended at any moment, and go on from there."""
+"""The checkpoint that a run is resumed from."""
 
 import os
 import warnings
@@ -72,17 +72,14 @@ def latest_checkpoint(
 def checkpoints_of(work_dir: Path) -> List[Path]:
     """Checkpoints of a run that can be resumed, the newest first."""
     pointer = work_dir / POINTER
-    named = Path(pointer.read_text().strip()) if pointer.is_file() else None
-    folder = work_dir
-    if named is not None and '://' not in str(named):
-        # CheckpointHook can be told of another folder.
-        folder = named.parent if named.parent.is_dir() else work_dir
-    found = {
-        path
-        for pattern in ('epoch_*.pth', 'iter_*.pth', INTERRUPTED)
-        for path in folder.glob(pattern)
-    }
-    if named is not None and named.is_file():
+    text = pointer.read_text().strip() if pointer.is_file() else ''
+    # MMEngine writes the pointer in place, so a kill may leave it empty.
+    named = Path(text or work_dir / INTERRUPTED)
+    # CheckpointHook may write to another folder.
+    folder = named.parent if named.parent.is_dir() else work_dir
+    patterns = ('epoch_*.pth', 'iter_*.pth', INTERRUPTED)
+    found = {path for x in patterns for path in folder.glob(x)}
+    if named.is_file():
         found.add(named)
     return sorted(found, key=os.path.getmtime, reverse=True)
 

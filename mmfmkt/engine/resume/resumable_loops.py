@@ -1,9 +1,10 @@
-"""MMEngine's training loops, which go on where a run was ended, exactly."""
+"""MMEngine's training loops, resumed exactly where a run was interrupted."""
 
-from typing import Any, Iterator
+from typing import Any, Iterator, Union
 
-from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop
+from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop, Runner
 from torch import nn
+from torch.utils.data import DataLoader
 
 from mmfmkt.registry import LOOPS
 
@@ -14,7 +15,7 @@ ENDLESS = ('InfiniteSampler', 'MultiSourceSampler', 'GroupMultiSourceSampler')
 
 @LOOPS.register_module()
 class ResumableEpochLoop(EpochBasedTrainLoop):
-    """EpochBasedTrainLoop, which also resumes in the middle of an epoch.
+    """EpochBasedTrainLoop that also resumes within an epoch.
 
     Args:
         args: As EpochBasedTrainLoop.
@@ -41,11 +42,27 @@ class ResumableEpochLoop(EpochBasedTrainLoop):
         self._epoch += 1
 
 
-@LOOPS.register_module()
-class ResumableIterLoop(IterBasedTrainLoop):
-    """IterBasedTrainLoop, which skips what it has seen without loading it.
+class Unstarted:
+    """Stands for a loader while MMEngine 0.10 makes an iterator of it.
 
     Args:
+        dataset (Any): Of the loader.
+    """
+
+    def __init__(self, dataset: Any) -> None:
+        self.dataset = dataset
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(())
+
+
+@LOOPS.register_module()
+class ResumableIterLoop(IterBasedTrainLoop):
+    """IterBasedTrainLoop that resumes without loading the batches before.
+
+    Args:
+        runner (Runner): The runner of the training process.
+        dataloader (DataLoader | dict): The loader, or its config.
         args: As IterBasedTrainLoop.
         kwargs: As IterBasedTrainLoop.
 
@@ -53,11 +70,19 @@ class ResumableIterLoop(IterBasedTrainLoop):
         stream (BatchStream): Reads the batches.
     """
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        # MMEngine's own, which may have started workers already.
-        self.dataloader_iterator = self.dataloader._iterator = None
-        self.stream = BatchStream(self.dataloader)
+    def __init__(
+        self,
+        runner: Runner,
+        dataloader: Union[DataLoader, dict],
+        *args: Any,
+        **kwargs: Any,
+    ) -> None:
+        # This loop builds the loader as MMEngine does and starts no worker.
+        loader = EpochBasedTrainLoop(runner, dataloader, 1).dataloader
+        unstarted = Unstarted(loader.dataset)
+        super().__init__(runner, unstarted, *args, **kwargs)
+        self.dataloader = loader
+        self.stream = BatchStream(loader)
 
     def run(self) -> nn.Module:
         """Launch training."""
