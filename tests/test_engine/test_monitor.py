@@ -68,8 +68,8 @@ def test_scalars_are_written_and_training_is_as_without(tmp_path, shapes):
     # A line that a person can read, and all parts for the visualizers.
     found = re.findall(
         r'Epoch\(train\) +\[\d\]\[\d/4\]  lr: .* '
-        r'loss: ([\d.]+) \(student ([\d.]+), transfer ([\d.]+)\).*'
-        r'\(teacher \d+%\)',
+        r'\(teacher \d+%\)  .* '
+        r'loss: ([\d.]+) \(student ([\d.]+), transfer ([\d.]+)\)\n',
         log,
     )
     assert len(found) == 8

@@ -29,6 +29,8 @@ class FlowEMAHook(EMAHook):
         kwargs: Further arguments of EMAHook.
     """
 
+    priority = 'NORMAL'
+
     def __init__(self, momentum: Share = 0.001, **kwargs) -> None:
         super().__init__(momentum=momentum, **kwargs)
 

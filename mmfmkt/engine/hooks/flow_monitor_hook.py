@@ -1,5 +1,6 @@
-"""A look inside the flows while they train."""
+"""Statistics of the flows during training."""
 
+from functools import partial
 from typing import Any, Dict, List, Sequence
 
 import torch
@@ -18,20 +19,19 @@ from .progress import unwrapped
 
 @HOOKS.register_module()
 class FlowMonitorHook(Hook):
-    """Writes what the flows do into whatever visualizer is configured.
+    """Writes statistics of the flows to the visualizers.
 
-    Every so many iterations, for each tap and level of feature maps, under
-    ``flow/<tap>.<level>/``: ``velocity`` (its root mean square in units of
-    the feature's), ``distance_before`` and ``distance_after`` (the metric to
-    the teacher without the flow, and of what it deploys, unweighted), and
-    ``jensen_gap`` (by how much the loss bounds the latter); and
-    ``flow/grad_norm_student`` and ``flow/grad_norm_flow``, as the optimizer
-    sees them. It costs N passes of the encoders in those iterations, without
-    gradients. In each iteration the teacher's time is logged as
-    ``teacher_time``. It rests where no distillation is trained.
+    For each tap and level of feature maps, under ``flow/<tap>.<level>/``:
+    ``velocity`` (its root mean square in units of the feature's),
+    ``distance_before`` and ``distance_after`` (the unweighted distillation
+    loss without the flow, and of the deployed feature), and ``jensen_gap``
+    (the loss of the flow minus the latter); and ``flow/grad_norm_student``
+    and ``flow/grad_norm_flow`` before the optimizer step. It costs N passes
+    of the encoders without gradients. Each iteration logs the teacher's time
+    as ``teacher_time``. Other models than distillers are left alone.
 
     Args:
-        interval (int): Every so many iterations.
+        interval (int): Iterations between two records.
     """
 
     # Before the logger, which writes the teacher's time.
@@ -40,27 +40,24 @@ class FlowMonitorHook(Hook):
     def __init__(self, interval: Count = 50) -> None:
         self.interval = interval
         self._handles: List[Any] = []
-        self._seen: Dict[str, float] = {}
+        self._scalars: Dict[str, float] = {}
         self._flows: Sequence[nn.Parameter] = ()
 
     def before_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: Any = None
     ) -> None:
-        """Listen, if it is time."""
+        """Register the hooks of this iteration."""
         model = unwrapped(runner.model)
         if not hasattr(model, 'flows') or not self._due(runner):
             return
-        self._seen = {}
+        self._scalars = {}
         self._flows = list(model.flows.parameters())
         for tap in model.feature_transfers:
             for level, transfer in tap.items():
                 if transfer.metric is None:
                     continue
-                handle = transfer.register_forward_hook(
-                    Listener(f'{tap.tap}.{level}', self._seen),
-                    with_kwargs=True,
-                )
-                self._handles.append(handle)
+                hook = partial(record, f'{tap.tap}.{level}', self._scalars)
+                self._handles.append(transfer.register_forward_hook(hook))
         optimizer = getattr(runner.optim_wrapper, 'optimizer', None)
         if isinstance(optimizer, Optimizer):
             self._handles.append(optimizer.register_step_pre_hook(self._norms))
@@ -72,7 +69,7 @@ class FlowMonitorHook(Hook):
         data_batch: Any = None,
         outputs: Any = None,
     ) -> None:
-        """Write what was seen."""
+        """Write the statistics and remove the hooks."""
         model = unwrapped(runner.model)
         if not hasattr(model, 'flows'):
             return
@@ -82,10 +79,10 @@ class FlowMonitorHook(Hook):
         for handle in self._handles:
             handle.remove()
         self._handles = []
-        if self._seen and self._due(runner):
-            scalars = {f'flow/{key}': x for key, x in self._seen.items()}
+        if self._scalars and self._due(runner):
+            scalars = {f'flow/{key}': x for key, x in self._scalars.items()}
             runner.visualizer.add_scalars(scalars, step=runner.iter + 1)
-            self._seen = {}
+            self._scalars = {}
 
     def _due(self, runner: Runner) -> bool:
         return self.every_n_train_iters(runner, self.interval)
@@ -100,27 +97,25 @@ class FlowMonitorHook(Hook):
         for name, grads in zip(('flow', 'student'), parts.values()):
             if grads:
                 norms = torch.stack(torch._foreach_norm(grads))
-                self._seen[f'grad_norm_{name}'] = float(norms.norm())
+                self._scalars[f'grad_norm_{name}'] = float(norms.norm())
 
 
-class Listener:
-    """Looks at a transfer once it has run.
+def record(
+    name: str,
+    scalars: Dict[str, float],
+    transfer: Transfer,
+    args: tuple,
+    output: Any,
+) -> None:
+    """Measure a transfer after its forward, as a hook of it.
 
     Args:
         name (str): Tap and level.
-        seen (dict): Where to write what it sees.
+        scalars (dict): Where the measurements are written.
+        transfer (Transfer): The transfer.
+        args (tuple): Source, target and number of steps.
+        output (Any): Its output.
     """
-
-    def __init__(self, name: str, seen: Dict[str, float]) -> None:
-        self.name, self.seen = name, seen
-
-    def __call__(
-        self, transfer: Transfer, args: tuple, kwargs: dict, output: Any
-    ) -> None:
-        source, target, num_steps = args
-        if target is None:
-            return
-        for key, value in (
-            look(transfer, source, target, num_steps).scalars().items()
-        ):
-            self.seen[f'{self.name}/{key}'] = value
+    if args[1] is not None:
+        for key, value in look(transfer, *args).scalars().items():
+            scalars[f'{name}/{key}'] = value

@@ -24,6 +24,8 @@ class StepCountWarmupHook(Hook):
         by_epoch (bool): Whether ``warmup`` counts epochs or iterations.
     """
 
+    priority = 'NORMAL'
+
     def __init__(self, warmup: Positive, by_epoch: bool = True) -> None:
         self.warmup, self.by_epoch = warmup, by_epoch
 

@@ -1,7 +1,7 @@
-"""What the cache of a teacher's outputs will take, and what it saves."""
+"""Size and hits of the cache of teacher outputs."""
 
 import shutil
-from typing import Any, Iterator, Optional
+from typing import Any, Optional
 
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
@@ -16,9 +16,9 @@ from .progress import unwrapped
 
 @HOOKS.register_module()
 class TeacherCacheHook(Hook):
-    """Estimates the size of ``model.teacher.cache``, and counts its hits.
+    """Logs the estimated size of ``model.teacher.cache``, and its hits.
 
-    It does nothing where no cache is configured.
+    Without a cache it does nothing.
     """
 
     priority = 'LOWEST'
@@ -28,7 +28,7 @@ class TeacherCacheHook(Hook):
         self._estimated = False
 
     def after_train_iter(self, runner: Runner, *args: Any, **kw: Any) -> None:
-        """Log how large the file will get, behind the first batch.
+        """Log how large the file will get, after the first batch.
 
         Raises:
             ConfigError: If the disk is too small for it.
@@ -37,34 +37,35 @@ class TeacherCacheHook(Hook):
         if self._estimated or cache is None or not cache.entry_bytes:
             return
         self._estimated = True
-        images = len(runner.train_dataloader.dataset)
-        views = views_of(runner.train_dataloader.dataset)
+        dataset = runner.train_dataloader.dataset
+        views = views_of(dataset)
         size = cache.entry_bytes / GIGABYTE
-        said = f'{size * 1e3:.3g} MB a view, {images} images'
-        wanted = size * images * (views or 1)
-        if views is None:
-            said += (
-                f': {wanted:.3g} GB for each view that flips and crops make '
-                'of an image; mmfmkt.RecordedViews limits their number'
+        total = size * len(dataset) * (views or 1)
+        count = (
+            f' in {views} views'
+            if views
+            else (
+                ', for each view that flips and crops draw of an image '
+                '(mmfmkt.RecordedViews limits their number)'
             )
-        else:
-            said += f' in {views} views: {wanted:.3g} GB'
-        free = shutil.disk_usage(cache.path.parent).free / GIGABYTE
-        here = cache.bytes_on_disk / GIGABYTE
-        runner.logger.info(
-            f'The cache of the teacher, {cache.path}: {said}; {here:.3g} GB '
-            f'are there, at most {cache.max_gb:g} are kept, and the disk has '
-            f'room for {free:.3g}.'
         )
-        if min(wanted, cache.max_gb) - here > free:
+        free = shutil.disk_usage(cache.path.parent).free / GIGABYTE
+        written = cache.bytes_on_disk / GIGABYTE
+        runner.logger.info(
+            f'The cache of the teacher, {cache.path}: {size * 1e3:.3g} MB a '
+            f'view, {total:.3g} GB of {len(dataset)} images{count}; '
+            f'{written:.3g} GB are written, at most {cache.max_gb:g} are '
+            f'kept, and the disk has room for {free:.3g}.'
+        )
+        if min(total, cache.max_gb) - written > free:
             raise ConfigError(
                 f'model.teacher.cache: the disk of {str(cache.path)!r} has '
-                f'room for {free:.3g} GB, and the outputs take {wanted:.3g}: '
+                f'room for {free:.3g} GB, and the outputs take {total:.3g}: '
                 'name a file on another, give max_gb, or leave the cache out.'
             )
 
     def after_train_epoch(self, runner: Runner) -> None:
-        """Say how much of the epoch was found."""
+        """Log the cache hits of the epoch."""
         cache = cache_of(runner)
         if cache is not None and cache.lookups:
             runner.logger.info(
@@ -75,25 +76,19 @@ class TeacherCacheHook(Hook):
 
 
 def cache_of(runner: Runner) -> Optional[TeacherCache]:
-    """The cache of what a runner trains, if it has one."""
+    """Return the teacher's cache of the trained model, if it has one."""
     holder = getattr(unwrapped(runner.model), 'teacher_holder', None)
     return holder and holder.cache
 
 
 def views_of(dataset: Any) -> Optional[int]:
-    """In how many views a data set shows an image; None: nobody says."""
-    return next((x.views for x in recorded(dataset)), None)
-
-
-def recorded(dataset: Any) -> Iterator[RecordedViews]:
-    """The RecordedViews in a data set, and in those that it wraps."""
-    for transform in getattr(
-        getattr(dataset, 'pipeline', None), 'transforms', ()
-    ):
+    """Return the number of recorded views per image, None if unlimited."""
+    pipeline = getattr(dataset, 'pipeline', None)
+    for transform in getattr(pipeline, 'transforms', ()):
         if isinstance(transform, RecordedViews):
-            yield transform
-    for inner in getattr(dataset, 'datasets', None) or (
-        getattr(dataset, 'dataset', None),
-    ):
-        if inner is not None:
-            yield from recorded(inner)
+            return transform.views
+    inner = [getattr(dataset, 'dataset', None)]
+    for wrapped in getattr(dataset, 'datasets', inner):
+        if wrapped is not None and (views := views_of(wrapped)):
+            return views
+    return None

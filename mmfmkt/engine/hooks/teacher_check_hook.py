@@ -32,6 +32,8 @@ class TeacherCheckHook(Hook):
         ConfigError: In training, if it is less.
     """
 
+    priority = 'NORMAL'
+
     def __init__(self, least: Optional[Finite] = None) -> None:
         self.least = least
 

@@ -34,6 +34,8 @@ class TransferWeightHook(Hook):
         ConfigError: If the parts do not fit between ``begin`` and ``end``.
     """
 
+    priority = 'NORMAL'
+
     def __init__(
         self,
         begin: NotNegative = 0,

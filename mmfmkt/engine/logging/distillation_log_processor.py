@@ -1,7 +1,5 @@
-"""A line of progress that a person can read."""
+"""Short log line for the training of a distiller."""
 
-import datetime
-import re
 from typing import Tuple
 
 from mmengine.runner import LogProcessor, Runner
@@ -10,18 +8,16 @@ from mmfmkt.registry import LOG_PROCESSORS
 
 from ..hooks.progress import unwrapped
 
-# Epoch(train)  [3][ 20/26], Iter(train) [ 20/900].
-HEAD = re.compile(r'\w+\(\w+\)(\s*\[[^\]]*\])+')
+SHOWN = ('lr', 'time', 'data_time', 'memory', 'grad_norm', 'skipped')
 
 
 @LOG_PROCESSORS.register_module()
 class DistillationLogProcessor(LogProcessor):
-    """MMEngine's, but the line of an iteration has sums instead of parts.
+    """LogProcessor whose line has sums of losses instead of their parts.
 
-    ``Epoch(train) [3][20/26]  lr: 1e-3  eta: 0:05:12  loss: 1.23 (student
-    0.80, transfer 0.43)  grad_norm: 2.1  time: 0.41 (teacher 23 %)``. All
-    parts go to the visualizers as ever, and so does anything but a
-    distillation's training.
+    ``Epoch(train)  [3][20/26]  lr: 1e-3  eta: 0:05:12  time: 0.41 (teacher
+    23%)  data_time: 0.01  grad_norm: 2.1  loss: 1.23 (student 0.80, transfer
+    0.43)``. Visualizers get all parts, and other models MMEngine's line.
 
     Arguments as MMEngine's LogProcessor.
     """
@@ -29,7 +25,7 @@ class DistillationLogProcessor(LogProcessor):
     def get_log_after_iter(
         self, runner: Runner, batch_idx: int, mode: str
     ) -> Tuple[dict, str]:
-        """As MMEngine's.
+        """Return the logged values and the line of an iteration.
 
         Args:
             runner (Runner): The runner.
@@ -41,47 +37,24 @@ class DistillationLogProcessor(LogProcessor):
         if mode != 'train' or not hasattr(model, 'flows'):
             return tag, line
         values = {name.removeprefix('train/'): x for name, x in tag.items()}
-        parts = [HEAD.match(line)[0].strip()]
-        for name, rate in values.items():
-            if name == 'lr':
-                parts.append(f'lr: {rate:.{self.num_digits}e}')
-        if 'eta' in runner.message_hub.runtime_info:
-            seconds = int(runner.message_hub.get_info('eta'))
-            parts.append(f'eta: {datetime.timedelta(seconds=seconds)}')
-        fronts = tuple(f'{flow.tap}.' for flow in model.flows.values())
-        parts += [self._losses(values, fronts), *self._rest(values)]
-        return tag, '  '.join(filter(None, parts))
-
-    def _losses(self, values: dict, fronts: Tuple[str, ...]) -> str:
-        """The loss, and whose it is."""
-        if 'loss' not in values:
-            return ''
+        taps = tuple(f'{flow.tap}.' for flow in model.flows.values())
         transfer = sum(
             value
             for name, value in values.items()
-            if name.startswith(fronts)
-            and 'loss' in name
-            and 'task' not in name
+            if name.startswith(taps) and 'loss' in name and 'task' not in name
         )
-        total = values['loss']
-        digits = self.num_digits
-        return (
-            f'loss: {total:.{digits}f} (student {total - transfer:.{digits}f},'
-            f' transfer {transfer:.{digits}f})'
-        )
-
-    def _rest(self, values: dict) -> list:
-        found = []
-        if 'grad_norm' in values:
-            found.append(
-                f'grad_norm: {values["grad_norm"]:.{self.num_digits}f}'
-            )
-        if values.get('time'):
-            share = values.get('teacher_time', 0.0) / values['time']
-            found.append(f'time: {values["time"]:.3f} (teacher {share:.0%})')
-        if values.get('data_time', 0.0) > 0.1 * values.get('time', 0.0):
-            found.append(f'data_time: {values["data_time"]:.3f}')
-        for name in ('memory', 'skipped'):
-            if values.get(name):
-                found.append(f'{name}: {values[name]}')
-        return found
+        parts = []
+        for part in line.split('  '):
+            name = part.split(':')[0]
+            if name == 'loss':
+                student = values['loss'] - transfer
+                digits = self.num_digits
+                part += f' (student {student:.{digits}f}, '
+                part += f'transfer {transfer:.{digits}f})'
+            elif name == 'time' and values['time']:
+                share = values.get('teacher_time', 0.0) / values['time']
+                part += f' (teacher {share:.0%})'
+            elif name in values and name not in SHOWN:
+                continue
+            parts.append(part)
+        return tag, '  '.join(parts)
