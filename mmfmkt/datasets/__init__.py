@@ -1,15 +1,3 @@
-"""Data sets: the shapes that the project draws itself."""
+"""Data sets: the synthetic shapes."""
 
-from .shapes import (
-    SHAPES_CLASSES,
-    SHAPES_METAINFO,
-    SHAPES_PALETTE,
-    make_shapes,
-)
-
-__all__ = [
-    'SHAPES_CLASSES',
-    'SHAPES_METAINFO',
-    'SHAPES_PALETTE',
-    'make_shapes',
-]
+from .shapes import *  # noqa: F401,F403

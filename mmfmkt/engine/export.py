@@ -1,6 +1,6 @@
-"""Taking the student home: from a distillation checkpoint to a deployable.
+"""Export of the student from a distillation checkpoint.
 
-FM-KT^Theta leaves a plain MMDetection or MMPretrain config and checkpoint
+FM-KT^Theta exports a plain MMDetection or MMPretrain config and checkpoint
 that need no mmfmkt; FM-KT a student with its flow. Neither has a teacher.
 """
 
@@ -47,8 +47,7 @@ def export_student(
 ) -> Exported:
     """Write ``student.py`` and ``student.pth``.
 
-    Weights are those that the checkpoint deploys: with MMEngine's EMAHook,
-    the averaged ones.
+    With MMEngine's EMAHook, the averaged weights are exported.
 
     Args:
         config (str | Path | Config): The config of the distillation.
@@ -86,13 +85,12 @@ def export_student(
 
 
 def deployed_state(state: dict, exported: Config, checkpoint: str) -> dict:
-    """Return the tensors that are deployed; names are those of training.
+    """Return the deployed tensors under their names of training.
 
     Args:
         state (dict): All tensors of the checkpoint.
-        exported (Config): What is exported, whose model says what of the
-            flow it has.
-        checkpoint (str): Where they are from, for the error.
+        exported (Config): The exported config.
+        checkpoint (str): Path of the checkpoint, for the error.
 
     Raises:
         ConfigError: If the checkpoint lacks one.
@@ -115,9 +113,9 @@ def deployed_state(state: dict, exported: Config, checkpoint: str) -> dict:
 
 
 def plain(config: Config) -> Config:
-    """The student's own config, in which nothing knows mmfmkt.
+    """Return the student's own config, which does not need mmfmkt.
 
-    A student whose backbone is one of mmfmkt keeps the import of it.
+    A student with a backbone of mmfmkt keeps the import.
     """
     exported = without_training(config)
     exported.model = resolved_student(exported)
@@ -138,7 +136,7 @@ def plain(config: Config) -> Config:
 
 
 def plain_metrics(evaluator: Any, scope: Optional[str]) -> Any:
-    """Put MMPretrain's metric where ours is, which only flows have use for.
+    """Replace StepAccuracy, which only flows need, by MMPretrain's metric.
 
     Args:
         evaluator (dict | list, optional): One metric, several, or an
@@ -156,7 +154,7 @@ def plain_metrics(evaluator: Any, scope: Optional[str]) -> Any:
 
 
 def forget_flows(config: Config) -> None:
-    """Take the flow's own learning rate out of a config, in place."""
+    """Remove the flow's own learning rate from a config, in place."""
     wrapper = config.get('optim_wrapper') or {}
     options = wrapper.get('paramwise_cfg') or {}
     keys = options.get('custom_keys') or {}
@@ -170,7 +168,7 @@ def forget_flows(config: Config) -> None:
 
 
 def with_flow(config: Config) -> Config:
-    """The distiller's config without teacher and training."""
+    """Return the distiller's config without teacher and training."""
     exported = without_training(config)
     model = exported.model
     model.teacher = None
@@ -184,7 +182,7 @@ def with_flow(config: Config) -> Config:
 
 
 def resolved_student(config: Config) -> ConfigDict:
-    """The student's ``model`` section, whatever form the config has it in."""
+    """Return the student's ``model`` section."""
     student = load_model_config(config.model.student, 'model.student')
     if config.model.get('backbone'):
         student.backbone.update(config.model.backbone)
@@ -195,7 +193,7 @@ def resolved_student(config: Config) -> ConfigDict:
 
 
 def without_training(config: Config) -> Config:
-    """A copy without what belongs to the distillation run."""
+    """Return a copy without the settings of the distillation run."""
     exported = deepcopy(config)
     for key in ('distiller', 'robustness', 'work_dir'):
         exported.pop(key, None)

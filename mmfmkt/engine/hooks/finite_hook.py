@@ -1,4 +1,4 @@
-"""Stops, or leaves out a batch, where a number is none."""
+"""Guard of losses and gradients against NaN and Inf."""
 
 from typing import Any, Dict, List, Literal
 
@@ -19,20 +19,20 @@ SHOWN = 6
 
 @HOOKS.register_module()
 class FiniteHook(Hook):
-    """Keeps losses and gradients that are not finite out of the weights.
+    """Stops training on NaN or Inf before the optimizer step.
 
-    Gradients are looked at where the optimizer is about to use them: summed
-    over all processes, so that all decide alike. A batch that is left out
-    changes neither weights nor the optimizer's state. Of float16, whose
-    scaler leaves out infinite gradients itself, it is the losses that count.
+    Gradients are checked right before the optimizer step: summed over all
+    processes, so that all decide alike. A skipped batch changes neither
+    weights nor the optimizer's state. In float16, whose scaler skips infinite
+    gradients itself, the losses decide.
 
     Args:
-        action (str): ``'stop'``, or ``'skip'`` to leave the batch out and
-            count it as ``skipped`` in the log.
-        most (int): Of ``'skip'``: how many in a row are too many.
+        action (str): ``'stop'``, or ``'skip'`` to skip the batch and count
+            it as ``skipped`` in the log.
+        most (int): Most batches in a row that ``'skip'`` skips.
 
     Attributes:
-        skipped (int): How many batches were left out.
+        skipped (int): Number of skipped batches.
 
     Raises:
         ConfigError: In training: names the losses, ``<tap>.<level>.<part>``,
@@ -52,19 +52,19 @@ class FiniteHook(Hook):
         self._handles: List[Any] = []
 
     def before_train(self, runner: Runner) -> None:
-        """Listen to the model and to its optimizers."""
+        """Register hooks on the model and its optimizers."""
         model = unwrapped(runner.model)
         self._parameters = dict(model.named_parameters())
-        self._handles = [model.register_forward_hook(self._hear)]
+        self._handles = [model.register_forward_hook(self._record_losses)]
         wrappers = runner.optim_wrapper
         several = isinstance(wrappers, dict) or hasattr(wrappers, 'values')
         for wrapper in wrappers.values() if several else [wrappers]:
             self._handles.append(
-                wrapper.optimizer.register_step_pre_hook(self._look)
+                wrapper.optimizer.register_step_pre_hook(self._check_grads)
             )
 
     def after_train_iter(self, runner: Runner, *args: Any, **kw: Any) -> None:
-        """Act on what was found in this iteration.
+        """Stop or skip if this iteration had NaN or Inf.
 
         Raises:
             ConfigError: Where there is to be a stop.
@@ -75,6 +75,7 @@ class FiniteHook(Hook):
         if not names:
             return
         more = f' and {len(names) - SHOWN} more' if len(names) > SHOWN else ''
+        last = runner.message_hub.runtime_info.get('last_ckpt') or 'none'
         what = (
             f'{", ".join(names[:SHOWN])}{more} of iteration {runner.iter + 1} '
             'is not a finite number'
@@ -82,7 +83,7 @@ class FiniteHook(Hook):
         if self.action == 'stop' or self._in_a_row > self.most:
             raise ConfigError(
                 f'{what}: the weights are those before it, and the last '
-                f'checkpoint is {self._last(runner)}; see the learning rate, '
+                f'checkpoint is {last}; see the learning rate, '
                 "clip_grad and model.flow.loss_weight, the teacher's "
                 'checkpoint, or float16.'
             )
@@ -91,17 +92,21 @@ class FiniteHook(Hook):
         runner.logger.warning(f'{what}: the batch is left out.')
 
     def after_train(self, runner: Runner) -> None:
-        """Listen no more."""
+        """Remove the hooks."""
         for handle in self._handles:
             handle.remove()
 
-    def _hear(self, model: nn.Module, args: tuple, output: Any) -> None:
+    def _record_losses(
+        self, model: nn.Module, args: tuple, output: Any
+    ) -> None:
         # Of the rest, which is only logged, a NaN may be legitimate.
         if isinstance(output, dict):
             self._losses = {k: x for k, x in output.items() if 'loss' in k}
 
-    def _look(self, optimizer: Optimizer, args: tuple, kwargs: dict) -> None:
-        """Take gradients away that the optimizer must not use."""
+    def _check_grads(
+        self, optimizer: Optimizer, args: tuple, kwargs: dict
+    ) -> None:
+        """Remove all gradients if one of them is not finite."""
         used = [
             p
             for group in optimizer.param_groups
@@ -120,19 +125,15 @@ class FiniteHook(Hook):
         for parameter in used:
             parameter.grad = None  # neither a step nor a decay
 
-    @staticmethod
-    def _last(runner: Runner) -> str:
-        return runner.message_hub.runtime_info.get('last_ckpt') or 'none'
-
 
 def finite(tensors: List[Tensor]) -> bool:
-    """Whether all numbers of tensors are finite; waits for the device once."""
+    """Return whether tensors are finite; synchronizes the device once."""
     norms = torch._foreach_norm(tensors)
     return bool(torch.isfinite(torch.stack(norms)).all())
 
 
 def not_finite(values: Dict[str, Any]) -> List[str]:
-    """Names of what has a value that is infinite or not a number.
+    """Return the names of values that are not finite.
 
     Args:
         values (dict): Tensors, lists of tensors and anything else, by name.

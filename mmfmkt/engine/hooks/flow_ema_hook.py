@@ -1,4 +1,4 @@
-"""Averages the flow alone."""
+"""Exponential moving average of the flow."""
 
 from contextlib import contextmanager
 from typing import Iterator
@@ -51,7 +51,7 @@ class FlowEMAHook(EMAHook):
 
 @contextmanager
 def flows_of(checkpoint: dict) -> Iterator[dict]:
-    """Show a checkpoint as one of the flows; what is changed is kept."""
+    """View a checkpoint as one of the flows; changes are kept."""
     state = checkpoint['state_dict']
     own = {
         name.removeprefix(PREFIX): x

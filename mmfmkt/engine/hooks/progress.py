@@ -1,4 +1,4 @@
-"""What hooks of a distillation ask the Runner."""
+"""Progress and model of a Runner, for the hooks of a distillation."""
 
 from mmengine.dist import get_world_size
 from mmengine.model import is_model_wrapper
@@ -10,7 +10,7 @@ from mmfmkt.utils import ConfigError
 
 
 def progress_of(runner: Runner, by_epoch: bool) -> float:
-    """How far the training is, in epochs with fractions or in iterations.
+    """Return the progress in epochs, with fractions, or in iterations.
 
     Args:
         runner (Runner): The runner of the training process.
@@ -22,7 +22,7 @@ def progress_of(runner: Runner, by_epoch: bool) -> float:
 
 
 def iterations_per_epoch(loader: DataLoader) -> float:
-    """In how many iterations all ranks together see the data once.
+    """Return the iterations in which all ranks together see the data once.
 
     Args:
         loader (DataLoader): Of this rank. Its sampler knows this rank's
@@ -34,7 +34,7 @@ def iterations_per_epoch(loader: DataLoader) -> float:
 
 
 def unwrapped(model: nn.Module) -> nn.Module:
-    """The model in its wrapper for several processes.
+    """Return the model without its wrapper for several processes.
 
     Args:
         model (nn.Module): The model, wrapped or not.
@@ -43,10 +43,10 @@ def unwrapped(model: nn.Module) -> nn.Module:
 
 
 def distiller_of(runner: Runner) -> nn.Module:
-    """The distiller that a runner trains.
+    """Return the distiller that a runner trains.
 
     Raises:
-        ConfigError: If it trains something else.
+        ConfigError: If the model is no distiller.
     """
     model = unwrapped(runner.model)
     if not hasattr(model, 'flows'):

@@ -1,4 +1,4 @@
-"""Few steps at first, more in the course of training."""
+"""Warm-up of the number of sampling steps."""
 
 import math
 
@@ -13,14 +13,14 @@ from .progress import distiller_of, progress_of
 
 @HOOKS.register_module()
 class StepCountWarmupHook(Hook):
-    """Limits N: from 1 at the beginning to all of it after the warm-up.
+    """Limits N: from 1 at the beginning to no limit after the warm-up.
 
     Drawn counts are drawn from those below the limit; a fixed N is the limit
     where it is larger. A function of the run's progress alone, so a resumed
     run goes on as the uninterrupted one would have.
 
     Args:
-        warmup (float): Epochs (or iterations) until all steps are walked.
+        warmup (float): Epochs (or iterations) until N has no limit.
         by_epoch (bool): Whether ``warmup`` counts epochs or iterations.
     """
 

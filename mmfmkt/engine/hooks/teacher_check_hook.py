@@ -1,4 +1,4 @@
-"""What a teacher is worth on the data that it is to teach."""
+"""Validation of the teacher before training."""
 
 from numbers import Real
 from typing import Optional
@@ -17,19 +17,17 @@ from .progress import distiller_of
 
 @HOOKS.register_module()
 class TeacherCheckHook(Hook):
-    """Validates the teacher before the first iteration, and says the result.
+    """Validates the teacher before the first iteration, and logs its metrics.
 
-    On the validation data and with the metrics of the student, and in the
-    teacher's own normalization. A checkpoint of other classes, or a config
-    of another normalization, shows itself here instead of in a student that
-    is no better than without.
+    It uses the validation data and metrics of the student and the teacher's
+    own normalization, and so detects a checkpoint of other classes or a
+    config of another normalization.
 
     Args:
-        least (float, optional): What the first metric that is a number has
-            to be at least.
+        least (float, optional): Lower bound of the first scalar metric.
 
     Raises:
-        ConfigError: In training, if it is less.
+        ConfigError: In training, if the metric is lower.
     """
 
     priority = 'NORMAL'

@@ -1,4 +1,4 @@
-"""When the transfer starts and stops, and how its weight rises and falls."""
+"""Schedule of the transfer losses' weight."""
 
 from typing import Optional
 

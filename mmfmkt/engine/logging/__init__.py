@@ -1,4 +1,4 @@
-"""What a training says of itself."""
+"""Log processors."""
 
 from .distillation_log_processor import DistillationLogProcessor
 

@@ -2,22 +2,14 @@
 
 from typing import Any, Callable, Dict, List, Optional, Sequence
 
+import plotly.colors
 import plotly.graph_objects as go
 
 from .runs import PART, WorkDir
 
 # Endings of the main metrics.
 MAIN = ('mAP', 'AP', 'top1')
-COLORS = (
-    '#1f77b4',
-    '#d62728',
-    '#2ca02c',
-    '#9467bd',
-    '#ff7f0e',
-    '#17becf',
-    '#8c564b',
-    '#7f7f7f',
-)
+COLORS = plotly.colors.qualitative.D3
 # What is measured at each sampling step, by key.
 STEP_STATS = dict(
     distance='distance to the teacher', cka='linear CKA with the teacher'

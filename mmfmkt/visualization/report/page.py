@@ -117,7 +117,7 @@ def overview(runs: List[WorkDir]) -> Section:
             {
                 'run': run.name,
                 'variant': 'baseline',
-                'seed': '' if run.seed is None else run.seed,
+                'seed': run.config.get('randomness', {}).get('seed'),
                 'iterations': run.train[-1]['iter'] if run.train else 0,
                 **(run.val[-1] if run.val else {}),
             }
@@ -137,7 +137,7 @@ def overview(runs: List[WorkDir]) -> Section:
         values = logged or last_validation(checkpoint)
         rows.append({**values, 'run': name, 'variant': 'teacher'})
     section = Section('Runs', 'Click a heading to sort.')
-    table = [[row.get(key, '') for key in header] for row in rows]
+    table = [[row.get(key) for key in header] for row in rows]
     section.add(header=header, rows=table)
     return section
 

@@ -53,11 +53,6 @@ class WorkDir:
         return 'student' in self.config.model
 
     @property
-    def seed(self) -> Optional[int]:
-        """The seed it was given."""
-        return (self.config.get('randomness') or {}).get('seed')
-
-    @property
     def metrics(self) -> List[str]:
         """Names of the validations' metrics."""
         keys = dict.fromkeys(key for x in self.val for key in x)
