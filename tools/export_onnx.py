@@ -5,7 +5,7 @@
 
 Takes an exported student, or a distillation's config and checkpoint. Of a
 student with a flow the steps are unrolled: K is fixed. The file has the
-network from normalised images to a detector's class and box maps, level by
+network from normalized images to a detector's class and box maps, level by
 level, or to a classifier's logits.
 """
 
@@ -15,7 +15,8 @@ from pathlib import Path
 import torch
 
 import mmfmkt  # noqa: F401 (lets configs inherit from 'mmfmkt::...')
-from mmfmkt.apis.onnx import export_onnx, largest_difference, load_network
+from mmfmkt.apis.inference import load_network
+from mmfmkt.apis.onnx import export_onnx, largest_difference
 from mmfmkt.cli.errors import plain_errors
 from mmfmkt.cli.options import add_cfg_options, parser_of
 from mmfmkt.models.distillers.probing import input_channels

@@ -10,6 +10,7 @@ from mmengine.registry import DATASETS, METRICS, TRANSFORMS
 from mmfmkt.datasets.coco_folder import CocoFolder, CocoSplit
 from mmfmkt.utils import ConfigError
 from mmfmkt.utils.config_text import Derived, Expression
+from mmfmkt.utils.configs import walk
 from mmfmkt.utils.types import resolve_type, type_name
 
 # Settings of a data set that make sense for any other one.
@@ -66,7 +67,7 @@ def data_overrides(
             continue
         path = f'_base_.{key}.dataset'
         root = read_node(config[key]['dataset'], path, scope)
-        nodes = list(walk(root))
+        nodes = list(nodes_of(root))
         for node in nodes:
             check_annotations(node, split)
         foreign = not all(x.children or reads_coco(x) for x in nodes) or any(
@@ -114,11 +115,11 @@ def read_node(config: dict, path: str, scope: str) -> Node:
     return Node(config, path, scope, children)
 
 
-def walk(node: Node) -> Iterator[Node]:
+def nodes_of(node: Node) -> Iterator[Node]:
     """Yield a node and all that it wraps, the outermost first."""
     yield node
     for child in node.children:
-        yield from walk(child)
+        yield from nodes_of(child)
 
 
 def reads_coco(node: Node) -> bool:
@@ -159,7 +160,9 @@ def check_annotations(node: Node, split: CocoSplit) -> None:
     lacking = 'proposals' if node.config.get('proposal_file') else None
     # Without a folder of them, MMDetection loads none either.
     has_maps = bool((node.config.get('data_prefix') or {}).get('seg'))
-    for step in steps_of(node.config.get('pipeline')):
+    for _, step in walk(node.config.get('pipeline')):
+        if not isinstance(step, dict):
+            continue
         kind = resolve_type(step, TRANSFORMS, node.scope) or object
         # Both are on by default where panoptic annotations are loaded.
         default = issubclass(kind, panoptic or ())
@@ -180,16 +183,6 @@ def check_annotations(node: Node, split: CocoSplit) -> None:
             '--data-root supplies boxes and masks alone: give another '
             "student, or set the data sets in the student's config."
         )
-
-
-def steps_of(pipeline: Any) -> Iterator[dict]:
-    """Yield the steps of a pipeline, those inside of other steps included."""
-    for step in pipeline or []:
-        if isinstance(step, dict):
-            yield step
-            yield from steps_of(step.get('transforms'))
-        elif isinstance(step, (list, tuple)):
-            yield from steps_of(step)
 
 
 def new_dataset(

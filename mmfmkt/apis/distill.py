@@ -18,6 +18,7 @@ from mmfmkt.models.distillers.networks import (
 from mmfmkt.models.flows import VARIANTS
 from mmfmkt.utils import ConfigError
 from mmfmkt.utils.config_text import assignment
+from mmfmkt.utils.configs import walk
 from mmfmkt.utils.files import write_whole
 from mmfmkt.utils.types import resolve_type, type_name
 
@@ -240,26 +241,17 @@ def network_name(model: dict) -> str:
     return f'{type_name(model)}, {kind}' + (f'-{depth}' if depth else '')
 
 
-def classes_of(model: Any, num_classes: int, front: str = '') -> dict:
-    """Return dotted overrides that give a network a number of classes.
-
-    Args:
-        model (dict | list): Its config, or what is in it.
-        num_classes (int): The number of classes.
-        front (str): What keys begin with.
-    """
+def classes_of(model: dict, num_classes: int) -> Dict[str, Any]:
+    """Return dotted overrides that give a network a number of classes."""
     found: Dict[str, Any] = {}
-    parts = model.items() if isinstance(model, dict) else enumerate(model)
-    for key, value in parts:
-        name = f'{front}{key}'
-        if key in ('num_classes', 'num_things_classes'):
-            if 'rpn' not in front:
-                found[name] = num_classes
-        elif key == 'class_weight' and isinstance(value, (list, tuple)):
+    for key, value in walk(model):
+        name = key.rpartition('.')[2]
+        if name in ('num_classes', 'num_things_classes'):
+            if 'rpn' not in key:
+                found[key] = num_classes
+        elif name == 'class_weight' and isinstance(value, (list, tuple)):
             if len(set(value[:-1])) == 1:  # the last is the background's
-                found[name] = [value[0]] * num_classes + [value[-1]]
-        elif isinstance(value, (dict, list, tuple)):
-            found.update(classes_of(value, num_classes, f'{name}.'))
+                found[key] = [value[0]] * num_classes + [value[-1]]
     return found
 
 

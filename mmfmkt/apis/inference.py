@@ -1,4 +1,4 @@
-"""Loading detectors for inference."""
+"""Loading networks for inference."""
 
 from copy import deepcopy
 from pathlib import Path
@@ -7,7 +7,13 @@ from typing import Optional, Union
 from mmengine.config import Config
 from torch import nn
 
-from mmfmkt.utils.checkpoints import running_nothing
+from mmfmkt.models.distillers.networks import (
+    build_network,
+    load_model_config,
+    without_weights,
+)
+from mmfmkt.utils import ConfigError
+from mmfmkt.utils.checkpoints import load_checkpoint, running_nothing
 
 
 def drop_teacher(model: dict) -> None:
@@ -62,3 +68,35 @@ def init_detector(
             cfg_options=cfg_options,
             **kwargs,
         )
+
+
+def load_network(config: Config, checkpoint: Optional[str]) -> nn.Module:
+    """Build what a config deploys, with the weights of a checkpoint.
+
+    Args:
+        config (Config): That of a distillation, an export or any model; a
+            distillation's variant says whether its flow is deployed.
+        checkpoint (str, optional): Path or URL; without one, the weights are
+            those at the start of a training.
+
+    Raises:
+        ConfigError: If the checkpoint lacks tensors of it.
+    """
+    model = load_model_config(config, 'model')
+    drop_teacher(model)
+    if checkpoint is None:
+        return build_network(model, 'mmdet').eval()
+    network = build_network(without_weights(model), 'mmdet')
+    loaded = load_checkpoint(checkpoint)
+    state = loaded.get('state_dict', loaded)
+    missing = [
+        x
+        for x in network.load_state_dict(state, strict=False).missing_keys
+        if not x.endswith('num_batches_tracked')
+    ]
+    if missing:
+        raise ConfigError(
+            f'The checkpoint {checkpoint!r} is not of this config: '
+            f'{len(missing)} tensors are missing, the first is {missing[0]}.'
+        )
+    return network.eval()

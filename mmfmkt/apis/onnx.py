@@ -3,26 +3,20 @@
 What the file holds is what MMEngine calls ``mode='tensor'``: a detector's
 class and box maps, level by level, a classifier's logits. Decoding and
 suppression, which every library does its own way, stay outside, as does the
-normalisation of images.
+normalization of images.
 """
 
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, Optional, Tuple, Union
+from typing import Any, Dict, List, Optional, Tuple, Union
 
 import torch
-from mmengine.config import Config
-from mmengine.registry import DefaultScope
 from mmengine.utils import digit_version
 from torch import Tensor, nn
 
-from mmfmkt.models.distillers.networks import without_weights
 from mmfmkt.models.distillers.probing import input_channels
-from mmfmkt.registry import MODELS
 from mmfmkt.utils import ConfigError
-from mmfmkt.utils.checkpoints import load_checkpoint
+from mmfmkt.utils.configs import walk
 from mmfmkt.utils.extras import imported
-
-from .inference import drop_teacher
 
 INPUT = 'images'
 
@@ -45,47 +39,16 @@ class PlainNetwork(nn.Module):
         Args:
             images (Tensor): Normalized, ``(B, C, H, W)``.
         """
-        return tuple(x for _, x in tensors_of(self.model(images), 'output'))
+        return tuple(tensors_of(self.model(images)).values())
 
 
-def tensors_of(output: Any, name: str) -> Iterator[Tuple[str, Tensor]]:
-    """Tensors in nested sequences and dicts, each with where it was."""
-    if isinstance(output, Tensor):
-        yield name, output
-    elif isinstance(output, dict):
-        for key, value in output.items():
-            yield from tensors_of(value, f'{name}_{key}')
-    elif isinstance(output, (list, tuple)):
-        for index, value in enumerate(output):
-            yield from tensors_of(value, f'{name}_{index}')
-
-
-def load_network(config: Config, checkpoint: str) -> nn.Module:
-    """Build what a config deploys, with the weights of a checkpoint.
-
-    Args:
-        config (Config): That of a distillation, an export or any model; a
-            distillation's variant says whether its flow is deployed.
-        checkpoint (str): Path or URL.
-
-    Raises:
-        ConfigError: If the checkpoint lacks tensors of it.
-    """
-    cfg = config.copy()
-    drop_teacher(cfg.model)
-    with DefaultScope.overwrite_default_scope(cfg.get('default_scope')):
-        model = MODELS.build(without_weights(cfg.model))
-    loaded = load_checkpoint(checkpoint)
-    missing = model.load_state_dict(
-        loaded.get('state_dict', loaded), strict=False
-    )[0]
-    missing = [x for x in missing if not x.endswith('num_batches_tracked')]
-    if missing:
-        raise ConfigError(
-            f'The checkpoint {checkpoint!r} is not of this config: '
-            f'{len(missing)} tensors are missing, the first is {missing[0]}.'
-        )
-    return model.eval()
+def tensors_of(output: Any) -> Dict[str, Tensor]:
+    """Return the tensors in nested sequences and dicts, by where they are."""
+    return {
+        key.replace('.', '_'): x
+        for key, x in walk(output, 'output')
+        if isinstance(x, Tensor)
+    }
 
 
 def export_onnx(
@@ -116,7 +79,7 @@ def export_onnx(
     images = torch.zeros(batch_size, input_channels(model), height, width)
     network = PlainNetwork(model)
     with torch.no_grad():
-        found = dict(tensors_of(model(images), 'output'))
+        found = tensors_of(model(images))
     if not found:
         raise ConfigError(
             f'{type(model).__name__} gives no tensors in its mode "tensor": '
@@ -125,13 +88,13 @@ def export_onnx(
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.with_name(f'{path.stem}.part.onnx')
-    # Since PyTorch 2.6 by running the code on fake tensors; by tracing before.
-    modern = digit_version(torch.__version__) >= digit_version('2.6')
-    if modern:
+    options: Dict[str, Any] = dict(opset_version=opset or 17)
+    # By tracing; since PyTorch 2.6 by running the code on fake tensors.
+    if digit_version(torch.__version__) >= digit_version('2.6'):
         imported('onnxscript', 'onnx')
-    options: Dict[str, Any] = {}
-    if modern:
-        options = dict(dynamo=True, external_data=False)
+        options = dict(
+            opset_version=opset or 18, dynamo=True, external_data=False
+        )
     with torch.no_grad():
         torch.onnx.export(
             network,
@@ -139,7 +102,6 @@ def export_onnx(
             str(aside),
             input_names=[INPUT],
             output_names=list(found),
-            opset_version=opset or (18 if modern else 17),
             **options,
         )
     aside.replace(path)
@@ -155,7 +117,7 @@ def largest_difference(
     Args:
         model (nn.Module): The model.
         path (str | Path): The file.
-        images (Tensor): Normalised, of the size that was exported.
+        images (Tensor): Normalized, of the size that was exported.
 
     Returns:
         dict: By output, the largest absolute difference.
@@ -164,9 +126,10 @@ def largest_difference(
     session = onnxruntime.InferenceSession(
         str(path), providers=['CPUExecutionProvider']
     )
-    theirs = session.run(None, {INPUT: images.numpy()})
-    ours = tensors_of(model(images), 'output')
+    outputs = session.run(None, {INPUT: images.numpy()})
     return {
-        name: float((mine - torch.from_numpy(other)).abs().max())
-        for (name, mine), other in zip(ours, theirs)
+        name: float((x - torch.from_numpy(output)).abs().max())
+        for (name, x), output in zip(
+            tensors_of(model(images)).items(), outputs
+        )
     }

@@ -2,7 +2,7 @@
 
 import os.path as osp
 from pathlib import Path
-from typing import List, Optional
+from typing import Any, Iterator, List, Optional, Tuple
 
 from mmengine.config import Config
 from mmengine.fileio import load
@@ -38,6 +38,26 @@ def import_mmfmkt(cfg: Config) -> None:
     imports = cfg.custom_imports
     if 'mmfmkt' not in imports['imports']:
         imports['imports'] = [*imports['imports'], 'mmfmkt']
+
+
+def walk(part: Any, key: str = '') -> Iterator[Tuple[str, Any]]:
+    """Yield a part of a config and all that is in it, with dotted keys.
+
+    A container comes before what is in it, and may be changed when it comes.
+
+    Args:
+        part (Any): Dicts and sequences, nested, or a value.
+        key (str): Key of the part.
+    """
+    yield key, part
+    if isinstance(part, (dict, Config)):
+        rows = part.items()
+    elif isinstance(part, (list, tuple)):
+        rows = enumerate(part)
+    else:
+        return
+    for name, value in list(rows):
+        yield from walk(value, f'{key}.{name}' if key else str(name))
 
 
 def read_config(path: str, cfg_options: Optional[dict] = None) -> Config:

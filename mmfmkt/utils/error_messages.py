@@ -14,6 +14,7 @@ from mmengine.config import Config
 from mmengine.registry import Registry, root
 from mmengine.runner import Runner
 
+from .configs import walk
 from .errors import ConfigError
 from .schema import nearest
 
@@ -134,28 +135,17 @@ def functions_of(error: BaseException) -> Iterator[str]:
         yield getattr(frame.f_code, 'co_qualname', frame.f_code.co_name)
 
 
-def key_of_value(part: Any, name: str, front: str = '') -> str:
+def key_of_value(cfg: dict, name: str) -> str:
     """Return the dotted key of a string or class in a config, or ''.
 
     Args:
-        part (Any): The config, or a part of it.
+        cfg (dict): The config.
         name (str): The string, with or without a scope, or the class's name.
-        front (str): Key of the part.
     """
-    rows = (
-        part.items()
-        if isinstance(part, (dict, Config))
-        else enumerate(part)
-        if isinstance(part, (list, tuple))
-        else ()
-    )
-    for key, value in rows:
-        path = f'{front}.{key}' if front else str(key)
+    for key, value in walk(cfg):
         text = getattr(value, '__name__', value)
         if isinstance(text, str) and text.split('.')[-1] == name:
-            return path
-        if found := key_of_value(value, name, path):
-            return found
+            return key
     return ''
 
 

@@ -15,12 +15,12 @@ from itertools import islice
 
 import torch
 from mmengine.device import get_device
-from mmengine.runner import Runner, load_checkpoint
+from mmengine.runner import Runner
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from mmfmkt.apis.inference import drop_teacher
+from mmfmkt.apis.inference import load_network
 from mmfmkt.cli.errors import plain_errors
 from mmfmkt.cli.options import add_cfg_options, parser_of
 from mmfmkt.models.distillers.taps import read_taps
@@ -29,7 +29,6 @@ from mmfmkt.models.flows.likelihood import (
     check_on_linear_flow,
     log_density_change,
 )
-from mmfmkt.registry import MODELS
 from mmfmkt.utils import ConfigError
 from mmfmkt.utils.configs import read_config
 
@@ -102,16 +101,7 @@ def estimate(args: argparse.Namespace) -> dict:
             'Only a distillation has a flow: the config has no '
             "key 'model.student'."
         )
-    drop_teacher(cfg.model)
-    model = MODELS.build(cfg.model)
-    if args.checkpoint:
-        try:
-            load_checkpoint(model, args.checkpoint, map_location='cpu')
-        except OSError as error:
-            raise ConfigError(
-                f'The checkpoint {args.checkpoint!r} cannot be read: {error}'
-            ) from error
-    model.to(get_device()).eval()
+    model = load_network(cfg, args.checkpoint).to(get_device())
     loader = Runner.build_dataloader(cfg.val_dataloader, seed=args.seed)
     generator = torch.Generator().manual_seed(args.seed)
     found = defaultdict(list)
