@@ -18,7 +18,7 @@ import mmfmkt  # noqa: F401 (lets configs inherit from 'mmfmkt::...')
 from mmfmkt.apis.inference import load_network
 from mmfmkt.apis.onnx import export_onnx, largest_difference
 from mmfmkt.cli.errors import plain_errors
-from mmfmkt.cli.options import add_cfg_options, parser_of
+from mmfmkt.cli.options import add_cfg_options, at_least, parser_of
 from mmfmkt.models.distillers.probing import input_channels
 from mmfmkt.utils import ConfigError
 from mmfmkt.utils.configs import read_config
@@ -31,15 +31,15 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--image-size',
         nargs=2,
-        type=int,
+        type=at_least(1),
         metavar=('W', 'H'),
         required=True,
         help='size of the input, padding included',
     )
-    parser.add_argument('--batch-size', type=int, default=1)
+    parser.add_argument('--batch-size', type=at_least(1), default=1)
     parser.add_argument(
         '--inference-steps',
-        type=int,
+        type=at_least(1),
         metavar='K',
         help="steps of the flow; by default the config's",
     )
@@ -55,10 +55,7 @@ def parse_args() -> argparse.Namespace:
         help='do not compare with ONNX Runtime on noise',
     )
     add_cfg_options(parser)
-    args = parser.parse_args()
-    if min(*args.image_size, args.batch_size) < 1:
-        parser.error('--image-size and --batch-size must be 1 or more')
-    return args
+    return parser.parse_args()
 
 
 def main() -> None:
@@ -70,8 +67,6 @@ def main() -> None:
             raise ConfigError(
                 '--inference-steps: what is deployed here has no flow.'
             )
-        if args.inference_steps < 1:
-            raise ConfigError('--inference-steps must be 1 or more.')
         model.inference_steps = args.inference_steps
     name = Path(args.checkpoint.split('://')[-1]).name
     beside = (

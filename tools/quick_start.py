@@ -37,7 +37,7 @@ from rich.table import Table
 import mmfmkt  # noqa: F401 (lets configs inherit from 'mmfmkt::...')
 from mmfmkt.apis import init_detector
 from mmfmkt.cli.errors import plain_errors
-from mmfmkt.cli.options import parser_of
+from mmfmkt.cli.options import at_least, parser_of
 from mmfmkt.datasets import make_shapes
 from mmfmkt.utils import ConfigError
 from mmfmkt.utils.complexity import latencies, size_and_flops
@@ -53,19 +53,6 @@ PROGRESS = re.compile(r'Epoch\(train\)\s+\[(\d+)\]\[\s*(\d+)/(\d+)\]')
 # CocoMetric reports nothing at all where nothing was found.
 NOTHING_FOUND = {'coco/bbox_mAP': 0.0, 'coco/bbox_mAP_50': 0.0}
 console = Console()
-
-
-def at_least(least: int) -> Callable[[str], int]:
-    """An argument type: a whole number that is not below ``least``."""
-
-    def number(text: str) -> int:
-        if int(text) < least:
-            raise argparse.ArgumentTypeError(
-                f'must be {least} or more, but is {text}'
-            )
-        return int(text)
-
-    return number
 
 
 def parse_args() -> argparse.Namespace:

@@ -19,6 +19,7 @@ from mmengine.runner import (
     LogProcessor,
 )
 
+from mmfmkt.utils.configs import walk
 from mmfmkt.utils.schema import check_arguments, check_keys
 from mmfmkt.utils.types import is_ours, resolve_type
 
@@ -137,19 +138,10 @@ def check_own_hooks(cfg: Config) -> None:
         ConfigError: If an argument is unknown or does not fit.
     """
     scope = cfg.get('default_scope')
-    rows = {
-        **{
-            f'default_hooks.{name}': hook
-            for name, hook in (cfg.get('default_hooks') or {}).items()
-        },
-        **{
-            f'custom_hooks[{index}]': hook
-            for index, hook in enumerate(cfg.get('custom_hooks') or [])
-        },
-    }
-    for key, hook in rows.items():
+    aside = ('type', 'priority', '_scope_')
+    hooks = {x: cfg.get(x) for x in ('default_hooks', 'custom_hooks')}
+    for key, hook in walk(hooks):
         kind = resolve_type(hook, HOOKS, scope)
-        if kind is not None and is_ours(kind):
-            aside = ('type', 'priority', '_scope_')
+        if isinstance(hook, dict) and is_ours(kind):
             settings = {k: v for k, v in hook.items() if k not in aside}
             check_arguments(kind, settings, key)

@@ -7,15 +7,10 @@ import argparse
 import platform
 from importlib import import_module
 from importlib.util import find_spec
-from typing import Dict, Iterator, List, Tuple
+from typing import Iterator, List, Tuple
 
-from mmfmkt.utils.stack import (
-    STACK,
-    installed_version,
-    misfits,
-    outside,
-    training_faults,
-)
+from mmfmkt.utils import stack
+from mmfmkt.utils.stack import STACK, installed_version
 from mmfmkt.version import __version__
 
 LIBRARIES = {'detectors': 'mmdet', 'classifiers': 'mmpretrain'}
@@ -67,15 +62,10 @@ def run(args: argparse.Namespace) -> int:
 
 def faults_of(name: str) -> List[str]:
     """Return why a library is not usable."""
-    version = installed_version(name)
-    if version is None:
+    if installed_version(name) is None:
         return ['not installed']
-    if name in STACK:
-        _, oldest, newest = STACK[name]
-        if outside(version, oldest, newest):
-            return [f'needs >={oldest},<{newest}']
-        if faults := [*misfits(name), *training_faults(name)]:
-            return faults
+    if name in STACK and (faults := stack.faults_of(name)):
+        return faults
     try:
         import_module(PARTS.get(name, name))
     except Exception as error:  # a broken install may raise any
@@ -118,9 +108,7 @@ def operators(device: str) -> str:
 def extras() -> Iterator[Row]:
     """Yield a row an extra that is not complete."""
     for extra, names in EXTRAS.items():
-        missing: Dict[str, None] = {
-            name: None for name in names if find_spec(name) is None
-        }
+        missing = [name for name in names if find_spec(name) is None]
         if missing:
             text = f'{", ".join(missing)} missing: pip install'
             yield extra, 'extra', f"{text} 'mmfmkt[{extra}]'"

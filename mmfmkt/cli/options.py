@@ -3,19 +3,19 @@
 import argparse
 import os
 import os.path as osp
-from typing import Optional
+from pathlib import Path
+from typing import Callable, Optional
 
 from mmengine.config import Config, DictAction
 
 from mmfmkt.utils.configs import read_config
 
 
-class Described(argparse.RawDescriptionHelpFormatter):
-    """A description with its examples as they are written."""
-
-
-class DescribedWithDefaults(argparse.ArgumentDefaultsHelpFormatter, Described):
-    """The same, and defaults of options."""
+class HelpWithDefaults(
+    argparse.ArgumentDefaultsHelpFormatter,
+    argparse.RawDescriptionHelpFormatter,
+):
+    """A description as it is written, and defaults of options."""
 
 
 def parser_of(
@@ -32,8 +32,23 @@ def parser_of(
     return argparse.ArgumentParser(
         prog=prog,
         description=description,
-        formatter_class=DescribedWithDefaults if defaults else Described,
+        formatter_class=HelpWithDefaults
+        if defaults
+        else argparse.RawDescriptionHelpFormatter,
     )
+
+
+def at_least(least: int) -> Callable[[str], int]:
+    """Return an argument type: an integer that is not below ``least``."""
+
+    def integer(text: str) -> int:
+        if int(text) < least:
+            raise argparse.ArgumentTypeError(
+                f'must be {least} or more, got {text}'
+            )
+        return int(text)
+
+    return integer
 
 
 def add_run_arguments(parser: argparse.ArgumentParser) -> None:
@@ -132,8 +147,7 @@ def load_config(args: argparse.Namespace) -> Config:
     if args.work_dir is not None:
         cfg.work_dir = args.work_dir
     elif cfg.get('work_dir') is None:
-        name = osp.splitext(osp.basename(args.config))[0]
-        cfg.work_dir = osp.join('./work_dirs', name)
+        cfg.work_dir = osp.join('./work_dirs', Path(args.config).stem)
     return keep_file(cfg)
 
 

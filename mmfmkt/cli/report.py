@@ -12,7 +12,7 @@ import argparse
 
 from mmfmkt.utils.extras import imported
 
-from .options import add_debug, parser_of
+from .options import add_debug, at_least, parser_of
 
 
 def build_parser(prog: str) -> argparse.ArgumentParser:
@@ -23,13 +23,13 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
     add('--out', default='report.html', help='HTML file (%(default)s)')
     add(
         '--images',
-        type=positive,
+        type=at_least(1),
         default=6,
         help='validation images to show (%(default)s)',
     )
     add(
         '--steps',
-        type=positive,
+        type=at_least(1),
         nargs='+',
         default=(),
         metavar='K',
@@ -42,13 +42,6 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
     )
     add_debug(parser)
     return parser
-
-
-def positive(text: str) -> int:
-    """Return a number that is 1 or more."""
-    if not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f'must be 1 or more, got {text}')
-    return int(text)
 
 
 def run(args: argparse.Namespace) -> None:

@@ -8,6 +8,7 @@ import argparse
 from copy import deepcopy
 
 from mmengine.config import Config, ConfigDict
+from mmengine.registry import METRICS
 from mmengine.runner import Runner
 
 from mmfmkt.apis.inference import drop_teacher
@@ -79,15 +80,6 @@ def use_tta(cfg: Config) -> None:
         dataset = dataset['dataset']
     if 'tta_pipeline' not in cfg:
         pipeline = deepcopy(dataset.pipeline)
-        meta_keys = (
-            'img_id',
-            'img_path',
-            'ori_shape',
-            'img_shape',
-            'scale_factor',
-            'flip',
-            'flip_direction',
-        )
         pipeline[-1] = dict(
             type='TestTimeAug',
             transforms=[
@@ -95,7 +87,7 @@ def use_tta(cfg: Config) -> None:
                     dict(type='RandomFlip', prob=1.0),
                     dict(type='RandomFlip', prob=0.0),
                 ],
-                [dict(type='PackDetInputs', meta_keys=meta_keys)],
+                [dict(type='PackDetInputs')],
             ],
         )
         cfg.tta_pipeline = pipeline
@@ -121,14 +113,9 @@ def draw_pictures(cfg: Config, args: argparse.Namespace) -> None:
 
 def dump_predictions(runner: Runner, path: str) -> None:
     """Have the evaluator write predictions to a file."""
-    if runner.cfg.get('default_scope') == 'mmpretrain':
-        from mmengine.evaluator import DumpResults
-
-        dump = DumpResults(out_file_path=path)
-    else:
-        from mmdet.evaluation import DumpDetResults
-
-        dump = DumpDetResults(out_file_path=path)
+    detects = runner.cfg.get('default_scope') != 'mmpretrain'
+    name = 'mmdet.DumpDetResults' if detects else 'mmengine.DumpResults'
+    dump = METRICS.build(dict(type=name, out_file_path=path))
     runner.test_evaluator.metrics.append(dump)
 
 

@@ -106,21 +106,19 @@ def config_key_of(chain: List[BaseException], cfg: Any) -> str:
             return key
     refused = NOT_ACCEPTED.search(last)
     argument = f'.{refused[2]}' if refused else ''
-    if refused and (key := key_of_value(cfg, refused[1])):
-        return key.removesuffix('.type') + argument
-    called = [name for error in chain for name in functions_of(error)][::-1]
+    called = [name for error in chain for name in functions_of(error)]
+    called += [f'{refused[1]}.__init__'] if refused else []
     # The innermost class that the config names, or method of a Runner.
-    for index, name in enumerate(called):
+    for index, name in reversed(list(enumerate(called))):
         owner, _, method = name.rpartition('.')
         owner = owner.rpartition('.')[2]
         key = key_of_value(cfg, owner) if owner else ''
         if key.endswith('.type'):
             return key.removesuffix('.type') + argument
         if method in OF_A_SPLIT:
-            loops = [x.rpartition('.')[2] for x in called[index:]]
-            for split in ('train', 'val', 'test'):
-                if f'build_{split}_loop' in loops:
-                    return f'{split}_{OF_A_SPLIT[method]}{argument}'
+            loops = ' '.join(called[:index])
+            if match := re.search(r'.*build_(train|val|test)_loop', loops):
+                return f'{match[1]}_{OF_A_SPLIT[method]}{argument}'
         if method in SECTIONS:
             return SECTIONS[method] + argument
     return ''

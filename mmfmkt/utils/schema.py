@@ -137,6 +137,7 @@ def check_keys(
     schema: Mapping[str, Any],
     key: str,
     needed: Iterable[str] = (),
+    owner: str = '',
 ) -> None:
     """Hold a section of a config to annotations by key.
 
@@ -145,6 +146,7 @@ def check_keys(
         schema (Mapping): The annotations.
         key (str): The config key of the section, for the error.
         needed (Iterable[str]): What must be there.
+        owner (str): What takes the section, for the error.
 
     Raises:
         ConfigError: If a key is unknown or missing, or a value does not fit.
@@ -152,12 +154,12 @@ def check_keys(
     for name in settings:
         if name not in schema:
             raise ConfigError(
-                f'{key} has no key {name!r}{nearest(name, schema)}; its keys '
-                f'are {", ".join(schema)}.'
+                f'{key}{owner} has no key {name!r}{nearest(name, schema)}; '
+                f'its keys are {", ".join(schema)}.'
             )
     for name in needed:
         if name not in settings:
-            raise ConfigError(f'{key} needs the key {name!r}.')
+            raise ConfigError(f'{key}{owner} needs the key {name!r}.')
     for name, value in settings.items():
         check_value(value, schema[name], f'{key}.{name}')
 
@@ -174,17 +176,11 @@ def check_arguments(kind: type, settings: Mapping, key: str) -> None:
         ConfigError: If a name is unknown or missing, or a value does not fit.
     """
     taken, needed = arguments(kind)
-    for name in settings:
-        if name not in taken:
-            raise ConfigError(
-                f'{key}: {kind.__name__} does not take {name!r}'
-                f'{nearest(name, taken)}; it takes {", ".join(taken)}.'
-            )
-    missing = sorted(needed - set(settings))
-    if missing:
-        raise ConfigError(
-            f'{key}: {kind.__name__} needs {" and ".join(missing)}.'
-        )
-    for name, value in settings.items():
-        if isinstance(value, PLAIN):
-            check_value(value, taken[name], f'{key}.{name}')
+    # Whatever is built already is the constructor's own business.
+    built = {
+        name: Any
+        for name, x in settings.items()
+        if name in taken and not isinstance(x, PLAIN)
+    }
+    schema = {**taken, **built}
+    check_keys(settings, schema, key, sorted(needed), f' ({kind.__name__})')

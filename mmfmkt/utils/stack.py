@@ -1,17 +1,13 @@
 """Which libraries mmfmkt stands on, and a clear word where one is wrong.
 
 OpenMMLab's own packages and their maintained continuation (distributions
-named ``onedl-...``) have the same import names; both are accepted. What one
-library asks of another is read from its files: where the two do not fit, it
-cannot be imported to be asked.
+named ``onedl-...``) have the same import names; both are accepted.
 """
 
-import os
 import re
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
-from pathlib import Path
 from typing import List, Optional, Tuple
 
 # import name -> (distributions that provide it, oldest, first too new)
@@ -59,85 +55,33 @@ def installed_version(name: str) -> Optional[str]:
     return import_module(name).__version__
 
 
-def folder(name: str) -> Path:
-    """Return the folder of an installed library, without importing it."""
-    return Path(find_spec(name).submodule_search_locations[0])
-
-
-def outside(found: str, oldest: str, newest: str) -> bool:
-    """Whether a version is older than the oldest, or too new."""
-    return not release(oldest) <= release(found) < release(newest)
-
-
-def wanted_beside(name: str) -> List[Tuple[str, str, str]]:
-    """Return what an installed library cannot even be imported without.
+def faults_of(name: str) -> List[str]:
+    """Return why a library is not usable.
 
     Args:
         name (str): Import name, a key of ``STACK``.
-
-    Returns:
-        list[tuple[str]]: Libraries, their oldest versions and the first too
-        new.
     """
-    if name == 'torch':
-        # Before 2.3 compiled against NumPy 1: 'Numpy is not available'.
-        old = release(installed_version(name)) < (2, 3)
-        return [('numpy', '1.0.0', '2.0.0')] if old else []
-    # mmdet and mmpretrain assert these, each also when the other is imported.
-    text = (folder(name) / '__init__.py').read_text(encoding='utf-8')
-    bounds = dict(
-        re.findall(r"^(mm\w+_(?:min|max)imum_version) = '(.+)'", text, re.M)
-    )
-    return [
-        (
-            other,
-            bounds[f'{other}_minimum_version'],
-            bounds[f'{other}_maximum_version'],
-        )
-        for other in ('mmengine', 'mmcv')
-        if f'{other}_maximum_version' in bounds
-    ]
-
-
-def misfits(name: str) -> List[str]:
-    """Name the libraries that another one refuses to work with."""
-    return [
-        f'{other} {found} was found (wanted by {name} '
-        f'{installed_version(name)}: {other}>={oldest},<{newest})'
-        for other, oldest, newest in wanted_beside(name)
-        if (found := installed_version(other))
-        and outside(found, oldest, newest)
-    ]
-
-
-def training_faults(name: str) -> List[str]:
-    """Say why a library that can be imported cannot train for all that."""
-    faults = []
-    mmcv, torch, mmengine = map(
-        installed_version, ('mmcv', 'torch', 'mmengine')
-    )
-    if name == 'mmdet' and mmcv and not list(folder('mmcv').glob('_ext*')):
-        faults.append(
-            f'mmcv {mmcv} was found without operators (wanted by '
-            'mmdet: mmcv and not mmcv-lite)'
-        )
-    if (
-        name in ('mmdet', 'mmpretrain')
-        and torch
-        and mmengine
-        and release(torch) >= (2, 6)
-        and not os.environ.get('TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD')
-        and 'weights_only'
-        not in (folder('mmengine') / 'runner' / 'checkpoint.py').read_text(
-            encoding='utf-8'
-        )
-    ):
-        faults.append(
-            f'torch {torch} was found, with which mmengine {mmengine} cannot '
-            'load what it saves (wanted: torch<2.6.0, or onedl-mmengine, or '
-            'TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD=1 in the environment)'
-        )
-    return faults
+    found = installed_version(name)
+    _, oldest, newest = STACK[name]
+    wanted = f'(wanted: {name}>={oldest},<{newest})'
+    if found is None:
+        return [f'{name} is not installed {wanted}']
+    if not release(oldest) <= release(found) < release(newest):
+        return [f'{name} {found} was found {wanted}']
+    numpy = installed_version('numpy') or '0'
+    # Before 2.3 compiled against NumPy 1: 'Numpy is not available'.
+    if name == 'torch' and release(found) < (2, 3) and release(numpy) >= (2,):
+        return [
+            f'numpy {numpy} was found (wanted by torch {found}: '
+            'numpy>=1.0.0,<2.0.0)'
+        ]
+    try:
+        # mmdet and mmpretrain assert which mmcv and mmengine they take.
+        import_module(name)
+    except Exception as error:
+        reason = ' '.join(str(error).split())
+        return [f'{name} {found} cannot be imported ({reason})']
+    return []
 
 
 def require(*names: str, optional: bool = False) -> None:
@@ -145,26 +89,17 @@ def require(*names: str, optional: bool = False) -> None:
 
     Args:
         names (str): Import names, keys of ``STACK``.
-        optional (bool): Whether a library may be missing, or be good for
-            something else than training. One that cannot be imported is
-            refused all the same.
+        optional (bool): Whether a library may be missing.
 
     Raises:
         ImportError: Names each missing or incompatible library with the
             version found and the versions wanted.
     """
-    faults = []
-    for name in names:
-        found = installed_version(name)
-        _, oldest, newest = STACK[name]
-        wanted = f'(wanted: {name}>={oldest},<{newest})'
-        if found is None:
-            if not optional:
-                faults.append(f'{name} is not installed {wanted}')
-        elif outside(found, oldest, newest):
-            faults.append(f'{name} {found} was found {wanted}')
-        else:
-            faults += misfits(name)
-            faults += [] if optional else training_faults(name)
+    faults = [
+        fault
+        for name in names
+        if not optional or installed_version(name)
+        for fault in faults_of(name)
+    ]
     if faults:
         raise ImportError(f'mmfmkt cannot run: {"; ".join(faults)}; {CURE}.')

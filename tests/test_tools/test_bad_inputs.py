@@ -31,7 +31,7 @@ SETTINGS = (
     (f'{FLOW}dirac_ratio', 1.1, 'model.flow.dirac_ratio'),
     (f'{FLOW}compare', 'target', 'model.flow.compare'),
     (f'{FLOW}encoder', dict(type='ConvEncodr'), 'did you mean .ConvEncoder'),
-    (f'{FLOW}encoder', dict(type='ConvEncoder', width=3), "take 'width'"),
+    (f'{FLOW}encoder', dict(type='ConvEncoder', width=3), "no key 'width'"),
     (f'{FLOW}encoder', 'ConvEncoder', 'model.flow.encoder'),
     (f'{FLOW}schedule', dict(type='VPODE', a='x'), 'model.flow.schedule.a'),
     (f'{FLOW}metric', dict(type='KDLoss'), 'model.flow.metric'),
@@ -54,7 +54,7 @@ SETTINGS = (
     (
         'custom_hooks',
         [dict(type='mmfmkt.TransferWeightHook', begin=-1)],
-        r'custom_hooks\[0\].begin',
+        'custom_hooks.0.begin',
     ),
     ('robustness', dict(exact_resumes=True), 'robustness has no key'),
     # What the libraries say while the run is built.

@@ -22,7 +22,7 @@ from rich.table import Table
 
 from mmfmkt.apis.inference import load_network
 from mmfmkt.cli.errors import plain_errors
-from mmfmkt.cli.options import add_cfg_options, parser_of
+from mmfmkt.cli.options import add_cfg_options, at_least, parser_of
 from mmfmkt.models.distillers.taps import read_taps
 from mmfmkt.models.flows.likelihood import (
     autonomous_velocity,
@@ -48,13 +48,13 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument(
         '--batches',
-        type=int,
+        type=at_least(1),
         default=2,
         help='batches of the validation set to estimate on',
     )
     parser.add_argument(
         '--probes',
-        type=int,
+        type=at_least(1),
         default=4,
         help='probes of the trace for each sample',
     )
@@ -68,8 +68,8 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--out', help='JSON file to write the figures to')
     add_cfg_options(parser)
     args = parser.parse_args()
-    if args.batches < 1 or args.probes < 1 or args.tolerance <= 0:
-        parser.error('--batches, --probes and --tolerance must be positive')
+    if args.tolerance <= 0:
+        parser.error('--tolerance must be positive')
     return args
 
 
