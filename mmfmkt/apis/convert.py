@@ -10,13 +10,14 @@ from typing import Any, Dict, Mapping, NamedTuple, Union
 
 import torch
 from mmengine.config import Config
-from torch import Tensor
+from torch import Tensor, nn
 
 from mmfmkt.registry import MODELS
 from mmfmkt.utils import ConfigError
 from mmfmkt.utils.checkpoints import read_checkpoint
 from mmfmkt.utils.configs import import_mmfmkt
 from mmfmkt.utils.files import save_whole
+from mmfmkt.utils.schema import shown
 
 
 class Network(NamedTuple):
@@ -25,7 +26,7 @@ class Network(NamedTuple):
     Attributes:
         backbone (dict): Config of the backbone.
         prefixes (dict[str, str]): Front of the names there to front of the
-            names here; of several that fit a name here, the first counts.
+            names here; of several that fit a name, the first counts.
     """
 
     backbone: Dict[str, Any]
@@ -67,7 +68,7 @@ WRN_STAGES = (
 )
 WRN = {
     'conv1': 'backbone.stem',
-    # Before the blocks, whose front they have.
+    # Before the blocks, whose front they have there.
     **{
         f'block{i}.layer.0.convShortcut': f'{stage}.0.shortcut'
         for i, stage in enumerate(WRN_STAGES, 1)
@@ -82,7 +83,6 @@ VGG = {
 }
 MOBILENET_V2 = {
     'conv1': 'backbone.stem',
-    # Before 'blocks', whose front it has.
     'conv2': 'backbone.stages.7',
     'blocks': 'backbone.stages',
     'classifier.0': 'head.fc',
@@ -138,7 +138,7 @@ def convert_checkpoint(
 
     The config that it fits is written into ``meta['cfg']``; it has no
     ``data_preprocessor``, since a checkpoint does not tell how its images
-    were normalised.
+    were normalized.
 
     Args:
         src (str | Path): Path or URL of the checkpoint. What pickles hold
@@ -199,7 +199,7 @@ def convert_state(
 
     Each tensor there is used and each one here is filled, but for the
     ``num_batches_tracked`` of norms, which PyTorch before 0.4.1 did not
-    write: where it is missing it becomes 0, as PyTorch does.
+    write.
 
     Args:
         state (Mapping[str, Tensor]): A state dict; ``module.`` at the front
@@ -214,44 +214,25 @@ def convert_state(
             shape.
     """
     network = find_network(model)
-    cure = f'give the --model that it is of instead of {model!r}'
-    state = {name.removeprefix('module.'): x for name, x in state.items()}
-    with torch.device('meta'):
-        backbone = MODELS.build(network.backbone)
-    shapes = {
-        f'backbone.{name}': x.shape
-        for name, x in backbone.state_dict().items()
+    backbone = MODELS.build(network.backbone)
+    state = {
+        target_name(name.removeprefix('module.'), network.prefixes): x
+        for name, x in state.items()
     }
-    sources = {
-        name: source_name(name, network.prefixes)
-        for name in (*shapes, 'head.fc.weight', 'head.fc.bias')
-    }
-    for name, source in sources.items():
-        if source not in state and name.endswith('.num_batches_tracked'):
-            state[source] = torch.zeros((), dtype=torch.long)
-        if source not in state:
-            raise ConfigError(
-                f'The checkpoint has no tensor {source!r}, which {name!r} is '
-                f'to be filled with; {cure}.'
-            )
-    left_over = sorted(set(state) - set(sources.values()))
-    if left_over:
-        raise ConfigError(
-            f"The checkpoint's tensor {left_over[0]!r} has no "
-            f'place in the network; {cure}.'
-        )
     # As many classes as there are biases.
-    bias = state[sources['head.fc.bias']].shape[:1]
-    shapes['head.fc.bias'] = bias
-    shapes['head.fc.weight'] = (*bias, backbone.stage_channels[-1])
-    for name, source in sources.items():
-        if state[source].shape != shapes[name]:
-            raise ConfigError(
-                f"The checkpoint's tensor {source!r} has the shape "
-                f'{tuple(state[source].shape)}, but {name!r} has '
-                f'{tuple(shapes[name])}; {cure}.'
-            )
-    return {name: state[source] for name, source in sources.items()}
+    classes = state.get('head.fc.bias', torch.zeros(1)).numel()
+    linear = nn.Linear(backbone.stage_channels[-1], classes)
+    classifier = nn.ModuleDict(
+        dict(backbone=backbone, head=nn.ModuleDict(dict(fc=linear)))
+    )
+    try:
+        classifier.load_state_dict(state, assign=True)
+    except RuntimeError as error:
+        raise ConfigError(
+            f'The checkpoint is not of {model!r}: '
+            f'{" ".join(str(error).split())} Give the --model that it is of.'
+        ) from error
+    return dict(classifier.state_dict())
 
 
 def find_network(model: str) -> Network:
@@ -276,27 +257,20 @@ def find_state(loaded: Any) -> Mapping[str, Tensor]:
     state = loaded
     if isinstance(loaded, Mapping):
         state = loaded.get('model', loaded.get('state_dict', loaded))
-    if isinstance(state, Mapping) and state:
-        odd = [
-            name
-            for name, x in state.items()
-            if not isinstance(name, str) or not isinstance(x, Tensor)
-        ]
-        if not odd:
-            return state
-        found = f'{odd[0]!r}, which is no tensor with a name'
-    else:
-        found = f'a {type(state).__name__} without tensors'
-    raise ConfigError(
-        f'The checkpoint holds {found}; it must be a state dict '
-        "or have one under 'model' or 'state_dict'."
-    )
+    if not isinstance(state, Mapping) or not all(
+        isinstance(name, str) and isinstance(x, Tensor)
+        for name, x in (state or {'': None}).items()
+    ):
+        raise ConfigError(
+            'The checkpoint must be a state dict or have one under '
+            f"'model' or 'state_dict', but holds {shown(state)}."
+        )
+    return state
 
 
-def source_name(name: str, prefixes: Mapping[str, str]) -> str:
-    """Return what a tensor of an ImageClassifier is called there."""
-    return next(
-        there + name.removeprefix(here)
-        for there, here in prefixes.items()
-        if name.startswith(f'{here}.')
-    )
+def target_name(name: str, prefixes: Mapping[str, str]) -> str:
+    """Return what a tensor there is called in an ImageClassifier."""
+    for there, here in prefixes.items():
+        if name.startswith(f'{there}.'):
+            return here + name.removeprefix(there)
+    return name

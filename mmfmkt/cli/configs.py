@@ -9,10 +9,10 @@ any folder.
 """
 
 import argparse
-import ast
 import os.path as osp
+import re
 from pathlib import Path
-from typing import Iterator, List
+from typing import Iterator
 
 from rich.console import Console
 from rich.table import Table
@@ -95,15 +95,14 @@ def copy_config(source: Path, target: Path) -> None:
     """
     if target.exists():
         raise ConfigError(f'--copy: {str(target)!r} exists.')
-    lines = source.read_text(encoding='utf-8').splitlines(keepends=True)
-    for base in reversed(relative_bases(''.join(lines))):
-        path = osp.normpath(osp.join(source.parent, str(base.value)))
-        name = packaged_name(Path(path).relative_to(SHIPPED))
-        line = lines[base.lineno - 1]
-        lines[base.lineno - 1] = (
-            f'{line[: base.col_offset]}{name!r}{line[base.end_col_offset :]}'
-        )
-    write_whole(target, ''.join(lines))
+
+    def packaged(base: re.Match) -> str:
+        path = Path(osp.normpath(source.parent / base[1]))
+        return repr(packaged_name(path.relative_to(SHIPPED)))
+
+    text = source.read_text(encoding='utf-8')
+    # Shipped configs write their own bases as './...' or '../...'.
+    write_whole(target, re.sub(r"'(\.\.?/.+?\.py)'", packaged, text))
     print(f'config: {target}')
 
 
@@ -112,20 +111,6 @@ def packaged_name(path: Path) -> str:
     name = path.relative_to('configs').as_posix()
     # MMEngine wants a folder in the name.
     return f'mmfmkt::{name if "/" in name else f"_base_/../{name}"}'
-
-
-def relative_bases(text: str) -> List[ast.Constant]:
-    """Return the entries of ``_base_`` that are relative paths."""
-    return [
-        part
-        for node in ast.parse(text).body
-        if isinstance(node, ast.Assign)
-        and getattr(node.targets[0], 'id', '') == '_base_'
-        for part in ast.walk(node.value)
-        if isinstance(part, ast.Constant)
-        and isinstance(part.value, str)
-        and '::' not in part.value
-    ]
 
 
 def matching(args: argparse.Namespace) -> Iterator[dict]:

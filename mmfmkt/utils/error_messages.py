@@ -23,26 +23,21 @@ NOT_ACCEPTED = re.compile(r"(\w+)\.__init__\(\) got an unexpected .*'(\w+)'")
 IN_WORKER = re.compile(r'^Caught (\w+) in DataLoader worker')
 # MMEngine's Runner raises a TypeError of a hook anew and suppresses its cause.
 IN_HOOK = re.compile(r' in <\S+ object at 0x[0-9a-f]+>$')
-# Methods of MMEngine's Runner, and the section that they read.
+# Methods of MMEngine's Runner, and the section that they read, but for
+# `build_...`, which have the name of theirs.
 SECTIONS = dict(
     build_train_loop='train_cfg',
     build_val_loop='val_cfg',
     build_test_loop='test_cfg',
-    build_optim_wrapper='optim_wrapper',
-    build_param_scheduler='param_scheduler',
-    build_visualizer='visualizer',
-    build_log_processor='log_processor',
     register_hook='custom_hooks',
     register_hooks='default_hooks',
     setup_env='env_cfg',
     set_randomness='randomness',
-    wrap_model='model_wrapper_cfg',
-    build_model='model',
     resume='--resume',
     load_checkpoint='load_from',
 )
 # What they build of a split, inside the method of its loop.
-OF_A_SPLIT = dict(build_dataloader='dataloader', build_evaluator='evaluator')
+OF_A_SPLIT = ('dataloader', 'evaluator')
 REMEDIES = {
     'need at least one array to concatenate': 'the data set is empty: its '
     'classes, boxes and filter_cfg leave no image',
@@ -115,12 +110,13 @@ def config_key_of(chain: List[BaseException], cfg: Any) -> str:
         key = key_of_value(cfg, owner) if owner else ''
         if key.endswith('.type'):
             return key.removesuffix('.type') + argument
-        if method in OF_A_SPLIT:
+        section = SECTIONS.get(method) or method.partition('build_')[2]
+        if section in OF_A_SPLIT:
             loops = ' '.join(called[:index])
             if match := re.search(r'.*build_(train|val|test)_loop', loops):
-                return f'{match[1]}_{OF_A_SPLIT[method]}{argument}'
-        if method in SECTIONS:
-            return SECTIONS[method] + argument
+                return f'{match[1]}_{section}{argument}'
+        if section in names or method in SECTIONS:
+            return section + argument
     return ''
 
 

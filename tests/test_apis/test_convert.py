@@ -135,20 +135,27 @@ def change(state, **changes):
     [
         (
             dict(layer2__0__bn1__running_var=None),
-            "no tensor 'layer2.0.bn1.running_var'",
+            'Missing .*"backbone.stages.1.0.bn1.running_var"',
         ),
-        (dict(fc__weight=None), "no tensor 'fc.weight'"),
-        (dict(conv1__bias=torch.zeros(16)), "'conv1.bias' has no place"),
+        (dict(fc__weight=None), 'Missing .*"head.fc.weight"'),
+        (dict(fc__bias=None), 'Missing .*"head.fc.bias"'),
+        (
+            dict(conv1__bias=torch.zeros(16)),
+            'Unexpected .*"backbone.stem.0.bias"',
+        ),
         (
             dict(conv1__weight=torch.zeros(8, 3, 3, 3)),
-            r"'conv1.weight' has the shape \(8, 3, 3, 3\)",
+            r'mismatch for backbone.stem.0.weight: .*\[8, 3, 3, 3\]',
         ),
         (
-            dict(bn1__weight=torch.zeros(())),
-            r"'bn1.weight' has the shape \(\)",
+            dict(bn1__weight=torch.zeros(2)),
+            r'mismatch for backbone.stem.1.weight: .*\[2\]',
         ),
-        (dict(fc__weight=torch.zeros(9, 64)), "'fc.weight' has the shape"),
-        (dict(fc__bias=torch.zeros(())), "'fc.weight' has the shape"),
+        (
+            dict(fc__weight=torch.zeros(9, 64)),
+            'mismatch for head.fc.weight',
+        ),
+        (dict(own=torch.zeros(2)), 'Unexpected .*"own"'),
     ],
 )
 def test_a_tensor_that_does_not_fit_is_named(changes, message, resnet8):
@@ -157,32 +164,26 @@ def test_a_tensor_that_does_not_fit_is_named(changes, message, resnet8):
 
 
 @pytest.mark.parametrize(
-    'name, message',
-    [
-        ('resnet14', "no tensor 'layer1.1.conv1.weight'"),
-        ('resnet8x4', "no tensor 'layer1.0.downsample.0.weight'"),
-        ('vgg8', "no tensor 'block0.0.weight'"),
-        ('ShuffleV1', "no tensor 'layer1.0.conv3.weight'"),
-    ],
+    'name', ['resnet14', 'resnet8x4', 'vgg8', 'ShuffleV1']
 )
-def test_another_network_is_refused(name, message, resnet8):
-    with pytest.raises(ConfigError, match=message):
+def test_another_network_is_refused(name, resnet8):
+    with pytest.raises(ConfigError, match=f'not of {name!r}.*--model'):
         convert_state(resnet8, name)
 
 
 def test_a_deeper_network_is_refused(images):
     resnet14, _ = published.publish('resnet14', images)
-    with pytest.raises(ConfigError, match="'layer1.1.bn1.bias' has no place"):
+    with pytest.raises(ConfigError, match='Unexpected .*stages.0.1.bn1.bias'):
         convert_state(resnet14, 'resnet8')
 
 
 @pytest.mark.parametrize(
     'content, message',
     [
-        (dict(epoch=3), "holds 'epoch', which is no tensor"),
-        (dict(model=dict()), 'holds a dict without tensors'),
-        ({0: torch.zeros(1)}, 'holds 0, which is no tensor with a name'),
-        ([1, 2], 'holds a list without tensors'),
+        (dict(epoch=3), "holds {'epoch': 3}"),
+        (dict(model=dict()), 'holds {}'),
+        ({0: torch.zeros(1)}, 'holds {0: tensor'),
+        ([1, 2], r'holds \[1, 2\]'),
         (b'no checkpoint', 'cannot be read'),
         (b'', 'cannot be read'),
         (None, 'cannot be read'),
