@@ -161,27 +161,20 @@ def check_annotations(node: Node, split: CocoSplit) -> None:
     # Without a folder of them, MMDetection loads none either.
     has_maps = bool((node.config.get('data_prefix') or {}).get('seg'))
     for _, step in walk(node.config.get('pipeline')):
-        if not isinstance(step, dict):
-            continue
         kind = resolve_type(step, TRANSFORMS, node.scope) or object
+        if not isinstance(step, dict) or not issubclass(kind, loader or ()):
+            continue
         # Both are on by default where panoptic annotations are loaded.
         default = issubclass(kind, panoptic or ())
-        if not issubclass(kind, loader or ()):
-            continue
         if step.get('with_seg', default) and has_maps:
             lacking = 'segmentation maps'
         elif step.get('with_mask', default) and not split.has_masks:
-            raise ConfigError(
-                f'--data-root: {split.ann_file} has boxes and no masks, but '
-                f'the student reads masks ({key}.pipeline: '
-                f'{type_name(step)}, with_mask=True): give a folder with '
-                "masks ('segmentation'), or a student without a mask head."
-            )
+            lacking = lacking or f'masks and {split.ann_file} has none'
     if lacking:
         raise ConfigError(
-            f'--data-root: the student reads {lacking} ({key}), and '
-            '--data-root supplies boxes and masks alone: give another '
-            "student, or set the data sets in the student's config."
+            f'--data-root: the student reads {lacking} ({key}); --data-root '
+            'supplies boxes, and masks where it has them: give another '
+            "folder or student, or set the data sets in the student's config."
         )
 
 

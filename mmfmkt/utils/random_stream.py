@@ -39,7 +39,7 @@ class RandomStream:
         write_states(self.states or self._first_states())
         # A GPU may be used for the first time long after the first entry.
         if 'cuda' in self._outer and 'cuda' not in self.states:
-            current_cuda_generator().manual_seed(self._seed)
+            torch.cuda.manual_seed(self._seed)
         return self
 
     def __exit__(self, *_: Any) -> None:
@@ -63,7 +63,7 @@ def read_states() -> Dict[str, Any]:
         torch=torch.get_rng_state(),
     )
     if torch.cuda.is_available() and torch.cuda.is_initialized():
-        states['cuda'] = current_cuda_generator().get_state()
+        states['cuda'] = torch.cuda.get_rng_state()
     return states
 
 
@@ -73,9 +73,4 @@ def write_states(states: Dict[str, Any]) -> None:
     np.random.set_state(states['numpy'])
     torch.set_rng_state(states['torch'])
     if 'cuda' in states and torch.cuda.is_available():
-        current_cuda_generator().set_state(states['cuda'])
-
-
-def current_cuda_generator() -> torch.Generator:
-    """Return the generator of the GPU in use."""
-    return torch.cuda.default_generators[torch.cuda.current_device()]
+        torch.cuda.set_rng_state(states['cuda'])

@@ -294,12 +294,12 @@ def test_files_of_a_storage_backend_are_read_from_the_disk(
     [
         (
             'mask_rcnn/mask-rcnn_r50_fpn_1x_coco.py',
-            'instances_train.json has boxes and no masks, but the student '
-            'reads masks .train_dataloader.dataset.pipeline: LoadAnnotations',
+            'the student reads masks and .*instances_train.json has none '
+            '.train_dataloader.dataset',
         ),
         (
             'lvis/mask-rcnn_r50_fpn_sample1e-3_ms-1x_lvis-v1.py',
-            'reads masks .train_dataloader.dataset.dataset.pipeline',
+            'reads masks .*has none .train_dataloader.dataset.dataset',
         ),
         (
             'panoptic_fpn/panoptic-fpn_r50_fpn_1x_coco.py',

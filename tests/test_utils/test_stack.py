@@ -52,7 +52,9 @@ def fake(monkeypatch, root, **versions):
         (info / 'METADATA').write_text(
             f'Metadata-Version: 2.1\nName: {name}\nVersion: {number}\n'
         )
-        monkeypatch.delitem(sys.modules, name, raising=False)
+        # Set first, so that what is imported meanwhile is forgotten.
+        monkeypatch.setitem(sys.modules, name, None)
+        monkeypatch.delitem(sys.modules, name)
     monkeypatch.syspath_prepend(root)
 
 
