@@ -15,6 +15,7 @@ import json
 import os
 import re
 import signal
+import statistics
 import subprocess
 import sys
 import time
@@ -40,7 +41,7 @@ from mmfmkt.cli.errors import plain_errors
 from mmfmkt.cli.options import at_least, parser_of
 from mmfmkt.datasets import make_shapes
 from mmfmkt.utils import ConfigError
-from mmfmkt.utils.complexity import latencies, size_and_flops
+from mmfmkt.utils.complexity import size_and_flops
 from mmfmkt.visualization.report import read_work_dir, write_report
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -368,6 +369,36 @@ class QuickStart:
         results.write_text(
             json.dumps(dict(metrics=metrics, costs=costs), indent=2)
         )
+
+
+def latencies(
+    detectors: Dict[str, torch.nn.Module], image: str, repeats: int = 20
+) -> Dict[str, float]:
+    """Time detectors on one image, turn by turn.
+
+    Turns are what makes the figures comparable on a machine that does other
+    things as well.
+
+    Args:
+        detectors (dict[str, nn.Module]): Detectors of
+            ``mmdet.apis.init_detector``.
+        image (str): Path of the image.
+        repeats (int): Times that each detector is run.
+
+    Returns:
+        dict[str, float]: Median seconds from image file to boxes.
+    """
+    from mmdet.apis import inference_detector
+
+    times: Dict[str, list] = {name: [] for name in detectors}
+    for turn in range(repeats + 2):
+        for name, detector in detectors.items():
+            start = time.perf_counter()
+            # Moving the boxes to the CPU waits for the GPU.
+            inference_detector(detector, image).cpu()
+            if turn >= 2:
+                times[name].append(time.perf_counter() - start)
+    return {name: statistics.median(x) for name, x in times.items()}
 
 
 def val_interval(epochs: int) -> int:

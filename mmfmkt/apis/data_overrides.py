@@ -253,58 +253,43 @@ def new_evaluator(
     Returns:
         tuple: The evaluator, and the metrics that ``CocoMetric`` replaces.
     """
-    new = ann_file, has_masks, foreign, scope
-    metrics, paths = evaluator, []
-    if isinstance(evaluator, dict):
-        if 'metrics' in evaluator:
-            inner, removed = new_evaluator(
-                evaluator['metrics'], f'{path}.metrics', *new
-            )
-            return inner if foreign else Derived(path, metrics=inner), removed
-        metrics, paths = [evaluator], [path]
-    paths = paths or [f'{path}[{i}]' for i in range(len(metrics))]
-    coco = resolve_type('mmdet.CocoMetric', METRICS)
-    kinds = [resolve_type(x, METRICS, scope) or object for x in metrics]
-    kept: List[dict] = []
-    gone: List[dict] = []
-    for metric, where, kind in zip(metrics, paths, kinds):
-        if foreign and kind is not coco and not issubclass(kind, DumpResults):
-            gone.append(metric)
-        else:
-            kept.append(new_metric(metric, where, ann_file, has_masks))
-    if gone and coco not in kinds:
-        masks = has_masks and any(evaluates_masks(x) for x in gone)
-        kinds_of_output = ['bbox', 'segm'] if masks else 'bbox'
-        kept.insert(
-            0,
-            dict(
-                type='mmdet.CocoMetric',
-                ann_file=ann_file,
-                metric=kinds_of_output,
-            ),
+    if isinstance(evaluator, dict) and 'metrics' in evaluator:
+        inner, removed = new_evaluator(
+            evaluator['metrics'],
+            f'{path}.metrics',
+            ann_file,
+            has_masks,
+            foreign,
+            scope,
         )
-    return kept[0] if len(kept) == 1 else kept, gone
-
-
-def new_metric(
-    metric: dict, path: str, ann_file: str, has_masks: bool
-) -> Derived:
-    """Return a metric of the student's with another annotation file.
-
-    Args:
-        metric (dict): The student's.
-        path (str): Where it stands, as an inheriting config has it.
-        ann_file (str): The annotation file.
-        has_masks (bool): Whether that has masks.
-    """
-    changed = Derived(path)
-    if metric.get('ann_file'):
-        changed['ann_file'] = ann_file
-    if metric.get('backend_args'):
-        changed['backend_args'] = None
-    if evaluates_masks(metric) and not has_masks:
-        changed['metric'] = 'bbox'
-    return changed
+        return inner if foreign else Derived(path, metrics=inner), removed
+    metrics = {path: evaluator}
+    if not isinstance(evaluator, dict):
+        metrics = {f'{path}[{i}]': x for i, x in enumerate(evaluator)}
+    coco = resolve_type('mmdet.CocoMetric', METRICS)
+    kept: List[dict] = []
+    removed = []
+    for where, metric in metrics.items():
+        kind = resolve_type(metric, METRICS, scope) or object
+        if foreign and kind is not coco and not issubclass(kind, DumpResults):
+            removed.append(metric)
+            continue
+        kept.append(Derived(where))
+        if metric.get('ann_file'):
+            kept[-1]['ann_file'] = ann_file
+        if metric.get('backend_args'):
+            kept[-1]['backend_args'] = None
+        if evaluates_masks(metric) and not has_masks:
+            kept[-1]['metric'] = 'bbox'
+    if removed and not any(
+        resolve_type(x, METRICS, scope) is coco for x in metrics.values()
+    ):
+        masks = has_masks and any(map(evaluates_masks, removed))
+        kinds = ['bbox', 'segm'] if masks else 'bbox'
+        kept.insert(
+            0, dict(type='mmdet.CocoMetric', ann_file=ann_file, metric=kinds)
+        )
+    return kept[0] if len(kept) == 1 else kept, removed
 
 
 def evaluates_masks(metric: dict) -> bool:

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 
 from mmengine.config import Config
-from mmengine.hub import get_config
 from mmengine.registry import MODELS
 
 from mmfmkt.datasets.coco_folder import find_coco_folder
@@ -13,6 +12,7 @@ from mmfmkt.models.distillers.classification import probe_classifier
 from mmfmkt.models.distillers.networks import (
     build_network,
     load_model_config,
+    read_config,
     without_weights,
 )
 from mmfmkt.models.flows import VARIANTS
@@ -185,10 +185,8 @@ def read_student(student: str) -> Tuple[Config, bool]:
     Raises:
         ConfigError: If there is none.
     """
-    load_model_config(student, 'the student')
-    config = (
-        get_config(student) if '::' in student else Config.fromfile(student)
-    )
+    config = read_config(student, 'the student')
+    load_model_config(config, 'the student')
     # Private in MMEngine 0.10.7: nothing public tells the two styles apart.
     return config, Config._is_lazy_import(config.filename)
 

@@ -13,7 +13,7 @@ from mmfmkt.models.distillers.networks import (
     without_weights,
 )
 from mmfmkt.utils import ConfigError
-from mmfmkt.utils.checkpoints import load_checkpoint, running_nothing
+from mmfmkt.utils.checkpoints import load_checkpoint, restricted_torch_load
 
 
 def drop_teacher(model: dict) -> None:
@@ -60,7 +60,7 @@ def init_detector(
     if 'student' in config.model:
         # Pretrained weights would be replaced by the checkpoint at once.
         config.model.setdefault('backbone', dict(init_cfg=None))
-    with running_nothing():
+    with restricted_torch_load():
         return mmdet_init_detector(
             config,
             checkpoint,

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from typing import Iterator
 
 from mmfmkt.utils import ConfigError, require
-from mmfmkt.utils.checkpoints import running_nothing
+from mmfmkt.utils.checkpoints import restricted_torch_load
 from mmfmkt.utils.error_messages import reason_of
 
 
@@ -21,7 +21,7 @@ def plain_errors() -> Iterator[None]:
     try:
         require('torch', 'mmengine')
         require('mmcv', 'mmdet', 'mmpretrain', optional=True)
-        with running_nothing():
+        with restricted_torch_load():
             yield
     except ConfigError as error:
         if '--debug' in sys.argv:

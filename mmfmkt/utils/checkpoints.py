@@ -103,7 +103,7 @@ RESTRICTED = SimpleNamespace(
 
 
 @contextmanager
-def running_nothing() -> Iterator[None]:
+def restricted_torch_load() -> Iterator[None]:
     """Have ``torch.load`` run nothing, whoever calls it meanwhile.
 
     Raises:
@@ -212,7 +212,7 @@ def read_checkpoint(path: str) -> Any:
     try:
         if digest:
             file = verified(file, digest)
-        with running_nothing():
+        with restricted_torch_load():
             return CheckpointLoader.load_checkpoint(file, map_location='cpu')
     except OSError as error:
         raise DamagedCheckpoint(

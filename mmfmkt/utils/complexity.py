@@ -1,8 +1,6 @@
-"""Size and speed of detectors."""
+"""Parameters and FLOPs of networks."""
 
-import statistics
-import time
-from typing import Dict, Tuple
+from typing import Tuple
 
 import torch
 from mmengine.analysis import FlopAnalyzer
@@ -36,33 +34,3 @@ def size_and_flops(
         analyzer.uncalled_modules_warnings(False)
         analyzer.unsupported_ops_warnings(False)
         return parameters, int(analyzer.total())
-
-
-def latencies(
-    detectors: Dict[str, nn.Module], image: str, repeats: int = 20
-) -> Dict[str, float]:
-    """Time detectors on one image, turn by turn.
-
-    Turns are what makes the figures comparable on a machine that does other
-    things as well.
-
-    Args:
-        detectors (dict[str, nn.Module]): Detectors of
-            ``mmdet.apis.init_detector``.
-        image (str): Path of the image.
-        repeats (int): Times that each detector is run.
-
-    Returns:
-        dict[str, float]: Median seconds from image file to boxes.
-    """
-    from mmdet.apis import inference_detector
-
-    times: Dict[str, list] = {name: [] for name in detectors}
-    for turn in range(repeats + 2):
-        for name, detector in detectors.items():
-            start = time.perf_counter()
-            # Moving the boxes to the CPU waits for the GPU.
-            inference_detector(detector, image).cpu()
-            if turn >= 2:
-                times[name].append(time.perf_counter() - start)
-    return {name: statistics.median(x) for name, x in times.items()}

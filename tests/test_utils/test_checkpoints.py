@@ -18,7 +18,7 @@ from mmfmkt.utils.checkpoints import (
     TRUST,
     load_checkpoint,
     read_checkpoint,
-    running_nothing,
+    restricted_torch_load,
 )
 
 
@@ -111,7 +111,7 @@ def test_what_mmengine_saves_is_read(tmp_path):
             tmp_path / 'good.pth',
             _use_new_zipfile_serialization=zipped,
         )
-        with running_nothing():
+        with restricted_torch_load():
             found = load_checkpoint(str(tmp_path / 'good.pth'))
         assert torch.equal(found['state_dict']['bias'], model.bias)
         assert found['message_hub']['log_scalars']['loss'].mean() == 2
@@ -196,7 +196,7 @@ def test_ones_own_file_can_be_trusted_by_name(tmp_path, monkeypatch):
 def test_whoever_loads_meanwhile_is_guarded_and_nobody_after(tmp_path):
     path = write(tmp_path / 'evil.pth', 'in meta', Payload(tmp_path / 'ran'))
     whole = torch.load
-    with running_nothing():
+    with restricted_torch_load():
         for options in (dict(), dict(weights_only=False), dict(mmap=True)):
             with pytest.raises(ConfigError):
                 torch.load(path, map_location='cpu', **options)
