@@ -1,5 +1,6 @@
 """How commands end on an error."""
 
+import re
 import sys
 import traceback
 from contextlib import contextmanager
@@ -9,14 +10,26 @@ from mmfmkt.utils import ConfigError, require
 from mmfmkt.utils.checkpoints import restricted_torch_load
 from mmfmkt.utils.error_messages import reason_of
 
+# Where the documentation helps with an error, by what its sentence names.
+PAGES = (
+    (r'is not a finite number', 'docs/faq.md#loss-is-nan'),
+    (r'teacher\.cache', 'docs/cost.md#a-cache-of-the-teacher'),
+    (r'model\.teacher|--teacher', 'docs/teachers.md'),
+    (r'model\.flow|model\.variant', 'docs/choosing.md'),
+    (r'model\.(tap|levels|student)', 'docs/configs.md'),
+    (r'dataloader|evaluator|--data-root', 'docs/own_data.md'),
+    (r'--resume|load_from', 'docs/trust.md'),
+    (r'--launcher|strategy', 'docs/distributed.md'),
+    (r'mmfmkt\[\w+\]', 'docs/install.md#extras'),
+)
+
 
 @contextmanager
 def plain_errors() -> Iterator[None]:
     """End the program with one line where a config is at fault.
 
     Other errors, and with ``--debug`` these too, show their traceback first.
-    Meanwhile no checkpoint that is
-    read runs code.
+    Meanwhile no checkpoint that is read runs code.
     """
     try:
         require('torch', 'mmengine')
@@ -26,7 +39,11 @@ def plain_errors() -> Iterator[None]:
     except ConfigError as error:
         if '--debug' in sys.argv:
             traceback.print_exception(error)
-        print(f'error: {" ".join(str(error).split())}', file=sys.stderr)
+        line = ' '.join(str(error).split())
+        page = next((x for key, x in PAGES if re.search(key, line)), None)
+        if page:
+            print(f'help: {page}', file=sys.stderr)
+        print(f'error: {line}', file=sys.stderr)
         sys.exit(2)
     except Exception as error:
         traceback.print_exception(error)
