@@ -13,6 +13,7 @@ from mmengine.registry import MODELS, DefaultScope
 from torch import nn
 
 from mmfmkt.utils import ConfigError
+from mmfmkt.utils.configs import walk
 
 ConfigSource = Union[str, os.PathLike, dict, Config]
 
@@ -83,21 +84,18 @@ def without_weights(part: Any) -> Any:
     Args:
         part (Any): A ``model`` section, changed in place, or a part of one.
     """
-    if isinstance(part, dict):
+    for _, config in walk(part):
+        if not isinstance(config, dict):
+            continue
         # Some backbones require the key of the initializer.
-        if 'checkpoint' in str(part.get('init_cfg')):
-            part['init_cfg'] = None
-        if 'pretrained' in part:
+        if 'checkpoint' in str(config.get('init_cfg')):
+            config['init_cfg'] = None
+        if 'pretrained' in config:
             # A path, or a flag, as in timm, which does not take None.
-            flag = isinstance(part['pretrained'], bool)
-            part['pretrained'] = False if flag else None
-        if part.get('checkpoint_path'):  # of timm
-            part['checkpoint_path'] = ''
-        for value in part.values():
-            without_weights(value)
-    elif isinstance(part, (list, tuple)):
-        for value in part:
-            without_weights(value)
+            flag = isinstance(config['pretrained'], bool)
+            config['pretrained'] = False if flag else None
+        if config.get('checkpoint_path'):  # of timm
+            config['checkpoint_path'] = ''
     return part
 
 
