@@ -6,7 +6,7 @@ that need no mmfmkt; FM-KT a student with its flow. Neither has a teacher.
 
 from copy import deepcopy
 from pathlib import Path
-from typing import Any, NamedTuple, Optional, Union
+from typing import NamedTuple, Union
 
 from mmengine.config import Config, ConfigDict
 from mmengine.registry import HOOKS, METRICS, OPTIM_WRAPPERS, DefaultScope
@@ -21,7 +21,7 @@ from mmfmkt.models.flows import VARIANTS
 from mmfmkt.registry import MODELS
 from mmfmkt.utils import ConfigError
 from mmfmkt.utils.checkpoints import load_checkpoint
-from mmfmkt.utils.configs import import_mmfmkt
+from mmfmkt.utils.configs import import_mmfmkt, walk
 from mmfmkt.utils.files import save_whole
 from mmfmkt.utils.types import is_ours, resolve_type
 
@@ -121,8 +121,12 @@ def plain(config: Config) -> Config:
     exported.model = resolved_student(exported)
     scope = exported.get('default_scope')
     for key in ('val_evaluator', 'test_evaluator'):
-        if key in exported:
-            exported[key] = plain_metrics(exported[key], scope)
+        for _, metric in walk(exported.get(key)):
+            # Only flows need StepAccuracy.
+            if isinstance(metric, dict) and is_ours(
+                resolve_type(metric, METRICS, scope)
+            ):
+                metric['type'] = 'mmpretrain.Accuracy'
     forget_flows(exported)
     imports = exported.get('custom_imports')
     if imports:
@@ -133,24 +137,6 @@ def plain(config: Config) -> Config:
     if 'mmfmkt.' in exported.pretty_text:
         import_mmfmkt(exported)
     return exported
-
-
-def plain_metrics(evaluator: Any, scope: Optional[str]) -> Any:
-    """Replace StepAccuracy, which only flows need, by MMPretrain's metric.
-
-    Args:
-        evaluator (dict | list, optional): One metric, several, or an
-            evaluator that holds them.
-        scope (str, optional): The default scope of the config.
-    """
-    if isinstance(evaluator, (list, tuple)):
-        return [plain_metrics(metric, scope) for metric in evaluator]
-    if isinstance(evaluator, dict):
-        if is_ours(resolve_type(evaluator, METRICS, scope)):
-            evaluator['type'] = 'mmpretrain.Accuracy'
-        if 'metrics' in evaluator:
-            evaluator['metrics'] = plain_metrics(evaluator['metrics'], scope)
-    return evaluator
 
 
 def forget_flows(config: Config) -> None:
