@@ -9,12 +9,14 @@ of steps, and times the default compiler.
 """
 
 import argparse
+import statistics
 import time
 from collections import Counter
 from copy import deepcopy
 from functools import partial
 
 import torch
+import turns
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from mmfmkt.cli.errors import plain_errors
@@ -29,6 +31,10 @@ SIZES = ((16, 16), (16, 24), (20, 28), (25, 13), (32, 40))
 STEP_COUNTS = (1, 2, 3, 4, 8)
 # Operators that compute nothing, beside views.
 IDLE = ('_unsafe_view', 'detach', 'empty', 'promote_types')
+
+
+# How many steps this machine runs as one batch.
+BATCH_LENGTH = walk.batch_length
 
 
 class KernelCounter(TorchDispatchMode):
@@ -105,16 +111,18 @@ def show_compiled(name: str, transfer, num_steps: int) -> None:
         f'and {len(STEP_COUNTS)} N; losses {apart:.1e} apart'
     )
     torch._dynamo.reset()
+    walk.batch_length = BATCH_LENGTH
     compiled = deepcopy(transfer)
     compiled.compile()
-    for label, module in (('eager', transfer), ('compiled', compiled)):
-        run, times = training(module, source, target, num_steps), []
-        for _ in range(8):
-            start = time.perf_counter()
-            run()
-            times.append(time.perf_counter() - start)
-        first, later = times[0], sorted(times[1:])[3]
-        print(f'  {label}: {first:.1f} s first, {later * 1e3:.1f} ms then')
+    rivals = {
+        label: training(module, source, target, num_steps)
+        for label, module in (('eager', transfer), ('compiled', compiled))
+    }
+    start = time.perf_counter()
+    rivals['compiled']()
+    print(f'  compiling: {time.perf_counter() - start:.0f} s')
+    for label, times in turns.take_turns(rivals, 20).items():
+        print(f'  {label}: {statistics.median(times) * 1e3:.1f} ms')
 
 
 def parse_args() -> argparse.Namespace:
@@ -131,8 +139,6 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_args()
-    # On a GPU all steps are one batch; on a CPU each is its own.
-    walk.batch_length = lambda state, numbers: len(numbers)
     source = torch.randn(2, 256, 16, 16, requires_grad=True)
     target = torch.randn(2, 256, 16, 16)
     for variant in args.variants:
@@ -142,6 +148,8 @@ def main() -> None:
             )
             metric = getattr(losses, METRICS[variant])()
             transfer = flows.VARIANTS[variant](field, metric)
+            # On a GPU all steps are one batch; on a CPU each is its own.
+            walk.batch_length = lambda state, numbers: len(numbers)
             if args.compile:
                 name = f'{variant} {encoder}'
                 show_compiled(name, transfer, args.num_steps)
