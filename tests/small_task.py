@@ -5,7 +5,7 @@ from functools import partial
 
 import cv2
 import torch
-from flow_parts import build
+from flow_parts import build, run
 from torch import nn
 
 SIDE, CLASSES = 24, 6
@@ -124,7 +124,8 @@ def train(
                 with torch.no_grad():
                     target = teacher(batch)
             truth = labels[index]
-            losses, _ = flow(
+            losses, _ = run(
+                flow,
                 features(batch),
                 target,
                 num_steps,

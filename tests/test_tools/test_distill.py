@@ -176,7 +176,8 @@ def test_a_mask_student_is_told_of_a_folder_with_boxes_alone(tmp_path):
     )
     sentence = log.strip().splitlines()[-1]
     assert sentence.startswith(
-        'error: --data-root: annotations/instances_train.json has boxes and no'
+        'error: --data-root: the student reads masks and '
+        'annotations/instances_train.json has none'
     )
     assert 'Traceback' not in log and not (tmp_path / 'run').exists()
 

@@ -24,10 +24,11 @@ from .schedules import (
     SchedulePoint,
     SubVPODE,
 )
+from .steps import Step, Steps
 from .theta import FMKTTheta
 from .transforms import MapTransform, PooledHead
 from .velocity import VelocityField
-from .walk import InterpolatedWalk, Step, Walk
+from .walk import InterpolatedWalk, Walk
 
 VARIANTS = dict(
     fmkt=FMKT,
@@ -57,6 +58,7 @@ __all__ = [
     'RectifiedFlow',
     'SchedulePoint',
     'Step',
+    'Steps',
     'SubVPODE',
     'TeacherFlowTransfer',
     'TimeEmbedding',

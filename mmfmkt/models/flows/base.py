@@ -7,9 +7,10 @@ import torch
 from torch import Tensor, nn
 
 from ..losses.base import BaseMetricLoss, Prepared
+from .steps import Steps
 from .transforms import Head, Losses, MapTransform, resize
 from .velocity import VelocityField
-from .walk import Step, Steps, Walk
+from .walk import Walk
 
 COMPARED = ('targets', 'velocities')
 MAX_GRAPHS = 64

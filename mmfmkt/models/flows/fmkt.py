@@ -7,8 +7,9 @@ import torch
 from torch import Tensor
 
 from .base import TeacherFlowTransfer
+from .steps import Steps
 from .transforms import Head, Losses, mean_of
-from .walk import Steps, Walk
+from .walk import Walk
 
 
 class FMKT(TeacherFlowTransfer):

@@ -8,9 +8,10 @@ from torch import Tensor, nn
 
 from ..losses.base import BaseMetricLoss
 from .base import TeacherFlowTransfer, Transfer
+from .steps import Steps
 from .transforms import Head, Losses, MapTransform
 from .velocity import VelocityField
-from .walk import Steps, Walk
+from .walk import Walk
 
 
 class FMKTTheta(TeacherFlowTransfer):

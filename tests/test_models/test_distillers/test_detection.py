@@ -409,7 +409,7 @@ BAD = {
             student=retinanet(24, 8),
             flow=dict(compare='velocities'),
         ),
-        "the variant 'direct', which has no flow",
+        "the variant 'direct' has no such term",
     ),
     'unknown prediction': (
         dict(flow=dict(prediction='noise')),

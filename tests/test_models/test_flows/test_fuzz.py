@@ -6,7 +6,11 @@ from flow_parts import build, total_of
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-from mmfmkt.models.flows import VARIANTS, decouple_pairs
+from mmfmkt.models.flows import (
+    VARIANTS,
+    TeacherFlowTransfer,
+    decouple_pairs,
+)
 from mmfmkt.models.losses import (
     CWDLoss,
     DISTLoss,
@@ -137,7 +141,7 @@ def test_flows(
     source = torch.randn(shape).requires_grad_()
     target = None if variant == 'online' else torch.randn(shape)
     order = decouple_pairs(size, dirac_ratio)
-    order = order if flow.pairs and target is not None else None
+    order = order if isinstance(flow, TeacherFlowTransfer) else None
     found = [
         flow(strided(source, x), target, num_steps, order=order)
         for x in ('plain', layout)
