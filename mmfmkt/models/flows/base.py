@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from ..losses.base import BaseMetricLoss, Prepared
-from .steps import Steps
+from .steps import Step, Steps
 from .transforms import Head, Losses, MapTransform, resize
 from .velocity import VelocityField
 from .walk import Walk
