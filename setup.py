@@ -19,15 +19,14 @@ SHIPPED = ('configs', 'tools', 'model-index.yml')
 LEFT_OUT = ('dev', 'quick_start.*', '__pycache__')
 
 
-def make_mim(package: Path, link: bool) -> None:
-    """Make ``.mim`` in the folder of the package.
+def make_mim(mim: Path, link: bool) -> None:
+    """Make the folder ``.mim`` of the package.
 
     Args:
-        package (Path): The folder.
+        mim (Path): The folder.
         link (bool): Whether to link to the clone, as an editable install
             does where the system allows links.
     """
-    mim = package / '.mim'
     mim.mkdir(parents=True, exist_ok=True)
     for name in SHIPPED:
         source, target = ROOT / name, mim / name
@@ -56,9 +55,9 @@ class BuildWithMim(build_py):
         """Build the package."""
         super().run()
         if self.editable_mode:
-            make_mim(ROOT / 'mmfmkt', link=True)
+            make_mim(ROOT / 'mmfmkt' / '.mim', link=True)
         else:
-            make_mim(Path(self.build_lib) / 'mmfmkt', link=False)
+            make_mim(Path(self.build_lib, 'mmfmkt', '.mim'), link=False)
 
 
 if __name__ == '__main__':

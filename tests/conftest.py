@@ -2,7 +2,6 @@
 
 import json
 import os
-import runpy
 import subprocess
 import sys
 import tempfile
@@ -10,6 +9,8 @@ from pathlib import Path
 
 import pytest
 from mmengine.logging import MessageHub
+
+from mmfmkt.utils.configs import link_shipped
 
 ROOT = Path(__file__).resolve().parent.parent
 CPU = dict(
@@ -19,9 +20,7 @@ CPU = dict(
 
 def pytest_configure():
     """Make what an editable install makes, where the clone has none."""
-    package = ROOT / 'mmfmkt'
-    if not (package / '.mim').exists():
-        runpy.run_path(str(ROOT / 'setup.py'))['make_mim'](package, link=True)
+    link_shipped()
 
 
 def pytest_collection_modifyitems(config, items):

@@ -76,8 +76,11 @@ def run(
             require('torch', 'mmengine')
         except ImportError as error:
             sys.exit(f'error: {error}')
+        from mmfmkt.utils.configs import link_shipped
+
         from .errors import plain_errors
 
+        link_shipped()
         context = plain_errors()
     with context:
         module = import_module(f'mmfmkt.cli.{command}')

@@ -1,7 +1,11 @@
 """Reading configs, and what more than one place changes in them."""
 
 import os.path as osp
+import runpy
+from contextlib import suppress
 from pathlib import Path
+from shutil import rmtree
+from tempfile import mkdtemp
 from typing import Any, Iterator, List, Optional, Tuple
 
 from mmengine.config import Config
@@ -14,6 +18,26 @@ from .errors import ConfigError
 
 # Configs and tools that come with the package: see setup.py.
 SHIPPED = Path(mmfmkt.__file__).parent / '.mim'
+
+
+def link_shipped() -> None:
+    """Make ``.mim`` in a clone that is not installed, as its install does.
+
+    Where nothing can be written, ``mmfmkt::`` configs are not found.
+    """
+    package = SHIPPED.parent
+    build = package.parent / 'setup.py'
+    if SHIPPED.exists() or not build.is_file():
+        return
+    with suppress(OSError, ImportError):
+        made = Path(mkdtemp(prefix='.mim', dir=package))
+        try:
+            runpy.run_path(str(build))['make_mim'](made, link=True)
+            made.chmod(0o755)
+            # Of several processes the first one's is taken.
+            made.rename(SHIPPED)
+        finally:
+            rmtree(made, ignore_errors=True)
 
 
 def shipped_models() -> List[dict]:

@@ -125,12 +125,34 @@ def test_a_clone_that_is_installed_twice_has_one_mim(clone, tmp_path):
     code = (
         'import runpy; from pathlib import Path; '
         "make = runpy.run_path('setup.py')['make_mim']; "
-        "package = Path('mmfmkt'); "
-        'make(package, True); make(package, False); make(package, True)'
+        "mim = Path('mmfmkt/.mim'); "
+        'make(mim, True); make(mim, False); make(mim, True)'
     )
     subprocess.run([sys.executable, '-c', code], check=True, cwd=clone)
     assert (clone / 'mmfmkt/.mim/configs').is_symlink()
     assert sorted((clone / 'configs').rglob('*')) == before
+    shutil.rmtree(clone / 'mmfmkt/.mim')
+
+
+def test_a_clone_that_is_not_installed_finds_its_configs(clone, tmp_path):
+    config = tmp_path / 'own.py'
+    config.write_text(
+        "_base_ = 'mmfmkt::retinanet/theta_retinanet_r101_r50.py'"
+    )
+    code = (
+        'from mmfmkt.utils.configs import link_shipped, read_config; '
+        f'link_shipped(); read_config({str(config)!r})'
+    )
+    ranks = [
+        subprocess.Popen(
+            [sys.executable, '-c', code],
+            cwd=tmp_path,
+            env={**os.environ, 'PYTHONPATH': str(clone)},
+        )
+        for _ in range(2)
+    ]
+    assert [rank.wait() for rank in ranks] == [0, 0]
+    assert [x.name for x in (clone / 'mmfmkt').glob('.mim*')] == ['.mim']
     shutil.rmtree(clone / 'mmfmkt/.mim')
 
 

@@ -145,9 +145,9 @@ class Transfer(nn.Module, metaclass=ABCMeta):
         """Compile the transfer of a level: walk, T and metric.
 
         A call is one graph, with N as a constant of it: a number of steps
-        that is drawn for the first time compiles one more. Calls of
-        ``forward`` itself, as those with a student's own head, which is not
-        ours to compile, and ``transport`` have encoder and metric compiled.
+        that is drawn for the first time compiles one more. In
+        ``forward_head``, whose head is the student's, and in ``transport``
+        encoder and metric are compiled.
 
         Args:
             options: Of ``torch.compile``. By default sizes are ``dynamic``,

@@ -65,6 +65,8 @@ class Steps:
 
     Args:
         steps (Sequence[Step]): One or more, of one walk.
+        recomputed (bool): Whether backward computes them once more, so that
+            nothing is to be kept of them.
 
     Examples:
         >>> field = VelocityField(ConvEncoder(8), RectifiedFlow())
@@ -73,8 +75,10 @@ class Steps:
         torch.Size([4, 2, 8, 5, 5])
     """
 
-    def __init__(self, steps: Sequence[Step]) -> None:
-        self.steps = steps
+    def __init__(
+        self, steps: Sequence[Step], recomputed: bool = False
+    ) -> None:
+        self.steps, self.recomputed = steps, recomputed
         self.field, self.source = steps[0].field, steps[0].source
         # What the encoder has inside, one step behind the other.
         self.inner = steps[0].inner
@@ -127,7 +131,8 @@ class Steps:
         The walk keeps these for backward anyway, ``leave`` would keep the
         whole as well.
         """
-        if not self.field.encoder.narrows or compiling():
+        narrows = self.field.encoder.narrows
+        if not narrows or self.recomputed or compiling():
             return nullcontext()
         whole, parts = self.inner, [step.inner for step in self.steps]
 

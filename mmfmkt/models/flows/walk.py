@@ -23,6 +23,7 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
+from ..losses.base import exact
 from .schedules import combine
 from .steps import Step, Steps
 from .velocity import VelocityField
@@ -31,11 +32,6 @@ Sums = Dict[str, Tensor]
 Visit = Callable[[Steps], Sums]
 # What is summed for the mean, beside the names that a visit gives.
 INNER = 'inner'
-
-
-def exact(source: Tensor) -> Tensor:
-    """The source in float32 or better, in which states are kept."""
-    return source.to(torch.promote_types(source.dtype, torch.float32))
 
 
 def countdown(num_steps: int) -> range:
@@ -86,8 +82,11 @@ class Walk:
     ) -> None:
         self.field, self.num_steps, self.first = field, num_steps, first
         self.with_cp = with_cp and torch.is_grad_enabled()
+        # Whether backward walks once more, and keeps no step for it.
+        self.recomputed = False
         self.numbers = countdown(num_steps)
-        self.source = exact(source)
+        # States are kept in float32 or better.
+        self.source = source.to(exact(source.dtype))
         self.start = field.encoder.enter(self.source).to(self.source)
         times = [i / num_steps for i in self.numbers]
         self.times = field.encoder.embed(times).unbind()
@@ -130,7 +129,7 @@ class Walk:
             for step, after in self.stretch(state, together):
                 steps.append(step)
                 state = after
-            yield Steps(steps), state
+            yield Steps(steps, self.recomputed), state
 
     def step(self, state: Tensor, i: int) -> Step:
         """Take the step i of ``countdown`` from a state."""
@@ -162,6 +161,7 @@ class Walk:
             tuple: The means, and the mean of the estimates.
         """
         sections = sections and torch.is_grad_enabled()
+        self.recomputed = sections
         length = self.num_steps
         if sections:
             length = math.isqrt(self.num_steps - 1) + 1

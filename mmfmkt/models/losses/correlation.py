@@ -5,7 +5,7 @@ from typing import Sequence
 from torch import Tensor
 
 
-def standardise(x: Tensor, dims: Sequence[int], eps: float) -> Tensor:
+def standardize(x: Tensor, dims: Sequence[int], eps: float) -> Tensor:
     """Zero mean and unit variance over some dimensions.
 
     Args:
@@ -28,7 +28,7 @@ def tempered(logits: Tensor, temperature: float, scores: bool) -> Tensor:
         scores (bool): Whether they are standardised first.
     """
     if scores:
-        logits = standardise(logits, (-1,), 1e-7)
+        logits = standardize(logits, (-1,), 1e-7)
     return logits / temperature
 
 

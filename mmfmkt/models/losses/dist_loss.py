@@ -6,7 +6,7 @@ from torch import Tensor
 
 from ..bounds import NotNegative, Positive
 from .base import BaseMetricLoss
-from .correlation import standardise
+from .correlation import standardize
 from .processes import gathered
 
 
@@ -52,7 +52,7 @@ class DISTLoss(BaseMetricLoss):
         target = gathered(target, self.sync, dim=-2)
         probabilities = (target / self.temperature).softmax(-1)
         return tuple(
-            standardise(probabilities, (dim,), self.eps) for dim in (-1, -2)
+            standardize(probabilities, (dim,), self.eps) for dim in (-1, -2)
         )
 
     def compare(self, pred: Tensor, goal: Tuple[Tensor, Tensor]) -> Tensor:

@@ -1,5 +1,6 @@
 """Properties of the flow transfer and its variants (sections 2 and 3)."""
 
+import weakref
 from copy import deepcopy
 
 import pytest
@@ -447,6 +448,21 @@ def test_steps_as_one_batch_give_what_they_give_one_by_one(
         grads = [p.grad.clone() for p in flow.parameters()]
         found.append([*losses.values(), output.detach(), source.grad, *grads])
     torch.testing.assert_close(*found, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize('with_cp', (False, True))
+def test_checkpointed_steps_keep_nothing_of_the_encoder(monkeypatch, with_cp):
+    monkeypatch.setattr(walk, 'batch_length', lambda state, n: len(n))
+    flow = build('fmkt', 8, 8, encoder='BottleneckEncoder', with_cp=with_cp)
+    inner = []
+    flow.field.encoder.core.register_forward_hook(
+        lambda module, args, output: inner.append(weakref.ref(output))
+    )
+    source, target = torch.randn(2, 2, 8, 6, 5).unbind()
+    losses, output = flow(source, target, 9)
+    alive = [ref() is not None for ref in inner]
+    assert any(alive) != with_cp
+    total_of(losses, output).backward()
 
 
 @pytest.mark.parametrize('encoder', ('BottleneckEncoder', 'ConvEncoder'))

@@ -13,7 +13,7 @@ from mmfmkt.models.losses import (
     MSELoss,
     PKDLoss,
 )
-from mmfmkt.models.losses.correlation import standardise
+from mmfmkt.models.losses.correlation import standardize
 
 MAPS, LOGITS = (3, 4, 5, 6), (5, 7)
 LABELS = torch.tensor([0, 6, 2, 2, 3])
@@ -142,7 +142,7 @@ def test_pkd_has_the_gradient_of_what_it_is_short_for(offset):
     # Neither varies, one does not, both do.
     p[:, :2], q[:, 1:3] = 3.7, -2.0
     p.requires_grad_()
-    plain = F.mse_loss(*(standardise(x, (0, 2, 3), 1e-6) for x in (p, q))) / 2
+    plain = F.mse_loss(*(standardize(x, (0, 2, 3), 1e-6) for x in (p, q))) / 2
     metric = PKDLoss()
     found = metric.measure(p, metric.prepare(q))
     torch.testing.assert_close(found, plain)

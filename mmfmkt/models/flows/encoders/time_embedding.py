@@ -9,6 +9,9 @@ from torch import Tensor, nn
 
 from .layers import compiling
 
+# A solver of the flow's equation asks for times without an end.
+MAX_CACHED = 64
+
 
 def frequencies(dim: int, max_period: float = 1e4) -> Tensor:
     """Geometrically spaced frequencies, from 1 to nearly 1 / max_period.
@@ -77,11 +80,13 @@ class TimeEmbedding(nn.Module):
         rates = self.frequencies.float()
         if compiling():
             return sinusoids(times, rates, self.channels)
-        key = (*times, rates.device)
+        key = (*times, rates.device, self.frequencies.dtype)
         if key not in self._waves:
             waves = sinusoids(times, rates, self.channels)
             # What is of a tracer or of inference mode serves nobody else.
             if type(waves) is not Tensor or waves.is_inference():
                 return waves
+            if len(self._waves) == MAX_CACHED:
+                self._waves.clear()
             self._waves[key] = waves
         return self._waves[key]
