@@ -55,8 +55,8 @@ def installed_version(name: str) -> Optional[str]:
     return import_module(name).__version__
 
 
-def faults_of(name: str) -> List[str]:
-    """Return why a library is not usable.
+def version_faults(name: str) -> List[str]:
+    """Return what is wrong with a library's version.
 
     Args:
         name (str): Import name, a key of ``STACK``.
@@ -75,11 +75,24 @@ def faults_of(name: str) -> List[str]:
             f'numpy {numpy} was found (wanted by torch {found}: '
             'numpy>=1.0.0,<2.0.0)'
         ]
+    return []
+
+
+def faults_of(name: str) -> List[str]:
+    """Return why a library is not usable.
+
+    Args:
+        name (str): Import name, a key of ``STACK``.
+    """
+    faults = version_faults(name)
+    if faults:
+        return faults
     try:
         # mmdet and mmpretrain assert which mmcv and mmengine they take.
         import_module(name)
     except Exception as error:
         reason = ' '.join(str(error).split())
+        found = installed_version(name)
         return [f'{name} {found} cannot be imported ({reason})']
     return []
 
@@ -89,17 +102,17 @@ def require(*names: str, optional: bool = False) -> None:
 
     Args:
         names (str): Import names, keys of ``STACK``.
-        optional (bool): Whether a library may be missing.
+        optional (bool): Whether a library may be missing, or broken in other
+            ways than its version: a run may do without it.
 
     Raises:
         ImportError: Names each missing or incompatible library with the
             version found and the versions wanted.
     """
-    faults = [
-        fault
-        for name in names
-        if not optional or installed_version(name)
-        for fault in faults_of(name)
-    ]
+    if optional:
+        there = [name for name in names if installed_version(name)]
+        faults = [fault for name in there for fault in version_faults(name)]
+    else:
+        faults = [fault for name in names for fault in faults_of(name)]
     if faults:
         raise ImportError(f'mmfmkt cannot run: {"; ".join(faults)}; {CURE}.')
