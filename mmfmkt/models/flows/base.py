@@ -159,11 +159,18 @@ class Transfer(nn.Module, metaclass=ABCMeta):
         # A graph for each N that may be drawn; PyTorch gives up after 8.
         config.cache_size_limit = max(config.cache_size_limit, MAX_GRAPHS)
         options = {'dynamic': True, **options}
-        super().compile(**options)
+        # Not the call, which also runs hooks: monitors come and go.
+        self.forward = torch.compile(self.forward, **options)
         if self.field is not None:
             self.field.encoder.core.compile(**options)
         if self.metric is not None:
             self.metric.compile(**options)
+
+    def __getstate__(self) -> Dict[str, Any]:
+        state = super().__getstate__()
+        # A compiled function is bound to this module: copies have none.
+        state.pop('forward', None)
+        return state
 
     @property
     def deployed(self) -> List[nn.Module]:

@@ -392,6 +392,28 @@ def test_a_compiled_flow_is_one_graph_for_each_n_whatever_the_size(variant):
 
 
 @pytest.mark.slow
+def test_hooks_on_a_compiled_flow_compile_nothing_and_copies_are_plain():
+    from torch._dynamo.utils import counters
+
+    torch._dynamo.reset()
+    flow = build('fmkt', 8, 8, encoder='BottleneckEncoder')
+    flow.compile(backend='eager')
+    source, target = torch.randn(2, 2, 8, 6, 5).unbind()
+    counters.clear()
+    losses, _ = flow(source, target, 2)
+    seen = []
+    hook = flow.register_forward_hook(lambda *args: seen.append(args))
+    flow(source, target, 2)
+    hook.remove()
+    assert len(seen) == counters['stats']['unique_graphs'] == 1
+    copied = deepcopy(flow)
+    for parameter in copied.parameters():
+        torch.nn.init.zeros_(parameter)
+    again, _ = copied(source, target, 2)
+    assert not torch.equal(again['loss_flow'], losses['loss_flow'])
+
+
+@pytest.mark.slow
 def test_a_flow_compiled_by_the_default_compiler_trains_alike():
     source, target = torch.randn(2, 2, 8, 6, 5).unbind()
     source.requires_grad_()
