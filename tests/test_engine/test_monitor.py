@@ -15,7 +15,7 @@ from mmfmkt.models.flows import (
     RectifiedFlow,
     VelocityField,
 )
-from mmfmkt.models.flows.inspection import look
+from mmfmkt.models.flows.inspection import measure_flow
 from mmfmkt.models.losses import MSELoss, PKDLoss
 
 
@@ -27,7 +27,7 @@ def test_a_look_measures_the_walk_of_training(metric):
         VelocityField(encoder, RectifiedFlow()), metric(), MapTransform(8, 12)
     )
     source, target = torch.randn(2, 8, 6, 5), torch.randn(2, 12, 6, 5)
-    seen = look(transfer, source, target, 4)
+    seen = measure_flow(transfer, source, target, 4)
     losses, output = transfer(source, target, 4, diagnose=True)
     assert seen.bound == pytest.approx(losses['loss_flow'].item(), rel=1e-4)
     assert seen.after == pytest.approx(

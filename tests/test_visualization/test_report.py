@@ -86,7 +86,7 @@ def level(channels=6, target=9):
 def test_a_walk_ends_where_the_flow_deploys():
     one = level()
     with torch.no_grad():
-        deployed = one.transfer.transport(one.source, 4)
+        deployed = one.transfer.sample(one.source, 4)
         brought = one.transfer.transform(deployed, one.target)
         flat = one.target.movedim(1, -1).flatten(0, -2).double()
         plane = torch.linalg.svd(flat - flat.mean(0))[2][:2].T

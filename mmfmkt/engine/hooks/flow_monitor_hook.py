@@ -10,7 +10,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from mmfmkt.models.flows import Transfer
-from mmfmkt.models.flows.inspection import look
+from mmfmkt.models.flows.inspection import measure_flow
 from mmfmkt.registry import HOOKS
 from mmfmkt.utils.schema import Count
 
@@ -117,5 +117,5 @@ def record(
         output (Any): Its output.
     """
     if args[1] is not None:
-        for key, value in look(transfer, *args).scalars().items():
+        for key, value in measure_flow(transfer, *args).scalars().items():
             scalars[f'{name}/{key}'] = value

@@ -37,10 +37,10 @@ from ..flows import (
     VelocityField,
 )
 from ..losses import BaseMetricLoss
-from ..losses.cross_kd_loss import Reader
+from ..losses.cross_kd_loss import TeacherHead
 from .taps import check_distinct
 
-TeacherHeadFactory = Callable[[], Reader]
+TeacherHeadFactory = Callable[[], TeacherHead]
 
 BASES = (MetaEncoder, NoiseSchedule, BaseMetricLoss)
 for part in (*vars(flows).values(), *vars(losses).values()):
@@ -171,13 +171,13 @@ def build_metric(metric: Any, pair: FeaturePair) -> BaseMetricLoss:
             f'{name} compares {" or ".join(metric.spaces)}, but the target '
             f'is {pair.space} here.'
         )
-    if metric.needs_reader:
+    if metric.needs_teacher_head:
         if pair.teacher_head is None:
             raise ConfigError(
                 f"{name} compares predictions of the teacher's dense head: "
                 "set tap to 'neck', under a teacher that has such a head."
             )
-        metric.reader = pair.teacher_head()
+        metric.teacher_head = pair.teacher_head()
     return metric
 
 

@@ -1,5 +1,8 @@
 """Flow matching for knowledge transfer (arXiv 2402.02012)."""
 
+from typing import Any
+
+from ..deprecation import warn_renamed
 from .base import FlowTransfer, TeacherFlowTransfer, Transfer
 from .direct import DirectTransfer
 from .encoders import (
@@ -16,6 +19,7 @@ from .fmkt import FMKT
 from .online import OFMKT
 from .pairing import decouple_pairs
 from .parallel import ParallelFMKT
+from .sampler import EulerSampler, InterpolatedSampler
 from .schedules import (
     VEODE,
     VPODE,
@@ -24,11 +28,10 @@ from .schedules import (
     SchedulePoint,
     SubVPODE,
 )
-from .steps import Step, Steps
+from .steps import Step, StepBatch
 from .theta import FMKTTheta
 from .transforms import MapTransform, PooledHead
 from .velocity import VelocityField
-from .walk import InterpolatedWalk, Walk
 
 VARIANTS = dict(
     fmkt=FMKT,
@@ -44,10 +47,11 @@ __all__ = [
     'ConvNeXtEncoder',
     'DepthwiseConvEncoder',
     'DirectTransfer',
+    'EulerSampler',
     'FMKT',
     'FMKTTheta',
     'FlowTransfer',
-    'InterpolatedWalk',
+    'InterpolatedSampler',
     'MLPEncoder',
     'MapTransform',
     'MetaEncoder',
@@ -58,7 +62,7 @@ __all__ = [
     'RectifiedFlow',
     'SchedulePoint',
     'Step',
-    'Steps',
+    'StepBatch',
     'SubVPODE',
     'TeacherFlowTransfer',
     'TimeEmbedding',
@@ -68,6 +72,13 @@ __all__ = [
     'VEODE',
     'VPODE',
     'VelocityField',
-    'Walk',
     'decouple_pairs',
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Return `EulerSampler` under its former name."""
+    if name == 'Walk':
+        warn_renamed(f'{__name__}.Walk', 'EulerSampler')
+        return EulerSampler
+    raise AttributeError(f'module {__name__!r} has no attribute {name!r}')

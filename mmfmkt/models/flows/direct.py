@@ -1,4 +1,4 @@
-"""The metric's own distillation, which a flow is measured against."""
+"""Distillation without a flow, as a baseline."""
 
 from typing import Optional, Tuple
 
@@ -9,9 +9,9 @@ from .transforms import Head, Losses
 
 
 class DirectTransfer(Transfer):
-    """No flow: ``D(T(X_S), X_T)``, under the same settings.
+    """Loss ``D(T(X_S), X_T)`` of the feature itself, without a flow.
 
-    Arguments as `Transfer`; steps play no part.
+    Arguments as `Transfer`; the number of steps is ignored.
 
     Examples:
         >>> student, teacher = torch.randn(2, 2, 8, 5, 5).unbind()
@@ -29,12 +29,12 @@ class DirectTransfer(Transfer):
         num_steps: int,
         labels: Optional[Tensor],
         head: Optional[Head],
-        order: Optional[Tensor],
+        permutation: Optional[Tensor],
         diagnose: bool,
     ) -> Tuple[Losses, Losses, Tensor]:
         output, task = head(source) if head else (source, {})
         if target is None:
-            return dict(loss_direct=self._idle_loss(source)), task, output
-        compared = output if head else self.transform(source, target)
-        loss = self.loss_weight * self.metric(compared, target, labels)
-        return dict(loss_direct=loss), task, output
+            return dict(loss_direct=self._zero_loss(source)), task, output
+        pred = output if head else self.transform(source, target)
+        loss = self.distillation_loss(pred, target, labels)
+        return dict(loss_direct=self.loss_weight * loss), task, output

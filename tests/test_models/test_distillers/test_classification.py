@@ -14,7 +14,7 @@ from mmpretrain.structures import (  # noqa: E402
 
 from mmfmkt.models.flows import (
     VARIANTS,  # noqa: E402
-    Walk,
+    EulerSampler,
 )
 from mmfmkt.models.losses import KDLoss  # noqa: E402
 from mmfmkt.registry import MODELS  # noqa: E402
@@ -104,8 +104,8 @@ def test_prediction_is_the_mean_of_the_logits_of_the_steps():
     data = model.data_preprocessor(photographs())
     with torch.no_grad():
         (feature,) = model.student.extract_feat(data['inputs'], 'backbone')
-        walk = Walk(model.head_transfer.flow.field, feature, 2)
-        estimates = [step.estimate for step in walk]
+        sampler = EulerSampler(model.head_transfer.flow.field, feature, 2)
+        estimates = [step.estimate for step in sampler]
         logits = torch.stack(
             [model.student.head(model.student.neck((x,))) for x in estimates]
         ).mean(0)
@@ -140,7 +140,9 @@ def test_the_heads_own_loss_and_soft_labels_are_used():
             model.student.head.loss(
                 model.student.neck((step.estimate,)), data['data_samples']
             )['loss']
-            for step in Walk(model.head_transfer.flow.field, feature, 3)
+            for step in EulerSampler(
+                model.head_transfer.flow.field, feature, 3
+            )
         ]
     torch.testing.assert_close(losses['head.loss_task'], sum(steps) / 3)
 

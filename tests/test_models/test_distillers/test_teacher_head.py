@@ -103,7 +103,7 @@ def test_it_teaches_and_the_head_that_reads_learns_nothing(variant):
     assert all(grad.isfinite().all() for grad in grads)
     assert model.student.backbone.conv1.weight.grad.abs().sum() > 0
     assert all(p.grad is None for p in model.teacher.parameters())
-    assert not any('reader' in name for name in model.state_dict())
+    assert not any('teacher_head' in name for name in model.state_dict())
 
 
 @pytest.mark.parametrize(
@@ -119,7 +119,7 @@ def test_heads_with_a_scale_for_each_level_read_it_with_its_own(name):
     maps = [torch.randn(1, 32, 2**i, 2**i) for i in range(6, 1, -1)]
     whole = model.teacher.bbox_head(tuple(maps))
     for level in range(3):
-        reader = model.flows['neck'][str(level)].metric.reader
+        reader = model.flows['neck'][str(level)].metric.teacher_head
         logits, boxes = reader(maps[level])
         expected = whole[0][level].permute(0, 2, 3, 1).reshape(1, -1, 6)
         assert torch.equal(logits, expected)

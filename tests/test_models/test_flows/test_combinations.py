@@ -142,7 +142,7 @@ def exercise(combination):
             first, second = (
                 x.logits(source, [steps], head.logits)[steps]
                 if logits
-                else x.transport(source, steps)
+                else x.sample(source, steps)
                 for x in (transfer, again)
             )
         assert first.shape == ((BATCH, CLASSES) if logits else shape)

@@ -55,7 +55,7 @@ def test_parallel_training_looks_better_and_is_worse(data):
         with torch.no_grad():
             deployed = [
                 MSELoss()(
-                    flow.transport(features(val[0]), steps), teacher(val[0])
+                    flow.sample(features(val[0]), steps), teacher(val[0])
                 ).item()
                 for steps in (1, 8)
             ]

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from flow_parts import LABELS, OwnHead, build, run, total_of
 from references import kd
 
-from mmfmkt.models.flows import VARIANTS, Walk, walk
+from mmfmkt.models.flows import VARIANTS, EulerSampler, sampler
 from mmfmkt.models.losses import PKDLoss
 
 EQUAL = ((2, 4, 6, 5), (2, 4, 6, 5))
@@ -68,7 +68,7 @@ def test_a_stopped_transfer_costs_nothing_and_touches_every_parameter(
     assert all(x == 0 for x in losses.values())
     (output.sum() + sum(losses.values())).backward()
     assert all(p.grad is not None for p in flow.parameters())
-    expected = flow.transport(source, 4) if flow.deploys_flow else source
+    expected = flow.sample(source, 4) if flow.deploys_flow else source
     torch.testing.assert_close(output, expected)
 
 
@@ -91,10 +91,10 @@ def test_both_predictions_are_one_walk_under_rectified_flow():
     target = build('fmkt', 4, 4, prediction='target')
     # The encoder of the target gives X_S - v where the other gives v.
     encoders = target.field.encoder, velocity.field.encoder
-    encoders[0].embed = encoders[1].embed
-    encoders[0].inside = lambda z, t: source - encoders[1].inside(z, t)
+    encoders[0].embed_times = encoders[1].embed_times
+    encoders[0].body = lambda z, t: source - encoders[1].body(z, t)
     torch.testing.assert_close(
-        target.transport(source, 5), velocity.transport(source, 5)
+        target.sample(source, 5), velocity.sample(source, 5)
     )
 
 
@@ -150,7 +150,7 @@ def test_the_diagnosis_is_the_metric_of_what_is_deployed(variant):
     assert not losses['metric_of_mean'].requires_grad
     assert losses['metric_of_mean'] < losses['loss_flow']
     if variant == 'theta':
-        output = flow.transport(source, 8)
+        output = flow.sample(source, 8)
     torch.testing.assert_close(
         losses['metric_of_mean'], 2 * flow.metric(output, target)
     )
@@ -161,9 +161,9 @@ def test_parallel_training_sees_the_target_and_serial_training_does_not():
     source, target = torch.randn(2, 2, 4, 6, 5).unbind()
     for variant, leaks in (('fmkt', False), ('parallel', True)):
         flow, seen = build(variant, 4, 4), []
-        inside = flow.field.encoder.inside
-        flow.field.encoder.inside = lambda z, t, inside=inside, seen=seen: (
-            seen.append(z) or inside(z, t)
+        body = flow.field.encoder.body
+        flow.field.encoder.body = lambda z, t, body=body, seen=seen: (
+            seen.append(z) or body(z, t)
         )
         flow(source, target, 4)
         mixed = [
@@ -178,7 +178,8 @@ def test_logits_average_the_outputs_of_the_steps():
     flow = build('fmkt', 6, metric='KDLoss')
     losses, output = run(flow, source, torch.randn(3, 3), 4, LABELS, head)
     steps = [
-        head.logits(step.estimate) for step in Walk(flow.field, source, 4)
+        head.logits(step.estimate)
+        for step in EulerSampler(flow.field, source, 4)
     ]
     torch.testing.assert_close(output, torch.stack(steps).mean(0))
     expected = sum(F.cross_entropy(x, LABELS) for x in steps) / 4
@@ -188,9 +189,9 @@ def test_logits_average_the_outputs_of_the_steps():
 def test_logits_of_several_step_counts_share_what_they_can():
     source, head = torch.randn(3, 6, 4, 5), OwnHead()
     flow, times = build('fmkt', 6, metric='KDLoss'), []
-    inside = flow.field.encoder.inside
-    flow.field.encoder.inside = lambda z, t: times.append(t) or inside(z, t)
-    expected = flow.field.encoder.embed([1, 0.75, 0.5, 0.25, 0.5])
+    body = flow.field.encoder.body
+    flow.field.encoder.body = lambda z, t: times.append(t) or body(z, t)
+    expected = flow.field.encoder.embed_times([1, 0.75, 0.5, 0.25, 0.5])
     found = flow.logits(source, (4, 1, 2, 4), head.logits)
     # One first step for all, and no count twice.
     torch.testing.assert_close(torch.stack(times), expected)
@@ -241,7 +242,8 @@ def test_thetas_branch_learns_from_labels_hard_and_soft():
     )
     torch.testing.assert_close(hard, soft)
     steps = [
-        flow.transform(step.estimate) for step in Walk(flow.field, source, 2)
+        flow.transform(step.estimate)
+        for step in EulerSampler(flow.field, source, 2)
     ]
     expected = sum(F.cross_entropy(x, LABELS) for x in steps) / 2
     torch.testing.assert_close(hard, expected)
@@ -252,7 +254,8 @@ def test_online_steps_follow_their_mean_and_the_heads_own_losses():
     flow = build('online', 6, metric='KDLoss', loss_weight=2.0)
     losses, output = run(flow, source, None, 4, LABELS, head)
     steps = [
-        head.logits(step.estimate) for step in Walk(flow.field, source, 4)
+        head.logits(step.estimate)
+        for step in EulerSampler(flow.field, source, 4)
     ]
     mean = torch.stack(steps).mean(0)
     torch.testing.assert_close(output, mean)
@@ -279,9 +282,9 @@ def test_fmkt_hands_on_what_it_transports_at_inference():
     source = torch.randn(2, 4, 6, 5)
     flow = build('fmkt', 4, 4)
     _, output = flow(source, torch.randn_like(source), 4)
-    torch.testing.assert_close(output, flow.transport(source, 4))
+    torch.testing.assert_close(output, flow.sample(source, 4))
     for steps in (1, 2, 8, 33):
-        other = flow.transport(source, steps)
+        other = flow.sample(source, steps)
         assert other.shape == source.shape
         assert not torch.allclose(other, output)
 
@@ -298,7 +301,7 @@ def test_the_loss_is_weighted_and_averaged_over_steps():
     flow = build('fmkt', 4, 4, loss_weight=3.0)
     expected = 0.6 * sum(
         flow.metric(step.estimate, target)
-        for step in Walk(flow.field, source, 5)
+        for step in EulerSampler(flow.field, source, 5)
     )
     losses, _ = flow(source, target, 5)
     torch.testing.assert_close(losses['loss_flow'], expected)
@@ -429,8 +432,15 @@ def test_a_flow_compiled_by_the_default_compiler_trains_alike():
     torch.testing.assert_close(*found)
 
 
-# With a metric on the outputs, and T.
-TOGETHER = [
+def all_steps_as_one_batch(monkeypatch):
+    """Process steps as on a GPU."""
+    monkeypatch.setattr(
+        sampler, 'steps_per_batch', lambda state, indices: len(indices)
+    )
+
+
+# Combinations whose loss or T runs on a batch of steps.
+BATCHED = [
     ('fmkt', 'PKDLoss', EQUAL),
     ('fmkt', 'PKDLoss', UNLIKE),
     ('fmkt', 'CWDLoss', UNLIKE),
@@ -443,7 +453,7 @@ TOGETHER = [
 @pytest.mark.parametrize('with_cp', (False, True))
 @pytest.mark.parametrize('schedule', ('RectifiedFlow', 'VPODE'))
 @pytest.mark.parametrize('encoder', ('BottleneckEncoder', 'ConvEncoder'))
-@pytest.mark.parametrize('variant, metric, shapes', TOGETHER)
+@pytest.mark.parametrize('variant, metric, shapes', BATCHED)
 def test_steps_as_one_batch_give_what_they_give_one_by_one(
     monkeypatch, variant, metric, shapes, encoder, schedule, with_cp
 ):
@@ -462,7 +472,7 @@ def test_steps_as_one_batch_give_what_they_give_one_by_one(
     found = []
     for together in (False, True):
         if together:
-            monkeypatch.setattr(walk, 'batch_length', lambda state, n: len(n))
+            all_steps_as_one_batch(monkeypatch)
         flow.zero_grad()
         source.grad = None
         losses, output = flow(source, target, 5)
@@ -474,10 +484,10 @@ def test_steps_as_one_batch_give_what_they_give_one_by_one(
 
 @pytest.mark.parametrize('with_cp', (False, True))
 def test_checkpointed_steps_keep_nothing_of_the_encoder(monkeypatch, with_cp):
-    monkeypatch.setattr(walk, 'batch_length', lambda state, n: len(n))
+    all_steps_as_one_batch(monkeypatch)
     flow = build('fmkt', 8, 8, encoder='BottleneckEncoder', with_cp=with_cp)
     inner = []
-    flow.field.encoder.core.register_forward_hook(
+    flow.field.encoder.body_layers.register_forward_hook(
         lambda module, args, output: inner.append(weakref.ref(output))
     )
     source, target = torch.randn(2, 2, 8, 6, 5).unbind()
@@ -506,20 +516,18 @@ def test_steps_as_one_batch_keep_no_more_for_backward(monkeypatch, encoder):
         return total, losses, output
 
     one_by_one = kept()[0]
-    monkeypatch.setattr(walk, 'batch_length', lambda state, n: len(n))
+    all_steps_as_one_batch(monkeypatch)
     assert kept()[0] <= 1.01 * one_by_one
 
 
-def test_without_a_metric_only_the_walk_is_left():
+def test_without_a_metric_only_sampling_is_left():
     whole = build('fmkt', 4, 7)
     field = whole.field
     bare = VARIANTS['fmkt'](field)
-    assert whole.deployed == [field]
+    assert whole.deployed_modules == [field]
     assert all(name.startswith('field.') for name in bare.state_dict())
     source = torch.randn(1, 4, 3, 3)
-    torch.testing.assert_close(
-        bare.transport(source, 2), whole.transport(source, 2)
-    )
+    torch.testing.assert_close(bare.sample(source, 2), whole.sample(source, 2))
 
 
 @pytest.mark.parametrize(

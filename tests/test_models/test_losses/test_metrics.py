@@ -1,4 +1,4 @@
-"""The metrics against independent implementations, and at the edges."""
+"""Distillation losses against independent implementations and limits."""
 
 import pytest
 import references
@@ -13,20 +13,20 @@ from mmfmkt.models.losses import (
     MSELoss,
     PKDLoss,
 )
-from mmfmkt.models.losses.correlation import standardize
+from mmfmkt.models.losses.functional import standardize
 
 MAPS, LOGITS = (3, 4, 5, 6), (5, 7)
 LABELS = torch.tensor([0, 6, 2, 2, 3])
 CASES = {
     'KD': (KDLoss(), references.kd, LOGITS),
     'KD, T = 1': (KDLoss(1.0), lambda p, q: references.kd(p, q, 1.0), LOGITS),
-    'KD, standardised': (
-        KDLoss(standardise=True),
+    'KD, standardized': (
+        KDLoss(standardize=True),
         lambda p, q: references.kd(*map(references.standard_scores, (p, q))),
         LOGITS,
     ),
-    'DKD, standardised': (
-        DKDLoss(standardise=True),
+    'DKD, standardized': (
+        DKDLoss(standardize=True),
         lambda p, q, y: references.dkd(
             *map(references.standard_scores, (p, q)), y
         ),
@@ -144,7 +144,7 @@ def test_pkd_has_the_gradient_of_what_it_is_short_for(offset):
     p.requires_grad_()
     plain = F.mse_loss(*(standardize(x, (0, 2, 3), 1e-6) for x in (p, q))) / 2
     metric = PKDLoss()
-    found = metric.measure(p, metric.prepare(q))
+    found = metric.loss_from_prepared(p, metric.prepare_target(q))
     torch.testing.assert_close(found, plain)
     torch.testing.assert_close(
         torch.autograd.grad(3 * found, p),
@@ -208,10 +208,10 @@ def test_equal_inputs_cost_nothing(metric, shape):
 
 @pytest.mark.parametrize('metric, shape', METRICS)
 def test_other_shapes_are_refused_in_one_sentence(metric, shape):
-    with pytest.raises(ValueError, match='tensors of one shape'):
+    with pytest.raises(ValueError, match='of equal shape'):
         metric(torch.zeros(1, 2, 3, 3), torch.zeros(1, 3, 3, 3))
     if 'vectors' not in metric.spaces:
-        with pytest.raises(ValueError, match='Loss compares'):
+        with pytest.raises(ValueError, match='Loss needs'):
             metric(torch.zeros(2, 3, 4), torch.zeros(2, 3, 4))
 
 
@@ -232,7 +232,7 @@ def test_dkd_warms_up_by_the_epoch_that_is_set():
         assert metric.warmup_factor == share
         loss = metric(p, q, LABELS)
         torch.testing.assert_close(loss, share * full)
-        bare = metric.compare(p, metric.prepare(q, LABELS).content)
+        bare = metric.compute_loss(p, metric.prepare_target(q, LABELS).encoded)
         assert torch.equal(loss, share * weighted * bare)
 
 
@@ -256,10 +256,10 @@ def test_dkd_warms_up_without_compiling_again():
 def test_steps_together_give_the_mean_of_steps_alone(metric, shape):
     q = torch.randn(shape, dtype=torch.float64)
     steps = torch.randn(3, *shape, dtype=torch.float64, requires_grad=True)
-    goal = metric.prepare(q, LABELS)
-    together = metric.measure_steps(steps, goal)
-    alone = sum(metric.measure(p, goal) for p in steps) / 3
-    assert metric.takes_steps
+    target = metric.prepare_target(q, LABELS)
+    together = metric.mean_loss_over_steps(steps, target)
+    alone = sum(metric.loss_from_prepared(p, target) for p in steps) / 3
+    assert metric.supports_step_dim
     torch.testing.assert_close(together, alone, rtol=1e-12, atol=1e-12)
     torch.testing.assert_close(
         *(torch.autograd.grad(x, steps)[0] for x in (together, alone)),
@@ -270,12 +270,42 @@ def test_steps_together_give_the_mean_of_steps_alone(metric, shape):
 
 def test_a_metric_of_a_user_sees_one_step_at_a_time():
     class Own(PKDLoss):
-        def compare(self, pred, goal):
+        def compute_loss(self, pred, target):
             assert pred.dim() == 4
             return pred.sum()
 
     q, steps = torch.randn(MAPS), torch.randn(3, *MAPS)
     metric = Own()
     torch.testing.assert_close(
-        metric.measure_steps(steps, metric.prepare(q)), steps.sum() / 3
+        metric.mean_loss_over_steps(steps, metric.prepare_target(q)),
+        steps.sum() / 3,
     )
+
+
+def test_subclasses_with_former_method_names_work_and_warn():
+    with pytest.warns(FutureWarning, match='use encode_target'):
+
+        class Former(KDLoss):
+            takes_steps = True
+
+            def prepared(self, target):
+                return 2 * target
+
+            def compare(self, pred, goal):
+                return (pred - goal).square().sum()
+
+    p, q = torch.randn(2, *LOGITS).unbind()
+    torch.testing.assert_close(Former()(p, q), (p - 2 * q).square().sum())
+    assert Former.supports_step_dim
+
+
+def test_former_names_of_methods_and_arguments_work_and_warn():
+    p, q = torch.randn(2, *LOGITS).unbind()
+    with pytest.warns(FutureWarning, match="use 'standardize'"):
+        metric = KDLoss(standardise=True)
+    expected = KDLoss(standardize=True)(p, q)
+    torch.testing.assert_close(metric(p, q), expected)
+    with pytest.warns(FutureWarning, match='use prepare_target'):
+        target = metric.prepare(q)
+    with pytest.warns(FutureWarning, match='use loss_from_prepared'):
+        torch.testing.assert_close(metric.measure(p, target), expected)

@@ -22,7 +22,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from mmfmkt.cli.errors import plain_errors
 from mmfmkt.cli.options import parser_of
 from mmfmkt.models import flows, losses
-from mmfmkt.models.flows import walk
+from mmfmkt.models.flows import sampler
 
 METRICS = dict(
     fmkt='PKDLoss', theta='PKDLoss', online='MSELoss', parallel='PKDLoss'
@@ -34,7 +34,7 @@ IDLE = ('_unsafe_view', 'detach', 'empty', 'promote_types')
 
 
 # How many steps this machine runs as one batch.
-BATCH_LENGTH = walk.batch_length
+STEPS_PER_BATCH = sampler.steps_per_batch
 
 
 class KernelCounter(TorchDispatchMode):
@@ -111,7 +111,7 @@ def show_compiled(name: str, transfer, num_steps: int) -> None:
         f'and {len(STEP_COUNTS)} N; losses {apart:.1e} apart'
     )
     torch._dynamo.reset()
-    walk.batch_length = BATCH_LENGTH
+    sampler.steps_per_batch = STEPS_PER_BATCH
     compiled = deepcopy(transfer)
     compiled.compile()
     rivals = {
@@ -149,7 +149,7 @@ def main() -> None:
             metric = getattr(losses, METRICS[variant])()
             transfer = flows.VARIANTS[variant](field, metric)
             # On a GPU all steps are one batch; on a CPU each is its own.
-            walk.batch_length = lambda state, numbers: len(numbers)
+            sampler.steps_per_batch = lambda state, indices: len(indices)
             if args.compile:
                 name = f'{variant} {encoder}'
                 show_compiled(name, transfer, args.num_steps)
@@ -160,7 +160,7 @@ def main() -> None:
                 continue
             for k in args.inference_steps:
                 with torch.no_grad():
-                    calls = count(partial(transfer.transport, source, k))
+                    calls = count(partial(transfer.sample, source, k))
                 show(f'{variant} {encoder} K={k}', calls, args)
 
 

@@ -134,15 +134,15 @@ def encoder_passes(
     ]
     for encoder in encoders:
 
-        def enter(x, encoder=encoder, enter=encoder.enter):
+        def proj_in(x, encoder=encoder, proj_in=encoder.proj_in):
             maps[encoder] = x.detach().clone()
-            return enter(x)
+            return proj_in(x)
 
-        encoder.enter = enter
+        encoder.proj_in = proj_in
     with torch.no_grad():
         distiller(batch[0], deepcopy(batch[1]), mode='loss')
     for encoder in encoders:
-        del encoder.enter
+        del encoder.proj_in
     return lambda: [
         pass_through(encoder, x, num_steps) for encoder, x in maps.items()
     ]

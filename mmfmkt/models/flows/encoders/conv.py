@@ -1,4 +1,4 @@
-"""The full convolutions of the paper, and their depthwise relative."""
+"""Convolutional encoders: full, as in the paper, and depthwise."""
 
 from torch import nn
 

@@ -1,4 +1,4 @@
-"""Layers that mix channels alone, for maps and vectors."""
+"""Pointwise MLP encoder, for maps and vectors."""
 
 from torch import Tensor, nn
 
@@ -8,7 +8,7 @@ from .layers import Residual
 
 
 class MLPEncoder(MetaEncoder):
-    """n times: x + conv1x1-ReLU-conv1x1, then layer norm over channels.
+    """n blocks: x + conv1x1-ReLU-conv1x1, then LayerNorm over channels.
 
     Args:
         channels (int): C of the state.
@@ -43,7 +43,7 @@ class MLPEncoder(MetaEncoder):
             ]
         super().__init__(channels, layers, **kwargs)
 
-    def inside(self, entered: Tensor, time: Tensor) -> Tensor:
-        # On the channels, a linear layer is a 1x1 convolution of maps.
-        pixels = entered.movedim(1, -1) + time
-        return self.core(pixels).movedim(pixels.dim() - 1, 1)
+    def body(self, projected: Tensor, time: Tensor) -> Tensor:
+        # A linear layer over channels is a 1x1 convolution.
+        pixels = projected.movedim(1, -1) + time
+        return self.body_layers(pixels).movedim(pixels.dim() - 1, 1)

@@ -1,4 +1,4 @@
-"""Attention in windows as an encoder."""
+"""Window attention encoder."""
 
 from torch import nn
 
@@ -9,18 +9,18 @@ from .window_attention import WindowAttention
 
 
 class TransformerEncoder(MetaEncoder):
-    """Window attention, plain and shifted, each with a feed-forward part.
+    """Window attention, unshifted and shifted, each with an MLP.
 
     Two pre-norm blocks as in Swin (arXiv 2103.14030) and a 1x1 convolution
-    that gives the velocity.
+    for the prediction.
 
     Args:
         channels (int): C of the state.
         num_heads (int): Attention heads.
         head_dim (int): Channels of a head.
-        window (int): Side of a window in pixels of the map; maps that it
-            does not divide are padded, and what is padded is not attended.
-        expansion (int): Width of the feed-forward part in units of C.
+        window (int): Side of a window in pixels of the map. Other maps than
+            multiples of it are padded, and the padding is masked.
+        expansion (int): Width of the MLPs in units of C.
         kwargs: ``zero_init`` and ``deep_time`` of `MetaEncoder`.
 
     Examples:
