@@ -1,8 +1,5 @@
 """Flow matching for knowledge transfer (arXiv 2402.02012)."""
 
-from typing import Any
-
-from ..deprecation import warn_renamed
 from .base import FlowTransfer, TeacherFlowTransfer, Transfer
 from .direct import DirectTransfer
 from .encoders import (
@@ -74,11 +71,3 @@ __all__ = [
     'VelocityField',
     'decouple_pairs',
 ]
-
-
-def __getattr__(name: str) -> Any:
-    """Return `EulerSampler` under its former name."""
-    if name == 'Walk':
-        warn_renamed(f'{__name__}.Walk', 'EulerSampler')
-        return EulerSampler
-    raise AttributeError(f'module {__name__!r} has no attribute {name!r}')

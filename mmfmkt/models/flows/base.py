@@ -19,12 +19,26 @@ from ..deprecation import renamed_method
 from ..losses.base import BaseMetricLoss, PreparedTarget
 from ..tensor_ops import sequential_sum
 from .sampler import EulerSampler
-from .steps import Step, StepBatch
+from .steps import StepBatch
 from .transforms import Head, Losses, MapTransform, resize
 from .velocity import VelocityField
 
 COMPARE_MODES = ('targets', 'velocities')
 MAX_GRAPHS = 64
+# Losses of the transfer and of the student's task, and output.
+TransferOutputs = Tuple[Losses, Losses, Tensor]
+
+
+class TransferInputs(NamedTuple):
+    """Arguments of `Transfer.forward_head`; without a head of ``forward``."""
+
+    source: Tensor
+    target: Optional[Tensor]
+    num_steps: int
+    labels: Optional[Tensor]
+    head: Optional[Head]
+    permutation: Optional[Tensor]
+    diagnose: bool
 
 
 class Transfer(nn.Module, metaclass=ABCMeta):
@@ -99,9 +113,10 @@ class Transfer(nn.Module, metaclass=ABCMeta):
         Returns:
             tuple: Losses by name, and the input of the student's head.
         """
-        losses, _, output = self._run(
+        inputs = TransferInputs(
             source, target, num_steps, labels, None, permutation, diagnose
         )
+        losses, _, output = self._run(inputs)
         return losses, output
 
     def forward_head(
@@ -113,7 +128,7 @@ class Transfer(nn.Module, metaclass=ABCMeta):
         head: Head,
         permutation: Optional[Tensor] = None,
         diagnose: bool = False,
-    ) -> Tuple[Losses, Losses, Tensor]:
+    ) -> TransferOutputs:
         """Compute losses and logits, with the student's own head as T.
 
         Args:
@@ -126,21 +141,13 @@ class Transfer(nn.Module, metaclass=ABCMeta):
             tuple: Losses of the transfer and of the task, both by name, and
             the logits.
         """
-        return self._run(
+        inputs = TransferInputs(
             source, target, num_steps, labels, head, permutation, diagnose
         )
+        return self._run(inputs)
 
     @abstractmethod
-    def _run(
-        self,
-        source: Tensor,
-        target: Optional[Tensor],
-        num_steps: int,
-        labels: Optional[Tensor],
-        head: Optional[Head],
-        permutation: Optional[Tensor],
-        diagnose: bool,
-    ) -> Tuple[Losses, Losses, Tensor]:
+    def _run(self, inputs: TransferInputs) -> TransferOutputs:
         """Implement ``forward_head``; without a head, T is ``transform``."""
 
     def logits(
@@ -266,18 +273,14 @@ class FlowTransfer(Transfer):
             dict: Logits ``(B, classes)`` by K.
         """
         means: Dict[int, Tensor] = {}
-        first: Optional[Step] = None
+        hidden: Optional[Tensor] = None
         for num_steps in dict.fromkeys(step_counts):
-            hidden = None if first is None else first.hidden
             sampler = EulerSampler(self.field, source, num_steps, hidden)
-            logits = []
-            for step in sampler:
-                if first is None:
-                    first, first_logits = step, head(step.estimate)
-                is_first = step.t == 1
-                logits.append(
-                    first_logits if is_first else head(step.estimate)
-                )
+            steps = iter(sampler)
+            first = next(steps)
+            if hidden is None:
+                hidden, first_logits = first.hidden, head(first.estimate)
+            logits = [first_logits, *(head(x.estimate) for x in steps)]
             means[num_steps] = sequential_sum(logits) / num_steps
         return means
 
@@ -345,37 +348,30 @@ class TeacherFlowTransfer(FlowTransfer):
             )
 
     def _flow_target(
-        self,
-        source: Tensor,
-        target: Tensor,
-        labels: Optional[Tensor],
-        permutation: Optional[Tensor],
+        self, target: Tensor, inputs: TransferInputs
     ) -> FlowTarget:
         """Return the target that all steps are compared with."""
+        labels, permutation = inputs.labels, inputs.permutation
         if permutation is not None:
             # A pair has the label of its teacher sample.
             target = target[permutation]
             labels = None if labels is None else labels[permutation]
-        return FlowTarget(
-            target,
-            self.distillation_loss.prepare_target(
-                target, labels, source.dtype
-            ),
+        prepared = self.distillation_loss.prepare_target(
+            target, labels, inputs.source.dtype
         )
+        return FlowTarget(target, prepared)
 
     def _flow_loss(
         self, steps: StepBatch, outputs: Tensor, target: FlowTarget
     ) -> Tensor:
         """Return the mean loss of steps, of their outputs or velocities."""
-        distillation_loss = self.distillation_loss
+        metric = self.distillation_loss
         if self.compare == 'targets':
-            return distillation_loss.mean_loss_over_steps(
-                outputs, target.prepared
-            )
+            return metric.mean_loss_over_steps(outputs, target.prepared)
         source, velocity = steps.source, self.field.schedule.velocity
         feature = resize(target.feature, source).to(source)
         losses = [
-            distillation_loss(pred, velocity(source, feature, step.t))
+            metric(pred, velocity(source, feature, step.t))
             for pred, step in zip(steps.velocity, steps.steps)
         ]
         return sequential_sum(losses) / len(steps)
@@ -383,9 +379,9 @@ class TeacherFlowTransfer(FlowTransfer):
     @torch.no_grad()
     def _metric_of_mean(self, output: Tensor, target: FlowTarget) -> Tensor:
         """Return ``metric_of_mean``, of T of the mean of the estimates."""
-        return self.loss_weight * self.distillation_loss.loss_from_prepared(
-            output, target.prepared
-        )
+        metric = self.distillation_loss
+        loss = metric.loss_from_prepared(output, target.prepared)
+        return self.loss_weight * loss
 
     def _direct_loss(
         self, output: Tensor, target: Tensor, labels: Optional[Tensor]

@@ -1,11 +1,6 @@
 """Distillation without a flow, as a baseline."""
 
-from typing import Optional, Tuple
-
-from torch import Tensor
-
-from .base import Transfer
-from .transforms import Head, Losses
+from .base import Transfer, TransferInputs, TransferOutputs
 
 
 class DirectTransfer(Transfer):
@@ -22,19 +17,11 @@ class DirectTransfer(Transfer):
         (['loss_direct'], True)
     """
 
-    def _run(
-        self,
-        source: Tensor,
-        target: Optional[Tensor],
-        num_steps: int,
-        labels: Optional[Tensor],
-        head: Optional[Head],
-        permutation: Optional[Tensor],
-        diagnose: bool,
-    ) -> Tuple[Losses, Losses, Tensor]:
+    def _run(self, inputs: TransferInputs) -> TransferOutputs:
+        source, target, head = inputs.source, inputs.target, inputs.head
         output, task = head(source) if head else (source, {})
         if target is None:
             return dict(loss_direct=self._zero_loss(source)), task, output
         pred = output if head else self.transform(source, target)
-        loss = self.distillation_loss(pred, target, labels)
+        loss = self.distillation_loss(pred, target, inputs.labels)
         return dict(loss_direct=self.loss_weight * loss), task, output

@@ -6,10 +6,10 @@ from typing import List, Optional, Tuple
 import torch
 from torch import Tensor
 
-from .base import TeacherFlowTransfer
+from .base import TeacherFlowTransfer, TransferInputs, TransferOutputs
 from .sampler import EulerSampler
 from .steps import StepBatch
-from .transforms import Head, Losses, mean_prediction
+from .transforms import Losses, mean_prediction
 
 
 class FMKT(TeacherFlowTransfer):
@@ -29,21 +29,11 @@ class FMKT(TeacherFlowTransfer):
         torch.Size([2, 8, 5, 5])
     """
 
-    def _run(
-        self,
-        source: Tensor,
-        target: Optional[Tensor],
-        num_steps: int,
-        labels: Optional[Tensor],
-        head: Optional[Head],
-        permutation: Optional[Tensor],
-        diagnose: bool,
-    ) -> Tuple[Losses, Losses, Tensor]:
+    def _run(self, inputs: TransferInputs) -> TransferOutputs:
+        source, target, head = inputs.source, inputs.target, inputs.head
         flow_target = None
         if target is not None:
-            flow_target = self._flow_target(
-                source, target, labels, permutation
-            )
+            flow_target = self._flow_target(target, inputs)
         predictions: List[Tuple[Tensor, Losses]] = []
 
         def step_losses(steps: StepBatch) -> Losses:
@@ -62,7 +52,7 @@ class FMKT(TeacherFlowTransfer):
         sampler = self._training_sampler(
             source,
             None if flow_target is None else flow_target.feature,
-            num_steps,
+            inputs.num_steps,
             self.with_cp and not checkpoint_segments,
         )
         losses, mean = sampler.accumulate(
@@ -76,7 +66,7 @@ class FMKT(TeacherFlowTransfer):
         if target is None or flow_target is None:
             return dict(loss_flow=self._zero_loss(source)), task, output
         losses['loss_flow'] = self.loss_weight * losses['loss_flow']
-        if diagnose:
+        if inputs.diagnose:
             losses['metric_of_mean'] = self._metric_of_mean(
                 output if head else self.transform(mean, target), flow_target
             )
@@ -85,7 +75,9 @@ class FMKT(TeacherFlowTransfer):
                 pred = self.transform(source, target)
             else:
                 pred, _ = head(source)
-            losses['loss_direct'] = self._direct_loss(pred, target, labels)
+            losses['loss_direct'] = self._direct_loss(
+                pred, target, inputs.labels
+            )
         return losses, task, output
 
     def _training_sampler(

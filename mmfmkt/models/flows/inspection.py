@@ -1,12 +1,11 @@
 """Statistics of a flow: size of the velocities, distance to the teacher."""
 
 from dataclasses import dataclass, field
-from typing import Any, Dict, List
+from typing import Dict, List
 
 import torch
 from torch import Tensor
 
-from ..deprecation import warn_renamed
 from ..tensor_ops import sequential_sum
 from .base import Transfer
 from .sampler import EulerSampler
@@ -96,11 +95,3 @@ def measure_flow(
         per_step=per_step,
         estimates=estimates,
     )
-
-
-def __getattr__(name: str) -> Any:
-    """Return `measure_flow` under its former name."""
-    if name == 'look':
-        warn_renamed(f'{__name__}.look', 'measure_flow')
-        return measure_flow
-    raise AttributeError(f'module {__name__!r} has no attribute {name!r}')

@@ -1,14 +1,14 @@
 """OFM-KT: self-distillation of the steps, without a teacher (section 3)."""
 
-from typing import List, Optional, Tuple
+from typing import List, Tuple
 
 import torch
 from torch import Tensor
 
 from ..tensor_ops import sequential_sum
-from .base import FlowTransfer
+from .base import FlowTransfer, TransferInputs, TransferOutputs
 from .sampler import EulerSampler
-from .transforms import Head, Losses, mean_prediction
+from .transforms import Losses, mean_prediction
 
 
 class OFMKT(FlowTransfer):
@@ -28,16 +28,8 @@ class OFMKT(FlowTransfer):
 
     needs_teacher = False
 
-    def _run(
-        self,
-        source: Tensor,
-        target: Optional[Tensor],
-        num_steps: int,
-        labels: Optional[Tensor],
-        head: Optional[Head],
-        permutation: Optional[Tensor],
-        diagnose: bool,
-    ) -> Tuple[Losses, Losses, Tensor]:
+    def _run(self, inputs: TransferInputs) -> TransferOutputs:
+        source, num_steps, head = inputs.source, inputs.num_steps, inputs.head
         # All outputs are kept: their mean is only known after the last.
         sampler = EulerSampler(
             self.field, source, num_steps, with_cp=self.with_cp
@@ -53,7 +45,7 @@ class OFMKT(FlowTransfer):
                 outputs.append(torch.stack([logits for logits, _ in new]))
         mean = torch.cat(outputs).mean(0)
         metric = self.distillation_loss
-        mean_target = metric.prepare_target(mean, labels, source.dtype)
+        mean_target = metric.prepare_target(mean, inputs.labels, source.dtype)
         step_losses = [
             len(x) * metric.mean_loss_over_steps(x, mean_target)
             for x in outputs

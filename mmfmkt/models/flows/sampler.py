@@ -232,10 +232,7 @@ class EulerSampler:
         output = self.field.encoder.proj_out(hidden, self.source)
         n = self.num_steps
         return linear_combination(
-            source_coef / n,
-            self.source,
-            self.unit / n,
-            output.to(self.source),
+            source_coef / n, self.source, self.unit / n, output.to(self.source)
         )
 
     def mean(self) -> Tensor:

@@ -7,10 +7,16 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..losses.base import BaseMetricLoss
-from .base import FlowTarget, TeacherFlowTransfer, Transfer
+from .base import (
+    FlowTarget,
+    TeacherFlowTransfer,
+    Transfer,
+    TransferInputs,
+    TransferOutputs,
+)
 from .sampler import EulerSampler
 from .steps import StepBatch
-from .transforms import Head, Losses, MapTransform
+from .transforms import Losses, MapTransform
 from .velocity import VelocityField
 
 
@@ -85,60 +91,37 @@ class FMKTTheta(TeacherFlowTransfer):
             student_transform = MapTransform()
         self.student_transform = student_transform
 
-    def _run(
-        self,
-        source: Tensor,
-        target: Optional[Tensor],
-        num_steps: int,
-        labels: Optional[Tensor],
-        head: Optional[Head],
-        permutation: Optional[Tensor],
-        diagnose: bool,
-    ) -> Tuple[Losses, Losses, Tensor]:
+    def _run(self, inputs: TransferInputs) -> TransferOutputs:
+        source, target, head = inputs.source, inputs.target, inputs.head
         output, task = head(source) if head else (source, {})
         if target is None:
             return dict(loss_flow=self._zero_loss(source)), task, output
         student = output if head else self.student_transform(source, target)
-        flow_target = self._flow_target(source, target, labels, permutation)
-        losses, mean = self._run_branch(
-            source,
-            target,
-            flow_target,
-            num_steps,
-            None if head is None else labels,
-        )
+        flow_target = self._flow_target(target, inputs)
+        losses, mean = self._run_branch(target, flow_target, inputs)
         with torch.no_grad():
             # T is affine: this is the mean of the outputs.
             ensemble = self.transform(mean, target)
         if self.ensemble_weight:
             weight = self.loss_weight * self.ensemble_weight
             losses['loss_student'] = weight * self.distillation_loss(
-                student, ensemble, labels
+                student, ensemble, inputs.labels
             )
-        if diagnose:
+        if inputs.diagnose:
             losses['metric_of_mean'] = self._metric_of_mean(
                 ensemble, flow_target
             )
         if self.direct_weight:
-            losses['loss_direct'] = self._direct_loss(student, target, labels)
+            losses['loss_direct'] = self._direct_loss(
+                student, target, inputs.labels
+            )
         return losses, task, output
 
     def _run_branch(
-        self,
-        source: Tensor,
-        target: Tensor,
-        flow_target: FlowTarget,
-        num_steps: int,
-        labels: Optional[Tensor],
+        self, target: Tensor, flow_target: FlowTarget, inputs: TransferInputs
     ) -> Tuple[Losses, Tensor]:
-        """Return the branch's losses and the mean of its estimates.
-
-        Args:
-            source, target, num_steps: As in ``forward``.
-            flow_target (FlowTarget): The flow's target.
-            labels (Tensor, optional): Classes ``(B, )`` or probabilities
-                ``(B, classes)``, if T returns logits.
-        """
+        """Return the branch's losses and the mean of its estimates."""
+        labels = inputs.labels if inputs.head else None
 
         def step_losses(steps: StepBatch) -> Losses:
             outputs = self._transform_steps(steps, target)
@@ -152,7 +135,7 @@ class FMKTTheta(TeacherFlowTransfer):
                 )
             return losses
 
-        sampler = EulerSampler(self.field, source, num_steps)
+        sampler = EulerSampler(self.field, inputs.source, inputs.num_steps)
         losses, mean = sampler.accumulate(
             step_losses, checkpoint_segments=self.with_cp
         )

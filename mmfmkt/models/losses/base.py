@@ -6,7 +6,7 @@ from typing import Any, NamedTuple, Optional, Tuple
 import torch
 from torch import Tensor, nn
 
-from ..deprecation import renamed_method, warn_renamed
+from ..deprecation import warn_renamed
 from ..tensor_ops import at_least_float32, sequential_sum
 
 # Names that subclasses define, by their former names.
@@ -65,8 +65,8 @@ class BaseMetricLoss(nn.Module, metaclass=ABCMeta):
             if old in vars(cls):
                 warn_renamed(f'{cls.__name__}.{old}', new)
                 setattr(cls, new, vars(cls)[old])
-        overrides_loss = 'compute_loss' in vars(cls)
-        if overrides_loss and 'supports_step_dim' not in vars(cls):
+        defined = vars(cls)
+        if 'compute_loss' in defined and 'supports_step_dim' not in defined:
             cls.supports_step_dim = False
 
     def forward(
@@ -114,16 +114,11 @@ class BaseMetricLoss(nn.Module, metaclass=ABCMeta):
         self._check_target(target, labels)
         if labels is not None and labels.dim() == 2:
             labels = labels.argmax(1)
+        kwargs = dict(labels=labels) if self.needs_labels else {}
+        dtype = at_least_float32(dtype or target.dtype)
         with torch.autocast(target.device.type, enabled=False):
-            return PreparedTarget(
-                target.shape,
-                self.encode_target(
-                    target.detach().to(
-                        at_least_float32(dtype or target.dtype)
-                    ),
-                    **(dict(labels=labels) if self.needs_labels else {}),
-                ),
-            )
+            encoded = self.encode_target(target.detach().to(dtype), **kwargs)
+        return PreparedTarget(target.shape, encoded)
 
     def loss_from_prepared(
         self, pred: Tensor, target: PreparedTarget
@@ -168,10 +163,9 @@ class BaseMetricLoss(nn.Module, metaclass=ABCMeta):
 
     def _loss_in_float32(self, pred: Tensor, target: Any) -> Tensor:
         """Call ``compute_loss`` in float32 or better, without autocast."""
+        pred = pred.to(at_least_float32(pred.dtype))
         with torch.autocast(pred.device.type, enabled=False):
-            return self.compute_loss(
-                pred.to(at_least_float32(pred.dtype)), target
-            )
+            return self.compute_loss(pred, target)
 
     def set_epoch(self, epoch: int) -> None:
         """Adapt the loss to the epoch; by default nothing changes.
@@ -233,6 +227,3 @@ class BaseMetricLoss(nn.Module, metaclass=ABCMeta):
                 steps, over which the loss is averaged.
             target (Any): Result of ``encode_target``.
         """
-
-    prepare = renamed_method('prepare', 'prepare_target')
-    measure = renamed_method('measure', 'loss_from_prepared')

@@ -45,8 +45,7 @@ LEGAL = 1982
 
 
 def covering(combinations):
-    """A few of many combinations, in which each pair of parts meets that
-    meets in any."""
+    """Yield a few combinations that cover all pairs of parts of all."""
 
     def pairs(combination):
         return set(itertools.combinations(enumerate(combination), 2))
@@ -59,7 +58,7 @@ def covering(combinations):
 
 
 def legal(space, variant, schedule, encoder, metric, prediction, compare):
-    """What makes sense, written down a second time."""
+    """Independent list of the supported combinations."""
     logits = space.startswith('logits')
     if space == 'logits of vectors' and encoder != 'MLPEncoder':
         return False
@@ -163,7 +162,7 @@ def test_the_legal_combinations_are_counted():
     assert sum(legal(*combination) for combination in ALL) == LEGAL
 
 
-def test_every_other_combination_is_refused_in_one_sentence():
+def test_every_other_combination_is_refused_in_one_line():
     for combination in ALL:
         if not legal(*combination):
             with pytest.raises(ConfigError) as error:

@@ -1,4 +1,4 @@
-"""Whatever goes in, numbers come out, or one sentence."""
+"""Random inputs give finite numbers or a one-line error."""
 
 import pytest
 import torch
@@ -41,7 +41,7 @@ FUZZ = settings(
 
 
 def strided(x, layout):
-    """The same numbers, in memory in another order."""
+    """Return the same values in another memory layout."""
     if layout == 'channels_last' and x.dim() == 4:
         return x.contiguous(memory_format=torch.channels_last)
     if layout == 'sliced':
@@ -84,7 +84,7 @@ def test_metrics_of_logits(metric, shape, dtype, layout, scale):
 
 
 def check(metric, shape, target, layout):
-    """A finite loss and gradient, the same in any layout."""
+    """Check that loss and gradient are finite and equal in any layout."""
     pred = torch.randn(shape).to(target.dtype).requires_grad_()
     labels = torch.zeros(shape[0], dtype=torch.long)
     labels = dict(labels=labels) if metric.needs_labels else {}

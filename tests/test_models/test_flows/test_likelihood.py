@@ -25,7 +25,7 @@ def build(zero_init=True, schedule=None, prediction='velocity'):
 
 
 @pytest.mark.parametrize('seed', range(3))
-def test_the_linear_flow_is_as_its_closed_form(seed):
+def test_a_linear_flow_equals_its_closed_form(seed):
     check = check_on_linear_flow(seed=seed)
     assert check.relative_error < 0.01
     assert check.deviation < 4 and check.state_error < 1e-6

@@ -1,4 +1,4 @@
-"""What the variants are for, seen on a task that trains in seconds."""
+"""Purpose of the variants, on a task that trains in seconds."""
 
 import pytest
 import small_task
@@ -37,7 +37,7 @@ def test_the_averaged_output_of_online_distillation_beats_a_single_step(data):
     assert eight > one - 0.02
 
 
-def test_parallel_training_looks_better_and_is_worse(data):
+def test_parallel_training_has_a_lower_loss_and_a_worse_result(data):
     train, val = data
     teacher, *_ = small_task.train((8, 16, 32), 'direct', train, epochs=6)
     found = {}

@@ -289,6 +289,13 @@ def test_fmkt_hands_on_what_it_transports_at_inference():
         assert not torch.allclose(other, output)
 
 
+def test_the_former_name_of_sample_works_and_warns():
+    source, flow = torch.randn(2, 4, 6, 5), build('fmkt', 4, 4)
+    with pytest.warns(FutureWarning, match='use sample'):
+        found = flow.transport(source, 2)
+    assert torch.equal(found, flow.sample(source, 2))
+
+
 def test_zero_init_starts_as_the_plain_metric():
     source, target = torch.randn(2, 2, 4, 6, 5).unbind()
     losses, output = build('fmkt', 4, 4, zero_init=True)(source, target, 8)

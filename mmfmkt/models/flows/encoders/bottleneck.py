@@ -57,11 +57,7 @@ class BottleneckEncoder(MetaEncoder):
         )
         layers = [
             nn.Conv2d(
-                channels,
-                width,
-                kernel_size,
-                padding=padding,
-                bias=False,
+                channels, width, kernel_size, padding=padding, bias=False
             ),
             body,
             nn.Conv2d(width, channels, 1, bias=False),

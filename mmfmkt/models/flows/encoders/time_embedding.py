@@ -9,22 +9,22 @@ from torch import Tensor, nn
 
 from .layers import is_compiling
 
+MAX_PERIOD = 1e4
 # An adaptive ODE solver evaluates at ever new times.
 MAX_CACHED = 64
 
 
-def sinusoidal_frequencies(dim: int, max_period: float = 1e4) -> Tensor:
-    """Return geometrically spaced frequencies from 1 to 1 / max_period.
+def sinusoidal_frequencies(dim: int) -> Tensor:
+    """Return geometrically spaced frequencies from 1 to 1 / MAX_PERIOD.
 
     Args:
         dim (int): Length of the embedding.
-        max_period (float): Longest period.
 
     Returns:
         Tensor: ``(dim // 2, )``, float32.
     """
     half = dim // 2
-    return torch.exp(-math.log(max_period) * torch.arange(half) / max(half, 1))
+    return torch.exp(-math.log(MAX_PERIOD) * torch.arange(half) / max(half, 1))
 
 
 def sinusoidal_embedding(

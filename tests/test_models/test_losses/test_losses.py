@@ -95,7 +95,7 @@ def largest_difference(metric, reference, shape, dtype, rounds=20, seed=0):
 
 @pytest.mark.parametrize('dtype', TOLERANCE, ids=str)
 @pytest.mark.parametrize('name', CASES)
-def test_metrics_equal_their_formulas(name, dtype):
+def test_losses_equal_their_formulas(name, dtype):
     value, gradient = largest_difference(*CASES[name], dtype)
     print(f'{name}, {dtype}: value {value:.1e}, gradient {gradient:.1e}')
     assert value < TOLERANCE[dtype] and gradient < TOLERANCE[dtype]
@@ -103,7 +103,7 @@ def test_metrics_equal_their_formulas(name, dtype):
 
 @pytest.mark.parametrize('temperature', (1.0, 4.0))
 @pytest.mark.parametrize('name', ('KD', 'DIST'))
-def test_metrics_equal_torchdistill(name, temperature):
+def test_losses_equal_torchdistill(name, temperature):
     theirs = pytest.importorskip('torchdistill.losses.mid_level')
     place = ('', 'output', '', 'output')
     if name == 'KD':
@@ -136,7 +136,7 @@ def test_pkd_ignores_scale_and_shift_of_channels():
 
 
 @pytest.mark.parametrize('offset', (0.0, 1e3))
-def test_pkd_has_the_gradient_of_what_it_is_short_for(offset):
+def test_pkd_equals_half_the_mse_of_standardized_features(offset):
     p, q = torch.randn(2, 3, 5, 6, 4, dtype=torch.float64).unbind()
     p, q = p + offset, q.clone()
     # Neither varies, one does not, both do.
@@ -175,7 +175,7 @@ def test_constant_inputs_give_finite_values_and_gradients(
 
 
 @pytest.mark.parametrize('metric, shape', METRICS)
-def test_certain_predictions_give_finite_values_and_gradients(metric, shape):
+def test_one_hot_predictions_give_finite_values_and_gradients(metric, shape):
     p, q = torch.zeros(2, *shape).unbind()
     p[:, 0], q[:, 1] = 3e4, 3e4
     loss, grad = value_and_gradient(metric, p, q, *labels_for(metric))
@@ -201,13 +201,13 @@ def test_no_gradient_reaches_the_target(metric, shape):
 
 
 @pytest.mark.parametrize('metric, shape', METRICS)
-def test_equal_inputs_cost_nothing(metric, shape):
+def test_equal_inputs_have_zero_loss(metric, shape):
     p = torch.randn(shape, dtype=torch.float64)
     assert metric(p, p, *labels_for(metric)).abs() < 1e-12
 
 
 @pytest.mark.parametrize('metric, shape', METRICS)
-def test_other_shapes_are_refused_in_one_sentence(metric, shape):
+def test_unsupported_shapes_are_refused(metric, shape):
     with pytest.raises(ValueError, match='of equal shape'):
         metric(torch.zeros(1, 2, 3, 3), torch.zeros(1, 3, 3, 3))
     if 'vectors' not in metric.spaces:
@@ -215,7 +215,7 @@ def test_other_shapes_are_refused_in_one_sentence(metric, shape):
             metric(torch.zeros(2, 3, 4), torch.zeros(2, 3, 4))
 
 
-def test_soft_labels_count_by_their_largest():
+def test_soft_labels_are_replaced_by_their_argmax():
     p, q = torch.randn(2, *LOGITS).unbind()
     soft = torch.full(LOGITS, 0.1).scatter_(1, LABELS[:, None], 0.4)
     torch.testing.assert_close(DKDLoss()(p, q, soft), DKDLoss()(p, q, LABELS))
@@ -223,7 +223,7 @@ def test_soft_labels_count_by_their_largest():
         DKDLoss()(p, q)
 
 
-def test_dkd_warms_up_by_the_epoch_that_is_set():
+def test_dkd_warms_up_with_the_epoch():
     p, q = torch.randn(2, *LOGITS).unbind()
     metric = DKDLoss(temperature=3.0, warmup_epochs=4)
     full, weighted = metric(p, q, LABELS), metric.temperature**2
@@ -253,7 +253,7 @@ def test_dkd_warms_up_without_compiling_again():
 
 
 @pytest.mark.parametrize('metric, shape', METRICS)
-def test_steps_together_give_the_mean_of_steps_alone(metric, shape):
+def test_the_loss_of_a_batch_of_steps_is_their_mean(metric, shape):
     q = torch.randn(shape, dtype=torch.float64)
     steps = torch.randn(3, *shape, dtype=torch.float64, requires_grad=True)
     target = metric.prepare_target(q, LABELS)
@@ -268,7 +268,7 @@ def test_steps_together_give_the_mean_of_steps_alone(metric, shape):
     )
 
 
-def test_a_metric_of_a_user_sees_one_step_at_a_time():
+def test_a_subclass_gets_one_step_at_a_time_by_default():
     class Own(PKDLoss):
         def compute_loss(self, pred, target):
             assert pred.dim() == 4
@@ -299,13 +299,11 @@ def test_subclasses_with_former_method_names_work_and_warn():
     assert Former.supports_step_dim
 
 
-def test_former_names_of_methods_and_arguments_work_and_warn():
+def test_the_former_spelling_of_standardize_works_and_warns():
     p, q = torch.randn(2, *LOGITS).unbind()
-    with pytest.warns(FutureWarning, match="use 'standardize'"):
-        metric = KDLoss(standardise=True)
-    expected = KDLoss(standardize=True)(p, q)
-    torch.testing.assert_close(metric(p, q), expected)
-    with pytest.warns(FutureWarning, match='use prepare_target'):
-        target = metric.prepare(q)
-    with pytest.warns(FutureWarning, match='use loss_from_prepared'):
-        torch.testing.assert_close(metric.measure(p, target), expected)
+    for kind in (KDLoss, DKDLoss):
+        with pytest.warns(FutureWarning, match="use 'standardize'"):
+            former = kind(standardise=True)
+        metric = kind(standardize=True)
+        labels = labels_for(metric)
+        assert torch.equal(former(p, q, *labels), metric(p, q, *labels))
