@@ -73,7 +73,8 @@ class CIFARShuffleNetV1(CIFARBackbone):
 
     The stem is a 1x1 convolution without stride or pooling. Unlike in the
     paper, a ReLU follows the depthwise convolutions. Stages: 0 at half the
-    size of the input, 1 at a quarter, 2 at an eighth; each ends with a ReLU. PyTorch's own initialization, as in RepDistiller.
+    size of the input, 1 at a quarter, 2 at an eighth; each ends with a ReLU.
+    PyTorch's own initialization, as in RepDistiller.
 
     Args:
         groups (int): 1, 2 or 3.
