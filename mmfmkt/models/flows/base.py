@@ -284,12 +284,27 @@ class FlowTransfer(Transfer):
             means[num_steps] = sequential_sum(logits) / num_steps
         return means
 
-    def _transform_steps(
-        self, steps: StepBatch, target: Optional[Tensor]
+    def _step_outputs(
+        self,
+        steps: StepBatch,
+        target: Optional[Tensor],
+        head: Optional[Head],
+        predictions: List[Tuple[Tensor, Losses]],
     ) -> Tensor:
-        """Return T of the estimates of all steps, computed as one batch."""
-        outputs = self.transform(steps.estimate.flatten(0, 1), target)
-        return outputs.unflatten(0, (len(steps), -1))
+        """Return T of the estimates of all steps.
+
+        Args:
+            steps (StepBatch): The steps.
+            target (Tensor, optional): ``X_T``.
+            head (Callable, optional): The student's own head as T.
+            predictions (list): Outputs of ``head`` are appended to it.
+        """
+        if head is None:
+            outputs = self.transform(steps.estimate.flatten(0, 1), target)
+            return outputs.unflatten(0, (len(steps), -1))
+        step_predictions = [head(x) for x in steps.estimate]
+        predictions.extend(step_predictions)
+        return torch.stack([logits for logits, _ in step_predictions])
 
 
 class FlowTarget(NamedTuple):

@@ -3,7 +3,6 @@
 
 from typing import List, Optional, Tuple
 
-import torch
 from torch import Tensor
 
 from .base import TeacherFlowTransfer, TransferInputs, TransferOutputs
@@ -37,12 +36,7 @@ class FMKT(TeacherFlowTransfer):
         predictions: List[Tuple[Tensor, Losses]] = []
 
         def step_losses(steps: StepBatch) -> Losses:
-            if head is None:
-                outputs = self._transform_steps(steps, target)
-            else:
-                new = [head(x) for x in steps.estimate]
-                predictions.extend(new)
-                outputs = torch.stack([logits for logits, _ in new])
+            outputs = self._step_outputs(steps, target, head, predictions)
             if flow_target is None:
                 return {}
             return dict(loss_flow=self._flow_loss(steps, outputs, flow_target))

@@ -37,12 +37,7 @@ class OFMKT(FlowTransfer):
         outputs: List[Tensor] = []
         predictions: List[Tuple[Tensor, Losses]] = []
         for steps, _ in sampler.batches(sampler.start, sampler.indices):
-            if head is None:
-                outputs.append(self._transform_steps(steps, None))
-            else:
-                new = [head(x) for x in steps.estimate]
-                predictions.extend(new)
-                outputs.append(torch.stack([logits for logits, _ in new]))
+            outputs.append(self._step_outputs(steps, None, head, predictions))
         mean = torch.cat(outputs).mean(0)
         metric = self.distillation_loss
         mean_target = metric.prepare_target(mean, inputs.labels, source.dtype)

@@ -124,7 +124,7 @@ class FMKTTheta(TeacherFlowTransfer):
         labels = inputs.labels if inputs.head else None
 
         def step_losses(steps: StepBatch) -> Losses:
-            outputs = self._transform_steps(steps, target)
+            outputs = self._step_outputs(steps, target, None, [])
             losses = dict(
                 loss_flow=self._flow_loss(steps, outputs, flow_target)
             )
