@@ -30,7 +30,7 @@ class Bound:
 
 Finite = Annotated[float, Bound('allow_inf_nan', False)]
 Positive = Annotated[Finite, Bound('gt', 0)]
-NotNegative = Annotated[Finite, Bound('ge', 0)]
-Share = Annotated[NotNegative, Bound('le', 1)]
-Count = Annotated[int, Bound('ge', 1)]
-Index = Annotated[int, Bound('ge', 0)]
+NonNegative = Annotated[Finite, Bound('ge', 0)]
+UnitInterval = Annotated[NonNegative, Bound('le', 1)]
+PositiveInt = Annotated[int, Bound('ge', 1)]
+NonNegativeInt = Annotated[int, Bound('ge', 0)]

@@ -10,7 +10,7 @@ from torch.optim import Optimizer
 
 from mmfmkt.registry import HOOKS
 from mmfmkt.utils import ConfigError
-from mmfmkt.utils.schema import Count
+from mmfmkt.utils.schema import PositiveInt
 
 from .progress import unwrapped
 
@@ -43,7 +43,7 @@ class FiniteHook(Hook):
     priority = 'HIGH'
 
     def __init__(
-        self, action: Literal['stop', 'skip'] = 'stop', most: Count = 100
+        self, action: Literal['stop', 'skip'] = 'stop', most: PositiveInt = 100
     ) -> None:
         self.action, self.most = action, most
         self.skipped, self._in_a_row = 0, 0

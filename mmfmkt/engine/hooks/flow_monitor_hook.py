@@ -12,7 +12,7 @@ from torch.optim import Optimizer
 from mmfmkt.models.flows import Transfer
 from mmfmkt.models.flows.inspection import measure_flow
 from mmfmkt.registry import HOOKS
-from mmfmkt.utils.schema import Count
+from mmfmkt.utils.schema import PositiveInt
 
 from .progress import unwrapped
 
@@ -37,7 +37,7 @@ class FlowMonitorHook(Hook):
     # Before the logger, which writes the teacher's time.
     priority = 'HIGH'
 
-    def __init__(self, interval: Count = 50) -> None:
+    def __init__(self, interval: PositiveInt = 50) -> None:
         self.interval = interval
         self._handles: List[Any] = []
         self._scalars: Dict[str, float] = {}

@@ -22,7 +22,12 @@ from torch import nn
 
 from mmfmkt.registry import MODELS, build_part
 from mmfmkt.utils import ConfigError
-from mmfmkt.utils.schema import Count, NotNegative, Share, check_keys
+from mmfmkt.utils.schema import (
+    NonNegative,
+    PositiveInt,
+    UnitInterval,
+    check_keys,
+)
 
 from .. import flows, losses
 from ..flows import (
@@ -56,14 +61,14 @@ FLOW_SETTINGS = dict(
     ),
     schedule=(Union[dict, NoiseSchedule], dict(type='RectifiedFlow')),
     metric=(Union[dict, BaseMetricLoss], dict(type='PKDLoss')),
-    num_steps=(Union[Count, Sequence[Count]], (1, 2, 4, 8, 16)),
-    inference_steps=(Count, 4),
-    loss_weight=(Union[NotNegative, Sequence[NotNegative]], 10.0),
-    dirac_ratio=(Share, 1.0),
+    num_steps=(Union[PositiveInt, Sequence[PositiveInt]], (1, 2, 4, 8, 16)),
+    inference_steps=(PositiveInt, 4),
+    loss_weight=(Union[NonNegative, Sequence[NonNegative]], 10.0),
+    dirac_ratio=(UnitInterval, 1.0),
     prediction=(str, 'velocity'),
     compare=(str, 'targets'),
-    direct_weight=(NotNegative, 0.0),
-    ensemble_weight=(NotNegative, 1.0),
+    direct_weight=(NonNegative, 0.0),
+    ensemble_weight=(NonNegative, 1.0),
     share_encoder=(bool, False),
     with_cp=(bool, False),
     compile=(Union[bool, dict], False),

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..bounds import NotNegative, Positive
+from ..bounds import NonNegative, Positive
 from .base import BaseMetricLoss
 
 SAMPLE_DIMS = (-4, -2, -1)
@@ -78,9 +78,9 @@ class CrossKDLoss(BaseMetricLoss):
 
     def __init__(
         self,
-        beta: NotNegative = 1.0,
-        score_weight: NotNegative = 1.0,
-        box_weight: NotNegative = 1.0,
+        beta: NonNegative = 1.0,
+        score_weight: NonNegative = 1.0,
+        box_weight: NonNegative = 1.0,
         features: Optional[BaseMetricLoss] = None,
         eps: Positive = 1e-6,
     ) -> None:

@@ -4,7 +4,7 @@ from typing import Tuple
 
 from torch import Tensor
 
-from ..bounds import NotNegative, Positive
+from ..bounds import NonNegative, Positive
 from .base import BaseMetricLoss
 from .distributed import gather_samples
 from .functional import standardize
@@ -36,8 +36,8 @@ class DISTLoss(BaseMetricLoss):
 
     def __init__(
         self,
-        beta: NotNegative = 2.0,
-        gamma: NotNegative = 2.0,
+        beta: NonNegative = 2.0,
+        gamma: NonNegative = 2.0,
         temperature: Positive = 4.0,
         eps: Positive = 1e-8,
         sync: bool = False,

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..bounds import Index, NotNegative, Positive
+from ..bounds import NonNegative, NonNegativeInt, Positive
 from ..deprecation import renamed_argument
 from .base import BaseMetricLoss
 from .functional import kl_divergence, scale_by_temperature
@@ -71,10 +71,10 @@ class DKDLoss(BaseMetricLoss):
 
     def __init__(
         self,
-        alpha: NotNegative = 1.0,
-        beta: NotNegative = 8.0,
+        alpha: NonNegative = 1.0,
+        beta: NonNegative = 8.0,
         temperature: Positive = 4.0,
-        warmup_epochs: Index = 0,
+        warmup_epochs: NonNegativeInt = 0,
         standardize: bool = False,
         standardise: Optional[bool] = None,
     ) -> None:

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ...bounds import Count
+from ...bounds import PositiveInt
 from .base import MetaEncoder
 from .layers import CompilableSequential
 
@@ -38,10 +38,10 @@ class BottleneckEncoder(MetaEncoder):
 
     def __init__(
         self,
-        channels: Count,
-        width: Count = 64,
-        kernel_size: Count = 1,
-        stride: Count = 1,
+        channels: PositiveInt,
+        width: PositiveInt = 64,
+        kernel_size: PositiveInt = 1,
+        stride: PositiveInt = 1,
         **kwargs,
     ) -> None:
         if kernel_size % 2 == 0:

@@ -2,7 +2,7 @@
 
 from torch import nn
 
-from ...bounds import Count
+from ...bounds import PositiveInt
 from .base import MetaEncoder
 from .layers import Residual
 
@@ -26,9 +26,9 @@ class ConvNeXtEncoder(MetaEncoder):
 
     def __init__(
         self,
-        channels: Count,
-        expansion: Count = 4,
-        num_blocks: Count = 1,
+        channels: PositiveInt,
+        expansion: PositiveInt = 4,
+        num_blocks: PositiveInt = 1,
         **kwargs,
     ) -> None:
         hidden = channels * expansion

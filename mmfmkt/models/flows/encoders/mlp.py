@@ -2,7 +2,7 @@
 
 from torch import Tensor, nn
 
-from ...bounds import Count
+from ...bounds import PositiveInt
 from .base import MetaEncoder
 from .layers import Residual
 
@@ -25,9 +25,9 @@ class MLPEncoder(MetaEncoder):
 
     def __init__(
         self,
-        channels: Count,
-        num_blocks: Count = 2,
-        expansion: Count = 1,
+        channels: PositiveInt,
+        num_blocks: PositiveInt = 2,
+        expansion: PositiveInt = 1,
         **kwargs,
     ) -> None:
         hidden = channels * expansion

@@ -2,7 +2,7 @@
 
 from torch import nn
 
-from ...bounds import Count
+from ...bounds import PositiveInt
 from .base import MetaEncoder
 from .layers import Residual
 from .window_attention import WindowAttention
@@ -30,11 +30,11 @@ class TransformerEncoder(MetaEncoder):
 
     def __init__(
         self,
-        channels: Count,
-        num_heads: Count = 4,
-        head_dim: Count = 64,
-        window: Count = 7,
-        expansion: Count = 2,
+        channels: PositiveInt,
+        num_heads: PositiveInt = 4,
+        head_dim: PositiveInt = 64,
+        window: PositiveInt = 7,
+        expansion: PositiveInt = 2,
         **kwargs,
     ) -> None:
         hidden = channels * expansion
