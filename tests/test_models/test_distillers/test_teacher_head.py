@@ -133,11 +133,11 @@ def test_heads_with_a_scale_for_each_level_read_it_with_its_own(name):
         (dict(variant='online'), 'dense head'),
         (
             dict(metric=dict(METRIC, features=dict(type='KDLoss'))),
-            'must be a metric of the maps themselves',
+            'must be a loss of feature maps',
         ),
         (
             dict(metric=dict(METRIC, features=METRIC)),
-            'must be a metric of the maps themselves',
+            'must be a loss of feature maps',
         ),
     ),
 )
