@@ -41,7 +41,6 @@ ALL = [
     )
     if x[1] != 'direct' or (x[2], x[3], x[5]) == NO_FLOW
 ]
-LEGAL = 1982
 
 
 def covering(combinations):
@@ -156,10 +155,6 @@ def test_every_legal_pair_of_parts_works(space, variant):
     combinations = [x for x in ALL if x[:2] == (space, variant) and legal(*x)]
     for combination in covering(combinations) if combinations else ():
         exercise(combination)
-
-
-def test_the_legal_combinations_are_counted():
-    assert sum(legal(*combination) for combination in ALL) == LEGAL
 
 
 def test_every_other_combination_is_refused_in_one_line():
