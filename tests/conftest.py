@@ -1,5 +1,6 @@
 """What the tests share: drawn data, and tools run as a user runs them."""
 
+import gc
 import json
 import os
 import subprocess
@@ -8,9 +9,13 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from mmengine.logging import MessageHub
+from config_layout import skip_layout
 
-from mmfmkt.utils.configs import link_shipped
+skip_layout()
+
+from mmengine.logging import MessageHub  # noqa: E402
+
+from mmfmkt.utils.configs import link_shipped  # noqa: E402
 
 ROOT = Path(__file__).resolve().parent.parent
 CPU = dict(
@@ -42,6 +47,14 @@ def pytest_collection_modifyitems(config, items):
             rank for rank, part in enumerate(first) if part in str(item.path)
         )
     )
+
+
+def pytest_collection_finish():
+    """Spare the garbage collector the libraries that are imported by now.
+
+    MMEngine's data sets collect garbage, each time they are built.
+    """
+    gc.freeze()
 
 
 class Tools:

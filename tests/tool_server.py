@@ -6,6 +6,7 @@ one, and runs as the main program; of mmfmkt nothing is imported before.
 """
 
 import atexit
+import gc
 import json
 import os
 import runpy
@@ -14,8 +15,13 @@ import traceback
 from importlib import import_module
 from multiprocessing import util
 
+from config_layout import skip_layout
+
 LIBRARIES = (
     'torch',
+    'pydantic',
+    'rich.progress',
+    'sqlite3',
     'mmengine.runner',
     'mmcv.ops',
     'mmdet.apis',
@@ -63,11 +69,14 @@ def main():
     # Libraries have things to say as they are imported.
     answers = os.fdopen(os.dup(1), 'w', buffering=1)
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    skip_layout()
     for name in LIBRARIES:
         try:
             import_module(name)
         except ImportError:
             continue
+    # What is imported here is no garbage of a tool's.
+    gc.freeze()
     for line in sys.stdin:
         child = os.fork()
         if not child:

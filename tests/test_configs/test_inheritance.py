@@ -1,6 +1,5 @@
 """Every shipped config is inherited from outside as if it were a library's."""
 
-import gc
 import inspect
 from functools import cache
 from pathlib import Path
@@ -117,14 +116,6 @@ def own_default_scope():
     """Forget the default scope that a Runner leaves behind."""
     with DefaultScope.overwrite_default_scope('mmengine'):
         yield
-
-
-@pytest.fixture(autouse=True)
-def little_garbage():
-    """Spare BaseDataset to go through all of the libraries for garbage."""
-    gc.freeze()
-    yield
-    gc.unfreeze()
 
 
 @pytest.fixture(scope='module')
