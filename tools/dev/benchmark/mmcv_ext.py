@@ -2,8 +2,7 @@
 
 mmcv checks on import that its operators exist. Here each operator exists and
 raises ``NotImplementedError``, except NMS, which is that of torchvision.
-``gpu.sh`` uses it where mmcv was
-installed without operators.
+``gpu.sh`` uses it where mmcv was installed without operators.
 """
 
 from typing import Any, Callable
