@@ -125,5 +125,5 @@ def test_versions_are_checked_by_tools_but_not_by_an_import(
         'import mmfmkt.models.flows, mmfmkt.models.distillers',
         **path,
     )
-    log = run('tools/train.py', 'any.py', fails=True, **path)
+    log = run('tools/train.py', 'any.py', fails=True, fresh=True, **path)
     assert 'mmdet 9.0.0 was found (wanted: mmdet>=3.1.0,<4.0.0)' in log
