@@ -16,7 +16,13 @@ COMMANDS = ('train', 'test', 'distill', 'export', 'report', 'configs')
 
 
 def mmfmkt(*options, fails=False, cwd=ROOT):
-    return run('-m', 'mmfmkt', *options, fails=fails, cwd=cwd, COLUMNS=200)
+    return run(
+        *('-m', 'mmfmkt', *options),
+        fails=fails,
+        cwd=cwd,
+        fresh='doctor' in options,
+        COLUMNS=200,
+    )
 
 
 def test_the_help_names_all_commands_and_each_has_its_own():
@@ -27,6 +33,7 @@ def test_the_help_names_all_commands_and_each_has_its_own():
     assert 'python tools/train.py CONFIG --resume' in output
 
 
+@pytest.mark.slow
 def test_the_doctor_names_libraries_operators_and_the_next_command():
     output = mmfmkt('doctor')
     for name in ('torch', 'mmengine', 'mmcv', 'mmdet'):
@@ -45,6 +52,7 @@ def test_the_doctor_needs_no_library():
     assert 'mmengine is not installed' in output and 'Traceback' not in output
 
 
+@pytest.mark.slow
 def test_configs_are_listed_shown_and_copied(tmp_path):
     output = mmfmkt('configs', '--variant', 'theta', '--task', 'detection')
     paths = [x for x in output.split() if x.startswith('configs/')]
@@ -58,10 +66,13 @@ def test_configs_are_listed_shown_and_copied(tmp_path):
     copy = Config.fromfile(tmp_path / 'own.py')
     assert copy.model.variant == 'theta'
     assert copy.model.student.backbone.depth == 50
-    output = mmfmkt('configs', name, '--copy', 'own.py', cwd=tmp_path, fails=True)
+    output = mmfmkt(
+        'configs', name, '--copy', 'own.py', cwd=tmp_path, fails=True
+    )
     assert 'exists' in output
 
 
+@pytest.mark.slow
 def test_each_config_is_found_by_the_path_that_the_list_shows():
     for entry in shipped_models():
         assert find_config(entry['Config']) == SHIPPED / entry['Config']

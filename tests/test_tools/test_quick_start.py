@@ -158,6 +158,8 @@ def start_script(folder, mode):
         stderr=subprocess.STDOUT,
         text=True,
         start_new_session=True,
+        # In a background job SIGINT is ignored, and that is inherited.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
 
 

@@ -434,7 +434,7 @@ def test_a_flow_compiled_by_the_default_compiler_trains_alike():
     compiled.compile()
     found = []
     for flow in (plain, compiled):
-        losses, output = flow(source, target, 4)
+        losses, output = flow(source, target, 2)
         total_of(losses, output).backward()
         grads = [p.grad.clone() for p in flow.parameters()]
         found.append([*losses.values(), output.detach(), *grads])
