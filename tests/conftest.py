@@ -41,7 +41,7 @@ def pytest_collection_modifyitems(config, items):
             (deselected if skipped else selected).append(item)
         config.hook.pytest_deselected(items=deselected)
         items[:] = selected
-    first = ('test_quick_start.py', 'test_tools', 'tests/dev', '')
+    first = ('test_quick_start.py', 'test_tools', 'test_flows', '')
     items.sort(
         key=lambda item: next(
             rank for rank, part in enumerate(first) if part in str(item.path)

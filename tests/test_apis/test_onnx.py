@@ -10,6 +10,7 @@ from tiny import classification, distiller
 pytest.importorskip('mmdet')
 onnx = pytest.importorskip('onnx')
 pytest.importorskip('onnxruntime')
+pytestmark = pytest.mark.slow
 
 from mmengine.config import Config  # noqa: E402
 

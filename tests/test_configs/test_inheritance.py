@@ -239,6 +239,7 @@ def origin(part):
     return type(part).__module__.partition('.')[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('path', CONFIGS, ids=str)
 def test_it_takes_names_of_its_library_without_prefix(
     path, tmp_path, shapes, pictures

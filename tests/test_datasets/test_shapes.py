@@ -407,6 +407,7 @@ def test_a_file_as_root_is_refused(tmp_path):
         make_shapes(tmp_path / 'a', **SMALL)
 
 
+@pytest.mark.slow
 def test_the_tool_draws_the_same_and_reports_errors_without_a_traceback(
     tmp_path,
 ):

@@ -113,6 +113,7 @@ def test_a_fixed_step_count_grows_too(tmp_path):
     assert [drawn for *_, drawn in seen] == [1, 1, 2, 2, 3, 3, 3, 3]
 
 
+@pytest.mark.slow
 def test_a_resumed_run_goes_on_as_the_uninterrupted_one(tmp_path):
     hooks = (
         dict(type='mmfmkt.TransferWeightHook', begin=1, warmup=2),
@@ -152,6 +153,7 @@ def test_an_epoch_is_as_long_as_all_ranks_need_together(
     assert iterations_per_epoch(loader) == 8
 
 
+@pytest.mark.slow
 def test_the_flow_alone_is_averaged_saved_and_resumed(tmp_path):
     hook = dict(type='mmfmkt.FlowEMAHook', momentum=0.5)
     _, runner = train(tmp_path, hook, epochs=2)
@@ -258,6 +260,7 @@ def test_numbers_that_are_none_stop_a_run_before_they_are_used(
     assert f'checkpoint is {tmp_path}/epoch_2.pth' in sentence
 
 
+@pytest.mark.slow
 def test_a_batch_that_is_left_out_changes_nothing(tmp_path):
     class Watch(Hook):
         def after_train_iter(self, runner, *args, **kwargs):

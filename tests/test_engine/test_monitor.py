@@ -39,6 +39,7 @@ def test_measured_statistics_are_those_of_training(metric):
         assert stats.gap > 0
 
 
+@pytest.mark.slow
 def test_scalars_are_written_and_training_is_as_without(tmp_path, shapes):
     pytest.importorskip('mmdet')
     weights = []

@@ -186,6 +186,7 @@ def test_a_run_ends_with_the_same_weights_whenever_it_was_ended(
     assert kept == {'epoch_3.pth' if by_epoch else 'iter_12.pth'}
 
 
+@pytest.mark.slow
 def test_a_teacher_that_changed_is_noticed(tmp_path):
     with pytest.raises(SystemExit):
         runner_of(tmp_path, EndAt(9, signal.SIGTERM)).train()

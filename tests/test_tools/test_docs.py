@@ -236,6 +236,7 @@ def test_the_pages_that_errors_point_to_are_there():
         assert not anchor or anchor in anchors
 
 
+@pytest.mark.slow
 def test_the_site_builds_without_a_warning(tmp_path):
     pytest.importorskip('mkdocs')
     pytest.importorskip('mkdocstrings')

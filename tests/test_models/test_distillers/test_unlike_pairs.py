@@ -35,6 +35,7 @@ def model_section(name):
     return model
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('name', PAIRS)
 def test_its_features_are_those_it_has_alone(name, run_progress):
     student, teacher = (model_section(path) for path in PAIRS[name])

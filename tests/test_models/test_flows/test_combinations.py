@@ -157,6 +157,7 @@ def test_every_legal_pair_of_parts_works(space, variant):
         exercise(combination)
 
 
+@pytest.mark.slow
 def test_every_other_combination_is_refused_in_one_line():
     for combination in ALL:
         if not legal(*combination):

@@ -55,6 +55,7 @@ layouts = st.sampled_from(['plain', 'channels_last', 'sliced', 'transposed'])
 scales = st.sampled_from([0.0, 1e-6, 1.0, 1e3])
 
 
+@pytest.mark.slow
 @FUZZ
 @given(
     metric=st.sampled_from(MAP_METRICS),
@@ -101,6 +102,7 @@ def check(metric, shape, target, layout):
     torch.testing.assert_close(loss, plain, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.slow
 @FUZZ
 @given(
     variant=st.sampled_from(list(VARIANTS)),

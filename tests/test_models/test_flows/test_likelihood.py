@@ -46,6 +46,7 @@ def test_a_diagonal_flow_is_exact():
     )
 
 
+@pytest.mark.slow
 def test_a_trained_flow_changes_by_the_determinant_of_its_jacobian():
     torch.manual_seed(0)
     flow = build(zero_init=False).double()

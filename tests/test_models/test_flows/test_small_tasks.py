@@ -19,7 +19,7 @@ def data(tmp_path_factory):
         image_size=(96, 96),
         object_size=(0.15, 0.6),
     )
-    return [small_task.cut_outs(root, split) for split in ('train', 'val')]
+    return [small_task.crops(root, split) for split in ('train', 'val')]
 
 
 def test_the_averaged_output_of_online_distillation_beats_a_single_step(data):

@@ -33,13 +33,8 @@ STEP_COUNTS = (1, 2, 3, 4, 8)
 NO_COMPUTATION = ('_unsafe_view', 'detach', 'empty', 'promote_types')
 
 
-<<<<<<< HEAD
 # How many steps this machine runs as one batch.
 STEPS_PER_BATCH = sampler.steps_per_batch
-=======
-# The default, which decides by the device how many steps form one batch.
-BATCH_LENGTH = walk.batch_length
->>>>>>> 528b904 (Benchmark of cost: interleaved timing and a reference implementation, by the field's names)
 
 
 class KernelCounter(TorchDispatchMode):
@@ -154,13 +149,8 @@ def main() -> None:
             )
             metric = getattr(losses, METRICS[variant])()
             transfer = flows.VARIANTS[variant](field, metric)
-<<<<<<< HEAD
             # On a GPU all steps are one batch; on a CPU each is its own.
             sampler.steps_per_batch = lambda state, indices: len(indices)
-=======
-            # As on a GPU, where all steps form one batch.
-            walk.batch_length = lambda state, numbers: len(numbers)
->>>>>>> 528b904 (Benchmark of cost: interleaved timing and a reference implementation, by the field's names)
             if args.compile:
                 name = f'{variant} {encoder}'
                 show_compiled(name, transfer, args.num_steps)
@@ -172,14 +162,9 @@ def main() -> None:
                 continue
             for k in args.inference_steps:
                 with torch.no_grad():
-<<<<<<< HEAD
-                    calls = count(partial(transfer.sample, source, k))
-                show(f'{variant} {encoder} K={k}', calls, args)
-=======
-                    deployed = partial(transfer.transport, source, k)
+                    deployed = partial(transfer.sample, source, k)
                     calls = count_kernels(deployed)
                 print_kernels(f'{variant} {encoder} K={k}', calls, args)
->>>>>>> 528b904 (Benchmark of cost: interleaved timing and a reference implementation, by the field's names)
 
 
 def print_kernels(name: str, calls: Counter, args: argparse.Namespace) -> None:
