@@ -337,7 +337,7 @@ def test_masks_that_boxes_alone_teach_are_evaluated_as_boxes(
     assert evaluator.metrics == BOTH
 
 
-def test_whatever_counts_classes_in_a_network_is_overridden():
+def test_all_class_counts_of_a_network_are_overridden():
     student = CONFIGS / 'mask2former/mask2former_r50_8xb2-lsj-50e_coco.py'
     assert classes_of(Config.fromfile(student).model, 3) == {
         'panoptic_head.num_things_classes': 3,

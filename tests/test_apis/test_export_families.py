@@ -74,7 +74,9 @@ def settle(network, size):
 
 
 @pytest.mark.parametrize('name', STUDENTS)
-def test_an_export_predicts_what_the_distiller_does(name, shapes, tmp_path):
+def test_an_export_predicts_what_the_distiller_predicts(
+    name, shapes, tmp_path
+):
     torch.manual_seed(0)
     image = str(sorted((shapes / 'val').glob('*.jpg'))[0])
     config = Config.fromfile(packaged(name))

@@ -1,4 +1,4 @@
-"""Students as ONNX files give in ONNX Runtime what they give here."""
+"""Exports to ONNX compute the same in ONNX Runtime."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""What ``robustness`` adds to a run, and that it adds nothing when off."""
+"""The switches of ``robustness``: what each adds, and runs without them."""
 
 import json
 

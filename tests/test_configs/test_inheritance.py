@@ -1,4 +1,4 @@
-"""Every shipped config is inherited from outside as if it were a library's."""
+"""Other projects inherit shipped configs like those of a library."""
 
 import inspect
 from functools import cache

@@ -1,4 +1,4 @@
-"""Hooks steer real (tiny) runs, and resumed ones as uninterrupted ones."""
+"""Hooks in short runs, also when these are resumed."""
 
 import pytest
 import torch
@@ -248,9 +248,7 @@ CPU_AMP = dict(type='mmfmkt.CPUAmpOptimWrapper')
 @pytest.mark.parametrize(
     'where, wrapper', [('weight', None), ('nan', CPU_AMP)]
 )
-def test_numbers_that_are_none_stop_a_run_before_they_are_used(
-    where, wrapper, tmp_path
-):
+def test_nan_stops_a_run_before_the_optimizer_step(where, wrapper, tmp_path):
     spoil = Spoil(where, first=5)
     with pytest.raises(ConfigError) as error:
         train(tmp_path, spoil, dict(type='mmfmkt.FiniteHook'), wrapper=wrapper)
@@ -261,7 +259,7 @@ def test_numbers_that_are_none_stop_a_run_before_they_are_used(
 
 
 @pytest.mark.slow
-def test_a_batch_that_is_left_out_changes_nothing(tmp_path):
+def test_a_skipped_batch_changes_no_weights(tmp_path):
     class Watch(Hook):
         def after_train_iter(self, runner, *args, **kwargs):
             kept = all(
@@ -291,7 +289,7 @@ def test_a_batch_that_is_left_out_changes_nothing(tmp_path):
     'case, wrapper',
     [('constant maps', CPU_AMP), ('no boxes', None), ('one image', CPU_AMP)],
 )
-def test_what_is_rare_is_finite(case, wrapper, tmp_path):
+def test_rare_batches_have_finite_losses(case, wrapper, tmp_path):
     raw = batch(1 if case == 'one image' else 4)
     hooks = [dict(type='mmfmkt.FiniteHook')]
     if case == 'no boxes':

@@ -1,4 +1,4 @@
-"""The look inside sees what there is, and leaves no trace."""
+"""Flow monitor: its statistics, and training that it does not change."""
 
 import re
 
@@ -40,7 +40,9 @@ def test_measured_statistics_are_those_of_training(metric):
 
 
 @pytest.mark.slow
-def test_scalars_are_written_and_training_is_as_without(tmp_path, shapes):
+def test_the_monitor_writes_scalars_and_does_not_change_training(
+    tmp_path, shapes
+):
     pytest.importorskip('mmdet')
     weights = []
     for name, interval in (('seldom', 1000), ('often', 2)):

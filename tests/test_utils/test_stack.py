@@ -58,7 +58,7 @@ def fake(monkeypatch, root, **versions):
     monkeypatch.syspath_prepend(root)
 
 
-def test_what_mmdet_asserts_of_mmcv_is_said(tmp_path, monkeypatch):
+def test_an_assertion_of_mmdet_about_mmcv_is_reported(tmp_path, monkeypatch):
     fake(monkeypatch, tmp_path, mmdet='3.3.0', mmcv='2.2.0')
     require('mmcv', 'mmdet')  # it asserts nothing
     (tmp_path / 'mmdet/__init__.py').write_text(

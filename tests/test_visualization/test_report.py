@@ -1,4 +1,4 @@
-"""A report measures what it says, and reads runs as they are."""
+"""Measures of the report, and the runs that it reads."""
 
 import json
 
@@ -83,7 +83,7 @@ def level(channels=6, target=9):
     return Level('neck.0', transfer, *maps, 4)
 
 
-def test_a_walk_ends_where_the_flow_deploys():
+def test_sampling_paths_end_at_the_deployed_output():
     one = level()
     with torch.no_grad():
         deployed = one.transfer.sample(one.source, 4)

@@ -1,4 +1,4 @@
-"""The robustness tools: killed, parallel and long runs."""
+"""Tools for robustness: kills, data parallelism and long runs."""
 
 import json
 

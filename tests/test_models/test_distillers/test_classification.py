@@ -1,4 +1,4 @@
-"""Classifiers under classifiers, on real (tiny) MMPretrain networks."""
+"""Distillation of classifiers, with small networks of MMPretrain."""
 
 import pytest
 import torch
@@ -84,7 +84,7 @@ def test_every_pair_trains_saves_and_predicts(pair, variant):
     assert torch.equal(plain, scores) != model.deploys_flow
 
 
-def test_losses_are_named_by_what_they_are():
+def test_each_variant_has_losses_of_its_own_names():
     names = {variant: set(losses_of(build(variant))) for variant in AT_HEAD}
     assert names == dict(
         fmkt={'head.loss_flow', 'head.loss_task'},
@@ -203,7 +203,7 @@ def test_dkd_warms_up_by_the_epoch_of_the_run():
         hub.runtime_info.pop('epoch')
 
 
-def test_backbone_stages_flow_too_and_beside_the_head():
+def test_backbone_stages_are_distilled_alone_and_with_the_head():
     taps = [
         dict(tap='head'),
         dict(
@@ -349,7 +349,7 @@ def test_heads_that_mmpretrain_cannot_train_predict(head):
         losses_of(model.train())
 
 
-def test_logits_with_a_margin_are_not_what_is_compared():
+def test_logits_are_compared_without_the_margin_of_training():
     model = build(
         'direct', student=with_head(type='ArcFaceClsHead', num_classes=5)
     )
@@ -383,7 +383,7 @@ def test_heads_that_cannot_be_compared_train_by_their_features():
     assert {'a_loss', 'b_loss', 'backbone.0.loss_flow'} <= set(losses)
 
 
-def test_what_a_flow_draws_changes_no_random_number_of_the_student():
+def test_a_flow_does_not_advance_the_students_random_numbers():
     model = build(flow=dict(dirac_ratio=0.0, num_steps=(1, 2)))
     torch.manual_seed(0)
     expected = torch.rand(3)

@@ -1,4 +1,4 @@
-"""The distiller keeps the rules of the house, on real (tiny) detectors."""
+"""Distillation of detectors, with small networks of MMDetection."""
 
 from copy import deepcopy
 
@@ -66,7 +66,7 @@ def test_losses_are_named_by_tap_level_and_part(model):
     assert expected | {'loss_cls', 'loss_bbox'} == set(losses)
 
 
-def test_the_metric_of_what_is_deployed_is_given_each_tenth_iteration():
+def test_the_loss_of_the_deployed_output_is_logged_every_ten_iterations():
     model, hub = build(), MessageHub.get_current_instance()
     name = 'neck.0.metric_of_mean'
     try:
@@ -111,7 +111,7 @@ def test_level_weights_are_per_level():
         torch.testing.assert_close(losses[name], weight * one[name])
 
 
-def test_only_tapped_levels_flow():
+def test_only_selected_levels_are_distilled():
     model = build(levels=(1,))
     assert list(model.flows['neck']) == ['1']
     names = [x for x in losses_of(model) if x.startswith('neck')]
@@ -330,7 +330,7 @@ def test_losses_stay_float32_and_finite_in_mixed_precision(model):
             assert loss.dtype == torch.float32 and loss.isfinite()
 
 
-def test_two_stage_detectors_need_nothing_new():
+def test_a_two_stage_detector_trains_and_predicts():
     network = faster_rcnn()
     model = build(student=network, teacher=network, levels=(0, 1, 2, 3))
     losses = losses_of(model)

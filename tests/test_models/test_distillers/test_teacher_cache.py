@@ -1,4 +1,4 @@
-"""A cached teacher says what the teacher says, and is asked once."""
+"""Cache of teacher outputs: equal outputs, one forward per image view."""
 
 import sqlite3
 import threading
@@ -62,7 +62,7 @@ def part_of(raw, indices):
     return {key: [x[i] for i in indices] for key, x in raw.items()}
 
 
-def test_what_was_seen_is_not_asked_again(tmp_path):
+def test_cached_images_do_not_run_the_teacher(tmp_path):
     live, cached = build(None), build(tmp_path / 'cache.sqlite')
     raw = batch(4)
     first, asked = read(cached, part_of(raw, [0, 1]))
@@ -83,7 +83,7 @@ def test_what_was_seen_is_not_asked_again(tmp_path):
 
 
 @pytest.mark.slow
-def test_another_view_teacher_or_precision_is_another_answer(tmp_path):
+def test_the_cache_key_has_view_teacher_and_precision(tmp_path):
     path = tmp_path / 'cache.sqlite'
     model, raw = build(path), batch(2)
     read(model, raw)

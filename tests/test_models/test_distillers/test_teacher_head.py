@@ -1,4 +1,4 @@
-"""CrossKD: the teacher's own head reads what is transferred."""
+"""CrossKD: the teacher's head is applied to the transferred features."""
 
 import pytest
 import torch
@@ -141,7 +141,7 @@ def test_heads_with_a_scale_for_each_level_read_it_with_its_own(name):
         ),
     ),
 )
-def test_what_nothing_can_read_is_refused(kwargs, sentence):
+def test_maps_that_no_head_can_read_are_refused(kwargs, sentence):
     with pytest.raises(ConfigError, match=sentence):
         build(**kwargs)
 

@@ -1,4 +1,4 @@
-"""A teacher of another kind sees the images as if it were alone."""
+"""A teacher with another preprocessor computes its own features."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""The log-density change against closed forms."""
+"""Change of log-density, compared with closed forms."""
 
 import pytest
 import torch

@@ -507,7 +507,7 @@ def test_checkpointed_steps_keep_nothing_of_the_encoder(monkeypatch, with_cp):
 
 
 @pytest.mark.parametrize('encoder', ('BottleneckEncoder', 'ConvEncoder'))
-def test_steps_as_one_batch_keep_no_more_for_backward(monkeypatch, encoder):
+def test_batched_steps_need_no_more_activation_memory(monkeypatch, encoder):
     source, target = torch.randn(2, 2, 32, 16, 16).unbind()
     source.requires_grad_()
     flow = build('fmkt', 32, 32, metric='PKDLoss', encoder=encoder)
