@@ -141,7 +141,7 @@ def best_metric(lines: Sequence[Line]) -> Optional[Line]:
 
 def teacher_value(table: Table, results: dict) -> Optional[float]:
     """Return the metric of the teacher."""
-    for run in results['runs']:
+    for run in results.get('runs', ()):
         if run['method'] == table.teacher.name and 'metrics' in run:
             return run['metrics']['-'][table.metric]
     return None
