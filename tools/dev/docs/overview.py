@@ -46,8 +46,8 @@ def box(
     return (
         f'<rect x="{x}" y="{y}" width="{width}" height="56" rx="6" '
         f'fill="#ffffff" stroke="{color}" stroke-width="2"{dash}/>'
-        + text(center, y + 24, title, 15, color, weight='bold')
-        + text(center, y + 44, detail, 12, GRAY)
+        + text(center, y + 24, title, 17, color, weight='bold')
+        + text(center, y + 45, detail, 14, GRAY)
     )
 
 
@@ -69,40 +69,40 @@ def overview() -> str:
         f'<path d="M0 0L10 5L0 10z" fill="{GRAY}"/></marker></defs>',
         f'<rect width="{WIDTH}" height="{HEIGHT}" rx="10" fill="#f6f8fa" '
         'stroke="#d0d7de"/>',
-        text(24, 32, 'Training', 16, weight='bold', anchor='start'),
+        text(24, 32, 'Training', 18, weight='bold', anchor='start'),
         # Teacher.
         box(130, 48, 180, 'Teacher', 'frozen, any config', ORANGE),
         arrow(310, 76, 596, 76),
-        text(453, 66, 'teacher feature', 12, GRAY),
+        text(453, 66, 'teacher feature', 14, GRAY),
         box(600, 48, 190, 'Distillation loss', 'PKD, DIST, KD, ...', ORANGE),
         # Student.
-        text(60, 142, 'image', 14),
+        text(56, 142, 'image', 15),
         arrow(84, 130, 126, 86),
         arrow(84, 144, 126, 184),
         box(130, 160, 180, 'Student', 'backbone and neck', BLUE),
         arrow(310, 188, 376, 188),
-        text(343, 178, 'feature', 12, GRAY),
+        text(343, 178, 'feature', 14, GRAY),
         box(380, 160, 180, 'Flow', 'N Euler steps', GREEN),
         arrow(560, 188, 796, 188),
         arrow(695, 188, 695, 110),
-        text(623, 178, 'estimates', 12, GRAY),
+        text(623, 178, 'estimates', 14, GRAY),
         box(800, 160, 136, 'Student head', 'own loss', BLUE),
         # Deployment.
         f'<line x1="24" y1="244" x2="{WIDTH - 24}" y2="244" '
         'stroke="#d0d7de" stroke-width="2"/>',
-        text(24, 274, 'Deployment', 16, weight='bold', anchor='start'),
-        text(112, 316, 'FM-KT', 14, GRAY, weight='bold'),
+        text(24, 274, 'Deployment', 18, weight='bold', anchor='start'),
+        text(24, 319, 'FM-KT', 15, anchor='start', weight='bold'),
         box(170, 286, 160, 'Student', 'backbone and neck', BLUE),
         arrow(330, 314, 396, 314),
         box(400, 286, 160, 'Flow', 'K Euler steps', GREEN),
         arrow(560, 314, 626, 314),
         box(630, 286, 160, 'Student head', 'predictions', BLUE),
-        text(112, 380, 'FM-KT^Theta', 14, GRAY, weight='bold'),
+        text(24, 379, 'FM-KT^Theta', 15, anchor='start', weight='bold'),
         text(
             170,
-            380,
-            'baseline student alone: same network, parameters and latency',
-            14,
+            379,
+            'the unchanged student: no flow, same parameters and latency',
+            15,
             BLUE,
             'start',
         ),

@@ -161,9 +161,9 @@ def summary(tables: List[Table], folder: str) -> str:
         folder (str): Folder of the pages, as seen from the summary's page.
     """
     rows = [
-        '| Data, student | Metric | Baseline | Best loss without flow | '
-        'Theta | FM-KT, K = 1 | FM-KT, K = 4 or 8 | Teacher |',
-        '|---|---|---|---|---|---|---|---|',
+        '| Data, student, metric | Baseline | Best loss without flow | '
+        'Theta | FM-KT, K = 1 | FM-KT, K > 1 | Teacher |',
+        '|---|---|---|---|---|---|---|',
     ]
     for table in tables:
         results = results_of(table)
@@ -190,7 +190,7 @@ def summary(tables: List[Table], folder: str) -> str:
         cells['best'] = f'{best.name} {cells["best"]}'
         last = '' if teacher is None else shown(teacher, table.metric)
         rows.append(
-            f'| [{table.subject}]({folder}{table.page.name}) | {table.label} '
+            f'| [{table.subject}]({folder}{table.page.name}), {table.label} '
             f'| {" | ".join(cells.values())} | {last} |'
         )
     return '\n'.join(rows)
