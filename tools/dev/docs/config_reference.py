@@ -149,9 +149,7 @@ def describe(kind: Any) -> str:
     """Return the accepted values of an annotation in words."""
     origin, parts = get_origin(kind), get_args(kind)
     if origin is Annotated:
-        bounds = {
-            x.name: x.value for x in parts[1:] if isinstance(x, Bound)
-        }
+        bounds = {x.name: x.value for x in parts[1:] if isinstance(x, Bound)}
         return bounded(describe(parts[0]), bounds)
     if origin is Literal:
         return ' or '.join(repr(x) for x in parts)
@@ -242,8 +240,12 @@ def parameters(kind: type) -> List[Tuple[str, ...]]:
             continue
         function = vars(owner)['__init__']
         hints = get_type_hints(function, include_extras=True)
-        kinds = [x.kind for x in inspect.signature(function).parameters.values()]
-        for name, entry in list(inspect.signature(function).parameters.items()):
+        kinds = [
+            x.kind for x in inspect.signature(function).parameters.values()
+        ]
+        for name, entry in list(
+            inspect.signature(function).parameters.items()
+        ):
             if name in ('self', 'channels', 'layers', 'deep_time') or (
                 entry.kind in (entry.VAR_KEYWORD, entry.VAR_POSITIONAL)
             ):

@@ -300,7 +300,9 @@ def draw(table: Table, results: dict) -> None:
                 arrowprops=dict(arrowstyle='->', color='#555555'),
             )
         else:
-            axes.plot(values, [place - 0.25] * len(values), '|', color='#888888')
+            axes.plot(
+                values, [place - 0.25] * len(values), '|', color='#888888'
+            )
             axes.errorbar(
                 mean,
                 place,
