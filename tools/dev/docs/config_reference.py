@@ -16,6 +16,7 @@ from typing import (
     Dict,
     List,
     Literal,
+    Optional,
     Tuple,
     Union,
     get_args,
@@ -135,6 +136,8 @@ ROBUSTNESS_TEXT = {
     'safe_checkpoints': 'Write checkpoints atomically; run no code of a '
     'checkpoint.',
 }
+SET_BY_BUILDER = ('self', 'channels', 'layers', 'deep_time')
+VARIABLE = (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
 NAMES = {
     int: 'integer',
     float: 'number',
@@ -198,9 +201,10 @@ def section(
     schema: Dict[str, Any],
     text: Dict[str, str],
     prefix: str = '',
-    defaults: Dict[str, Any] = {},
+    defaults: Optional[Dict[str, Any]] = None,
 ) -> str:
     """Return the table of a schema."""
+    defaults = defaults or {}
     return table(
         [
             (
@@ -234,39 +238,28 @@ def documented(kind: type) -> Dict[str, str]:
 
 def parameters(kind: type) -> List[Tuple[str, ...]]:
     """Return a row for each argument that a config may set."""
-    rows, seen, text = [], set(), documented(kind)
+    rows: Dict[str, Tuple[str, ...]] = {}
+    text = documented(kind)
     for owner in kind.__mro__:
         if '__init__' not in vars(owner) or owner.__module__[:6] != 'mmfmkt':
             continue
         function = vars(owner)['__init__']
         hints = get_type_hints(function, include_extras=True)
-        kinds = [
-            x.kind for x in inspect.signature(function).parameters.values()
-        ]
-        for name, entry in list(
-            inspect.signature(function).parameters.items()
-        ):
-            if name in ('self', 'channels', 'layers', 'deep_time') or (
-                entry.kind in (entry.VAR_KEYWORD, entry.VAR_POSITIONAL)
-            ):
+        entries = inspect.signature(function).parameters
+        for name, entry in entries.items():
+            if name in SET_BY_BUILDER or entry.kind in VARIABLE:
                 continue
-            if name in seen:
-                continue
-            seen.add(name)
-            default = ''
-            if entry.default is not entry.empty:
-                default = default_of(entry.default)
-            rows.append(
-                (
-                    f'`{name}`',
-                    describe(hints.get(name, Any)),
-                    default,
-                    text.get(name, '').rstrip('.'),
-                )
+            has_default = entry.default is not entry.empty
+            row = (
+                f'`{name}`',
+                describe(hints.get(name, Any)),
+                default_of(entry.default) if has_default else '',
+                text.get(name, '').rstrip('.'),
             )
-        if inspect.Parameter.VAR_KEYWORD not in kinds:
+            rows.setdefault(name, row)
+        if all(x.kind != x.VAR_KEYWORD for x in entries.values()):
             break
-    return rows
+    return list(rows.values())
 
 
 def part(kind: type, common: Tuple[str, ...] = ()) -> str:
@@ -334,7 +327,10 @@ def page() -> str:
         *(
             part(kind)
             for name, kind in sorted(vars(hooks).items())
-            if isinstance(kind, type) and name.endswith('Hook')
+            if isinstance(kind, type)
+            # Not a deprecated alias.
+            and kind.__name__ == name
+            and name.endswith('Hook')
         ),
         '## Transforms',
         part(RecordedViews),
