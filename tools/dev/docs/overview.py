@@ -83,10 +83,10 @@ def overview() -> str:
         arrow(310, 188, 376, 188),
         text(343, 178, 'feature', 14, GRAY),
         box(380, 160, 180, 'Flow', 'N Euler steps', GREEN),
-        arrow(560, 188, 796, 188),
+        arrow(560, 188, 778, 188),
         arrow(695, 188, 695, 110),
         text(623, 178, 'estimates', 14, GRAY),
-        box(800, 160, 136, 'Student head', 'own loss', BLUE),
+        box(782, 160, 154, 'Student head', 'own loss', BLUE),
         # Deployment.
         f'<line x1="24" y1="244" x2="{WIDTH - 24}" y2="244" '
         'stroke="#d0d7de" stroke-width="2"/>',
