@@ -15,7 +15,7 @@ from mmdet.apis import inference_detector  # noqa: E402
 
 from mmfmkt.apis import export_student, init_detector  # noqa: E402
 from mmfmkt.models.distillers.networks import (  # noqa: E402
-    draw_weights,
+    init_random_weights,
     without_weights,
 )
 from mmfmkt.registry import MODELS  # noqa: E402
@@ -97,7 +97,7 @@ def test_an_export_predicts_what_the_distiller_predicts(
         )
         with DefaultScope.overwrite_default_scope('mmdet'):
             model = MODELS.build(config.model)
-        draw_weights(model)
+        init_random_weights(model)
         settle(model.student, SIDE)
         # Away from the identity, or the flow would not show.
         for parameter in model.flows.parameters():

@@ -74,7 +74,7 @@ class FlowMonitorHook(Hook):
         if not hasattr(model, 'flows'):
             return
         runner.message_hub.update_scalar(
-            'train/teacher_time', model.teacher_watch.seconds()
+            'train/teacher_time', model.teacher_stopwatch.seconds()
         )
         for handle in self._handles:
             handle.remove()

@@ -118,7 +118,7 @@ class BaseDistiller(StudentWrapper):
             student_cfg[key].update(value)
         super().__init__(build_network(student_cfg, self.library))
         self.random_stream = RandomStream()
-        self.teacher_watch = Stopwatch()
+        self.teacher_stopwatch = Stopwatch()
         self.variant = variant
         self.teacher_holder: Optional[TeacherHolder] = None
         # Teacher's tap, and its level for each level of the student.
@@ -306,7 +306,7 @@ class BaseDistiller(StudentWrapper):
                 'A distiller without a teacher only predicts; set '
                 'model.teacher to train it.'
             )
-        with self.random_stream, self.teacher_watch.on(inputs.device):
+        with self.random_stream, self.teacher_stopwatch.on(inputs.device):
             return self.teacher_holder.outputs(
                 inputs, data_samples, self._run_teacher
             )

@@ -17,7 +17,7 @@ from mmengine.registry import TRANSFORMS
 
 from mmfmkt.utils import ConfigError
 
-from .teacher_view import AS_LOADED, Normalization
+from .teacher_input import AS_LOADED, Normalization
 
 # Divisor of torchvision's ToTensor.
 LEVELS = torch.full((1, 1, 1), 255.0)

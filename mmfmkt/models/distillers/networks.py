@@ -99,7 +99,7 @@ def without_weights(part: Any) -> Any:
     return part
 
 
-def draw_weights(network: BaseModule) -> None:
+def init_random_weights(network: BaseModule) -> None:
     """Initialize a network that has no checkpoint.
 
     Some parameters are set by no initializer, others only by a checkpoint.

@@ -32,14 +32,14 @@ from mmfmkt.utils.schema import check_arguments, check_keys
 from .data_pipeline import dataset_of, pipeline_normalization
 from .networks import (
     build_network,
-    draw_weights,
+    init_random_weights,
     load_model_config,
     read_config,
     without_weights,
 )
 from .probing import input_channels
 from .teacher_cache import TeacherCache
-from .teacher_view import AS_LOADED, Normalization, TeacherInputAdapter
+from .teacher_input import AS_LOADED, Normalization, TeacherInputAdapter
 
 TEACHER_SCHEMA = dict(
     config=Union[str, dict, Config, os.PathLike],
@@ -280,7 +280,7 @@ def build_teacher(
     if checkpoint is None:
         teacher = build_network(without_weights(model), library)
         with DefaultScope.overwrite_default_scope(library):
-            draw_weights(teacher)
+            init_random_weights(teacher)
         print_log(
             'model.teacher.checkpoint is None: random teacher weights.',
             logger='current',

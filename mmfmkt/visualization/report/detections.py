@@ -12,7 +12,7 @@ from mmengine.dataset import pseudo_collate
 from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
-from mmfmkt.models.distillers.teacher_view import TeacherInputAdapter
+from mmfmkt.models.distillers.teacher_input import TeacherInputAdapter
 
 from .loading import LoadedRun
 

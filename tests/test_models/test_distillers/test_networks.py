@@ -10,7 +10,7 @@ from torch import nn
 pytest.importorskip('mmdet')
 
 from mmfmkt.models.distillers.networks import (  # noqa: E402
-    draw_weights,
+    init_random_weights,
     without_weights,
 )
 
@@ -47,5 +47,5 @@ def test_parameters_without_an_initializer_are_drawn():
     network = BaseModule()
     network.unset = nn.Parameter(torch.full((2, 3), float('nan')))
     network.norm = nn.BatchNorm2d(4)
-    draw_weights(network)
+    init_random_weights(network)
     assert network.unset.isfinite().all() and network.norm.weight.eq(1).all()

@@ -54,8 +54,8 @@ def test_its_features_are_those_it_has_alone(name, run_progress):
     resized = getattr(student.data_preprocessor, 'batch_augments', None)
     if resized:
         model.data_preprocessor.batch_augments[0]._input_size = (96, 160)
-    # Two shapes in a batch: each network fills up in its own way. (Where
-    # both are resized, the edge of an image is of both: see test_teacher_view)
+    # Two shapes in a batch, so that each network pads. Resizing would mix the
+    # edge of an image with the padding: see test_teacher_input.
     one, other = batch(1, 128, 96), batch(1, 64, 192)
     if resized:
         one = batch(1, 64, 192, seed=1)

@@ -27,7 +27,7 @@ from mmfmkt.models.distillers.networks import build_network  # noqa: E402
 from mmfmkt.models.distillers.probing import (  # noqa: E402
     input_channels,
 )
-from mmfmkt.models.distillers.teacher_view import (
+from mmfmkt.models.distillers.teacher_input import (
     TeacherInputAdapter,  # noqa: E402
 )
 from mmfmkt.utils import ConfigError  # noqa: E402
