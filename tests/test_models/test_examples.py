@@ -1,4 +1,4 @@
-"""Docstring examples run and print the shown values."""
+"""Examples in docstrings."""
 
 import doctest
 import importlib
@@ -33,7 +33,7 @@ CLASSES = [
 
 
 @pytest.mark.parametrize('name', MODULES)
-def test_docstring_examples_print_the_shown_values(name):
+def test_docstring_examples_return_what_they_show(name):
     torch.manual_seed(0)
     module = importlib.import_module(name)
     finder = doctest.DocTestFinder(exclude_empty=True)
@@ -44,6 +44,6 @@ def test_docstring_examples_print_the_shown_values(name):
 
 
 @pytest.mark.parametrize('kind', CLASSES, ids=lambda x: x.__name__)
-def test_every_public_class_shows_how_it_is_used(kind):
+def test_every_public_class_has_an_example(kind):
     examples = doctest.DocTestParser().get_examples(kind.__doc__)
     assert any(kind.__name__ in x.source for x in examples)

@@ -8,7 +8,7 @@ import mmfmkt.models
 
 
 @pytest.mark.parametrize(
-    'name, room, library',
+    'name, package, library',
     [
         ('FMKT', 'flows', 'torch'),
         ('PKDLoss', 'losses', 'torch'),
@@ -16,14 +16,14 @@ import mmfmkt.models
         ('DetectionDistiller', 'distillers', 'mmdet'),
     ],
 )
-def test_classes_are_found_in_models(name, room, library):
+def test_former_import_paths_work_and_warn(name, package, library):
     pytest.importorskip(library)
-    with pytest.warns(FutureWarning, match=f'mmfmkt.models.{room}'):
-        found = getattr(mmfmkt.models, name)
-    module = importlib.import_module(f'mmfmkt.models.{room}')
-    assert found is getattr(module, name)
+    with pytest.warns(FutureWarning, match=f'mmfmkt.models.{package}'):
+        cls = getattr(mmfmkt.models, name)
+    module = importlib.import_module(f'mmfmkt.models.{package}')
+    assert cls is getattr(module, name)
 
 
-def test_unknown_names_are_not():
-    with pytest.raises(AttributeError, match="no attribute 'Nothing'"):
-        print(mmfmkt.models.Nothing)
+def test_unknown_names_raise_an_attribute_error():
+    with pytest.raises(AttributeError, match="no attribute 'Unknown'"):
+        print(mmfmkt.models.Unknown)

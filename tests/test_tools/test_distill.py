@@ -485,7 +485,7 @@ def test_a_class_token_gets_an_encoder_of_vectors(tmp_path):
 @pytest.mark.parametrize(
     'options, sentence',
     [
-        (('--teacher', 'no/such.py'), "--teacher 'no/such.py' is neither"),
+        (('--teacher', 'no/such.py'), "--teacher 'no/such.py' does not exist"),
         ((), "The variant 'fmkt' needs a teacher"),
         (
             ('--variant', 'online', '--teacher', 'student.py'),

@@ -1,4 +1,4 @@
-"""Distillation of classifiers, with small networks of MMPretrain."""
+"""Distillation of classifiers, with tiny networks of MMPretrain."""
 
 import pytest
 import torch
@@ -51,7 +51,8 @@ def scores_of(model):
     return torch.stack([sample.pred_score for sample in samples])
 
 
-def roughen(model):
+def randomize_flows(model):
+    """Set flows, which start as the identity, to random weights."""
     for parameter in model.flows.parameters():
         torch.nn.init.normal_(parameter, std=0.5)
     return model
@@ -71,8 +72,7 @@ def test_every_pair_trains_saves_and_predicts(pair, variant):
     total.backward()
     assert total.isfinite() and 'head.loss_task' in log
     assert all(p.grad is not None for p in model.parameters())
-    # ResNet_CIFAR's stages can outgrow a step of Adam, flows cannot.
-    roughen(model)
+    randomize_flows(model)
     scores = scores_of(model)
     torch.testing.assert_close(scores.sum(1), torch.ones(4))
     bare = MODELS.build(
@@ -80,11 +80,11 @@ def test_every_pair_trains_saves_and_predicts(pair, variant):
     )
     bare.load_state_dict(model.state_dict())
     assert torch.equal(scores_of(bare), scores)
-    plain = scores_of(model.student)
-    assert torch.equal(plain, scores) != model.deploys_flow
+    student_scores = scores_of(model.student)
+    assert torch.equal(student_scores, scores) != model.deploys_flow
 
 
-def test_each_variant_has_losses_of_its_own_names():
+def test_losses_are_named_by_tap_and_term():
     names = {variant: set(losses_of(build(variant))) for variant in AT_HEAD}
     assert names == dict(
         fmkt={'head.loss_flow', 'head.loss_task'},
@@ -100,7 +100,7 @@ def test_each_variant_has_losses_of_its_own_names():
 
 
 def test_prediction_is_the_mean_of_the_logits_of_the_steps():
-    model = roughen(build(report_steps=(1, 2, 8))).eval()
+    model = randomize_flows(build(report_steps=(1, 2, 8))).eval()
     data = model.data_preprocessor(image_batch())
     with torch.no_grad():
         (feature,) = model.student.extract_feat(data['inputs'], 'backbone')
@@ -118,14 +118,14 @@ def test_prediction_is_the_mean_of_the_logits_of_the_steps():
     assert not torch.equal(samples[0].pred_score_k8, samples[0].pred_score)
 
 
-def test_the_backbone_runs_once_whatever_is_reported():
+def test_the_backbone_runs_once_for_all_reported_steps():
     model, calls = build(report_steps=(1, 2, 4, 8)).eval(), []
     model.student.backbone.register_forward_hook(lambda *args: calls.append(1))
     scores_of(model)
     assert len(calls) == 1
 
 
-def test_the_heads_own_loss_and_soft_labels_are_used():
+def test_the_task_loss_is_the_mean_of_the_heads_loss_over_steps():
     student = resnet()
     student['head']['loss'] = dict(
         type='LabelSmoothLoss', label_smooth_val=0.3
@@ -147,7 +147,7 @@ def test_the_heads_own_loss_and_soft_labels_are_used():
     torch.testing.assert_close(losses['head.loss_task'], sum(steps) / 3)
 
 
-def test_batch_augmentation_reaches_student_and_teacher_alike():
+def test_student_and_teacher_get_the_same_augmented_batch():
     student = resnet(
         train_cfg=dict(
             augments=[
@@ -157,25 +157,25 @@ def test_batch_augmentation_reaches_student_and_teacher_alike():
         )
     )
     model = build(student=student, teacher=vit())
-    seen = {}
+    inputs = {}
     model.teacher.backbone.register_forward_pre_hook(
-        lambda module, args: seen.update(teacher=args[0])
+        lambda module, args: inputs.update(teacher=args[0])
     )
     model.student.backbone.register_forward_pre_hook(
-        lambda module, args: seen.update(student=args[0])
+        lambda module, args: inputs.update(student=args[0])
     )
     data = model.data_preprocessor(image_batch(), True)
     assert 'gt_score' in data['data_samples'][0]
     losses = model(**data, mode='loss')
     assert all(x.isfinite().all() for x in losses.values())
-    ours, theirs = (
+    student, teacher = (
         model.student.data_preprocessor,
-        (model.teacher.data_preprocessor),
+        model.teacher.data_preprocessor,
     )
-    pixels = seen['student'] * ours.std + ours.mean
-    # The teacher reads the channels the other way round.
+    pixels = inputs['student'] * student.std + student.mean
+    # The teacher takes RGB and the student BGR.
     torch.testing.assert_close(
-        (seen['teacher'] * theirs.std + theirs.mean).flip(1),
+        (inputs['teacher'] * teacher.std + teacher.mean).flip(1),
         pixels,
         rtol=1e-4,
         atol=1e-2,
@@ -189,7 +189,7 @@ def test_dkd_gets_labels_and_soft_ones_too():
 
 
 def test_dkd_warms_up_by_the_epoch_of_the_run():
-    # One of its own: a run of another test may have left its epoch.
+    # The hub of another test may contain an epoch.
     hub = MessageHub.get_instance('warm-up')
     metric = dict(type='DKDLoss', warmup_epochs=4)
     model = build('fmkt', flow=dict(metric=metric))
@@ -203,7 +203,7 @@ def test_dkd_warms_up_by_the_epoch_of_the_run():
         hub.runtime_info.pop('epoch')
 
 
-def test_backbone_stages_are_distilled_alone_and_with_the_head():
+def test_backbone_stages_train_alone_and_together_with_the_head():
     taps = [
         dict(tap='head'),
         dict(
@@ -226,10 +226,10 @@ def test_backbone_stages_are_distilled_alone_and_with_the_head():
         'loss',
     }
     before = scores_of(alone)
-    assert not torch.equal(scores_of(roughen(alone)), before)
+    assert not torch.equal(scores_of(randomize_flows(alone)), before)
 
 
-def test_parallel_training_of_a_backbone_stage():
+def test_parallel_variant_trains_at_a_backbone_stage():
     model = build(
         'parallel',
         teacher=resnet(4),
@@ -239,13 +239,13 @@ def test_parallel_training_of_a_backbone_stage():
     model.parse_losses(losses_of(model))[0].backward()
 
 
-def test_the_flow_that_nothing_teaches_learns_from_labels_alone():
+def test_online_variant_with_loss_weight_zero_trains_by_the_task_loss():
     model = build('online', flow=dict(loss_weight=0.0))
-    losses = losses_of(roughen(model))
+    losses = losses_of(randomize_flows(model))
     assert losses['head.loss_flow'] == 0 < losses['head.loss_task']
 
 
-def test_a_stopped_transfer_leaves_the_task():
+def test_transfer_weight_zero_leaves_the_task_loss():
     model = build()
     model.transfer_weight = 0.0
     losses = losses_of(model)
@@ -254,7 +254,7 @@ def test_a_stopped_transfer_leaves_the_task():
     assert all(p.grad is not None for p in model.parameters())
 
 
-def test_bfloat16_stays_finite():
+def test_transfer_losses_are_float32_and_finite_under_autocast():
     model = build()
     data = model.data_preprocessor(image_batch(), True)
     with torch.autocast('cpu', dtype=torch.bfloat16):
@@ -263,11 +263,11 @@ def test_bfloat16_stays_finite():
     assert losses['head.loss_flow'].dtype == torch.float32
 
 
-def test_data_preprocessors_beside_the_model_are_taken():
+def test_a_top_level_data_preprocessor_is_used():
     student = resnet()
-    beside = student.pop('data_preprocessor')
-    model = build(student=student, data_preprocessor=beside)
-    assert model.data_preprocessor.mean.flatten().tolist() == beside['mean']
+    top_level = student.pop('data_preprocessor')
+    model = build(student=student, data_preprocessor=top_level)
+    assert model.data_preprocessor.mean.flatten().tolist() == top_level['mean']
 
 
 def with_head(**head):
@@ -276,7 +276,7 @@ def with_head(**head):
 
 
 def deit():
-    """A DeiT with a token for a teacher."""
+    """A DeiT with a distillation token."""
     model = vit()
     model['backbone']['type'] = 'DistilledVisionTransformer'
     model['head']['type'] = 'DeiTClsHead'
@@ -285,48 +285,51 @@ def deit():
 
 TASK = dict(type='LinearClsHead', num_classes=5)
 BAD = {
-    'head of many labels': (
+    'multi-label head': (
         dict(student=with_head(type='MultiLabelLinearClsHead', num_classes=5)),
-        'MultiLabelLinearClsHead of the student does not give',
+        'MultiLabelLinearClsHead of the student does not output',
     ),
-    'teacher of many labels': (
+    'multi-label teacher': (
         dict(teacher=with_head(type='MultiLabelLinearClsHead', num_classes=5)),
-        'MultiLabelLinearClsHead of the teacher does not give',
+        'MultiLabelLinearClsHead of the teacher does not output',
     ),
-    'head of many tasks': (
+    'multi-task head': (
         dict(
             student=with_head(
                 type='MultiTaskHead', task_heads=dict(a=TASK, b=TASK)
             )
         ),
-        'MultiTaskHead of the student does not give',
+        'MultiTaskHead of the student does not output',
     ),
-    'head of two tokens': (
+    'head with two tokens': (
         dict(student=deit()),
         'is 2 tensors; tap a module that',
     ),
-    'pairs to decouple, and no flow': (
+    'pair decoupling without a flow': (
         dict(variant='direct', flow=dict(dirac_ratio=0.5)),
         "in the variant 'direct' no flow",
     ),
-    'other classes': (
+    'different numbers of classes': (
         dict(teacher=resnet(8, num_classes=7)),
         'The student has 5 classes and the teacher 7',
     ),
-    'maps for vectors': (dict(student=vit()), 'ConvEncoder takes feature'),
-    'metric of maps': (
+    'encoder of maps for a vector': (
+        dict(student=vit()),
+        'ConvEncoder takes feature',
+    ),
+    'distillation loss of maps': (
         dict(flow=dict(metric=dict(type='PKDLoss'))),
         'PKDLoss compares maps',
     ),
     'parallel at the head': (dict(variant='parallel'), 'of equal shape'),
-    'head of other channels': (
+    'inconsistent channels': (
         dict(
             student=resnet(4)
             | dict(head=dict(resnet()['head'], in_channels=7))
         ),
-        'student does not run as it is configured',
+        'student fails on dummy inputs',
     ),
-    'steps to report': (
+    'report_steps of zero': (
         dict(report_steps=(0,)),
         r'model.report_steps\[0\] .* equal to 1',
     ),
@@ -334,7 +337,7 @@ BAD = {
 
 
 @pytest.mark.parametrize('name', BAD)
-def test_bad_settings_are_named_in_one_sentence_at_build(name):
+def test_invalid_settings_raise_a_one_line_error_at_build(name):
     settings, sentence = BAD[name]
     with pytest.raises(ValueError, match=sentence) as error:
         build(**settings)
@@ -342,32 +345,32 @@ def test_bad_settings_are_named_in_one_sentence_at_build(name):
 
 
 @pytest.mark.parametrize('head', ('LeViTClsHead', 'EfficientFormerClsHead'))
-def test_heads_that_mmpretrain_cannot_train_predict(head):
+def test_heads_without_a_training_loss_predict(head):
     model = build(student=with_head(type=head, num_classes=5))
     assert len(model.eval().test_step(image_batch())) == 4
     with pytest.raises(NotImplementedError, match='support t'):
         losses_of(model.train())
 
 
-def test_logits_are_compared_without_the_margin_of_training():
+def test_compared_logits_have_no_margin():
     model = build(
         'direct', student=with_head(type='ArcFaceClsHead', num_classes=5)
     )
     data = model.data_preprocessor(image_batch(), True)
     losses = model(**data, mode='loss')
     with torch.no_grad():
-        ours, theirs = (
+        student_logits, teacher_logits = (
             network(data['inputs'], mode='tensor')
             for network in (model.student, model.teacher)
         )
     torch.testing.assert_close(
-        losses['head.loss_direct'], KDLoss()(ours, theirs)
+        losses['head.loss_direct'], KDLoss()(student_logits, teacher_logits)
     )
-    own = model.student(**data, mode='loss')['loss']
-    torch.testing.assert_close(losses['head.loss_task'], own)
+    expected = model.student(**data, mode='loss')['loss']
+    torch.testing.assert_close(losses['head.loss_task'], expected)
 
 
-def test_heads_that_cannot_be_compared_train_by_their_features():
+def test_multi_task_heads_train_at_a_feature_tap():
     student = with_head(type='MultiTaskHead', task_heads=dict(a=TASK, b=TASK))
     model = build(
         student=student, tap='backbone', flow=dict(metric=dict(type='PKDLoss'))
@@ -383,7 +386,7 @@ def test_heads_that_cannot_be_compared_train_by_their_features():
     assert {'a_loss', 'b_loss', 'backbone.0.loss_flow'} <= set(losses)
 
 
-def test_a_flow_does_not_advance_the_students_random_numbers():
+def test_the_flow_does_not_advance_the_global_random_state():
     model = build(flow=dict(dirac_ratio=0.0, num_steps=(1, 2)))
     torch.manual_seed(0)
     expected = torch.rand(3)
@@ -392,8 +395,7 @@ def test_a_flow_does_not_advance_the_students_random_numbers():
     assert torch.equal(torch.rand(3), expected)
 
 
-def test_only_the_flow_sees_decoupled_pairs_with_their_labels():
-    """Everything is led to its own image, but the flow to another's."""
+def test_pair_decoupling_changes_only_the_loss_of_the_flow():
     settings = dict(
         flow=dict(metric=dict(type='DKDLoss'), num_steps=2, direct_weight=1.0)
     )
@@ -402,10 +404,10 @@ def test_only_the_flow_sees_decoupled_pairs_with_their_labels():
     model = build('theta', **settings)
     decoupled = losses_of(model)
     for part in ('direct', 'student', 'task', 'flow'):
-        alike = torch.equal(
+        is_equal = torch.equal(
             coupled[f'head.loss_{part}'], decoupled[f'head.loss_{part}']
         )
-        assert alike == (part != 'flow')
+        assert is_equal == (part != 'flow')
 
 
 @pytest.mark.slow
@@ -416,9 +418,7 @@ def test_only_the_flow_sees_decoupled_pairs_with_their_labels():
         (dict(type='VGG', depth=11, num_classes=5), 3, 224),
     ],
 )
-def test_networks_of_one_size_of_images_are_probed_with_that(
-    backbone, channels, side
-):
+def test_networks_with_a_fixed_image_size_are_probed(backbone, channels, side):
     network = dict(
         type='ImageClassifier', backbone=backbone, head=dict(type='ClsHead')
     )
@@ -428,7 +428,7 @@ def test_networks_of_one_size_of_images_are_probed_with_that(
     assert logits.shape == (2, 5)
 
 
-def test_samples_without_labels_can_be_predicted():
+def test_unlabeled_samples_can_be_predicted():
     model = build().eval()
     data = image_batch()
     data['data_samples'] = [DataSample() for _ in data['inputs']]

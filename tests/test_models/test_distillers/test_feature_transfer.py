@@ -1,4 +1,4 @@
-"""Transfers between the levels of a tap and those of the teacher."""
+"""Transfer of the levels of a tap."""
 
 import pytest
 import torch
@@ -9,7 +9,7 @@ from mmfmkt.models.distillers.feature_transfer import FeatureTransfer
 from mmfmkt.utils import ConfigError
 
 
-def test_branches_of_a_student_all_follow_the_teacher():
+def test_all_branches_of_a_student_have_the_same_target():
     flow = FeatureTransfer(
         'neck',
         {0: FeaturePair(4, 4)},
@@ -35,8 +35,10 @@ def build(channels=(4, 4), **flow):
 
 
 def test_levels_may_share_one_encoder():
-    own, shared = build(), build(share_encoder=True)
-    sizes = [sum(p.numel() for p in x.parameters()) for x in (own, shared)]
+    separate, shared = build(), build(share_encoder=True)
+    sizes = [
+        sum(p.numel() for p in x.parameters()) for x in (separate, shared)
+    ]
     assert sizes[0] == 2 * sizes[1]
     again = build(share_encoder=True)
     again.load_state_dict(shared.state_dict())
@@ -51,7 +53,7 @@ def test_levels_may_share_one_encoder():
         build(encoder=[dict(type='ConvEncoder')] * 2, share_encoder=True)
 
 
-def test_each_level_may_have_an_encoder_of_its_own():
+def test_each_level_may_have_another_encoder():
     names = ['BottleneckEncoder', 'MLPEncoder']
     flow = build(encoder=[dict(type=name) for name in names])
     assert [type(x.field.encoder).__name__ for x in flow.values()] == names

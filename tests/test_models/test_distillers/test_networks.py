@@ -1,4 +1,4 @@
-"""Networks are built from each form of config."""
+"""Weights of networks: removal from configs, and initialization."""
 
 import pytest
 import torch
@@ -23,15 +23,15 @@ from mmfmkt.models.distillers.networks import (  # noqa: E402
         'retinanet/retinanet_r50_fpn_1x_coco.py',
     ),
 )
-def test_pretrained_weights_are_found_wherever_they_are(name):
+def test_pretrained_weights_are_removed_at_any_depth(name):
     model = Config.fromfile(packaged(name)).model
     assert '://' in str(model)
     assert without_weights(model) is model
     assert '://' not in str(model)
 
 
-def test_a_flag_for_pretrained_weights_stays_a_flag():
-    """As `mmpretrain.TIMMBackbone` has it, which takes nothing else."""
+def test_a_flag_for_pretrained_weights_becomes_false():
+    """`mmpretrain.TIMMBackbone` accepts only a bool."""
     timm = dict(
         type='mmpretrain.TIMMBackbone',
         model_name='resnet18',
@@ -43,7 +43,7 @@ def test_a_flag_for_pretrained_weights_stays_a_flag():
     assert model['head']['pretrained'] is None
 
 
-def test_parameters_without_an_initializer_are_drawn():
+def test_parameters_without_an_initializer_get_finite_values():
     network = BaseModule()
     network.unset = nn.Parameter(torch.full((2, 3), float('nan')))
     network.norm = nn.BatchNorm2d(4)

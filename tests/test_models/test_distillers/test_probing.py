@@ -1,4 +1,4 @@
-"""Channels and strides of a tap are determined without data."""
+"""Channels and strides of a tap, from dummy inputs."""
 
 import pytest
 from torch import nn
@@ -8,7 +8,7 @@ from mmfmkt.utils import ConfigError
 
 
 class Coarse(nn.Module):
-    """A network that images of 128 pixels are too small for."""
+    """Network that needs images of more than 128 pixels."""
 
     def __init__(self):
         super().__init__()
@@ -18,35 +18,35 @@ class Coarse(nn.Module):
         return self.neck(x)
 
 
-def test_a_network_for_larger_images_is_probed_with_larger_ones():
+def test_a_network_for_large_images_is_probed_with_large_ones():
     (level,) = probe(Coarse(), 'neck', 'student')
     assert level.channels == 5 and level.stride == 384 / 4
 
 
 class OnlyOnGPUs(Coarse):
-    """A network with an operator that has no version for CPUs."""
+    """Network with an operator that is not implemented on CPUs."""
 
-    place = 'cpu'
+    device = 'cpu'
 
     def to(self, device):
-        self.place = device
+        self.device = device
         return super().to(device)
 
     def extract_feat(self, x):
-        if self.place == 'cpu':
+        if self.device == 'cpu':
             raise RuntimeError(
                 'carafe_forward_impl: implementation for device cpu not found'
             )
         return super().extract_feat(x)
 
 
-def test_a_network_for_gpus_is_probed_on_the_gpu_and_moved_back(monkeypatch):
+def test_a_network_without_cpu_operators_is_probed_on_the_gpu(monkeypatch):
     network = OnlyOnGPUs()
     with pytest.raises(ConfigError, match='for device cpu not found'):
         probe(network, 'neck', 'student')
-    # Another name of the CPU stands in for a GPU.
+    # Another name of the CPU replaces a GPU.
     monkeypatch.setattr(
         'mmfmkt.models.distillers.probing.get_device', lambda: 'cpu:0'
     )
     (level,) = probe(network, 'neck', 'student')
-    assert level.channels == 5 and network.place == 'cpu'
+    assert level.channels == 5 and network.device == 'cpu'

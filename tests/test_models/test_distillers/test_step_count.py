@@ -17,11 +17,11 @@ def hub():
     hub.runtime_info.pop('iter', None)
 
 
-def test_an_integer_fixes_the_count():
+def test_an_integer_is_a_fixed_step_count():
     assert [StepCount(8).draw() for _ in range(5)] == [8] * 5
 
 
-def test_ranks_with_other_seeds_draw_the_same_count(hub):
+def test_ranks_with_different_seeds_draw_the_same_step_count(hub):
     def draws(seed):
         torch.manual_seed(seed)
         count = StepCount(CHOICES)
@@ -34,11 +34,11 @@ def test_ranks_with_other_seeds_draw_the_same_count(hub):
     assert all(first.count(n) > 20 for n in CHOICES)
 
 
-def test_without_a_runner_all_counts_are_drawn():
+def test_without_a_runner_all_step_counts_are_drawn():
     assert {StepCount(CHOICES).draw() for _ in range(300)} == set(CHOICES)
 
 
 @pytest.mark.parametrize('wrong', (0, (), (1, 0), (2, 1.5), [-1], 'one'))
-def test_wrong_counts_are_refused(wrong):
+def test_invalid_step_counts_raise_an_error(wrong):
     with pytest.raises(ValueError, match='^model.flow.num_steps'):
         StepCount(complete_flow(dict(num_steps=wrong)).num_steps)

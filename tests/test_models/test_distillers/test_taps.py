@@ -1,4 +1,4 @@
-"""Taps read outputs in every form that networks return."""
+"""Reading of taps."""
 
 import torch
 from torch import nn
@@ -7,7 +7,7 @@ from mmfmkt.models.distillers.taps import read_taps
 
 
 class Deep(nn.Module):
-    """Two stages, of which each is a tap."""
+    """Network with two stages, each of which is tapped."""
 
     def __init__(self):
         super().__init__()
@@ -17,13 +17,13 @@ class Deep(nn.Module):
         return self.second(self.first(x))
 
 
-def test_nothing_behind_the_last_tap_is_run():
-    network, ran = Deep(), []
-    network.second.register_forward_hook(lambda *args: ran.append(1))
+def test_the_forward_pass_stops_at_the_last_tap():
+    network, calls = Deep(), []
+    network.second.register_forward_hook(lambda *args: calls.append(1))
     images = torch.randn(1, 3, 4, 4)
     for taps, count in ((['first'], 0), (['second', 'first'], 1)):
-        ran.clear()
+        calls.clear()
         levels = read_taps(network, taps, images, 'teacher', stop=True)
-        assert len(ran) == count
+        assert len(calls) == count
         whole = read_taps(network, taps, images, 'teacher')
         assert torch.equal(levels[0][0], whole[0][0])

@@ -1,4 +1,4 @@
-"""Teacher: frozen, not part of the student, shared by copies, checked."""
+"""The frozen teacher: isolation from the student, weights and checks."""
 
 from copy import deepcopy
 
@@ -30,15 +30,15 @@ def model(request):
     return build(request.param)
 
 
-def test_the_teacher_is_in_no_parameters_and_no_state_dict(model):
-    own = (
+def test_the_teacher_is_not_in_parameters_or_state_dict(model):
+    ids = (
         {id(x) for x in model.parameters()}
         | {id(x) for x in model.buffers()}
         | {id(x) for x in model.modules()}
     )
     for tensor in (*model.teacher.parameters(), *model.teacher.buffers()):
-        assert id(tensor) not in own
-    assert id(model.teacher) not in own
+        assert id(tensor) not in ids
+    assert id(model.teacher) not in ids
     assert all(
         name in model.student.state_dict() or name.startswith('flows.')
         for name in model.state_dict()
@@ -59,7 +59,7 @@ def test_the_teacher_stays_frozen_and_in_eval_mode(model):
         assert torch.equal(tensor, before[name])
 
 
-def test_the_teacher_follows_to_every_type_and_copies_share_it():
+def test_the_teacher_follows_type_conversions_and_copies_share_it():
     model = build().double()
     assert next(model.teacher.parameters()).dtype == torch.float64
     model.float()
@@ -70,24 +70,24 @@ def test_the_teacher_follows_to_every_type_and_copies_share_it():
     average.update_parameters(model)
 
 
-def test_the_teacher_may_compute_in_another_type():
-    found = {}
+def test_the_teacher_can_run_in_another_dtype():
+    features = {}
     for dtype in (None, 'float32', 'bfloat16'):
         teacher = dict(config=retinanet(24, 16), checkpoint=None, dtype=dtype)
         torch.manual_seed(0)
         model = MODELS.build(dict(distiller(), teacher=teacher))
         data = model.data_preprocessor(batch(), True)
         targets = model.read_teacher(data['inputs'], data['data_samples'])
-        found[dtype] = targets['neck'][0]
+        features[dtype] = targets['neck'][0]
         assert model.parse_losses(losses_of(model))[0].isfinite()
         with torch.autocast('cpu', dtype=torch.bfloat16):
             targets = model.read_teacher(data['inputs'], data['data_samples'])
-        lower = torch.bfloat16 if dtype is None else found[dtype].dtype
+        lower = torch.bfloat16 if dtype is None else features[dtype].dtype
         assert targets['neck'][0].dtype == lower
-    assert torch.equal(found[None], found['float32'])
-    assert found['bfloat16'].dtype == torch.bfloat16
+    assert torch.equal(features[None], features['float32'])
+    assert features['bfloat16'].dtype == torch.bfloat16
     torch.testing.assert_close(
-        found['bfloat16'].float(), found[None], rtol=0.05, atol=0.05
+        features['bfloat16'].float(), features[None], rtol=0.05, atol=0.05
     )
     teacher['dtype'] = 'half'
     with pytest.raises(
@@ -96,7 +96,7 @@ def test_the_teacher_may_compute_in_another_type():
         MODELS.build(dict(distiller(), teacher=teacher))
 
 
-def test_a_tap_of_a_compiled_teacher_is_not_compiled():
+def test_only_untapped_parts_of_the_teacher_are_compiled():
     for tap, compiled in (('neck', {'backbone'}), ('backbone', {'neck'})):
         teacher = dict(config=retinanet(), checkpoint=None, compile=True)
         teacher['channels_last'] = True
@@ -112,21 +112,22 @@ def test_a_tap_of_a_compiled_teacher_is_not_compiled():
         assert weight.is_contiguous(memory_format=torch.channels_last)
 
 
-def test_modules_that_are_inherited_start_as_the_teachers():
+def test_inherited_modules_start_with_the_teachers_weights():
     teacher = retinanet(16, 16)
     teacher.bbox_head.num_classes = 7
     settings = distiller(teacher=teacher)
     settings['teacher']['inherit'] = ['bbox_head', 'neck.fpn_convs.0']
     model = MODELS.build(settings)
     model.init_weights()
-    theirs = model.teacher.state_dict()
+    teacher_weights = model.teacher.state_dict()
     for name, tensor in model.student.state_dict().items():
         if name.startswith(('bbox_head.', 'neck.fpn_convs.0.')):
-            # The classes are others.
-            alike = 'retina_cls' not in name
-            assert alike == (tensor.shape == theirs[name].shape)
-            assert not alike or torch.equal(tensor, theirs[name])
-    # A copy: training the student leaves the teacher as it is.
+            expected = teacher_weights[name]
+            # The number of classes differs.
+            has_equal_shape = 'retina_cls' not in name
+            assert has_equal_shape == (tensor.shape == expected.shape)
+            assert not has_equal_shape or torch.equal(tensor, expected)
+    # The weights are copied: training does not change the teacher.
     with torch.no_grad():
         model.student.bbox_head.retina_reg.weight.zero_()
     assert model.teacher.bbox_head.retina_reg.weight.any()
@@ -135,19 +136,22 @@ def test_modules_that_are_inherited_start_as_the_teachers():
 @pytest.mark.parametrize(
     'inherit, sentence',
     [
-        (['nek'], "which 'nek' is not"),
-        (['neck.lateral_convs.0'], "which 'neck.lateral_convs.0' is not"),
+        (['nek'], "inherit names 'nek', but"),
+        (
+            ['neck.lateral_convs.0'],
+            "inherit names 'neck.lateral_convs.0', but",
+        ),
         ('neck', "inherit is 'neck'"),
     ],
 )
-def test_modules_that_cannot_be_inherited_are_named(inherit, sentence):
+def test_modules_that_cannot_be_inherited_raise_an_error(inherit, sentence):
     settings = distiller()
     settings['teacher']['inherit'] = inherit
     with pytest.raises(ValueError, match=sentence):
         MODELS.build(settings)
 
 
-def test_a_stopped_transfer_lets_the_teacher_rest_and_scales_otherwise():
+def test_transfer_weight_scales_losses_and_zero_skips_the_teacher():
     full = losses_of(build())
     for factor in (0.0, 0.5):
         model, calls = build(), []
@@ -165,29 +169,29 @@ def test_a_stopped_transfer_lets_the_teacher_rest_and_scales_otherwise():
 
 
 def test_pretrained_weights_are_loaded_once(tmp_path, monkeypatch):
-    plain = MODELS.build(dict(retinanet(), _scope_='mmdet'))
-    torch.save(plain.backbone.state_dict(), tmp_path / 'backbone.pth')
+    network = MODELS.build(dict(retinanet(), _scope_='mmdet'))
+    torch.save(network.backbone.state_dict(), tmp_path / 'backbone.pth')
     student = retinanet()
     student.backbone.init_cfg = dict(
         type='Pretrained', checkpoint=str(tmp_path / 'backbone.pth')
     )
-    read = []
+    paths = []
     load = CheckpointLoader.load_checkpoint
     monkeypatch.setattr(
         CheckpointLoader,
         'load_checkpoint',
-        lambda path, *args, **kwargs: read.append(path)
+        lambda path, *args, **kwargs: paths.append(path)
         or load(path, *args, **kwargs),
     )
     model = build(student=student)
-    assert not read
+    assert not paths
     model.init_weights()
-    assert read == [str(tmp_path / 'backbone.pth')]
-    for name, x in plain.backbone.state_dict().items():
+    assert paths == [str(tmp_path / 'backbone.pth')]
+    for name, x in network.backbone.state_dict().items():
         assert torch.equal(model.backbone.state_dict()[name], x)
 
 
-def test_a_missing_teacher_checkpoint_is_named():
+def test_a_missing_teacher_checkpoint_raises_an_error():
     cfg = distiller()
     cfg['teacher']['checkpoint'] = 'no/such.pth'
     with pytest.raises(
@@ -196,7 +200,7 @@ def test_a_missing_teacher_checkpoint_is_named():
         MODELS.build(cfg)
 
 
-def test_a_teacher_checkpoint_that_is_none_is_named(tmp_path):
+def test_a_file_that_is_not_a_checkpoint_raises_an_error(tmp_path):
     path = tmp_path / 'text.pth'
     path.write_text('not weights')
     cfg = distiller()
@@ -222,7 +226,9 @@ def test_a_teacher_checkpoint_that_is_none_is_named(tmp_path):
         ),
     ],
 )
-def test_a_foreign_teacher_checkpoint_is_named(name, change, tmp_path):
+def test_a_checkpoint_of_another_network_raises_an_error(
+    name, change, tmp_path
+):
     network = MODELS.build(dict(retinanet(24, 16), _scope_='mmdet'))
     path = str(tmp_path / 'foreign.pth')
     torch.save(dict(state_dict=change(network.state_dict())), path)
@@ -235,7 +241,7 @@ def test_a_foreign_teacher_checkpoint_is_named(name, change, tmp_path):
     assert '\n' not in str(error.value)
 
 
-def test_a_fitting_teacher_checkpoint_is_loaded(tmp_path):
+def test_a_teacher_checkpoint_is_loaded(tmp_path):
     network = MODELS.build(dict(retinanet(24, 16), _scope_='mmdet'))
     path = str(tmp_path / 'teacher.pth')
     torch.save(dict(state_dict=network.state_dict()), path)
@@ -246,22 +252,22 @@ def test_a_fitting_teacher_checkpoint_is_loaded(tmp_path):
         assert torch.equal(teacher.state_dict()[name], tensor)
 
 
-def test_a_teacher_of_random_weights_leaves_no_parameter_unset():
+def test_a_teacher_with_random_weights_has_no_uninitialized_parameter():
     model = Config.fromfile(
         packaged('deformable_detr/deformable-detr_r50_16xb2-50e_coco.py')
     ).model
     model.encoder.num_layers = model.decoder.num_layers = 1
     teacher = build_teacher(dict(model, _scope_='mmdet'), 'mmdet', None)
-    # MMDetection makes it of memory as it is, and draws it afterwards.
+    # MMDetection creates this parameter uninitialized.
     assert 0.9 < teacher.level_embed.std() < 1.1
     assert not any(x.requires_grad for x in teacher.parameters())
 
 
-def test_the_teacher_follows_images_where_only_parameters_were_moved():
+def test_the_teacher_moves_to_the_device_of_the_images():
     model = build('fmkt')
-    # As FSDP does: it moves no modules, so the teacher is not told.
+    # FSDP moves parameters without calling to() of the distiller.
     data = model.data_preprocessor(batch(), True)
     images = data['inputs'].to('meta')
-    found = model.read_teacher(images, data['data_samples'])
+    targets = model.read_teacher(images, data['data_samples'])
     assert all(x.is_meta for x in model.teacher.state_dict().values())
-    assert all(x.is_meta for tap in found.values() for x in tap.values())
+    assert all(x.is_meta for tap in targets.values() for x in tap.values())

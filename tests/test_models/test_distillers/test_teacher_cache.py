@@ -1,4 +1,4 @@
-"""Cache of teacher outputs: equal outputs, one forward per image view."""
+"""Cache of teacher outputs: equal outputs, and one run for each image."""
 
 import sqlite3
 import threading
@@ -36,25 +36,25 @@ def build(path, model=None, seed=0, **teacher):
 
 
 def read(model, raw):
-    """The teacher's targets, and of how many images it was asked for them."""
-    asked = []
+    """Return the targets, and the number of images that the teacher ran on."""
+    counts = []
     handle = model.teacher.backbone.register_forward_hook(
-        lambda _module, args, _output: asked.append(len(args[0]))
+        lambda _module, args, _output: counts.append(len(args[0]))
     )
     data = model.data_preprocessor(raw, True)
     targets = model.read_teacher(data['inputs'], data['data_samples'])
     handle.remove()
-    return targets, sum(asked)
+    return targets, sum(counts)
 
 
-def check_equal(found, expected, tolerance=0.0):
+def check_equal(outputs, expected, tolerance=0.0):
     for tap, levels in expected.items():
         if torch.is_tensor(levels):
-            levels, found = {0: levels}, {tap: {0: found[tap]}}
+            levels, outputs = {0: levels}, {tap: {0: outputs[tap]}}
         for level, tensor in levels.items():
-            assert found[tap][level].dtype == tensor.dtype
+            assert outputs[tap][level].dtype == tensor.dtype
             torch.testing.assert_close(
-                found[tap][level], tensor, rtol=0, atol=tolerance
+                outputs[tap][level], tensor, rtol=0, atol=tolerance
             )
 
 
@@ -65,25 +65,25 @@ def part_of(raw, indices):
 def test_cached_images_do_not_run_the_teacher(tmp_path):
     live, cached = build(None), build(tmp_path / 'cache.sqlite')
     raw = batch(4)
-    first, asked = read(cached, part_of(raw, [0, 1]))
+    first, count = read(cached, part_of(raw, [0, 1]))
     check_equal(first, read(live, part_of(raw, [0, 1]))[0])
-    assert asked == 2
-    again, asked = read(cached, part_of(raw, [1, 0]))
-    assert asked == 0
+    assert count == 2
+    again, count = read(cached, part_of(raw, [1, 0]))
+    assert count == 0
     for level, tensor in first['neck'].items():
         assert torch.equal(again['neck'][level].flip(0), tensor)
-    # Of a batch only what is new is asked.
-    mixed, asked = read(cached, part_of(raw, [2, 1, 3]))
-    assert asked == 2
+    # The teacher runs on the new images of a batch.
+    mixed, count = read(cached, part_of(raw, [2, 1, 3]))
+    assert count == 2
     check_equal(mixed, read(live, part_of(raw, [2, 1, 3]))[0], 1e-5)
-    # Whoever comes later finds it all.
-    later, asked = read(build(tmp_path / 'cache.sqlite'), raw)
-    assert asked == 0
+    # Another distiller reads the same file.
+    later, count = read(build(tmp_path / 'cache.sqlite'), raw)
+    assert count == 0
     check_equal(later, read(live, raw)[0], 1e-5)
 
 
 @pytest.mark.slow
-def test_the_cache_key_has_view_teacher_and_precision(tmp_path):
+def test_keys_depend_on_pixels_teacher_precision_and_taps(tmp_path):
     path = tmp_path / 'cache.sqlite'
     model, raw = build(path), batch(2)
     read(model, raw)
@@ -99,24 +99,24 @@ def test_the_cache_key_has_view_teacher_and_precision(tmp_path):
     assert read(build(path, seed=1), raw)[1] == 2
     assert read(build(path, dtype='bfloat16'), raw)[1] == 2
     with torch.autocast('cpu', torch.bfloat16):
-        # What the one before computes in.
+        # The precision of the previous entries.
         assert read(model, raw)[1] == 0
     assert read(build(path, distiller(levels=(0, 1))), raw)[1] == 2
     assert read(model, raw)[1] == 0
 
 
-def test_logits_of_a_classifier_are_kept(tmp_path):
+def test_logits_of_a_classifier_are_cached(tmp_path):
     pytest.importorskip('mmpretrain')
     path, raw = tmp_path / 'cache.sqlite', image_batch()
     live, cached = build(None, classification()), build(path, classification())
-    first, asked = read(cached, raw)
-    again, none = read(cached, raw)
-    assert (asked, none) == (4, 0)
-    for found in (first, again):
-        check_equal(found, read(live, raw)[0])
+    first, count = read(cached, raw)
+    again, second_count = read(cached, raw)
+    assert (count, second_count) == (4, 0)
+    for outputs in (first, again):
+        check_equal(outputs, read(live, raw)[0])
 
 
-def test_a_full_cache_goes_on_reading(tmp_path):
+def test_a_full_cache_is_still_read(tmp_path):
     path, raw = tmp_path / 'cache.sqlite', batch(4)
     read(build(path), part_of(raw, [0, 1]))
     full = build(None, cache=dict(path=str(path), max_gb=1e-6))
@@ -128,10 +128,10 @@ def test_a_full_cache_goes_on_reading(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_process_that_closes_the_file_does_not_stop_another(tmp_path):
+def test_the_size_is_available_while_another_process_closes_the_file(tmp_path):
     cache = TeacherCache(tmp_path / 'cache.sqlite')
 
-    def comes_and_goes():
+    def open_and_close():
         for _ in range(100):
             file = sqlite3.connect(cache.path)
             with file:
@@ -139,7 +139,7 @@ def test_a_process_that_closes_the_file_does_not_stop_another(tmp_path):
                 file.execute('INSERT INTO other VALUES (0)')
             file.close()
 
-    other = threading.Thread(target=comes_and_goes)
+    other = threading.Thread(target=open_and_close)
     other.start()
     while other.is_alive():
         assert cache.bytes_on_disk > 0
@@ -148,21 +148,21 @@ def test_a_process_that_closes_the_file_does_not_stop_another(tmp_path):
 @pytest.mark.parametrize(
     'cache', (5, dict(max_gb=1.0), dict(path='x', max_gb=0), dict(pth='x'))
 )
-def test_wrong_settings_are_refused_by_their_key(cache):
+def test_invalid_settings_raise_an_error_that_names_the_key(cache):
     with pytest.raises(ConfigError, match='model.teacher.cache'):
         build(None, cache=cache)
 
 
-def test_another_file_is_not_written_over(tmp_path):
+def test_a_file_that_is_not_a_cache_is_not_overwritten(tmp_path):
     path = tmp_path / 'notes.txt'
-    path.write_text('not a data base, but what somebody wrote down\n' * 99)
+    path.write_text('not a database\n' * 99)
     before = path.read_bytes()
     with pytest.raises(ConfigError, match='notes.txt'):
         build(path)
     assert path.read_bytes() == before
 
 
-def test_a_view_of_an_image_is_always_the_same(tmp_path):
+def test_recorded_views_of_an_image_repeat(tmp_path):
     pytest.importorskip('mmcv.transforms')
     views = TRANSFORMS.build(
         dict(
@@ -178,19 +178,19 @@ def test_a_view_of_an_image_is_always_the_same(tmp_path):
         )
     )
     image = torch.zeros(40, 60, 3).numpy()
-    found = {}
+    scales = {}
     torch.manual_seed(0)
     before = torch.get_rng_state()
     for index in [0, 1] * 30:
         results = views(dict(img=image, sample_idx=index, img_shape=(40, 60)))
-        found.setdefault(index, set()).add(results['scale'])
-    assert len(found[0]) == len(found[1]) == 3 and found[0] != found[1]
+        scales.setdefault(index, set()).add(results['scale'])
+    assert len(scales[0]) == len(scales[1]) == 3 and scales[0] != scales[1]
     assert torch.equal(torch.get_rng_state(), before)
 
 
 @pytest.mark.slow
-def test_a_run_with_a_cache_trains_as_one_without(tmp_path, shapes):
-    """Through tools/train.py, in recorded views; the log counts them."""
+def test_a_run_with_a_cache_ends_with_equal_weights(tmp_path, shapes):
+    """With recorded views through tools/train.py, which logs the hits."""
     weights, logs = [], []
     for name in ('live', 'cached'):
         write_config(tmp_path / f'{name}.py', shapes, 'fmkt', epochs=2)

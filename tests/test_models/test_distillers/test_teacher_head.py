@@ -1,4 +1,4 @@
-"""CrossKD: the teacher's head is applied to the transferred features."""
+"""CrossKD: the teacher's dense head on transferred features."""
 
 import pytest
 import torch
@@ -31,9 +31,11 @@ def dense(name, **head):
     return model
 
 
-def authors(teacher, level, pred, target, beta=1.0):
-    """The publication's formula, by MMDetection's own parts, for one level
-    of a RetinaNet: sums, before they are divided."""
+def reference_terms(teacher, level, pred, target, beta=1.0):
+    """Return the sums of the published formula for one level of a RetinaNet.
+
+    They are computed by the functions of MMDetection.
+    """
     head = teacher.bbox_head
 
     def align(x, like):
@@ -64,36 +66,40 @@ def authors(teacher, level, pred, target, beta=1.0):
     cross_entropy = -(q * p.log() + (1 - q) * (1 - p).log())
     weights = q.max(dim=1)[0]
     scores = ((p - q).abs() ** beta * cross_entropy).sum()
-    apart = GIoULoss(reduction='none')(boxes, true_boxes)
-    return scores, (weights * apart).sum(), weights.sum().clamp(min=1)
+    giou_losses = GIoULoss(reduction='none')(boxes, true_boxes)
+    return scores, (weights * giou_losses).sum(), weights.sum().clamp(min=1)
 
 
 @pytest.mark.parametrize('level', (0, 2))
-def test_it_is_the_publications_formula(level):
+def test_the_loss_equals_the_published_formula(level):
     torch.manual_seed(1)
     model = build(metric=dict(METRIC, beta=2.0, box_weight=0.5)).double()
     for parameter in model.teacher.bbox_head.parameters():
         torch.nn.init.normal_(parameter, std=0.2)
     pred, target = torch.randn(2, 2, 24, 5, 7, dtype=torch.float64).unbind()
     metric = model.flows['neck'][str(level)].metric
-    scores, boxes, count = authors(model.teacher, level, pred, target, 2.0)
+    scores, boxes, count = reference_terms(
+        model.teacher, level, pred, target, 2.0
+    )
     torch.testing.assert_close(
         metric(pred, target), (scores + 0.5 * boxes) / count
     )
 
 
-def test_a_metric_of_the_maps_is_added():
-    both = build(metric=dict(METRIC, features=dict(type='PKDLoss')))
-    alone = build()
+def test_a_distillation_loss_of_the_maps_is_added():
+    with_features = build(metric=dict(METRIC, features=dict(type='PKDLoss')))
+    without = build()
     pred, target = torch.randn(2, 2, 24, 5, 7).unbind()
-    one, other = (x.flows['neck']['0'].metric for x in (both, alone))
+    one, other = (
+        x.flows['neck']['0'].metric for x in (with_features, without)
+    )
     torch.testing.assert_close(
         one(pred, target), other(pred, target) + PKDLoss()(pred, target)
     )
 
 
 @pytest.mark.parametrize('variant', ('fmkt', 'theta', 'direct'))
-def test_it_teaches_and_the_head_that_reads_learns_nothing(variant):
+def test_gradients_reach_the_student_but_not_the_teachers_head(variant):
     model = build(variant)
     data = model.data_preprocessor(batch(), True)
     losses = model(**data, mode='loss')
@@ -111,17 +117,17 @@ def test_it_teaches_and_the_head_that_reads_learns_nothing(variant):
     ('atss/atss_r50_fpn_1x_coco.py',
      'fcos/fcos_r50-caffe_fpn_gn-head_1x_coco.py'),
 )  # fmt: skip
-def test_heads_with_a_scale_for_each_level_read_it_with_its_own(name):
+def test_the_scale_of_the_level_is_applied(name):
     teacher = dense(name)
     model = build(teacher=teacher)
     for scale in model.teacher.bbox_head.scales:
         torch.nn.init.normal_(scale.scale, 1.0, 0.5)
     maps = [torch.randn(1, 32, 2**i, 2**i) for i in range(6, 1, -1)]
-    whole = model.teacher.bbox_head(tuple(maps))
+    scores = model.teacher.bbox_head(tuple(maps))[0]
     for level in range(3):
-        reader = model.flows['neck'][str(level)].metric.teacher_head
-        logits, boxes = reader(maps[level])
-        expected = whole[0][level].permute(0, 2, 3, 1).reshape(1, -1, 6)
+        teacher_head = model.flows['neck'][str(level)].metric.reader
+        logits, boxes = teacher_head(maps[level])
+        expected = scores[level].permute(0, 2, 3, 1).reshape(1, -1, 6)
         assert torch.equal(logits, expected)
         assert boxes.shape == (*logits.shape[:2], 4)
 
@@ -141,11 +147,11 @@ def test_heads_with_a_scale_for_each_level_read_it_with_its_own(name):
         ),
     ),
 )
-def test_maps_that_no_head_can_read_are_refused(kwargs, sentence):
+def test_settings_without_a_suitable_head_raise_an_error(kwargs, sentence):
     with pytest.raises(ConfigError, match=sentence):
         build(**kwargs)
 
 
-def test_a_head_of_other_boxes_is_refused_before_training():
+def test_a_head_with_other_boxes_raises_an_error_at_build():
     with pytest.raises(ConfigError, match='GFLHead with other boxes'):
         build(teacher=dense('gfl/gfl_r50_fpn_1x_coco.py'))

@@ -1,4 +1,4 @@
-"""Teacher input: the student's images, in the teacher's normalization."""
+"""Conversion of the student's images to the teacher's normalization."""
 
 from copy import deepcopy
 from pathlib import Path
@@ -52,7 +52,7 @@ AUGMENTS = {
 
 
 def images():
-    """A wide and a high image: each is padded."""
+    """Return a wide and a high image, both of which are padded."""
     one, other = batch(1, 128, 96), batch(1, 64, 120)
     samples = one['data_samples'] + other['data_samples']
     for sample in samples:
@@ -64,27 +64,33 @@ def images():
 @pytest.mark.parametrize(
     'student, teacher', [(RGB, BGR), (RAW, RGB), (BGR, RAW)]
 )
-def test_pixels_are_those_of_the_teachers_own_under_any_augmentation(
+def test_adapted_images_equal_those_of_the_teachers_preprocessor(
     student, teacher, augment, run_progress
 ):
     augments = AUGMENTS[augment] and [AUGMENTS[augment]]
-    ours = DetDataPreprocessor(**student, batch_augments=augments)
-    # What the teacher would make of the images with the same augmentation.
-    theirs = DetDataPreprocessor(**teacher, batch_augments=augments)
-    for preprocessor in (ours, theirs):
+    student_preprocessor = DetDataPreprocessor(
+        **student, batch_augments=augments
+    )
+    # The expected images have the same augmentation.
+    teacher_preprocessor = DetDataPreprocessor(
+        **teacher, batch_augments=augments
+    )
+    for preprocessor in (student_preprocessor, teacher_preprocessor):
         if augment == 'resized':
             preprocessor.batch_augments[0]._input_size = (96, 64)
-    view = TeacherInputAdapter(ours, DetDataPreprocessor(**teacher))
-    seen = ours(images(), True)
-    expected = theirs(images(), True)['inputs']
-    found = view(seen['inputs'], seen['data_samples'])
-    assert found.shape == expected.shape == seen['inputs'].shape
-    for image, wanted, sample in zip(found, expected, seen['data_samples']):
-        # Resizing mixes the last row and column with the padding behind.
+    adapter = TeacherInputAdapter(
+        student_preprocessor, DetDataPreprocessor(**teacher)
+    )
+    data = student_preprocessor(images(), True)
+    expected = teacher_preprocessor(images(), True)['inputs']
+    adapted = adapter(data['inputs'], data['data_samples'])
+    assert adapted.shape == expected.shape == data['inputs'].shape
+    for image, target, sample in zip(adapted, expected, data['data_samples']):
+        # Resizing mixes the last row and column with the padding.
         height, width = (side - 1 for side in sample.img_shape)
         torch.testing.assert_close(
             image[:, :height, :width],
-            wanted[:, :height, :width],
+            target[:, :height, :width],
             rtol=1e-5,
             atol=1e-3 if teacher is RAW else 1e-5,
         )
@@ -92,38 +98,40 @@ def test_pixels_are_those_of_the_teachers_own_under_any_augmentation(
         assert not image[:, :, width + 1 :].any()
 
 
-def test_padding_is_the_teachers_own():
-    ours = DetDataPreprocessor(**RGB)
-    theirs = DetDataPreprocessor(**BGR, pad_value=7, pad_size_divisor=64)
-    view = TeacherInputAdapter(ours, theirs)
-    seen = ours(images(), True)
-    found = view(seen['inputs'], seen['data_samples'])
-    assert found.shape == (2, 3, 128, 128)
-    expected = theirs(images(), True)['inputs']
-    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-4)
+def test_padding_has_the_teachers_value_and_divisor():
+    student_preprocessor = DetDataPreprocessor(**RGB)
+    teacher_preprocessor = DetDataPreprocessor(
+        **BGR, pad_value=7, pad_size_divisor=64
+    )
+    adapter = TeacherInputAdapter(student_preprocessor, teacher_preprocessor)
+    data = student_preprocessor(images(), True)
+    adapted = adapter(data['inputs'], data['data_samples'])
+    assert adapted.shape == (2, 3, 128, 128)
+    expected = teacher_preprocessor(images(), True)['inputs']
+    torch.testing.assert_close(adapted, expected, rtol=1e-5, atol=1e-4)
 
 
-def test_equal_preprocessors_pass_images_on_unchanged():
-    view = TeacherInputAdapter(
+def test_equal_normalizations_return_the_same_tensor():
+    adapter = TeacherInputAdapter(
         DetDataPreprocessor(**RGB), DetDataPreprocessor(**RGB)
     )
-    seen = torch.rand(2, 3, 8, 8)
-    assert view(seen, None) is seen
+    inputs = torch.rand(2, 3, 8, 8)
+    assert adapter(inputs, None) is inputs
 
 
-def test_a_preprocessor_that_is_not_understood_is_refused():
-    class Strange(BaseDataPreprocessor):
+def test_preprocessors_of_unknown_and_different_class_raise_an_error():
+    class Unknown(BaseDataPreprocessor):
         pass
 
-    TeacherInputAdapter(Strange(), Strange())
-    with pytest.raises(ConfigError, match='data_preprocessor is a Strange'):
-        TeacherInputAdapter(Strange(), DetDataPreprocessor(**RGB))
+    TeacherInputAdapter(Unknown(), Unknown())
+    with pytest.raises(ConfigError, match='data_preprocessor is a Unknown'):
+        TeacherInputAdapter(Unknown(), DetDataPreprocessor(**RGB))
 
 
 NORMALIZE = dict(
     type='Normalize', mean=RGB['mean'], std=RGB['std'], to_rgb=True
 )
-# Pipelines and data preprocessors, and what they take together.
+# Data pipelines and settings of data preprocessors.
 FORMS = {
     'preprocessor': ([], RGB),
     'pipeline': ([NORMALIZE], {}),
@@ -136,11 +144,11 @@ FORMS = {
 }
 
 
-def seen_through(pipeline, preprocessor, picture):
-    """What a network sees of a picture."""
+def preprocess(pipeline, preprocessor, image):
+    """Return an image after data pipeline and data preprocessor."""
     with DefaultScope.overwrite_default_scope('mmdet'):
         results = Compose([*pipeline, dict(type='PackDetInputs')])(
-            dict(img=picture.copy(), img_shape=picture.shape[:2])
+            dict(img=image.copy(), img_shape=image.shape[:2])
         )
     data = pseudo_collate([results])
     return DetDataPreprocessor(**preprocessor)(data, False)['inputs']
@@ -148,24 +156,22 @@ def seen_through(pipeline, preprocessor, picture):
 
 @pytest.mark.parametrize('teacher', FORMS)
 @pytest.mark.parametrize('student', FORMS)
-def test_wherever_images_are_normalized_the_teacher_sees_its_own(
-    student, teacher
-):
-    picture = np.random.default_rng(0).integers(0, 256, (16, 24, 3), np.uint8)
+def test_pipeline_and_preprocessor_may_both_normalize(student, teacher):
+    image = np.random.default_rng(0).integers(0, 256, (16, 24, 3), np.uint8)
     forms = FORMS[student], FORMS[teacher]
-    view = TeacherInputAdapter(
+    adapter = TeacherInputAdapter(
         *(DetDataPreprocessor(**preprocessor) for _, preprocessor in forms),
         tuple(
             pipeline_normalization(dict(pipeline=pipeline), 'x', 'mmdet')
             for pipeline, _ in forms
         ),
     )
-    seen, expected = (seen_through(*form, picture) for form in forms)
-    found = view(seen, None)
+    inputs, expected = (preprocess(*form, image) for form in forms)
+    adapted = adapter(inputs, None)
     scale = expected.abs().max()
-    torch.testing.assert_close(found, expected, rtol=0, atol=1e-5 * scale)
+    torch.testing.assert_close(adapted, expected, rtol=0, atol=1e-5 * scale)
     if student == teacher:
-        assert found is seen
+        assert adapted is inputs
 
 
 def coco(shapes, *transforms):
@@ -184,8 +190,8 @@ def coco(shapes, *transforms):
     )
 
 
-def wrapped(shapes):
-    """Data sets that all normalize, each in its own way."""
+def normalizing_datasets(shapes):
+    """Return data sets with the same normalization in different places."""
     plain = coco(shapes, NORMALIZE)
     recorded = dict(
         type='mmfmkt.RecordedViews', views=2, transforms=[NORMALIZE]
@@ -193,7 +199,7 @@ def wrapped(shapes):
     mixed = dict(type='MultiImageMixDataset', dataset=coco(shapes))
     return dict(
         plain=plain,
-        subclass=coco(shapes, dict(NORMALIZE, type=OwnNormalize)),
+        subclass=coco(shapes, dict(NORMALIZE, type=CustomNormalize)),
         recorded=coco(shapes, recorded),
         nested=coco(
             shapes, dict(type='RandomApply', prob=1.0, transforms=NORMALIZE)
@@ -204,23 +210,25 @@ def wrapped(shapes):
     )
 
 
-class OwnNormalize(Normalize):
-    """A user's."""
+class CustomNormalize(Normalize):
+    """Subclass in a user's project."""
 
 
 @pytest.mark.parametrize('built', (False, True))
-def test_normalize_is_found_in_all_that_wraps_it(built, shapes):
+def test_normalize_is_detected_in_wrapped_data_sets_and_transforms(
+    built, shapes
+):
     with DefaultScope.overwrite_default_scope('mmdet'):
-        for name, dataset in wrapped(shapes).items():
+        for name, dataset in normalizing_datasets(shapes).items():
             if built:
                 dataset = DATASETS.build(deepcopy(dataset))
-            mean, std, flips = pipeline_normalization(dataset, 'x')
+            mean, std, swaps_rgb = pipeline_normalization(dataset, 'x')
             assert mean.flatten().tolist() == pytest.approx(RGB['mean']), name
             assert std.flatten().tolist() == pytest.approx(RGB['std']), name
-            assert flips, name
+            assert swaps_rgb, name
 
 
-def test_transforms_of_torchvision_are_known_where_mmpretrain_is():
+def test_normalization_by_torchvision_transforms_is_detected():
     pytest.importorskip('mmpretrain')
     from mmpretrain.datasets.transforms import PackInputs  # noqa: F401
 
@@ -231,22 +239,22 @@ def test_transforms_of_torchvision_are_known_where_mmpretrain_is():
             type='torchvision/Normalize', mean=[0.4, 0.5, 0.6], std=[0.2] * 3
         ),
     ]
-    picture = np.random.default_rng(0).integers(0, 256, (8, 8, 3), np.uint8)
+    image = np.random.default_rng(0).integers(0, 256, (8, 8, 3), np.uint8)
     with DefaultScope.overwrite_default_scope('mmpretrain'):
-        expected = Compose(deepcopy(pipeline))(dict(img=picture))['img']
+        expected = Compose(deepcopy(pipeline))(dict(img=image))['img']
     for part in (pipeline, Compose):
         if part is Compose:
             with DefaultScope.overwrite_default_scope('mmpretrain'):
                 part = Compose(deepcopy(pipeline))
-        mean, std, flips = pipeline_normalization(
+        mean, std, swaps_rgb = pipeline_normalization(
             dict(pipeline=part), 'x', 'mmpretrain'
         )
-        raw = torch.from_numpy(picture).permute(2, 0, 1).flip(0)
-        assert flips
+        raw = torch.from_numpy(image).permute(2, 0, 1).flip(0)
+        assert swaps_rgb
         torch.testing.assert_close((raw - mean) / std, expected)
 
 
-def test_data_sets_that_disagree_are_named():
+def test_data_sets_with_different_normalizations_raise_an_error():
     datasets = [dict(pipeline=[NORMALIZE]), dict(pipeline=[])]
     with pytest.raises(
         ConfigError, match='^train.dataset: its data sets norm'
@@ -256,7 +264,7 @@ def test_data_sets_that_disagree_are_named():
 
 @TRANSFORMS.register_module()
 class Standardize(BaseTransform):
-    """Normalizes, and nobody can know."""
+    """Normalization by an unknown transform."""
 
     def transform(self, results):
         results['img'] = results['img'].astype(np.float32) / 128 - 1
@@ -264,7 +272,7 @@ class Standardize(BaseTransform):
 
 
 def configured(path, shapes, *transforms, **preprocessor):
-    """A distillation of one iteration, on images in their order."""
+    """Return a distillation of one iteration on unshuffled images."""
     cfg = Config.fromfile(write_config(path, shapes, 'theta', epochs=1))
     loader = cfg.train_dataloader
     loader.dataset.pipeline = coco(shapes, *transforms)['pipeline']
@@ -280,20 +288,20 @@ def configured(path, shapes, *transforms, **preprocessor):
     return cfg
 
 
-def trained(cfg):
-    """What the teacher saw of the first batch under a plain Runner."""
-    runner, seen = Runner.from_cfg(cfg), []
+def train(cfg):
+    """Return the teacher's first input in a Runner, and the log."""
+    runner, inputs = Runner.from_cfg(cfg), []
     runner.model.teacher.backbone.register_forward_pre_hook(
-        lambda module, args: seen.append(args[0].clone())
+        lambda module, args: inputs.append(args[0].clone())
     )
     runner.train()
     runner.message_hub.runtime_info.pop('cfg')
     (log,) = Path(cfg.work_dir).rglob('*.log')
-    return seen[0], log.read_text()
+    return inputs[0], log.read_text()
 
 
-def own_images(cfg):
-    """What the teacher sees of these images where it is alone."""
+def teacher_inputs(cfg):
+    """Return the input of the teacher without a student."""
     with DefaultScope.overwrite_default_scope('mmdet'):
         dataset = DATASETS.build(
             dict(
@@ -317,7 +325,7 @@ train_dataloader.dataset.pipeline.insert(2, dict(
 
 @pytest.mark.slow
 @pytest.mark.parametrize('kind', ('name', 'class', 'new style'))
-def test_a_runner_of_mmengine_shows_the_teacher_its_own_images(
+def test_in_a_runner_the_teacher_gets_its_normalization(
     kind, shapes, tmp_path
 ):
     transforms = dict(name=[NORMALIZE], **{'new style': []}).get(
@@ -328,18 +336,20 @@ def test_a_runner_of_mmengine_shows_the_teacher_its_own_images(
         cfg.dump(tmp_path / 'old.py')
         (tmp_path / 'new.py').write_text(NEW_STYLE.format(**RGB))
         cfg = Config.fromfile(tmp_path / 'new.py')
-    expected = own_images(cfg)
-    seen, log = trained(cfg)
-    torch.testing.assert_close(seen, expected, rtol=0, atol=1e-5)
+    expected = teacher_inputs(cfg)
+    inputs, log = train(cfg)
+    torch.testing.assert_close(inputs, expected, rtol=0, atol=1e-5)
     assert 'WARNING - model.teacher.config' not in log
     assert 'nearly blank' not in log
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize('student', ('normalizes', 'is gray'))
-def test_a_teacher_is_validated_on_its_own_images(student, shapes, tmp_path):
+def test_the_teacher_is_validated_in_its_normalization(
+    student, shapes, tmp_path
+):
     cfg = configured(tmp_path / 'a.py', shapes, NORMALIZE)
-    expected = own_images(cfg)
+    expected = teacher_inputs(cfg)
     if student == 'is gray':
         load = dict(type='LoadImageFromFile', color_type='grayscale')
         cfg.train_dataloader.dataset.pipeline[0] = load
@@ -351,7 +361,7 @@ def test_a_teacher_is_validated_on_its_own_images(student, shapes, tmp_path):
         images = [gray[i]['inputs'].repeat(3, 1, 1) for i in range(4)]
         expected = teacher(dict(inputs=images))['inputs']
     cfg.val_dataloader = deepcopy(cfg.train_dataloader)
-    resize = dict(type='Resize', scale=(64, 64))  # as they are
+    resize = dict(type='Resize', scale=(64, 64))  # unchanged
     cfg.val_dataloader.dataset.pipeline.insert(2, resize)
     cfg.val_evaluator = dict(
         type='CocoMetric',
@@ -360,91 +370,87 @@ def test_a_teacher_is_validated_on_its_own_images(student, shapes, tmp_path):
     )
     cfg.val_cfg = dict(type='ValLoop')
     cfg.custom_hooks = [dict(type='mmfmkt.TeacherCheckHook')]
-    seen, log = trained(cfg)
-    torch.testing.assert_close(seen, expected, rtol=0, atol=1e-5)
+    inputs, log = train(cfg)
+    torch.testing.assert_close(inputs, expected, rtol=0, atol=1e-5)
     assert 'The teacher: coco/bbox_mAP' in log
 
 
 @pytest.mark.slow
-def test_an_unknown_transform_that_normalizes_causes_a_warning(
-    shapes, tmp_path
-):
+def test_an_unknown_normalization_logs_a_warning(shapes, tmp_path):
     unknown = dict(type='Standardize')
-    _, log = trained(configured(tmp_path / 'a.py', shapes, unknown))
+    _, log = train(configured(tmp_path / 'a.py', shapes, unknown))
     assert 'the first images span 1.' in log and 'nearly blank' in log
-    _, log = trained(configured(tmp_path / 'b.py', shapes, **BGR))
+    _, log = train(configured(tmp_path / 'b.py', shapes, **BGR))
     assert 'nearly blank' not in log
 
 
 @pytest.mark.slow
-def test_a_teacher_that_was_trained_on_normalized_images_gets_them(
-    shapes, tmp_path
-):
+def test_the_teachers_data_pipeline_is_applied(shapes, tmp_path):
     cfg = configured(tmp_path / 'a.py', shapes, **RGB)
     teacher = cfg.model.teacher.config
-    expected = own_images(cfg)
+    expected = teacher_inputs(cfg)
     teacher.data_preprocessor = dict(
         type='DetDataPreprocessor', pad_size_divisor=32
     )
     loader = dict(dataset=dict(pipeline=[NORMALIZE]))
     cfg.model.teacher.config = dict(model=teacher, train_dataloader=loader)
-    seen, _ = trained(cfg)
-    torch.testing.assert_close(seen, expected, rtol=0, atol=1e-5)
+    inputs, _ = train(cfg)
+    torch.testing.assert_close(inputs, expected, rtol=0, atol=1e-5)
 
 
 @pytest.mark.slow
-def test_a_teacher_of_which_no_data_are_known_shares_the_pipeline(
-    shapes, tmp_path
-):
+def test_a_teacher_without_a_pipeline_uses_the_students(shapes, tmp_path):
     cfg = configured(tmp_path / 'a.py', shapes, NORMALIZE)
-    expected = own_images(cfg)
+    expected = teacher_inputs(cfg)
     cfg.model.teacher.config.data_preprocessor = dict(
         type='DetDataPreprocessor'
     )
-    seen, log = trained(cfg)
-    torch.testing.assert_close(seen, expected, rtol=0, atol=1e-5)
+    inputs, log = train(cfg)
+    torch.testing.assert_close(inputs, expected, rtol=0, atol=1e-5)
     assert 'give its whole config' in log
 
 
 CHANNELS = {
-    'gray under color': (1, 3, lambda x: np.repeat(x, 3, 2)),
-    'four under color': (4, 3, lambda x: x[..., :3]),
-    'color under gray': (
+    'gray to color': (1, 3, lambda x: np.repeat(x, 3, 2)),
+    'four to color': (4, 3, lambda x: x[..., :3]),
+    'color to gray': (
         3,
         1,
         lambda x: cv2.cvtColor(x, cv2.COLOR_BGR2GRAY)[..., None],
     ),
-    'gray under gray': (1, 1, lambda x: x),
-    'four under four': (4, 4, lambda x: x),
+    'gray to gray': (1, 1, lambda x: x),
+    'four to four': (4, 4, lambda x: x),
 }
 
 
-@pytest.mark.parametrize('flips', (False, True))
+@pytest.mark.parametrize('swaps_rgb', (False, True))
 @pytest.mark.parametrize('name', CHANNELS)
-def test_a_teacher_of_other_channels_sees_the_same_picture(name, flips):
-    given, wanted, convert = CHANNELS[name]
-    picture = np.random.default_rng(0).integers(0, 256, (16, 24, given))
-    picture = picture.astype(np.uint8)
+def test_channels_are_converted_as_by_opencv(name, swaps_rgb):
+    student_channels, teacher_channels, convert = CHANNELS[name]
+    image = np.random.default_rng(0).integers(
+        0, 256, (16, 24, student_channels)
+    )
+    image = image.astype(np.uint8)
     forms = []
-    for count, mean in ((given, 90.0), (wanted, 120.0)):
-        color = flips and count == 3
-        preprocessor = dict(mean=[mean], std=[50.0], bgr_to_rgb=color)
+    for count, mean in ((student_channels, 90.0), (teacher_channels, 120.0)):
+        is_rgb = swaps_rgb and count == 3
+        preprocessor = dict(mean=[mean], std=[50.0], bgr_to_rgb=is_rgb)
         if count == 3:
             preprocessor.update(mean=[mean, 1, 2], std=[50.0, 60, 70])
         forms.append(([], preprocessor))
-    view = TeacherInputAdapter(
+    adapter = TeacherInputAdapter(
         *(DetDataPreprocessor(**preprocessor) for _, preprocessor in forms),
-        channels=(given, wanted),
+        channels=(student_channels, teacher_channels),
     )
-    seen = seen_through(*forms[0], picture)
-    expected = seen_through(*forms[1], convert(picture))
+    inputs = preprocess(*forms[0], image)
+    expected = preprocess(*forms[1], convert(image))
     # OpenCV rounds gray values to whole levels.
-    atol = 0.51 / 50 if name == 'color under gray' else 1e-5
-    found = view(seen, None)
-    torch.testing.assert_close(found, expected, rtol=0, atol=atol)
+    atol = 0.51 / 50 if name == 'color to gray' else 1e-5
+    adapted = adapter(inputs, None)
+    torch.testing.assert_close(adapted, expected, rtol=0, atol=atol)
 
 
-def test_channels_that_cannot_be_made_are_named():
+def test_channels_that_cannot_be_converted_raise_an_error():
     with pytest.raises(ConfigError, match='takes images of 4 channels, which'):
         TeacherInputAdapter(
             DetDataPreprocessor(), DetDataPreprocessor(), channels=(3, 4)
@@ -452,14 +458,14 @@ def test_channels_that_cannot_be_made_are_named():
 
 
 @pytest.mark.parametrize('channels', (1, 3, 4, 12))
-def test_the_channels_of_images_are_read_off_the_network(channels):
+def test_input_channels_are_those_of_the_first_convolution(channels):
     model = retinanet()
     model.backbone.in_channels = channels
     model.data_preprocessor = dict(type='DetDataPreprocessor')
     assert input_channels(build_network(model, 'mmdet')) == channels
 
 
-def test_a_first_layer_on_patches_does_not_hide_the_channels():
+def test_input_channels_of_a_network_with_a_focus_layer():
     config = Config._get_cfg_path(
         'mmdet::yolox/yolox_tiny_8xb8-300e_coco.py', ''
     )

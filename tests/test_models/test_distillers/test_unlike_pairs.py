@@ -1,4 +1,4 @@
-"""A teacher with another preprocessor computes its own features."""
+"""Features of a teacher with another normalization than the student."""
 
 import pytest
 import torch
@@ -12,17 +12,17 @@ pytest.importorskip('mmdet')
 from mmfmkt.models.distillers.networks import without_weights  # noqa: E402
 from mmfmkt.registry import MODELS  # noqa: E402
 
-# Student, teacher; the convention that the teacher has and the student not.
+# Student and teacher, by their normalizations.
 PAIRS = {
-    'BGR under RGB': (
+    'RGB student, BGR teacher': (
         'retinanet/retinanet_r18_fpn_1x_coco.py',
         'rtmdet/rtmdet_tiny_8xb32-300e_coco.py',
     ),
-    'BGR of unit scale under RGB': (
+    'RGB student, BGR teacher of unit scale': (
         'atss/atss_r50_fpn_1x_coco.py',
         'fcos/fcos_r50-caffe_fpn_gn-head_1x_coco.py',
     ),
-    'normalised under raw, resized batches': (
+    'resized raw images, normalized teacher': (
         'yolox/yolox_tiny_8xb8-300e_coco.py',
         'retinanet/retinanet_r18_fpn_1x_coco.py',
     ),
@@ -37,7 +37,7 @@ def model_section(name):
 
 @pytest.mark.slow
 @pytest.mark.parametrize('name', PAIRS)
-def test_its_features_are_those_it_has_alone(name, run_progress):
+def test_teacher_features_equal_those_without_a_student(name, run_progress):
     student, teacher = (model_section(path) for path in PAIRS[name])
     torch.manual_seed(0)
     with DefaultScope.overwrite_default_scope('mmdet'):
@@ -65,9 +65,9 @@ def test_its_features_are_those_it_has_alone(name, run_progress):
     data = model.data_preprocessor(
         dict(inputs=images, data_samples=samples), True
     )
-    heard = []
+    features = []
     handle = model.teacher.neck.register_forward_hook(
-        lambda module, args, output: heard.append(output)
+        lambda module, args, output: features.append(output)
     )
     model(**data, mode='loss')
     handle.remove()
@@ -78,11 +78,11 @@ def test_its_features_are_those_it_has_alone(name, run_progress):
         inputs = F.interpolate(inputs, size=(96, 160), mode='bilinear')
     with torch.no_grad():
         expected = alone.extract_feat(inputs)
-    differences = [(a - b).abs().max() for a, b in zip(heard[0], expected)]
+    differences = [(a - b).abs().max() for a, b in zip(features[0], expected)]
     scales = [x.abs().max() for x in expected]
     print(
         f'{name}: largest difference {max(differences):.1e}, '
         f'largest feature {max(scales):.1e}'
     )
-    # Rounding of the pixels alone.
+    # Only the pixels are rounded differently.
     assert max(differences) < 1e-5 * max(scales)

@@ -1,4 +1,4 @@
-"""Access of libraries to a model by name reaches the student."""
+"""Access to the student by name, as libraries do it."""
 
 from copy import deepcopy
 
@@ -23,18 +23,20 @@ def names(module):
     return [name for name, _ in module.named_parameters()]
 
 
-def test_the_student_has_its_own_names_and_the_flows_come_after(model):
-    own = names(model.student)
-    assert own == names(MODELS.build(dict(retinanet(), _scope_='mmdet')))
-    assert names(model)[: len(own)] == own
-    assert all(name.startswith('flows.') for name in names(model)[len(own) :])
+def test_names_are_those_of_the_student_followed_by_the_flows(model):
+    expected = names(model.student)
+    assert expected == names(MODELS.build(dict(retinanet(), _scope_='mmdet')))
+    assert names(model)[: len(expected)] == expected
+    assert all(
+        name.startswith('flows.') for name in names(model)[len(expected) :]
+    )
     for read in (nn.Module.state_dict, get_state_dict):
         state = read(model)
-        ours = [x for x in state if not x.startswith('flows.')]
-        assert ours == list(read(model.student))
+        of_student = [x for x in state if not x.startswith('flows.')]
+        assert of_student == list(read(model.student))
 
 
-def test_attributes_set_on_the_model_are_set_on_the_student(model):
+def test_attributes_of_the_student_are_set_in_the_student(model):
     head = deepcopy(model.bbox_head)
     model.bbox_head = head
     assert model.student.bbox_head is head is model.bbox_head
@@ -42,13 +44,13 @@ def test_attributes_set_on_the_model_are_set_on_the_student(model):
     assert model.student.test_cfg == dict(nms_pre=7)
     model.data_preprocessor.batch_augments = 'all'
     assert model.student.data_preprocessor.batch_augments == 'all'
-    model.of_a_hook = 3
-    assert not hasattr(model.student, 'of_a_hook')
+    model.attribute_of_a_hook = 3
+    assert not hasattr(model.student, 'attribute_of_a_hook')
     model.transfer_weight = 0.5
     assert not hasattr(model.student, 'transfer_weight')
 
 
-def test_layers_that_are_replaced_are_replaced_in_the_student():
+def test_replaced_layers_are_replaced_in_the_student():
     student = retinanet()
     student.backbone.norm_cfg = dict(type='SyncBN')
     model = MODELS.build(distiller(student=student))
@@ -63,7 +65,7 @@ def test_layers_that_are_replaced_are_replaced_in_the_student():
     assert model.extra is model.student.extra
 
 
-def test_a_copy_is_whole_and_apart(model):
+def test_a_deep_copy_has_its_own_student_and_shares_the_teacher(model):
     copy = deepcopy(model)
     assert copy.student.backbone is copy.backbone
     assert copy.student.backbone is not model.backbone
@@ -74,7 +76,7 @@ def test_a_copy_is_whole_and_apart(model):
     assert not (next(model.student.parameters()) == 3).any()
 
 
-def test_modes_and_devices_reach_the_student_and_freezing_is_its_own():
+def test_modes_and_dtypes_reach_the_student_which_keeps_frozen_stages():
     student = retinanet()
     student.backbone.update(frozen_stages=1, norm_eval=True)
     model = MODELS.build(distiller(student=student)).train()
@@ -88,20 +90,22 @@ def test_modes_and_devices_reach_the_student_and_freezing_is_its_own():
     assert {x.dtype for x in model.teacher.parameters()} == {torch.float64}
 
 
-def test_the_students_own_way_to_load_is_kept(model):
-    """As RetinaNet's, which takes the weights of an RPN for its head."""
+def test_loading_uses_the_students_method(model):
+    """RetinaNet loads the weights of an RPN into its head."""
     state = model.state_dict()
-    foreign = type(state)(
+    rpn_state = type(state)(
         (name.replace('bbox_head.', 'rpn_head.'), x + 1)
         for name, x in state.items()
     )
-    load_state_dict(model, foreign)
+    load_state_dict(model, rpn_state)
     for name, x in model.student.state_dict().items():
-        assert torch.equal(x, foreign[name.replace('bbox_head.', 'rpn_head.')])
+        assert torch.equal(
+            x, rpn_state[name.replace('bbox_head.', 'rpn_head.')]
+        )
     model.load_state_dict(state, strict=True)
 
 
-def test_random_numbers_of_the_student_are_those_it_has_alone():
+def test_the_student_draws_the_same_random_numbers_without_a_wrapper():
     torch.manual_seed(0)
     alone = MODELS.build(dict(retinanet(), _scope_='mmdet'))
     alone.init_weights()
@@ -115,6 +119,6 @@ def test_random_numbers_of_the_student_are_those_it_has_alone():
     torch.manual_seed(1)
     data = model.data_preprocessor(batch(), True)
     model(**data, mode='loss')
-    here = torch.rand(3)
+    after_loss = torch.rand(3)
     torch.manual_seed(1)
-    assert torch.equal(here, torch.rand(3))
+    assert torch.equal(after_loss, torch.rand(3))
