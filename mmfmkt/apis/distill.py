@@ -12,13 +12,12 @@ from mmfmkt.models.distillers.classification import probe_classifier
 from mmfmkt.models.distillers.networks import (
     build_network,
     load_model_config,
-    read_config,
     without_weights,
 )
 from mmfmkt.models.flows import VARIANTS
 from mmfmkt.utils import ConfigError
 from mmfmkt.utils.config_text import assignment
-from mmfmkt.utils.configs import walk
+from mmfmkt.utils.configs import read_config, walk
 from mmfmkt.utils.files import write_whole
 from mmfmkt.utils.types import resolve_type, type_name
 
@@ -185,7 +184,7 @@ def read_student(student: str) -> Tuple[Config, bool]:
     Raises:
         ConfigError: If there is none.
     """
-    config = read_config(student, 'the student')
+    config = read_config(student, key='The student')
     load_model_config(config, 'the student')
     # Private in MMEngine 0.10.7: nothing public tells the two styles apart.
     return config, Config._is_lazy_import(config.filename)

@@ -10,10 +10,10 @@ from torch import nn
 from mmfmkt.models.distillers.networks import (
     build_network,
     load_model_config,
+    load_weights,
     without_weights,
 )
-from mmfmkt.utils import ConfigError
-from mmfmkt.utils.checkpoints import load_checkpoint, restricted_torch_load
+from mmfmkt.utils.checkpoints import restricted_torch_load
 
 
 def drop_teacher(model: dict) -> None:
@@ -87,16 +87,5 @@ def load_network(config: Config, checkpoint: Optional[str]) -> nn.Module:
     if checkpoint is None:
         return build_network(model, 'mmdet').eval()
     network = build_network(without_weights(model), 'mmdet')
-    loaded = load_checkpoint(checkpoint)
-    state = loaded.get('state_dict', loaded)
-    missing = [
-        x
-        for x in network.load_state_dict(state, strict=False).missing_keys
-        if not x.endswith('num_batches_tracked')
-    ]
-    if missing:
-        raise ConfigError(
-            f'The checkpoint {checkpoint!r} is not of this config: '
-            f'{len(missing)} tensors are missing, the first is {missing[0]}.'
-        )
+    load_weights(network, checkpoint)
     return network.eval()

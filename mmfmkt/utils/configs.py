@@ -84,26 +84,32 @@ def walk(part: Any, key: str = '') -> Iterator[Tuple[str, Any]]:
         yield from walk(value, f'{key}.{name}' if key else str(name))
 
 
-def read_config(path: str, cfg_options: Optional[dict] = None) -> Config:
+def read_config(
+    path: str, cfg_options: Optional[dict] = None, key: str = 'The config'
+) -> Config:
     """Read a config and apply overrides.
 
     Args:
         path (str): A file, or a packaged config such as
             ``'mmfmkt::retinanet/theta_retinanet_r101_r50.py'``.
         cfg_options (dict, optional): Overrides by dotted keys.
+        key (str): Config key or option that names the path, for errors.
 
     Raises:
-        ConfigError: If there is none, or it cannot be read.
+        ConfigError: If the config does not exist or cannot be read.
     """
     packaged = '::' in path
-    if not packaged and not osp.isfile(path):
-        raise ConfigError(f'The config file {path!r} does not exist.')
+    if not packaged and not osp.isfile(osp.expanduser(path)):
+        raise ConfigError(
+            f'{key} {path!r} does not exist; give a config file, or a '
+            "packaged config of the form 'mmdet::folder/name.py'."
+        )
     try:
         cfg = get_config(path) if packaged else Config.fromfile(path)
     except Exception as error:  # A config is a program.
         raise ConfigError(
-            f'The config {path!r} fails in itself, or in one that it is '
-            f'based on: {type(error).__name__}: {" ".join(str(error).split())}'
+            f'{key} {path!r} or one of its base configs cannot be read: '
+            f'{type(error).__name__}: {" ".join(str(error).split())}'
         ) from error
     if cfg_options:
         try:
@@ -111,5 +117,5 @@ def read_config(path: str, cfg_options: Optional[dict] = None) -> Config:
         except (KeyError, TypeError, IndexError, AttributeError) as error:
             raise ConfigError(f'--cfg-options: {error}.') from error
     if not isinstance(cfg.get('model'), dict):
-        raise ConfigError(f"The config {path!r} has no section 'model'.")
+        raise ConfigError(f"{key} {path!r} has no section 'model'.")
     return cfg

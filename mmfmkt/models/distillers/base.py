@@ -1,4 +1,4 @@
-"""Base of the distillers: a student, its flows and a teacher."""
+"""Base class of the distillers: a student, its flows and a teacher."""
 
 from functools import partial
 from typing import (
@@ -46,27 +46,28 @@ DISTILLER_SCHEMA = dict(
 
 
 class BaseDistiller(StudentWrapper):
-    """A student trained under a teacher.
+    """Student with flows that are trained with a teacher.
 
-    Flows read the outputs of tapped modules of the student by forward hooks,
-    and may replace them; no network is subclassed. Random numbers of teacher
-    and flows come from a stream of their own.
+    Forward hooks on tapped modules of the student read their outputs, and may
+    replace them. No network is subclassed. Teacher and flows draw random
+    numbers from a separate stream.
 
     Args:
         student, teacher, variant, tap, levels, flow, taps,
-            data_preprocessor: As `DetectionDistiller`. MMEngine's Runner
-            passes a data preprocessor that stands beside the model.
+            data_preprocessor: See `DetectionDistiller`. MMEngine's Runner
+            passes the top-level ``data_preprocessor`` of a config.
         overrides (dict, optional): Changes of the student's config.
 
     Attributes:
         library (str): Default scope of the networks' configs.
         packages (tuple[str]): Required packages.
-        default_tap (str), default_flow (dict): Defaults.
+        default_tap (str), default_flow (dict): Defaults of ``tap`` and
+            ``flow``.
         transfer_weight (float): Factor of the transfer's losses, set by
             TransferWeightHook. At 0 the teacher does not run.
 
     Raises:
-        ConfigError: If settings do not fit; the message names the config key.
+        ConfigError: If a setting is invalid; the message names its key.
         ImportError: If a package is missing.
     """
 
@@ -74,7 +75,7 @@ class BaseDistiller(StudentWrapper):
     packages: Tuple[str, ...]
     default_tap: str
     default_flow: Dict[str, Any] = {}
-    # Class attributes are set here, even if the student has equal names.
+    # Declared here so that StudentWrapper does not set them in the student.
     variant = ''
     transfer_weight = 1.0
 
@@ -121,7 +122,7 @@ class BaseDistiller(StudentWrapper):
         self.teacher_stopwatch = Stopwatch()
         self.variant = variant
         self.teacher_holder: Optional[TeacherHolder] = None
-        # Teacher's tap, and its level for each level of the student.
+        # By tap: the teacher's tap, and its level by level of the student.
         self.teacher_taps: Dict[str, Tuple[str, Dict[int, int]]] = {}
         with self.random_stream:
             if teacher is not None:
@@ -136,23 +137,23 @@ class BaseDistiller(StudentWrapper):
             self.teacher_holder.set_taps(self.teacher_taps)
 
     def init_weights(self) -> None:
-        """Initialize the student, with the weights that it inherits."""
+        """Initialize the student, including weights from the teacher."""
         super().init_weights()
         if self.teacher_holder is not None:
             inherited = self.teacher_holder.inherited_weights(self.student)
             self.student.load_state_dict(inherited, strict=False)
-        # MMEngine's Runner has published its config by now.
+        # MMEngine's Runner has published its config before.
         self.set_teacher_dataset(dataset_of(training_config()))
 
     def set_teacher_dataset(self, dataset: Any) -> None:
-        """Adapt a data set's images to the teacher.
+        """Set the data set whose images are converted for the teacher.
 
         Args:
             dataset (Dataset | dict, optional): Data set of the student's
                 images, or its config; None: images without a pipeline.
 
         Raises:
-            ConfigError: If the images cannot be adapted.
+            ConfigError: If the images cannot be converted.
         """
         if self.teacher_holder is not None:
             self.teacher_holder.set_student_data(
@@ -189,7 +190,7 @@ class BaseDistiller(StudentWrapper):
     def _teacher_head(
         self, teacher_tap: str, level: int, num_levels: int
     ) -> Optional[TeacherHeadFactory]:
-        """Return a factory of the teacher's head for a level, if any."""
+        """Return a factory of the teacher's dense head, or None."""
         return None
 
     @property
@@ -204,7 +205,7 @@ class BaseDistiller(StudentWrapper):
 
     @property
     def inference_steps(self) -> int:
-        """K; setting it changes that of every tap."""
+        """Number K of Euler steps; setting it changes all taps."""
         return next(iter(self.flows.values())).inference_steps
 
     @inference_steps.setter
@@ -226,13 +227,13 @@ class BaseDistiller(StudentWrapper):
         """Run the student with the flow.
 
         Args:
-            inputs (Tensor): Normalized images ``(B, 3, H, W)``.
+            inputs (Tensor): Normalized images ``(B, C, H, W)``.
             data_samples (list, optional): Annotations and meta data.
             mode (str): ``'loss'``, ``'predict'`` or ``'tensor'``.
 
         Returns:
-            The student's result in that mode; in ``'loss'`` with the losses
-            of the flow.
+            The student's result in the mode; in ``'loss'`` including the
+            losses of the flow.
         """
         if mode == 'loss':
             return self._loss(inputs, data_samples)
@@ -240,14 +241,14 @@ class BaseDistiller(StudentWrapper):
             return self.student(inputs, data_samples, mode=mode)
 
     def _deployed_flows(self) -> ContextManager:
-        """Replace tapped outputs by those of the flows, where deployed."""
+        """Replace tapped outputs by sampled features, if deployed."""
         flows = self.feature_transfers if self.deploys_flow else ()
         return output_hooks(self.student, [(x.tap, x.sample) for x in flows])
 
     def _loss(
         self, inputs: Tensor, data_samples: List[BaseDataElement]
     ) -> Dict[str, Tensor]:
-        """Return the student's own losses and those of the flow."""
+        """Return the losses of the student and of the flow."""
         losses: Dict[str, Tensor] = {}
         targets = self.read_teacher(inputs, data_samples)
         with self._training_flows(targets, losses):
@@ -257,7 +258,7 @@ class BaseDistiller(StudentWrapper):
     def _training_flows(
         self, targets: Dict[str, Any], losses: Dict[str, Tensor]
     ) -> ContextManager:
-        """Transfer tapped outputs, and add the losses to a dict."""
+        """Transfer tapped outputs in a context, and add losses to a dict."""
 
         def transfer(flow: FeatureTransfer, output: Any) -> Any:
             with self.random_stream:
@@ -277,7 +278,7 @@ class BaseDistiller(StudentWrapper):
         )
 
     def _set_epoch(self) -> None:
-        """Pass the Runner's epoch to the losses."""
+        """Pass the Runner's epoch to the distillation losses."""
         epoch = MessageHub.get_current_instance().runtime_info.get('epoch')
         if epoch is not None:
             for module in self.flows.modules():
@@ -288,14 +289,14 @@ class BaseDistiller(StudentWrapper):
     def read_teacher(
         self, inputs: Tensor, data_samples: List[BaseDataElement]
     ) -> Dict[str, Any]:
-        """Return the teacher's outputs by tap; none if the transfer rests.
+        """Return the teacher's outputs by tap; empty at a weight of 0.
 
         Args:
-            inputs (Tensor): The student's images, ``(B, C, H, W)``.
+            inputs (Tensor): Images of the student, ``(B, C, H, W)``.
             data_samples (list): Meta data.
 
         Raises:
-            ConfigError: If there is no teacher.
+            ConfigError: If the variant needs a teacher and has none.
         """
         if not VARIANTS[self.variant].needs_teacher or (
             self.teacher is not None and not self.transfer_weight
@@ -303,7 +304,7 @@ class BaseDistiller(StudentWrapper):
             return {}
         if self.teacher is None:
             raise ConfigError(
-                'A distiller without a teacher only predicts; set '
+                'model.teacher is None: the distiller can only predict; set '
                 'model.teacher to train it.'
             )
         with self.random_stream, self.teacher_stopwatch.on(inputs.device):
@@ -319,9 +320,11 @@ class BaseDistiller(StudentWrapper):
         outputs = read_taps(
             self.teacher, taps, inputs, 'teacher', data_samples, stop=True
         )
-        return self._paired(outputs)
+        return self._by_student_level(outputs)
 
-    def _paired(self, outputs: List[List[Tensor]]) -> Dict[str, Any]:
+    def _by_student_level(
+        self, outputs: List[List[Tensor]]
+    ) -> Dict[str, Dict[int, Tensor]]:
         return {
             tap: {level: levels[i] for level, i in pairs.items()}
             for levels, (tap, (_, pairs)) in zip(
@@ -330,6 +333,7 @@ class BaseDistiller(StudentWrapper):
         }
 
     def _apply(self, fn, *args, **kwargs):
+        """Apply to(), cuda() and half() to the teacher as well."""
         super()._apply(fn, *args, **kwargs)
         if self.teacher_holder is not None:
             self.teacher._apply(fn, *args, **kwargs)
@@ -339,12 +343,11 @@ class BaseDistiller(StudentWrapper):
     def _load_from_state_dict(
         self, state_dict: dict, prefix: str, *args: Any, **kwargs: Any
     ) -> None:
-        """Accept checkpoints of the student, and full ones for inference."""
+        """Ignore parameters of training when loading for inference."""
         if self.teacher is None:
-            # A full checkpoint has parts that only training needs.
-            front = f'{prefix}{FLOWS}.'
-            own = self.flows.state_dict(prefix=front)
+            flows_prefix = f'{prefix}{FLOWS}.'
+            expected = self.flows.state_dict(prefix=flows_prefix)
             for name in list(state_dict):
-                if name.startswith(front) and name not in own:
+                if name.startswith(flows_prefix) and name not in expected:
                     del state_dict[name]
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)

@@ -1,7 +1,7 @@
-"""From ``model.flow`` of a config to transfers: defaults, checks, building.
+"""Building of transfers from ``model.flow``: defaults, checks, registration.
 
-Flows and losses know no configs and take built parts. Those that they export
-are registered here.
+Flows and losses do not depend on configs and take built modules. This module
+registers the classes that they export.
 """
 
 from inspect import signature
@@ -73,11 +73,11 @@ FLOW_SETTINGS = dict(
     with_cp=(bool, False),
     compile=(Union[bool, dict], False),
 )
-# Settings that not every variant has.
-VARIANT_SETTINGS = ('direct_weight', 'compare', 'ensemble_weight', 'with_cp')
+# Settings of loss terms that not every variant has.
+LOSS_TERMS = ('direct_weight', 'compare', 'ensemble_weight')
 FLOW_SCHEMA = {key: kind for key, (kind, _) in FLOW_SETTINGS.items()}
 FLOW_DEFAULTS = {key: value for key, (_, value) in FLOW_SETTINGS.items()}
-# Defaults for logits.
+# Defaults for the tap 'head', at which logits are compared.
 HEAD_DEFAULTS = dict(
     metric=dict(type='KDLoss'), num_steps=8, inference_steps=8, loss_weight=1.0
 )
@@ -90,16 +90,17 @@ TAP_SCHEMA = dict(
 
 
 class FeaturePair(NamedTuple):
-    """A student's feature and what it is transferred to.
+    """Feature of the student and target of its transfer.
 
     Attributes:
-        channels (int): C_s of the student's.
-        target_channels (int, optional): C_t of the teacher's, or its number
-            of classes; None without a teacher.
-        is_vector (bool): Whether the student's is ``(B, C)`` and no map.
-        space (str): What is compared, ``'maps'`` or ``'logits'``.
-        teacher_head (Callable, optional): Factory of the teacher's head, for
-            losses that compare its predictions.
+        channels (int): Channels C_s of the student's feature.
+        target_channels (int, optional): Channels C_t of the teacher's
+            feature, or its number of classes; None without a teacher.
+        is_vector (bool): Whether the student's feature is a vector ``(B, C)``
+            instead of a map.
+        space (str): Compared outputs, ``'maps'`` or ``'logits'``.
+        teacher_head (Callable, optional): Factory of the teacher's dense
+            head, for distillation losses that compare its predictions.
     """
 
     channels: int
@@ -116,37 +117,34 @@ def build_transfer(
     loss_weight: float,
     encoder: Any,
 ) -> Transfer:
-    """Build a transfer and its parts.
+    """Build the transfer of a feature.
 
     Args:
         variant (str): A key of ``VARIANTS``.
-        pair (FeaturePair): The features.
+        pair (FeaturePair): Feature and target.
         flow (ConfigDict): Complete settings.
-        loss_weight (float): Weight of its losses.
-        encoder (dict | MetaEncoder): That of ``flow``, for this level.
+        loss_weight (float): Weight of the losses.
+        encoder (dict | MetaEncoder): ``flow.encoder``, for this level.
 
     Raises:
         ConfigError: If the settings do not fit each other.
     """
-    kind = VARIANTS[variant]
-    check_settings(variant, flow)
-    accepted = signature(kind).parameters
-    parts: Dict[str, Any] = {}
+    variant_cls = VARIANTS[variant]
+    check_variant_settings(variant, flow)
+    accepted = signature(variant_cls).parameters
+    settings = (*LOSS_TERMS, 'with_cp')
+    arguments = {key: flow[key] for key in settings if key in accepted}
     if flow.compare == 'velocities':
         check_equal_shape("model.flow.compare 'velocities'", pair)
-    if issubclass(kind, ParallelFMKT):
+    if issubclass(variant_cls, ParallelFMKT):
         check_equal_shape(f'model.variant {variant!r}', pair)
     if pair.target_channels is not None:
-        parts = build_training_parts(kind, pair)
-        parts['metric'] = build_metric(flow.metric, pair)
+        arguments.update(build_transforms(variant_cls, pair))
+        arguments['metric'] = build_metric(flow.metric, pair)
     if 'field' in accepted:
-        parts['field'] = build_field(pair, flow, encoder)
+        arguments['field'] = build_field(pair, flow, encoder)
     try:
-        transfer = kind(
-            loss_weight=loss_weight,
-            **{key: flow[key] for key in VARIANT_SETTINGS if key in accepted},
-            **parts,
-        )
+        transfer = variant_cls(loss_weight=loss_weight, **arguments)
     except ValueError as error:
         raise ConfigError(f'model.flow.{error}') from error
     if flow.compile:
@@ -154,27 +152,29 @@ def build_transfer(
     return transfer
 
 
-def build_training_parts(
-    kind: Type[Transfer], pair: FeaturePair
+def build_transforms(
+    variant_cls: Type[Transfer], pair: FeaturePair
 ) -> Dict[str, nn.Module]:
-    """Build a variant's transforms, unless the student's head is one."""
+    """Build the transforms T; for logits, T is the student's head.
+
+    A variant whose flow is a branch beside the student has two transforms.
+    """
     channels = pair.channels, pair.target_channels
-    # The student's own transform comes first, beside that of a branch.
-    branch = 'student_transform' in signature(kind).parameters
+    has_branch = 'student_transform' in signature(variant_cls).parameters
     if pair.space == 'maps':
-        names = ['student_transform'] * branch + ['transform']
+        names = ['student_transform'] * has_branch + ['transform']
         return {name: MapTransform(*channels) for name in names}
-    return {'transform': PooledHead(*channels)} if branch else {}
+    return {'transform': PooledHead(*channels)} if has_branch else {}
 
 
 def build_metric(metric: Any, pair: FeaturePair) -> BaseMetricLoss:
-    """Build the distillation loss, and check that the pair suits it."""
+    """Build the distillation loss, and check that it can compare the pair."""
     metric = build_part(metric, 'model.flow.metric')
     name = f'model.flow.metric {type(metric).__name__}'
     if pair.space not in metric.spaces:
         raise ConfigError(
-            f'{name} compares {" or ".join(metric.spaces)}, but the target '
-            f'is {pair.space} here.'
+            f'{name} compares {" or ".join(metric.spaces)}, but the target of '
+            f'this tap is {pair.space}.'
         )
     if metric.needs_teacher_head:
         if pair.teacher_head is None:
@@ -189,7 +189,7 @@ def build_metric(metric: Any, pair: FeaturePair) -> BaseMetricLoss:
 def build_field(
     pair: FeaturePair, flow: ConfigDict, encoder: Any
 ) -> VelocityField:
-    """Build the velocity field, and check it."""
+    """Build the velocity field, and check that it takes the feature."""
     encoder = build_part(
         encoder,
         'model.flow.encoder',
@@ -199,13 +199,13 @@ def build_field(
     if encoder.channels != pair.channels:
         raise ConfigError(
             f'model.flow.encoder.channels is {encoder.channels}, but a tapped '
-            f'feature has {pair.channels} channels; leave out the key and '
-            'share_encoder.'
+            f'feature has {pair.channels} channels; remove the keys channels '
+            'and share_encoder.'
         )
     if pair.is_vector and not encoder.takes_vectors:
         raise ConfigError(
             f'model.flow.encoder {type(encoder).__name__} takes feature maps, '
-            'but the feature is a vector; an MLPEncoder takes both.'
+            'but the feature is a vector; use MLPEncoder, which takes both.'
         )
     schedule = build_part(flow.schedule, 'model.flow.schedule')
     try:
@@ -216,31 +216,32 @@ def build_field(
 
 
 def check_equal_shape(name: str, pair: FeaturePair) -> None:
-    """Raise a ConfigError if student and teacher cannot be interpolated."""
-    maps = pair.space == 'maps'
-    if not maps or pair.target_channels not in (None, pair.channels):
+    """Raise a ConfigError if feature and target cannot be interpolated."""
+    is_maps = pair.space == 'maps'
+    if not is_maps or pair.target_channels not in (None, pair.channels):
         raise ConfigError(
-            f"{name} needs features of equal shape, but the student's has "
-            f'{pair.channels} channels and the target {pair.target_channels} '
-            f'{"channels" if maps else "logits"}.'
+            f"{name} needs features of equal shape, but the student's feature "
+            f'has {pair.channels} channels and the target has '
+            f'{pair.target_channels} {"channels" if is_maps else "logits"}.'
         )
 
 
-def check_settings(variant: str, flow: ConfigDict) -> None:
+def check_variant_settings(variant: str, flow: ConfigDict) -> None:
     """Raise a ConfigError for settings that a variant does not use."""
-    kind = VARIANTS[variant]
-    for key in VARIANT_SETTINGS[:-1]:
-        if key not in signature(kind).parameters:
-            if flow[key] != FLOW_DEFAULTS[key]:
-                raise ConfigError(
-                    f'model.flow.{key} is {flow[key]!r}, but the variant '
-                    f'{variant!r} has no such term: leave it out.'
-                )
-    if flow.dirac_ratio < 1 and not issubclass(kind, TeacherFlowTransfer):
+    variant_cls = VARIANTS[variant]
+    accepted = signature(variant_cls).parameters
+    for key in LOSS_TERMS:
+        if key not in accepted and flow[key] != FLOW_DEFAULTS[key]:
+            raise ConfigError(
+                f'model.flow.{key} is {flow[key]!r}, but the variant '
+                f'{variant!r} has no such term; remove the key.'
+            )
+    has_pairs = issubclass(variant_cls, TeacherFlowTransfer)
+    if flow.dirac_ratio < 1 and not has_pairs:
         raise ConfigError(
             f'model.flow.dirac_ratio is {flow.dirac_ratio!r}, but in the '
-            f'variant {variant!r} no flow is trained towards a teacher: leave '
-            'it out.'
+            f'variant {variant!r} no flow is trained towards a teacher; '
+            'remove the key.'
         )
 
 
@@ -251,7 +252,7 @@ def complete_flow(flow: Optional[dict]) -> ConfigDict:
         flow (dict, optional): ``model.flow`` of a config.
 
     Raises:
-        ConfigError: If a key is unknown or a value out of range.
+        ConfigError: If a key is unknown or a value is out of range.
     """
     flow = {k: v for k, v in (flow or {}).items() if k != '_scope_'}
     check_keys(flow, FLOW_SCHEMA, 'model.flow')
@@ -267,30 +268,34 @@ def complete_taps(
 ) -> List[dict]:
     """Return ``tap``, ``levels``, ``flow`` and ``teacher_tap`` of each tap.
 
+    A tap of the teacher is by default the tap of the student.
+
     Args:
         tap (str): ``model.tap``.
         levels (Sequence[int], optional): ``model.levels``.
         flow (dict, optional): ``model.flow``.
         taps (Sequence[dict], optional): ``model.taps``.
-        teacher (dict, optional): ``model.teacher``, with the default of
-            ``teacher_tap`` in ``tap``.
+        teacher (dict, optional): ``model.teacher``, whose ``tap`` is the
+            default of ``teacher_tap``.
 
     Raises:
-        ConfigError: If there is no tap, one twice, or an unknown key.
+        ConfigError: If there is no tap, an equal tap or an unknown key.
     """
     if taps is None:
         taps = [dict(tap=tap, levels=levels)]
     completed = []
-    for index, own in enumerate(taps):
-        own = {k: v for k, v in own.items() if k != '_scope_'}
-        check_keys(own, TAP_SCHEMA, f'model.taps[{index}]', needed=('tap',))
-        teacher_tap = own.get('teacher_tap') or (teacher or {}).get('tap')
+    default = (teacher or {}).get('tap')
+    for index, entry in enumerate(taps):
+        entry = {k: v for k, v in entry.items() if k != '_scope_'}
+        check_keys(entry, TAP_SCHEMA, f'model.taps[{index}]', needed=('tap',))
         completed.append(
             dict(
-                tap=own['tap'],
-                levels=own.get('levels'),
-                teacher_tap=teacher_tap or own['tap'],
-                flow=complete_flow({**(flow or {}), **own.get('flow', {})}),
+                tap=entry['tap'],
+                levels=entry.get('levels'),
+                teacher_tap=entry.get('teacher_tap')
+                or default
+                or entry['tap'],
+                flow=complete_flow({**(flow or {}), **entry.get('flow', {})}),
             )
         )
     check_distinct([settings['tap'] for settings in completed], 'model.taps')

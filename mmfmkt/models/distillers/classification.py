@@ -1,4 +1,4 @@
-"""ClassificationDistiller: any MMPretrain classifier under any other."""
+"""Distiller for any pair of MMPretrain classifiers."""
 
 from functools import partial
 from typing import Any, Dict, List, Optional, Sequence, Tuple, Union
@@ -26,37 +26,36 @@ HEAD = 'head'
 class ClassificationDistiller(BaseDistiller):
     """Distillation of a classifier by flow matching (FM-KT).
 
-    At the tap ``'head'`` the flow starts from the student's last feature, a
-    map or a class token, and T is the student's own neck and head: logits are
-    compared, and labels, soft or not, go through the head's own loss. The
-    deployed prediction is the mean of the logits of K steps. Any other tap
-    compares feature maps, as in detection.
+    The tap ``'head'`` is the feature before neck and head: the last output of
+    the backbone, a map or a class token. The flow starts from this feature,
+    and T is the student's neck and head. The distillation loss compares
+    logits, and the head computes the task loss of hard or soft labels. The
+    deployed prediction is the mean of the logits of K steps. At any other
+    tap, feature maps are compared, as in detection.
 
     Args:
-        student (str | dict): Student: a config file, a packaged config
+        student (str | dict): A config file, a packaged config
             (``'mmpretrain::...'``) or a ``model`` dict.
-        teacher (dict, optional): ``config`` (as ``student``),
-            ``checkpoint`` (path, URL, or None for random weights) and,
-            optionally, ``cfg_options``, ``tap`` and ``inherit`` as
-            `DetectionDistiller`. None suffices for inference, and for the
-            variant ``'online'``.
-        variant (str): As `DetectionDistiller`. ``'online'`` with a
-            ``loss_weight`` of 0 trains student and flow by the task's loss
+        teacher (dict, optional): See `DetectionDistiller`.
+        variant (str): See `DetectionDistiller`. ``'online'`` with a
+            ``loss_weight`` of 0 trains student and flow by the task loss
             alone.
-        tap (str): ``'head'``, or the path of a module in both networks that
-            gives feature maps.
+        tap (str): ``'head'`` (the feature before neck and head), or the path
+            of a module in both networks that outputs feature maps.
         levels (Sequence[int], optional): Indices of the tapped levels, if
             the tap is not ``'head'``.
-        flow (dict, optional): As `DetectionDistiller`; the defaults
-            for ``'head'`` are KD, N = K = 8 and a weight of 1.
+        flow (dict, optional): See `DetectionDistiller`. The defaults differ:
+            KD, N = K = 8 and a weight of 1.
         taps (Sequence[dict], optional): Several taps instead of one.
-        report_steps (Sequence[int]): Further values of K whose scores
-            predictions contain, for StepAccuracy; the backbone runs once.
-        data_preprocessor (dict, optional): The student's, if its config has
-            none; MMPretrain's configs have it beside the model.
+        report_steps (Sequence[int]): Further values of K for which
+            predictions contain scores, which StepAccuracy evaluates. The
+            backbone runs once for all K.
+        data_preprocessor (dict, optional): Preprocessor of the student, if
+            its config has none. MMPretrain's configs have it at the top
+            level.
 
     Raises:
-        ConfigError: If settings do not fit; the message names the config key.
+        ConfigError: If a setting is invalid; the message names its key.
         ImportError: If mmpretrain is missing.
     """
 
@@ -88,19 +87,21 @@ class ClassificationDistiller(BaseDistiller):
             if teacher_logits.shape != logits.shape:
                 raise ConfigError(
                     f'The student has {logits.shape[1]} classes and the '
-                    f'teacher {teacher_logits.shape[1]}; give '
-                    'model.teacher.config one of the same classes, or tap '
-                    'feature maps.'
+                    f'teacher {teacher_logits.shape[1]}; set '
+                    'model.teacher.config to a teacher of the same classes, '
+                    'or tap feature maps.'
                 )
-        is_vector = feature.dim() == 2
         pair = FeaturePair(
-            feature.shape[1], logits.shape[1], is_vector, 'logits'
+            feature.shape[1],
+            logits.shape[1],
+            is_vector=feature.dim() == 2,
+            space='logits',
         )
         return HeadTransfer(tap, pair, self.variant, flow)
 
     @property
     def head_transfer(self) -> Optional[HeadTransfer]:
-        """The transfer at the tap ``'head'``, if there is one."""
+        """The transfer before neck and head (tap ``'head'``), or None."""
         return self.flows[HEAD] if HEAD in self.flows else None
 
     @property
@@ -114,7 +115,7 @@ class ClassificationDistiller(BaseDistiller):
         data_samples: Optional[List[BaseDataElement]] = None,
         mode: str = 'tensor',
     ) -> Any:
-        """Run the student with the flow; arguments as the base class.
+        """Run the student with the flow; see the base class.
 
         Returns:
             Losses, data samples with predictions, or logits.
@@ -131,7 +132,7 @@ class ClassificationDistiller(BaseDistiller):
         logits = logits_by_steps[transfer.inference_steps]
         if mode == 'tensor':
             return logits
-        # The head's own predictions, from the mean of the logits.
+        # The student's head predicts from the mean of the logits.
         with output_hooks(self.student, [(HEAD, lambda _: logits)]):
             predictions = self.student.head.predict(
                 self._after_backbone(features, features[-1]), data_samples
@@ -143,11 +144,12 @@ class ClassificationDistiller(BaseDistiller):
         return predictions
 
     def _after_backbone(self, features: Sequence[Tensor], last: Tensor) -> Any:
-        """Return the head's input, with another last feature."""
+        """Return the head's input with the last feature replaced."""
         features = (*features[:-1], last.to(features[-1].dtype))
         return after_neck(self.student, features)
 
     def _logits(self, features: Sequence[Tensor], last: Tensor) -> Tensor:
+        """Return the logits with the last feature replaced."""
         return self.student.head(self._after_backbone(features, last))
 
     def _classify(
@@ -156,13 +158,13 @@ class ClassificationDistiller(BaseDistiller):
         data_samples: List[BaseDataElement],
         last: Tensor,
     ) -> Tuple[Tensor, Dict[str, Tensor]]:
-        """Return logits of a last feature, and the head's own losses."""
+        """Return logits and task losses with the last feature replaced."""
         head, feats = self.student.head, self._after_backbone(features, last)
         recorded: List[Tensor] = []
 
         def record(_module: nn.Module, args: tuple, output: Tensor) -> None:
-            # With more arguments the logits depend on the labels, as those
-            # with the margin of ArcFace, and are not the deployed ones.
+            # With further arguments, logits depend on the labels, such as
+            # those with the margin of ArcFace, and are not deployed.
             if len(args) == 1:
                 recorded.append(output)
 
@@ -172,7 +174,7 @@ class ClassificationDistiller(BaseDistiller):
         finally:
             handle.remove()
         return recorded[0] if recorded else head(feats), {
-            # Lists, such as those of the accuracy, are reduced as in MMEngine.
+            # Lists, such as accuracies, are reduced as in MMEngine.
             'loss_task' if name == 'loss' else f'task_{name}': loss
             if isinstance(loss, Tensor)
             else sum(x.mean() for x in loss)
@@ -213,15 +215,15 @@ class ClassificationDistiller(BaseDistiller):
         hooks = [(tap, partial(outputs.__setitem__, tap)) for tap in taps]
         with output_hooks(self.teacher, hooks, 'teacher'):
             logits = self.teacher(inputs, mode='tensor')
-        targets = self._paired([as_levels(outputs[tap], tap) for tap in taps])
-        return {**targets, HEAD: logits}
+        levels = [as_levels(outputs[tap], tap) for tap in taps]
+        return {**self._by_student_level(levels), HEAD: logits}
 
 
 def labels_of(data_samples: List[BaseDataElement]) -> Tensor:
-    """Return labels ``(B, )``, or ``(B, classes)`` if they are soft.
+    """Return labels ``(B, )``, or soft labels ``(B, classes)``.
 
     Args:
-        data_samples (list): MMPretrain's data samples.
+        data_samples (list): Data samples of MMPretrain.
     """
     if 'gt_score' in data_samples[0]:
         return torch.stack([sample.gt_score for sample in data_samples])
@@ -229,7 +231,7 @@ def labels_of(data_samples: List[BaseDataElement]) -> Tensor:
 
 
 def after_neck(classifier: nn.Module, features: Sequence[Tensor]) -> Any:
-    """Return the input of a classifier's head."""
+    """Return the input of a classifier's head for backbone features."""
     return classifier.neck(features) if classifier.neck else features
 
 
@@ -241,8 +243,8 @@ def probe_classifier(network: nn.Module, role: str) -> Tuple[Tensor, Tensor]:
         role (str): ``'student'`` or ``'teacher'``, for errors.
 
     Raises:
-        ConfigError: If it has no backbone and head of a single label, or if
-            its parts do not fit each other.
+        ConfigError: If it has no backbone or no single-label head, or does
+            not run.
     """
     from mmpretrain.models import MultiLabelClsHead
 
@@ -250,15 +252,16 @@ def probe_classifier(network: nn.Module, role: str) -> Tuple[Tensor, Tensor]:
     if not all(isinstance(part, nn.Module) for part in parts):
         raise ConfigError(
             f'The {role} ({type(network).__name__}) has no backbone and head, '
-            "which tap 'head' needs; give an ImageClassifier."
+            "which the tap 'head' (the feature before neck and head) needs; "
+            'use an ImageClassifier.'
         )
 
     def run(images: Tensor) -> Tuple[Any, Any]:
         features = network.extract_feat(images, stage='backbone')
         logits = network.head(after_neck(network, features))
         if isinstance(logits, Tensor) and logits.dim() != 2:
-            # Made for smaller images.
-            raise ValueError(f'its head gives {tuple(logits.shape)}')
+            # The network is for smaller images.
+            raise ValueError(f'its head outputs {tuple(logits.shape)}')
         return features[-1], logits
 
     (last, logits), _ = run_on_dummy_inputs(network, run, role)
@@ -266,21 +269,21 @@ def probe_classifier(network: nn.Module, role: str) -> Tuple[Tensor, Tensor]:
         network.head, MultiLabelClsHead
     ):
         raise ConfigError(
-            f"The tap 'head' compares logits (B, classes) of one label an "
-            f'image, which the {type(network.head).__name__} of the {role} '
-            'does not give; tap a module that gives feature maps, such as '
-            "tap='backbone'."
+            "The tap 'head' (the feature before neck and head) needs "
+            'single-label logits (B, classes), which the '
+            f'{type(network.head).__name__} of the {role} does not output; '
+            "tap a module that outputs feature maps, such as tap='backbone'."
         )
     if not isinstance(last, Tensor) or last.dim() not in (2, 4):
-        given = (
+        description = (
             f'of shape {tuple(last.shape)}'
             if isinstance(last, Tensor)
             else f'{len(last)} tensors'
         )
         raise ConfigError(
             f'The last feature of the {role} must be a map (B, C, H, W) or a '
-            f"class token (B, C) for the tap 'head', but is {given}; tap a "
-            'module that gives maps, or set out_type of its backbone if it '
-            'has one.'
+            "class token (B, C) for the tap 'head' (the feature before neck "
+            f'and head), but is {description}; tap a module that outputs '
+            'maps, or set out_type of the backbone if it has this key.'
         )
     return last, logits

@@ -1,4 +1,4 @@
-"""Transfer between feature maps: a flow for each level of a tap."""
+"""Transfers between feature maps: one for each level of a tap."""
 
 from typing import Any, Dict, Optional, Sequence, Tuple
 
@@ -13,20 +13,20 @@ from .builder import FeaturePair, build_transfer
 from .step_count import StepCount
 from .taps import as_levels, replace_levels
 
-# Loggers write at multiples of this number of iterations.
+# MMEngine's loggers write at multiples of this number of iterations.
 DIAGNOSIS_INTERVAL = 10
 
 
 class TapTransfer(nn.ModuleDict):
-    """Settings that the flows of one tap share.
+    """Base of the transfers of one tap, which share settings.
 
     Args:
         tap (str): Path of the tapped module.
         flow (ConfigDict): Complete settings.
 
     Attributes:
-        inference_steps (int): K.
-        step_count (StepCount): Draws N.
+        inference_steps (int): Number K of Euler steps at inference.
+        step_count (StepCount): Number N of Euler steps in training.
     """
 
     def __init__(self, tap: str, flow: ConfigDict) -> None:
@@ -37,7 +37,7 @@ class TapTransfer(nn.ModuleDict):
         self.step_count = StepCount(flow.num_steps)
 
     def draw_permutation(self, source: Tensor) -> Optional[Tensor]:
-        """Draw which sample's target each flow gets; None: its own."""
+        """Draw a permutation of the targets; None keeps their order."""
         if self.dirac_ratio == 1:
             return None
         return decouple_pairs(
@@ -46,7 +46,7 @@ class TapTransfer(nn.ModuleDict):
 
 
 class FeatureTransfer(TapTransfer):
-    """A flow for each tapped level, by the level's index.
+    """Transfers of feature maps, by index of the tapped level.
 
     Args:
         tap (str): Path of the tapped module.
@@ -55,7 +55,7 @@ class FeatureTransfer(TapTransfer):
         flow (ConfigDict): Complete settings.
 
     Raises:
-        ConfigError: If settings do not fit levels and channels.
+        ConfigError: If settings do not fit the levels or their channels.
     """
 
     def __init__(
@@ -83,7 +83,7 @@ class FeatureTransfer(TapTransfer):
             )
 
     def sample(self, output: Any) -> Any:
-        """Replace the tapped levels by the transferred ones.
+        """Return a tapped output with transferred levels, as deployed.
 
         Args:
             output (Tensor | Sequence[Tensor]): Output of the tapped module.
@@ -102,13 +102,13 @@ class FeatureTransfer(TapTransfer):
         weight: float,
         diagnose: bool = False,
     ) -> Tuple[Dict[str, Tensor], Any]:
-        """Return losses and transferred levels.
+        """Return losses and the tapped output with transferred levels.
 
         Args:
             output (Tensor | Sequence[Tensor]): Output of the tapped module.
             targets (dict[int, Tensor], optional): The teacher's levels, by
-                level of the student; None while the transfer rests, and
-                without a teacher.
+                level of the student; None without a teacher and while the
+                transfer weight is 0.
             weight (float): Factor of the losses.
             diagnose (bool): Whether to add ``metric_of_mean``.
 
@@ -125,11 +125,11 @@ class FeatureTransfer(TapTransfer):
         for name, flow in self.items():
             source, target = levels[int(name)], None
             if targets is not None:
-                # At equal strides a larger map is one with more padding.
+                # At equal strides, a larger map has more padding.
                 height, width = source.shape[-2:]
                 target = targets[int(name)][..., :height, :width]
-                # Some students train several branches as one batch, whose
-                # parts all follow the teacher.
+                # Some students run several branches as one batch; each branch
+                # has the same target.
                 branches = len(source) // len(target)
                 if branches > 1:
                     target = target.repeat(branches, 1, 1, 1)
@@ -146,19 +146,28 @@ class FeatureTransfer(TapTransfer):
 
 
 def per_level(value: Any, levels: Sequence[int], key: str) -> Sequence[Any]:
-    """Return a setting of each level, from one for all or one for each."""
+    """Return a setting for each level.
+
+    Args:
+        value (Any): One value for all levels, or a list with one for each.
+        levels (Sequence[int]): The tapped levels.
+        key (str): Key of the setting in ``model.flow``, for errors.
+
+    Raises:
+        ConfigError: If a list has another length.
+    """
     if not isinstance(value, (list, tuple)):
         return [value] * len(levels)
     if len(value) != len(levels):
         raise ConfigError(
             f'model.flow.{key} has {len(value)} values for '
-            f'{len(levels)} levels; give one for each of model.levels '
-            f'{tuple(levels)}, or one for all.'
+            f'{len(levels)} levels; give one value for each of model.levels '
+            f'{tuple(levels)}, or a single value.'
         )
     return value
 
 
 def should_diagnose() -> bool:
-    """Return whether a Runner may log ``metric_of_mean`` this iteration."""
+    """Return whether the Runner may log ``metric_of_mean`` now."""
     iteration = MessageHub.get_current_instance().runtime_info.get('iter')
     return iteration is not None and (iteration + 1) % DIAGNOSIS_INTERVAL == 0

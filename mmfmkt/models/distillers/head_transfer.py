@@ -1,4 +1,4 @@
-"""Transfer of a classifier's last feature, compared as logits."""
+"""Transfer of the feature before a classifier's neck and head (tap 'head')."""
 
 from typing import Callable, Dict, Optional, Sequence, Tuple
 
@@ -11,11 +11,13 @@ from .feature_transfer import TapTransfer
 
 
 class HeadTransfer(TapTransfer):
-    """The flow between a classifier's backbone and its neck and head.
+    """Transfer of the last feature of a classifier's backbone.
+
+    The student's neck and head follow the flow, and logits are compared.
 
     Args:
-        tap (str): ``'head'``.
-        pair (FeaturePair): The last feature and the logits.
+        tap (str): ``'head'``, the feature before neck and head.
+        pair (FeaturePair): The last feature, with logits as target.
         variant (str): A key of ``VARIANTS``.
         flow (ConfigDict): Complete settings.
     """
@@ -35,8 +37,8 @@ class HeadTransfer(TapTransfer):
     def draw(self, source: Tensor) -> Tuple[int, Optional[Tensor]]:
         """Draw N and a permutation of the targets.
 
-        They are drawn before ``forward``, in which the student's head draws
-        from the student's random numbers.
+        ``forward`` takes them as arguments because it runs the student's
+        head, which uses another random stream.
 
         Args:
             source (Tensor): ``(B, C, H, W)`` or ``(B, C)``.
@@ -60,24 +62,26 @@ class HeadTransfer(TapTransfer):
         Args:
             source (Tensor): ``(B, C, H, W)`` or ``(B, C)``.
             target (Tensor, optional): The teacher's logits, ``(B,
-                classes)``; None while the transfer rests.
+                classes)``; None without a teacher and while the transfer
+                weight is 0.
             labels (Tensor): ``(B, )`` or ``(B, classes)``.
-            head (Callable): The student's own.
+            head (Callable): The student's head, from a feature to logits
+                and task losses.
             weight (float): Factor of the transfer's losses.
             num_steps (int): N.
-            permutation (Tensor, optional): As ``draw`` returns it.
+            permutation (Tensor, optional): Result of ``draw``.
             diagnose (bool): Whether to add ``metric_of_mean``.
 
         Returns:
             dict: Losses named ``<tap>.<part>``.
         """
-        losses, task, _ = self.flow.forward_head(
+        losses, task_losses, _ = self.flow.forward_head(
             source, target, num_steps, labels, head, permutation, diagnose
         )
         losses = {name: weight * loss for name, loss in losses.items()}
         return {
             f'{self.tap}.{name}': loss
-            for name, loss in {**task, **losses}.items()
+            for name, loss in {**task_losses, **losses}.items()
         }
 
     def logits(
@@ -90,7 +94,7 @@ class HeadTransfer(TapTransfer):
 
         Args:
             source (Tensor): ``(B, C, H, W)`` or ``(B, C)``.
-            head (Callable): The student's own.
-            counts (Sequence[int]): Values of K beside the configured one.
+            head (Callable): The student's head, from a feature to logits.
+            counts (Sequence[int]): Values of K beside ``inference_steps``.
         """
         return self.flow.logits(source, (self.inference_steps, *counts), head)

@@ -1,4 +1,4 @@
-"""Building networks from configs of any library."""
+"""Building networks from configs of any library, and loading weights."""
 
 import logging
 import os
@@ -6,54 +6,45 @@ from copy import deepcopy
 from typing import Any, Union
 
 from mmengine.config import Config, ConfigDict
-from mmengine.hub import get_config
 from mmengine.logging import MMLogger
 from mmengine.model import BaseModule
 from mmengine.registry import MODELS, DefaultScope
 from torch import nn
 
 from mmfmkt.utils import ConfigError
-from mmfmkt.utils.configs import walk
+from mmfmkt.utils.checkpoints import load_checkpoint
+from mmfmkt.utils.configs import read_config, walk
 
 ConfigSource = Union[str, os.PathLike, dict, Config]
 
 
-def read_config(source: ConfigSource, key: str) -> Union[dict, Config]:
-    """Return the whole config that a source names.
+def load_config(source: ConfigSource, key: str) -> Union[dict, Config]:
+    """Return a config, which is read if the source is a path.
 
     Args:
-        source (str | dict): As `load_model_config`.
+        source (str | dict): See `load_model_config`.
         key (str): Config key of the source, for errors.
 
     Raises:
-        ConfigError: If there is no such config.
+        ConfigError: If the config does not exist or cannot be read.
     """
     if isinstance(source, (dict, Config)):
         return source
-    source = str(source)
-    try:
-        if '::' in source:
-            return get_config(source)
-        return Config.fromfile(source)
-    except FileNotFoundError as error:
-        raise ConfigError(
-            f'{key} {source!r} is neither a config file nor a packaged '
-            "config of the form 'mmdet::folder/name.py'."
-        ) from error
+    return read_config(str(source), key=key)
 
 
 def load_model_config(source: ConfigSource, key: str) -> ConfigDict:
-    """Return a copy of the ``model`` section that a source names.
+    """Return a copy of the ``model`` section of a config.
 
     Args:
         source (str | dict): A config file, a packaged config
-            (``'mmdet::...'``), a whole config or its ``model``.
+            (``'mmdet::...'``), a whole config or its ``model`` section.
         key (str): Config key of the source, for errors.
 
     Raises:
-        ConfigError: If there is no such config, or no model in it.
+        ConfigError: If the config cannot be read or has no model.
     """
-    config = read_config(source, key)
+    config = load_config(source, key)
     whole = isinstance(config, Config)
     model = deepcopy(ConfigDict(config.get('model', {} if whole else config)))
     if 'model' in config:
@@ -66,7 +57,7 @@ def load_model_config(source: ConfigSource, key: str) -> ConfigDict:
 
 
 def build_network(model: dict, library: str) -> nn.Module:
-    """Build a network in the scope of its own library.
+    """Build a network in the scope of its library.
 
     Args:
         model (dict): A ``model`` section.
@@ -78,44 +69,85 @@ def build_network(model: dict, library: str) -> nn.Module:
         return MODELS.build(model)
 
 
-def without_weights(part: Any) -> Any:
+def without_weights(config: Any) -> Any:
     """Remove pretrained weights from a config, at any depth.
 
     Args:
-        part (Any): A ``model`` section, changed in place, or a part of one.
+        config (Any): A ``model`` section or a part of one, changed in place.
     """
-    for _, config in walk(part):
-        if not isinstance(config, dict):
+    for _, section in walk(config):
+        if not isinstance(section, dict):
             continue
-        # Some backbones require the key of the initializer.
-        if 'checkpoint' in str(config.get('init_cfg')):
-            config['init_cfg'] = None
-        if 'pretrained' in config:
-            # A path, or a flag, as in timm, which does not take None.
-            flag = isinstance(config['pretrained'], bool)
-            config['pretrained'] = False if flag else None
-        if config.get('checkpoint_path'):  # of timm
-            config['checkpoint_path'] = ''
-    return part
+        # Some backbones require the key init_cfg.
+        if 'checkpoint' in str(section.get('init_cfg')):
+            section['init_cfg'] = None
+        if 'pretrained' in section:
+            # A path, or a flag as in timm, which does not accept None.
+            is_flag = isinstance(section['pretrained'], bool)
+            section['pretrained'] = False if is_flag else None
+        if section.get('checkpoint_path'):  # timm
+            section['checkpoint_path'] = ''
+    return config
 
 
 def init_random_weights(network: BaseModule) -> None:
-    """Initialize a network that has no checkpoint.
+    """Initialize a network without a checkpoint.
 
-    Some parameters are set by no initializer, others only by a checkpoint.
+    Some parameters have no initializer, and others get their values only
+    from a checkpoint.
 
     Args:
         network (BaseModule): The network.
     """
     logger = MMLogger.get_current_instance()
     level = logger.level
-    # MMEngine logs each parameter, which matters in training only.
+    # MMEngine logs each parameter, which only a training needs.
     logger.setLevel(logging.WARNING)
     try:
         network.init_weights()
     finally:
         logger.setLevel(level)
     for parameter in network.parameters():
-        # No initializer gives such values: the memory is uninitialized.
+        # Values beyond those of any initializer: the memory is uninitialized.
         if parameter.numel() and not parameter.abs().max() < 1e3:
             nn.init.normal_(parameter, std=0.01)
+
+
+def load_weights(
+    network: nn.Module, checkpoint: str, section: str = ''
+) -> None:
+    """Load a checkpoint, which must have all tensors of a network.
+
+    Further tensors of the checkpoint are ignored.
+
+    Args:
+        network (nn.Module): The network.
+        checkpoint (str): Path or URL in any form that MMEngine accepts.
+        section (str): Section of the config with the keys ``config`` and
+            ``checkpoint``, followed by a dot, for errors.
+
+    Raises:
+        ConfigError: If the checkpoint cannot be read or downloaded, or
+            belongs to another network.
+    """
+    loaded = load_checkpoint(checkpoint)
+    state = loaded.get('state_dict', loaded)
+    state = {name.removeprefix('module.'): x for name, x in state.items()}
+    mismatch = ''
+    try:
+        missing = [
+            name
+            for name in network.load_state_dict(state, strict=False)[0]
+            if not name.endswith('num_batches_tracked')
+        ]
+        if missing:
+            mismatch = f'{len(missing)} tensors are missing: {missing[0]}'
+    except RuntimeError as error:
+        # A title, followed by one line for each tensor of another shape.
+        mismatch = str(error).splitlines()[-1].strip().rstrip('.')
+    if mismatch:
+        raise ConfigError(
+            f'{section}checkpoint {checkpoint!r} does not fit '
+            f'{section}config: {mismatch}; give the config that this '
+            'checkpoint was trained with.'
+        )

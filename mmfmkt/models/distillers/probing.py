@@ -1,4 +1,4 @@
-"""Probing networks with dummy inputs: levels of a tap, channels of images."""
+"""Levels of a tap and channels of images, from runs on dummy inputs."""
 
 from contextlib import contextmanager, suppress
 from typing import Any, Callable, Iterator, List, Tuple
@@ -29,8 +29,8 @@ def probe(network: nn.Module, tap: str, role: str) -> List[LevelSpec]:
         role (str): ``'student'`` or ``'teacher'``, for errors.
 
     Raises:
-        ConfigError: If parts of the network do not fit each other, or the
-            tap has no feature maps.
+        ConfigError: If the network does not run or the output of the tap is
+            not feature maps.
     """
     (levels,), images = run_on_dummy_inputs(
         network,
@@ -42,8 +42,9 @@ def probe(network: nn.Module, tap: str, role: str) -> List[LevelSpec]:
     )
     if any(len(x) != len(images) for x in levels):
         raise ConfigError(
-            f'model.tap {tap!r} must give a map for each image, but gives '
-            f'{len(levels[0])} for {len(images)} in the {role}; tap the neck.'
+            f'model.tap {tap!r} must output one map for each image, but '
+            f'outputs {len(levels[0])} for {len(images)} in the {role}; tap '
+            'the neck.'
         )
     side = images.shape[-1]
     return [LevelSpec(x.shape[1], side / x.shape[-1]) for x in levels]
@@ -56,19 +57,19 @@ def run_on_dummy_inputs(
     role: str,
     remedy: str = '',
 ) -> Tuple[Any, Tensor]:
-    """Run a network in eval mode on the first dummy input that it takes.
+    """Run a network in eval mode on the first dummy input that it accepts.
 
     Args:
         network (nn.Module): The network; it is left unchanged.
-        function (Callable): Runs it on images.
+        function (Callable): Runs the network on images.
         role (str): ``'student'`` or ``'teacher'``, for the error.
-        remedy (str): What else may help, for the error.
+        remedy (str): Another remedy, for the error.
 
     Returns:
         tuple: Result of the function, and the images.
 
     Raises:
-        ConfigError: If it takes none.
+        ConfigError: If the network fails on each dummy input.
     """
     errors: List[Exception] = []
     for images in dummy_inputs(network):
@@ -82,14 +83,14 @@ def run_on_dummy_inputs(
             errors.append(error)
     reason = (str(errors[0]) or type(errors[0]).__name__).splitlines()[0]
     raise ConfigError(
-        f'The {role} does not run as it is configured: '
-        f'{reason.rstrip(".")}; {remedy}check the channels in its config '
-        '(in_channels of neck and head against the output of the part before).'
+        f'The {role} fails on dummy inputs: {reason.rstrip(".")}; {remedy}'
+        'check the channels in its config: in_channels of neck and head must '
+        'be the output channels of the preceding part.'
     ) from errors[0]
 
 
 def dummy_inputs(network: nn.Module) -> Iterator[Tensor]:
-    """Yield images ``(B, C, H, W)`` that a network may take, likeliest first.
+    """Yield candidate images ``(B, C, H, W)``, the most likely ones first.
 
     Args:
         network (nn.Module): A detector or a classifier.
@@ -99,19 +100,19 @@ def dummy_inputs(network: nn.Module) -> Iterator[Tensor]:
     if size is None:
         patches = getattr(backbone, 'patch_embed', None)
         size = getattr(patches, 'init_input_size', None)
-    # Most networks take any size. Some need larger images than these; others
-    # take a single size: their own, that of ImageNet, or that of digits.
+    # Most networks take any size. Some need larger images than the first;
+    # others take a single size: img_size, that of ImageNet, or that of MNIST.
     small = 128 if getattr(network, 'head', None) is None else 64
     device = getattr(next(network.parameters(), None), 'device', None)
     for channels in likely_channels(network):
         for side in filter(None, (small, size, 384, 224, 32)):
             shape = (side, side) if isinstance(side, int) else side
-            # Two, since some networks drop the axis of a batch of one.
+            # Some networks drop the batch axis of a single image.
             yield torch.zeros(2, channels, *shape, device=device)
 
 
 def likely_channels(network: nn.Module) -> List[int]:
-    """Return possible numbers of a network's input channels, likeliest first.
+    """Return candidate numbers of input channels, the most likely ones first.
 
     Args:
         network (nn.Module): A detector or a classifier.
@@ -123,29 +124,30 @@ def likely_channels(network: nn.Module) -> List[int]:
     backbone = getattr(network, 'backbone', network)
     convs = (x for x in backbone.modules() if isinstance(x, nn.Conv2d))
     first = next((x.in_channels for x in convs), 3)
-    # A first layer may see the pixels of a patch as channels, as Focus does.
-    order = (first, 3) if first <= 4 else (3, first)
-    return list(dict.fromkeys(order))
+    # Layers such as Focus move the pixels of a patch into channels before the
+    # first convolution.
+    candidates = (first, 3) if first <= 4 else (3, first)
+    return list(dict.fromkeys(candidates))
 
 
 def input_channels(network: nn.Module) -> int:
-    """Return the number of channels of the images that a network takes.
+    """Return the number of input channels of a network.
 
     Args:
         network (nn.Module): A detector or a classifier; it is left unchanged.
     """
-    likely = likely_channels(network)
-    if len(likely) > 1:
-        # Backbones take images of any size more often than heads.
+    candidates = likely_channels(network)
+    if len(candidates) > 1:
+        # Backbones restrict the size of images less often than heads do.
         backbone = getattr(network, 'backbone', network)
-        with suppress(ConfigError):  # Probing the taps explains it.
+        with suppress(ConfigError):  # Probing the taps raises it again.
             return run_on_dummy_inputs(network, backbone, '')[1].shape[1]
-    return likely[0]
+    return candidates[0]
 
 
 @contextmanager
 def in_eval_mode(network: nn.Module) -> Iterator[None]:
-    """Put a network in eval mode, and restore the mode of each module.
+    """Set a network to eval mode, and restore the mode of each module.
 
     Args:
         network (nn.Module): The network.
@@ -162,11 +164,11 @@ def in_eval_mode(network: nn.Module) -> Iterator[None]:
 def run_on_supported_device(
     network: nn.Module, function: Callable[[Tensor], Any], images: Tensor
 ) -> Any:
-    """Run a network where it is, or on the GPU if it does not run on CPUs.
+    """Run a network on its device, or on a GPU if the CPU lacks an operator.
 
     Args:
-        network (nn.Module): The network; it is on the CPU afterwards.
-        function (Callable): Runs it on images.
+        network (nn.Module): The network; a GPU run moves it back to the CPU.
+        function (Callable): Runs the network on images.
         images (Tensor): ``(B, C, H, W)``.
     """
     try:

@@ -10,18 +10,19 @@ from mmfmkt.utils import ConfigError
 
 
 class StepCount:
-    """A fixed N, or one drawn in each iteration (section 2, "Step count").
+    """Number of Euler steps N, fixed or drawn (section 2, "Step count").
 
-    In a Runner N depends on the iteration alone: all ranks draw the same N
-    without communication (their seeds may differ), and a resumed run draws
-    the N of an uninterrupted one. Elsewhere PyTorch's random state decides.
+    In a Runner, N depends on the iteration alone: all ranks draw the same N
+    without communication, whatever their seeds, and a resumed run draws the
+    same N as an uninterrupted one. Without a Runner, PyTorch's global random
+    state determines N.
 
     Args:
         num_steps (int | Sequence[int]): N, or the values to draw from.
 
     Attributes:
-        limit (int, optional): Present maximum of N, which StepCountWarmupHook
-            raises during training.
+        limit (int, optional): Current upper limit of N, which
+            StepCountWarmupHook raises during training.
 
     Raises:
         ConfigError: If a value is not a positive integer.
@@ -34,22 +35,22 @@ class StepCount:
     """
 
     def __init__(self, num_steps: Union[int, Sequence[int]]) -> None:
-        single = isinstance(num_steps, int)
-        self.choices = (num_steps,) if single else tuple(num_steps)
+        is_fixed = isinstance(num_steps, int)
+        self.choices = (num_steps,) if is_fixed else tuple(num_steps)
         if min(self.choices, default=0) < 1:
             raise ConfigError(
                 'model.flow.num_steps must be a positive integer or a '
                 f'sequence of them, got {num_steps!r}.'
             )
-        # torch.compile cannot trace Python's generator; importing it takes
-        # seconds, which are not needed for a fixed N.
+        # torch.compile cannot trace Python's generator. Importing the
+        # compiler takes seconds, which a fixed N does not need.
         self._draw = draw_from
         if len(self.choices) > 1:
             self._draw = torch.compiler.disable(draw_from)
         self.limit: Optional[int] = None
 
     def draw(self) -> int:
-        """Return N of this iteration."""
+        """Return N of the current iteration."""
         choices = self.choices
         if self.limit is not None:
             choices = [n for n in choices if n <= self.limit] or [self.limit]
@@ -57,10 +58,10 @@ class StepCount:
 
 
 def draw_from(choices: Sequence[int]) -> int:
-    """Draw a number for this iteration.
+    """Draw one of several numbers for the current iteration.
 
     Args:
-        choices (Sequence[int]): Numbers to draw from.
+        choices (Sequence[int]): The numbers.
     """
     iteration = MessageHub.get_current_instance().runtime_info.get('iter')
     if iteration is None:

@@ -28,7 +28,7 @@ class LevelSpec:
 
     Attributes:
         channels (int): C.
-        stride (float): Pixels of the image per pixel of the map.
+        stride (float): Pixels of the image for each pixel of the map.
     """
 
     channels: int
@@ -39,24 +39,24 @@ def split_tap(tap: str) -> Tuple[str, Optional[int]]:
     """Split ``'bbox_head[0]'`` into the module and the index of its output.
 
     Args:
-        tap (str): Path of a module; an index in brackets, for modules of
-            several outputs, such as class maps and boxes of dense heads.
+        tap (str): Path of a module, and an index in brackets if the module
+            has several outputs, such as class maps and boxes of a dense head.
     """
-    found = re.fullmatch(r'(.*)\[(\d+)\]', tap)
-    return (found[1], int(found[2])) if found else (tap, None)
+    match = re.fullmatch(r'(.*)\[(\d+)\]', tap)
+    return (match[1], int(match[2])) if match else (tap, None)
 
 
 def find_module(network: nn.Module, tap: str, role: str) -> nn.Module:
     """Return the module that a tap names.
 
     Args:
-        network (nn.Module): The network that contains it.
+        network (nn.Module): The network.
         tap (str): Such as ``'neck'``, ``'backbone.layer4'`` or
             ``'bbox_head[0]'``.
         role (str): ``'student'`` or ``'teacher'``, for the error.
 
     Raises:
-        ConfigError: If there is no such module.
+        ConfigError: If the module does not exist.
     """
     name, _ = split_tap(tap)
     with suppress(AttributeError):
@@ -78,13 +78,13 @@ def as_levels(output: Any, tap: str) -> List[Tensor]:
         tap (str): The tap.
 
     Raises:
-        ConfigError: If the output does not consist of feature maps.
+        ConfigError: If the output is not feature maps.
     """
     _, index = split_tap(tap)
     if index is not None:
         if not isinstance(output, Sequence) or index >= len(output):
             raise ConfigError(
-                f'model.tap {tap!r} asks for output {index} of a module that '
+                f'model.tap {tap!r} selects output {index} of a module that '
                 'has fewer outputs.'
             )
         output = output[index]
@@ -93,16 +93,15 @@ def as_levels(output: Any, tap: str) -> List[Tensor]:
         isinstance(level, Tensor) and level.dim() == 4 for level in levels
     ):
         raise ConfigError(
-            f'model.tap {tap!r} must give a feature map (B, C, H, W) or a '
-            f'sequence of them, but gives {type(output).__name__}; tap '
-            'another module, or one of its outputs, as in '
-            "'bbox_head[0]'."
+            f'model.tap {tap!r} must output a feature map (B, C, H, W) or a '
+            f'sequence of them, but outputs {type(output).__name__}; tap '
+            "another module, or one of its outputs, as in 'bbox_head[0]'."
         )
     return list(levels)
 
 
 def replace_levels(output: Any, levels: List[Tensor], tap: str) -> Any:
-    """Return a tapped module's output with other levels.
+    """Return a tapped module's output with its levels replaced.
 
     Args:
         output (Tensor | Sequence[Tensor]): Output of the tapped module.
@@ -126,15 +125,15 @@ def output_hooks(
 ) -> Iterator[None]:
     """Call functions with the outputs of tapped modules inside a context.
 
-    Hooks are registered for each forward pass: hooks that stay would be
+    Hooks are registered for each forward pass. Permanent hooks would be
     called again when activation checkpointing recomputes a tapped module,
     would be copied with an EMA model, and would be lost when SyncBN
     conversion replaces a tapped module.
 
     Args:
         network (nn.Module): The network.
-        hooks (Sequence[tuple[str, Callable]]): Taps, and functions of the
-            output of each; a value other than None replaces the output.
+        hooks (Sequence[tuple[str, Callable]]): Pairs of a tap and a function
+            of its output; a result other than None replaces the output.
         role (str): ``'student'`` or ``'teacher'``, for errors.
     """
     handles = []
@@ -160,19 +159,19 @@ def read_taps(
     data_samples: Optional[Sequence[BaseDataElement]] = None,
     stop: bool = False,
 ) -> List[List[Tensor]]:
-    """Run a network up to its taps and return the levels of each.
+    """Run a network up to its taps and return the levels of each tap.
 
     Args:
-        network (nn.Module): A detector. ``extract_feat`` is enough for taps
-            in backbone and neck, and a dense head runs on its output; other
-            taps need the whole forward pass.
+        network (nn.Module): A detector. For taps in backbone and neck,
+            ``extract_feat`` runs, and for a tapped dense head also the head.
+            Other taps need the whole forward pass.
         taps (Sequence[str]): The taps.
         inputs (Tensor): Normalized images ``(B, C, H, W)``.
         role (str): ``'student'`` or ``'teacher'``, for errors.
         data_samples (Sequence, optional): With the sizes of the images,
             which transformers and two-stage heads need.
-        stop (bool): Whether to stop the forward pass at the last tap. Each
-            tapped module must be known to run once.
+        stop (bool): Whether to stop the forward pass at the last tap. Then a
+            tapped module that runs twice is not detected.
 
     Raises:
         ConfigError: If a tapped module does not run exactly once.
@@ -226,26 +225,32 @@ def check_levels(
 ) -> List[int]:
     """Return the tapped levels of the student, by default all.
 
+    Args:
+        levels (Sequence[int], optional): ``model.levels``.
+        specs (list[LevelSpec]): Levels of the student's tap.
+        tap (str): The tap, for errors.
+
     Raises:
-        ConfigError: If there is no such level.
+        ConfigError: If a level does not exist or is given twice.
     """
     if levels is None:
         return list(range(len(specs)))
     for level in levels:
         if level not in range(len(specs)):
             raise ConfigError(
-                f'model.levels asks for level {level!r}, but tap {tap!r} of '
-                f'the student gives the levels 0 to {len(specs) - 1}.'
+                f'model.levels has level {level!r}, but tap {tap!r} of the '
+                f'student has the levels 0 to {len(specs) - 1}.'
             )
     check_distinct(levels, 'model.levels')
     return list(levels)
 
 
 def check_distinct(values: Sequence[Any], key: str) -> None:
-    """Raise a ConfigError unless there are values, and no two are equal."""
+    """Raise a ConfigError if there are no values or two are equal."""
     if not values or len(set(values)) < len(values):
         raise ConfigError(
-            f'{key} must name one or more, each once, but is {tuple(values)}.'
+            f'{key} must have one or more distinct values, but is '
+            f'{tuple(values)}.'
         )
 
 
@@ -256,11 +261,11 @@ def pair_levels(
     tap: str,
     teacher_tap: str,
 ) -> Dict[int, int]:
-    """Find the teacher's level for each of the student's, by stride.
+    """Match the student's levels to the teacher's by stride.
 
-    Pyramids may start and end at different strides. Of several levels of one
-    stride, as dilated backbones have them, the one of the same index counts,
-    else the last.
+    Pyramids may start and end at different strides. If several levels of the
+    teacher have the same stride, as in a dilated backbone, the level of the
+    same index is taken, or else the last one.
 
     Args:
         levels (Sequence[int]): Tapped levels of the student.
@@ -273,16 +278,16 @@ def pair_levels(
         dict[int, int]: Level of the teacher by level of the student.
 
     Raises:
-        ConfigError: If a level has no partner.
+        ConfigError: If the teacher has no level of the same stride.
     """
     pairs = {}
     for level in levels:
         stride = student[level].stride
-        alike = [i for i, x in enumerate(teacher) if x.stride == stride]
-        if alike:
-            pairs[level] = level if level in alike else alike[-1]
+        matches = [i for i, x in enumerate(teacher) if x.stride == stride]
+        if matches:
+            pairs[level] = level if level in matches else matches[-1]
     if len(pairs) < len(levels):
-        alone = next(x for x in levels if x not in pairs)
+        unmatched = next(x for x in levels if x not in pairs)
         strides = ', '.join(f'{x.stride:g}' for x in teacher)
         remedy = (
             f'set model.levels to {tuple(pairs)}'
@@ -290,10 +295,10 @@ def pair_levels(
             else 'tap other modules'
         )
         raise ConfigError(
-            f'Level {alone} of tap {tap!r} has stride '
-            f'{student[alone].stride:g} in the student, and tap '
+            f'Level {unmatched} of tap {tap!r} has stride '
+            f'{student[unmatched].stride:g} in the student, but tap '
             f'{teacher_tap!r} of the teacher has the strides {strides}; '
-            f'{remedy}, or give the teacher the same pyramid with '
+            f'{remedy}, or set the same pyramid for the teacher in '
             'model.teacher.cfg_options.'
         )
     return pairs

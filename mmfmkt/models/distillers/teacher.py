@@ -1,4 +1,4 @@
-"""The teacher: a frozen network outside the student, and its inputs."""
+"""Teacher: a frozen network outside the student, and its input."""
 
 import logging
 import os
@@ -26,20 +26,21 @@ from mmengine.structures import BaseDataElement
 from torch import Tensor, nn
 
 from mmfmkt.utils import ConfigError
-from mmfmkt.utils.checkpoints import DamagedCheckpoint, load_checkpoint
+from mmfmkt.utils.checkpoints import DamagedCheckpoint
 from mmfmkt.utils.schema import check_arguments, check_keys
 
 from .data_pipeline import dataset_of, pipeline_normalization
 from .networks import (
     build_network,
     init_random_weights,
+    load_config,
     load_model_config,
-    read_config,
+    load_weights,
     without_weights,
 )
 from .probing import input_channels
 from .teacher_cache import TeacherCache
-from .teacher_input import AS_LOADED, Normalization, TeacherInputAdapter
+from .teacher_input import IDENTITY, Normalization, TeacherInputAdapter
 
 TEACHER_SCHEMA = dict(
     config=Union[str, dict, Config, os.PathLike],
@@ -55,10 +56,11 @@ TEACHER_SCHEMA = dict(
 
 
 class TeacherHolder:
-    """Frozen teacher in eval mode.
+    """Holder of the frozen teacher, which is in eval mode.
 
-    It is no module, so the teacher is in neither ``parameters()`` nor
-    ``state_dict()`` of the distiller; deep copies of the distiller share it.
+    The holder is not a module. Therefore neither ``parameters()`` nor
+    ``state_dict()`` of the distiller contains the teacher. Deep copies of the
+    distiller share it.
 
     Args:
         settings (dict): ``model.teacher``; see ``TEACHER_SCHEMA``.
@@ -68,8 +70,8 @@ class TeacherHolder:
     Attributes:
         network (nn.Module): The teacher.
         cache (TeacherCache, optional): Cache of its outputs.
-        input_adapter (TeacherInputAdapter): From the student's images to the
-            teacher's.
+        input_adapter (TeacherInputAdapter): Converts the student's images to
+            the teacher's normalization and channels.
 
     Raises:
         ConfigError: If settings do not fit.
@@ -84,11 +86,8 @@ class TeacherHolder:
         )
         if settings.get('channels_last'):
             self.network.to(memory_format=torch.channels_last)
-        dtype = settings.get('dtype')
-        self._dtype = dtype and getattr(torch, dtype)
         self.cache = open_cache(settings.get('cache'))
-        self._inherit = settings.get('inherit') or ()
-        self._compile = settings.get('compile')
+        self._settings = settings
         self._channels = input_channels(student), input_channels(self.network)
         dataset = dataset_of(config)
         self._pipeline: Optional[Normalization] = None
@@ -107,12 +106,12 @@ class TeacherHolder:
     def set_student_data(
         self, preprocessor: BaseDataPreprocessor, dataset: Any
     ) -> None:
-        """Adapt to images of a data set that the student's preprocessor gives.
+        """Set ``input_adapter`` for the student's preprocessor and data set.
 
         Args:
-            preprocessor (BaseDataPreprocessor): The student's.
-            dataset (Dataset | dict, optional): The student's data set or its
-                config; None: images without a pipeline.
+            preprocessor (BaseDataPreprocessor): Preprocessor of the student.
+            dataset (Dataset | dict, optional): Data set of the student, or
+                its config; None: images without a pipeline.
         """
         self.input_adapter = self._adapter(
             (preprocessor, self.network.data_preprocessor),
@@ -122,19 +121,18 @@ class TeacherHolder:
 
     @property
     def device(self) -> torch.device:
-        """Where the teacher is."""
+        """Device of the teacher."""
         return next(self.network.parameters()).device
 
     def raw_input_adapter(self, dataset: Any) -> TeacherInputAdapter:
-        """Return an adapter of batches to the teacher's preprocessor.
+        """Return an adapter of batches for the teacher's preprocessor.
 
         Args:
-            dataset (Dataset | dict): The data set of the batches, or its
-                config.
+            dataset (Dataset | dict): Data set of the batches, or its config.
         """
-        unchanged = BaseDataPreprocessor()
+        identity = BaseDataPreprocessor()
         return self._adapter(
-            (unchanged, unchanged), dataset, 'val_dataloader.dataset'
+            (identity, identity), dataset, 'val_dataloader.dataset'
         )
 
     def _adapter(
@@ -148,13 +146,13 @@ class TeacherHolder:
         if teacher_pipeline is None:
             preprocessor = self.network.data_preprocessor
             normalizes = getattr(preprocessor, 'mean', None) is not None
-            teacher_pipeline = AS_LOADED if normalizes else pipeline
-            if not teacher_pipeline.equals(AS_LOADED):
+            teacher_pipeline = IDENTITY if normalizes else pipeline
+            if not teacher_pipeline.equals(IDENTITY):
                 print_log(
                     'model.teacher.config has only a model, which does not '
                     'normalize: the teacher gets images normalized by the '
-                    "student's data pipeline. If it was trained on others, "
-                    'give its whole config.',
+                    "student's data pipeline. If it was trained with another "
+                    'normalization, give its whole config.',
                     logger='current',
                     level=logging.WARNING,
                 )
@@ -173,10 +171,10 @@ class TeacherHolder:
         Args:
             inputs (Tensor): ``(B, C, H, W)``.
             data_samples (list): Meta data.
-            run (Callable): Runs the teacher on its own images.
+            run (Callable): Runs the teacher on adapted images.
         """
         if self.device != inputs.device:
-            # FSDP moves the distiller's parameters, but not the distiller.
+            # FSDP moves the distiller's parameters without calling to().
             self.network.to(inputs.device)
             self.input_adapter.to(inputs.device)
         with self._autocast(inputs.device.type):
@@ -187,19 +185,20 @@ class TeacherHolder:
 
     def _autocast(self, device_type: str) -> ContextManager:
         """Return the context of ``model.teacher.dtype``."""
-        if self._dtype is None:
+        dtype = self._settings.get('dtype')
+        if dtype is None:
             return nullcontext()
-        full = self._dtype == torch.float32
-        return torch.autocast(
-            device_type, None if full else self._dtype, enabled=not full
-        )
+        if dtype == 'float32':
+            return torch.autocast(device_type, enabled=False)
+        return torch.autocast(device_type, getattr(torch, dtype))
 
     def inherited_weights(self, student: nn.Module) -> Dict[str, Tensor]:
-        """Return the teacher's weights of ``model.teacher.inherit``.
+        """Return the weights that the student inherits from the teacher.
 
-        The inheriting strategy of FGD (arXiv 2111.11837): modules behind the
-        backbone start with the teacher's weights. Tensors of other shapes,
-        such as those of other classes, are left out.
+        The inheriting strategy of FGD (arXiv 2111.11837): the modules named
+        in ``model.teacher.inherit`` start with the teacher's weights. Tensors
+        of different shapes, such as those for different classes, are left
+        out.
 
         Args:
             student (nn.Module): The student.
@@ -207,36 +206,36 @@ class TeacherHolder:
         Raises:
             ConfigError: If a module is missing or none of its tensors fits.
         """
-        own, weights = student.state_dict(), self.network.state_dict()
+        weights = self.network.state_dict()
         inherited: Dict[str, Tensor] = {}
-        for module in self._inherit:
-            fitting = {
+        for module in self._settings.get('inherit') or ():
+            matching = {
                 name: weights[name]
-                for name, tensor in own.items()
+                for name, tensor in student.state_dict().items()
                 if name.startswith(f'{module}.')
                 and name in weights
                 and weights[name].shape == tensor.shape
             }
-            if not fitting:
+            if not matching:
                 raise ConfigError(
-                    'model.teacher.inherit must name modules of the student '
-                    'with tensors that the teacher has in the same shape, '
-                    f'which {module!r} is not.'
+                    f'model.teacher.inherit names {module!r}, but student and '
+                    'teacher have no tensors of equal name and shape there; '
+                    'give modules that both have.'
                 )
-            inherited.update(fitting)
+            inherited.update(matching)
         return inherited
 
     def set_taps(self, taps: Dict[str, Tuple[str, Dict[int, int]]]) -> None:
-        """Compile untapped parts and set the identity of cached outputs.
+        """Compile the untapped parts and set the keys of the cache.
 
-        A tapped backbone or neck is not compiled: hooks are registered in
-        each iteration, which would recompile it each time.
+        A tapped backbone or neck is not compiled: registering its hooks in
+        each iteration would recompile it.
 
         Args:
             taps (dict): The teacher's tap and levels by the student's tap.
         """
-        if self._compile:
-            options = {} if self._compile is True else self._compile
+        if options := self._settings.get('compile'):
+            options = {} if options is True else options
             tapped = {re.split(r'[.[]', tap)[0] for tap, _ in taps.values()}
             for name, child in self.network.named_children():
                 if name in ('backbone', 'neck') and name not in tapped:
@@ -248,7 +247,7 @@ class TeacherHolder:
 def load_teacher_config(
     teacher: dict,
 ) -> Tuple[ConfigDict, Union[dict, Config]]:
-    """Return the teacher's model config with its overrides, and the whole.
+    """Return the teacher's model config with its overrides, and the source.
 
     Args:
         teacher (dict): ``model.teacher``; see ``TEACHER_SCHEMA``.
@@ -256,14 +255,14 @@ def load_teacher_config(
     Raises:
         ConfigError: If a key is missing or unknown.
     """
-    given = {k: v for k, v in teacher.items() if k != '_scope_'}
-    check_keys(given, TEACHER_SCHEMA, 'model.teacher', needed=('config',))
+    settings = {k: v for k, v in teacher.items() if k != '_scope_'}
+    check_keys(settings, TEACHER_SCHEMA, 'model.teacher', needed=('config',))
     key = 'model.teacher.config'
-    whole = read_config(teacher['config'], key)
-    config = Config(dict(model=load_model_config(whole, key)))
+    source = load_config(teacher['config'], key)
+    config = Config(dict(model=load_model_config(source, key)))
     options = teacher.get('cfg_options') or {}
     config.merge_from_dict({f'model.{k}': v for k, v in options.items()})
-    return config.model, whole
+    return config.model, source
 
 
 def build_teacher(
@@ -276,6 +275,10 @@ def build_teacher(
         library (str): Default scope, for configs without one.
         checkpoint (str, optional): Path or URL; None: random weights, for dry
             runs.
+
+    Raises:
+        ConfigError: If the checkpoint cannot be read or downloaded, or
+            belongs to another network.
     """
     if checkpoint is None:
         teacher = build_network(without_weights(model), library)
@@ -288,58 +291,25 @@ def build_teacher(
         )
     else:
         teacher = build_network(model, library)
-        load_teacher_checkpoint(teacher, checkpoint)
+        try:
+            load_weights(teacher, checkpoint, 'model.teacher.')
+        except DamagedCheckpoint as error:
+            raise ConfigError(
+                f'model.teacher: {str(error).rstrip(".")}: give a path or URL '
+                'that can be reached, or None for a dry run with random '
+                'weights.'
+            ) from error
     return teacher.requires_grad_(False).eval()
 
 
-def load_teacher_checkpoint(teacher: nn.Module, checkpoint: str) -> None:
-    """Load a checkpoint, which must have all tensors of the teacher.
-
-    Args:
-        teacher (nn.Module): The teacher.
-        checkpoint (str): Path or URL, as MMEngine takes them.
-
-    Raises:
-        ConfigError: If it cannot be read or downloaded, or belongs to another
-            network.
-    """
-    try:
-        loaded = load_checkpoint(checkpoint)
-    except DamagedCheckpoint as error:
-        raise ConfigError(
-            f'model.teacher: {str(error).rstrip(".")}: give a path or URL '
-            'that can be reached, or None for a dry run with random weights.'
-        ) from error
-    state = loaded.get('state_dict', loaded)
-    state = {name.removeprefix('module.'): x for name, x in state.items()}
-    mismatch = ''
-    try:
-        missing = [
-            name
-            for name in teacher.load_state_dict(state, strict=False)[0]
-            if not name.endswith('num_batches_tracked')
-        ]
-        if missing:
-            mismatch = f'{len(missing)} tensors are missing: {missing[0]}'
-    except RuntimeError as error:
-        # A title, and a line for each tensor of another shape.
-        mismatch = str(error).splitlines()[-1].strip().rstrip('.')
-    if mismatch:
-        raise ConfigError(
-            f'model.teacher.checkpoint {checkpoint!r} does not fit '
-            f'model.teacher.config: {mismatch}; give the config that this '
-            'checkpoint was trained with.'
-        )
-
-
 def open_cache(settings: Union[None, str, dict]) -> Optional[TeacherCache]:
-    """Open the cache of a teacher's outputs, if it is configured.
+    """Open the cache of the teacher's outputs, or return None.
 
     Args:
         settings (str | dict, optional): ``model.teacher.cache``.
 
     Raises:
-        ConfigError: If the settings are wrong, or the file cannot be used.
+        ConfigError: If a setting is wrong or the file cannot be used.
     """
     if settings is None:
         return None

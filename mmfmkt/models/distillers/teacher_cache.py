@@ -1,14 +1,15 @@
 """Cache of a frozen teacher's outputs on disk, keyed by its input images.
 
-A key is a hash of an image's values after augmentation, so flips, crops and
-paddings have keys of their own, however they were made. The teacher runs on
-images that are not in the cache.
+A key is a hash of an image's values after augmentation, so each flip, crop
+and padding has its own key. The teacher runs only on images that are not in
+the cache.
 """
 
 import hashlib
 import json
 import sqlite3
 from contextlib import contextmanager, suppress
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, List, Tuple
 
@@ -31,19 +32,19 @@ Layout = List[Tuple[str, List[int], str]]
 
 
 class TeacherCache:
-    """An SQLite file of a teacher's outputs; processes may share it.
+    """SQLite file of a teacher's outputs, which processes may share.
 
     Args:
         path (str): The file; it is created if it is missing.
-        max_gb (float): Size in 10^9 bytes at which nothing is added.
+        max_gb (float): Size in 10^9 bytes at which writing stops.
 
     Attributes:
-        hits (int): Number of images that were in the file.
+        hits (int): Number of images that were in the cache.
         lookups (int): Number of images that were looked up.
-        entry_bytes (int): Size of the last image's outputs.
+        entry_bytes (int): Size of the outputs of one image, in bytes.
 
     Raises:
-        ConfigError: If the file is no cache, or cannot be written.
+        ConfigError: If the file is not a cache or cannot be written.
     """
 
     def __init__(self, path: str, max_gb: Positive = 10.0) -> None:
@@ -51,7 +52,6 @@ class TeacherCache:
         self.hits = self.lookups = self.entry_bytes = 0
         self._teacher = b''
         self._full = False
-        self._multipliers: Dict[Tuple[int, int, str], Tensor] = {}
         with self._open() as file:
             file.execute('PRAGMA journal_mode=WAL')
             file.execute(
@@ -65,12 +65,12 @@ class TeacherCache:
 
     @contextmanager
     def _open(self) -> Iterator[sqlite3.Connection]:
-        """Connect for one query, since forks must not share connections."""
+        """Connect for one transaction: forks must not share connections."""
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             file = sqlite3.connect(self.path, timeout=TIMEOUT_S)
             try:
-                # A crash of the machine may lose entries.
+                # A power failure may lose entries.
                 file.execute('PRAGMA synchronous=NORMAL')
                 with file:
                     yield file
@@ -97,7 +97,7 @@ class TeacherCache:
 
         Args:
             teacher (nn.Module): Identified by weights and structure.
-            settings: What else its outputs depend on.
+            settings: Further values that its outputs depend on.
         """
         identity = repr((VERSION, digest(teacher), str(teacher), settings))
         self._teacher = hashlib.sha256(identity.encode()).digest()
@@ -116,72 +116,36 @@ class TeacherCache:
             run (Callable): Runs the teacher on a part of the batch.
 
         Returns:
-            dict: As ``run`` returns it: by tap, tensors or dicts of tensors
-            whose first axis is that of the images.
+            dict: Result of ``run``: by tap, tensors or dicts of tensors whose
+            first axis is the images.
         """
         precision = (str(images.dtype), matmul_dtype(images.device))
-        front = hashlib.sha256(
+        prefix = hashlib.sha256(
             self._teacher + repr((images.shape[1:], precision)).encode()
         ).digest()[:16]
-        keys = [front + x for x in self._fingerprints(images)]
-        layout, entries = self._read(front, keys)
+        keys = [prefix + x for x in hash_images(images)]
+        layout, entries = self._read(prefix, keys)
         missing = [i for i, key in enumerate(keys) if key not in entries]
         self.lookups += len(keys)
         self.hits += len(keys) - len(missing)
         if missing:
-            whole = len(missing) == len(keys)
             tensors = flatten(
-                run(
-                    images if whole else images[missing],
-                    [data_samples[i] for i in missing],
-                )
+                run(images[missing], [data_samples[i] for i in missing])
             )
-            check_images(tensors, len(missing))
             layout = layout_of(tensors)
             new = {keys[i]: pack(tensors, j) for j, i in enumerate(missing)}
             entries.update(new)
-            self._write(front, layout, new)
+            self._write(prefix, layout, new)
         self.entry_bytes = len(entries[keys[0]])
         return unpack([entries[key] for key in keys], layout, images.device)
 
-    def _fingerprints(self, images: Tensor) -> List[bytes]:
-        """Return 128 bits of each image's values, computed on their device.
-
-        Multilinear hashing modulo 2^64 (Thorup, arXiv 1504.06804), first of
-        rows, then of images: two different images collide with a probability
-        of some 2^-60.
-        """
-        x = images.contiguous().view(INTEGERS[images.element_size()])
-        x = x.flatten(1, -2).long()
-        digests = []
-        for seed in range(2):
-            rows = self._hash(x, 2 * seed)
-            rows = rows ^ (rows >> 29)
-            digests.append(self._hash(rows, 2 * seed + 1))
-        return [
-            b''.join(x.to_bytes(8, 'little', signed=True) for x in pair)
-            for pair in torch.stack(digests, 1).tolist()
-        ]
-
-    def _hash(self, x: Tensor, seed: int) -> Tensor:
-        """Return the sum of the last axis, weighted by random odd numbers."""
-        size = x.shape[-1]
-        key = (seed, size, str(x.device))
-        if key not in self._multipliers:
-            generator = torch.Generator().manual_seed(seed)
-            drawn = torch.randint(
-                -(2**63), 2**63 - 1, (size,), generator=generator
-            )
-            self._multipliers[key] = drawn.to(x.device) | 1
-        return (x * self._multipliers[key]).sum(-1)
-
     def _read(
-        self, front: bytes, keys: List[bytes]
+        self, prefix: bytes, keys: List[bytes]
     ) -> Tuple[Layout, Dict[bytes, bytes]]:
-        """Return the layout of entries, and those that are in the file."""
+        """Return the layout of the entries, and the cached entries by key."""
         with self._open() as file:
             layout = file.execute(
-                'SELECT value FROM layouts WHERE key = ?', (front,)
+                'SELECT value FROM layouts WHERE key = ?', (prefix,)
             ).fetchone()
             if layout is None:
                 return [], {}
@@ -195,7 +159,7 @@ class TeacherCache:
             return json.loads(layout[0]), entries
 
     def _write(
-        self, front: bytes, layout: Layout, entries: Dict[bytes, bytes]
+        self, prefix: bytes, layout: Layout, entries: Dict[bytes, bytes]
     ) -> None:
         if self._full:
             return
@@ -204,22 +168,51 @@ class TeacherCache:
             print_log(
                 f'model.teacher.cache: {self.path} has reached max_gb, '
                 f'{self.max_gb}: the teacher runs on images that are not in '
-                'it.',
+                'the cache.',
                 logger='current',
             )
             return
         with self._open() as file:
             file.execute(
                 'INSERT OR REPLACE INTO layouts VALUES (?, ?)',
-                (front, json.dumps(layout)),
+                (prefix, json.dumps(layout)),
             )
             file.executemany(
                 'INSERT OR IGNORE INTO outputs VALUES (?, ?)', entries.items()
             )
 
 
+def hash_images(images: Tensor) -> List[bytes]:
+    """Return a 128-bit hash of each image, computed on its device.
+
+    Multilinear hashing modulo 2^64 (Thorup, arXiv 1504.06804), first of rows,
+    then of images. Two different images collide with a probability of about
+    2^-60.
+    """
+    x = images.contiguous().view(INTEGERS[images.element_size()])
+    x = x.flatten(1, -2).long()
+    hashes = []
+    for seed in range(2):
+        rows = (x * odd_numbers(2 * seed, x.shape[-1], x.device)).sum(-1)
+        rows = rows ^ (rows >> 29)
+        weights = odd_numbers(2 * seed + 1, rows.shape[-1], x.device)
+        hashes.append((rows * weights).sum(-1))
+    return [
+        b''.join(x.to_bytes(8, 'little', signed=True) for x in pair)
+        for pair in torch.stack(hashes, 1).tolist()
+    ]
+
+
+@lru_cache(maxsize=256)
+def odd_numbers(seed: int, size: int, device: torch.device) -> Tensor:
+    """Return random odd integers of 64 bits, always the same for a seed."""
+    generator = torch.Generator().manual_seed(seed)
+    drawn = torch.randint(-(2**63), 2**63 - 1, (size,), generator=generator)
+    return drawn.to(device) | 1
+
+
 def matmul_dtype(device: torch.device) -> str:
-    """Return the type of matrix products, which autocast decides."""
+    """Return the type of matrix products, which depends on autocast."""
     one = torch.ones(1, 1, device=device)
     return str((one @ one).dtype)
 
@@ -235,19 +228,8 @@ def flatten(outputs: Dict[str, Any]) -> Dict[str, Tensor]:
     return tensors
 
 
-def check_images(tensors: Dict[str, Tensor], count: int) -> None:
-    """Raise a ConfigError unless outputs belong to one image each."""
-    for name, tensor in tensors.items():
-        if len(tensor) != count:
-            raise ConfigError(
-                f'model.teacher.cache keeps outputs of single images, but at '
-                f'{name.split("|")[0]!r} {count} images give '
-                f'{len(tensor)}: leave it out.'
-            )
-
-
 def layout_of(tensors: Dict[str, Tensor]) -> Layout:
-    """Return names, shapes and types of one image's outputs."""
+    """Return names, shapes and types of the outputs of one image."""
     return [
         (name, list(x.shape[1:]), str(x.dtype).removeprefix('torch.'))
         for name, x in tensors.items()
@@ -255,7 +237,7 @@ def layout_of(tensors: Dict[str, Tensor]) -> Layout:
 
 
 def pack(tensors: Dict[str, Tensor], index: int) -> bytes:
-    """Return the bytes of one image's outputs."""
+    """Return the bytes of the outputs of one image."""
     parts = [x[index].detach().contiguous() for x in tensors.values()]
     return b''.join(
         x.cpu().reshape(-1).view(torch.uint8).numpy().tobytes() for x in parts
@@ -265,7 +247,7 @@ def pack(tensors: Dict[str, Tensor], index: int) -> bytes:
 def unpack(
     entries: List[bytes], layout: Layout, device: torch.device
 ) -> Dict[str, Any]:
-    """Return the outputs of a batch from those of its images."""
+    """Return the outputs of a batch from the entries of its images."""
     raw = torch.frombuffer(bytearray(b''.join(entries)), dtype=torch.uint8)
     raw = raw.view(len(entries), -1)
     outputs: Dict[str, Any] = {}

@@ -12,10 +12,10 @@ DUMMY_SIZE = (2, 2)
 
 
 class TeacherHeadReader:
-    """Dense head of a teacher, applied to maps of one level: its
-    ``bbox_head``, or the ``rpn_head`` of a two-stage detector.
+    """The teacher's dense head, applied to maps of one level.
 
-    Copies share the head, which is the teacher's and is not trained.
+    The dense head is the ``bbox_head``, or the ``rpn_head`` of a two-stage
+    detector. It is frozen, and copies of this object share it.
 
     Args:
         teacher (nn.Module): The teacher.
@@ -23,8 +23,8 @@ class TeacherHeadReader:
         num_levels (int): Number of levels that the head takes.
 
     Raises:
-        ConfigError: If the head does not give scores by sigmoid and a box
-            for each prior.
+        ConfigError: If the head has no sigmoid scores or not one box for
+            each prior.
     """
 
     def __init__(
@@ -39,7 +39,7 @@ class TeacherHeadReader:
         if any(not hasattr(self.head, part) for part in parts) or not getattr(
             self.head, 'use_sigmoid_cls', True
         ):
-            self._refuse('has none')
+            raise unsuitable_head('has no such head')
         weight = next(self.head.parameters())
         with torch.no_grad():
             self(weight.new_zeros(1, self.head.in_channels, *DUMMY_SIZE))
@@ -51,13 +51,13 @@ class TeacherHeadReader:
         """Predict on maps.
 
         Args:
-            maps (Tensor): ``(N, C, H, W)``, of the teacher's channels.
+            maps (Tensor): ``(N, C, H, W)`` with the teacher's channels.
 
         Returns:
             tuple: Logits ``(N, priors, classes)`` and boxes ``(N, priors,
-            4)``, corners in pixels.
+            4)`` as corners in pixels.
         """
-        # Heads take all levels, and some have a scale for each.
+        # A head takes all levels, and may have a scale for each of them.
         levels = [
             maps.new_zeros(1, maps.shape[1], *DUMMY_SIZE)
         ] * self.num_levels
@@ -73,7 +73,8 @@ class TeacherHeadReader:
             device=boxes.device,
         )
         if boxes.numel() != 4 * len(maps) * len(priors):
-            self._refuse(f'has a {type(self.head).__name__} with other boxes')
+            name = type(self.head).__name__
+            raise unsuitable_head(f'has a {name} with other boxes')
         decoded = self.head.bbox_coder.decode(
             priors.repeat(len(maps), 1), boxes.reshape(-1, 4)
         )
@@ -83,9 +84,11 @@ class TeacherHeadReader:
             decoded.reshape(*shape, 4),
         )
 
-    def _refuse(self, reason: str) -> None:
-        raise ConfigError(
-            "model.flow.metric compares predictions of the teacher's dense "
-            'head, which must have priors, sigmoid scores and a box of four '
-            f'numbers for each prior, but the teacher {reason}.'
-        )
+
+def unsuitable_head(reason: str) -> ConfigError:
+    """Return the error for a teacher without a suitable dense head."""
+    return ConfigError(
+        "model.flow.metric compares predictions of the teacher's dense head, "
+        'which must have priors, sigmoid scores and a box of four numbers for '
+        f'each prior, but the teacher {reason}.'
+    )

@@ -1,8 +1,8 @@
-"""The student's images, in the teacher's normalization and channels.
+"""Conversion of the student's images to the teacher's normalization.
 
-After the student's data pipeline and data preprocessor, with padding, resizing
-and mixing, the teacher gets the same pixels at the same places, as it was
-trained on them.
+The student's data pipeline and data preprocessor pad, resize and mix the
+images. The teacher gets the same pixels at the same positions, in the
+normalization and the channels that it was trained with.
 """
 
 import logging
@@ -19,8 +19,9 @@ from mmfmkt.utils import ConfigError
 
 # OpenCV's weights of B, G and R in a gray image.
 LUMINANCE = (0.114, 0.587, 0.299)
-# Images that span fewer of 255 levels are blank, or normalized already.
-MIN_LEVELS = 16
+# Images with a smaller range of values, of 255, are blank or were normalized
+# twice.
+MIN_RANGE = 16
 
 
 class Normalization(NamedTuple):
@@ -29,44 +30,46 @@ class Normalization(NamedTuple):
     Attributes:
         mean (Tensor): ``(C, 1, 1)`` or, for all channels, ``(1, 1, 1)``.
         std (Tensor): As ``mean``.
-        flips (bool): Whether the order of channels is reversed before.
+        swaps_rgb (bool): Whether RGB and BGR are swapped before.
     """
 
     mean: Tensor = torch.zeros(1, 1, 1)
     std: Tensor = torch.ones(1, 1, 1)
-    flips: bool = False
+    swaps_rgb: bool = False
 
     def then(self, after: 'Normalization') -> 'Normalization':
         """Return this normalization followed by another."""
         mean, std = self.mean, self.std
-        if after.flips:
+        if after.swaps_rgb:
             mean, std = mean.flip(0), std.flip(0)
         return Normalization(
-            mean + std * after.mean, std * after.std, self.flips != after.flips
+            mean + std * after.mean,
+            std * after.std,
+            self.swaps_rgb != after.swaps_rgb,
         )
 
     def equals(self, other: 'Normalization') -> bool:
-        """Return whether another one gives the same values."""
-        return self.flips == other.flips and all(
+        """Return whether two normalizations give the same values."""
+        return self.swaps_rgb == other.swaps_rgb and all(
             x.shape == y.shape and torch.equal(x, y)
             for x, y in zip(self[:2], other[:2])
         )
 
 
-AS_LOADED = Normalization()
+IDENTITY = Normalization()
 
 
 class TeacherInputAdapter(nn.Module):
     """Converts images from the student's normalization to the teacher's.
 
-    Gray images are repeated for a teacher of three channels. Of more than
-    three channels it gets the first three. A teacher of one channel gets the
+    A teacher of three channels gets gray images repeated, and the first
+    three of more than three channels. A teacher of one channel gets the
     luminance of color images.
 
     Args:
-        student (BaseDataPreprocessor): The student's own.
-        teacher (BaseDataPreprocessor): The teacher's own.
-        pipelines (tuple[Normalization]): Normalizations of the data pipelines
+        student (BaseDataPreprocessor): Preprocessor of the student.
+        teacher (BaseDataPreprocessor): Preprocessor of the teacher.
+        pipelines (tuple[Normalization]): Normalizations by the data pipelines
             of student and teacher.
         channels (tuple[int]): Channels of the images that student and
             teacher take.
@@ -75,61 +78,58 @@ class TeacherInputAdapter(nn.Module):
         is_identity (bool): Whether values and padding are left unchanged.
 
     Raises:
-        ConfigError: If the normalization of one is unknown, and they are not
-            of the same class; or if the channels of one cannot be converted
-            to those of the other.
+        ConfigError: If a preprocessor is of an unknown class and the other
+            one of another class, or if the channels cannot be converted.
     """
 
     def __init__(
         self,
         student: BaseDataPreprocessor,
         teacher: BaseDataPreprocessor,
-        pipelines: Tuple[Normalization, Normalization] = (
-            AS_LOADED,
-            AS_LOADED,
-        ),
+        pipelines: Tuple[Normalization, Normalization] = (IDENTITY, IDENTITY),
         channels: Tuple[int, int] = (3, 3),
     ) -> None:
         super().__init__()
-        own, target = map(normalization, (student, teacher), channels)
+        source, target = map(normalization, (student, teacher), channels)
         self.pad_value = pad_value(teacher)
         self.divisor = int(getattr(teacher, 'pad_size_divisor', 1) or 1)
-        if own is None or target is None:
+        if source is None or target is None:
             if type(student) is not type(teacher):
                 raise ConfigError(
-                    f'model.student.data_preprocessor is a '
-                    f"{type(student).__name__} and the teacher's a "
+                    'model.student.data_preprocessor is a '
+                    f"{type(student).__name__}, the teacher's is a "
                     f'{type(teacher).__name__}, and the normalization of one '
-                    'is unknown; give both the same.'
+                    'is unknown; give both the same type.'
                 )
             self.is_identity = True
             return
-        own, target = pipelines[0].then(own), pipelines[1].then(target)
-        order = source_channels(*channels)
-        if channels[1] == 3 and own.flips != target.flips:
-            order = order[::-1]
+        source = pipelines[0].then(source)
+        target = pipelines[1].then(target)
+        indices = source_channels(*channels)
+        if channels[1] == 3 and source.swaps_rgb != target.swaps_rgb:
+            indices = indices[::-1]
         mean, std = (
-            x if len(x) == 1 else x[order] for x in (own.mean, own.std)
+            x if len(x) == 1 else x[indices] for x in (source.mean, source.std)
         )
         scale, shift = std / target.std, (mean - target.mean) / target.std
-        converts = bool((scale != 1).any() or (shift != 0).any())
-        in_order = order == list(range(channels[0]))
+        changes_values = bool((scale != 1).any() or (shift != 0).any())
+        keeps_channels = indices == list(range(channels[0]))
         self.to_gray = channels == (3, 1)
         self.is_identity = (
-            in_order
-            and not converts
+            keeps_channels
+            and not changes_values
             and not self.to_gray
             and self.pad_value == pad_value(student)
         )
-        self.checked = not converts
-        gray = LUMINANCE[::-1] if own.flips else LUMINANCE
+        self.checks_range = changes_values
+        gray = LUMINANCE[::-1] if source.swaps_rgb else LUMINANCE
         for name, tensor in dict(
             scale=scale,
             shift=shift,
-            order=None if in_order else torch.tensor(order),
+            indices=None if keeps_channels else torch.tensor(indices),
             gray=torch.tensor(gray).view(-1, 1, 1),
-            student_mean=own.mean,
-            student_std=own.std,
+            student_mean=source.mean,
+            student_std=source.std,
         ).items():
             self.register_buffer(name, tensor, persistent=False)
 
@@ -139,9 +139,9 @@ class TeacherInputAdapter(nn.Module):
         """Return the images for the teacher.
 
         Args:
-            inputs (Tensor): The student's, ``(B, C, H, W)``.
-            data_samples (Sequence, optional): With ``img_shape``, the part
-                of each image that is not padding.
+            inputs (Tensor): Images of the student, ``(B, C, H, W)``.
+            data_samples (Sequence, optional): With ``img_shape``, the size of
+                each image without padding.
 
         Returns:
             Tensor: ``(B, C', H', W')``, padded at the right and the bottom to
@@ -149,14 +149,14 @@ class TeacherInputAdapter(nn.Module):
         """
         images = inputs
         if not self.is_identity:
-            self._check(inputs)
-            if self.order is not None:
-                images = images.index_select(1, self.order)
+            self._check_range(inputs)
+            if self.indices is not None:
+                images = images.index_select(1, self.indices)
             images = images * self.scale + self.shift
             if self.to_gray:
                 images = (images * self.gray).sum(1, keepdim=True)
             for image, sample in zip(images, data_samples or ()):
-                # Padding gets the teacher's value.
+                # Set the padding to the teacher's value.
                 if (shape := sample.metainfo.get('img_shape')) is not None:
                     image[:, shape[0] :] = self.pad_value
                     image[:, :, shape[1] :] = self.pad_value
@@ -169,7 +169,7 @@ class TeacherInputAdapter(nn.Module):
         """Return a batch of a data loader with images for the teacher.
 
         Args:
-            batch (dict): With ``inputs``, stacked or one tensor an image.
+            batch (dict): With ``inputs``, stacked or as a list of images.
         """
         if self.is_identity or not isinstance(batch, dict):
             return batch
@@ -178,14 +178,15 @@ class TeacherInputAdapter(nn.Module):
             return dict(batch, inputs=self(inputs, None))
         return dict(batch, inputs=[self(x[None], None)[0] for x in inputs])
 
-    def _check(self, inputs: Tensor) -> None:
+    def _check_range(self, inputs: Tensor) -> None:
         """Warn if the first images are blank for the teacher."""
-        if self.checked:
+        if not self.checks_range:
             return
-        self.checked = True
-        levels = inputs * self.student_std + self.student_mean
-        span = (levels.amax((0, 2, 3)) - levels.amin((0, 2, 3))).max().item()
-        if span < MIN_LEVELS:
+        self.checks_range = False
+        pixels = inputs * self.student_std + self.student_mean
+        spans = pixels.amax((0, 2, 3)) - pixels.amin((0, 2, 3))
+        span = spans.max().item()
+        if span < MIN_RANGE:
             print_log(
                 f'model.teacher: the first images span {span:.3g} of 255 '
                 'levels, so they are nearly blank for the teacher. If a '
@@ -197,14 +198,14 @@ class TeacherInputAdapter(nn.Module):
 
 
 def source_channels(student: int, teacher: int) -> list:
-    """Return the student's channels that the teacher's are made of.
+    """Return indices of the student's channels for the teacher's channels.
 
     Args:
         student (int): Number of the student's channels.
         teacher (int): Number of the teacher's channels.
 
     Raises:
-        ConfigError: If they cannot be converted.
+        ConfigError: If the channels cannot be converted.
     """
     if student == teacher or (student, teacher) == (3, 1):
         return list(range(student))
@@ -212,13 +213,13 @@ def source_channels(student: int, teacher: int) -> list:
         return [0] * 3 if student == 1 else [0, 1, 2]
     raise ConfigError(
         f'model.teacher takes images of {teacher} channels, which cannot be '
-        f"made of the student's {student}; give a teacher of {student} or of "
-        '3.'
+        f"converted from the student's {student}; give a teacher that takes "
+        f'{student} or 3 channels.'
     )
 
 
 def pad_value(preprocessor: BaseDataPreprocessor) -> float:
-    """Return the value of a data preprocessor's padding."""
+    """Return the padding value of a data preprocessor."""
     return float(getattr(preprocessor, 'pad_value', 0) or 0)
 
 
@@ -228,20 +229,21 @@ def normalization(
     """Return the normalization of a data preprocessor; None if unknown.
 
     Args:
-        preprocessor (BaseDataPreprocessor): One of MMEngine, MMDetection or
-            MMPretrain, or with their attributes.
-        channels (int): Channels of the images; only three are reversed.
+        preprocessor (BaseDataPreprocessor): A preprocessor with the
+            attributes of MMEngine's, MMDetection's or MMPretrain's.
+        channels (int): Channels of the images. RGB and BGR are swapped only
+            in images of three.
     """
-    flips = getattr(preprocessor, 'to_rgb', None)
-    if flips is None:
-        # MMEngine 0.10 has no public name for it.
-        flips = getattr(preprocessor, '_channel_conversion', None)
-    if flips is None and type(preprocessor) is not BaseDataPreprocessor:
+    swaps_rgb = getattr(preprocessor, 'to_rgb', None)
+    if swaps_rgb is None:
+        # MMEngine 0.10 has no public attribute for it.
+        swaps_rgb = getattr(preprocessor, '_channel_conversion', None)
+    if swaps_rgb is None and type(preprocessor) is not BaseDataPreprocessor:
         return None
-    flips = bool(flips) and channels == 3
+    swaps_rgb = bool(swaps_rgb) and channels == 3
     mean = getattr(preprocessor, 'mean', None)
     if mean is None:
-        return Normalization(flips=flips)
+        return Normalization(swaps_rgb=swaps_rgb)
     # On the CPU, so that values do not depend on the networks' device.
     mean, std = (x.float().cpu() for x in (mean, preprocessor.std))
-    return Normalization(mean, std, flips)
+    return Normalization(mean, std, swaps_rgb)

@@ -1,9 +1,9 @@
-"""A model that shows the student's parameters, modules and attributes.
+"""Wrapper that keeps the names of the student's parameters and modules.
 
 MMEngine, MMDetection and MMPretrain access a model by the names of its
-parameters and modules, by its attributes and by its methods: parameter
-groups, hooks, EMA, checkpoints, conversion of norms. All of them find the
-student under the names it has without a wrapper, and the flows beside it.
+parameters, modules, attributes and methods: parameter groups, hooks, EMA,
+checkpoints, conversion of norms. The wrapper has the same names as the
+student, plus those of the flows.
 """
 
 from typing import Any
@@ -11,8 +11,8 @@ from typing import Any
 from mmengine.model import BaseModel
 from torch import nn
 
-# What PyTorch keeps of a module besides its children. The wrapper shares the
-# student's containers, so that later registrations are in both.
+# Containers of a torch module besides its children. Wrapper and student share
+# them, so that a later registration is in both.
 SHARED = (
     '_parameters',
     '_buffers',
@@ -26,17 +26,17 @@ FLOWS = 'flows'
 
 
 class StudentWrapper(BaseModel):
-    """Student with its parameters, buffers and modules under their own names.
+    """Student and flows, without a prefix in the names of the student.
 
-    ``student`` is the network and no child module: its children are the
-    wrapper's children, followed by ``flows``. Attributes that the wrapper
-    does not have are read from, and set in, the student.
+    ``student`` is not registered as a child module. Its children are the
+    wrapper's children, followed by ``flows``. Attributes that only the
+    student has are read from and set in the student.
 
     Args:
         student (nn.Module): Any model of MMEngine.
 
     Attributes:
-        flows (nn.ModuleDict): The flows that distillation adds.
+        flows (nn.ModuleDict): The flows, by tap.
     """
 
     student: nn.Module
@@ -49,7 +49,7 @@ class StudentWrapper(BaseModel):
         self._sync_attributes()
 
     def _sync_attributes(self) -> None:
-        """Share the student's present containers and children."""
+        """Share the student's current containers and children."""
         student = self.student
         for name in SHARED:
             if hasattr(student, name):
@@ -70,15 +70,15 @@ class StudentWrapper(BaseModel):
 
     def __setattr__(self, name: str, value: Any) -> None:
         student = self.__dict__.get('student')
-        own = name in self.__dict__ or hasattr(type(self), name)
-        if student is None or own or not hasattr(student, name):
+        in_wrapper = name in self.__dict__ or hasattr(type(self), name)
+        if student is None or in_wrapper or not hasattr(student, name):
             super().__setattr__(name, value)
         else:
             setattr(student, name, value)
             self._sync_attributes()
 
     def add_module(self, name: str, module: nn.Module) -> None:
-        """Set a child, in the student if it has a child of that name."""
+        """Set a child; in the student if it has a child of this name."""
         if name in self.student._modules:
             self.student.add_module(name, module)
             self._sync_attributes()
@@ -86,7 +86,7 @@ class StudentWrapper(BaseModel):
             super().add_module(name, module)
 
     def train(self, mode: bool = True) -> nn.Module:
-        """Set the mode; the student may override how its parts follow."""
+        """Set the mode; the student's ``train`` may freeze modules."""
         self.training = mode
         self.student.train(mode)
         self.flows.train(mode)
@@ -95,17 +95,17 @@ class StudentWrapper(BaseModel):
     def init_weights(self) -> None:
         """Initialize the student."""
         self.student.init_weights()
-        # Some detectors create modules here.
+        # Some detectors create modules in init_weights.
         self._sync_attributes()
 
     def parse_losses(self, losses: dict) -> tuple:
-        """Sum the losses as the student does."""
+        """Sum the losses by the student's method."""
         return self.student.parse_losses(losses)
 
     def _load_from_state_dict(
         self, state_dict: dict, prefix: str, *args: Any, **kwargs: Any
     ) -> None:
-        """Load as the student does, without the flows' entries."""
+        """Load by the student's method, without the entries of the flows."""
         flows = {
             name: state_dict.pop(name)
             for name in list(state_dict)
