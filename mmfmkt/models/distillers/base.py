@@ -48,9 +48,8 @@ DISTILLER_SCHEMA = dict(
 class BaseDistiller(StudentWrapper):
     """Student with flows that are trained with a teacher.
 
-    Forward hooks on tapped modules of the student read their outputs, and may
-    replace them. No network is subclassed. Teacher and flows draw random
-    numbers from a separate stream.
+    Forward hooks read and may replace the outputs of tapped modules of the
+    student. Teacher and flows draw random numbers from a separate stream.
 
     Args:
         student, teacher, variant, tap, levels, flow, taps,
@@ -61,8 +60,7 @@ class BaseDistiller(StudentWrapper):
     Attributes:
         library (str): Default scope of the networks' configs.
         packages (tuple[str]): Required packages.
-        default_tap (str), default_flow (dict): Defaults of ``tap`` and
-            ``flow``.
+        default_tap (str), default_flow (dict): Defaults of tap and flow.
         transfer_weight (float): Factor of the transfer's losses, set by
             TransferWeightHook. At 0 the teacher does not run.
 
@@ -149,8 +147,8 @@ class BaseDistiller(StudentWrapper):
         """Set the data set whose images are converted for the teacher.
 
         Args:
-            dataset (Dataset | dict, optional): Data set of the student's
-                images, or its config; None: images without a pipeline.
+            dataset (Dataset | dict, optional): The data set, or its config;
+                None: images without a pipeline.
 
         Raises:
             ConfigError: If the images cannot be converted.
@@ -232,8 +230,7 @@ class BaseDistiller(StudentWrapper):
             mode (str): ``'loss'``, ``'predict'`` or ``'tensor'``.
 
         Returns:
-            The student's result in the mode; in ``'loss'`` including the
-            losses of the flow.
+            Result of the student; for ``'loss'`` with losses of the flow.
         """
         if mode == 'loss':
             return self._loss(inputs, data_samples)
