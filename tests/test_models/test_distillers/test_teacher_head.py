@@ -125,7 +125,7 @@ def test_the_scale_of_the_level_is_applied(name):
     maps = [torch.randn(1, 32, 2**i, 2**i) for i in range(6, 1, -1)]
     scores = model.teacher.bbox_head(tuple(maps))[0]
     for level in range(3):
-        teacher_head = model.flows['neck'][str(level)].metric.reader
+        teacher_head = model.flows['neck'][str(level)].metric.teacher_head
         logits, boxes = teacher_head(maps[level])
         expected = scores[level].permute(0, 2, 3, 1).reshape(1, -1, 6)
         assert torch.equal(logits, expected)
