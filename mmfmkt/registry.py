@@ -20,11 +20,11 @@ from torch import nn
 
 from mmfmkt.utils import ConfigError
 from mmfmkt.utils.schema import (
-    PLAIN,
-    arguments,
+    BUILTIN_TYPES,
     check_arguments,
-    nearest,
-    shown,
+    constructor_arguments,
+    did_you_mean,
+    short_repr,
 )
 
 MODELS = Registry(
@@ -76,11 +76,13 @@ def build_part(cfg: Any, key: str = 'model.flow', **defaults: Any) -> Any:
     Raises:
         ConfigError: If there is no such part, or not with such arguments.
     """
-    if isinstance(cfg, nn.Module) or not isinstance(cfg, (dict, *PLAIN)):
+    if isinstance(cfg, nn.Module) or not isinstance(
+        cfg, (dict, *BUILTIN_TYPES)
+    ):
         return cfg
     if not isinstance(cfg, dict) or 'type' not in cfg:
         raise ConfigError(
-            f"{key} is {shown(cfg)}, but must be a config, a dict with 'type'."
+            f"{key} must be a dict with the key 'type', got {short_repr(cfg)}."
         )
     settings = {k: v for k, v in cfg.items() if k not in ('type', '_scope_')}
     kind = cfg['type']
@@ -88,12 +90,12 @@ def build_part(cfg: Any, key: str = 'model.flow', **defaults: Any) -> Any:
         kind = MODELS.get(kind)
     if not isinstance(kind, type):
         raise ConfigError(
-            f'{key}.type: there is no {cfg["type"]!r}'
-            f'{nearest(cfg["type"], MODELS.module_dict)}; it is misspelt, or '
-            'its module is not in custom_imports.'
+            f'{key}.type: {cfg["type"]!r} is not registered'
+            f'{did_you_mean(cfg["type"], MODELS.module_dict)}; a class of your '
+            'own needs its module in custom_imports.'
         )
     settings = {**defaults, **settings}
-    taken, _ = arguments(kind)
+    taken, _ = constructor_arguments(kind)
     for name, value in settings.items():
         if takes_module(taken.get(name)) and isinstance(value, dict):
             settings[name] = build_part(value, f'{key}.{name}')

@@ -13,12 +13,12 @@ import argparse
 
 from mmfmkt.apis import convert_checkpoint
 from mmfmkt.apis.convert import NETWORKS
-from mmfmkt.cli.errors import plain_errors
-from mmfmkt.cli.options import add_debug, parser_of
+from mmfmkt.cli.errors import exit_on_error
+from mmfmkt.cli.options import add_debug, make_parser
 
 
 def parse_args() -> argparse.Namespace:
-    parser = parser_of(__doc__)
+    parser = make_parser(__doc__)
     parser.add_argument('src', help='path or URL of the checkpoint')
     parser.add_argument('dst', help='file to write')
     parser.add_argument(
@@ -38,5 +38,5 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    with plain_errors():
+    with exit_on_error():
         main()

@@ -17,29 +17,29 @@ import torch
 import mmfmkt  # noqa: F401 (lets configs inherit from 'mmfmkt::...')
 from mmfmkt.apis.inference import load_network
 from mmfmkt.apis.onnx import export_onnx, largest_difference
-from mmfmkt.cli.errors import plain_errors
-from mmfmkt.cli.options import add_cfg_options, at_least, parser_of
+from mmfmkt.cli.errors import exit_on_error
+from mmfmkt.cli.options import add_cfg_options, int_at_least, make_parser
 from mmfmkt.models.distillers.probing import input_channels
 from mmfmkt.utils import ConfigError
 from mmfmkt.utils.configs import read_config
 
 
 def parse_args() -> argparse.Namespace:
-    parser = parser_of(__doc__)
+    parser = make_parser(__doc__)
     parser.add_argument('config', help='config of a student or distillation')
     parser.add_argument('checkpoint', help='path or URL of its checkpoint')
     parser.add_argument(
         '--image-size',
         nargs=2,
-        type=at_least(1),
+        type=int_at_least(1),
         metavar=('W', 'H'),
         required=True,
         help='size of the input, padding included',
     )
-    parser.add_argument('--batch-size', type=at_least(1), default=1)
+    parser.add_argument('--batch-size', type=int_at_least(1), default=1)
     parser.add_argument(
         '--inference-steps',
-        type=at_least(1),
+        type=int_at_least(1),
         metavar='K',
         help="steps of the flow; by default the config's",
     )
@@ -91,5 +91,5 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    with plain_errors():
+    with exit_on_error():
         main()

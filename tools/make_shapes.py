@@ -11,12 +11,12 @@ from pathlib import Path
 
 from mmengine.logging import print_log
 
-from mmfmkt.cli.options import parser_of
+from mmfmkt.cli.options import make_parser
 from mmfmkt.datasets import make_shapes
 
 
 def build_parser() -> argparse.ArgumentParser:
-    parser = parser_of(__doc__, defaults=True)
+    parser = make_parser(__doc__, defaults=True)
     parser.add_argument(
         'root', type=Path, help='folder to write to, made if missing'
     )

@@ -37,8 +37,8 @@ from rich.table import Table
 
 import mmfmkt  # noqa: F401 (lets configs inherit from 'mmfmkt::...')
 from mmfmkt.apis import init_detector
-from mmfmkt.cli.errors import plain_errors
-from mmfmkt.cli.options import at_least, parser_of
+from mmfmkt.cli.errors import exit_on_error
+from mmfmkt.cli.options import int_at_least, make_parser
 from mmfmkt.datasets import make_shapes
 from mmfmkt.utils import ConfigError
 from mmfmkt.utils.complexity import size_and_flops
@@ -57,7 +57,7 @@ console = Console()
 
 
 def parse_args() -> argparse.Namespace:
-    parser = parser_of(__doc__, defaults=True)
+    parser = make_parser(__doc__, defaults=True)
     parser.add_argument(
         '--work-dir',
         type=Path,
@@ -71,22 +71,25 @@ def parse_args() -> argparse.Namespace:
         help='fmkt deploys the flow with the student, theta the plain student',
     )
     parser.add_argument(
-        '--epochs', type=at_least(1), default=9, help='epochs of each training'
+        '--epochs',
+        type=int_at_least(1),
+        default=9,
+        help='epochs of each training',
     )
     parser.add_argument(
         '--train-images',
-        type=at_least(16),
+        type=int_at_least(16),
         default=960,
         help='images to train on',
     )
     parser.add_argument(
         '--val-images',
-        type=at_least(1),
+        type=int_at_least(1),
         default=160,
         help='images to evaluate on',
     )
     parser.add_argument(
-        '--seed', type=at_least(0), default=0, help='random seed'
+        '--seed', type=int_at_least(0), default=0, help='random seed'
     )
     return parser.parse_args()
 
@@ -449,5 +452,5 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    with plain_errors():
+    with exit_on_error():
         main()

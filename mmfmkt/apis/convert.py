@@ -15,9 +15,9 @@ from torch import Tensor, nn
 from mmfmkt.registry import MODELS
 from mmfmkt.utils import ConfigError
 from mmfmkt.utils.checkpoints import read_checkpoint
-from mmfmkt.utils.configs import import_mmfmkt
-from mmfmkt.utils.files import save_whole
-from mmfmkt.utils.schema import shown
+from mmfmkt.utils.configs import add_mmfmkt_import
+from mmfmkt.utils.files import save_atomically
+from mmfmkt.utils.schema import short_repr
 
 
 class Network(NamedTuple):
@@ -159,10 +159,12 @@ def convert_checkpoint(
     state = convert_state(find_state(read_checkpoint(str(src))), model)
     num_classes = len(state['head.fc.bias'])
     cfg = Config(dict(default_scope='mmpretrain'))
-    import_mmfmkt(cfg)
+    add_mmfmkt_import(cfg)
     cfg.model = classifier_config(model, num_classes)
     dst = Path(dst)
-    save_whole(dst, dict(meta=dict(cfg=cfg.pretty_text), state_dict=state))
+    save_atomically(
+        dst, dict(meta=dict(cfg=cfg.pretty_text), state_dict=state)
+    )
     return dst
 
 
@@ -263,7 +265,7 @@ def find_state(loaded: Any) -> Mapping[str, Tensor]:
     ):
         raise ConfigError(
             'The checkpoint must be a state dict or have one under '
-            f"'model' or 'state_dict', but holds {shown(state)}."
+            f"'model' or 'state_dict', but holds {short_repr(state)}."
         )
     return state
 

@@ -19,7 +19,7 @@ from mmfmkt.models.flows import VARIANTS
 from mmfmkt.utils import ConfigError
 from mmfmkt.utils.config_text import assignment
 from mmfmkt.utils.configs import walk
-from mmfmkt.utils.files import write_whole
+from mmfmkt.utils.files import write_atomically
 from mmfmkt.utils.types import resolve_type, type_name
 
 from .choose_taps import decide_taps
@@ -172,7 +172,7 @@ def write(path: Path, text: str) -> None:
             '--work-dir.'
         )
     # Half a config would look like an edited one.
-    write_whole(path, text)
+    write_atomically(path, text)
 
 
 def read_student(student: str) -> Tuple[Config, bool]:

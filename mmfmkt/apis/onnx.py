@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from mmfmkt.models.distillers.probing import input_channels
 from mmfmkt.utils import ConfigError
 from mmfmkt.utils.configs import walk
-from mmfmkt.utils.extras import imported
+from mmfmkt.utils.extras import import_extra
 
 INPUT = 'images'
 
@@ -74,7 +74,7 @@ def export_onnx(
     Raises:
         ConfigError: If the network does not run on such an image.
     """
-    imported('onnx', 'onnx')
+    import_extra('onnx', 'onnx')
     width, height = image_size
     images = torch.zeros(batch_size, input_channels(model), height, width)
     network = PlainNetwork(model)
@@ -91,7 +91,7 @@ def export_onnx(
     options: Dict[str, Any] = dict(opset_version=opset or 17)
     # By tracing; since PyTorch 2.6 by running the code on fake tensors.
     if digit_version(torch.__version__) >= digit_version('2.6'):
-        imported('onnxscript', 'onnx')
+        import_extra('onnxscript', 'onnx')
         options = dict(
             opset_version=opset or 18, dynamo=True, external_data=False
         )
@@ -122,7 +122,7 @@ def largest_difference(
     Returns:
         dict: By output, the largest absolute difference.
     """
-    onnxruntime = imported('onnxruntime', 'onnx')
+    onnxruntime = import_extra('onnxruntime', 'onnx')
     session = onnxruntime.InferenceSession(
         str(path), providers=['CPUExecutionProvider']
     )

@@ -21,7 +21,7 @@ from mmengine.runner import (
 
 from mmfmkt.utils.configs import walk
 from mmfmkt.utils.schema import check_arguments, check_keys
-from mmfmkt.utils.types import is_ours, resolve_type
+from mmfmkt.utils.types import is_from_mmfmkt, resolve_type
 
 SWITCHES = dict(
     exact_resume=bool, nan_guard=bool, monitor=bool, safe_checkpoints=bool
@@ -64,7 +64,7 @@ def with_robustness(cfg: Config) -> Config:
     if on.exact_resume or on.safe_checkpoints:
         replace_checkpoint_hook(cfg, on.exact_resume, on.safe_checkpoints)
     if on.nan_guard:
-        hooks.append('mmfmkt.FiniteHook')
+        hooks.append('mmfmkt.NanGuardHook')
     if on.monitor and 'student' in cfg.model:
         hooks.append('mmfmkt.FlowMonitorHook')
         replace_log_processor(cfg)
@@ -115,16 +115,18 @@ def add_hooks(cfg: Config, names: List[str]) -> None:
     """Add hooks, but for those that a config has itself."""
     own = list(cfg.get('custom_hooks') or [])
     scope = cfg.get('default_scope')
-    present = {
-        resolve_type(hook, HOOKS, scope)
+    present = tuple(
+        resolve_type(hook, HOOKS, scope) or object
         if isinstance(hook, dict)
         else type(hook)
         for hook in own
-    }
+    )
     cfg.custom_hooks = own + [
         dict(type=name)
         for name in names
-        if resolve_type(name, HOOKS, scope) not in present
+        if not any(
+            issubclass(x, resolve_type(name, HOOKS, scope)) for x in present
+        )
     ]
 
 
@@ -142,6 +144,6 @@ def check_own_hooks(cfg: Config) -> None:
     hooks = {x: cfg.get(x) for x in ('default_hooks', 'custom_hooks')}
     for key, hook in walk(hooks):
         kind = resolve_type(hook, HOOKS, scope)
-        if isinstance(hook, dict) and is_ours(kind):
+        if isinstance(hook, dict) and is_from_mmfmkt(kind):
             settings = {k: v for k, v in hook.items() if k not in aside}
             check_arguments(kind, settings, key)

@@ -13,9 +13,9 @@ from mmfmkt.utils import ConfigError
 from mmfmkt.utils.checkpoints import (
     load_checkpoint,
     unrestricted_torch_load,
-    verified,
+    verify_sha256,
 )
-from mmfmkt.utils.configs import import_mmfmkt
+from mmfmkt.utils.configs import add_mmfmkt_import
 from mmfmkt.utils.error_messages import errors_as_config_errors
 
 from .robustness import (
@@ -98,7 +98,7 @@ def verify_load_from(cfg: Config) -> Optional[dict]:
     """
     path, _, digest = (cfg.get('load_from') or '').partition('#sha256=')
     if digest:
-        cfg.load_from = path = verified(path, digest)
+        cfg.load_from = path = verify_sha256(path, digest)
     return load_checkpoint(path) if path else None
 
 
@@ -138,7 +138,7 @@ def build_model(cfg: Config) -> None:
     Args:
         cfg (Config): The config of a training.
     """
-    import_mmfmkt(cfg)
+    add_mmfmkt_import(cfg)
     scope = cfg.get('default_scope')
     with (
         errors_as_config_errors(cfg),
@@ -155,7 +155,7 @@ def complete_distillation(cfg: Config) -> None:
     ``default_hooks.export_student`` to None to do without the export.
     """
     if 'student' in cfg.model:
-        import_mmfmkt(cfg)
+        add_mmfmkt_import(cfg)
         # What setdefault returns of a Config is not what it has set.
         cfg.setdefault('default_hooks', {})
         hooks = cfg.default_hooks

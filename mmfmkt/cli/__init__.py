@@ -78,10 +78,10 @@ def run(
             sys.exit(f'error: {error}')
         from mmfmkt.utils.configs import link_shipped
 
-        from .errors import plain_errors
+        from .errors import exit_on_error
 
         link_shipped()
-        context = plain_errors()
+        context = exit_on_error()
     with context:
         module = import_module(f'mmfmkt.cli.{command}')
         parser = module.build_parser(prog or f'mmfmkt {command}')

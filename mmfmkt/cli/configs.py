@@ -19,10 +19,10 @@ from rich.table import Table
 
 from mmfmkt.utils import ConfigError
 from mmfmkt.utils.configs import SHIPPED, shipped_models
-from mmfmkt.utils.files import write_whole
-from mmfmkt.utils.schema import nearest
+from mmfmkt.utils.files import write_atomically
+from mmfmkt.utils.schema import did_you_mean
 
-from .options import add_debug, parser_of
+from .options import add_debug, make_parser
 
 FILTERS = ('variant', 'student', 'teacher')
 TASKS = ('detection', 'classification')
@@ -30,7 +30,7 @@ TASKS = ('detection', 'classification')
 
 def build_parser(prog: str) -> argparse.ArgumentParser:
     """Return the parser of the command."""
-    parser = parser_of(__doc__, prog=prog)
+    parser = make_parser(__doc__, prog=prog)
     parser.add_argument(
         'name', nargs='?', help='show the config of this name or path'
     )
@@ -79,7 +79,7 @@ def find_config(name: str) -> Path:
     if not found:
         raise ConfigError(
             f'No shipped config is called {name!r}'
-            f'{nearest(name, [x.stem for x in known])}.'
+            f'{did_you_mean(name, [x.stem for x in known])}.'
         )
     if len(found) > 1:
         paths = ', '.join(x.relative_to('configs').as_posix() for x in found)
@@ -102,7 +102,7 @@ def copy_config(source: Path, target: Path) -> None:
 
     text = source.read_text(encoding='utf-8')
     # Shipped configs write their own bases as './...' or '../...'.
-    write_whole(target, re.sub(r"'(\.\.?/.+?\.py)'", packaged, text))
+    write_atomically(target, re.sub(r"'(\.\.?/.+?\.py)'", packaged, text))
     print(f'config: {target}')
 
 

@@ -20,13 +20,13 @@ from mmfmkt.apis import compose_distillation
 from mmfmkt.apis.train import build_model
 from mmfmkt.models.flows import VARIANTS
 
-from .options import add_train_arguments, load_config, parser_of
+from .options import add_train_arguments, load_config, make_parser
 from .train import train_by_options
 
 
 def build_parser(prog: str) -> argparse.ArgumentParser:
     """Return the parser of the command."""
-    parser = parser_of(__doc__, prog=prog)
+    parser = make_parser(__doc__, prog=prog)
     parser.add_argument(
         'student', help="the student's config: a file, or 'mmdet::...'"
     )

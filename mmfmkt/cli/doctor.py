@@ -64,7 +64,7 @@ def faults_of(name: str) -> List[str]:
     """Return why a library is not usable."""
     if installed_version(name) is None:
         return ['not installed']
-    if name in STACK and (faults := stack.faults_of(name)):
+    if name in STACK and (faults := stack.usability_problems(name)):
         return faults
     try:
         import_module(PARTS.get(name, name))

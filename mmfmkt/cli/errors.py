@@ -8,11 +8,11 @@ from typing import Iterator
 
 from mmfmkt.utils import ConfigError, require
 from mmfmkt.utils.checkpoints import restricted_torch_load
-from mmfmkt.utils.error_messages import reason_of
+from mmfmkt.utils.error_messages import error_text
 
 # Where the documentation helps with an error, by what its sentence names.
 PAGES = (
-    (r'is not a finite number', 'docs/faq.md#loss-is-nan'),
+    (r'NaN or Inf', 'docs/faq.md#loss-is-nan'),
     (r'teacher\.cache', 'docs/cost.md#a-cache-of-the-teacher'),
     (r'model\.teacher|--teacher', 'docs/teachers.md'),
     (r'model\.flow|model\.variant', 'docs/choosing.md'),
@@ -25,7 +25,7 @@ PAGES = (
 
 
 @contextmanager
-def plain_errors() -> Iterator[None]:
+def exit_on_error() -> Iterator[None]:
     """End the program with one line where a config is at fault.
 
     Other errors, and with ``--debug`` these too, show their traceback first.
@@ -47,5 +47,5 @@ def plain_errors() -> Iterator[None]:
         sys.exit(2)
     except Exception as error:
         traceback.print_exception(error)
-        print(f'error: {reason_of(error)}', file=sys.stderr)
+        print(f'error: {error_text(error)}', file=sys.stderr)
         sys.exit(1)

@@ -12,12 +12,12 @@ from pathlib import Path
 from mmfmkt.engine.export import export_student
 from mmfmkt.utils.configs import read_config
 
-from .options import add_cfg_options, parser_of
+from .options import add_cfg_options, make_parser
 
 
 def build_parser(prog: str) -> argparse.ArgumentParser:
     """Return the parser of the command."""
-    parser = parser_of(__doc__, prog=prog)
+    parser = make_parser(__doc__, prog=prog)
     parser.add_argument('config', help='config of the distillation')
     parser.add_argument('checkpoint', help='its checkpoint')
     parser.add_argument(

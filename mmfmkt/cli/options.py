@@ -18,7 +18,7 @@ class HelpWithDefaults(
     """A description as it is written, and defaults of options."""
 
 
-def parser_of(
+def make_parser(
     description: str, defaults: bool = False, prog: Optional[str] = None
 ) -> argparse.ArgumentParser:
     """Return a parser whose help begins with a docstring.
@@ -38,7 +38,7 @@ def parser_of(
     )
 
 
-def at_least(least: int) -> Callable[[str], int]:
+def int_at_least(least: int) -> Callable[[str], int]:
     """Return an argument type: an integer that is not below ``least``."""
 
     def integer(text: str) -> int:

@@ -10,26 +10,26 @@ without a network.
 
 import argparse
 
-from mmfmkt.utils.extras import imported
+from mmfmkt.utils.extras import import_extra
 
-from .options import add_debug, at_least, parser_of
+from .options import add_debug, int_at_least, make_parser
 
 
 def build_parser(prog: str) -> argparse.ArgumentParser:
     """Return the parser of the command."""
-    parser = parser_of(__doc__, prog=prog)
+    parser = make_parser(__doc__, prog=prog)
     add = parser.add_argument
     add('work_dirs', nargs='+', metavar='WORK_DIR', help='of a training')
     add('--out', default='report.html', help='HTML file (%(default)s)')
     add(
         '--images',
-        type=at_least(1),
+        type=int_at_least(1),
         default=6,
         help='validation images to show (%(default)s)',
     )
     add(
         '--steps',
-        type=at_least(1),
+        type=int_at_least(1),
         nargs='+',
         default=(),
         metavar='K',
@@ -47,7 +47,7 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
 def run(args: argparse.Namespace) -> None:
     """Write the page."""
     for name in ('plotly', 'jinja2', 'matplotlib'):
-        imported(name, 'report')
+        import_extra(name, 'report')
     from mmfmkt.visualization.report import read_work_dir, write_report
 
     runs = [read_work_dir(x) for x in args.work_dirs]

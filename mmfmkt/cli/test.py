@@ -17,12 +17,12 @@ from mmfmkt.apis.train import check_fits, checkpoint_guard, verify_load_from
 from mmfmkt.utils import ConfigError
 from mmfmkt.utils.error_messages import errors_as_config_errors
 
-from .options import add_run_arguments, load_config, parser_of
+from .options import add_run_arguments, load_config, make_parser
 
 
 def build_parser(prog: str) -> argparse.ArgumentParser:
     """Return the parser of the command."""
-    parser = parser_of(__doc__, prog=prog)
+    parser = make_parser(__doc__, prog=prog)
     parser.add_argument(
         'config', help="path of the config, or a shipped one: 'mmfmkt::...'"
     )

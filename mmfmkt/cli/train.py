@@ -19,14 +19,14 @@ from mmfmkt.utils.error_messages import errors_as_config_errors
 from .options import (
     add_train_arguments,
     load_config,
-    parser_of,
+    make_parser,
     set_dataloaders,
 )
 
 
 def build_parser(prog: str) -> argparse.ArgumentParser:
     """Return the parser of the command."""
-    parser = parser_of(__doc__, prog=prog)
+    parser = make_parser(__doc__, prog=prog)
     parser.add_argument(
         'config', help="path of the config, or a shipped one: 'mmfmkt::...'"
     )

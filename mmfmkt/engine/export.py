@@ -21,9 +21,9 @@ from mmfmkt.models.flows import VARIANTS
 from mmfmkt.registry import MODELS
 from mmfmkt.utils import ConfigError
 from mmfmkt.utils.checkpoints import load_checkpoint
-from mmfmkt.utils.configs import import_mmfmkt, walk
-from mmfmkt.utils.files import save_whole
-from mmfmkt.utils.types import is_ours, resolve_type
+from mmfmkt.utils.configs import add_mmfmkt_import, walk
+from mmfmkt.utils.files import save_atomically
+from mmfmkt.utils.types import is_from_mmfmkt, resolve_type
 
 FLOWS = 'flows.'
 
@@ -79,7 +79,7 @@ def export_student(
     paths = Exported(out_dir / 'student.py', out_dir / 'student.pth')
     meta = dict(loaded.get('meta', {}), cfg=exported.pretty_text)
     # Whole or not at all: an interrupted export leaves nothing half.
-    save_whole(paths.checkpoint, dict(meta=meta, state_dict=state))
+    save_atomically(paths.checkpoint, dict(meta=meta, state_dict=state))
     exported.dump(paths.config)
     return paths
 
@@ -123,7 +123,7 @@ def plain(config: Config) -> Config:
     for key in ('val_evaluator', 'test_evaluator'):
         for _, metric in walk(exported.get(key)):
             # Only flows need StepAccuracy.
-            if isinstance(metric, dict) and is_ours(
+            if isinstance(metric, dict) and is_from_mmfmkt(
                 resolve_type(metric, METRICS, scope)
             ):
                 metric['type'] = 'mmpretrain.Accuracy'
@@ -135,7 +135,7 @@ def plain(config: Config) -> Config:
         if not kept:
             exported.pop('custom_imports')
     if 'mmfmkt.' in exported.pretty_text:
-        import_mmfmkt(exported)
+        add_mmfmkt_import(exported)
     return exported
 
 
@@ -163,7 +163,7 @@ def with_flow(config: Config) -> Config:
     if issubclass(kind, DetectionDistiller):
         # mmdet.apis.init_detector writes model.backbone.init_cfg.
         model.backbone = dict(init_cfg=None)
-    import_mmfmkt(exported)
+    add_mmfmkt_import(exported)
     return exported
 
 
@@ -187,16 +187,16 @@ def without_training(config: Config) -> Config:
     exported.launcher = 'none'
     scope = exported.get('default_scope')
     wrapper = exported.get('optim_wrapper')
-    if is_ours(resolve_type(wrapper, OPTIM_WRAPPERS, scope)):
+    if is_from_mmfmkt(resolve_type(wrapper, OPTIM_WRAPPERS, scope)):
         wrapper.type = 'OptimWrapper'
     exported.custom_hooks = [
         hook
         for hook in exported.get('custom_hooks') or []
-        if not is_ours(resolve_type(hook, HOOKS, scope))
+        if not is_from_mmfmkt(resolve_type(hook, HOOKS, scope))
     ]
     exported.default_hooks = {
         name: hook
         for name, hook in (exported.get('default_hooks') or {}).items()
-        if not is_ours(resolve_type(hook, HOOKS, scope))
+        if not is_from_mmfmkt(resolve_type(hook, HOOKS, scope))
     }
     return exported

@@ -54,11 +54,11 @@ ALLOWED = re.compile(
 )
 
 
-class UntrustedCheckpoint(ConfigError):
+class UntrustedCheckpointError(ConfigError):
     """A checkpoint that could run code; one sentence that says what to do."""
 
 
-class DamagedCheckpoint(ConfigError):
+class DamagedCheckpointError(ConfigError):
     """What is no checkpoint, or no longer; one sentence."""
 
 
@@ -76,7 +76,7 @@ class RestrictedUnpickler(pickle.Unpickler):
             found = super().find_class(module, name)
             if isinstance(found, type) and found.__module__ == module:
                 return found
-        raise UntrustedCheckpoint(f'names {module}.{name}, {CURE}')
+        raise UntrustedCheckpointError(f'names {module}.{name}, {CURE}')
 
 
 def method_of(owner: Any, name: str) -> Any:
@@ -88,7 +88,7 @@ def method_of(owner: Any, name: str) -> Any:
     kind = owner if isinstance(owner, type) else type(owner)
     saves = kind is HistoryBuffer or kind.__module__.startswith(SCHEDULERS)
     if not saves or name.startswith('__') or not hasattr(kind, name):
-        raise UntrustedCheckpoint(
+        raise UntrustedCheckpointError(
             f'asks for {name!r} of a {kind.__name__}, {CURE}'
         )
     return getattr(owner, name)
@@ -107,7 +107,7 @@ def restricted_torch_load() -> Iterator[None]:
     """Have ``torch.load`` run nothing, whoever calls it meanwhile.
 
     Raises:
-        UntrustedCheckpoint: Where a file names what could run code.
+        UntrustedCheckpointError: Where a file names what could run code.
     """
     whole = torch.load
     if os.environ.get(TRUST) == '1' or isinstance(whole, partial):
@@ -155,14 +155,14 @@ def load_restricted(whole: Any, file: Any, *args: Any, **kwargs: Any) -> Any:
             weights_only=False,
             **kwargs,
         )
-    except UntrustedCheckpoint as error:
-        raise UntrustedCheckpoint(
+    except UntrustedCheckpointError as error:
+        raise UntrustedCheckpointError(
             f'The checkpoint {name_of(file)} {error}.'
         ) from None
     except OSError:
         raise
     except Exception as error:  # Bytes that are no pickle fail in any way.
-        raise DamagedCheckpoint(
+        raise DamagedCheckpointError(
             f'The checkpoint {name_of(file)} cannot be read; it is damaged, '
             f'or no checkpoint of PyTorch ({type(error).__name__}: {error}).'
         ) from error
@@ -181,15 +181,15 @@ def load_checkpoint(path: str) -> dict:
         path (str): As `read_checkpoint`.
 
     Raises:
-        UntrustedCheckpoint: As `read_checkpoint`.
-        DamagedCheckpoint: Also if it holds something else.
+        UntrustedCheckpointError: As `read_checkpoint`.
+        DamagedCheckpointError: Also if it holds something else.
     """
     state = loaded = read_checkpoint(path)
     if isinstance(loaded, dict):
         state = loaded.get('state_dict', loaded)
     values = state.values() if isinstance(state, dict) else ()
     if not any(isinstance(x, torch.Tensor) for x in values):
-        raise DamagedCheckpoint(
+        raise DamagedCheckpointError(
             f'The checkpoint {path} holds no tensors by name.'
         )
     return loaded
@@ -204,23 +204,23 @@ def read_checkpoint(path: str) -> Any:
             one that begins so.
 
     Raises:
-        UntrustedCheckpoint: If it names what could run code, or has another
+        UntrustedCheckpointError: If it names what could run code, or has another
             digest.
-        DamagedCheckpoint: If it cannot be read or fetched.
+        DamagedCheckpointError: If it cannot be read or fetched.
     """
     file, _, digest = path.partition('#sha256=')
     try:
         if digest:
-            file = verified(file, digest)
+            file = verify_sha256(file, digest)
         with restricted_torch_load():
             return CheckpointLoader.load_checkpoint(file, map_location='cpu')
     except OSError as error:
-        raise DamagedCheckpoint(
+        raise DamagedCheckpointError(
             f'The checkpoint {path} cannot be read ({error}).'
         ) from error
 
 
-def verified(path: str, digest: str) -> str:
+def verify_sha256(path: str, digest: str) -> str:
     """The path of a file, fetched if it must be, that has a digest.
 
     Args:
@@ -237,7 +237,7 @@ def verified(path: str, digest: str) -> str:
             torch.hub.download_url_to_file(path, str(file))
     found = hashlib.sha256(file.read_bytes()).hexdigest()
     if not found.startswith(digest):
-        raise UntrustedCheckpoint(
+        raise UntrustedCheckpointError(
             f'The checkpoint {file} is not the one that was asked for: its '
             f'SHA-256 is {found}, expected was {digest}; delete it to have it '
             'fetched again, or correct the digest.'

@@ -16,7 +16,7 @@ from mmengine.runner import Runner
 
 from .configs import walk
 from .errors import ConfigError
-from .schema import nearest
+from .schema import did_you_mean
 
 NOT_REGISTERED = re.compile(r"'?(\S+) is not in the (.+?) registry")
 NOT_ACCEPTED = re.compile(r"(\w+)\.__init__\(\) got an unexpected .*'(\w+)'")
@@ -76,14 +76,16 @@ def format_error(error: BaseException, cfg: Any) -> str:
         error (BaseException): As it was raised.
         cfg (Config): The config that was being built or run.
     """
-    chain = list(causes(error))
+    chain = list(exception_chain(error))
     key = config_key_of(chain, cfg)
     front = f'{key}: ' if key else ''
-    return f'{front}{reason_of(chain[-1]).rstrip(". ")} (--debug shows where).'
+    return (
+        f'{front}{error_text(chain[-1]).rstrip(". ")} (--debug shows where).'
+    )
 
 
-def causes(error: BaseException) -> Iterator[BaseException]:
-    """Yield an error and its causes, the first one last."""
+def exception_chain(error: BaseException) -> Iterator[BaseException]:
+    """Yield an error and its causes, the root cause last."""
     while error is not None:
         yield error
         hidden = error.__suppress_context__ and not IN_HOOK.search(str(error))
@@ -143,12 +145,12 @@ def key_of_value(cfg: dict, name: str) -> str:
     return ''
 
 
-def reason_of(error: BaseException) -> str:
+def error_text(error: BaseException) -> str:
     """Return what an error says, in one line."""
     text = ' '.join(str(error.args[0] if error.args else '').split())
     if match := NOT_REGISTERED.search(text):
         name, registry = match.groups()
-        hint = nearest(name, registered_names())
+        hint = did_you_mean(name, registered_names())
         return f'{name!r} is not in the {registry} registry{hint}'
     if IN_WORKER.match(text):
         # The last line of the worker's own traceback.

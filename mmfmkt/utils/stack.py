@@ -55,7 +55,7 @@ def installed_version(name: str) -> Optional[str]:
     return import_module(name).__version__
 
 
-def version_faults(name: str) -> List[str]:
+def version_conflicts(name: str) -> List[str]:
     """Return what is wrong with a library's version.
 
     Args:
@@ -78,13 +78,13 @@ def version_faults(name: str) -> List[str]:
     return []
 
 
-def faults_of(name: str) -> List[str]:
+def usability_problems(name: str) -> List[str]:
     """Return why a library is not usable.
 
     Args:
         name (str): Import name, a key of ``STACK``.
     """
-    faults = version_faults(name)
+    faults = version_conflicts(name)
     if faults:
         return faults
     try:
@@ -111,8 +111,10 @@ def require(*names: str, optional: bool = False) -> None:
     """
     if optional:
         there = [name for name in names if installed_version(name)]
-        faults = [fault for name in there for fault in version_faults(name)]
+        faults = [fault for name in there for fault in version_conflicts(name)]
     else:
-        faults = [fault for name in names for fault in faults_of(name)]
+        faults = [
+            fault for name in names for fault in usability_problems(name)
+        ]
     if faults:
         raise ImportError(f'mmfmkt cannot run: {"; ".join(faults)}; {CURE}.')

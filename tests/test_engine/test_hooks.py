@@ -14,6 +14,7 @@ pytest.importorskip('mmdet')
 from mmfmkt.apis.robustness import check_own_hooks  # noqa: E402
 from mmfmkt.engine import (  # noqa: E402
     ExportStudentHook,
+    NanGuardHook,
     StepCountWarmupHook,
     TransferWeightHook,
 )
@@ -195,7 +196,7 @@ def test_stopping_and_averaging_leave_an_export_that_loads(tmp_path):
         dict(type='mmfmkt.TransferWeightHook', decay=1),
         dict(type='mmfmkt.TransferWeightHook', begin=2, end=3, warmup=2),
         dict(type='mmfmkt.StepCountWarmupHook', warmup=0),
-        dict(type='mmfmkt.FiniteHook', action='go on'),
+        dict(type='mmfmkt.NanGuardHook', action='go on'),
     ],
 )
 def test_impossible_settings_are_refused_in_one_sentence(hook):
@@ -251,11 +252,14 @@ def test_numbers_that_are_none_stop_a_run_before_they_are_used(
 ):
     spoil = Spoil(where, first=5)
     with pytest.raises(ConfigError) as error:
-        train(tmp_path, spoil, dict(type='mmfmkt.FiniteHook'), wrapper=wrapper)
+        train(
+            tmp_path, spoil, dict(type='mmfmkt.NanGuardHook'), wrapper=wrapper
+        )
     sentence = str(error.value)
-    assert sentence.startswith('neck.0.loss_flow, neck.1.loss_flow, neck.2')
-    assert 'of iteration 6 is not a finite number' in sentence
-    assert f'checkpoint is {tmp_path}/epoch_2.pth' in sentence
+    assert sentence.startswith(
+        'NaN or Inf in iteration 6: neck.0.loss_flow, neck.1.loss_flow, neck.2'
+    )
+    assert f'last checkpoint: {tmp_path}/epoch_2.pth' in sentence
 
 
 def test_a_batch_that_is_left_out_changes_nothing(tmp_path):
@@ -268,19 +272,19 @@ def test_a_batch_that_is_left_out_changes_nothing(tmp_path):
 
     same = []
     spoil = Spoil('weight', first=3, last=4)
-    hook = dict(type='mmfmkt.FiniteHook', action='skip')
+    hook = dict(type='mmfmkt.NanGuardHook', action='skip')
     _, runner = train(tmp_path, spoil, hook, Watch())
     assert same == [i in (3, 4) for i in range(8)]
-    (guard,) = (x for x in runner.hooks if type(x).__name__ == 'FiniteHook')
+    (guard,) = (x for x in runner.hooks if isinstance(x, NanGuardHook))
     assert guard.skipped == 2
     assert runner.message_hub.get_scalar('train/skipped').current() == 2
     state = runner.optim_wrapper.optimizer.state
     assert {int(x['step']) for x in state.values()} == {6}
-    with pytest.raises(ConfigError, match='not a finite number'):
+    with pytest.raises(ConfigError, match='NaN or Inf'):
         train(
             tmp_path,
             Spoil('weight', first=2),
-            dict(type='mmfmkt.FiniteHook', action='skip', most=3),
+            dict(type='mmfmkt.NanGuardHook', action='skip', max_skips=3),
         )
 
 
@@ -290,7 +294,7 @@ def test_a_batch_that_is_left_out_changes_nothing(tmp_path):
 )
 def test_what_is_rare_is_finite(case, wrapper, tmp_path):
     raw = batch(1 if case == 'one image' else 4)
-    hooks = [dict(type='mmfmkt.FiniteHook')]
+    hooks = [dict(type='mmfmkt.NanGuardHook')]
     if case == 'no boxes':
         for sample in raw['data_samples']:
             sample.gt_instances = sample.gt_instances[:0]

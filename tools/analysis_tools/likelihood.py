@@ -21,8 +21,8 @@ from rich.progress import track
 from rich.table import Table
 
 from mmfmkt.apis.inference import load_network
-from mmfmkt.cli.errors import plain_errors
-from mmfmkt.cli.options import add_cfg_options, at_least, parser_of
+from mmfmkt.cli.errors import exit_on_error
+from mmfmkt.cli.options import add_cfg_options, int_at_least, make_parser
 from mmfmkt.models.distillers.taps import read_taps
 from mmfmkt.models.flows.likelihood import (
     autonomous_velocity,
@@ -38,7 +38,7 @@ LARGEST_DEVIATION = 4.0
 
 
 def parse_args() -> argparse.Namespace:
-    parser = parser_of(__doc__, defaults=True)
+    parser = make_parser(__doc__, defaults=True)
     parser.add_argument('config', help='path of the config')
     parser.add_argument(
         'checkpoint',
@@ -48,13 +48,13 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument(
         '--batches',
-        type=at_least(1),
+        type=int_at_least(1),
         default=2,
         help='batches of the validation set to estimate on',
     )
     parser.add_argument(
         '--probes',
-        type=at_least(1),
+        type=int_at_least(1),
         default=4,
         help='probes of the trace for each sample',
     )
@@ -165,5 +165,5 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    with plain_errors():
+    with exit_on_error():
         main()

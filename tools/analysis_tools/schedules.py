@@ -17,8 +17,8 @@ from rich.console import Console
 from rich.table import Table
 
 import mmfmkt.models.flows as flows
-from mmfmkt.cli.errors import plain_errors
-from mmfmkt.cli.options import add_debug, parser_of
+from mmfmkt.cli.errors import exit_on_error
+from mmfmkt.cli.options import add_debug, make_parser
 from mmfmkt.registry import build_part
 from mmfmkt.utils import ConfigError
 
@@ -27,7 +27,7 @@ STEPS = tuple(2**k for k in range(8))
 
 
 def parse_args() -> argparse.Namespace:
-    parser = parser_of(__doc__)
+    parser = make_parser(__doc__)
     parser.add_argument(
         'schedules',
         nargs='*',
@@ -121,5 +121,5 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    with plain_errors():
+    with exit_on_error():
         main()

@@ -7,7 +7,7 @@ from typing import List, Optional, Sequence
 
 import numpy as np
 
-from mmfmkt.utils.files import write_whole
+from mmfmkt.utils.files import write_atomically
 
 # Part of the manifest: raise it with every change of what is drawn.
 VERSION = 1
@@ -20,7 +20,7 @@ def write_json(
     path: Path, content: dict, indent: Optional[int] = None
 ) -> None:
     """Write a JSON file atomically."""
-    write_whole(path, json.dumps(content, indent=indent))
+    write_atomically(path, json.dumps(content, indent=indent))
 
 
 def annotation_file(root: Path, split: str) -> Path:

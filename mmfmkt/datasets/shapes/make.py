@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 from rich.progress import track
 
-from mmfmkt.utils.files import write_whole
+from mmfmkt.utils.files import write_atomically
 
 from .annotation import annotate
 from .classes import SHAPES_CLASSES
@@ -46,7 +46,7 @@ def write_split(root: Path, split: str, params: dict) -> None:
         if not path.exists():
             quality = (cv2.IMWRITE_JPEG_QUALITY, 92)
             _, code = cv2.imencode('.jpg', paint_scene(scene, rng), quality)
-            write_whole(path, code.tobytes())
+            write_atomically(path, code.tobytes())
         images.append(
             dict(id=number, file_name=path.name, width=size[0], height=size[1])
         )

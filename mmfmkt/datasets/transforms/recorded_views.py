@@ -9,7 +9,7 @@ import torch
 from mmengine.dataset import Compose
 
 from mmfmkt.registry import TRANSFORMS
-from mmfmkt.utils.random_stream import read_states, write_states
+from mmfmkt.utils.random_stream import get_random_states, set_random_states
 from mmfmkt.utils.schema import Count
 
 
@@ -60,14 +60,14 @@ class RecordedViews:
         seed = int.from_bytes(
             hashlib.sha256(told.encode()).digest()[:4], 'little'
         )
-        states = read_states()
+        states = get_random_states()
         random.seed(seed)
         np.random.seed(seed)
         torch.manual_seed(seed)
         try:
             return self.pipeline(results)
         finally:
-            write_states(states)
+            set_random_states(states)
 
     def __repr__(self) -> str:
         return f'{type(self).__name__}({self.views}, {self.pipeline})'

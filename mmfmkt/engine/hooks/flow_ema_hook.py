@@ -10,7 +10,7 @@ from mmengine.runner import Runner
 from mmfmkt.registry import HOOKS
 from mmfmkt.utils.schema import Share
 
-from .progress import distiller_of
+from .progress import get_distiller
 
 PREFIX = 'flows.'
 
@@ -35,7 +35,7 @@ class FlowEMAHook(EMAHook):
         super().__init__(momentum=momentum, **kwargs)
 
     def before_run(self, runner: Runner) -> None:
-        self.src_model = distiller_of(runner).flows
+        self.src_model = get_distiller(runner).flows
         self.ema_model = MODELS.build(
             self.ema_cfg, default_args=dict(model=self.src_model)
         )

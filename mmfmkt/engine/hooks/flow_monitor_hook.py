@@ -14,7 +14,7 @@ from mmfmkt.models.flows.inspection import look
 from mmfmkt.registry import HOOKS
 from mmfmkt.utils.schema import Count
 
-from .progress import unwrapped
+from .progress import unwrap_model
 
 
 @HOOKS.register_module()
@@ -47,7 +47,7 @@ class FlowMonitorHook(Hook):
         self, runner: Runner, batch_idx: int, data_batch: Any = None
     ) -> None:
         """Register the hooks of this iteration."""
-        model = unwrapped(runner.model)
+        model = unwrap_model(runner.model)
         if not hasattr(model, 'flows') or not self._due(runner):
             return
         self._scalars = {}
@@ -70,7 +70,7 @@ class FlowMonitorHook(Hook):
         outputs: Any = None,
     ) -> None:
         """Write the statistics and remove the hooks."""
-        model = unwrapped(runner.model)
+        model = unwrap_model(runner.model)
         if not hasattr(model, 'flows'):
             return
         runner.message_hub.update_scalar(

@@ -9,7 +9,7 @@ from torch.utils.data import DataLoader
 from mmfmkt.utils import ConfigError
 
 
-def progress_of(runner: Runner, by_epoch: bool) -> float:
+def get_progress(runner: Runner, by_epoch: bool) -> float:
     """Return the progress in epochs, with fractions, or in iterations.
 
     Args:
@@ -33,7 +33,7 @@ def iterations_per_epoch(loader: DataLoader) -> float:
     return len(loader) / (1 if shared else get_world_size())
 
 
-def unwrapped(model: nn.Module) -> nn.Module:
+def unwrap_model(model: nn.Module) -> nn.Module:
     """Return the model without its wrapper for several processes.
 
     Args:
@@ -42,13 +42,13 @@ def unwrapped(model: nn.Module) -> nn.Module:
     return model.module if is_model_wrapper(model) else model
 
 
-def distiller_of(runner: Runner) -> nn.Module:
+def get_distiller(runner: Runner) -> nn.Module:
     """Return the distiller that a runner trains.
 
     Raises:
         ConfigError: If the model is no distiller.
     """
-    model = unwrapped(runner.model)
+    model = unwrap_model(runner.model)
     if not hasattr(model, 'flows'):
         raise ConfigError(
             'This hook steers a distillation, but the model is a '

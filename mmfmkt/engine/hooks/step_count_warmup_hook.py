@@ -8,7 +8,7 @@ from mmengine.runner import Runner
 from mmfmkt.registry import HOOKS
 from mmfmkt.utils.schema import Positive
 
-from .progress import distiller_of, progress_of
+from .progress import get_distiller, get_progress
 
 
 @HOOKS.register_module()
@@ -31,8 +31,8 @@ class StepCountWarmupHook(Hook):
 
     def before_train_iter(self, runner: Runner, *args, **kwargs) -> None:
         """Set ``limit`` of each step count."""
-        share = progress_of(runner, self.by_epoch) / self.warmup
-        for flow in distiller_of(runner).flows.values():
+        share = get_progress(runner, self.by_epoch) / self.warmup
+        for flow in get_distiller(runner).flows.values():
             count = flow.step_count
             most = max(count.choices)
             count.limit = min(most, 1 + math.floor(share * most))

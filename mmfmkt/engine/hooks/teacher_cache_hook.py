@@ -11,7 +11,7 @@ from mmfmkt.models.distillers.teacher_cache import GIGABYTE, TeacherCache
 from mmfmkt.registry import HOOKS
 from mmfmkt.utils import ConfigError
 
-from .progress import unwrapped
+from .progress import unwrap_model
 
 
 @HOOKS.register_module()
@@ -77,7 +77,7 @@ class TeacherCacheHook(Hook):
 
 def cache_of(runner: Runner) -> Optional[TeacherCache]:
     """Return the teacher's cache of the trained model, if it has one."""
-    holder = getattr(unwrapped(runner.model), 'teacher_holder', None)
+    holder = getattr(unwrap_model(runner.model), 'teacher_holder', None)
     return holder and holder.cache
 
 

@@ -12,7 +12,7 @@ from mmfmkt.registry import HOOKS
 from mmfmkt.utils import ConfigError
 from mmfmkt.utils.schema import Finite
 
-from .progress import distiller_of
+from .progress import get_distiller
 
 
 @HOOKS.register_module()
@@ -42,7 +42,7 @@ class TeacherCheckHook(Hook):
         Raises:
             ConfigError: If there is none, or nothing to validate it on.
         """
-        distiller, loop = distiller_of(runner), runner.val_loop
+        distiller, loop = get_distiller(runner), runner.val_loop
         teacher = distiller.teacher
         if teacher is None or loop is None:
             raise ConfigError(

@@ -9,7 +9,7 @@ from mmfmkt.registry import HOOKS
 from mmfmkt.utils import ConfigError
 from mmfmkt.utils.schema import NotNegative
 
-from .progress import distiller_of, progress_of
+from .progress import get_distiller, get_progress
 
 
 @HOOKS.register_module()
@@ -69,6 +69,6 @@ class TransferWeightHook(Hook):
 
     def before_train_iter(self, runner: Runner, *args, **kwargs) -> None:
         """Set ``transfer_weight`` of the distiller."""
-        distiller_of(runner).transfer_weight = self.factor(
-            progress_of(runner, self.by_epoch)
+        get_distiller(runner).transfer_weight = self.factor(
+            get_progress(runner, self.by_epoch)
         )

@@ -6,7 +6,7 @@ from mmengine.runner import LogProcessor, Runner
 
 from mmfmkt.registry import LOG_PROCESSORS
 
-from ..hooks.progress import unwrapped
+from ..hooks.progress import unwrap_model
 
 SHOWN = ('lr', 'time', 'data_time', 'memory', 'grad_norm', 'skipped')
 
@@ -33,7 +33,7 @@ class DistillationLogProcessor(LogProcessor):
             mode (str): ``'train'``, ``'val'`` or ``'test'``.
         """
         tag, line = super().get_log_after_iter(runner, batch_idx, mode)
-        model = unwrapped(runner.model)
+        model = unwrap_model(runner.model)
         if mode != 'train' or not hasattr(model, 'flows'):
             return tag, line
         values = {name.removeprefix('train/'): x for name, x in tag.items()}

@@ -10,9 +10,9 @@ from mmengine.runner import EpochBasedTrainLoop, Runner
 from mmfmkt.registry import HOOKS
 from mmfmkt.utils import ConfigError
 from mmfmkt.utils.checkpoints import digest
-from mmfmkt.utils.random_stream import read_states, write_states
+from mmfmkt.utils.random_stream import get_random_states, set_random_states
 
-from ..hooks.progress import unwrapped
+from ..hooks.progress import unwrap_model
 from .random_states import pack_states, unpack_states
 
 STATE = 'resume'
@@ -46,21 +46,21 @@ class AtomicCheckpointHook(CheckpointHook):
         out_dir = str(self.out_dir or runner.work_dir)
         own = self.backend_args or self.file_client_args
         if self.atomic and not own and '://' not in out_dir:
-            self.backend_args = dict(backend='whole')
+            self.backend_args = dict(backend='atomic')
         super().before_train(runner)
         if self.exact_resume:
-            teacher = getattr(unwrapped(runner.model), 'teacher', None)
+            teacher = getattr(unwrap_model(runner.model), 'teacher', None)
             self._check_teacher(digest(teacher) if teacher is not None else '')
 
     def before_val(self, runner: Runner) -> None:
         """Keep the random states of training: validation may draw, too."""
         if self.exact_resume:
-            self._main = pack_states(read_states())
+            self._main = pack_states(get_random_states())
 
     def after_val(self, runner: Runner) -> None:
         """Restore the random states from before the validation."""
         if self._main is not None:
-            write_states(unpack_states(self._main))
+            set_random_states(unpack_states(self._main))
             self._main = None
 
     def save_interrupted(self, runner: Runner, meta: Dict[str, int]) -> str:
@@ -109,7 +109,7 @@ class AtomicCheckpointHook(CheckpointHook):
         elif stream is not None:
             mine = state['ranks'][get_rank()]
             stream.resume(mine['main'], mine['workers'])
-            ours = getattr(unwrapped(runner.model), 'random_stream', None)
+            ours = getattr(unwrap_model(runner.model), 'random_stream', None)
             if ours is not None:
                 drawn = mine['distiller']  # empty where it has not begun
                 ours.states = unpack_states(drawn) if drawn else {}
@@ -165,9 +165,9 @@ class AtomicCheckpointHook(CheckpointHook):
             meta['epoch'] != runner.epoch or self._main is not None
         )
         stream = getattr(runner.train_loop, 'stream', None)
-        ours = getattr(unwrapped(runner.model), 'random_stream', None)
+        ours = getattr(unwrap_model(runner.model), 'random_stream', None)
         mine = dict(
-            main=self._main or pack_states(read_states()),
+            main=self._main or pack_states(get_random_states()),
             workers=stream.workers(at_end) if stream else {},
             distiller=pack_states(ours.states) if ours is not None else b'',
         )

@@ -7,7 +7,7 @@ from typing import Any, Callable, Dict, Iterator, NamedTuple, Optional
 
 from torch.utils.data import DataLoader, Sampler, get_worker_info
 
-from mmfmkt.utils.random_stream import read_states, write_states
+from mmfmkt.utils.random_stream import get_random_states, set_random_states
 
 from .random_states import pack_states, unpack_states
 
@@ -38,7 +38,9 @@ class StatefulCollate:
     def __call__(self, samples: list) -> BatchWithState:
         batch = self.collate(samples) if samples else None
         state = (
-            b'' if get_worker_info() is None else pack_states(read_states())
+            b''
+            if get_worker_info() is None
+            else pack_states(get_random_states())
         )
         return BatchWithState(batch, state)
 
@@ -65,7 +67,7 @@ class WorkerInit:
         if self.own is not None:
             self.own(worker_id)
         if worker_id in self.states:
-            write_states(unpack_states(self.states[worker_id]))
+            set_random_states(unpack_states(self.states[worker_id]))
 
 
 def ignore_worker_signals() -> None:
@@ -202,5 +204,5 @@ class BatchStream:
 
     def _restore(self) -> None:
         if self.main:
-            write_states(unpack_states(self.main))
+            set_random_states(unpack_states(self.main))
             self.main = b''

@@ -9,7 +9,7 @@ from typing import Any, List, Optional, Tuple
 from mmengine.config import Config
 
 from mmfmkt.utils import ConfigError
-from mmfmkt.utils.checkpoints import DamagedCheckpoint, load_checkpoint
+from mmfmkt.utils.checkpoints import DamagedCheckpointError, load_checkpoint
 
 from .atomic_checkpoint_hook import INTERRUPTED
 
@@ -92,6 +92,6 @@ def whole_checkpoint(path: Path) -> Optional[Any]:
             if file.testzip() is not None:
                 return None
         loaded = load_checkpoint(str(path))
-    except (DamagedCheckpoint, OSError, zipfile.BadZipFile):
+    except (DamagedCheckpointError, OSError, zipfile.BadZipFile):
         return None
     return loaded if 'meta' in loaded and 'state_dict' in loaded else None

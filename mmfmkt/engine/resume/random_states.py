@@ -14,7 +14,7 @@ def pack_states(states: Dict[str, Any]) -> bytes:
     """States for a checkpoint, or for another process.
 
     Args:
-        states (dict): What `read_states` gave.
+        states (dict): What `get_random_states` gave.
     """
     arrays = {
         key: state.numpy() if isinstance(state, torch.Tensor) else state

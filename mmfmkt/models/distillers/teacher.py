@@ -26,7 +26,7 @@ from mmengine.structures import BaseDataElement
 from torch import Tensor, nn
 
 from mmfmkt.utils import ConfigError
-from mmfmkt.utils.checkpoints import DamagedCheckpoint, load_checkpoint
+from mmfmkt.utils.checkpoints import DamagedCheckpointError, load_checkpoint
 from mmfmkt.utils.schema import check_arguments, check_keys
 
 from .data_pipeline import dataset_of, pipeline_normalization
@@ -305,7 +305,7 @@ def load_teacher_checkpoint(teacher: nn.Module, checkpoint: str) -> None:
     """
     try:
         loaded = load_checkpoint(checkpoint)
-    except DamagedCheckpoint as error:
+    except DamagedCheckpointError as error:
         raise ConfigError(
             f'model.teacher: {str(error).rstrip(".")}: give a path or URL '
             'that can be reached, or None for a dry run with random weights.'

@@ -11,7 +11,7 @@ from plotly.offline import get_plotlyjs
 
 from mmfmkt.utils import ConfigError
 from mmfmkt.utils.complexity import size_and_flops
-from mmfmkt.utils.files import write_whole
+from mmfmkt.utils.files import write_atomically
 
 from . import curves, detections, features
 from .loading import LoadedRun, evaluate, load_run
@@ -101,7 +101,7 @@ def write_report(
         seconds=round(time.perf_counter() - start),
     )
     path = Path(path)
-    write_whole(path, page)
+    write_atomically(path, page)
     return path
 
 

@@ -385,7 +385,7 @@ BAD = {
     'level twice': (dict(levels=(1, 1)), 'each once'),
     'unknown variant': (
         dict(variant='thetta'),
-        "model.variant is 'thetta', but should be 'fmkt', 'theta'",
+        "model.variant must be 'fmkt', 'theta'",
     ),
     'online with a teacher': (
         dict(variant='online', teacher=retinanet()),

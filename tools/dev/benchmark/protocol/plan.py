@@ -9,7 +9,7 @@ from typing import Any, Dict, List, Optional, Sequence
 import yaml
 
 from mmfmkt.utils import ConfigError
-from mmfmkt.utils.schema import Count, check_keys, nearest
+from mmfmkt.utils.schema import Count, check_keys, did_you_mean
 
 ROOT = Path(__file__).resolve().parents[4]
 SCHEMA = dict(
@@ -227,7 +227,8 @@ def runs_of(
     for name in only or ():
         if name not in names:
             raise ConfigError(
-                f'--only: there is no method {name!r}{nearest(name, names)}.'
+                f'--only: there is no method {name!r}'
+                f'{did_you_mean(name, names)}.'
             )
     found = [
         Run(method, seed)

@@ -13,7 +13,7 @@ from typing import Any, Dict, List, Tuple
 import yaml
 from mmengine.config import Config
 
-from mmfmkt.utils.files import write_whole
+from mmfmkt.utils.files import write_atomically
 
 from .page import (
     Line,
@@ -59,10 +59,10 @@ def write(tables: List[Table]) -> None:
         tables (list[Table]): All tables; those without results are left out.
     """
     for name, text in metafiles(tables).items():
-        write_whole(ROOT / name, text)
-    write_whole(PAGE, page(tables))
+        write_atomically(ROOT / name, text)
+    write_atomically(PAGE, page(tables))
     text = README.read_text(encoding='utf-8')
-    write_whole(README, readme(text, tables))
+    write_atomically(README, readme(text, tables))
 
 
 @cache
