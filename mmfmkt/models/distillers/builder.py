@@ -278,7 +278,7 @@ def complete_taps(
     completed = []
     for index, own in enumerate(taps):
         own = {k: v for k, v in own.items() if k != '_scope_'}
-        check_keys(own, TAP_SCHEMA, f'model.taps[{index}]', needed=('tap',))
+        check_keys(own, TAP_SCHEMA, f'model.taps[{index}]', required=('tap',))
         teacher_tap = own.get('teacher_tap') or (teacher or {}).get('tap')
         completed.append(
             dict(

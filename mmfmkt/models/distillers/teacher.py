@@ -257,7 +257,7 @@ def load_teacher_config(
         ConfigError: If a key is missing or unknown.
     """
     given = {k: v for k, v in teacher.items() if k != '_scope_'}
-    check_keys(given, TEACHER_SCHEMA, 'model.teacher', needed=('config',))
+    check_keys(given, TEACHER_SCHEMA, 'model.teacher', required=('config',))
     key = 'model.teacher.config'
     whole = read_config(teacher['config'], key)
     config = Config(dict(model=load_model_config(whole, key)))

@@ -1,4 +1,4 @@
-"""Networks, validation data and evaluation of a run."""
+"""Loading and evaluation of a run's network."""
 
 from copy import deepcopy
 from typing import Any, Dict, NamedTuple
@@ -24,8 +24,8 @@ class LoadedRun(NamedTuple):
 
     Attributes:
         run (WorkDir): The run.
-        model (nn.Module): Its network with the latest weights, in eval mode.
-        data (Any): The data set that it is evaluated on.
+        model (nn.Module): Network with the latest weights, in eval mode.
+        data (Any): Test dataset of the run.
     """
 
     run: WorkDir
@@ -34,17 +34,17 @@ class LoadedRun(NamedTuple):
 
 
 def load_run(run: WorkDir) -> LoadedRun:
-    """Load a run's network and validation data.
+    """Load the network and the test dataset of a run.
 
     Raises:
-        ConfigError: If it has no checkpoint.
+        ConfigError: If the run has no checkpoint.
     """
     if run.checkpoint is None:
         raise ConfigError(f'{run.folder} has no checkpoint yet.')
     try:
         model = load_model(run)
     except ConfigError:
-        # A distiller predicts without its teacher.
+        # The teacher may be gone; inference does not need it.
         model = load_model(run, teacher=False)
     loader = run.config.get('test_dataloader') or run.config.val_dataloader
     scope = run.config.get('default_scope')
@@ -58,8 +58,8 @@ def load_model(run: WorkDir, teacher: bool = True) -> nn.Module:
     """Build a run's network with its latest weights.
 
     Args:
-        run (WorkDir): The run; it has a checkpoint.
-        teacher (bool): Whether to build the teacher of a distiller.
+        run (WorkDir): A run with a checkpoint.
+        teacher (bool): Whether to build a distiller's teacher.
     """
     model = load_model_config(run.config, 'model')
     if not run.distills:
@@ -76,10 +76,10 @@ def load_model(run: WorkDir, teacher: bool = True) -> nn.Module:
 
 @torch.no_grad()
 def evaluate(run: WorkDir, model: nn.Module) -> Dict[str, Any]:
-    """Evaluate a network as the run's test_evaluator does.
+    """Evaluate a network with the run's test dataloader and evaluator.
 
     Args:
-        run (WorkDir): The run, for its test data.
+        run (WorkDir): The run.
         model (nn.Module): The network, in eval mode.
     """
     config = deepcopy(run.config)
