@@ -106,7 +106,7 @@ def build_part(cfg: Any, key: str = 'model.flow', **defaults: Any) -> Any:
     except ConfigError:
         raise
     except (ValueError, TypeError) as error:
-        # A message that starts with an argument becomes '<key>.<argument> ...'.
+        # A message that starts with an argument gives '<key>.<argument> ...'.
         names_argument = str(error).split(' ')[0] in annotations
         separator = '.' if names_argument else ': '
         raise ConfigError(f'{key}{separator}{error}') from error

@@ -1,4 +1,4 @@
-"""Choice of a detector's taps and levels, and of what it inherits."""
+"""Selection of taps, levels and inherited weights of detectors."""
 
 from typing import Dict, List, Optional, Tuple
 
@@ -16,61 +16,78 @@ from mmfmkt.models.distillers.taps import LevelSpec, pair_levels
 from mmfmkt.utils import ConfigError
 
 
-def decide_taps(
+def choose_taps(
     config: Config,
     model: dict,
     teacher: Optional[str],
     options: dict,
     class_maps: bool = False,
 ) -> List[str]:
-    """Choose the taps and the levels of a detector; say so in lines."""
+    """Choose the taps and levels of a detector.
+
+    Args:
+        config (Config): Config of the student.
+        model (dict): ``model`` section of the distillation, changed in
+            place.
+        teacher (str, optional): Config of the teacher.
+        options (dict): Overrides of the teacher's ``model`` section.
+        class_maps (bool): Whether to distill the heads' class maps, too.
+
+    Returns:
+        list[str]: Description of the choice, by line.
+    """
     student = build_network(
         without_weights(load_model_config(config, 'the student')), 'mmdet'
     )
     tap = 'neck' if getattr(student, 'neck', None) is not None else 'backbone'
-    ours = probe(student, tap, 'student')
-    model['tap'], model['levels'] = tap, tuple(range(len(ours)))
+    student_levels = probe(student, tap, 'student')
+    model['tap'] = tap
+    model['levels'] = tuple(range(len(student_levels)))
     if teacher is None:
-        return [f'tap       {tap}, {len(ours)} levels']
-    theirs_cfg = Config(dict(model=load_model_config(teacher, '--teacher')))
-    theirs_cfg.merge_from_dict({f'model.{k}': v for k, v in options.items()})
-    network = build_network(without_weights(theirs_cfg.model), 'mmdet')
-    their_tap = (
-        tap
-        if tap == 'backbone' or getattr(network, 'neck', None) is not None
-        else 'backbone'
+        return [f'tap       {tap}, {len(student_levels)} levels']
+    teacher_cfg = Config(dict(model=load_model_config(teacher, '--teacher')))
+    teacher_cfg.merge_from_dict({f'model.{k}': v for k, v in options.items()})
+    teacher_network = build_network(
+        without_weights(teacher_cfg.model), 'mmdet'
     )
-    theirs = probe(network, their_tap, 'teacher')
-    if their_tap != tap:
-        model['teacher']['tap'] = their_tap
-    levels = shared_levels(ours, theirs, tap, their_tap)
-    # The coarsest level of a pyramid is made of the others and stays free.
+    has_neck = getattr(teacher_network, 'neck', None) is not None
+    teacher_tap = tap if has_neck else 'backbone'
+    teacher_levels = probe(teacher_network, teacher_tap, 'teacher')
+    if teacher_tap != tap:
+        model['teacher']['tap'] = teacher_tap
+    levels = shared_levels(student_levels, teacher_levels, tap, teacher_tap)
+    # The coarsest pyramid level is computed from the others.
     if len(levels) > 4 and tap == 'neck':
         levels = levels[:-1]
     model['levels'] = levels
-    lines = pairs_of(levels, ours, theirs, tap, their_tap)
+    lines = describe_pairs(
+        levels, student_levels, teacher_levels, tap, teacher_tap
+    )
     if class_maps:
         preset = get_config('mmfmkt::_base_/fmkt_dense.py').distiller.taps[-1]
         head = dict(tap=preset.tap, teacher_tap=preset.tap)
         if getattr(student, 'roi_head', None) is not None:
             head['tap'] = 'rpn_head[0]'
-        if getattr(network, 'roi_head', None) is not None:
+        if getattr(teacher_network, 'roi_head', None) is not None:
             head['teacher_tap'] = 'rpn_head[0]'
-        ours = probe(student, head['tap'], 'student')
-        theirs = probe(network, head['teacher_tap'], 'teacher')
-        names = head['tap'], head['teacher_tap']
-        head['levels'] = shared_levels(ours, theirs, *names)[: len(levels)]
-        lines += pairs_of(head['levels'], ours, theirs, *names)
-        neck = dict(tap=tap, levels=levels, teacher_tap=their_tap)
+        student_maps = probe(student, head['tap'], 'student')
+        teacher_maps = probe(teacher_network, head['teacher_tap'], 'teacher')
+        taps = head['tap'], head['teacher_tap']
+        shared = shared_levels(student_maps, teacher_maps, *taps)
+        head['levels'] = shared[: len(levels)]
+        lines += describe_pairs(
+            head['levels'], student_maps, teacher_maps, *taps
+        )
+        neck = dict(tap=tap, levels=levels, teacher_tap=teacher_tap)
         model['taps'] = [neck, dict(head, flow=preset.flow.to_dict())]
-    return lines + decide_inheritance(model, student, network)
+    return lines + choose_inherited(model, student, teacher_network)
 
 
-def decide_inheritance(
+def choose_inherited(
     model: dict, student: nn.Module, teacher: nn.Module
 ) -> List[str]:
-    """Let parts behind the backbone that both have start as the teacher's."""
-    own, theirs = (
+    """Inherit the teacher's weights of neck and heads with equal shapes."""
+    student_parts, teacher_parts = (
         {
             name: {key: x.shape for key, x in part.state_dict().items()}
             for name, part in network.named_children()
@@ -79,8 +96,8 @@ def decide_inheritance(
     )
     shared = [
         name
-        for name, shapes in own.items()
-        if name != 'backbone' and shapes and shapes == theirs.get(name)
+        for name, shapes in student_parts.items()
+        if name != 'backbone' and shapes and shapes == teacher_parts.get(name)
     ]
     if not shared:
         return []
@@ -89,47 +106,55 @@ def decide_inheritance(
 
 
 def shared_levels(
-    ours: List[LevelSpec], theirs: List[LevelSpec], tap: str, their_tap: str
+    student_levels: List[LevelSpec],
+    teacher_levels: List[LevelSpec],
+    tap: str,
+    teacher_tap: str,
 ) -> Tuple[int, ...]:
-    """Return the student's levels that have a partner, one of a stride.
+    """Return the student's levels with strides that the teacher has, too.
 
     Raises:
         ConfigError: If there are none.
     """
-    strides = {x.stride for x in theirs}
-    seen: Dict[float, int] = {}
-    for level, spec in enumerate(ours):
+    strides = {x.stride for x in teacher_levels}
+    levels: Dict[float, int] = {}
+    for level, spec in enumerate(student_levels):
         if spec.stride in strides:
-            seen.setdefault(spec.stride, level)
-    if not seen:
+            levels.setdefault(spec.stride, level)
+    if not levels:
         raise ConfigError(
-            f"The student's {tap} has the strides {strides_of(ours)} and the "
-            f"teacher's {their_tap} {strides_of(theirs)}: no level can be "
-            'paired; give the teacher another pyramid by a config of its own.'
+            f"model.tap: the student's {tap} has strides "
+            f"{format_strides(student_levels)}, the teacher's {teacher_tap} "
+            f'{format_strides(teacher_levels)}: no stride is equal. Use a '
+            'teacher config with another pyramid.'
         )
-    return tuple(seen.values())
+    return tuple(levels.values())
 
 
-def pairs_of(
+def describe_pairs(
     levels: Tuple[int, ...],
-    ours: List[LevelSpec],
-    theirs: List[LevelSpec],
+    student_levels: List[LevelSpec],
+    teacher_levels: List[LevelSpec],
     tap: str,
-    their_tap: str,
+    teacher_tap: str,
 ) -> List[str]:
-    """Say which levels are paired, and what lies between them."""
-    lines = [f"taps      student's {tap}, teacher's {their_tap}"]
-    pairs = pair_levels(levels, ours, theirs, tap, their_tap)
+    """Describe the paired levels and their projections."""
+    lines = [f"taps      student's {tap}, teacher's {teacher_tap}"]
+    pairs = pair_levels(
+        levels, student_levels, teacher_levels, tap, teacher_tap
+    )
     for level, partner in pairs.items():
-        ch = ours[level].channels, theirs[partner].channels
+        source, target = student_levels[level], teacher_levels[partner]
+        projected = source.channels != target.channels
         lines.append(
             f'          level {level} to {partner}, stride '
-            f'{ours[level].stride:g}, {ch[0]} channels to {ch[1]}'
-            + ('' if ch[0] == ch[1] else ' by a 1x1 convolution')
+            f'{source.stride:g}, {source.channels} channels to '
+            f'{target.channels}'
+            + (' by a 1x1 convolution' if projected else '')
         )
     return lines
 
 
-def strides_of(specs: List[LevelSpec]) -> str:
-    """Return the strides of levels for a sentence."""
+def format_strides(specs: List[LevelSpec]) -> str:
+    """Return the strides of levels as text."""
     return ', '.join(f'{x.stride:g}' for x in specs)

@@ -1,4 +1,4 @@
-"""How commands end on an error."""
+"""Error output of the commands."""
 
 import re
 import sys
@@ -10,7 +10,7 @@ from mmfmkt.utils import ConfigError, require
 from mmfmkt.utils.checkpoints import restricted_torch_load
 from mmfmkt.utils.error_messages import error_text
 
-# Where the documentation helps with an error, by what its sentence names.
+# Documentation pages by a pattern of the error message.
 PAGES = (
     (r'NaN or Inf', 'docs/faq.md#loss-is-nan'),
     (r'teacher\.cache', 'docs/cost.md#a-cache-of-the-teacher'),
@@ -26,10 +26,10 @@ PAGES = (
 
 @contextmanager
 def exit_on_error() -> Iterator[None]:
-    """End the program with one line where a config is at fault.
+    """Print errors as one line and exit.
 
-    Other errors, and with ``--debug`` these too, show their traceback first.
-    Meanwhile no checkpoint that is read runs code.
+    The traceback is shown for errors other than `ConfigError` and with
+    ``--debug``. Inside the context, checkpoints cannot execute code.
     """
     try:
         require('torch', 'mmengine')

@@ -41,7 +41,7 @@ SPLIT_KEYS = ('dataloader', 'evaluator')
 REMEDIES = {
     'need at least one array to concatenate': 'the dataset is empty: no '
     'image is left after filtering by classes, boxes and filter_cfg',
-    'area': "KeyError: 'area': MMDetection needs the 'area' of each annotation",
+    'area': "KeyError: 'area': MMDetection needs it in each annotation",
 }
 
 
@@ -70,18 +70,17 @@ def errors_as_config_errors(
 
 
 def format_error(error: BaseException, cfg: Any) -> str:
-    """Return an error as one line, with the config key where it is known.
+    """Return an error as one line, with the config key if it is known.
 
     Args:
-        error (BaseException): As it was raised.
+        error (BaseException): The error.
         cfg (Config): The config that was being built or run.
     """
     chain = list(exception_chain(error))
     key = config_key_of(chain, cfg)
-    front = f'{key}: ' if key else ''
-    return (
-        f'{front}{error_text(chain[-1]).rstrip(". ")} (--debug shows where).'
-    )
+    prefix = f'{key}: ' if key else ''
+    text = error_text(chain[-1]).rstrip('. ')
+    return f'{prefix}{text} (--debug shows the traceback).'
 
 
 def exception_chain(error: BaseException) -> Iterator[BaseException]:

@@ -89,15 +89,15 @@ def usability_problems(name: str) -> List[str]:
     """Return the reasons why a library cannot be used.
 
     Args:
-        name (str): Import name, a key of ``STACK``.
+        name (str): Import name.
     """
-    conflicts = version_conflicts(name)
+    conflicts = version_conflicts(name) if name in STACK else []
     if conflicts:
         return conflicts
     try:
         # mmdet and mmpretrain assert the versions of mmcv and mmengine.
         import_module(name)
-    except Exception as error:
+    except Exception as error:  # a broken installation may raise anything
         reason = ' '.join(str(error).split())
         found = installed_version(name)
         return [f'{name} {found} cannot be imported ({reason})']
@@ -105,23 +105,22 @@ def usability_problems(name: str) -> List[str]:
 
 
 def require(*names: str, optional: bool = False) -> None:
-    """Check that libraries are there in a version that mmfmkt works with.
+    """Check that libraries are installed in supported versions.
 
     Args:
         names (str): Import names, keys of ``STACK``.
-        optional (bool): Whether a library may be missing, or broken in other
-            ways than its version: a run may do without it.
+        optional (bool): Whether to check the versions of installed libraries
+            only. The libraries may be missing or fail to import.
 
     Raises:
-        ImportError: Names each missing or incompatible library with the
-            version found and the versions wanted.
+        ImportError: With the installed and required version of each missing
+            or incompatible library.
     """
     if optional:
-        there = [name for name in names if installed_version(name)]
-        faults = [fault for name in there for fault in version_conflicts(name)]
-    else:
-        faults = [
-            fault for name in names for fault in usability_problems(name)
-        ]
-    if faults:
-        raise ImportError(f'mmfmkt cannot run: {"; ".join(faults)}; {REMEDY}.')
+        names = tuple(name for name in names if installed_version(name))
+    check = version_conflicts if optional else usability_problems
+    problems = [problem for name in names for problem in check(name)]
+    if problems:
+        raise ImportError(
+            f'mmfmkt cannot run: {"; ".join(problems)}; {REMEDY}.'
+        )

@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader
 
 pytest.importorskip('mmdet')
 
-from mmfmkt.apis.robustness import check_own_hooks  # noqa: E402
+from mmfmkt.apis.robustness import check_mmfmkt_hooks  # noqa: E402
 from mmfmkt.engine import (  # noqa: E402
     ExportStudentHook,
     NanGuardHook,
@@ -201,7 +201,7 @@ def test_stopping_and_averaging_leave_an_export_that_loads(tmp_path):
 )
 def test_impossible_settings_are_refused_in_one_sentence(hook):
     with pytest.raises(ConfigError, match='Hook|custom_hooks.0.') as error:
-        check_own_hooks(Config(dict(model=dict(), custom_hooks=[hook])))
+        check_mmfmkt_hooks(Config(dict(model=dict(), custom_hooks=[hook])))
         HOOKS.build(hook)
     assert '\n' not in str(error.value)
 

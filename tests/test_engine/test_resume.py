@@ -81,7 +81,7 @@ def test_batches_go_on_with_the_numbers_they_would_have_had(
     before = list(itertools.islice(epochs(stream), end))
     main, workers = (
         pack_states(get_random_states()),
-        stream.workers(end % 6 == 0),
+        stream.worker_states(end % 6 == 0),
     )
 
     seed_worker(7)  # another process, in any state
@@ -195,7 +195,7 @@ def test_a_teacher_that_changed_is_noticed(tmp_path):
     path, _ = latest_checkpoint(tmp_path)
     runner = runner_of(tmp_path, resume=True, load_from=path)
     next(runner.model.teacher.parameters()).data.add_(1e-3)
-    with pytest.raises(ConfigError, match='not those of the teacher'):
+    with pytest.raises(ConfigError, match='differ from those of the teacher'):
         runner.train()
 
 
@@ -227,10 +227,10 @@ def test_a_damaged_checkpoint_is_passed_over(damage, tmp_path):
             'foreign': b'not a checkpoint',
         }[damage]
     )
-    with pytest.warns(UserWarning, match='the one before'):
+    with pytest.warns(UserWarning, match='previous checkpoint'):
         assert latest_checkpoint(tmp_path)[1]['meta']['age'] == 9
     (tmp_path / 'epoch_1.pth').unlink()
-    with pytest.raises(ConfigError, match='start anew'):
+    with pytest.raises(ConfigError, match='Start a new run'):
         latest_checkpoint(tmp_path)
     newest.unlink()
     (tmp_path / 'last_checkpoint').unlink()

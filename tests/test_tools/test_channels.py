@@ -69,6 +69,6 @@ def test_students_of_other_channels_pass_through_all_tools(student, tmp_path):
         str(tmp_path / 'teacher.py'),
         tmp_path / 'composed.py',
     )
-    assert 'FLOPs of a 256x256 image' in composed.decisions[-1]
+    assert 'FLOPs of a 256x256 image' in composed.summary[-1]
     backbone = Config.fromfile(composed.config).model.student.backbone
     assert backbone.in_channels == student

@@ -236,7 +236,7 @@ def test_a_teacher_is_validated_by_metrics_that_are_no_numbers(
     ]
     cfg.custom_hooks = [
         *(cfg.get('custom_hooks') or []),
-        dict(type='mmfmkt.TeacherCheckHook', least=0.0),
+        dict(type='mmfmkt.TeacherCheckHook', min_metric=0.0),
     ]
     cfg.dump(config)
     log = run('tools/train.py', config, '--work-dir', tmp_path / 'run')

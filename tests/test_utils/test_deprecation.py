@@ -7,13 +7,13 @@ pytest.importorskip('mmengine')
 from mmengine.config import Config  # noqa: E402
 from mmengine.registry import HOOKS  # noqa: E402
 
-from mmfmkt.apis.robustness import check_own_hooks  # noqa: E402
+from mmfmkt.apis.robustness import check_mmfmkt_hooks  # noqa: E402
 from mmfmkt.engine import NanGuardHook  # noqa: E402
 
 
 def test_a_former_hook_name_and_argument_work_with_a_warning():
     hook = dict(type='mmfmkt.FiniteHook', action='skip', most=3)
-    check_own_hooks(Config(dict(model=dict(), custom_hooks=[hook])))
+    check_mmfmkt_hooks(Config(dict(model=dict(), custom_hooks=[hook])))
     with pytest.warns(FutureWarning) as warned:
         built = HOOKS.build(hook)
     assert isinstance(built, NanGuardHook)
