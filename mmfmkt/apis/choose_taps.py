@@ -1,6 +1,6 @@
 """Selection of taps, levels and inherited weights of detectors."""
 
-from typing import Dict, List, Optional, Tuple
+from typing import Dict, List, Optional
 
 from mmengine.config import Config
 from mmengine.hub import get_config
@@ -34,53 +34,62 @@ def choose_taps(
         class_maps (bool): Whether to distill the heads' class maps, too.
 
     Returns:
-        list[str]: Description of the choice, by line.
+        list[str]: Description of the choice by line.
     """
     student = build_network(
         without_weights(load_model_config(config, 'the student')), 'mmdet'
     )
-    tap = 'neck' if getattr(student, 'neck', None) is not None else 'backbone'
-    student_levels = probe(student, tap, 'student')
+    tap = 'neck' if has_part(student, 'neck') else 'backbone'
     model['tap'] = tap
-    model['levels'] = tuple(range(len(student_levels)))
     if teacher is None:
-        return [f'tap       {tap}, {len(student_levels)} levels']
-    teacher_cfg = Config(dict(model=load_model_config(teacher, '--teacher')))
-    teacher_cfg.merge_from_dict({f'model.{k}': v for k, v in options.items()})
-    teacher_network = build_network(
-        without_weights(teacher_cfg.model), 'mmdet'
+        count = len(probe(student, tap, 'student'))
+        model['levels'] = tuple(range(count))
+        return [f'tap       {tap}, {count} levels']
+    teacher_config = Config(
+        dict(model=load_model_config(teacher, '--teacher'))
     )
-    has_neck = getattr(teacher_network, 'neck', None) is not None
-    teacher_tap = tap if has_neck else 'backbone'
-    teacher_levels = probe(teacher_network, teacher_tap, 'teacher')
+    teacher_config.merge_from_dict(
+        {f'model.{key}': value for key, value in options.items()}
+    )
+    teacher_network = build_network(
+        without_weights(teacher_config.model), 'mmdet'
+    )
+    teacher_tap = tap if has_part(teacher_network, 'neck') else 'backbone'
     if teacher_tap != tap:
         model['teacher']['tap'] = teacher_tap
-    levels = shared_levels(student_levels, teacher_levels, tap, teacher_tap)
+    pairs = shared_levels(student, teacher_network, tap, teacher_tap)
+    levels = tuple(pairs)
     # The coarsest pyramid level is computed from the others.
     if len(levels) > 4 and tap == 'neck':
         levels = levels[:-1]
     model['levels'] = levels
-    lines = describe_pairs(
-        levels, student_levels, teacher_levels, tap, teacher_tap
-    )
+    lines = [f"taps      student's {tap}, teacher's {teacher_tap}"]
+    lines += [pairs[level] for level in levels]
     if class_maps:
         preset = get_config('mmfmkt::_base_/fmkt_dense.py').distiller.taps[-1]
-        head = dict(tap=preset.tap, teacher_tap=preset.tap)
-        if getattr(student, 'roi_head', None) is not None:
-            head['tap'] = 'rpn_head[0]'
-        if getattr(teacher_network, 'roi_head', None) is not None:
-            head['teacher_tap'] = 'rpn_head[0]'
-        student_maps = probe(student, head['tap'], 'student')
-        teacher_maps = probe(teacher_network, head['teacher_tap'], 'teacher')
-        taps = head['tap'], head['teacher_tap']
-        shared = shared_levels(student_maps, teacher_maps, *taps)
-        head['levels'] = shared[: len(levels)]
-        lines += describe_pairs(
-            head['levels'], student_maps, teacher_maps, *taps
+        head, teacher_head = (
+            'rpn_head[0]' if has_part(network, 'roi_head') else preset.tap
+            for network in (student, teacher_network)
         )
-        neck = dict(tap=tap, levels=levels, teacher_tap=teacher_tap)
-        model['taps'] = [neck, dict(head, flow=preset.flow.to_dict())]
+        pairs = shared_levels(student, teacher_network, head, teacher_head)
+        head_levels = tuple(pairs)[: len(levels)]
+        lines.append(f"taps      student's {head}, teacher's {teacher_head}")
+        lines += [pairs[level] for level in head_levels]
+        model['taps'] = [
+            dict(tap=tap, levels=levels, teacher_tap=teacher_tap),
+            dict(
+                tap=head,
+                teacher_tap=teacher_head,
+                levels=head_levels,
+                flow=preset.flow.to_dict(),
+            ),
+        ]
     return lines + choose_inherited(model, student, teacher_network)
+
+
+def has_part(network: nn.Module, name: str) -> bool:
+    """Return whether a detector has an optional part such as a neck."""
+    return getattr(network, name, None) is not None
 
 
 def choose_inherited(
@@ -106,52 +115,42 @@ def choose_inherited(
 
 
 def shared_levels(
-    student_levels: List[LevelSpec],
-    teacher_levels: List[LevelSpec],
-    tap: str,
-    teacher_tap: str,
-) -> Tuple[int, ...]:
-    """Return the student's levels with strides that the teacher has, too.
+    student: nn.Module, teacher: nn.Module, tap: str, teacher_tap: str
+) -> Dict[int, str]:
+    """Describe the student's levels with a stride that the teacher has, too.
+
+    Returns:
+        dict[int, str]: Description of each pair by the student's level.
 
     Raises:
-        ConfigError: If there are none.
+        ConfigError: If no stride is equal.
     """
-    strides = {x.stride for x in teacher_levels}
+    student_specs = probe(student, tap, 'student')
+    teacher_specs = probe(teacher, teacher_tap, 'teacher')
+    strides = {x.stride for x in teacher_specs}
     levels: Dict[float, int] = {}
-    for level, spec in enumerate(student_levels):
+    for level, spec in enumerate(student_specs):
         if spec.stride in strides:
             levels.setdefault(spec.stride, level)
     if not levels:
         raise ConfigError(
             f"model.tap: the student's {tap} has strides "
-            f"{format_strides(student_levels)}, the teacher's {teacher_tap} "
-            f'{format_strides(teacher_levels)}: no stride is equal. Use a '
+            f"{format_strides(student_specs)}, the teacher's {teacher_tap} "
+            f'{format_strides(teacher_specs)}: no stride is equal. Use a '
             'teacher config with another pyramid.'
         )
-    return tuple(levels.values())
-
-
-def describe_pairs(
-    levels: Tuple[int, ...],
-    student_levels: List[LevelSpec],
-    teacher_levels: List[LevelSpec],
-    tap: str,
-    teacher_tap: str,
-) -> List[str]:
-    """Describe the paired levels and their projections."""
-    lines = [f"taps      student's {tap}, teacher's {teacher_tap}"]
     pairs = pair_levels(
-        levels, student_levels, teacher_levels, tap, teacher_tap
+        tuple(levels.values()), student_specs, teacher_specs, tap, teacher_tap
     )
+    lines = {}
     for level, partner in pairs.items():
-        source, target = student_levels[level], teacher_levels[partner]
-        projected = source.channels != target.channels
-        lines.append(
-            f'          level {level} to {partner}, stride '
-            f'{source.stride:g}, {source.channels} channels to '
-            f'{target.channels}'
-            + (' by a 1x1 convolution' if projected else '')
+        source, target = student_specs[level], teacher_specs[partner]
+        lines[level] = (
+            f'          level {level} to {partner}, stride {source.stride:g}, '
+            f'{source.channels} channels to {target.channels}'
         )
+        if source.channels != target.channels:
+            lines[level] += ' by a 1x1 convolution'
     return lines
 
 

@@ -65,22 +65,29 @@ def init_detector(
         )
 
 
-def load_network(config: Config, checkpoint: Optional[str]) -> nn.Module:
+def load_network(
+    config: Config, checkpoint: Optional[str], keep_teacher: bool = False
+) -> nn.Module:
     """Build the deployed network of a config and load a checkpoint.
 
     Args:
         config (Config): Config of a distillation, of an exported student or
             of any other model.
         checkpoint (str, optional): Path or URL; None: initial weights.
+        keep_teacher (bool): Whether to build a distiller's teacher, too.
 
     Raises:
         ConfigError: If the checkpoint lacks tensors of the network.
     """
     model = load_model_config(config, 'model')
-    drop_teacher(model)
+    if keep_teacher and model.get('teacher') is not None:
+        model.teacher.pop('cache', None)
+    else:
+        drop_teacher(model)
     if checkpoint is None:
         return build_network(model, 'mmdet').eval()
-    network = build_network(without_weights(model), 'mmdet')
+    without_weights(model.get('student', model))
+    network = build_network(model, 'mmdet')
     loaded = load_checkpoint(checkpoint)
     state = loaded.get('state_dict', loaded)
     missing = [

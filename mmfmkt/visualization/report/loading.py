@@ -8,13 +8,8 @@ from mmengine.registry import DATASETS, DefaultScope
 from mmengine.runner import Runner
 from torch import nn
 
-from mmfmkt.models.distillers.networks import (
-    build_network,
-    load_model_config,
-    without_weights,
-)
+from mmfmkt.apis.inference import load_network
 from mmfmkt.utils import ConfigError
-from mmfmkt.utils.checkpoints import load_checkpoint
 
 from .runs import WorkDir
 
@@ -41,37 +36,18 @@ def load_run(run: WorkDir) -> LoadedRun:
     """
     if run.checkpoint is None:
         raise ConfigError(f'{run.folder} has no checkpoint yet.')
+    checkpoint = str(run.checkpoint)
     try:
-        model = load_model(run)
+        model = load_network(run.config, checkpoint, keep_teacher=True)
     except ConfigError:
         # The teacher may be gone; inference does not need it.
-        model = load_model(run, teacher=False)
+        model = load_network(run.config, checkpoint)
     loader = run.config.get('test_dataloader') or run.config.val_dataloader
     scope = run.config.get('default_scope')
     with DefaultScope.overwrite_default_scope(scope):
         data = DATASETS.build(deepcopy(loader.dataset))
     data.full_init()
     return LoadedRun(run, model, data)
-
-
-def load_model(run: WorkDir, teacher: bool = True) -> nn.Module:
-    """Build a run's network with its latest weights.
-
-    Args:
-        run (WorkDir): A run with a checkpoint.
-        teacher (bool): Whether to build a distiller's teacher.
-    """
-    model = load_model_config(run.config, 'model')
-    if not run.distills:
-        model = without_weights(model)
-    elif not teacher:
-        model.teacher = None
-    elif model.get('teacher') is not None:
-        model.teacher.pop('cache', None)
-    network = build_network(model, 'mmdet')
-    state = load_checkpoint(str(run.checkpoint))
-    network.load_state_dict(state.get('state_dict', state), strict=False)
-    return network.eval()
 
 
 @torch.no_grad()
