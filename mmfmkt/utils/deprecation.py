@@ -21,10 +21,7 @@ def renamed_arguments(**new_names: str) -> Callable:
         @wraps(init)
         def wrapper(self: Any, *args: Any, **kwargs: Any) -> None:
             for old in new_names.keys() & kwargs.keys():
-                warn_renamed(
-                    f'argument {old!r} of {type(self).__name__}',
-                    repr(new_names[old]),
-                )
+                warn_renamed(f'Argument {old!r}', repr(new_names[old]))
             init(self, *args, **with_current_names(type(self), kwargs))
 
         wrapper.new_names = new_names
@@ -35,30 +32,16 @@ def renamed_arguments(**new_names: str) -> Callable:
 
 def with_current_names(kind: type, arguments: Mapping) -> Dict[str, Any]:
     """Return arguments of a class by their current names."""
-    new_names = getattr(kind.__init__, 'new_names', {})
+    new_names: Dict[str, str] = {}
+    for base in kind.__mro__:
+        new_names |= getattr(vars(base).get('__init__'), 'new_names', {})
     return {new_names.get(name, name): x for name, x in arguments.items()}
-
-
-def renamed_class(name: str, kind: type) -> type:
-    """Return a subclass under a former name, whose constructor warns."""
-
-    def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
-        warn_renamed(name, kind.__name__)
-        kind.__init__(self, *args, **kwargs)
-
-    __init__.new_names = getattr(kind.__init__, 'new_names', {})
-    doc = f'Former name of `{kind.__name__}`.'
-    attributes = dict(
-        __init__=__init__, __module__=kind.__module__, __doc__=doc
-    )
-    return type(name, (kind,), attributes)
 
 
 def warn_renamed(old: str, new: str) -> None:
     """Warn that a name is deprecated."""
     warnings.warn(
-        f'{old} is deprecated and will be removed in the next release; '
-        f'use {new}.',
+        f'{old} will be removed in the next release; use {new}.',
         FutureWarning,
-        stacklevel=4,
+        stacklevel=3,
     )

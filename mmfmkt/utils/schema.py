@@ -81,11 +81,11 @@ def check_value(value: Any, kind: Any, key: str) -> None:
         )
         messages = sorted({x['msg'] for x in error.errors(include_url=False)})
         accepted = dict.fromkeys(FRIENDLY_MESSAGES.get(x, x) for x in messages)
-        raise ConfigError(
-            f'{key}{where} must be '
-            f'{" or ".join(accepted).replace("Input should be ", "")}, '
-            f'got {short_repr(value)}.'
-        ) from None
+        rule = f'must be {" or ".join(accepted)}'
+        rule = rule.replace('Input should be ', '')
+        rule = rule.replace('be Value should have', 'have')
+        got = short_repr(first['input'])
+        raise ConfigError(f'{key}{where} {rule}, got {got}.') from None
 
 
 def to_builtins(value: Any) -> Any:

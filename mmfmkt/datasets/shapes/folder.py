@@ -3,17 +3,30 @@
 import json
 import os
 from pathlib import Path
-from typing import List, Optional, Sequence
+from typing import Annotated, Any, List, Optional, Sequence
 
-import numpy as np
+from pydantic import Field
 
+from mmfmkt.models.bounds import Bound
+from mmfmkt.utils import ConfigError
 from mmfmkt.utils.files import write_atomically
+from mmfmkt.utils.schema import Count, Index, check_keys
 
 # Version of the drawn images; increase it with every change of them.
 VERSION = 1
 MANIFEST = 'shapes.json'
 PARTIAL = 'shapes.partial.json'
 SPLITS = ('train', 'val')
+Side = Annotated[int, Bound('ge', 32)]
+Diameter = Annotated[float, Bound('gt', 0), Bound('le', 1)]
+PAIR = Field(min_length=2, max_length=2)
+PARAMETERS = dict(
+    num_train=Count,
+    num_val=Count,
+    image_size=Annotated[Sequence[Side], PAIR],
+    seed=Index,
+    object_size=Annotated[Sequence[Diameter], PAIR],
+)
 
 
 def write_json(
@@ -43,51 +56,18 @@ def files_of(root: Path, params: dict) -> List[Path]:
     ]
 
 
-def check_parameters(
-    num_train: int,
-    num_val: int,
-    image_size: Sequence[int],
-    seed: int,
-    object_size: Sequence[float],
-) -> dict:
+def check_parameters(**params: Any) -> dict:
     """Check the parameters and return them as in the manifest."""
-    try:
-        width, height = image_size
-    except (TypeError, ValueError):
-        raise ValueError(
-            'image_size must be (width, height) in pixels, '
-            f'got {image_size!r}.'
-        ) from None
-    try:
-        small, large = map(float, object_size)
-    except (TypeError, ValueError):
-        small = large = 0.0
-    if not 0 < small <= large <= 1:
-        raise ValueError(
-            'object_size must be the smallest and largest diameter relative '
-            'to the short image side, 0 < min <= max <= 1, got '
-            f'{object_size!r}.'
+    check_keys(params, PARAMETERS, 'make_shapes', PARAMETERS)
+    small, large = params['object_size']
+    if small > large:
+        raise ConfigError(
+            'make_shapes.object_size must be the smallest and the largest '
+            f'diameter, got {small} and {large}.'
         )
-    for name, value, minimum in (
-        ('num_train', num_train, 1),
-        ('num_val', num_val, 1),
-        ('image_size (width)', width, 32),
-        ('image_size (height)', height, 32),
-        ('seed', seed, 0),
-    ):
-        if not isinstance(value, (int, np.integer)) or value < minimum:
-            raise ValueError(
-                f'{name} must be an integer of at least {minimum}, '
-                f'got {value!r}.'
-            )
-    return dict(
-        version=VERSION,
-        num_train=int(num_train),
-        num_val=int(num_val),
-        image_size=[int(width), int(height)],
-        seed=int(seed),
-        object_size=[small, large],
-    )
+    params['image_size'] = list(params['image_size'])
+    params['object_size'] = [float(small), float(large)]
+    return dict(version=VERSION, **params)
 
 
 def read_manifest(path: Path) -> Optional[dict]:

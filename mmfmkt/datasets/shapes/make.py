@@ -111,7 +111,11 @@ def make_shapes(
     """
     root = Path(root)
     params = check_parameters(
-        num_train, num_val, image_size, seed, object_size
+        num_train=num_train,
+        num_val=num_val,
+        image_size=image_size,
+        seed=seed,
+        object_size=object_size,
     )
     if prepare_folder(root, params, overwrite):
         for split in SPLITS:

@@ -10,7 +10,7 @@ from torch.optim import Optimizer
 
 from mmfmkt.registry import HOOKS
 from mmfmkt.utils import ConfigError
-from mmfmkt.utils.deprecation import renamed_arguments, renamed_class
+from mmfmkt.utils.deprecation import renamed_arguments, warn_renamed
 from mmfmkt.utils.schema import Count
 
 from .progress import unwrap_model
@@ -135,9 +135,13 @@ class NanGuardHook(Hook):
             parameter.grad = None
 
 
-FiniteHook = HOOKS.register_module(
-    module=renamed_class('FiniteHook', NanGuardHook)
-)
+@HOOKS.register_module()
+class FiniteHook(NanGuardHook):
+    """Former name of `NanGuardHook`."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        warn_renamed('FiniteHook', 'NanGuardHook')
+        super().__init__(**kwargs)
 
 
 def all_finite(tensors: List[Tensor]) -> bool:
