@@ -58,7 +58,7 @@ def test_quick_start_ends_with_table_and_page_and_can_be_repeated(tmp_path):
     ):
         assert word in shown
     page = (work_dir / 'report.html').read_text()
-    for part in ('Detections', 'Feature maps', 'Sampling steps'):
+    for part in ('Detections', 'Feature maps', 'Sampling trajectories'):
         assert f'>{part}</h2>' in page
     results = json.loads((work_dir / 'results.json').read_text())
     metrics, costs = results['metrics'], results['costs']

@@ -66,7 +66,7 @@ class TeacherCheckHook(Hook):
             if isinstance(v, Real) or (isinstance(v, Tensor) and not v.ndim)
         }
         runner.logger.info(
-            'Metrics of the teacher: '
+            'Teacher metrics: '
             + ', '.join(
                 f'{k} {numbers[k]:.4f}' if k in numbers else f'{k} {v}'
                 for k, v in metrics.items()

@@ -88,7 +88,8 @@ def write_report(
         raise ConfigError('A report needs at least one work directory.')
     make_names_unique(runs)
     by_steps = Section(
-        'Sampling steps', figures=curves.logged_accuracy_by_steps(runs)
+        'Accuracy by sampling steps',
+        figures=curves.logged_accuracy_by_steps(runs),
     )
     sections = [results(runs), *training_curves(runs), by_steps]
     if load_checkpoints:

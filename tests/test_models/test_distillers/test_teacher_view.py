@@ -360,7 +360,7 @@ def test_a_teacher_is_validated_on_its_own_images(student, shapes, tmp_path):
     cfg.custom_hooks = [dict(type='mmfmkt.TeacherCheckHook')]
     seen, log = trained(cfg)
     torch.testing.assert_close(seen, expected, rtol=0, atol=1e-5)
-    assert 'The teacher: coco/bbox_mAP' in log
+    assert 'Teacher metrics: coco/bbox_mAP' in log
 
 
 def test_a_transform_that_nobody_knows_is_warned_of(shapes, tmp_path):
