@@ -1,4 +1,4 @@
-"""Folders in COCO format, drawn for a test."""
+"""Small data sets in COCO format."""
 
 import json
 

@@ -1,5 +1,6 @@
-"""What the tests share: drawn data, and tools run as a user runs them."""
+"""Shared fixtures, and functions that run tools as a user does."""
 
+import gc
 import json
 import os
 import subprocess
@@ -8,9 +9,13 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from mmengine.logging import MessageHub
+from config_layout import skip_layout
 
-from mmfmkt.utils.configs import link_shipped
+skip_layout()
+
+from mmengine.logging import MessageHub  # noqa: E402
+
+from mmfmkt.utils.configs import link_shipped  # noqa: E402
 
 ROOT = Path(__file__).resolve().parent.parent
 CPU = dict(
@@ -19,24 +24,24 @@ CPU = dict(
 
 
 def pytest_configure():
-    """Make what an editable install makes, where the clone has none."""
+    """Link configs and tools into the package, as an editable install."""
     link_shipped()
 
 
 def pytest_collection_modifyitems(config, items):
-    """Leave out slow tests of tests/dev that no argument names; sort.
+    """Deselect slow tests of tests/dev unless it is named; sort by duration.
 
-    What takes longest starts first, so that no core waits for it.
+    The longest files start first, so that all workers end at the same time.
     """
     if not any('tests/dev' in x for x in config.args):
-        left, kept = [], []
+        deselected, selected = [], []
         for item in items:
             slow = item.get_closest_marker('slow')
-            apart = slow and 'tests/dev' in str(item.path)
-            (left if apart else kept).append(item)
-        config.hook.pytest_deselected(items=left)
-        items[:] = kept
-    first = ('test_quick_start.py', 'test_tools', 'tests/dev', '')
+            skipped = slow and 'tests/dev' in str(item.path)
+            (deselected if skipped else selected).append(item)
+        config.hook.pytest_deselected(items=deselected)
+        items[:] = selected
+    first = ('test_quick_start.py', 'test_tools', 'test_flows', '')
     items.sort(
         key=lambda item: next(
             rank for rank, part in enumerate(first) if part in str(item.path)
@@ -44,14 +49,22 @@ def pytest_collection_modifyitems(config, items):
     )
 
 
+def pytest_collection_finish():
+    """Exclude imported libraries from garbage collection.
+
+    MMEngine collects garbage whenever it builds a data set.
+    """
+    gc.freeze()
+
+
 class Tools:
-    """One server of tools for all that this process runs."""
+    """Client of a tool server, which is started by the first tool."""
 
     def __init__(self):
         self.server = None
 
     def run(self, command, cwd, env):
-        """Run a tool of the repository; its exit code and what it wrote."""
+        """Run a tool, and return its exit code and output."""
         if self.server is None or self.server.poll() is not None:
             self.server = subprocess.Popen(
                 [sys.executable, ROOT / 'tests' / 'tool_server.py'],
@@ -64,8 +77,8 @@ class Tools:
                 bufsize=1,
             )
         with tempfile.NamedTemporaryFile('r', errors='replace') as out:
-            asked = dict(command=command, cwd=cwd, env=env, out=out.name)
-            print(json.dumps(asked), file=self.server.stdin)
+            request = dict(command=command, cwd=cwd, env=env, out=out.name)
+            print(json.dumps(request), file=self.server.stdin)
             code = int(self.server.stdout.readline())
             return code, out.read()
 
@@ -73,26 +86,33 @@ class Tools:
 TOOLS = Tools()
 
 
-def run(*command, fails=False, cwd=ROOT, **env):
-    """Run a command in the repository and return all that it wrote.
+def run(*command, fails=False, cwd=ROOT, fresh=False, **env):
+    """Run a command, and return its output.
 
-    A ``.py`` at the front is run by this Python, without importing the
-    libraries once more where nothing is asked of the environment.
+    Args:
+        command: Parts of the command. A script (``.py``) or ``-m`` and a
+            module are run by this Python, forked from a process that has
+            imported the libraries.
+        fails (bool): Whether it must fail, or must not.
+        cwd (Path): Working directory.
+        fresh (bool): Run a script in a new process, which imports the
+            libraries itself.
+        env: Environment variables.
     """
     command = [str(part) for part in command]
-    ours = {name: str(value) for name, value in env.items()}
+    python = command[0].endswith('.py') or command[0] == '-m'
     path = os.pathsep.join([str(ROOT), os.environ.get('PYTHONPATH', '')])
     env = {
         **os.environ,
         **CPU,
         'PYTHON': sys.executable,
         'PYTHONPATH': path,
-        **ours,
+        **{name: str(value) for name, value in env.items()},
     }
-    if command[0].endswith('.py') and not ours:
+    if python and not fresh:
         code, output = TOOLS.run(command, str(cwd), env)
     else:
-        if command[0].endswith('.py'):
+        if python:
             command.insert(0, sys.executable)
         done = subprocess.run(
             command,
@@ -109,7 +129,7 @@ def run(*command, fails=False, cwd=ROOT, **env):
 
 
 def scalars(work_dir):
-    """All that visualizers wrote into a work folder, a dict a line."""
+    """Return the lines of all scalars.json in a work folder as dicts."""
     return [
         json.loads(line)
         for path in sorted(work_dir.glob('*/vis_data/scalars.json'))
@@ -119,7 +139,7 @@ def scalars(work_dir):
 
 @pytest.fixture(scope='session')
 def shapes(tmp_path_factory):
-    """A small embedded data set: 16 training and 8 validation images."""
+    """Return a small drawn data set: 16 training and 8 validation images."""
     from mmfmkt.datasets import make_shapes
 
     return make_shapes(
@@ -133,7 +153,7 @@ def shapes(tmp_path_factory):
 
 @pytest.fixture
 def run_progress():
-    """What a Runner keeps up to date and BatchSyncRandomResize reads."""
+    """Set the iteration, which BatchSyncRandomResize reads."""
     hub = MessageHub.get_current_instance()
     hub.update_info('iter', 0)
     yield

@@ -1,4 +1,4 @@
-"""Transfers of small parts, as the tests of the variants need them."""
+"""Builders of small transfers for the tests of the variants."""
 
 import torch
 from torch import nn
@@ -15,9 +15,9 @@ LABELS = torch.tensor([1, 0, 2])
 
 
 def build(variant, channels=4, target_channels=4, zero_init=False, **kwargs):
-    """A transfer between maps, parts given by the names of their classes.
+    """Build a transfer between maps from the class names of its parts.
 
-    With ``classes``, the transform of Theta's branch gives logits.
+    With ``classes``, the transform of Theta's branch returns logits.
     """
     kind = VARIANTS[variant]
     encoder = getattr(flows, kwargs.pop('encoder', 'ConvEncoder'))
@@ -39,7 +39,7 @@ def build(variant, channels=4, target_channels=4, zero_init=False, **kwargs):
 
 
 class OwnHead(nn.Module):
-    """A student's head, which counts its calls and smooths its labels."""
+    """A student's head that counts its calls, with label smoothing."""
 
     def __init__(self, channels=6, classes=3, smoothing=0.0):
         super().__init__()
@@ -62,7 +62,7 @@ class OwnHead(nn.Module):
 
 
 def run(flow, source, target, num_steps, labels=None, head=None, **kwargs):
-    """All losses of a transfer, with or without a student's head."""
+    """Return all losses and the output, with or without a head."""
     if head is None:
         return flow(source, target, num_steps, labels, **kwargs)
     losses, task, output = flow.forward_head(
@@ -72,7 +72,7 @@ def run(flow, source, target, num_steps, labels=None, head=None, **kwargs):
 
 
 def total_of(losses, output):
-    """One number of all that a transfer gives."""
+    """Return a scalar that depends on all losses and the output."""
     return output.square().mean() + sum(
         x for name, x in losses.items() if 'loss' in name
     )

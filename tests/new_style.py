@@ -1,4 +1,4 @@
-"""Configs rewritten in MMEngine's new style: classes as types, read_base."""
+"""Conversion of configs to MMEngine's new style (read_base, classes)."""
 
 from mmengine.registry import (
     DATA_SAMPLERS,
@@ -42,8 +42,8 @@ def write_new_style(path, cfg):
     """Write a config of a library as a base and a config that reads it.
 
     Args:
-        path (Path): The config; the base lies beside it.
-        cfg (Config): An old-style config with a default scope.
+        path (Path): Path of the config; the base is written beside it.
+        cfg (Config): Old-style config with a default scope.
     """
     imports = {}
     scope = cfg.default_scope
@@ -74,14 +74,14 @@ def write_new_style(path, cfg):
 
 
 def with_classes(value, scope, imports):
-    """Replace names of types by classes, and note where these come from."""
+    """Replace names of types by classes, and collect their modules."""
     if isinstance(value, (list, tuple)):
         return type(value)(with_classes(x, scope, imports) for x in value)
     if not isinstance(value, dict):
         return value
     value = {k: with_classes(v, scope, imports) for k, v in value.items()}
-    for place in REGISTRIES if isinstance(value.get('type'), str) else ():
-        kind = resolve_type(value['type'], place, scope)
+    for registry in REGISTRIES if isinstance(value.get('type'), str) else ():
+        kind = resolve_type(value['type'], registry, scope)
         if kind is not None:
             imports[kind.__name__] = kind.__module__
             value['type'] = Expression(kind.__name__)

@@ -1,8 +1,8 @@
-"""The published CIFAR networks once more, with the names of their tensors.
+"""Reference implementations of the published CIFAR networks.
 
-Functions from images to logits, sharing nothing with mmfmkt. A network draws
-its tensors on the way, so that one pass gives a state dict in the layout of
-RepDistiller and mdistiller and the logits that belong to it.
+Functions from images to logits, which share no code with mmfmkt. A network
+draws its tensors during the forward pass, so that one pass gives a state dict
+in the layout of RepDistiller and mdistiller, and its logits.
 """
 
 import torch
@@ -11,10 +11,10 @@ from torch import relu
 
 
 class Drawn:
-    """Layers whose tensors are drawn, each by its published name.
+    """Layers with random float64 tensors, stored by their published names.
 
-    Statistics of norms are near those of what they get, so that values stay
-    of one size however deep a network is. All is float64.
+    Statistics of norms are close to those of their inputs, so that the scale
+    of features does not change with depth.
     """
 
     def __init__(self, num_classes=10):

@@ -1,7 +1,7 @@
-"""The metrics once more, as their papers print them, in float64.
+"""Reference implementations of the distillation losses, in float64.
 
-Written from the formulas, with loops and logarithms of probabilities, and
-sharing nothing with mmfmkt.
+Written from the papers' formulas, with loops and logarithms of probabilities,
+without code of mmfmkt.
 """
 
 import torch
@@ -14,7 +14,7 @@ def kd(p, q, temperature=4.0):
 
 
 def standard_scores(x):
-    """Algorithm 1 of arXiv 2403.01427, less the temperature."""
+    """Algorithm 1 of arXiv 2403.01427, without the temperature."""
     rows = []
     for row in x:
         mean = row.sum() / len(row)

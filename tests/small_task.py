@@ -1,4 +1,4 @@
-"""A classification task that trains in seconds: the drawn shapes, cut out."""
+"""Classification of crops of the drawn shapes, which trains in seconds."""
 
 import json
 from functools import partial
@@ -11,8 +11,8 @@ from torch import nn
 SIDE, CLASSES = 24, 6
 
 
-def cut_outs(root, split):
-    """Images ``(N, 3, 24, 24)`` of single shapes, and their classes."""
+def crops(root, split):
+    """Return images ``(N, 3, 24, 24)`` of single shapes, and their classes."""
     annotations = json.loads(
         (root / f'annotations/instances_{split}.json').read_text()
     )
@@ -47,7 +47,7 @@ class Features(nn.Sequential):
 
 
 class Head(nn.Linear):
-    """Pooling, a linear layer, and the loss that it is trained by."""
+    """Pooling, a linear layer and cross entropy."""
 
     def __init__(self, channels, smoothing):
         super().__init__(channels, CLASSES)
@@ -79,15 +79,15 @@ def train(
     """Train features, flow and head together.
 
     Args:
-        widths (Sequence[int]): Of the features.
-        variant (str): Of the transfer.
+        widths (Sequence[int]): Channels of the layers.
+        variant (str): Variant of the transfer.
         data (tuple): Images and labels.
-        teacher (Callable, optional): Gives the targets of a batch.
-        num_steps (int): N.
-        epochs (int): Of training.
-        seed (int): Of weights and batches.
-        maps (bool): Whether maps are compared, and there is no head.
-        flow: Settings of the transfer, as ``flow_parts.build`` has them.
+        teacher (Callable, optional): Function from images to targets.
+        num_steps (int): Number of steps N.
+        epochs (int): Number of epochs.
+        seed (int): Seed of weights and batches.
+        maps (bool): Whether targets are feature maps, without a head.
+        flow: Further arguments of ``flow_parts.build``.
 
     Returns:
         tuple: Features, flow, head, and the mean losses of the last epoch.
@@ -145,7 +145,7 @@ def train(
 
 @torch.no_grad()
 def score(features, flow, head, data, num_steps):
-    """Accuracy and negative log-likelihood of the averaged output."""
+    """Return accuracy and negative log-likelihood of the averaged output."""
     logits = flow.logits(features(data[0]), [num_steps], head)[num_steps]
     nll = nn.functional.cross_entropy(logits, data[1]).item()
     return (logits.argmax(1) == data[1]).float().mean().item(), nll

@@ -1,4 +1,4 @@
-"""The console command: what it shows, finds and copies, in any folder."""
+"""The console command: help, doctor, configs and distill."""
 
 import sys
 
@@ -15,60 +15,66 @@ pytest.importorskip('mmdet')
 COMMANDS = ('train', 'test', 'distill', 'export', 'report', 'configs')
 
 
-def ask(*options, fails=False, cwd=ROOT):
+def mmfmkt(*options, fails=False, cwd=ROOT):
     return run(
-        *(sys.executable, '-m', 'mmfmkt', *options),
+        *('-m', 'mmfmkt', *options),
         fails=fails,
         cwd=cwd,
+        fresh='doctor' in options,
         COLUMNS=200,
     )
 
 
 def test_the_help_names_all_commands_and_each_has_its_own():
-    said = ask('--help')
-    assert all(f'\n  {name} ' in said for name in (*COMMANDS, 'doctor'))
-    said = run('tools/train.py', '--help')
-    assert 'usage: python tools/train.py' in said
-    assert 'python tools/train.py CONFIG --resume' in said
+    output = mmfmkt('--help')
+    assert all(f'\n  {name} ' in output for name in (*COMMANDS, 'doctor'))
+    output = run('tools/train.py', '--help')
+    assert 'usage: python tools/train.py' in output
+    assert 'python tools/train.py CONFIG --resume' in output
 
 
+@pytest.mark.slow
 def test_the_doctor_names_libraries_operators_and_the_next_command():
-    said = ask('doctor')
+    output = mmfmkt('doctor')
     for name in ('torch', 'mmengine', 'mmcv', 'mmdet'):
-        assert installed_version(name) in said
-    assert 'mmcv.ops ok' in said and 'detectors can be distilled' in said
-    assert 'mmfmkt distill' in said
+        assert installed_version(name) in output
+    assert 'mmcv.ops ok' in output and 'detectors can be distilled' in output
+    assert 'mmfmkt distill' in output
 
 
 def test_the_doctor_needs_no_library():
     """Without site-packages it says that nothing is installed."""
-    said = run(sys.executable, '-S', '-m', 'mmfmkt', 'doctor', fails=True)
+    output = run(sys.executable, '-S', '-m', 'mmfmkt', 'doctor', fails=True)
     for name in ('torch', 'mmengine', 'pydantic'):
-        assert f'\n{name} ' in said
-    assert said.count('not installed') >= 6 and 'Traceback' not in said
-    said = run(sys.executable, '-S', '-m', 'mmfmkt', 'configs', fails=True)
-    assert 'mmengine is not installed' in said and 'Traceback' not in said
+        assert f'\n{name} ' in output
+    assert output.count('not installed') >= 6 and 'Traceback' not in output
+    output = run(sys.executable, '-S', '-m', 'mmfmkt', 'configs', fails=True)
+    assert 'mmengine is not installed' in output and 'Traceback' not in output
 
 
+@pytest.mark.slow
 def test_configs_are_listed_shown_and_copied(tmp_path):
-    said = ask('configs', '--variant', 'theta', '--task', 'detection')
-    paths = [x for x in said.split() if x.startswith('configs/')]
+    output = mmfmkt('configs', '--variant', 'theta', '--task', 'detection')
+    paths = [x for x in output.split() if x.startswith('configs/')]
     assert paths and all((ROOT / x).is_file() for x in paths)
     assert not any('fmkt_' in x for x in paths)
-    assert 'matches all filters' in ask(
+    assert 'matches all filters' in mmfmkt(
         'configs', '--student', 'x', fails=True
     )
     name = 'theta_retinanet_r101_r50'
     source = ROOT / 'configs' / 'retinanet' / f'{name}.py'
-    assert ask('configs', name) == source.read_text()
-    ask('configs', name, '--copy', 'own.py', cwd=tmp_path)
+    assert mmfmkt('configs', name) == source.read_text()
+    mmfmkt('configs', name, '--copy', 'own.py', cwd=tmp_path)
     copy = Config.fromfile(tmp_path / 'own.py')
     assert copy.model.variant == 'theta'
     assert copy.model.student.backbone.depth == 50
-    said = ask('configs', name, '--copy', 'own.py', cwd=tmp_path, fails=True)
-    assert 'exists' in said
+    output = mmfmkt(
+        'configs', name, '--copy', 'own.py', cwd=tmp_path, fails=True
+    )
+    assert 'exists' in output
 
 
+@pytest.mark.slow
 def test_each_config_is_found_by_the_path_that_the_list_shows():
     for entry in shipped_models():
         assert find_config(entry['Config']) == SHIPPED / entry['Config']
@@ -78,12 +84,12 @@ def test_each_config_is_found_by_the_path_that_the_list_shows():
 
 @pytest.mark.slow
 def test_packaged_configs_are_composed_in_an_empty_folder(tmp_path):
-    said = ask(
+    output = mmfmkt(
         'distill',
         'mmdet::retinanet/retinanet_r18_fpn_1x_coco.py',
         *('--teacher', 'mmdet::retinanet/retinanet_r50_fpn_1x_coco.py'),
         '--dry-run',
         cwd=tmp_path,
     )
-    assert 'config    work_dirs/' in said
+    assert 'config    work_dirs/' in output
     assert list(tmp_path.glob('work_dirs/*/*.py'))

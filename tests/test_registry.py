@@ -1,4 +1,4 @@
-"""Whoever asks first for a part of mmfmkt finds it."""
+"""Each registry finds the parts of mmfmkt in a fresh process."""
 
 import pytest
 from conftest import run

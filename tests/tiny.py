@@ -1,4 +1,4 @@
-"""Detectors and configs small enough to train in a test."""
+"""Networks, batches and configs that are small enough for tests."""
 
 from pathlib import Path
 
@@ -7,7 +7,7 @@ from mmengine.config import Config
 
 CONFIGS = Path(__file__).resolve().parent.parent / 'configs'
 
-NORMALISE = dict(
+NORMALIZE = dict(
     type='DetDataPreprocessor',
     mean=[123.675, 116.28, 103.53],
     std=[58.395, 57.12, 57.375],
@@ -17,12 +17,12 @@ NORMALISE = dict(
 
 
 def retinanet(channels=16, base_channels=8):
-    """A RetinaNet R18 of some 200 thousand parameters."""
+    """Return a RetinaNet R18 of about 200 thousand parameters."""
     model = Config.fromfile(packaged('_base_/models/retinanet_r50_fpn.py'))
     widths = [base_channels * 2**i for i in range(4)]
     model.merge_from_dict(
         {
-            'model.data_preprocessor': NORMALISE,
+            'model.data_preprocessor': NORMALIZE,
             'model.backbone': dict(
                 depth=18,
                 base_channels=base_channels,
@@ -46,12 +46,44 @@ def retinanet(channels=16, base_channels=8):
 
 
 def packaged(name):
-    """The path of a config that MMDetection ships."""
+    """Return the path of a config of MMDetection."""
     return Config._get_cfg_path(f'mmdet::{name}', '')[0]
 
 
+def faster_rcnn():
+    """Return a Faster R-CNN R18 with 16 channels after the backbone."""
+    model = Config.fromfile(packaged('_base_/models/faster-rcnn_r50_fpn.py'))
+    model.merge_from_dict(
+        {
+            'model.backbone': dict(
+                depth=18,
+                base_channels=8,
+                stem_channels=8,
+                frozen_stages=-1,
+                init_cfg=None,
+            ),
+            'model.neck': dict(in_channels=[8, 16, 32, 64], out_channels=16),
+            'model.rpn_head': dict(in_channels=16, feat_channels=16),
+            'model.roi_head.bbox_head.in_channels': 16,
+            'model.roi_head.bbox_head.fc_out_channels': 16,
+            'model.roi_head.bbox_roi_extractor.out_channels': 16,
+        }
+    )
+    return model.model
+
+
+def detr():
+    """Return a DETR R18 with one layer in encoder and decoder."""
+    config = Config.fromfile(packaged('detr/detr_r50_8xb2-150e_coco.py'))
+    model = config.model
+    model.backbone.update(depth=18, init_cfg=None)
+    model.neck.in_channels = [512]
+    model.encoder.num_layers = model.decoder.num_layers = 1
+    return model
+
+
 def distiller(variant='fmkt', student=None, teacher=None, **kwargs):
-    """The model section of a tiny distillation."""
+    """Return the model section of a distillation of detectors."""
     flow = dict(num_steps=(1, 2), inference_steps=2, loss_weight=1.0)
     flow.update(kwargs.pop('flow', {}))
     model = dict(
@@ -69,7 +101,7 @@ def distiller(variant='fmkt', student=None, teacher=None, **kwargs):
 
 
 def batch(size=2, height=64, width=96, seed=0):
-    """Raw images and boxes, as a dataloader gives them."""
+    """Return raw images and boxes, as a dataloader does."""
     from mmdet.structures import DetDataSample
     from mmengine.structures import InstanceData
 
@@ -99,7 +131,7 @@ def batch(size=2, height=64, width=96, seed=0):
 
 
 def write_config(path, shapes, variant, epochs=2):
-    """A run of some seconds, from the quick start's own config."""
+    """Write a config that trains in seconds, based on the quick start."""
     cfg = Config.fromfile(CONFIGS / 'quick_start/fmkt_retinanet_r18_shapes.py')
     cfg.model.student = retinanet()
     cfg.model.teacher = (
@@ -125,7 +157,7 @@ def write_config(path, shapes, variant, epochs=2):
 
 
 def resnet(width=4, num_classes=5, **kwargs):
-    """A ResNet for 32x32 images; its last map is ``8 width`` x 4 x 4."""
+    """Return a ResNet for 32x32 images, with ``8 width`` x 4 x 4 features."""
     return dict(
         type='ImageClassifier',
         backbone=dict(
@@ -149,7 +181,7 @@ def resnet(width=4, num_classes=5, **kwargs):
 
 
 def vit(num_classes=5):
-    """A vision transformer for 32x32 images with a class token of 24."""
+    """Return a ViT for 32x32 images with a class token of 24 channels."""
     return dict(
         type='ImageClassifier',
         backbone=dict(
@@ -179,7 +211,7 @@ def vit(num_classes=5):
 
 
 def swin(num_classes=5):
-    """A Swin transformer for 32x32 images; its last map is 32 x 1 x 1."""
+    """Return a Swin transformer for 32x32 images."""
     return dict(
         type='ImageClassifier',
         backbone=dict(
@@ -202,7 +234,7 @@ def swin(num_classes=5):
 
 
 def classification(variant='fmkt', student=None, teacher=None, **kwargs):
-    """The model section of a tiny distillation of classifiers."""
+    """Return the model section of a distillation of classifiers."""
     if teacher is None and variant != 'online':
         teacher = resnet(8)
     flow = dict(num_steps=3, inference_steps=2)
@@ -217,8 +249,8 @@ def classification(variant='fmkt', student=None, teacher=None, **kwargs):
     )
 
 
-def photographs(size=4, num_classes=5, seed=0):
-    """Raw images of 32x32 pixels and classes, as a dataloader gives them."""
+def image_batch(size=4, num_classes=5, seed=0):
+    """Return raw 32x32 images and classes, as a dataloader does."""
     from mmpretrain.structures import DataSample
 
     generator = torch.Generator().manual_seed(seed)

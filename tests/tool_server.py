@@ -1,11 +1,12 @@
-"""Runs tools in processes that have the libraries imported already.
+"""Server that runs tools in processes with the libraries already imported.
 
-A line of JSON, ``command``, ``cwd``, ``env`` and ``out``, is answered by a
-line with the exit code. Each tool has a process of its own, forked from this
-one, and runs as the main program; of mmfmkt nothing is imported before.
+It reads a line of JSON, ``command``, ``cwd``, ``env`` and ``out``, and answers
+with a line that has the exit code. Each tool is the main program of a process
+of its own, forked from this one, which has imported nothing of mmfmkt.
 """
 
 import atexit
+import gc
 import json
 import os
 import runpy
@@ -14,8 +15,13 @@ import traceback
 from importlib import import_module
 from multiprocessing import util
 
+from config_layout import skip_layout
+
 LIBRARIES = (
     'torch',
+    'pydantic',
+    'rich.progress',
+    'sqlite3',
     'mmengine.runner',
     'mmcv.ops',
     'mmdet.apis',
@@ -29,7 +35,15 @@ LIBRARIES = (
 
 
 def work(command, cwd, env, out):
-    """Be the tool; never returns."""
+    """Run a tool in this process, and end it.
+
+    Args:
+        command (list[str]): Script and arguments, or ``-m``, module and
+            arguments.
+        cwd (str): Working directory.
+        env (dict[str, str]): Environment variables.
+        out (str): File of its output.
+    """
     file = os.open(out, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     for number in (1, 2):
         os.dup2(file, number)
@@ -37,12 +51,17 @@ def work(command, cwd, env, out):
     os.chdir(cwd)
     os.environ.clear()
     os.environ.update(env)
-    sys.argv[:] = command
-    sys.path[0] = os.path.dirname(os.path.abspath(command[0]))
+    module = command[0] == '-m'
+    sys.argv[:] = command[module:]
+    folder = os.path.dirname(os.path.abspath(command[0]))
+    sys.path[0] = cwd if module else folder
     sys.path[1:1] = [x for x in env['PYTHONPATH'].split(os.pathsep) if x]
     code = 0
     try:
-        runpy.run_path(command[0], run_name='__main__')
+        if module:
+            runpy.run_module(command[1], run_name='__main__', alter_sys=True)
+        else:
+            runpy.run_path(command[0], run_name='__main__')
     except SystemExit as error:
         code = error.code or 0
         if not isinstance(code, int):
@@ -51,7 +70,7 @@ def work(command, cwd, env, out):
     except BaseException:
         traceback.print_exc()
         code = 1
-    # As Python ends: threads and workers, then what was registered.
+    # As at the end of Python: threads and workers, then exit handlers.
     util._exit_function()
     atexit._run_exitfuncs()
     sys.stdout.flush()
@@ -60,14 +79,17 @@ def work(command, cwd, env, out):
 
 
 def main():
-    # Libraries have things to say as they are imported.
+    # Libraries print while they are imported.
     answers = os.fdopen(os.dup(1), 'w', buffering=1)
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    skip_layout()
     for name in LIBRARIES:
         try:
             import_module(name)
         except ImportError:
             continue
+    # Tools collect no garbage among these libraries.
+    gc.freeze()
     for line in sys.stdin:
         child = os.fork()
         if not child:

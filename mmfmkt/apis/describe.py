@@ -69,7 +69,7 @@ def describe_cost(model: Any) -> str:
         part
         for flow in model.flows.modules()
         if isinstance(flow, Transfer)
-        for part in flow.deployed
+        for part in flow.deployed_modules
     )
     flow = sum(p.numel() for p in deployed.parameters())
     student = sum(p.numel() for p in model.student.parameters())

@@ -1,4 +1,4 @@
-"""Flows, losses, distillers and CIFAR backbones, a package each.
+"""Packages of flows, losses, distillers and CIFAR backbones.
 
 ``flows`` and ``losses`` need PyTorch alone, so nothing is imported here.
 """
@@ -7,14 +7,14 @@ import warnings
 from importlib import import_module
 from typing import Any
 
-ROOMS = ('flows', 'losses', 'backbones', 'distillers')
+PACKAGES = ('flows', 'losses', 'backbones', 'distillers')
 
 
 def __getattr__(name: str) -> Any:
     """Return a class from its package, as version 0.1 exported it here."""
     if name[0].isupper():
-        for room in ROOMS:
-            module = import_module(f'{__name__}.{room}')
+        for package in PACKAGES:
+            module = import_module(f'{__name__}.{package}')
             if name in module.__all__:
                 warnings.warn(
                     f'mmfmkt.models.{name} will be removed; import it from '

@@ -1,7 +1,7 @@
-"""Annotated types of numbers within bounds, for the arguments of parts.
+"""Annotated number types with bounds, for the arguments of flows and losses.
 
 Constructors do not check them. ``mmfmkt.utils.schema`` checks configs against
-them with pydantic; the parts themselves need no pydantic.
+them with pydantic, which flows and losses themselves do not need.
 """
 
 from dataclasses import dataclass
@@ -10,12 +10,12 @@ from typing import Annotated, Any, Callable
 
 @dataclass(frozen=True)
 class Bound:
-    """A constraint on a number: ``Annotated[int, Bound('ge', 1)]``.
+    """Constraint on a number: ``Annotated[int, Bound('ge', 1)]``.
 
     Args:
         name (str): ``'gt'``, ``'ge'``, ``'lt'``, ``'le'`` or
             ``'allow_inf_nan'``.
-        value (float | bool): Its value.
+        value (float | bool): Value of the constraint.
     """
 
     name: str
@@ -30,7 +30,7 @@ class Bound:
 
 Finite = Annotated[float, Bound('allow_inf_nan', False)]
 Positive = Annotated[Finite, Bound('gt', 0)]
-NotNegative = Annotated[Finite, Bound('ge', 0)]
-Share = Annotated[NotNegative, Bound('le', 1)]
-Count = Annotated[int, Bound('ge', 1)]
-Index = Annotated[int, Bound('ge', 0)]
+NonNegative = Annotated[Finite, Bound('ge', 0)]
+UnitInterval = Annotated[NonNegative, Bound('le', 1)]
+PositiveInt = Annotated[int, Bound('ge', 1)]
+NonNegativeInt = Annotated[int, Bound('ge', 0)]

@@ -20,12 +20,12 @@ from typing import (
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
 from mmfmkt.models.bounds import (  # noqa: F401 (types for schemas)
-    Count,
     Finite,
-    Index,
-    NotNegative,
+    NonNegative,
+    NonNegativeInt,
     Positive,
-    Share,
+    PositiveInt,
+    UnitInterval,
 )
 
 from .deprecation import with_current_names

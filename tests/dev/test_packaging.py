@@ -1,4 +1,4 @@
-"""Source distribution and wheel: what they hold, and that they install."""
+"""Contents and installation of source distribution and wheel."""
 
 import os
 import re

@@ -119,7 +119,7 @@ def test_a_machine_that_has_all_goes_on(tmp_path, monkeypatch):
     setup_env.preflight(tmp_path, newest=(3, 99))
 
 
-def test_the_headers_of_python_are_looked_for(tmp_path, monkeypatch):
+def test_missing_headers_of_python_are_reported(tmp_path, monkeypatch):
     monkeypatch.setattr(
         setup_env.sysconfig, 'get_path', lambda name: str(tmp_path)
     )
@@ -130,21 +130,21 @@ def test_the_headers_of_python_are_looked_for(tmp_path, monkeypatch):
 # The environment
 
 
-def test_what_is_not_ours_is_never_removed(tmp_path, ran):
+def test_a_foreign_folder_is_never_removed(tmp_path, ran):
     (tmp_path / 'thesis.tex').touch()
     with pytest.raises(SystemExit, match='MMFMKT_VENV'):
         setup_env.make_venv(tmp_path)
     assert (tmp_path / 'thesis.tex').exists() and not ran
 
 
-def test_a_half_made_environment_of_ours_is_made_anew(venv, ran):
+def test_an_incomplete_environment_is_created_again(venv, ran):
     (venv / 'left-over').touch()
     setup_env.make_venv(venv)  # it has no pip
     assert not (venv / 'left-over').exists()
     assert ran == [f'{sys.executable} -m venv {venv}']
 
 
-def test_the_running_pythons_stack_is_found_and_seen(venv, ran, monkeypatch):
+def test_a_working_stack_of_the_running_python_is_used(venv, ran, monkeypatch):
     torch = pytest.importorskip('torch')
     mmcv = pytest.importorskip('mmcv')
     where, version, _ = setup_env.find_stack(venv)
@@ -182,7 +182,7 @@ def test_a_part_of_a_stack_in_the_users_venv_is_left_alone(tmp_path):
         setup_env.find_stack(path)
 
 
-def test_a_stack_that_is_asked_for_takes_no_other_in_its_place(
+def test_a_requested_stack_is_installed_beside_an_existing_one(
     venv, ran, monkeypatch
 ):
     monkeypatch.setattr(setup_env, 'preflight', lambda *args: None)
@@ -212,7 +212,7 @@ def test_mmcv_of_another_torch_is_compiled_anew(ran, monkeypatch):
     assert not ran
 
 
-def test_uv_is_told_what_pip_is_configured_to_do(tmp_path, monkeypatch):
+def test_uv_gets_the_settings_of_pip(tmp_path, monkeypatch):
     config = tmp_path / 'pip.conf'
     config.write_text(
         '[global]\nindex-url = https://a.example/simple\n'
@@ -242,7 +242,7 @@ def test_uv_is_told_what_pip_is_configured_to_do(tmp_path, monkeypatch):
 # Long commands
 
 
-def test_a_failing_command_shows_its_end_and_what_to_try(capsys):
+def test_a_failing_command_shows_its_last_lines_and_a_remedy(capsys):
     code = 'print("the cause"); raise SystemExit(3)'
     with pytest.raises(SystemExit, match='same command continues'):
         setup_env.run([sys.executable, '-c', code], quiet=True)
@@ -310,7 +310,7 @@ def test_a_finished_environment_is_taken_at_once(venv):
     assert done.stdout == f'{venv}/bin/python\n'
 
 
-def test_changed_requirements_and_other_clones_are_looked_at(
+def test_changed_requirements_and_other_clones_repeat_the_set_up(
     venv, monkeypatch, capsys
 ):
     looked = []
@@ -366,7 +366,7 @@ def test_a_python_that_does_not_start_is_passed_over(tmp_path):
     assert done.stdout == 'python3.12\n'
 
 
-def test_an_unsuitable_python_is_taken_only_to_say_what_is_missing(tmp_path):
+def test_an_unsuitable_python_only_reports_what_is_missing(tmp_path):
     # As an old Python does: it starts, but its version is refused.
     script(
         tmp_path / 'python3',

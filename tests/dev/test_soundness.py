@@ -1,4 +1,4 @@
-"""What plain MMEngine trains, the tools train: a part of the corpus."""
+"""Configs that MMEngine trains are trained and distilled by the tools."""
 
 import time
 

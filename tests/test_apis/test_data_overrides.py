@@ -100,6 +100,7 @@ REPEAT = "dict(type='RepeatDataset', times=2, dataset={})"
 BALANCE = "dict(type='ClassBalancedDataset', oversample_thr=0.1, dataset={})"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     'student, metric, said',
     [
@@ -200,6 +201,7 @@ def test_wrappers_of_a_coco_data_set_stay(wrappers, kinds, write, with_boxes):
     assert not any('replaces' in line for line in lines)
 
 
+@pytest.mark.slow
 def test_a_mosaic_stays_around_whatever_it_mixes(build, write, with_boxes):
     yolox = 'yolox/yolox_tiny_8xb8-300e_coco.py'
     lvis = write(
@@ -232,6 +234,7 @@ def test_a_class_of_the_users_that_reads_cocos_format_stays(
     assert type(train) is Renamed and 'replaces' not in lines
 
 
+@pytest.mark.slow
 def test_several_metrics_stay_where_they_fit_the_data(
     build, write, with_boxes
 ):
@@ -323,6 +326,7 @@ def test_annotations_that_are_not_there_are_named(
     assert str(error.value).startswith('--data-root: ')
 
 
+@pytest.mark.slow
 def test_masks_that_boxes_alone_teach_are_evaluated_as_boxes(
     build, with_boxes, with_masks
 ):
@@ -333,7 +337,7 @@ def test_masks_that_boxes_alone_teach_are_evaluated_as_boxes(
     assert evaluator.metrics == BOTH
 
 
-def test_whatever_counts_classes_in_a_network_is_overridden():
+def test_all_class_counts_of_a_network_are_overridden():
     student = CONFIGS / 'mask2former/mask2former_r50_8xb2-lsj-50e_coco.py'
     assert num_classes_overrides(Config.fromfile(student).model, 3) == {
         'panoptic_head.num_things_classes': 3,

@@ -1,4 +1,4 @@
-"""What a composed distillation costs is counted where it can be."""
+"""FLOPs of composed distillations."""
 
 import pytest
 from torch import nn

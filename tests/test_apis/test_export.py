@@ -1,4 +1,4 @@
-"""What export writes, and what it refuses."""
+"""Files of an export, and models that are refused."""
 
 import pytest
 import torch
@@ -89,7 +89,7 @@ def test_the_default_variant_need_not_be_written(run, tmp_path):
     assert ('mmfmkt' in written) == (variant in ('fmkt', 'online'))
 
 
-def test_what_is_no_distillation_is_refused(run, tmp_path):
+def test_exports_of_other_models_are_refused(run, tmp_path):
     _, config, checkpoint = run
     with pytest.raises(ValueError, match="no key 'model.student'"):
         export_student(

@@ -1,4 +1,4 @@
-"""Students as ONNX files give in ONNX Runtime what they give here."""
+"""Exports to ONNX compute the same in ONNX Runtime."""
 
 import re
 
@@ -10,6 +10,7 @@ from tiny import classification, distiller
 pytest.importorskip('mmdet')
 onnx = pytest.importorskip('onnx')
 pytest.importorskip('onnxruntime')
+pytestmark = pytest.mark.slow
 
 from mmengine.config import Config  # noqa: E402
 

@@ -1,6 +1,5 @@
-"""Every shipped config is inherited from outside as if it were a library's."""
+"""Other projects inherit shipped configs like those of a library."""
 
-import gc
 import inspect
 from functools import cache
 from pathlib import Path
@@ -117,14 +116,6 @@ def own_default_scope():
     """Forget the default scope that a Runner leaves behind."""
     with DefaultScope.overwrite_default_scope('mmengine'):
         yield
-
-
-@pytest.fixture(autouse=True)
-def little_garbage():
-    """Spare BaseDataset to go through all of the libraries for garbage."""
-    gc.freeze()
-    yield
-    gc.unfreeze()
 
 
 @pytest.fixture(scope='module')
@@ -248,6 +239,7 @@ def origin(part):
     return type(part).__module__.partition('.')[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('path', CONFIGS, ids=str)
 def test_it_takes_names_of_its_library_without_prefix(
     path, tmp_path, shapes, pictures

@@ -1,4 +1,4 @@
-"""A folder in COCO format is found, or what is wrong with it is said."""
+"""Folders in COCO format are found; errors name what is missing."""
 
 import json
 import shutil
@@ -50,7 +50,7 @@ def test_a_file_of_another_format_is_named_in_one_sentence(content, tmp_path):
         ('annotations', r'must have exactly one annotations/\*train\*.json'),
     ],
 )
-def test_what_is_missing_is_named(gone, sentence, tmp_path):
+def test_missing_parts_of_a_folder_are_named(gone, sentence, tmp_path):
     root = coco_folder(tmp_path / 'data')
     shutil.rmtree(root / gone)
     with pytest.raises(ConfigError, match=sentence):

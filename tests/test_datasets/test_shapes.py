@@ -1,4 +1,4 @@
-"""The drawn data set: repeatable, honest boxes, COCO files, safe folders."""
+"""Drawn data set: repeatable, tight boxes, COCO files, existing folders."""
 
 import json
 import math
@@ -391,7 +391,7 @@ def test_bad_parameters_give_one_sentence_and_no_folder(
     assert not (tmp_path / 'a').exists()
 
 
-def test_objects_have_the_sizes_asked_for(tmp_path):
+def test_objects_have_the_configured_sizes(tmp_path):
     root = make_shapes(
         tmp_path / 'a',
         num_train=20,
@@ -411,6 +411,7 @@ def test_a_file_as_root_is_refused(tmp_path):
         make_shapes(tmp_path / 'a', **SMALL)
 
 
+@pytest.mark.slow
 def test_the_tool_draws_the_same_and_reports_errors_without_a_traceback(
     tmp_path,
 ):

@@ -1,4 +1,4 @@
-"""Hooks steer real (tiny) runs, and resumed ones as uninterrupted ones."""
+"""Hooks in short runs, also when these are resumed."""
 
 import pytest
 import torch
@@ -114,6 +114,7 @@ def test_a_fixed_step_count_grows_too(tmp_path):
     assert [drawn for *_, drawn in seen] == [1, 1, 2, 2, 3, 3, 3, 3]
 
 
+@pytest.mark.slow
 def test_a_resumed_run_goes_on_as_the_uninterrupted_one(tmp_path):
     hooks = (
         dict(type='mmfmkt.TransferWeightHook', begin=1, warmup=2),
@@ -153,6 +154,7 @@ def test_an_epoch_is_as_long_as_all_ranks_need_together(
     assert iterations_per_epoch(loader) == 8
 
 
+@pytest.mark.slow
 def test_the_flow_alone_is_averaged_saved_and_resumed(tmp_path):
     hook = dict(type='mmfmkt.FlowEMAHook', momentum=0.5)
     _, runner = train(tmp_path, hook, epochs=2)
@@ -247,9 +249,7 @@ CPU_AMP = dict(type='mmfmkt.CPUAmpOptimWrapper')
 @pytest.mark.parametrize(
     'where, wrapper', [('weight', None), ('nan', CPU_AMP)]
 )
-def test_numbers_that_are_none_stop_a_run_before_they_are_used(
-    where, wrapper, tmp_path
-):
+def test_nan_stops_a_run_before_the_optimizer_step(where, wrapper, tmp_path):
     spoil = Spoil(where, first=5)
     with pytest.raises(ConfigError) as error:
         train(
@@ -262,7 +262,8 @@ def test_numbers_that_are_none_stop_a_run_before_they_are_used(
     assert f'last checkpoint: {tmp_path}/epoch_2.pth' in sentence
 
 
-def test_a_batch_that_is_left_out_changes_nothing(tmp_path):
+@pytest.mark.slow
+def test_a_skipped_batch_changes_no_weights(tmp_path):
     class Watch(Hook):
         def after_train_iter(self, runner, *args, **kwargs):
             kept = all(
@@ -292,7 +293,7 @@ def test_a_batch_that_is_left_out_changes_nothing(tmp_path):
     'case, wrapper',
     [('constant maps', CPU_AMP), ('no boxes', None), ('one image', CPU_AMP)],
 )
-def test_what_is_rare_is_finite(case, wrapper, tmp_path):
+def test_rare_batches_have_finite_losses(case, wrapper, tmp_path):
     raw = batch(1 if case == 'one image' else 4)
     hooks = [dict(type='mmfmkt.NanGuardHook')]
     if case == 'no boxes':

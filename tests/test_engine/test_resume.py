@@ -1,4 +1,4 @@
-"""A run goes on from any moment as if it had never been ended."""
+"""Resuming is exact, from any iteration."""
 
 import itertools
 import os
@@ -189,7 +189,8 @@ def test_a_run_ends_with_the_same_weights_whenever_it_was_ended(
     assert kept == {'epoch_3.pth' if by_epoch else 'iter_12.pth'}
 
 
-def test_a_teacher_that_changed_is_noticed(tmp_path):
+@pytest.mark.slow
+def test_a_changed_teacher_is_refused_when_resuming(tmp_path):
     with pytest.raises(SystemExit):
         runner_of(tmp_path, EndAt(9, signal.SIGTERM)).train()
     path, _ = latest_checkpoint(tmp_path)
@@ -208,7 +209,7 @@ def saved(path, age):
 
 
 @pytest.mark.parametrize('damage', ['cut', 'flipped', 'empty', 'foreign'])
-def test_a_damaged_checkpoint_is_passed_over(damage, tmp_path):
+def test_a_damaged_checkpoint_is_skipped_when_resuming(damage, tmp_path):
     saved(tmp_path / 'epoch_1.pth', age=9)
     newest = saved(tmp_path / 'epoch_2.pth', age=5)
     saved(tmp_path / 'best_coco_epoch_2.pth', age=0)

@@ -1,4 +1,4 @@
-"""Accuracy by number of steps, against counting by hand and MMPretrain's."""
+"""Accuracy by number of steps, against a count and MMPretrain's metric."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""The examples in the docstrings run, and give what they show."""
+"""Docstring examples run and print the shown values."""
 
 import doctest
 import importlib
@@ -33,7 +33,7 @@ CLASSES = [
 
 
 @pytest.mark.parametrize('name', MODULES)
-def test_examples_give_what_they_show(name):
+def test_docstring_examples_print_the_shown_values(name):
     torch.manual_seed(0)
     module = importlib.import_module(name)
     finder = doctest.DocTestFinder(exclude_empty=True)

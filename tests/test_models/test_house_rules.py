@@ -1,4 +1,4 @@
-"""Rules of the house that can be read off the source."""
+"""Import rules between the packages of mmfmkt."""
 
 import re
 

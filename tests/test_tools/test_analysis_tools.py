@@ -1,4 +1,4 @@
-"""The analysis tools, as a user runs them."""
+"""The analysis tools."""
 
 import json
 
@@ -26,14 +26,14 @@ class Square(NoiseSchedule):
 """
 
 
-def test_schedules_are_held_to_their_mathematics():
+def test_schedules_are_checked_numerically():
     log = run('tools/analysis_tools/schedules.py')
     for name in ('RectifiedFlow', 'VPODE', 'SubVPODE', 'VEODE', 'N=128'):
         assert name in log
     assert 'exact' in log
 
 
-def test_a_schedule_of_ones_own_is_held_to_its_mathematics(tmp_path):
+def test_a_custom_schedule_is_checked_numerically(tmp_path):
     (tmp_path / 'own_schedule.py').write_text(OWN)
     log = run(
         'tools/analysis_tools/schedules.py',

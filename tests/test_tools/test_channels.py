@@ -1,4 +1,4 @@
-"""Students of any number of channels, through all tools."""
+"""Students with 1 and 4 input channels through all tools."""
 
 import cv2
 import numpy as np

@@ -1,4 +1,4 @@
-"""Classifiers through the tools, from training to what is taken home."""
+"""Classifiers through the tools: training, test and export."""
 
 import json
 import re
@@ -120,7 +120,9 @@ def test_one_pass_reports_every_step_count(pictures, tmp_path):
 
 
 @pytest.mark.parametrize('variant', ('fmkt', 'theta'))
-def test_the_export_says_what_the_distiller_says(variant, pictures, tmp_path):
+def test_an_exported_classifier_predicts_what_the_distiller_predicts(
+    variant, pictures, tmp_path
+):
     # A student of MMPretrain's own parts, so that Theta needs no mmfmkt.
     config, work_dir, _ = train(
         tmp_path,

@@ -1,4 +1,4 @@
-"""Any pair in one line, as a user types it."""
+"""tools/distill.py: composing and training a distillation of two configs."""
 
 import json
 import sys
@@ -58,7 +58,7 @@ def pair(tmp_path):
     )
 
 
-def test_one_line_trains_and_exports(pair, shapes, tmp_path):
+def test_distill_py_trains_and_exports(pair, shapes, tmp_path):
     student, teacher = pair
     work_dir = tmp_path / 'run'
     log = run(
@@ -161,7 +161,7 @@ def test_a_mask_student_of_another_data_set_trains_on_a_folder(tmp_path):
     assert cfg.model.student.roi_head.mask_head.num_classes == len(CLASSES)
 
 
-def test_a_mask_student_is_told_of_a_folder_with_boxes_alone(tmp_path):
+def test_a_mask_student_refuses_annotations_without_masks(tmp_path):
     student = 'mmdet::mask_rcnn/mask-rcnn_r50_fpn_1x_coco.py'
     log = run(
         'tools/distill.py',
@@ -266,7 +266,7 @@ def test_a_student_that_is_no_detector_or_classifier_is_named(tmp_path):
     assert 'model.type must be a detector of MMDetection or a classif' in log
 
 
-def test_what_both_have_behind_the_backbone_is_inherited(tmp_path):
+def test_equal_modules_behind_the_backbone_are_inherited(tmp_path):
     student = write_network(tmp_path / 'student.py', 16, 8)
     teacher = write_network(tmp_path / 'teacher.py', 16, 16)
     composed = compose_distillation(
@@ -300,7 +300,9 @@ def test_detectors_of_two_stages_are_described_up_to_the_neck(tmp_path):
     assert 'FLOPs up to the neck of a 256x256 image' in composed.summary[-1]
 
 
-def test_what_is_composed_stays_and_train_py_continues(pair, shapes, tmp_path):
+def test_a_composed_config_is_kept_and_resumed_by_train_py(
+    pair, shapes, tmp_path
+):
     """In the work folder that the config lies in, into which Runners dump."""
     student, teacher = pair
     torch.save(
@@ -397,7 +399,7 @@ def test_one_of_several_processes_writes_the_config(pair, shapes, tmp_path):
     assert (tmp_path / 'on/epoch_1.pth').is_file()
 
 
-def test_class_maps_flow_too_where_that_is_asked_for(pair, shapes, tmp_path):
+def test_class_maps_are_distilled_on_request(pair, shapes, tmp_path):
     student, teacher = pair
     log = run(
         'tools/distill.py',
@@ -462,7 +464,7 @@ def test_classifiers_are_distilled_likewise(new_style, tmp_path):
     assert cfg.model.data_preprocessor.num_classes == 10
 
 
-def test_a_token_flows_through_an_encoder_of_vectors(tmp_path):
+def test_a_class_token_gets_an_encoder_of_vectors(tmp_path):
     pytest.importorskip('mmpretrain')
     name = 'mmpretrain::vision_transformer/vit-base-p16_64xb64_in1k.py'
     cfg = Config.fromfile(Config._get_cfg_path(name, '')[0])

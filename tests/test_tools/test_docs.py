@@ -1,4 +1,4 @@
-"""What the documentation shows works as it is shown, and the site builds."""
+"""Code blocks of the documentation run, and the site builds."""
 
 import os
 import re
@@ -44,7 +44,7 @@ COMMAND_OF = {
 }
 
 
-def test_each_block_says_what_it_is():
+def test_each_code_block_has_a_language():
     kinds = {x.values[1] for x in BLOCKS}
     assert kinds == {'python', 'bash', 'text'}
     for path in PAGES:
@@ -236,6 +236,7 @@ def test_the_pages_that_errors_point_to_are_there():
         assert not anchor or anchor in anchors
 
 
+@pytest.mark.slow
 def test_the_site_builds_without_a_warning(tmp_path):
     pytest.importorskip('mkdocs')
     pytest.importorskip('mkdocstrings')

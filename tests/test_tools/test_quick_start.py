@@ -1,4 +1,4 @@
-"""The quick start goes its whole way, and continues where it stopped."""
+"""Quick start: all stages, continuation and signals."""
 
 import importlib.util
 import json
@@ -94,7 +94,7 @@ def processes_of(work_dir):
     return [line for line in found.splitlines() if str(work_dir) in line]
 
 
-def test_what_ends_the_quick_start_ends_its_training(tmp_path):
+def test_a_signal_to_the_quick_start_ends_its_training(tmp_path):
     process = subprocess.Popen(
         [
             sys.executable,
@@ -158,11 +158,13 @@ def start_script(folder, mode):
         stderr=subprocess.STDOUT,
         text=True,
         start_new_session=True,
+        # In a background job SIGINT is ignored, and that is inherited.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
 
 
 @pytest.mark.parametrize('number', (signal.SIGTERM, signal.SIGINT))
-def test_what_ends_the_script_alone_ends_its_set_up(number, tmp_path):
+def test_a_signal_to_the_script_ends_its_set_up(number, tmp_path):
     process = start_script(tmp_path, 'wait')
     while not (tmp_path / 'started').exists():
         assert process.poll() is None

@@ -69,7 +69,7 @@ def test_the_loop_of_plain_pytorch_trains_as_it_is_shown():
     transfer = scope['transfer']
     feature = student.features(images)
     for steps in (1, 4):
-        assert transfer.transport(feature, steps).shape == feature.shape
+        assert transfer.sample(feature, steps).shape == feature.shape
 
 
 class Backbone(torch.nn.Module):
@@ -173,7 +173,7 @@ def test_each_choice_is_one_line_of_a_config(key, choice):
         'flow.with_cp': level.with_cp,
         'flow.ensemble_weight': getattr(level, 'ensemble_weight', None),
         'flow.share_encoder': level.field.encoder is flow['1'].field.encoder,
-        'flow.compile': level.field.encoder.core._compiled_call_impl
+        'flow.compile': level.field.encoder.body_layers._compiled_call_impl
         is not None,
     }
     if key in seen:

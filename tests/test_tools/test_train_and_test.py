@@ -1,4 +1,4 @@
-"""Distillation through the tools, from training to what is taken home."""
+"""Detectors through the tools: training, test and export."""
 
 import json
 import pickle
@@ -312,7 +312,7 @@ def test_bad_input_ends_in_one_sentence(option, sentence, shapes, tmp_path):
     assert 'Traceback' not in log
 
 
-def test_slurm_is_asked_for_what_was_said(tmp_path):
+def test_slurm_gets_the_requested_resources(tmp_path):
     srun = tmp_path / 'srun'
     srun.write_text('#!/bin/sh\nprintf "%s\\n" "$@"\n')
     srun.chmod(0o755)

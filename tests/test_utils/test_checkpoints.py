@@ -1,4 +1,4 @@
-"""No checkpoint runs code, whichever way it is read."""
+"""Checkpoints never execute code."""
 
 import hashlib
 import os
@@ -88,7 +88,7 @@ def test_attributes_are_those_that_mmengine_saves(owner, name, tmp_path):
         load_checkpoint(str(tmp_path / 'evil.pth'))
 
 
-def test_what_mmengine_saves_is_read(tmp_path):
+def test_checkpoints_of_mmengine_are_read(tmp_path):
     model = torch.nn.Conv2d(3, 4, 1)
     optimizer = torch.optim.AdamW(model.parameters())
     model(torch.randn(1, 3, 2, 2)).sum().backward()
@@ -120,7 +120,7 @@ def test_what_mmengine_saves_is_read(tmp_path):
         optimizer.load_state_dict(found['optimizer'])
 
 
-def test_what_a_compiled_run_saves_is_read(tmp_path):
+def test_checkpoints_of_compiled_runs_are_read(tmp_path):
     model = torch.nn.Linear(3, 2)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
 
@@ -186,14 +186,16 @@ def test_a_marked_tensor_carries_no_payload(inside, tmp_path):
     assert not (tmp_path / 'ran').exists()
 
 
-def test_ones_own_file_can_be_trusted_by_name(tmp_path, monkeypatch):
+def test_a_file_can_be_trusted_by_an_environment_variable(
+    tmp_path, monkeypatch
+):
     path = write(tmp_path / 'own.pth', 'in meta', Payload(tmp_path / 'ran'))
     monkeypatch.setenv(TRUST, '1')
     read_checkpoint(str(path))
     assert (tmp_path / 'ran').is_dir()
 
 
-def test_whoever_loads_meanwhile_is_guarded_and_nobody_after(tmp_path):
+def test_torch_load_is_restricted_inside_the_context_only(tmp_path):
     path = write(tmp_path / 'evil.pth', 'in meta', Payload(tmp_path / 'ran'))
     whole = torch.load
     with restricted_torch_load():

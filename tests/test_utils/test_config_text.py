@@ -1,4 +1,4 @@
-"""Text of configs reads back as what was written."""
+"""Config text reads back as the written values."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""Changes of configs are there afterwards."""
+"""Changes of configs take effect."""
 
 import pytest
 from mmengine.config import Config

@@ -58,7 +58,7 @@ def fake(monkeypatch, root, **versions):
     monkeypatch.syspath_prepend(root)
 
 
-def test_what_mmdet_asserts_of_mmcv_is_said(tmp_path, monkeypatch):
+def test_an_assertion_of_mmdet_about_mmcv_is_reported(tmp_path, monkeypatch):
     fake(monkeypatch, tmp_path, mmdet='3.3.0', mmcv='2.2.0')
     require('mmcv', 'mmdet')  # it asserts nothing
     (tmp_path / 'mmdet/__init__.py').write_text(
@@ -125,5 +125,5 @@ def test_versions_are_checked_by_tools_but_not_by_an_import(
         'import mmfmkt.models.flows, mmfmkt.models.distillers',
         **path,
     )
-    log = run('tools/train.py', 'any.py', fails=True, **path)
+    log = run('tools/train.py', 'any.py', fails=True, fresh=True, **path)
     assert 'mmdet 9.0.0 is installed (required: mmdet>=3.1.0,<4.0.0)' in log

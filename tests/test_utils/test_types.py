@@ -1,4 +1,4 @@
-"""Types of configs are resolved to classes, in whatever form they stand."""
+"""Types of configs are resolved to classes, in every notation."""
 
 import pytest
 from mmengine.config import ConfigDict
@@ -37,7 +37,7 @@ def test_a_name_is_looked_up_in_the_scope_and_the_configs_own_scope_wins():
 
 
 @pytest.mark.parametrize('kind', ['NoSuchHook', 'no.such.Hook', '', None, 3])
-def test_what_cannot_be_found_is_none(kind):
+def test_an_unknown_type_resolves_to_none(kind):
     assert resolve_type(kind, HOOKS, 'mmengine') is None
     assert resolve_type(dict(type=kind), HOOKS, 'mmengine') is None
     assert resolve_type({}, HOOKS, 'mmengine') is None

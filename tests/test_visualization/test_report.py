@@ -1,4 +1,4 @@
-"""A report measures what it says, and reads runs as they are."""
+"""Measures of the report, and the runs that it reads."""
 
 import json
 
@@ -83,10 +83,10 @@ def level(channels=6, target=9):
     return LevelFeatures('neck.0', transfer, *maps, 4)
 
 
-def test_a_walk_ends_where_the_flow_deploys():
+def test_sampling_paths_end_at_the_deployed_output():
     one = level()
     with torch.no_grad():
-        deployed = one.transfer.transport(one.source, 4)
+        deployed = one.transfer.sample(one.source, 4)
         brought = one.transfer.transform(deployed, one.target)
         flat = one.target.movedim(1, -1).flatten(0, -2).double()
         plane = torch.linalg.svd(flat - flat.mean(0))[2][:2].T

@@ -1,8 +1,9 @@
 """Prepares the virtual environment of quick_start.sh and run_tests.sh.
 
-Prints the path of its Python. uv does the work; here is what it cannot know:
-how torch and mmcv fit, a stack that is there already, what is missing, pip's
-settings. Until a stamp says that all is done, a repeated call continues.
+Prints the path of its Python. uv installs the packages. This script adds what
+uv does not know: mmcv compiled for the installed torch, an existing stack,
+missing prerequisites, and pip's settings. A repeated call continues an
+interrupted set-up.
 """
 
 from __future__ import annotations
@@ -26,10 +27,10 @@ STACKS = {
     'onedl': ('requirements', '', (3, 13)),
     'upstream': ('requirements/upstream', '-upstream', (3, 11)),
 }
-MARK = '.mmfmkt'  # folder in an environment that this set-up made
+MARK = '.mmfmkt'  # folder that marks an environment of this script
 AGAIN = 'the same command continues (is the network there? pip config list)'
 PACKAGES = ('torch', 'mmengine', 'mmcv', 'mmdet', 'mmcv.ops')
-# Imports what is named, tries mmcv on a GPU, tells torch and the folders.
+# Imports modules, runs mmcv on a GPU, prints version of torch and sys.path.
 PROBE = """
 import importlib, json, sys
 for name in sys.argv[1:]: importlib.import_module(name)
@@ -40,8 +41,8 @@ if torch.cuda.is_available():
     nms(box, box.new_ones(1), 0.5)
 print(json.dumps([torch.__version__, sys.path]))
 """
-# uv does not read pip's settings: its own words for them.
-WORDS = """
+# uv does not read pip's settings: the names of both.
+SETTINGS = """
 index-url UV_DEFAULT_INDEX   extra-index-url UV_INDEX   no-index UV_NO_INDEX
 find-links UV_FIND_LINKS     constraint UV_CONSTRAINT   cert SSL_CERT_FILE
 timeout UV_HTTP_TIMEOUT      default-timeout UV_HTTP_TIMEOUT
@@ -50,23 +51,23 @@ trusted-host UV_INSECURE_HOST
 
 
 def say(text: str) -> None:
-    """Print a message of this set-up to stderr."""
+    """Print a message to stderr."""
     print(f'set-up: {text}', file=sys.stderr, flush=True)
 
 
 def stop(*reasons: str) -> None:
-    """End with what the user has to put right, and how."""
+    """Exit with the problems that the user must fix."""
     sys.exit('\n  - '.join(['set-up: stopped, please see to', *reasons]))
 
 
 def query(*command, text: str = '') -> subprocess.CompletedProcess:
-    """Run a short command where nothing of ours lies, and keep its words."""
-    kept = dict(capture_output=True, text=True, cwd='/', input=text)
-    return subprocess.run(list(map(str, command)), **kept)
+    """Run a short command in the root folder, and capture its output."""
+    options = dict(capture_output=True, text=True, cwd='/', input=text)
+    return subprocess.run(list(map(str, command)), **options)
 
 
 def probe(python: str | Path, *modules: str) -> tuple[str, list, str]:
-    """Version of torch, where packages are, and what went wrong."""
+    """Return the version of torch, the import path, and an error message."""
     done = query(python, '-c', PROBE, *modules)
     if done.returncode:
         return '', [], (done.stderr.strip() or 'it crashed').splitlines()[-1]
@@ -74,12 +75,12 @@ def probe(python: str | Path, *modules: str) -> tuple[str, list, str]:
 
 
 def uv_settings(python: Path) -> dict[str, str]:
-    """What pip is configured to do, as variables of uv."""
+    """Return pip's settings as environment variables of uv."""
     listed = query(python, '-m', 'pip', 'config', 'list').stdout
     found = dict(re.findall(r"^(\S+)='(.*)'$", listed, re.MULTILINE))
     settings = {'UV_INDEX_STRATEGY': 'unsafe-best-match'}
     for section in ('global', 'site', 'install', ':env:'):
-        for key, name in zip(WORDS[::2], WORDS[1::2]):
+        for key, name in zip(SETTINGS[::2], SETTINGS[1::2]):
             values = found.get(f'{section}.{key}', '').replace('\\n', ' ')
             between = ',' if key == 'find-links' else ' '
             if values and name not in os.environ:
@@ -88,7 +89,7 @@ def uv_settings(python: Path) -> dict[str, str]:
 
 
 def run(command: list, quiet: bool = False, **env: str) -> None:
-    """Run a long command; quiet ones say how many files they compiled."""
+    """Run a long command; print its output, or the files compiled so far."""
     process = subprocess.Popen(
         list(map(str, command)),
         stdout=subprocess.PIPE if quiet else sys.stderr,
@@ -115,7 +116,7 @@ def run(command: list, quiet: bool = False, **env: str) -> None:
 
 
 def preflight(venv: Path, newest: tuple[int, int]) -> None:
-    """Stop if something is missing that would stop the set-up half-way."""
+    """Exit if a prerequisite of the set-up is missing."""
     problems, need = [], 2 if any(venv.glob('lib/*/*/torch')) else 8
     if not (3, 10) <= sys.version_info[:2] <= newest:
         problems.append(f'Python 3.10 to 3.{newest[1]}: PYTHON=/path/to/one')
@@ -137,7 +138,7 @@ def preflight(venv: Path, newest: tuple[int, int]) -> None:
 
 
 def find_stack(venv: Path) -> tuple[str, str, list] | None:
-    """A stack that works already: the environment's own, or this Python's."""
+    """Find a working stack in the environment or in this Python."""
     own = any(venv.glob('lib/*/site-packages/torch'))
     if own and (venv / MARK).exists():
         return None
@@ -149,7 +150,7 @@ def find_stack(venv: Path) -> tuple[str, str, list] | None:
 
 
 def make_venv(venv: Path) -> None:
-    """Make the environment, or keep the one that is there and works."""
+    """Create the environment, unless it exists and works."""
     if not query('sh', '-c', f'"{venv}/bin/python" -m pip -V').returncode:
         return
     if venv.exists() and any(venv.iterdir()) and not (venv / MARK).exists():
@@ -160,7 +161,7 @@ def make_venv(venv: Path) -> None:
 
 
 def install_mmcv(python: Path, pins: Path) -> None:
-    """Compile mmcv, unless it works or pip's cache has one that does."""
+    """Compile mmcv, unless it or a wheel in pip's cache works."""
     memory = os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE')
     jobs = str(max(1, min(os.cpu_count(), int(memory / 2e9))))
     flags = os.environ.get('CFLAGS', '') + ' -g0'  # half the time
@@ -178,16 +179,16 @@ def install_mmcv(python: Path, pins: Path) -> None:
 
 
 def needs_digest() -> str:
-    """Return a digest of the files that say what is installed."""
+    """Return a digest of the files that define what is installed."""
     project = [ROOT / 'setup.py', ROOT / 'pyproject.toml']
     needs = [*sorted(ROOT.glob('requirements/**/*.txt')), *project]
     return hashlib.sha256(b''.join(x.read_bytes() for x in needs)).hexdigest()
 
 
 def install(venv: Path, stack: str) -> None:
-    """Do what is still to be done."""
+    """Create or complete the environment."""
     pins, python = ROOT / STACKS[stack][0], venv / 'bin/python'
-    # What is there is the default; a stack that is asked for is installed.
+    # An existing stack replaces the default one, but not the upstream one.
     found = find_stack(venv) if stack == 'onedl' else None
     if not found:
         preflight(venv, STACKS[stack][2])
@@ -201,7 +202,7 @@ def install(venv: Path, stack: str) -> None:
         install += [f'torch=={torch}']
         (venv / MARK).mkdir(exist_ok=True)
         if where == sys.executable:
-            # By which also packages of pip install -e are found.
+            # addsitedir also finds packages of pip install -e.
             link = [f'import site; site.addsitedir({x!r})' for x in path if x]
             site = next(venv.glob('lib/*/site-packages'))
             (site / 'outside.pth').write_text('\n'.join(link))
@@ -225,19 +226,23 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     add = parser.add_argument
     add('--stack', choices=STACKS, default='onedl', help='what to install')
-    add('--check-python', action='store_true', help='only tell if it will do')
+    add(
+        '--check-python',
+        action='store_true',
+        help='only check the version of Python',
+    )
     args = parser.parse_args()
     _, suffix, newest = STACKS[args.stack]
     if args.check_python:
         sys.exit(not (3, 10) <= sys.version_info[:2] <= newest)
     venv = Path(os.environ.get('MMFMKT_VENV') or ROOT / '.venv').expanduser()
     venv = venv.absolute().with_name(venv.name + suffix)
-    # Ends the children too, as Ctrl-C does.
+    # As Ctrl-C, so that child processes are ended.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     done, wanted = venv / MARK / 'done', f'{ROOT} {needs_digest()}'
     try:
         venv.parent.mkdir(parents=True, exist_ok=True)
-        # One set-up at a time; the next waits, and finds it done.
+        # One set-up at a time; others wait until it is done.
         with open(f'{venv}.lock', 'a') as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             if not done.exists() or done.read_text() != wanted:

@@ -10,7 +10,7 @@ from pydantic import Field
 from mmfmkt.models.bounds import Bound
 from mmfmkt.utils import ConfigError
 from mmfmkt.utils.files import write_atomically
-from mmfmkt.utils.schema import Count, Index, check_keys
+from mmfmkt.utils.schema import NonNegativeInt, PositiveInt, check_keys
 
 # Version of the drawn images; increase it with every change of them.
 VERSION = 1
@@ -21,10 +21,10 @@ Side = Annotated[int, Bound('ge', 32)]
 Diameter = Annotated[float, Bound('gt', 0), Bound('le', 1)]
 PAIR = Field(min_length=2, max_length=2)
 PARAMETERS = dict(
-    num_train=Count,
-    num_val=Count,
+    num_train=PositiveInt,
+    num_val=PositiveInt,
     image_size=Annotated[Sequence[Side], PAIR],
-    seed=Index,
+    seed=NonNegativeInt,
     object_size=Annotated[Sequence[Diameter], PAIR],
 )
 

@@ -10,7 +10,7 @@ from mmengine.dataset import Compose
 
 from mmfmkt.registry import TRANSFORMS
 from mmfmkt.utils.random_stream import get_random_states, set_random_states
-from mmfmkt.utils.schema import Count
+from mmfmkt.utils.schema import PositiveInt
 
 
 @TRANSFORMS.register_module()
@@ -38,7 +38,7 @@ class RecordedViews:
     """
 
     def __init__(
-        self, views: Count, transforms: List[Any], seed: int = 0
+        self, views: PositiveInt, transforms: List[Any], seed: int = 0
     ) -> None:
         self.views, self.seed = views, seed
         self.pipeline = Compose(transforms)

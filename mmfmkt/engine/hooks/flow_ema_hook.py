@@ -8,7 +8,7 @@ from mmengine.registry import MODELS
 from mmengine.runner import Runner
 
 from mmfmkt.registry import HOOKS
-from mmfmkt.utils.schema import Share
+from mmfmkt.utils.schema import UnitInterval
 
 from .progress import get_distiller
 
@@ -31,7 +31,7 @@ class FlowEMAHook(EMAHook):
 
     priority = 'NORMAL'
 
-    def __init__(self, momentum: Share = 0.001, **kwargs) -> None:
+    def __init__(self, momentum: UnitInterval = 0.001, **kwargs) -> None:
         super().__init__(momentum=momentum, **kwargs)
 
     def before_run(self, runner: Runner) -> None:

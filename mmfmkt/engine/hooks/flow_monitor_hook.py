@@ -10,9 +10,9 @@ from torch import nn
 from torch.optim import Optimizer
 
 from mmfmkt.models.flows import Transfer
-from mmfmkt.models.flows.inspection import look
+from mmfmkt.models.flows.inspection import measure_flow
 from mmfmkt.registry import HOOKS
-from mmfmkt.utils.schema import Count
+from mmfmkt.utils.schema import PositiveInt
 
 from .progress import unwrap_model
 
@@ -40,7 +40,7 @@ class FlowMonitorHook(Hook):
     # Before LoggerHook, which writes the teacher's time.
     priority = 'HIGH'
 
-    def __init__(self, interval: Count = 50) -> None:
+    def __init__(self, interval: PositiveInt = 50) -> None:
         self.interval = interval
         self._handles: List[Any] = []
         self._scalars: Dict[str, float] = {}
@@ -125,5 +125,5 @@ def record(
         output (Any): Output of the transfer.
     """
     if args[1] is not None:
-        for key, value in look(transfer, *args).scalars().items():
+        for key, value in measure_flow(transfer, *args).scalars().items():
             scalars[f'{name}/{key}'] = value

@@ -11,7 +11,7 @@ from torch.optim import Optimizer
 from mmfmkt.registry import HOOKS
 from mmfmkt.utils import ConfigError
 from mmfmkt.utils.deprecation import renamed_arguments, warn_renamed
-from mmfmkt.utils.schema import Count
+from mmfmkt.utils.schema import PositiveInt
 
 from .progress import unwrap_model
 
@@ -51,7 +51,7 @@ class NanGuardHook(Hook):
     def __init__(
         self,
         action: Literal['stop', 'skip'] = 'stop',
-        max_skips: Count = 100,
+        max_skips: PositiveInt = 100,
     ) -> None:
         self.action, self.max_skips = action, max_skips
         self.skipped, self._consecutive_skips = 0, 0

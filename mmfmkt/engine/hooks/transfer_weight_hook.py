@@ -7,7 +7,7 @@ from mmengine.runner import Runner
 
 from mmfmkt.registry import HOOKS
 from mmfmkt.utils import ConfigError
-from mmfmkt.utils.schema import NotNegative
+from mmfmkt.utils.schema import NonNegative
 
 from .progress import get_distiller, get_progress
 
@@ -39,10 +39,10 @@ class TransferWeightHook(Hook):
 
     def __init__(
         self,
-        begin: NotNegative = 0,
-        end: Optional[NotNegative] = None,
-        warmup: NotNegative = 0,
-        decay: NotNegative = 0,
+        begin: NonNegative = 0,
+        end: Optional[NonNegative] = None,
+        warmup: NonNegative = 0,
+        decay: NonNegative = 0,
         by_epoch: bool = True,
     ) -> None:
         if end is None and decay:

@@ -1,4 +1,4 @@
-"""Layers and the base class of the CIFAR backbones.
+"""Base class and layers of the CIFAR backbones.
 
 The architectures are those of RepDistiller, the code of Contrastive
 Representation Distillation (arXiv 1910.10699), which mdistiller and most
@@ -78,7 +78,7 @@ def make_stages(
     depths: Sequence[int],
     strides: Sequence[int],
 ) -> List[nn.Sequential]:
-    """Build stages of blocks, of which the first has the stride.
+    """Build stages of blocks; the first block of a stage has its stride.
 
     Args:
         block (Callable): Builds a block of input channels, output channels
@@ -99,7 +99,7 @@ def make_stages(
 
 
 def channel_shuffle(x: Tensor, groups: int) -> Tensor:
-    """Interleave the channels of groups (arXiv 1707.01083, Fig. 1).
+    """Interleave the channels of several groups (arXiv 1707.01083, Fig. 1).
 
     Args:
         x (Tensor): ``(B, C, H, W)``, the groups one after the other.
@@ -126,12 +126,12 @@ def depth_per_stage(network: str, depth: int, extra: int) -> int:
     if num_blocks < 1 or rest:
         raise ConfigError(
             f'backbone.depth of {network} must be 6n + {extra}, such as '
-            f'{12 + extra}, {18 + extra} or {36 + extra}, but is {depth}.'
+            f'{12 + extra}, {18 + extra} or {36 + extra}, got {depth}.'
         )
     return num_blocks
 
 
-def choose(key: str, value: Any, table: Mapping) -> Any:
+def select_architecture(key: str, value: Any, table: Mapping) -> Any:
     """Return the entry of an architecture table.
 
     Args:
@@ -146,19 +146,19 @@ def choose(key: str, value: Any, table: Mapping) -> Any:
         *names, last = map(str, table)
         raise ConfigError(
             f'backbone.{key} must be {", ".join(names)} or {last}, '
-            f'but is {value}.'
+            f'got {value}.'
         )
     return table[value]
 
 
 class CIFARBackbone(BaseModule):
-    """A stem and stages in a row, without pooling and classifier.
+    """Stem and stages of a CIFAR network, without pooling and classifier.
 
     MMPretrain's ``GlobalAveragePooling`` and ``LinearClsHead`` follow.
 
     Args:
-        stem (nn.Module): From the images to the first stage.
-        stages (Sequence[nn.Module]): The stages.
+        stem (nn.Module): Layers before the first stage.
+        stages (Sequence[nn.Module]): Stages, applied one after the other.
         stage_channels (Sequence[int]): Output channels of each stage.
         out_indices (Sequence[int]): Stages whose outputs are returned,
             counted from 0.
@@ -183,7 +183,7 @@ class CIFARBackbone(BaseModule):
         if not out_indices or not set(out_indices) <= set(range(len(stages))):
             raise ConfigError(
                 f'backbone.out_indices of {type(self).__name__} must name '
-                f'stages from 0 to {len(stages) - 1}, but is {out_indices}.'
+                f'stages from 0 to {len(stages) - 1}, got {out_indices}.'
             )
         self.stage_channels = tuple(stage_channels)
         self.out_indices = tuple(out_indices)
@@ -194,7 +194,7 @@ class CIFARBackbone(BaseModule):
         """Compute feature maps.
 
         Args:
-            x (Tensor): Images ``(B, 3, H, W)``, 32x32 as a rule.
+            x (Tensor): Images ``(B, 3, H, W)``, usually 32x32.
 
         Returns:
             tuple[Tensor]: Maps ``(B, C, H, W)`` of the stages in

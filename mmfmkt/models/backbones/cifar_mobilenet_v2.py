@@ -30,7 +30,7 @@ STAGES = (
 
 
 class InvertedResidual(nn.Module):
-    """conv1x1, depthwise conv3x3, linear conv1x1; + x where shapes agree.
+    """conv1x1, depthwise conv3x3, linear conv1x1; + x if shapes are equal.
 
     Args:
         in_channels (int): Channels of the input.
@@ -60,11 +60,11 @@ class InvertedResidual(nn.Module):
 class CIFARMobileNetV2(CIFARBackbone):
     """MobileNetV2 for 32x32 images, half as wide by default.
 
-    Strides differ from the paper's: 2 in the stem and in stages 2, 3 and 5,
-    so that the last map is a sixteenth of the input, 2x2. ReLU is not capped
-    at 6, the first block has its 1x1 convolution although it expands
-    nothing, and widths are rounded down. Stages 0 to 6 end without ReLU;
-    stage 7 is the last 1x1 convolution.
+    Differences from the paper: strides are 2 in the stem and in stages 2, 3
+    and 5, so that the last map is a sixteenth of the input, 2x2; ReLU is used
+    instead of ReLU6; the first block has a 1x1 convolution, with expansion 1;
+    widths are rounded down. Stages 0 to 6 end without ReLU; stage 7 is the
+    last 1x1 convolution.
 
     Args:
         width_mult (float): Widths in units of the paper's. The last 1x1

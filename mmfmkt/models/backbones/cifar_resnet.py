@@ -23,7 +23,7 @@ from .base import (
 class BasicBlock(nn.Module):
     """relu(x + norm(conv(relu(norm(conv(x)))))), of 3x3 convolutions.
 
-    Where the shape changes, x goes through a 1x1 convolution and a norm.
+    If the shape changes, x goes through a 1x1 convolution and a norm.
 
     Args:
         in_channels (int): Channels of the input.
@@ -52,11 +52,11 @@ class BasicBlock(nn.Module):
 
 @MODELS.register_module()
 class CIFARResNet(CIFARBackbone):
-    """ResNet-{8, 14, 20, 32, 44, 56, 110}, also four times as wide.
+    """ResNet-{8, 14, 20, 32, 44, 56, 110}, also of four times the width.
 
     Stages: 0 at full size, 1 at half, 2 at a quarter of it. Their outputs
-    are those of the last block's last ReLU; RepDistiller's ``preact=True``
-    takes what enters that ReLU instead.
+    are taken after the last ReLU; RepDistiller's ``preact=True`` takes them
+    before it.
 
     Args:
         depth (int): Number of layers, 6n + 2.
@@ -66,7 +66,7 @@ class CIFARResNet(CIFARBackbone):
         init_cfg (dict | list[dict], optional): MMEngine's initialization.
 
     Raises:
-        ConfigError: If ``depth`` or ``widths`` are none of a ResNet.
+        ConfigError: If there is no ResNet of such ``depth`` or ``widths``.
     """
 
     def __init__(
@@ -79,8 +79,8 @@ class CIFARResNet(CIFARBackbone):
         depths = [depth_per_stage('CIFARResNet', depth, extra=2)] * 3
         if len(widths) != 4:
             raise ConfigError(
-                'backbone.widths of CIFARResNet must be those of the stem and '
-                f'of three stages, but is {widths}.'
+                'backbone.widths of CIFARResNet must have four values, of the '
+                f'stem and of three stages, got {widths}.'
             )
         stages = make_stages(BasicBlock, widths, depths, (1, 2, 2))
         stem = conv_norm_relu(3, widths[0], 3)

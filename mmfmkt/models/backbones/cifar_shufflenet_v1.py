@@ -14,10 +14,10 @@ from .base import (
     CIFARBackbone,
     InitCfg,
     channel_shuffle,
-    choose,
     conv,
     conv_norm_relu,
     make_stages,
+    select_architecture,
 )
 
 STEM_WIDTH = 24
@@ -28,15 +28,15 @@ WIDTHS = {1: (144, 288, 576), 2: (200, 400, 800), 3: (240, 480, 960)}
 class ShuffleUnit(nn.Module):
     """Grouped conv1x1, shuffle, depthwise conv3x3, grouped conv1x1.
 
-    The result is added to the input; with stride 2 it stands beside the
-    average-pooled input, so that ``out_channels`` counts both.
+    The result is added to the input. With stride 2 it is concatenated with
+    the average-pooled input; ``out_channels`` counts both.
 
     Args:
         in_channels (int): Channels of the input.
         out_channels (int): Channels of the output.
         stride (int): Stride of the depthwise convolution.
-        groups (int): Groups of the 1x1 convolutions. The first one has a
-            single group where it follows the stem.
+        groups (int): Groups of the 1x1 convolutions. The first one after the
+            stem has a single group.
     """
 
     def __init__(
@@ -71,10 +71,10 @@ class ShuffleUnit(nn.Module):
 class CIFARShuffleNetV1(CIFARBackbone):
     """ShuffleNetV1 for 32x32 images.
 
-    The stem is a 1x1 convolution without stride or pooling, and a ReLU
-    follows the depthwise convolutions, which the paper has not. Stages: 0 at
-    half the size of the input, 1 at a quarter, 2 at an eighth; each up to
-    its last ReLU. PyTorch's own initialization, as in RepDistiller.
+    The stem is a 1x1 convolution without stride or pooling. Unlike in the
+    paper, a ReLU follows the depthwise convolutions. Stages: 0 at half the
+    size of the input, 1 at a quarter, 2 at an eighth; each ends with a ReLU.
+    PyTorch's own initialization, as in RepDistiller.
 
     Args:
         groups (int): 1, 2 or 3.
@@ -91,7 +91,9 @@ class CIFARShuffleNetV1(CIFARBackbone):
         out_indices: Sequence[int] = (2,),
         init_cfg: InitCfg = None,
     ) -> None:
-        widths = choose('groups of CIFARShuffleNetV1', groups, WIDTHS)
+        widths = select_architecture(
+            'groups of CIFARShuffleNetV1', groups, WIDTHS
+        )
         block = partial(ShuffleUnit, groups=groups)
         stages = make_stages(
             block, (STEM_WIDTH, *widths), (4, 8, 4), (2, 2, 2)

@@ -12,10 +12,10 @@ from .base import (
     CIFARBackbone,
     InitCfg,
     channel_shuffle,
-    choose,
     conv_norm,
     conv_norm_relu,
     make_stages,
+    select_architecture,
 )
 
 STEM_WIDTH = 24
@@ -29,16 +29,16 @@ WIDTHS = {
 
 
 class ShuffleUnit(nn.Module):
-    """Two branches of half the width, side by side and shuffled.
+    """Two branches of half the width, concatenated and shuffled.
 
-    With stride 1 each has half of the input, and the left one does nothing;
-    with stride 2 both have all of it.
+    With stride 1 each branch gets half of the channels, and the left one is
+    the identity. With stride 2 both get all channels.
 
     Args:
         in_channels (int): Channels of the input.
         out_channels (int): Channels of the output.
-        stride (int): Stride of the depthwise convolutions; 1 where the width
-            stays.
+        stride (int): Stride of the depthwise convolutions; 1 if the width
+            does not change.
     """
 
     def __init__(
@@ -90,7 +90,9 @@ class CIFARShuffleNetV2(CIFARBackbone):
         out_indices: Sequence[int] = (3,),
         init_cfg: InitCfg = None,
     ) -> None:
-        widths = choose('net_size of CIFARShuffleNetV2', net_size, WIDTHS)
+        widths = select_architecture(
+            'net_size of CIFARShuffleNetV2', net_size, WIDTHS
+        )
         stages = make_stages(
             ShuffleUnit, (STEM_WIDTH, *widths), (4, 8, 4), (2, 2, 2)
         )

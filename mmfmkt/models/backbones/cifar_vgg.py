@@ -8,7 +8,13 @@ from torch import Tensor, nn
 
 from mmfmkt.registry import MODELS
 
-from .base import KAIMING, CIFARBackbone, InitCfg, choose, conv_norm_relu
+from .base import (
+    KAIMING,
+    CIFARBackbone,
+    InitCfg,
+    conv_norm_relu,
+    select_architecture,
+)
 
 WIDTHS = (64, 128, 256, 512, 512)
 # Convolutions of each stage.
@@ -22,7 +28,7 @@ DEPTHS = {
 
 
 class PooledStage(nn.Sequential):
-    """Layers after 2x2 max-pooling."""
+    """2x2 max-pooling, then layers."""
 
     def forward(self, x: Tensor) -> Tensor:
         return super().forward(F.max_pool2d(x, 2))
@@ -32,13 +38,13 @@ class PooledStage(nn.Sequential):
 class CIFARVGG(CIFARBackbone):
     """VGG-{8, 11, 13, 16, 19} with batch norm, for 32x32 images.
 
-    Five stages, each up to its last ReLU. Max-pooling stands before stages
-    1, 2 and 3, so that stages 3 and 4 are both an eighth of the input:
-    4x4 is what global average pooling gets.
+    Five stages, each ending with a ReLU. Max-pooling precedes stages 1, 2
+    and 3; stages 3 and 4 are both at an eighth of the input's size. Global
+    average pooling gets 4x4 maps.
 
     Args:
-        depth (int): 8, 11, 13, 16 or 19. What the paper counts beside the
-            convolutions are three linear layers, here one.
+        depth (int): 8, 11, 13, 16 or 19. The paper counts three linear
+            layers beside the convolutions; here there is one.
         out_indices (Sequence[int]): Stages whose outputs are returned.
         init_cfg (dict | list[dict], optional): MMEngine's initialization.
 
@@ -52,7 +58,7 @@ class CIFARVGG(CIFARBackbone):
         out_indices: Sequence[int] = (4,),
         init_cfg: InitCfg = KAIMING,
     ) -> None:
-        depths = choose('depth of CIFARVGG', depth, DEPTHS)
+        depths = select_architecture('depth of CIFARVGG', depth, DEPTHS)
         stages = []
         in_channels = 3
         for index, width in enumerate(WIDTHS):

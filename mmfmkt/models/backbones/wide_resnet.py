@@ -20,14 +20,14 @@ from .base import (
 class PreActBlock(nn.Module):
     """x + conv(relu(norm(conv(relu(norm(x)))))), of 3x3 convolutions.
 
-    Where the width changes, the shortcut is a 1x1 convolution of
-    relu(norm(x)) rather than x.
+    If the width changes, the shortcut is a 1x1 convolution of relu(norm(x))
+    instead of x.
 
     Args:
         in_channels (int): Channels of the input.
         out_channels (int): Channels of the output.
-        stride (int): Stride of the first convolution; 1 where the width
-            stays.
+        stride (int): Stride of the first convolution; 1 if the width
+            does not change.
     """
 
     def __init__(
@@ -53,10 +53,10 @@ class PreActBlock(nn.Module):
 class WideResNet(CIFARBackbone):
     """WRN-{16, 40}-{1, 2} and others, without dropout.
 
-    Stages: 0 at full size, 1 at half, 2 at a quarter of it. Stages 0 and 1
-    end with a sum that no ReLU has seen, as the network is pre-activated;
-    stage 2 includes the last norm and ReLU, whose output is what is pooled.
-    Before them, RepDistiller's third feature, is the module
+    Stages: 0 at full size, 1 at half, 2 at a quarter of it. As the network is
+    pre-activated, stages 0 and 1 end with a residual sum, without a ReLU.
+    Stage 2 includes the last norm and ReLU, whose output is pooled. Its
+    feature before them, as RepDistiller takes it, is the output of
     ``stages.2.blocks``.
 
     Args:
@@ -66,7 +66,7 @@ class WideResNet(CIFARBackbone):
         init_cfg (dict | list[dict], optional): MMEngine's initialization.
 
     Raises:
-        ConfigError: If ``depth`` is none of a WRN.
+        ConfigError: If there is no WRN of such depth.
     """
 
     def __init__(

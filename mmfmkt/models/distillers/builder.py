@@ -22,7 +22,12 @@ from torch import nn
 
 from mmfmkt.registry import MODELS, build_part
 from mmfmkt.utils import ConfigError
-from mmfmkt.utils.schema import Count, NotNegative, Share, check_keys
+from mmfmkt.utils.schema import (
+    NonNegative,
+    PositiveInt,
+    UnitInterval,
+    check_keys,
+)
 
 from .. import flows, losses
 from ..flows import (
@@ -37,10 +42,10 @@ from ..flows import (
     VelocityField,
 )
 from ..losses import BaseMetricLoss
-from ..losses.cross_kd_loss import Reader
+from ..losses.cross_kd_loss import TeacherHead
 from .taps import check_distinct
 
-TeacherHeadFactory = Callable[[], Reader]
+TeacherHeadFactory = Callable[[], TeacherHead]
 
 BASES = (MetaEncoder, NoiseSchedule, BaseMetricLoss)
 for part in (*vars(flows).values(), *vars(losses).values()):
@@ -56,14 +61,14 @@ FLOW_SETTINGS = dict(
     ),
     schedule=(Union[dict, NoiseSchedule], dict(type='RectifiedFlow')),
     metric=(Union[dict, BaseMetricLoss], dict(type='PKDLoss')),
-    num_steps=(Union[Count, Sequence[Count]], (1, 2, 4, 8, 16)),
-    inference_steps=(Count, 4),
-    loss_weight=(Union[NotNegative, Sequence[NotNegative]], 10.0),
-    dirac_ratio=(Share, 1.0),
+    num_steps=(Union[PositiveInt, Sequence[PositiveInt]], (1, 2, 4, 8, 16)),
+    inference_steps=(PositiveInt, 4),
+    loss_weight=(Union[NonNegative, Sequence[NonNegative]], 10.0),
+    dirac_ratio=(UnitInterval, 1.0),
     prediction=(str, 'velocity'),
     compare=(str, 'targets'),
-    direct_weight=(NotNegative, 0.0),
-    ensemble_weight=(NotNegative, 1.0),
+    direct_weight=(NonNegative, 0.0),
+    ensemble_weight=(NonNegative, 1.0),
     share_encoder=(bool, False),
     with_cp=(bool, False),
     compile=(Union[bool, dict], False),
@@ -171,13 +176,13 @@ def build_metric(metric: Any, pair: FeaturePair) -> BaseMetricLoss:
             f'{name} compares {" or ".join(metric.spaces)}, but the target '
             f'is {pair.space} here.'
         )
-    if metric.needs_reader:
+    if metric.needs_teacher_head:
         if pair.teacher_head is None:
             raise ConfigError(
                 f"{name} compares predictions of the teacher's dense head: "
                 "set tap to 'neck', under a teacher that has such a head."
             )
-        metric.reader = pair.teacher_head()
+        metric.teacher_head = pair.teacher_head()
     return metric
 
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from mmfmkt.registry import MODELS
 from mmfmkt.utils import ConfigError
-from mmfmkt.utils.schema import Count, check_value
+from mmfmkt.utils.schema import PositiveInt, check_value
 
 from .base import BaseDistiller
 from .builder import HEAD_DEFAULTS, FeaturePair
@@ -70,7 +70,7 @@ class ClassificationDistiller(BaseDistiller):
         self, *args: Any, report_steps: Sequence[int] = (), **kwargs: Any
     ) -> None:
         super().__init__(*args, **kwargs)
-        check_value(report_steps, Sequence[Count], 'model.report_steps')
+        check_value(report_steps, Sequence[PositiveInt], 'model.report_steps')
         self.report_steps = tuple(report_steps)
 
     def _build_transfer(

@@ -90,7 +90,7 @@ class FeatureTransfer(TapTransfer):
         """
         levels = as_levels(output, self.tap)
         for name, flow in self.items():
-            levels[int(name)] = flow.transport(
+            levels[int(name)] = flow.sample(
                 levels[int(name)], self.inference_steps
             )
         return replace_levels(output, levels, self.tap)
@@ -134,7 +134,11 @@ class FeatureTransfer(TapTransfer):
                 if branches > 1:
                     target = target.repeat(branches, 1, 1, 1)
             parts, levels[int(name)] = flow(
-                source, target, num_steps, order=permutation, diagnose=diagnose
+                source,
+                target,
+                num_steps,
+                permutation=permutation,
+                diagnose=diagnose,
             )
             for part, loss in parts.items():
                 losses[f'{self.tap}.{name}.{part}'] = weight * loss

@@ -16,6 +16,7 @@ from .fmkt import FMKT
 from .online import OFMKT
 from .pairing import decouple_pairs
 from .parallel import ParallelFMKT
+from .sampler import EulerSampler, InterpolatedSampler
 from .schedules import (
     VEODE,
     VPODE,
@@ -24,11 +25,10 @@ from .schedules import (
     SchedulePoint,
     SubVPODE,
 )
-from .steps import Step, Steps
+from .steps import Step, StepBatch
 from .theta import FMKTTheta
 from .transforms import MapTransform, PooledHead
 from .velocity import VelocityField
-from .walk import InterpolatedWalk, Walk
 
 VARIANTS = dict(
     fmkt=FMKT,
@@ -44,10 +44,11 @@ __all__ = [
     'ConvNeXtEncoder',
     'DepthwiseConvEncoder',
     'DirectTransfer',
+    'EulerSampler',
     'FMKT',
     'FMKTTheta',
     'FlowTransfer',
-    'InterpolatedWalk',
+    'InterpolatedSampler',
     'MLPEncoder',
     'MapTransform',
     'MetaEncoder',
@@ -58,7 +59,7 @@ __all__ = [
     'RectifiedFlow',
     'SchedulePoint',
     'Step',
-    'Steps',
+    'StepBatch',
     'SubVPODE',
     'TeacherFlowTransfer',
     'TimeEmbedding',
@@ -68,6 +69,5 @@ __all__ = [
     'VEODE',
     'VPODE',
     'VelocityField',
-    'Walk',
     'decouple_pairs',
 ]

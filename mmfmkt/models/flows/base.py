@@ -1,35 +1,59 @@
-"""What the variants of the transfer share: parts, weights and calls."""
+"""Base classes of the variants: components, weights and interface."""
 
 from abc import ABCMeta, abstractmethod
-from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
+from typing import (
+    Any,
+    Callable,
+    Dict,
+    List,
+    NamedTuple,
+    Optional,
+    Sequence,
+    Tuple,
+)
 
 import torch
 from torch import Tensor, nn
 
-from ..losses.base import BaseMetricLoss, Prepared
-from .steps import Step, Steps
+from ..deprecation import renamed_method
+from ..losses.base import BaseMetricLoss, PreparedTarget
+from ..tensor_ops import sequential_sum
+from .sampler import EulerSampler
+from .steps import StepBatch
 from .transforms import Head, Losses, MapTransform, resize
 from .velocity import VelocityField
-from .walk import Walk
 
-COMPARED = ('targets', 'velocities')
+COMPARE_MODES = ('targets', 'velocities')
 MAX_GRAPHS = 64
+# Losses of the transfer and of the student's task, and output.
+TransferOutputs = Tuple[Losses, Losses, Tensor]
+
+
+class TransferInputs(NamedTuple):
+    """Arguments of `Transfer.forward_head`; without a head of ``forward``."""
+
+    source: Tensor
+    target: Optional[Tensor]
+    num_steps: int
+    labels: Optional[Tensor]
+    head: Optional[Head]
+    permutation: Optional[Tensor]
+    diagnose: bool
 
 
 class Transfer(nn.Module, metaclass=ABCMeta):
-    """Base of the variants: leads a student's feature to a target.
+    """Base class of the variants: distill a student's feature to a target.
 
     Args:
-        metric (BaseMetricLoss, optional): The metric D. None leaves out what
-            only training needs: the flow can then walk but not be trained.
-        transform (nn.Module, optional): T, by default without a map of
-            channels.
+        metric (BaseMetricLoss, optional): Distillation loss D. None for
+            inference: the flow can then be sampled but not trained.
+        transform (nn.Module, optional): T, by default resizing alone.
         loss_weight (float): Weight of the losses of the transfer.
 
     Attributes:
-        deploys_flow (bool): Whether the flow's output takes the place of the
-            student's feature.
-        needs_teacher (bool): Whether the target is a teacher's.
+        deploys_flow (bool): Whether the flow's output replaces the student's
+            feature at inference.
+        needs_teacher (bool): Whether the target comes from a teacher.
     """
 
     deploys_flow = False
@@ -43,10 +67,19 @@ class Transfer(nn.Module, metaclass=ABCMeta):
     ) -> None:
         super().__init__()
         self.loss_weight = loss_weight
-        if metric is not None and transform is None:
-            transform = MapTransform()
-        self.transform, self.metric = transform, metric
+        self.transform = MapTransform() if transform is None else transform
+        self.metric = metric
         self.field: Optional[VelocityField] = None
+
+    @property
+    def distillation_loss(self) -> BaseMetricLoss:
+        """``metric``; a RuntimeError if there is none."""
+        if self.metric is None:
+            raise RuntimeError(
+                f'{type(self).__name__} was built without a metric, for '
+                'inference; set metric to a distillation loss to train it.'
+            )
+        return self.metric
 
     def forward(
         self,
@@ -54,34 +87,36 @@ class Transfer(nn.Module, metaclass=ABCMeta):
         target: Optional[Tensor],
         num_steps: int = 1,
         labels: Optional[Tensor] = None,
-        order: Optional[Tensor] = None,
+        permutation: Optional[Tensor] = None,
         diagnose: bool = False,
     ) -> Tuple[Losses, Tensor]:
-        """Walk and compare.
+        """Compute losses and the transferred feature.
 
         Args:
-            source (Tensor): ``X_S``, ``(B, C_s, H, W)`` or ``(B, C_s)``;
-                gradients reach it.
+            source (Tensor): ``X_S``, ``(B, C_s, H, W)`` or ``(B, C_s)``.
+                Gradients reach it.
             target (Tensor, optional): ``X_T``, ``(B, C_t, H', W')`` or ``(B,
-                classes)``; detached. None while the transfer is stopped, and
-                where there is no teacher.
+                classes)``. It is detached. None while the transfer is
+                stopped, and without a teacher.
             num_steps (int): N.
             labels (Tensor, optional): Classes ``(B, )`` or probabilities
-                ``(B, classes)``, for metrics that need them.
-            order (Tensor, optional): Indices ``(B, )`` of
-                ``decouple_pairs``: which samples the flow is led to. All
-                other terms compare a sample with itself.
-            diagnose (bool): Whether to give ``metric_of_mean`` as well, of
-                no gradient: D of the mean of the estimates, which is what is
-                deployed, in the units of ``loss_flow``, which bounds it for
-                a convex D.
+                ``(B, classes)``, for losses that need them.
+            permutation (Tensor, optional): Indices ``(B, )`` of
+                ``decouple_pairs``: which target sample each sample's flow is
+                trained towards. All other terms compare a sample with its
+                own target.
+            diagnose (bool): Whether to return ``metric_of_mean`` as well: D
+                of the mean of the estimates, which is deployed, without
+                gradient. It has the scale of ``loss_flow``, which is an upper
+                bound for a convex D.
 
         Returns:
-            tuple: Losses by name, and what the student's head reads.
+            tuple: Losses by name, and the input of the student's head.
         """
-        losses, _, output = self._run(
-            source, target, num_steps, labels, None, order, diagnose
+        inputs = TransferInputs(
+            source, target, num_steps, labels, None, permutation, diagnose
         )
+        losses, _, output = self._run(inputs)
         return losses, output
 
     def forward_head(
@@ -91,13 +126,13 @@ class Transfer(nn.Module, metaclass=ABCMeta):
         num_steps: int,
         labels: Optional[Tensor],
         head: Head,
-        order: Optional[Tensor] = None,
+        permutation: Optional[Tensor] = None,
         diagnose: bool = False,
-    ) -> Tuple[Losses, Losses, Tensor]:
-        """Walk and compare, with the student's own head as T.
+    ) -> TransferOutputs:
+        """Compute losses and logits, with the student's own head as T.
 
         Args:
-            source, target, num_steps, labels, order, diagnose: As in
+            source, target, num_steps, labels, permutation, diagnose: As in
                 ``forward``.
             head (Callable): From a feature to logits ``(B, classes)`` and
                 the losses of the student's task.
@@ -106,117 +141,93 @@ class Transfer(nn.Module, metaclass=ABCMeta):
             tuple: Losses of the transfer and of the task, both by name, and
             the logits.
         """
-        return self._run(
-            source, target, num_steps, labels, head, order, diagnose
+        inputs = TransferInputs(
+            source, target, num_steps, labels, head, permutation, diagnose
         )
+        return self._run(inputs)
 
     @abstractmethod
-    def _run(
-        self,
-        source: Tensor,
-        target: Optional[Tensor],
-        num_steps: int,
-        labels: Optional[Tensor],
-        head: Optional[Head],
-        order: Optional[Tensor],
-        diagnose: bool,
-    ) -> Tuple[Losses, Losses, Tensor]:
-        """``forward_head``; without a head, T is the transform."""
+    def _run(self, inputs: TransferInputs) -> TransferOutputs:
+        """Implement ``forward_head``; without a head, T is ``transform``."""
 
     def logits(
         self,
         source: Tensor,
-        counts: Sequence[int],
+        step_counts: Sequence[int],
         head: Callable[[Tensor], Tensor],
     ) -> Dict[int, Tensor]:
-        """Return what is deployed: by default the plain student's logits.
+        """Return the deployed logits, by default the student's own.
 
         Args:
             source (Tensor): ``X_S``, ``(B, C_s, H, W)`` or ``(B, C_s)``.
-            counts (Sequence[int]): One K or several.
-            head (Callable): The student's own head, which gives logits.
+            step_counts (Sequence[int]): One or more values of K.
+            head (Callable): The student's own head, which returns logits.
 
         Returns:
             dict: Logits ``(B, classes)`` by K.
         """
-        return dict.fromkeys(counts, head(source))
+        return dict.fromkeys(step_counts, head(source))
 
     def compile(self, **options: Any) -> None:
-        """Compile the transfer of a level: walk, T and metric.
+        """Compile sampler, T and distillation loss.
 
-        A call is one graph, with N as a constant of it: a number of steps
-        that is drawn for the first time compiles one more. In
-        ``forward_head``, whose head is the student's, and in ``transport``
-        encoder and metric are compiled.
+        ``forward`` is one graph with N as a constant: each new number of
+        steps is one more compilation. In ``forward_head``, with the student's
+        head, and in ``sample`` only encoder and distillation loss are
+        compiled.
 
         Args:
             options: Of ``torch.compile``. By default sizes are ``dynamic``,
-                so that those of another image compile nothing again.
+                so that a new image size does not recompile.
         """
-        # Imported where it is used: it takes seconds.
+        # Imported here: it takes seconds.
         from torch._dynamo import config
 
-        # A graph for each N that may be drawn; PyTorch gives up after 8.
+        # One graph for each N; PyTorch gives up after 8 by default.
         config.cache_size_limit = max(config.cache_size_limit, MAX_GRAPHS)
         options = {'dynamic': True, **options}
-        # Not the call, which also runs hooks: monitors come and go.
-        self.forward = torch.compile(self.forward, **options)
+        # Not `nn.Module.compile`, which recompiles as hooks come and go.
+        self.forward = torch.compile(  # type: ignore[method-assign]
+            self.forward, **options
+        )
         if self.field is not None:
-            self.field.encoder.core.compile(**options)
+            self.field.encoder.body_layers.compile(**options)
         if self.metric is not None:
             self.metric.compile(**options)
 
     def __getstate__(self) -> Dict[str, Any]:
         state = super().__getstate__()
-        # A compiled function is bound to this module: copies have none.
+        # The compiled function is bound to this module; copies have none.
         state.pop('forward', None)
         return state
 
     @property
-    def deployed(self) -> List[nn.Module]:
-        """The parts that are deployed; all others are for training."""
-        return [self.field] if self.deploys_flow else []
+    def deployed_modules(self) -> List[nn.Module]:
+        """Modules that are deployed; all others are used in training only."""
+        if self.deploys_flow and self.field is not None:
+            return [self.field]
+        return []
 
-    def _goal(
-        self,
-        source: Tensor,
-        target: Optional[Tensor],
-        labels: Optional[Tensor],
-        order: Optional[Tensor] = None,
-    ) -> Optional[Prepared]:
-        """Prepare what all steps are compared with, if there is a target."""
-        if target is None:
-            return None
-        if order is not None:
-            # The labels of a pair are those of the sample that it leads to.
-            target = target[order]
-            labels = None if labels is None else labels[order]
-        return self.metric.prepare(target, labels, source.dtype)
-
-    @torch.no_grad()
-    def _of_mean(self, output: Tensor, goal: Prepared) -> Tensor:
-        """``metric_of_mean``, of T of the mean of the estimates."""
-        return self.loss_weight * self.metric.measure(output, goal)
-
-    def _idle_loss(self, source: Tensor) -> Tensor:
-        """Zero, from every parameter: data parallelism waits for them all."""
+    def _zero_loss(self, source: Tensor) -> Tensor:
+        """Return 0 with a gradient for every parameter, as DDP needs."""
         return sum(
             (0 * p.sum() for p in self.parameters()), source.new_zeros(())
         )
 
 
 class FlowTransfer(Transfer):
-    """Base of the variants with a flow, whose output is deployed.
+    """Base class of the variants with a flow, whose output is deployed.
 
     Args:
         field (VelocityField): The flow.
-        metric, transform, loss_weight: As `Transfer`. Where calls bring the
-            student's own head along, that is T.
-        with_cp (bool): Whether backward computes the steps once more
-            instead of keeping what it needs of each, to save memory.
+        metric, transform, loss_weight: As `Transfer`. In ``forward_head``,
+            the student's own head is T.
+        with_cp (bool): Whether to checkpoint the steps: backward recomputes
+            them, which saves memory.
     """
 
     deploys_flow = True
+    field: VelocityField
 
     def __init__(
         self,
@@ -229,67 +240,97 @@ class FlowTransfer(Transfer):
         super().__init__(metric, transform, loss_weight)
         self.field, self.with_cp = field, with_cp
 
-    def transport(self, source: Tensor, num_steps: int) -> Tensor:
-        """Return what is deployed in the place of the source.
+    def sample(self, source: Tensor, num_steps: int) -> Tensor:
+        """Return the feature that is deployed instead of the source.
 
         Args:
             source (Tensor): ``X_S``, ``(B, C_s, H, W)`` or ``(B, C_s)``.
             num_steps (int): K, any positive integer.
 
         Returns:
-            Tensor: The mean of the estimates, shape and type of ``source``.
+            Tensor: Mean of the estimates, shape and type of ``source``.
         """
-        return Walk(self.field, source, num_steps).mean().to(source.dtype)
+        sampler = EulerSampler(self.field, source, num_steps)
+        return sampler.mean().to(source.dtype)
+
+    transport = renamed_method('transport', 'sample')
 
     def logits(
         self,
         source: Tensor,
-        counts: Sequence[int],
+        step_counts: Sequence[int],
         head: Callable[[Tensor], Tensor],
     ) -> Dict[int, Tensor]:
         """Return the implicit ensembles of logits, ``mean_i T(X_hat_i)``.
 
         Args:
             source (Tensor): ``X_S``, ``(B, C_s, H, W)`` or ``(B, C_s)``.
-            counts (Sequence[int]): One K or several, whose first step is
-                taken once.
-            head (Callable): The student's own head, which gives logits.
+            step_counts (Sequence[int]): One or more values of K. All share
+                the first step.
+            head (Callable): The student's own head, which returns logits.
 
         Returns:
             dict: Logits ``(B, classes)`` by K.
         """
-        found: Dict[int, Tensor] = {}
-        first: Optional[Step] = None
-        for count in dict.fromkeys(counts):
-            inner = None if first is None else first.inner
-            steps = Walk(self.field, source, count, inner)
-            total = None
-            for step in steps:
-                if first is None:
-                    first, start = step, head(step.estimate)
-                logits = start if step.t == 1 else head(step.estimate)
-                total = logits if total is None else total + logits
-            found[count] = total / count
-        return found
+        means: Dict[int, Tensor] = {}
+        hidden: Optional[Tensor] = None
+        for num_steps in dict.fromkeys(step_counts):
+            sampler = EulerSampler(self.field, source, num_steps, hidden)
+            steps = iter(sampler)
+            first = next(steps)
+            if hidden is None:
+                hidden, first_logits = first.hidden, head(first.estimate)
+            logits = [first_logits, *(head(x.estimate) for x in steps)]
+            means[num_steps] = sequential_sum(logits) / num_steps
+        return means
 
-    def _transformed(self, steps: Steps, target: Optional[Tensor]) -> Tensor:
-        """T of the estimates of all steps, as one batch."""
-        flat = self.transform(steps.estimate.flatten(0, 1), target)
-        return flat.unflatten(0, (len(steps), -1))
+    def _step_outputs(
+        self,
+        steps: StepBatch,
+        target: Optional[Tensor],
+        head: Optional[Head],
+        predictions: List[Tuple[Tensor, Losses]],
+    ) -> Tensor:
+        """Return T of the estimates of all steps.
+
+        Args:
+            steps (StepBatch): The steps.
+            target (Tensor, optional): ``X_T``.
+            head (Callable, optional): The student's own head as T.
+            predictions (list): Outputs of ``head`` are appended to it.
+        """
+        if head is None:
+            outputs = self.transform(steps.estimate.flatten(0, 1), target)
+            return outputs.unflatten(0, (len(steps), -1))
+        step_predictions = [head(x) for x in steps.estimate]
+        predictions.extend(step_predictions)
+        return torch.stack([logits for logits, _ in step_predictions])
+
+
+class FlowTarget(NamedTuple):
+    """Target that the flow is trained towards.
+
+    Attributes:
+        feature (Tensor): ``X_T``, permuted if pairs are decoupled.
+        prepared (PreparedTarget): The same, for the distillation loss.
+    """
+
+    feature: Tensor
+    prepared: PreparedTarget
 
 
 class TeacherFlowTransfer(FlowTransfer):
-    """Base of the variants whose flow is led to a teacher's feature.
+    """Base class of the variants whose flow targets a teacher's feature.
 
     Args:
         field, metric, transform, loss_weight, with_cp: As `FlowTransfer`.
-        direct_weight (float): Weight, in units of ``loss_weight``, of a
-            term D(T(X_S), X_T) beside the flow's.
+        direct_weight (float): Weight, in units of ``loss_weight``, of the
+            additional term D(T(X_S), X_T), without the flow.
         compare (str): ``'targets'``: D(T(X_hat), X_T); ``'velocities'``:
             D(v, alpha' X_S + sigma' X_T), for features of equal shape.
 
     Raises:
-        ValueError: If the settings make no sense together.
+        ValueError: If the settings contradict each other.
     """
 
     def __init__(
@@ -304,9 +345,9 @@ class TeacherFlowTransfer(FlowTransfer):
     ) -> None:
         super().__init__(field, metric, transform, loss_weight, with_cp)
         self.direct_weight, self.compare = direct_weight, compare
-        if compare not in COMPARED:
+        if compare not in COMPARE_MODES:
             raise ValueError(
-                f'compare must be one of {", ".join(COMPARED)}, but is '
+                f'compare must be one of {", ".join(COMPARE_MODES)}, got '
                 f'{compare!r}.'
             )
         if (
@@ -321,23 +362,45 @@ class TeacherFlowTransfer(FlowTransfer):
                 'encoder.zero_init to False.'
             )
 
-    def _compared(
-        self, steps: Steps, outputs: Tensor, goal: Prepared, led: Tensor
-    ) -> Losses:
-        """The mean loss of steps, by their outputs or by their velocities."""
-        if self.compare == 'targets':
-            return dict(loss_flow=self.metric.measure_steps(outputs, goal))
-        source, velocity = steps.source, self.field.schedule.velocity
-        here = resize(led, source).to(source)
-        losses = [
-            self.metric(given, velocity(source, here, step.t))
-            for given, step in zip(steps.velocity, steps.steps)
-        ]
-        return dict(loss_flow=sum(losses) / len(steps))
+    def _flow_target(
+        self, target: Tensor, inputs: TransferInputs
+    ) -> FlowTarget:
+        """Return the target that all steps are compared with."""
+        labels, permutation = inputs.labels, inputs.permutation
+        if permutation is not None:
+            # A pair has the label of its teacher sample.
+            target = target[permutation]
+            labels = None if labels is None else labels[permutation]
+        prepared = self.distillation_loss.prepare_target(
+            target, labels, inputs.source.dtype
+        )
+        return FlowTarget(target, prepared)
 
-    def _direct(
+    def _flow_loss(
+        self, steps: StepBatch, outputs: Tensor, target: FlowTarget
+    ) -> Tensor:
+        """Return the mean loss of steps, of their outputs or velocities."""
+        metric = self.distillation_loss
+        if self.compare == 'targets':
+            return metric.mean_loss_over_steps(outputs, target.prepared)
+        source, velocity = steps.source, self.field.schedule.velocity
+        feature = resize(target.feature, source).to(source)
+        losses = [
+            metric(pred, velocity(source, feature, step.t))
+            for pred, step in zip(steps.velocity, steps.steps)
+        ]
+        return sequential_sum(losses) / len(steps)
+
+    @torch.no_grad()
+    def _metric_of_mean(self, output: Tensor, target: FlowTarget) -> Tensor:
+        """Return ``metric_of_mean``, of T of the mean of the estimates."""
+        metric = self.distillation_loss
+        loss = metric.loss_from_prepared(output, target.prepared)
+        return self.loss_weight * loss
+
+    def _direct_loss(
         self, output: Tensor, target: Tensor, labels: Optional[Tensor]
     ) -> Tensor:
-        """``loss_direct``, of T of the source."""
+        """Return ``loss_direct``, of T of the source."""
         weight = self.loss_weight * self.direct_weight
-        return weight * self.metric(output, target, labels)
+        return weight * self.distillation_loss(output, target, labels)

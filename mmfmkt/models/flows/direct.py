@@ -1,17 +1,12 @@
-"""The metric's own distillation, which a flow is measured against."""
+"""Distillation without a flow, as a baseline."""
 
-from typing import Optional, Tuple
-
-from torch import Tensor
-
-from .base import Transfer
-from .transforms import Head, Losses
+from .base import Transfer, TransferInputs, TransferOutputs
 
 
 class DirectTransfer(Transfer):
-    """No flow: ``D(T(X_S), X_T)``, under the same settings.
+    """Loss ``D(T(X_S), X_T)`` of the feature itself, without a flow.
 
-    Arguments as `Transfer`; steps play no part.
+    Arguments as `Transfer`; the number of steps is ignored.
 
     Examples:
         >>> student, teacher = torch.randn(2, 2, 8, 5, 5).unbind()
@@ -22,19 +17,11 @@ class DirectTransfer(Transfer):
         (['loss_direct'], True)
     """
 
-    def _run(
-        self,
-        source: Tensor,
-        target: Optional[Tensor],
-        num_steps: int,
-        labels: Optional[Tensor],
-        head: Optional[Head],
-        order: Optional[Tensor],
-        diagnose: bool,
-    ) -> Tuple[Losses, Losses, Tensor]:
+    def _run(self, inputs: TransferInputs) -> TransferOutputs:
+        source, target, head = inputs.source, inputs.target, inputs.head
         output, task = head(source) if head else (source, {})
         if target is None:
-            return dict(loss_direct=self._idle_loss(source)), task, output
-        compared = output if head else self.transform(source, target)
-        loss = self.loss_weight * self.metric(compared, target, labels)
-        return dict(loss_direct=loss), task, output
+            return dict(loss_direct=self._zero_loss(source)), task, output
+        pred = output if head else self.transform(source, target)
+        loss = self.distillation_loss(pred, target, inputs.labels)
+        return dict(loss_direct=self.loss_weight * loss), task, output

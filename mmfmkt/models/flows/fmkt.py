@@ -1,19 +1,18 @@
-"""FM-KT: the student's head reads what the flow makes of its feature
+"""FM-KT: the student's head receives the transferred feature
 (arXiv 2402.02012, Alg. 1)."""
 
 from typing import List, Optional, Tuple
 
-import torch
 from torch import Tensor
 
-from .base import TeacherFlowTransfer
-from .steps import Steps
-from .transforms import Head, Losses, mean_of
-from .walk import Walk
+from .base import TeacherFlowTransfer, TransferInputs, TransferOutputs
+from .sampler import EulerSampler
+from .steps import StepBatch
+from .transforms import Losses, mean_prediction
 
 
 class FMKT(TeacherFlowTransfer):
-    """``1/N sum_i D(T(X_hat_i), X_T)``; ``mean_i X_hat_i`` is deployed.
+    """Loss ``1/N sum_i D(T(X_hat_i), X_T)``; ``mean_i X_hat_i`` is deployed.
 
     Arguments as `TeacherFlowTransfer`.
 
@@ -25,67 +24,62 @@ class FMKT(TeacherFlowTransfer):
         >>> losses, feature = transfer(student, teacher, num_steps=4)
         >>> list(losses), feature.shape
         (['loss_flow'], torch.Size([2, 8, 5, 5]))
-        >>> transfer.transport(student, num_steps=1).shape
+        >>> transfer.sample(student, num_steps=1).shape
         torch.Size([2, 8, 5, 5])
     """
 
-    def _run(
-        self,
-        source: Tensor,
-        target: Optional[Tensor],
-        num_steps: int,
-        labels: Optional[Tensor],
-        head: Optional[Head],
-        order: Optional[Tensor],
-        diagnose: bool,
-    ) -> Tuple[Losses, Losses, Tensor]:
-        led = target if order is None else target[order]
-        goal = self._goal(source, target, labels, order)
-        read: List[Tuple[Tensor, Losses]] = []
+    def _run(self, inputs: TransferInputs) -> TransferOutputs:
+        source, target, head = inputs.source, inputs.target, inputs.head
+        flow_target = None
+        if target is not None:
+            flow_target = self._flow_target(target, inputs)
+        predictions: List[Tuple[Tensor, Losses]] = []
 
-        def visit(steps: Steps) -> Losses:
-            if head is None:
-                outputs = self._transformed(steps, target)
-            else:
-                now = [head(x) for x in steps.estimate]
-                read.extend(now)
-                outputs = torch.stack([x for x, _ in now])
-            if goal is None:
+        def step_losses(steps: StepBatch) -> Losses:
+            outputs = self._step_outputs(steps, target, head, predictions)
+            if flow_target is None:
                 return {}
-            return self._compared(steps, outputs, goal, led)
+            return dict(loss_flow=self._flow_loss(steps, outputs, flow_target))
 
-        # A student's own head is run once alone: it may count its calls.
-        sections = self.with_cp and head is None
-        walk = self._walk(
-            source, led, num_steps, self.with_cp and not sections
+        # The student's own head is not recomputed: it may have side effects.
+        checkpoint_segments = self.with_cp and head is None
+        sampler = self._training_sampler(
+            source,
+            None if flow_target is None else flow_target.feature,
+            inputs.num_steps,
+            self.with_cp and not checkpoint_segments,
         )
-        losses, mean = walk.gather(visit, head is None, sections)
+        losses, mean = sampler.accumulate(
+            step_losses, head is None, checkpoint_segments
+        )
         task: Losses = {}
         if head is None:
             output = mean.to(source.dtype)
         else:
-            output, task = mean_of(read)
-        if target is None:
-            return dict(loss_flow=self._idle_loss(source)), task, output
+            output, task = mean_prediction(predictions)
+        if target is None or flow_target is None:
+            return dict(loss_flow=self._zero_loss(source)), task, output
         losses['loss_flow'] = self.loss_weight * losses['loss_flow']
-        if diagnose:
-            losses['metric_of_mean'] = self._of_mean(
-                output if head else self.transform(mean, target), goal
+        if inputs.diagnose:
+            losses['metric_of_mean'] = self._metric_of_mean(
+                output if head else self.transform(mean, target), flow_target
             )
         if self.direct_weight:
             if head is None:
-                own = self.transform(source, target)
+                pred = self.transform(source, target)
             else:
-                own, _ = head(source)
-            losses['loss_direct'] = self._direct(own, target, labels)
+                pred, _ = head(source)
+            losses['loss_direct'] = self._direct_loss(
+                pred, target, inputs.labels
+            )
         return losses, task, output
 
-    def _walk(
+    def _training_sampler(
         self,
         source: Tensor,
         target: Optional[Tensor],
         num_steps: int,
         with_cp: bool,
-    ) -> Walk:
-        """The steps of training; ``target`` is what they are led to."""
-        return Walk(self.field, source, num_steps, with_cp=with_cp)
+    ) -> EulerSampler:
+        """Return the sampler of training; ``target`` is the flow's."""
+        return EulerSampler(self.field, source, num_steps, with_cp=with_cp)

@@ -1,4 +1,4 @@
-"""A look at a flow as it is: how far it carries, and how near it comes."""
+"""Statistics of a flow: size of the velocities, distance to the teacher."""
 
 from dataclasses import dataclass, field
 from typing import Dict, List
@@ -6,22 +6,23 @@ from typing import Dict, List
 import torch
 from torch import Tensor
 
+from ..tensor_ops import sequential_sum
 from .base import Transfer
-from .walk import Walk
+from .sampler import EulerSampler
 
 
 @dataclass
-class FlowLook:
-    """What was seen along a walk; features stay on their device.
+class FlowStats:
+    """Statistics of one sampling run; features stay on their device.
 
     Attributes:
-        velocity (float): Root mean square of the velocities in units of the
-            source's, mean over the steps.
-        before (float): D(T(X_S), X_T): where there is no flow.
-        after (float): D(T(mean_i X_hat_i), X_T): what is deployed.
-        bound (float): mean_i D(T(X_hat_i), X_T), which Jensen's inequality
-            puts above ``after`` for a convex D.
-        each (list[float]): D(T(X_hat_i), X_T) of each step, from t = 1 on.
+        velocity (float): Root mean square of the velocities in units of that
+            of the source, mean over the steps.
+        before (float): D(T(X_S), X_T), without the flow.
+        after (float): D(T(mean_i X_hat_i), X_T), of the deployed feature.
+        bound (float): mean_i D(T(X_hat_i), X_T), an upper bound of ``after``
+            for a convex D (Jensen's inequality).
+        per_step (list[float]): D(T(X_hat_i), X_T) of each step from t = 1.
         estimates (list[Tensor]): X_hat_i, shape of the source.
     """
 
@@ -29,16 +30,16 @@ class FlowLook:
     before: float
     after: float
     bound: float
-    each: List[float] = field(default_factory=list)
+    per_step: List[float] = field(default_factory=list)
     estimates: List[Tensor] = field(default_factory=list)
 
     @property
     def gap(self) -> float:
-        """Jensen's gap, ``bound - after``."""
+        """Jensen gap, ``bound - after``."""
         return self.bound - self.after
 
     def scalars(self) -> Dict[str, float]:
-        """Those of its numbers that change in the course of a training."""
+        """Return the numbers to log during training."""
         return dict(
             velocity=self.velocity,
             distance_before=self.before,
@@ -48,49 +49,49 @@ class FlowLook:
 
 
 @torch.no_grad()
-def look(
+def measure_flow(
     transfer: Transfer, source: Tensor, target: Tensor, num_steps: int
-) -> FlowLook:
-    """Walk once more, and measure on the way; nothing is changed.
+) -> FlowStats:
+    """Sample a flow and compute its statistics.
 
     Args:
-        transfer (Transfer): With a metric; of feature maps or vectors.
+        transfer (Transfer): A transfer with a metric, without a head as T.
         source (Tensor): ``X_S``, ``(B, C_s, H, W)``.
         target (Tensor): ``X_T``, ``(B, C_t, H, W)``.
-        num_steps (int): How many steps.
+        num_steps (int): Number of steps.
 
     Examples:
-        >>> from mmfmkt.models.flows.inspection import look
+        >>> from mmfmkt.models.flows.inspection import measure_flow
         >>> transfer = FMKT(
         ...     VelocityField(ConvEncoder(8), RectifiedFlow()), PKDLoss()
         ... )
         >>> student, teacher = torch.randn(2, 2, 8, 5, 5).unbind()
-        >>> seen = look(transfer, student, teacher, num_steps=4)
-        >>> len(seen.each), seen.velocity
+        >>> stats = measure_flow(transfer, student, teacher, num_steps=4)
+        >>> len(stats.per_step), stats.velocity
         (4, 0.0)
     """
-    source = source.detach()
-    goal = transfer.metric.prepare(target, None, source.dtype)
+    source, metric = source.detach(), transfer.distillation_loss
+    prepared = metric.prepare_target(target, None, source.dtype)
 
     def distance(feature: Tensor) -> float:
         output = transfer.transform(feature, target)
-        return float(transfer.metric.measure(output, goal))
+        return float(metric.loss_from_prepared(output, prepared))
 
     before = distance(source)
     if transfer.field is None:
-        return FlowLook(0.0, before, before, before)
-    velocities, estimates = [], []
-    for step in Walk(transfer.field, source, num_steps):
-        velocities.append(float(step.velocity.square().mean()))
+        return FlowStats(0.0, before, before, before)
+    squares, estimates = [], []
+    for step in EulerSampler(transfer.field, source, num_steps):
+        squares.append(float(step.velocity.square().mean()))
         estimates.append(step.estimate)
-    each = [distance(x) for x in estimates]
+    per_step = [distance(x) for x in estimates]
     scale = float(source.float().square().mean())
-    mean = sum(x**0.5 for x in velocities) / num_steps
-    return FlowLook(
-        velocity=mean / max(scale, 1e-12) ** 0.5,
+    velocity = sum(x**0.5 for x in squares) / num_steps
+    return FlowStats(
+        velocity=velocity / max(scale, 1e-12) ** 0.5,
         before=before,
-        after=distance(sum(estimates) / num_steps),
-        bound=sum(each) / num_steps,
-        each=each,
+        after=distance(sequential_sum(estimates) / num_steps),
+        bound=sum(per_step) / num_steps,
+        per_step=per_step,
         estimates=estimates,
     )

@@ -4,7 +4,7 @@
 
 for dZ/dt = v(Z, t) run from t = 1 to t = 0 (Chen et al., arXiv 1806.07366,
 theorem 1). The divergence is estimated by Hutchinson's trace estimator
-(Grathwohl et al., arXiv 1810.01367), the integral solved by torchdiffeq.
+(Grathwohl et al., arXiv 1810.01367), the ODE is solved by torchdiffeq.
 """
 
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ from .velocity import VelocityField
 
 @dataclass
 class LogDensityChange:
-    """What the flow does to the density of each sample.
+    """Change of the log-density of each sample along the flow.
 
     Attributes:
         change (Tensor): ``log p_0(Z_0) - log p_1(Z_1)`` in nats, ``(B, )``.
@@ -40,15 +40,15 @@ def log_density_change(
     """Integrate state and divergence together from t = 1 to t = 0.
 
     Args:
-        velocity (Callable): v(Z_t, t), which depends on no more than these.
+        velocity (Callable): v(Z_t, t), a function of state and time alone.
         source (Tensor): ``Z_1``, ``(B, ...)``.
-        num_probes (int, optional): Rademacher probes of the trace; their
-            number does not bias the estimate, it only makes it steadier.
-            None takes the trace exactly, with a probe for each dimension.
+        num_probes (int, optional): Number of Rademacher probes of the trace.
+            More probes reduce the variance; the estimate has no bias. None
+            computes the exact trace, with one probe for each dimension.
         rtol (float): Relative tolerance of the solver (dopri5).
         atol (float): Absolute tolerance of the solver.
-        generator (torch.Generator, optional): Draws the probes; they stay
-            the same along the path, as the solver needs it.
+        generator (torch.Generator, optional): Generator of the probes, which
+            are fixed along the path, as the solver needs.
 
     Raises:
         ImportError: If torchdiffeq is missing.
@@ -57,7 +57,7 @@ def log_density_change(
         from torchdiffeq import odeint
     except ImportError as error:
         raise ImportError(
-            'The likelihood needs torchdiffeq: pip install torchdiffeq'
+            'log_density_change needs torchdiffeq: pip install torchdiffeq'
         ) from error
     if num_probes is None:
         size = source[0].numel()
@@ -93,25 +93,25 @@ def log_density_change(
     start = (source.detach(), source.new_zeros(len(source)))
     times = torch.tensor([1.0, 0.0], dtype=source.dtype, device=source.device)
     final, change = odeint(derivative, start, times, rtol=rtol, atol=atol)
-    # From 1 to 0, the solver gathers the integral with a minus sign.
+    # The solver integrates from 1 to 0, which changes the sign.
     return LogDensityChange(-change[-1], final[-1])
 
 
 def autonomous_velocity(
     field: VelocityField, source: Tensor
 ) -> Callable[[Tensor, float], Tensor]:
-    """A field's velocity as a function of state and time alone.
+    """Return a field's velocity as a function of state and time alone.
 
     Args:
-        field (VelocityField): That of a trained flow.
+        field (VelocityField): Field of a trained flow.
         source (Tensor): ``X_S``.
 
     Raises:
-        ValueError: If the velocity depends on the source as well: the map
-            from Z_1 to Z_0 is then not the flow of one velocity field.
+        ValueError: If the velocity also depends on the source: the map from
+            Z_1 to Z_0 is then not the flow of a single velocity field.
     """
-    # Whether the source takes part is the same at all times.
-    if field.mixtures(0.5)[0].source:
+    # Whether the coefficient of the source is 0 does not depend on time.
+    if field.coefficients(0.5)[0].source:
         raise ValueError(
             'The likelihood needs a velocity that depends on state and time '
             'alone: a RectifiedFlow and an encoder with zero_init, or '
@@ -122,11 +122,11 @@ def autonomous_velocity(
 
 @dataclass
 class LinearFlowCheck:
-    """How far the estimate is from a closed form.
+    """Deviation of the estimate from a closed form.
 
     Attributes:
-        relative_error (float): Of the mean log-density change.
-        deviation (float): The same in standard errors of that mean.
+        relative_error (float): Relative error of the mean log-density change.
+        deviation (float): Error of that mean in standard errors.
         state_error (float): Largest relative error of ``Z_0``.
     """
 
@@ -138,14 +138,14 @@ class LinearFlowCheck:
 def check_on_linear_flow(
     size: int = 16, num_samples: int = 1024, seed: int = 0
 ) -> LinearFlowCheck:
-    """Hold the estimate against a linear flow, whose answer is known.
+    """Compare the estimate with the closed form of a linear flow.
 
     For v = (1 + t) A Z the change is 3/2 tr A for every sample, and Z_0 is
     exp(-3/2 A) Z_1.
 
     Args:
         size (int): Dimensions of the state.
-        num_samples (int): Samples; each has probes of its own.
+        num_samples (int): Number of samples, each with its own probes.
         seed (int): Random seed.
     """
     generator = torch.Generator().manual_seed(seed)
@@ -154,7 +154,7 @@ def check_on_linear_flow(
     source = torch.randn(
         num_samples, size, generator=generator, dtype=torch.float64
     )
-    found = log_density_change(
+    estimate = log_density_change(
         lambda z, t: (1 + t) * z @ matrix.T,
         source,
         num_probes=16,
@@ -162,13 +162,11 @@ def check_on_linear_flow(
         atol=1e-8,
         generator=generator,
     )
-    exact, final = (
-        1.5 * matrix.trace(),
-        source @ (-1.5 * matrix.T).matrix_exp(),
-    )
-    off = (found.change.mean() - exact).abs()
+    change = 1.5 * matrix.trace()
+    final = source @ (-1.5 * matrix.T).matrix_exp()
+    error = (estimate.change.mean() - change).abs()
     return LinearFlowCheck(
-        float(off / exact.abs()),
-        float(off / found.change.std() * num_samples**0.5),
-        float((found.final - final).abs().max() / final.abs().max()),
+        float(error / change.abs()),
+        float(error / estimate.change.std() * num_samples**0.5),
+        float((estimate.final - final).abs().max() / final.abs().max()),
     )

@@ -1,20 +1,21 @@
-"""OFM-KT: no teacher, each step follows the mean of all (section 3)."""
+"""OFM-KT: self-distillation of the steps, without a teacher (section 3)."""
 
-from typing import List, Optional, Tuple
+from typing import List, Tuple
 
 import torch
 from torch import Tensor
 
-from .base import FlowTransfer
-from .transforms import Head, Losses, mean_of
-from .walk import Walk
+from ..tensor_ops import sequential_sum
+from .base import FlowTransfer, TransferInputs, TransferOutputs
+from .sampler import EulerSampler
+from .transforms import Losses, mean_prediction
 
 
 class OFMKT(FlowTransfer):
-    """``1/N sum_i D(o_i, sg(mean_j o_j))`` of the outputs o_i = T(X_hat_i).
+    """Loss ``1/N sum_i D(o_i, sg(mean_j o_j))`` of outputs o_i = T(X_hat_i).
 
-    On maps T is the identity. The losses of a head are what they are for the
-    student alone. Arguments as `FlowTransfer`.
+    On feature maps T is the identity. The losses of a head are the student's
+    own. Arguments as `FlowTransfer`.
 
     Examples:
         >>> transfer = OFMKT(
@@ -27,32 +28,24 @@ class OFMKT(FlowTransfer):
 
     needs_teacher = False
 
-    def _run(
-        self,
-        source: Tensor,
-        target: Optional[Tensor],
-        num_steps: int,
-        labels: Optional[Tensor],
-        head: Optional[Head],
-        order: Optional[Tensor],
-        diagnose: bool,
-    ) -> Tuple[Losses, Losses, Tensor]:
-        # All outputs are kept: what they follow is known after the last.
-        walk = Walk(self.field, source, num_steps, with_cp=self.with_cp)
+    def _run(self, inputs: TransferInputs) -> TransferOutputs:
+        source, num_steps, head = inputs.source, inputs.num_steps, inputs.head
+        # All outputs are kept: their mean is only known after the last.
+        sampler = EulerSampler(
+            self.field, source, num_steps, with_cp=self.with_cp
+        )
         outputs: List[Tensor] = []
-        read: List[Tuple[Tensor, Losses]] = []
-        for steps, _ in walk.batches(walk.start, walk.numbers):
-            if head is None:
-                outputs.append(self._transformed(steps, None))
-            else:
-                now = [head(x) for x in steps.estimate]
-                read.extend(now)
-                outputs.append(torch.stack([x for x, _ in now]))
+        predictions: List[Tuple[Tensor, Losses]] = []
+        for steps, _ in sampler.batches(sampler.start, sampler.indices):
+            outputs.append(self._step_outputs(steps, None, head, predictions))
         mean = torch.cat(outputs).mean(0)
-        goal = self._goal(source, mean, labels)
-        measured = [
-            len(x) * self.metric.measure_steps(x, goal) for x in outputs
+        metric = self.distillation_loss
+        mean_target = metric.prepare_target(mean, inputs.labels, source.dtype)
+        step_losses = [
+            len(x) * metric.mean_loss_over_steps(x, mean_target)
+            for x in outputs
         ]
-        losses = dict(loss_flow=self.loss_weight * sum(measured) / num_steps)
-        task = mean_of(read)[1] if read else {}
-        return losses, task, mean if head else mean.to(source.dtype)
+        loss = self.loss_weight * sequential_sum(step_losses) / num_steps
+        task = mean_prediction(predictions)[1] if predictions else {}
+        output = mean if head else mean.to(source.dtype)
+        return dict(loss_flow=loss), task, output

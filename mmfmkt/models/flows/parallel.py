@@ -1,20 +1,20 @@
-"""Parallel training, the ablation (section 3 of the method)."""
+"""Parallel training, an ablation (section 3 of the method)."""
 
 from typing import Optional
 
 from torch import Tensor
 
 from .fmkt import FMKT
+from .sampler import EulerSampler, InterpolatedSampler
 from .transforms import resize
-from .walk import InterpolatedWalk, Walk
 
 
 class ParallelFMKT(FMKT):
-    """FM-KT on states that are drawn from the interpolant.
+    """FM-KT trained on interpolated states.
 
-    The encoder sees ``Z_t = alpha_t X_S + sigma_t X_T`` in training, which
-    leaks the target that it has to find, and its own states at inference.
-    Arguments as `FMKT`; shapes must be equal.
+    In training the encoder's input is ``Z_t = alpha_t X_S + sigma_t X_T``,
+    which leaks the target; at inference it is the sampler's own state.
+    Arguments as `FMKT`; student and teacher features need equal shapes.
 
     Examples:
         >>> transfer = ParallelFMKT(
@@ -25,15 +25,17 @@ class ParallelFMKT(FMKT):
         ['loss_flow']
     """
 
-    def _walk(
+    def _training_sampler(
         self,
         source: Tensor,
         target: Optional[Tensor],
         num_steps: int,
         with_cp: bool,
-    ) -> Walk:
+    ) -> EulerSampler:
         if target is None:
-            return super()._walk(source, target, num_steps, with_cp)
-        return InterpolatedWalk(
+            return super()._training_sampler(
+                source, target, num_steps, with_cp
+            )
+        return InterpolatedSampler(
             self.field, source, num_steps, resize(target, source), with_cp
         )

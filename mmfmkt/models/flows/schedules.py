@@ -1,4 +1,4 @@
-"""Noise schedules: how the state moves from the teacher to the student.
+"""Noise schedules: interpolants between teacher and student.
 
 ``Z_t = alpha_t Z_1 + sigma_t Z_0`` with the student's feature ``Z_1`` at
 t = 1 and the teacher's ``Z_0`` at t = 0 (arXiv 2402.02012, section 3).
@@ -11,14 +11,15 @@ from typing import NamedTuple
 from torch import Tensor
 
 from ..bounds import Positive
+from ..tensor_ops import linear_combination
 
 
 class SchedulePoint(NamedTuple):
-    """A noise schedule at one time.
+    """Noise schedule at one time.
 
     Attributes:
-        alpha (float): Share of the source ``Z_1``.
-        sigma (float): Share of the target ``Z_0``.
+        alpha (float): Coefficient of the source ``Z_1``.
+        sigma (float): Coefficient of the target ``Z_0``.
         d_alpha (float): Derivative of alpha in t.
         d_sigma (float): Derivative of sigma in t.
     """
@@ -30,15 +31,16 @@ class SchedulePoint(NamedTuple):
 
 
 class NoiseSchedule(metaclass=ABCMeta):
-    """Base of the schedules: a subclass says what ``point`` is.
+    """Base class of the schedules; a subclass implements ``point``.
 
-    A schedule whose derivatives diverge at t = 1 sets ``last_time``: from
-    there on they stay what they are at ``last_time``. Estimates remain exact
-    under the oracle velocity, which has the same derivatives.
+    A schedule whose derivatives diverge at t = 1 sets ``last_time``:
+    derivatives at later times are those at ``last_time``. Estimates remain
+    exact under the oracle velocity, which has the same derivatives.
 
     Attributes:
+        last_time (float): Last time at which derivatives are evaluated.
         straight (bool): Whether the interpolant is a straight line at
-            constant speed; the mean of a walk's estimates is then its final
+            constant speed. The mean of the estimates is then the final
             state.
 
     Examples:
@@ -50,38 +52,37 @@ class NoiseSchedule(metaclass=ABCMeta):
     straight = False
 
     def __call__(self, t: float) -> SchedulePoint:
-        """Evaluate the schedule, derivatives at ``last_time`` at most.
+        """Evaluate the schedule, with derivatives up to ``last_time``.
 
         Args:
             t (float): Time in [0, 1]; 1 is the student's side.
         """
-        at = self.point(t)
+        point = self.point(t)
         if t <= self.last_time:
-            return at
-        edge = self.point(self.last_time)
-        return at._replace(d_alpha=edge.d_alpha, d_sigma=edge.d_sigma)
+            return point
+        last = self.point(self.last_time)
+        return point._replace(d_alpha=last.d_alpha, d_sigma=last.d_sigma)
 
     def check(self) -> None:
-        """Insist that the flow begins at the source and has a target.
+        """Check that the flow starts at the source and has a target.
 
         Raises:
-            ValueError: If alpha_1 is not 1, sigma_1 not 0, or a derivative
-                of sigma, which estimates are divided by, not negative.
+            ValueError: If alpha_1 is not 1, sigma_1 is not 0, or a derivative
+                of sigma, by which estimates are divided, is not negative.
         """
-        name, at = type(self).__name__, self(1.0)
-        if abs(at.alpha - 1) > 1e-6 or abs(at.sigma) > 1e-6:
+        name, point = type(self).__name__, self(1.0)
+        if abs(point.alpha - 1) > 1e-6 or abs(point.sigma) > 1e-6:
             raise ValueError(
-                f'schedule {name} never reaches the source: at t = 1 '
-                f'alpha is {at.alpha:g} and sigma {at.sigma:g}, '
-                'expected 1 and 0.'
+                f'schedule {name} must have alpha 1 and sigma 0 at t = 1, '
+                f'got {point.alpha:g} and {point.sigma:g}.'
             )
         for t in (i / 64 for i in range(1, 65)):
             slope = self(t).d_sigma
             if not -math.inf < slope < 0:
                 raise ValueError(
-                    f'schedule {name} leads to no target: at t = {t:g} '
-                    f'the derivative of sigma is {slope:g}, expected a '
-                    'finite one below 0 (last_time keeps away from a pole).'
+                    f'schedule {name} must have a finite derivative of sigma '
+                    f'below 0, got {slope:g} at t = {t:g}; set last_time '
+                    'before a pole.'
                 )
 
     @abstractmethod
@@ -89,36 +90,20 @@ class NoiseSchedule(metaclass=ABCMeta):
         """Return alpha, sigma and their derivatives at ``t``."""
 
     def velocity(self, source: Tensor, target: Tensor, t: float) -> Tensor:
-        """The velocity of the interpolant, ``alpha'_t Z_1 + sigma'_t Z_0``.
+        """Return the interpolant's velocity, ``alpha'_t Z_1 + sigma'_t Z_0``.
 
         Args:
             source (Tensor): ``Z_1``, any shape.
             target (Tensor): ``Z_0``, the same shape.
             t (float): Time in [0, 1].
         """
-        at = self(t)
-        return combine(at.d_alpha, source, at.d_sigma, target)
+        point = self(t)
+        return linear_combination(point.d_alpha, source, point.d_sigma, target)
 
     def interpolate(self, source: Tensor, target: Tensor, t: float) -> Tensor:
-        """The interpolant ``Z_t``; arguments as ``velocity``."""
-        at = self(t)
-        return combine(at.alpha, source, at.sigma, target)
-
-
-def combine(a: float, x: Tensor, b: float, y: Tensor) -> Tensor:
-    """``a x + b y`` in as few passes over memory as the factors allow.
-
-    Args:
-        a (float): Factor of ``x``; with 0, gradients do not reach ``x``.
-        x (Tensor): Any shape.
-        b (float): Factor of ``y``, not 0.
-        y (Tensor): Shape of ``x``.
-    """
-    if a == 0:
-        return y if b == 1 else b * y
-    if a == 1:
-        return x - y if b == -1 else x.add(y, alpha=b)
-    return y.add(x, alpha=a) if b == 1 else (a * x).add(y, alpha=b)
+        """Return the interpolant ``Z_t``; arguments as ``velocity``."""
+        point = self(t)
+        return linear_combination(point.alpha, source, point.sigma, target)
 
 
 class RectifiedFlow(NoiseSchedule):
@@ -136,10 +121,10 @@ class RectifiedFlow(NoiseSchedule):
 
 
 class VPBase(NoiseSchedule):
-    """What the variance-preserving schedules share.
+    """Base class of the variance-preserving schedules.
 
     ``alpha = exp(-a (1 - t)^2 / 4 - b (1 - t) / 2)``, Song et al. (arXiv
-    2011.13456), appendix C, with time running the other way.
+    2011.13456), appendix C, with reversed time.
 
     Args:
         a (float): Twice the slope of the noise rate.
@@ -152,7 +137,7 @@ class VPBase(NoiseSchedule):
     def __init__(self, a: Positive = 19.9, b: Positive = 0.1) -> None:
         if a <= 0 or b <= 0:
             raise ValueError(
-                f'{type(self).__name__} takes positive a and b, but got '
+                f'a and b of {type(self).__name__} must be positive, got '
                 f'{a!r} and {b!r}.'
             )
         self.a, self.b = a, b
@@ -170,12 +155,12 @@ class VPBase(NoiseSchedule):
 class VPODE(VPBase):
     """Variance preserving: ``sigma = sqrt(1 - alpha^2)``.
 
-    The derivative of sigma has a pole at t = 1 and is taken at 1 - 1e-3 from
-    there on. Arguments as `VPBase`.
+    The derivative of sigma has a pole at t = 1; after t = 1 - 1e-3 it is
+    constant. Arguments as `VPBase`.
 
     Examples:
-        >>> at = VPODE()(0.5)
-        >>> round(at.alpha ** 2 + at.sigma ** 2, 6)
+        >>> point = VPODE()(0.5)
+        >>> round(point.alpha ** 2 + point.sigma ** 2, 6)
         1.0
     """
 
@@ -195,8 +180,8 @@ class SubVPODE(VPBase):
     Arguments as `VPBase`.
 
     Examples:
-        >>> at = SubVPODE()(0.5)
-        >>> round(at.alpha ** 2 + at.sigma, 6)
+        >>> point = SubVPODE()(0.5)
+        >>> round(point.alpha ** 2 + point.sigma, 6)
         1.0
     """
 
@@ -207,26 +192,26 @@ class SubVPODE(VPBase):
 
 
 class VEODE(NoiseSchedule):
-    """Variance exploding: the source stays, the target comes on top.
+    """Variance exploding: the target is added to a constant source.
 
     ``alpha = 1``, ``sigma = sigma_min sqrt(r^(2 (1 - t)) - 1)`` with r =
     sigma_max / sigma_min, so ``X_hat = v / sigma'``. The derivative of sigma
-    has a pole at t = 1 and is taken at 1 - 1e-3 from there on.
+    has a pole at t = 1; after t = 1 - 1e-3 it is constant.
 
-    The usual range for images, up to 50, drowns a signal in noise. Here
-    sigma weighs the teacher's feature, and a sigma_max of 1 has it arrive
-    with its own scale: ``Z_0 = X_S + X_T``, to 5e-5.
+    For images, sigma_max is usually up to 50, to turn them into noise. Here
+    sigma is the coefficient of the teacher's feature, and sigma_max = 1 keeps
+    its scale: ``Z_0 = X_S + X_T``, to 5e-5.
 
     Args:
-        sigma_min (float): Lower end of the range.
-        sigma_max (float): Upper end, about sigma at t = 0.
+        sigma_min (float): Scale of sigma near t = 1.
+        sigma_max (float): About sigma at t = 0.
 
     Raises:
         ValueError: If not 0 < sigma_min < sigma_max.
 
     Examples:
-        >>> at = VEODE(sigma_max=1.0)(0.0)
-        >>> at.alpha, round(at.sigma, 3)
+        >>> point = VEODE(sigma_max=1.0)(0.0)
+        >>> point.alpha, round(point.sigma, 3)
         (1.0, 1.0)
     """
 
@@ -237,8 +222,8 @@ class VEODE(NoiseSchedule):
     ) -> None:
         if not 0 < sigma_min < sigma_max:
             raise ValueError(
-                'VEODE needs 0 < sigma_min < sigma_max, but got '
-                f'{sigma_min!r} and {sigma_max!r}.'
+                'sigma_min of VEODE must be above 0 and below sigma_max, got '
+                f'sigma_min {sigma_min!r} and sigma_max {sigma_max!r}.'
             )
         self.sigma_min = sigma_min
         self.log_ratio = math.log(sigma_max / sigma_min)

@@ -1,4 +1,4 @@
-"""Steps of a walk: velocities, and the targets that they point at."""
+"""Sampling steps: velocities, and estimates of the target."""
 
 from contextlib import nullcontext
 from typing import ContextManager, List, Sequence, Union
@@ -6,138 +6,143 @@ from typing import ContextManager, List, Sequence, Union
 import torch
 from torch import Tensor
 
-from .encoders.layers import compiling
-from .velocity import VelocityField
+from ..tensor_ops import sequential_sum
+from .encoders.layers import is_compiling
+from .velocity import Coefficients, VelocityField
 
 
 class Step:
-    """One step of a walk; what is not asked for is not computed.
+    """One sampling step; attributes are computed when they are read.
 
     Args:
-        field (VelocityField): What is walked.
+        field (VelocityField): The velocity field.
         source (Tensor): ``X_S``, float32 or better.
-        inner (Tensor): What the encoder has inside, before it leaves.
-        t (float): Time at its start, in (0, 1].
+        hidden (Tensor): Output of the encoder's ``body``.
+        t (float): Time at the start of the step, in (0, 1].
 
     Attributes:
         velocity (Tensor): v(Z_t, t), shape of ``source``.
-        estimate (Tensor): The target that it points at, shape of ``source``.
+        estimate (Tensor): Estimate X_hat of the target, shape of ``source``.
 
     Examples:
         >>> field = VelocityField(ConvEncoder(8), RectifiedFlow())
         >>> source = torch.randn(1, 8, 5, 5)
-        >>> (time,) = field.encoder.embed([1.0])
-        >>> step = Step(field, source, field.encoder.inside(source, time), 1.0)
+        >>> (time,) = field.encoder.embed_times([1.0])
+        >>> step = Step(field, source, field.encoder.body(source, time), 1.0)
         >>> torch.equal(step.estimate, source - step.velocity)
         True
     """
 
     def __init__(
-        self, field: VelocityField, source: Tensor, inner: Tensor, t: float
+        self, field: VelocityField, source: Tensor, hidden: Tensor, t: float
     ) -> None:
-        self.field, self.source, self.inner, self.t = field, source, inner, t
-        self.mixtures = field.mixtures(t)
+        self.field, self.source = field, source
+        self.hidden, self.t = hidden, t
+        self.velocity_coefs, self.estimate_coefs = field.coefficients(t)
 
     @property
-    def given(self) -> Tensor:
-        """What the encoder gives."""
-        left = self.field.encoder.leave(self.inner, self.source)
-        return left.to(self.source)
-
-    def weighted(self, unit: float) -> Tensor:
-        """Its share in the mean of the estimates, ``q h``, in units of q."""
-        factor = self.mixtures[1].given / unit
-        return self.inner if factor == 1 else factor * self.inner
+    def encoder_output(self) -> Tensor:
+        output = self.field.encoder.proj_out(self.hidden, self.source)
+        return output.to(self.source)
 
     @property
     def velocity(self) -> Tensor:
-        return self.mixtures[0].of(self.source, self.given)
+        return self.velocity_coefs.combine(self.source, self.encoder_output)
 
     @property
     def estimate(self) -> Tensor:
-        return self.mixtures[1].of(self.source, self.given)
+        return self.estimate_coefs.combine(self.source, self.encoder_output)
+
+    def scaled_hidden(self, unit: float) -> Tensor:
+        """Return ``(q / unit) h``, q being the coefficient in the estimate.
+
+        Args:
+            unit (float): Coefficient that is divided by.
+        """
+        factor = self.estimate_coefs.output / unit
+        return self.hidden if factor == 1 else factor * self.hidden
 
 
-class Steps:
-    """Steps of a walk as one batch, with a leading dimension of steps.
+class StepBatch:
+    """Several steps as one batch, with a leading dimension of steps.
 
-    Only what is inside the encoder has to be computed step by step.
+    The encoder's ``body`` runs step by step, ``proj_out`` on the batch.
 
     Args:
-        steps (Sequence[Step]): One or more, of one walk.
-        recomputed (bool): Whether backward computes them once more, so that
-            nothing is to be kept of them.
+        steps (Sequence[Step]): One or more steps of one sampler.
+        recompute (bool): Whether the steps are checkpointed, so that backward
+            has to keep nothing of them.
 
     Examples:
         >>> field = VelocityField(ConvEncoder(8), RectifiedFlow())
-        >>> walk = Walk(field, torch.randn(2, 8, 5, 5), num_steps=4)
-        >>> Steps(list(walk)).estimate.shape
+        >>> source = torch.randn(2, 8, 5, 5)
+        >>> steps = list(EulerSampler(field, source, num_steps=4))
+        >>> StepBatch(steps).estimate.shape
         torch.Size([4, 2, 8, 5, 5])
     """
 
-    def __init__(
-        self, steps: Sequence[Step], recomputed: bool = False
-    ) -> None:
-        self.steps, self.recomputed = steps, recomputed
+    def __init__(self, steps: Sequence[Step], recompute: bool = False) -> None:
+        self.steps, self.recompute = steps, recompute
         self.field, self.source = steps[0].field, steps[0].source
-        # What the encoder has inside, one step behind the other.
-        self.inner = steps[0].inner
+        # (steps * B, ...).
+        self.hidden = steps[0].hidden
         if len(steps) > 1:
-            self.inner = torch.cat([step.inner for step in steps])
+            self.hidden = torch.cat([step.hidden for step in steps])
 
     def __len__(self) -> int:
         return len(self.steps)
 
     @property
-    def given(self) -> Tensor:
-        """What the encoder gives."""
-        with self._kept_once():
-            left = self.field.encoder.leave(self.inner, self.source)
-        return left.to(self.source).unflatten(0, (len(self), -1))
+    def encoder_output(self) -> Tensor:
+        """Encoder outputs, ``(steps, *source.shape)``."""
+        with self._without_saving_batch():
+            output = self.field.encoder.proj_out(self.hidden, self.source)
+        return output.to(self.source).unflatten(0, (len(self), -1))
 
     @property
     def velocity(self) -> Tensor:
         """Velocities, ``(steps, *source.shape)``."""
-        return self._mixed(0)
+        if len(self) == 1:
+            return self.steps[0].velocity[None]
+        return self._combine([step.velocity_coefs for step in self.steps])
 
     @property
     def estimate(self) -> Tensor:
         """Estimates of the target, ``(steps, *source.shape)``."""
-        return self._mixed(1)
-
-    def weighted(self, unit: float) -> Tensor:
-        """Their share in the sum of the estimates, as `Step.weighted`."""
         if len(self) == 1:
-            return self.steps[0].weighted(unit)
-        if {step.mixtures[1].given for step in self.steps} == {unit}:
-            return self.inner.unflatten(0, (len(self), -1)).sum(0)
-        return sum(step.weighted(unit) for step in self.steps)
+            return self.steps[0].estimate[None]
+        return self._combine([step.estimate_coefs for step in self.steps])
 
-    def _mixed(self, which: int) -> Tensor:
-        if len(self) == 1:
-            (step,) = self.steps
-            return (step.estimate if which else step.velocity)[None]
-        given = self.given
-        mixtures = [step.mixtures[which] for step in self.steps]
-        if len(set(mixtures)) == 1:
-            return mixtures[0].of(self.source, given)
+    def _combine(self, coefs: Sequence[Coefficients]) -> Tensor:
+        """Return the combinations of source and encoder outputs."""
+        output = self.encoder_output
+        if len(set(coefs)) == 1:
+            return coefs[0].combine(self.source, output)
         return torch.stack(
-            [mix.of(self.source, x) for mix, x in zip(mixtures, given)]
+            [x.combine(self.source, y) for x, y in zip(coefs, output)]
         )
 
-    def _kept_once(self) -> ContextManager:
-        """Have backward put ``inner`` together anew from its parts.
+    def scaled_hidden(self, unit: float) -> Tensor:
+        """Return the sum of `Step.scaled_hidden` over the steps."""
+        if len(self) == 1:
+            return self.steps[0].scaled_hidden(unit)
+        if {step.estimate_coefs.output for step in self.steps} == {unit}:
+            return self.hidden.unflatten(0, (len(self), -1)).sum(0)
+        return sequential_sum([x.scaled_hidden(unit) for x in self.steps])
 
-        The walk keeps these for backward anyway, ``leave`` would keep the
-        whole as well.
+    def _without_saving_batch(self) -> ContextManager:
+        """Have backward concatenate ``hidden`` again from its steps.
+
+        The sampler keeps the steps for backward anyway; ``proj_out`` would
+        keep the batch as well.
         """
-        narrows = self.field.encoder.narrows
-        if not narrows or self.recomputed or compiling():
+        projects = self.field.encoder.has_projections
+        if not projects or self.recompute or is_compiling():
             return nullcontext()
-        whole, parts = self.inner, [step.inner for step in self.steps]
+        batch, parts = self.hidden, [step.hidden for step in self.steps]
 
         def pack(x: Tensor) -> Union[Tensor, List[Tensor]]:
-            return parts if x is whole else x
+            return parts if x is batch else x
 
         def unpack(x: Union[Tensor, List[Tensor]]) -> Tensor:
             return torch.cat(x) if isinstance(x, list) else x

@@ -1,4 +1,4 @@
-"""FM-KT^Theta: the flow teaches and stays behind (section 3)."""
+"""FM-KT^Theta: the flow is a training-only branch (section 3)."""
 
 from typing import Optional, Tuple
 
@@ -7,39 +7,45 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..losses.base import BaseMetricLoss
-from .base import TeacherFlowTransfer, Transfer
-from .steps import Steps
-from .transforms import Head, Losses, MapTransform
+from .base import (
+    FlowTarget,
+    TeacherFlowTransfer,
+    Transfer,
+    TransferInputs,
+    TransferOutputs,
+)
+from .sampler import EulerSampler
+from .steps import StepBatch
+from .transforms import Losses, MapTransform
 from .velocity import VelocityField
-from .walk import Walk
 
 
 class FMKTTheta(TeacherFlowTransfer):
     """``1/N sum_i D(T(X_hat_i), X_T) + D(T_s(X_S), sg(mean_i T(X_hat_i)))``.
 
-    The flow is a training-only branch with a T of its own: the student's
-    feature, through ``T_s``, follows the mean of its estimates, and the
-    student's head reads the feature as it is. Where calls bring the
-    student's own head along, that is ``T_s``, T gives logits, and the branch
-    learns the labels too (``loss_branch``).
+    The flow is a training-only branch with its own T. The student's feature,
+    transformed by ``T_s``, is distilled from the mean of the branch's outputs
+    (the ensemble). The student's head receives the feature unchanged. In
+    ``forward_head`` the student's own head is ``T_s``, T returns logits, and
+    the branch is also trained on the labels (``loss_branch``).
 
-    As published every term weighs 1. A direct term (``direct_weight``) leads
-    the student's feature to the teacher while the ensemble still lags
-    behind, as in the leader of OKDDip (arXiv 1912.00350); without the
-    ensemble's term the flow is an auxiliary branch, whose gradient in the
-    shared feature is all that it gives.
+    As published every term has weight 1. A direct term (``direct_weight``)
+    distills the student's feature from the teacher while the ensemble is not
+    yet accurate, as in the leader of OKDDip (arXiv 1912.00350). Without the
+    ensemble term the flow is an auxiliary branch, which affects the student
+    by its gradient in the shared feature only.
 
     Args:
         field, metric, transform, loss_weight, direct_weight, compare,
             with_cp: As `TeacherFlowTransfer`.
-        student_transform (nn.Module, optional): ``T_s``, by default without
-            a map of channels.
-        ensemble_weight (float): Weight, in units of ``loss_weight``, of what
-            leads the student's feature to the ensemble.
+        student_transform (nn.Module, optional): ``T_s``, by default resizing
+            alone.
+        ensemble_weight (float): Weight, in units of ``loss_weight``, of the
+            ensemble term.
 
     Raises:
-        ValueError: As `TeacherFlowTransfer`, and if no term leads the
-            student's feature.
+        ValueError: As `TeacherFlowTransfer`, and if both ``direct_weight``
+            and ``ensemble_weight`` are 0.
 
     Examples:
         >>> transfer = FMKTTheta(
@@ -78,69 +84,60 @@ class FMKTTheta(TeacherFlowTransfer):
         self.ensemble_weight = ensemble_weight
         if not ensemble_weight and not direct_weight:
             raise ValueError(
-                'ensemble_weight and direct_weight are both 0, so that '
-                "nothing leads the student's own feature: set one of them."
+                'ensemble_weight and direct_weight are both 0: no term '
+                "distills the student's feature; set one of them."
             )
-        if metric is not None and student_transform is None:
+        if student_transform is None:
             student_transform = MapTransform()
         self.student_transform = student_transform
 
-    def _run(
-        self,
-        source: Tensor,
-        target: Optional[Tensor],
-        num_steps: int,
-        labels: Optional[Tensor],
-        head: Optional[Head],
-        order: Optional[Tensor],
-        diagnose: bool,
-    ) -> Tuple[Losses, Losses, Tensor]:
+    def _run(self, inputs: TransferInputs) -> TransferOutputs:
+        source, target, head = inputs.source, inputs.target, inputs.head
         output, task = head(source) if head else (source, {})
         if target is None:
-            return dict(loss_flow=self._idle_loss(source)), task, output
-        own = output if head else self.student_transform(source, target)
-        losses, mean = self._walk_branch(
-            source, target, num_steps, labels, head, order
-        )
+            return dict(loss_flow=self._zero_loss(source)), task, output
+        student = output if head else self.student_transform(source, target)
+        flow_target = self._flow_target(target, inputs)
+        losses, mean = self._run_branch(target, flow_target, inputs)
         with torch.no_grad():
-            # Affine, so that of the mean it is the mean of the outputs.
-            taught = self.transform(mean, target)
+            # T is affine: this is the mean of the outputs.
+            ensemble = self.transform(mean, target)
         if self.ensemble_weight:
             weight = self.loss_weight * self.ensemble_weight
-            losses['loss_student'] = weight * self.metric(own, taught, labels)
-        if diagnose:
-            losses['metric_of_mean'] = self._of_mean(
-                taught, self._goal(source, target, labels, order)
+            losses['loss_student'] = weight * self.distillation_loss(
+                student, ensemble, inputs.labels
+            )
+        if inputs.diagnose:
+            losses['metric_of_mean'] = self._metric_of_mean(
+                ensemble, flow_target
             )
         if self.direct_weight:
-            losses['loss_direct'] = self._direct(own, target, labels)
+            losses['loss_direct'] = self._direct_loss(
+                student, target, inputs.labels
+            )
         return losses, task, output
 
-    def _walk_branch(
-        self,
-        source: Tensor,
-        target: Tensor,
-        num_steps: int,
-        labels: Optional[Tensor],
-        head: Optional[Head],
-        order: Optional[Tensor],
+    def _run_branch(
+        self, target: Tensor, flow_target: FlowTarget, inputs: TransferInputs
     ) -> Tuple[Losses, Tensor]:
-        """The branch's own losses, and the mean of its estimates."""
-        led = target if order is None else target[order]
-        goal = self._goal(source, target, labels, order)
+        """Return the branch's losses and the mean of its estimates."""
+        labels = inputs.labels if inputs.head else None
 
-        def visit(steps: Steps) -> Losses:
-            outputs = self._transformed(steps, target)
-            seen = self._compared(steps, outputs, goal, led)
-            if head is not None:
-                # Labels (B, ) or probabilities (B, classes), of all steps.
-                all_labels = labels.expand(len(steps), *labels.shape)
-                seen['loss_branch'] = F.cross_entropy(
-                    outputs.flatten(0, 1), all_labels.flatten(0, 1)
+        def step_losses(steps: StepBatch) -> Losses:
+            outputs = self._step_outputs(steps, target, None, [])
+            losses = dict(
+                loss_flow=self._flow_loss(steps, outputs, flow_target)
+            )
+            if labels is not None:
+                step_labels = labels.expand(len(steps), *labels.shape)
+                losses['loss_branch'] = F.cross_entropy(
+                    outputs.flatten(0, 1), step_labels.flatten(0, 1)
                 )
-            return seen
+            return losses
 
-        walk = Walk(self.field, source, num_steps)
-        losses, mean = walk.gather(visit, sections=self.with_cp)
+        sampler = EulerSampler(self.field, inputs.source, inputs.num_steps)
+        losses, mean = sampler.accumulate(
+            step_losses, checkpoint_segments=self.with_cp
+        )
         losses['loss_flow'] = self.loss_weight * losses['loss_flow']
         return losses, mean

@@ -1,15 +1,17 @@
-"""T(.): from the student's space to the teacher's.
+"""Transforms T(.) from the student's feature space to the teacher's.
 
-It maps the student's side only: a learned map on the teacher's side would
-let the target collapse (section 2, "What is compared"). Both transforms are
-affine: the mean of what they give of the estimates is what they give of
-their mean.
+Only the student's side is transformed: a learned transform of the teacher's
+side could collapse the target (section 2, "What is compared"). Both
+transforms are affine, so T of the mean of the estimates is the mean of T of
+the estimates.
 """
 
 from typing import Callable, Dict, Optional, Sequence, Tuple
 
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from ..tensor_ops import sequential_sum
 
 Losses = Dict[str, Tensor]
 # A student's own head as T: from a feature to logits, and the losses of the
@@ -18,12 +20,12 @@ Head = Callable[[Tensor], Tuple[Tensor, Losses]]
 
 
 class MapTransform(nn.Module):
-    """A linear map of channels where they differ, resizing where sizes do.
+    """1x1 convolution if the channels differ, and resizing if sizes do.
 
     Args:
         in_channels (int, optional): C_s.
-        out_channels (int, optional): C_t. Without both, or where they are
-            equal, there is no map of channels.
+        out_channels (int, optional): C_t. By default, and if both are equal,
+            there is no convolution.
 
     Examples:
         >>> transform = MapTransform(8, 16)
@@ -38,18 +40,17 @@ class MapTransform(nn.Module):
         out_channels: Optional[int] = None,
     ) -> None:
         super().__init__()
-        same = in_channels == out_channels
-        self.proj = (
-            nn.Identity() if same else nn.Conv2d(in_channels, out_channels, 1)
-        )
+        self.proj: nn.Module = nn.Identity()
+        if in_channels and out_channels and in_channels != out_channels:
+            self.proj = nn.Conv2d(in_channels, out_channels, 1)
 
     def forward(self, x: Tensor, like: Optional[Tensor] = None) -> Tensor:
-        """Transform a feature.
+        """Transform a feature map.
 
         Args:
             x (Tensor): ``(B, C_s, H, W)``.
-            like (Tensor, optional): The teacher's feature, whose size is
-                taken on.
+            like (Tensor, optional): Teacher map, to whose size the output is
+                resized.
 
         Returns:
             Tensor: ``(B, C_t, H', W')``.
@@ -59,11 +60,11 @@ class MapTransform(nn.Module):
 
 
 class PooledHead(nn.Module):
-    """Pooling and a linear layer: from features to logits.
+    """Global average pooling and a linear layer, from features to logits.
 
     Args:
         in_channels (int): C_s.
-        num_classes (int): Classes of the teacher's logits.
+        num_classes (int): Number of classes of the teacher.
 
     Examples:
         >>> PooledHead(8, 10)(torch.randn(2, 8, 5, 5)).shape
@@ -75,27 +76,32 @@ class PooledHead(nn.Module):
         self.fc = nn.Linear(in_channels, num_classes)
 
     def forward(self, x: Tensor, like: Optional[Tensor] = None) -> Tensor:
-        """Classify ``(B, C_s, H, W)`` or ``(B, C_s)``: ``(B, classes)``."""
+        """Return logits ``(B, classes)`` of ``(B, C_s[, H, W])``."""
         return self.fc(x.flatten(2).mean(2) if x.dim() > 2 else x)
 
 
-def mean_of(read: Sequence[Tuple[Tensor, Losses]]) -> Tuple[Tensor, Losses]:
-    """Mean of what a head gave of several features.
+def mean_prediction(
+    predictions: Sequence[Tuple[Tensor, Losses]],
+) -> Tuple[Tensor, Losses]:
+    """Return the mean of a head's outputs on several features.
 
     Args:
-        read (Sequence): Logits ``(B, classes)`` and losses of each.
+        predictions (Sequence): Logits ``(B, classes)`` and losses by feature.
     """
-    outputs, losses = zip(*read)
-    means = {k: sum(x[k] for x in losses) / len(losses) for k in losses[0]}
-    return sum(outputs) / len(outputs), means
+    logits, losses = zip(*predictions)
+    means = {
+        name: sequential_sum([x[name] for x in losses]) / len(losses)
+        for name in losses[0]
+    }
+    return sequential_sum(logits) / len(logits), means
 
 
 def resize(x: Tensor, like: Tensor) -> Tensor:
-    """Interpolate maps ``(B, C, H, W)`` to the size of others.
+    """Interpolate maps ``(B, C, H, W)`` to the size of other maps.
 
     Args:
         x (Tensor): Maps.
-        like (Tensor): Of the wanted (H', W').
+        like (Tensor): Maps of the target size.
     """
     size = tuple(like.shape[2:])
     if x.shape[2:] == size:

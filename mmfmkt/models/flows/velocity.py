@@ -1,41 +1,42 @@
-"""The velocity field: a meta-encoder read under a noise schedule.
+"""Velocity field: a meta-encoder under a noise schedule.
 
-``v = alpha'_t X_S + sigma'_t X_hat`` ties the velocity to the estimate of
-the target (section 2 of the method): what the encoder gives is one of them.
+Velocity and estimate of the target are tied by ``v = alpha'_t X_S + sigma'_t
+X_hat`` (section 2 of the method); the encoder predicts one of them.
 """
 
 from typing import NamedTuple, Tuple
 
 from torch import Tensor, nn
 
+from ..tensor_ops import linear_combination
 from .encoders import MetaEncoder
-from .schedules import NoiseSchedule, combine
+from .schedules import NoiseSchedule
 
 PREDICTIONS = ('velocity', 'target')
 
 
-class Mixture(NamedTuple):
-    """``source X_S + given g``, g being what the encoder gives."""
+class Coefficients(NamedTuple):
+    """Coefficients of the source ``X_S`` and of the encoder's output."""
 
     source: float
-    given: float
+    output: float
 
-    def of(self, source: Tensor, given: Tensor) -> Tensor:
-        """Return the mixture, shape of ``source``."""
-        return combine(self.source, source, self.given, given)
+    def combine(self, source: Tensor, output: Tensor) -> Tensor:
+        """Return the linear combination, of the shape of ``source``."""
+        return linear_combination(self.source, source, self.output, output)
 
 
 class VelocityField(nn.Module):
-    """The velocity at a state, and the target that it points at.
+    """Velocity at a state, and the estimate of the target.
 
-    Where the encoder starts as the identity (``zero_init``), what it gives
-    counts from the velocity, or the target, of a flow that stays at the
+    If the encoder starts as the identity (``zero_init``), its output is the
+    difference from the velocity, or target, of a flow that stays at the
     source.
 
     Args:
         encoder (MetaEncoder): g(Z_t, t).
         schedule (NoiseSchedule): alpha and sigma.
-        prediction (str): What the encoder predicts, ``'velocity'`` or
+        prediction (str): Prediction of the encoder, ``'velocity'`` or
             ``'target'``.
 
     Raises:
@@ -58,26 +59,32 @@ class VelocityField(nn.Module):
         super().__init__()
         if prediction not in PREDICTIONS:
             raise ValueError(
-                f'prediction must be one of {", ".join(PREDICTIONS)}, but is '
+                f'prediction must be one of {", ".join(PREDICTIONS)}, got '
                 f'{prediction!r}.'
             )
         self.encoder, self.schedule = encoder, schedule
         self.prediction = prediction
 
-    def mixtures(self, t: float) -> Tuple[Mixture, Mixture]:
-        """Of what velocity and estimate are made at a time.
+    def coefficients(self, t: float) -> Tuple[Coefficients, Coefficients]:
+        """Return the coefficients of velocity and estimate.
 
         Args:
             t (float): Time in (0, 1].
         """
-        at, rest = self.schedule(t), self.encoder.zero_init
-        drift = at.d_alpha + at.d_sigma if rest else at.d_alpha
+        point, identity_init = self.schedule(t), self.encoder.zero_init
+        source = point.d_alpha + (point.d_sigma if identity_init else 0.0)
         if self.prediction == 'target':
-            return Mixture(drift, at.d_sigma), Mixture(float(rest), 1.0)
-        if rest:
-            return Mixture(drift, 1.0), Mixture(1.0, 1 / at.d_sigma)
-        share = -at.d_alpha / at.d_sigma
-        return Mixture(0.0, 1.0), Mixture(share, 1 / at.d_sigma)
+            return (
+                Coefficients(source, point.d_sigma),
+                Coefficients(float(identity_init), 1.0),
+            )
+        inverse = 1 / point.d_sigma
+        if identity_init:
+            return Coefficients(source, 1.0), Coefficients(1.0, inverse)
+        return (
+            Coefficients(0.0, 1.0),
+            Coefficients(-point.d_alpha / point.d_sigma, inverse),
+        )
 
     def forward(
         self, source: Tensor, state: Tensor, t: float
@@ -86,10 +93,13 @@ class VelocityField(nn.Module):
 
         Args:
             source (Tensor): ``X_S``, float32 or better, any shape that the
-                encoder takes.
+                encoder accepts.
             state (Tensor): ``Z_t``, shape of ``source``.
             t (float): Time in (0, 1].
         """
-        given = self.encoder(state, t).to(source)
-        velocity, estimate = self.mixtures(t)
-        return velocity.of(source, given), estimate.of(source, given)
+        output = self.encoder(state, t).to(source)
+        velocity, estimate = self.coefficients(t)
+        return (
+            velocity.combine(source, output),
+            estimate.combine(source, output),
+        )

@@ -1,6 +1,6 @@
-"""The metrics D(p, q) between student and teacher."""
+"""Distillation losses D(p, q) between student and teacher."""
 
-from .base import BaseMetricLoss, Prepared
+from .base import BaseMetricLoss, PreparedTarget
 from .cross_kd_loss import CrossKDLoss
 from .cwd_loss import CWDLoss
 from .dist_loss import DISTLoss
@@ -18,5 +18,5 @@ __all__ = [
     'KDLoss',
     'MSELoss',
     'PKDLoss',
-    'Prepared',
+    'PreparedTarget',
 ]

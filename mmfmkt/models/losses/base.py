@@ -1,113 +1,133 @@
-"""What all metrics D(p, q) share: precision, checks and a fixed target."""
+"""Base class of the distillation losses: precision, checks, fixed targets."""
 
 from abc import ABCMeta, abstractmethod
-from typing import Any, NamedTuple, Optional
+from typing import Any, NamedTuple, Optional, Tuple
 
 import torch
 from torch import Tensor, nn
 
+from ..deprecation import warn_renamed
+from ..tensor_ops import at_least_float32, sequential_sum
 
-class Prepared(NamedTuple):
-    """A target, prepared for one metric.
+# Names that subclasses define, by their former names.
+FORMER_NAMES = dict(
+    prepared='encode_target',
+    compare='compute_loss',
+    takes_steps='supports_step_dim',
+)
+
+
+class PreparedTarget(NamedTuple):
+    """Teacher output, encoded for one distillation loss.
 
     Attributes:
-        shape (torch.Size): Its shape.
-        content (Any): What the metric keeps of it.
+        shape (torch.Size): Shape of the teacher output.
+        encoded (Any): Result of ``encode_target``.
     """
 
     shape: torch.Size
-    content: Any
+    encoded: Any
 
 
 class BaseMetricLoss(nn.Module, metaclass=ABCMeta):
-    """A metric-based distillation loss D(p, q).
+    """Base class of the distillation losses D(p, q).
 
-    Computed in float32 or better whatever autocast says, since sums over
-    whole feature maps overflow or lose their last digits in half precision.
-    No gradient reaches the target.
+    Losses are computed in float32, or in float64 for float64 input, also
+    under autocast: sums over whole feature maps overflow or lose precision in
+    half precision. No gradient reaches the target.
+
+    A subclass implements ``compute_loss`` and, if part of the computation
+    depends on the target alone, ``encode_target``.
 
     Attributes:
-        spaces (tuple[str]): What it compares: ``'maps'`` (N, C, H, W),
+        spaces (tuple[str]): Accepted inputs: ``'maps'`` (N, C, H, W),
             ``'vectors'`` (N, C), ``'logits'`` (N, classes).
-        needs_labels (bool): Whether it needs the class of each sample.
-        ignores_scale (bool): Whether a factor on p changes nothing.
-        needs_reader (bool): Whether a part of the teacher reads what is
-            compared; it is set as ``reader``.
-        takes_steps (bool): Whether ``compare`` takes p with a leading
-            dimension of steps and gives the mean over them. A subclass that
-            writes a ``compare`` of its own and does not say so has its steps
-            compared one by one.
+        needs_labels (bool): Whether the class of each sample is needed.
+        ignores_scale (bool): Whether the loss is invariant to the scale of
+            p.
+        needs_teacher_head (bool): Whether the teacher's dense head has to be
+            set as ``teacher_head``.
+        supports_step_dim (bool): Whether ``compute_loss`` accepts p with a
+            leading dimension of steps and returns the mean over them. A
+            subclass that overrides ``compute_loss`` and does not set this
+            attribute gets its steps one by one.
     """
 
-    spaces = ('maps', 'vectors', 'logits')
+    spaces: Tuple[str, ...] = ('maps', 'vectors', 'logits')
     needs_labels = False
     ignores_scale = False
-    needs_reader = False
-    takes_steps = False
+    needs_teacher_head = False
+    supports_step_dim = False
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        if 'compare' in vars(cls) and 'takes_steps' not in vars(cls):
-            cls.takes_steps = False
+        for old, new in FORMER_NAMES.items():
+            if old in vars(cls):
+                warn_renamed(f'{cls.__name__}.{old}', new)
+                setattr(cls, new, vars(cls)[old])
+        defined = vars(cls)
+        if 'compute_loss' in defined and 'supports_step_dim' not in defined:
+            cls.supports_step_dim = False
 
     def forward(
         self, pred: Tensor, target: Tensor, labels: Optional[Tensor] = None
     ) -> Tensor:
-        """Compare what the student gives with what the teacher gives.
+        """Compute the loss between student and teacher outputs.
 
         Args:
-            pred (Tensor): p, of any floating type.
-            target (Tensor): q, of the same shape; it is detached.
+            pred (Tensor): Student output p, of any floating type.
+            target (Tensor): Teacher output q, of the same shape. It is
+                detached.
             labels (Tensor, optional): Classes ``(N, )``, or probabilities
-                ``(N, classes)`` of which the largest counts; for metrics
-                that need them.
+                ``(N, classes)`` of which the largest counts. Only losses with
+                ``needs_labels`` use them.
 
         Returns:
             Tensor: Scalar loss, float32 (float64 for float64 input).
 
         Raises:
-            ValueError: If the shapes differ or are none that the metric
-                compares, or if labels are missing.
+            ValueError: If the shapes differ or are not supported, or if
+                labels are missing.
         """
-        self._check_alike(pred, target.shape)
-        return self.measure(pred, self.prepare(target, labels, pred.dtype))
+        self._check_shape(pred, target.shape)
+        prepared = self.prepare_target(target, labels, pred.dtype)
+        return self.loss_from_prepared(pred, prepared)
 
     @torch.no_grad()
-    def prepare(
+    def prepare_target(
         self,
         target: Tensor,
         labels: Optional[Tensor] = None,
         dtype: Optional[torch.dtype] = None,
-    ) -> Prepared:
-        """Compute what depends on the target alone, once for all steps.
+    ) -> PreparedTarget:
+        """Compute everything that depends on the target alone.
 
         Args:
-            target (Tensor): q.
+            target (Tensor): Teacher output q.
             labels (Tensor, optional): As in ``forward``.
-            dtype (torch.dtype, optional): Type of what will be compared
-                with it; by default that of the target.
+            dtype (torch.dtype, optional): Type of the student output; by
+                default that of the target.
 
         Raises:
             ValueError: As ``forward``, for the target.
         """
-        self._check(target, labels)
+        self._check_target(target, labels)
         if labels is not None and labels.dim() == 2:
             labels = labels.argmax(1)
+        kwargs = dict(labels=labels) if self.needs_labels else {}
+        dtype = at_least_float32(dtype or target.dtype)
         with torch.autocast(target.device.type, enabled=False):
-            return Prepared(
-                target.shape,
-                self.prepared(
-                    target.detach().to(exact(dtype or target.dtype)),
-                    **(dict(labels=labels) if self.needs_labels else {}),
-                ),
-            )
+            encoded = self.encode_target(target.detach().to(dtype), **kwargs)
+        return PreparedTarget(target.shape, encoded)
 
-    def measure(self, pred: Tensor, goal: Prepared) -> Tensor:
-        """Compare with a target that is prepared.
+    def loss_from_prepared(
+        self, pred: Tensor, target: PreparedTarget
+    ) -> Tensor:
+        """Compute the loss against a prepared target.
 
         Args:
-            pred (Tensor): p, of any floating type.
-            goal (Prepared): What ``prepare`` gave.
+            pred (Tensor): Student output p, of any floating type.
+            target (PreparedTarget): Result of ``prepare_target``.
 
         Returns:
             Tensor: As ``forward``.
@@ -115,15 +135,17 @@ class BaseMetricLoss(nn.Module, metaclass=ABCMeta):
         Raises:
             ValueError: If the shapes differ.
         """
-        self._check_alike(pred, goal.shape)
-        return self._compare_exactly(pred, goal.content)
+        self._check_shape(pred, target.shape)
+        return self._loss_in_float32(pred, target.encoded)
 
-    def measure_steps(self, preds: Tensor, goal: Prepared) -> Tensor:
-        """Mean of ``measure`` over a leading dimension of steps.
+    def mean_loss_over_steps(
+        self, preds: Tensor, target: PreparedTarget
+    ) -> Tensor:
+        """Return the mean of ``loss_from_prepared`` over a batch of steps.
 
         Args:
-            preds (Tensor): ``(steps, *goal.shape)``, of any floating type.
-            goal (Prepared): What ``prepare`` gave.
+            preds (Tensor): ``(steps, *target.shape)``, of any floating type.
+            target (PreparedTarget): Result of ``prepare_target``.
 
         Returns:
             Tensor: As ``forward``.
@@ -132,19 +154,21 @@ class BaseMetricLoss(nn.Module, metaclass=ABCMeta):
             ValueError: If the shapes differ.
         """
         if len(preds) == 1:
-            return self.measure(preds[0], goal)
-        self._check_alike(preds[0], goal.shape)
-        if self.takes_steps:
-            return self._compare_exactly(preds, goal.content)
-        each = [self._compare_exactly(x, goal.content) for x in preds]
-        return sum(each) / len(each)
+            return self.loss_from_prepared(preds[0], target)
+        self._check_shape(preds[0], target.shape)
+        if self.supports_step_dim:
+            return self._loss_in_float32(preds, target.encoded)
+        losses = [self._loss_in_float32(x, target.encoded) for x in preds]
+        return sequential_sum(losses) / len(losses)
 
-    def _compare_exactly(self, pred: Tensor, content: Any) -> Tensor:
+    def _loss_in_float32(self, pred: Tensor, target: Any) -> Tensor:
+        """Call ``compute_loss`` in float32 or better, without autocast."""
+        pred = pred.to(at_least_float32(pred.dtype))
         with torch.autocast(pred.device.type, enabled=False):
-            return self.compare(pred.to(exact(pred.dtype)), content)
+            return self.compute_loss(pred, target)
 
     def set_epoch(self, epoch: int) -> None:
-        """Adapt to the progress of the training; most losses do not.
+        """Adapt the loss to the epoch; by default nothing changes.
 
         A distiller calls this in each iteration.
 
@@ -153,52 +177,53 @@ class BaseMetricLoss(nn.Module, metaclass=ABCMeta):
         """
 
     def compile(self, *args: Any, **kwargs: Any) -> None:
-        """Compile the comparison; arguments of ``torch.compile``."""
-        self.compare = torch.compile(self.compare, *args, **kwargs)
+        """Compile ``compute_loss``; arguments of ``torch.compile``."""
+        # Not `forward`, which prepares the target in every call.
+        self.compute_loss = torch.compile(  # type: ignore[method-assign]
+            self.compute_loss, *args, **kwargs
+        )
 
-    def _check_alike(self, pred: Tensor, shape: torch.Size) -> None:
+    def _check_shape(self, pred: Tensor, shape: torch.Size) -> None:
         if pred.shape != shape:
             raise ValueError(
-                f'{type(self).__name__} compares tensors of one shape, but '
-                f'got {tuple(pred.shape)} and {tuple(shape)}.'
+                f'{type(self).__name__} needs student and teacher outputs of '
+                f'equal shape, got {tuple(pred.shape)} and {tuple(shape)}.'
             )
 
-    def _check(self, target: Tensor, labels: Optional[Tensor]) -> None:
-        name = type(self).__name__
+    def _check_target(self, target: Tensor, labels: Optional[Tensor]) -> None:
+        name, shape = type(self).__name__, tuple(target.shape)
         if not target.numel():
-            raise ValueError(
-                f'{name} has nothing to compare: the target is of shape '
-                f'{tuple(target.shape)}.'
-            )
+            raise ValueError(f'{name} got an empty target of shape {shape}.')
         if target.dim() != 4 and self.spaces == ('maps',):
             raise ValueError(
-                f'{name} compares feature maps (N, C, H, W), but got a '
-                f'tensor of shape {tuple(target.shape)}.'
+                f'{name} needs feature maps (N, C, H, W), got a tensor of '
+                f'shape {shape}.'
             )
         if target.dim() != 2 and 'maps' not in self.spaces:
             raise ValueError(
-                f'{name} compares logits (N, classes), but got '
-                f'a tensor of shape {tuple(target.shape)}.'
+                f'{name} needs logits (N, classes), got a tensor of shape '
+                f'{shape}.'
             )
         if self.needs_labels and labels is None:
-            raise ValueError(f'{name} needs labels, but got none.')
+            raise ValueError(f'{name} needs labels, got None.')
 
-    def prepared(self, target: Tensor) -> Any:
-        """Return what ``compare`` wants of a target, float32 or float64.
+    def encode_target(self, target: Tensor, *args: Any, **kwargs: Any) -> Any:
+        """Return the part of the computation that needs the target alone.
 
-        A metric that needs labels takes ``labels`` ``(N, )`` as well.
+        Args:
+            target (Tensor): Teacher output, float32 or float64.
+            labels (Tensor): Classes ``(N, )``; only passed to losses with
+                ``needs_labels``.
         """
         return target
 
     @abstractmethod
-    def compare(self, pred: Tensor, goal: Any) -> Tensor:
-        """Return D(pred, target), of what ``prepared`` made of the target.
+    def compute_loss(self, pred: Tensor, target: Any) -> Tensor:
+        """Return D(p, q).
 
-        With ``takes_steps`` the mean over the steps, where there is a leading
-        dimension of them.
+        Args:
+            pred (Tensor): Student output, float32 or float64. With
+                ``supports_step_dim`` there may be a leading dimension of
+                steps, over which the loss is averaged.
+            target (Any): Result of ``encode_target``.
         """
-
-
-def exact(dtype: torch.dtype) -> torch.dtype:
-    """float32, or float64 where that is given."""
-    return torch.promote_types(dtype, torch.float32)

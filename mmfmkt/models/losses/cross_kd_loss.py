@@ -7,125 +7,135 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..bounds import NotNegative, Positive
+from ..bounds import NonNegative, Positive
 from .base import BaseMetricLoss
 
-PLACES = (-4, -2, -1)
+SAMPLE_DIMS = (-4, -2, -1)
 # From a map (N, C, H, W) of the teacher's level to logits (N, priors,
 # classes) and boxes (N, priors, 4) as corners.
-Reader = Callable[[Tensor], Tuple[Tensor, Tensor]]
+TeacherHead = Callable[[Tensor], Tuple[Tensor, Tensor]]
 
 
-class Reading(NamedTuple):
-    """What a teacher's map is, and what its head makes of it.
+class TeacherPredictions(NamedTuple):
+    """Encoded target of CrossKD: statistics of a map and predictions on it.
 
     Attributes:
-        mean (Tensor): Of each channel, ``(1, C, 1, 1)``.
-        std (Tensor): Of each channel, ``(1, C, 1, 1)``.
+        mean (Tensor): Mean of each channel, ``(1, C, 1, 1)``.
+        std (Tensor): Standard deviation of each channel, ``(1, C, 1, 1)``.
         scores (Tensor): Probabilities ``(N, priors, classes)``.
         boxes (Tensor): Corners ``(N, priors, 4)``.
-        best (Tensor): The largest score of each prior, ``(N, priors)``.
-        features (Any): What the metric of the maps themselves wants.
+        best_scores (Tensor): Largest score of each prior, ``(N, priors)``.
+        features (Any): Encoded target of the loss of the maps themselves.
     """
 
     mean: Tensor
     std: Tensor
     scores: Tensor
     boxes: Tensor
-    best: Tensor
+    best_scores: Tensor
     features: Any
 
 
 class CrossKDLoss(BaseMetricLoss):
-    """The teacher's frozen head reads both maps; its predictions of the
-    student's are led to those of the teacher's (section 3.3).
+    """Distance between the teacher head's predictions on student and teacher
+    maps (section 3.3).
 
-    The student's map first takes on mean and deviation of the teacher's,
-    channel by channel, as the authors' code has it. Scores are compared by
-    the quality focal loss ``|s(p) - s(q)|^beta BCE(p, s(q))``, boxes by ``1 -
-    GIoU``, weighted by the teacher's largest score. The authors divide both
-    by the number of priors that labels call positive, over all levels; here
-    a level is divided by the sum of the teacher's largest scores on it,
-    which needs no labels. A detection distiller says what reads.
+    The student's map is first aligned with the mean and standard deviation of
+    the teacher's, channel by channel, as in the authors' code. Scores are
+    compared by the quality focal loss ``|s(p) - s(q)|^beta BCE(p, s(q))``,
+    boxes by ``1 - GIoU``, weighted by the teacher's largest score. The
+    authors divide both by the number of positive priors over all levels; here
+    each level is divided by the sum of the teacher's largest scores on it,
+    which needs no labels. A detection distiller sets ``teacher_head``.
 
     Args:
-        beta (float): Of the quality focal loss.
+        beta (float): Exponent of the quality focal loss.
         score_weight (float): Weight of the scores.
         box_weight (float): Weight of the boxes.
-        features (BaseMetricLoss, optional): A metric of the maps themselves
-            that is added, such as `PKDLoss`.
-        eps (float): Added to the student's deviation.
+        features (BaseMetricLoss, optional): Loss of the maps themselves that
+            is added, such as `PKDLoss`.
+        eps (float): Added to the student's standard deviation.
 
     Attributes:
-        reader (Callable, optional): From a map ``(N, C, H, W)`` to logits
-            ``(N, priors, classes)`` and boxes ``(N, priors, 4)``.
+        teacher_head (Callable, optional): From a map ``(N, C, H, W)`` to
+            logits ``(N, priors, classes)`` and boxes ``(N, priors, 4)``.
 
     Examples:
-        >>> def reader(maps):
-        ...     places = maps.flatten(2).mT
-        ...     return places[..., :4], places[..., 4:]
-        >>> metric = CrossKDLoss()
-        >>> metric.reader = reader
+        >>> def teacher_head(maps):
+        ...     positions = maps.flatten(2).mT
+        ...     return positions[..., :4], positions[..., 4:]
+        >>> loss = CrossKDLoss()
+        >>> loss.teacher_head = teacher_head
         >>> student, teacher = torch.randn(2, 2, 8, 5, 5).unbind()
-        >>> metric(student, teacher).shape
+        >>> loss(student, teacher).shape
         torch.Size([])
     """
 
     spaces = ('maps',)
-    needs_reader = True
+    needs_teacher_head = True
     ignores_scale = True
-    takes_steps = True
+    supports_step_dim = True
 
     def __init__(
         self,
-        beta: NotNegative = 1.0,
-        score_weight: NotNegative = 1.0,
-        box_weight: NotNegative = 1.0,
+        beta: NonNegative = 1.0,
+        score_weight: NonNegative = 1.0,
+        box_weight: NonNegative = 1.0,
         features: Optional[BaseMetricLoss] = None,
         eps: Positive = 1e-6,
     ) -> None:
         super().__init__()
         self.beta, self.eps = beta, eps
         self.score_weight, self.box_weight = score_weight, box_weight
-        self.reader: Optional[Reader] = None
+        self.teacher_head: Optional[TeacherHead] = None
         self.features = features
-        if features is not None and (
-            'maps' not in features.spaces or features.needs_reader
-        ):
-            raise ValueError(
-                'features must be a metric of the maps themselves, but is '
-                f'{type(features).__name__}.'
-            )
         if features is not None:
-            self.takes_steps = features.takes_steps
+            if 'maps' not in features.spaces or features.needs_teacher_head:
+                raise ValueError(
+                    'features must be a loss of feature maps, got '
+                    f'{type(features).__name__}.'
+                )
+            self.supports_step_dim = features.supports_step_dim
 
-    def prepared(self, target: Tensor) -> Reading:
-        std, mean = torch.std_mean(target, PLACES, keepdim=True)
-        logits, boxes = self.reader(target)
+    def _predict(self, maps: Tensor) -> Tuple[Tensor, Tensor]:
+        """Return logits and boxes of the teacher's head."""
+        if self.teacher_head is None:
+            raise ValueError(
+                'CrossKDLoss.teacher_head is not set; it must be a function '
+                'from maps (N, C, H, W) to logits and boxes.'
+            )
+        return self.teacher_head(maps)
+
+    def encode_target(self, target: Tensor) -> TeacherPredictions:
+        """Return the teacher's statistics and predictions."""
+        std, mean = torch.std_mean(target, SAMPLE_DIMS, keepdim=True)
+        logits, boxes = self._predict(target)
         scores = logits.sigmoid()
-        features = self.features and self.features.prepared(target)
-        return Reading(mean, std, scores, boxes, scores.amax(-1), features)
+        features = self.features and self.features.encode_target(target)
+        return TeacherPredictions(
+            mean, std, scores, boxes, scores.amax(-1), features
+        )
 
-    def compare(self, pred: Tensor, goal: Reading) -> Tensor:
-        # No other metric wants torchvision, which takes seconds to import.
+    def compute_loss(self, pred: Tensor, target: TeacherPredictions) -> Tensor:
+        # Imported here: it takes seconds, and no other loss needs it.
         from torchvision.ops import generalized_box_iou_loss
 
-        std, mean = torch.std_mean(pred, PLACES, keepdim=True)
-        aligned = (pred - mean) / (std + self.eps) * goal.std + goal.mean
+        std, mean = torch.std_mean(pred, SAMPLE_DIMS, keepdim=True)
+        aligned = (pred - mean) / (std + self.eps) * target.std + target.mean
         # The head takes the maps of all steps as one batch.
         logits, boxes = (
             x.view(*pred.shape[:-3], *x.shape[1:])
-            for x in self.reader(aligned.flatten(0, -4))
+            for x in self._predict(aligned.flatten(0, -4))
         )
-        unlike = (logits.sigmoid() - goal.scores).abs().pow(self.beta)
-        entropy = F.binary_cross_entropy_with_logits(
-            logits, goal.scores, reduction='none'
+        focal_weight = (logits.sigmoid() - target.scores).abs().pow(self.beta)
+        cross_entropy = F.binary_cross_entropy_with_logits(
+            logits, target.scores, reduction='none'
         )
-        apart = generalized_box_iou_loss(boxes, goal.boxes, eps=self.eps)
-        total = self.score_weight * (unlike * entropy).sum()
-        total = total + self.box_weight * (goal.best * apart).sum()
-        steps = std.numel() // std.shape[-3]
-        loss = total / (steps * goal.best.sum().clamp_min(1.0))
+        box_loss = generalized_box_iou_loss(boxes, target.boxes, eps=self.eps)
+        total = self.score_weight * (focal_weight * cross_entropy).sum()
+        total = total + self.box_weight * (target.best_scores * box_loss).sum()
+        num_steps = std.numel() // std.shape[-3]
+        loss = total / (num_steps * target.best_scores.sum().clamp_min(1.0))
         if self.features is not None:
-            loss = loss + self.features.compare(pred, goal.features)
+            loss = loss + self.features.compute_loss(pred, target.features)
         return loss

@@ -6,14 +6,14 @@ from torch import Tensor
 
 from ..bounds import Positive
 from .base import BaseMetricLoss
-from .correlation import divergence
+from .functional import kl_divergence
 
 
 class CWDLoss(BaseMetricLoss):
-    """T^2 KL between channels as distributions over places (Eqs. 3 and 4).
+    """T^2 KL divergence between channels as distributions (Eqs. 3 and 4).
 
-    Each channel becomes softmax(. / T) over (H, W); the divergence from the
-    teacher's is averaged over samples and channels.
+    Each channel becomes softmax(. / T) over (H, W). The KL divergence from
+    the teacher's channels is averaged over samples and channels.
 
     Args:
         temperature (float): T.
@@ -25,15 +25,16 @@ class CWDLoss(BaseMetricLoss):
     """
 
     spaces = ('maps',)
-    takes_steps = True
+    supports_step_dim = True
 
     def __init__(self, temperature: Positive = 1.0) -> None:
         super().__init__()
         self.temperature = temperature
 
-    def prepared(self, target: Tensor) -> Tensor:
-        """Log-probabilities of places, ``(..., C, H * W)``."""
+    def encode_target(self, target: Tensor) -> Tensor:
+        """Return log-probabilities of positions, ``(..., C, H * W)``."""
         return F.log_softmax(target.flatten(-2) / self.temperature, dim=-1)
 
-    def compare(self, pred: Tensor, goal: Tensor) -> Tensor:
-        return self.temperature**2 * divergence(self.prepared(pred), goal)
+    def compute_loss(self, pred: Tensor, target: Tensor) -> Tensor:
+        divergence = kl_divergence(self.encode_target(pred), target)
+        return self.temperature**2 * divergence

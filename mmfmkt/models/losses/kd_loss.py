@@ -1,21 +1,24 @@
 """KD: Distilling the Knowledge in a Neural Network (arXiv 1503.02531)."""
 
+from typing import Optional
+
 import torch.nn.functional as F
 from torch import Tensor
 
 from ..bounds import Positive
+from ..deprecation import renamed_argument
 from .base import BaseMetricLoss
-from .correlation import divergence, tempered
+from .functional import kl_divergence, scale_by_temperature
 
 
 class KDLoss(BaseMetricLoss):
-    """T^2 KL(softmax(q / T) || softmax(p / T)), mean over the batch.
+    """``T^2 KL(softmax(q / T) || softmax(p / T))``, mean over the batch.
 
     Args:
         temperature (float): T; 4 is usual on CIFAR, 1 on ImageNet.
-        standardise (bool): Whether logits have their mean taken away and are
-            divided by their standard deviation first, sample by sample
-            (Logit Standardization, arXiv 2403.01427, Algorithm 1).
+        standardize (bool): Whether to standardize the logits of each sample
+            first (Logit Standardization, arXiv 2403.01427, Algorithm 1).
+        standardise (bool, optional): Former name of ``standardize``.
 
     Examples:
         >>> student, teacher = torch.randn(2, 8, 10).unbind()
@@ -24,18 +27,27 @@ class KDLoss(BaseMetricLoss):
     """
 
     spaces = ('logits',)
-    takes_steps = True
+    supports_step_dim = True
 
     def __init__(
-        self, temperature: Positive = 4.0, standardise: bool = False
+        self,
+        temperature: Positive = 4.0,
+        standardize: bool = False,
+        standardise: Optional[bool] = None,
     ) -> None:
         super().__init__()
-        self.temperature, self.standardise = temperature, standardise
+        self.temperature = temperature
+        self.standardize = renamed_argument(
+            'standardise', standardise, 'standardize', standardize
+        )
 
-    def prepared(self, target: Tensor) -> Tensor:
-        """Log-probabilities ``(..., N, classes)``."""
-        scores = tempered(target, self.temperature, self.standardise)
-        return F.log_softmax(scores, dim=-1)
+    def encode_target(self, target: Tensor) -> Tensor:
+        """Return log-probabilities ``(..., N, classes)``."""
+        logits = scale_by_temperature(
+            target, self.temperature, self.standardize
+        )
+        return F.log_softmax(logits, dim=-1)
 
-    def compare(self, pred: Tensor, goal: Tensor) -> Tensor:
-        return self.temperature**2 * divergence(self.prepared(pred), goal)
+    def compute_loss(self, pred: Tensor, target: Tensor) -> Tensor:
+        divergence = kl_divergence(self.encode_target(pred), target)
+        return self.temperature**2 * divergence

@@ -1,4 +1,4 @@
-"""Mean squared error as a metric."""
+"""Mean squared error."""
 
 import torch.nn.functional as F
 from torch import Tensor
@@ -7,14 +7,14 @@ from .base import BaseMetricLoss
 
 
 class MSELoss(BaseMetricLoss):
-    """D(p, q) = mean of (p - q)^2: the NLL of a Gaussian up to constants.
+    """Mean squared error, the NLL of a Gaussian up to constants.
 
     Examples:
         >>> MSELoss()(torch.zeros(2, 3), torch.ones(2, 3))
         tensor(1.)
     """
 
-    takes_steps = True
+    supports_step_dim = True
 
-    def compare(self, pred: Tensor, goal: Tensor) -> Tensor:
-        return F.mse_loss(pred, goal.expand_as(pred))
+    def compute_loss(self, pred: Tensor, target: Tensor) -> Tensor:
+        return F.mse_loss(pred, target.expand_as(pred))

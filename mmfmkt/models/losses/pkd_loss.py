@@ -10,20 +10,20 @@ from torch.autograd.function import once_differentiable
 
 from ..bounds import Positive
 from .base import BaseMetricLoss
-from .processes import processes, summed
+from .distributed import num_processes, sum_over_processes
 
-# Of a batch of maps, behind a dimension of steps where there is one.
-PLACES = (-4, -2, -1)
+# Samples and positions of (N, C, H, W), with or without leading steps.
+SAMPLE_DIMS = (-4, -2, -1)
 
 
-class Standardised(NamedTuple):
-    """A target of PKD.
+class StandardizedMaps(NamedTuple):
+    """Encoded target of PKD.
 
     Attributes:
-        maps (Tensor): Each channel with zero mean and unit variance, ``(N,
-            C, H, W)``.
+        maps (Tensor): Channels with zero mean and unit variance, ``(N, C, H,
+            W)``.
         power (Tensor): Mean squares of the channels, ``(1, C, 1, 1)``: 1, or
-            0 where nothing varies.
+            0 for a constant channel.
     """
 
     maps: Tensor
@@ -31,97 +31,105 @@ class Standardised(NamedTuple):
 
 
 class PKDLoss(BaseMetricLoss):
-    """Half the MSE of standardised features, which is 1 - r (Eq. 3).
+    """Half the MSE of standardized features, which is 1 - r (Eq. 3).
 
     r is the Pearson correlation of a channel of the student with the same
     channel of the teacher over (N, H, W), averaged over channels.
 
     Args:
-        eps (float): Smallest standard deviation that is divided by.
-        sync (bool): Whether the statistics are of the batches of all
-            processes, as in SyncBN, instead of each process's own. Then
-            several processes give the gradients of one with all of the
+        eps (float): Lower bound of the standard deviations.
+        sync (bool): Whether the statistics are over the batches of all
+            processes, as in SyncBN, instead of each process's own. The
+            gradients then equal those of a single process with the whole
             batch.
 
     Examples:
         >>> student, teacher = torch.randn(2, 4, 8, 5, 5).unbind()
-        >>> metric = PKDLoss()
-        >>> goal = metric.prepare(teacher)  # once for many comparisons
+        >>> loss = PKDLoss()
+        >>> target = loss.prepare_target(teacher)  # once for many steps
         >>> torch.allclose(
-        ...     metric.measure(student, goal), metric(student, teacher)
+        ...     loss.loss_from_prepared(student, target),
+        ...     loss(student, teacher),
         ... )
         True
     """
 
     spaces = ('maps',)
     ignores_scale = True
-    takes_steps = True
+    supports_step_dim = True
 
     def __init__(self, eps: Positive = 1e-6, sync: bool = False) -> None:
         super().__init__()
         self.eps, self.sync = eps, sync
 
-    def prepared(self, target: Tensor) -> Standardised:
-        places = places_of(target, self.sync)
-        sums = target.sum(PLACES, keepdim=True)
-        maps = target - summed(sums, self.sync) / places
-        squares = maps.square().sum(PLACES, keepdim=True)
-        variance = summed(squares, self.sync) / places
+    def encode_target(self, target: Tensor) -> StandardizedMaps:
+        """Return the standardized maps and their mean squares."""
+        count = samples_per_channel(target, self.sync)
+        sums = target.sum(SAMPLE_DIMS, keepdim=True)
+        maps = target - sum_over_processes(sums, self.sync) / count
+        squares = maps.square().sum(SAMPLE_DIMS, keepdim=True)
+        variance = sum_over_processes(squares, self.sync) / count
         factor = variance.clamp_min(self.eps**2).rsqrt()
-        return Standardised(factor * maps, factor.square() * variance)
+        return StandardizedMaps(factor * maps, factor.square() * variance)
 
-    def compare(self, pred: Tensor, goal: Standardised) -> Tensor:
-        return HalfSquaredDistance.apply(pred, *goal, self.eps, self.sync)
+    def compute_loss(self, pred: Tensor, target: StandardizedMaps) -> Tensor:
+        return HalfSquaredDistance.apply(pred, *target, self.eps, self.sync)
 
 
 class HalfSquaredDistance(Function):
-    """Half the mean of (y - g)^2, y being p standardised.
+    """Half the mean of (y - g)^2, y being p standardized.
 
     With c = p - mean p and the factor s = 1 / max(std, eps) of a channel, y
     = s c, and the mean is ``s^2 mean c^2 - 2 s mean c g + mean g^2``. Its
-    gradient mixes c and g by two numbers per channel, so that c is all that
-    is kept beside a goal that all steps share. A leading dimension of steps
-    has statistics of its own for each step.
+    gradient is a combination of c and g with two coefficients per channel.
+    Backward therefore keeps only c beside the target, which all steps share.
+    With a leading dimension of steps, each step has its own statistics.
     """
 
     @staticmethod
     def forward(
         ctx: Any,
         pred: Tensor,
-        goal: Tensor,
-        goal_power: Tensor,
+        target: Tensor,
+        target_power: Tensor,
         eps: float,
         sync: bool,
     ) -> Tensor:
-        places = places_of(pred, sync)
-        sums = pred.sum(PLACES, keepdim=True)
-        centred = pred - summed(sums, sync) / places
-        norm = torch.linalg.vector_norm(centred, dim=PLACES, keepdim=True)
-        variance = summed(norm.square(), sync) / places
+        count = samples_per_channel(pred, sync)
+        sums = pred.sum(SAMPLE_DIMS, keepdim=True)
+        centered = pred - sum_over_processes(sums, sync) / count
+        norm = torch.linalg.vector_norm(
+            centered, dim=SAMPLE_DIMS, keepdim=True
+        )
+        variance = sum_over_processes(norm.square(), sync) / count
         factor = variance.clamp_min(eps**2).rsqrt()
         power = factor.square() * variance
-        products = (centred * goal).sum(PLACES, keepdim=True)
-        correlation = factor * summed(products, sync) / places
-        # The gradient in y is y - g; that in c has no part along y, where
-        # the factor follows c: y^2 has the mean 1 there.
+        products = (centered * target).sum(SAMPLE_DIMS, keepdim=True)
+        correlation = factor * sum_over_processes(products, sync) / count
+        # The gradient in y is y - g. That in c has no component along y
+        # where the factor depends on c: there y^2 has the constant mean 1.
         along = torch.where(variance > eps**2, power - correlation, 0)
-        # Data parallelism takes the mean over processes, not the sum.
-        of_goal = -factor * processes(sync) / (places * factor.numel())
-        of_centred = (along - 1) * factor * of_goal
-        ctx.save_for_backward(centred, goal, of_centred, of_goal)
-        squares = power - 2 * correlation + goal_power
-        # What rounding leaves of a distance of zero is not below it.
+        # Data parallelism averages gradients over processes.
+        target_coef = -factor * num_processes(sync) / (count * factor.numel())
+        centered_coef = (along - 1) * factor * target_coef
+        ctx.save_for_backward(centered, target, centered_coef, target_coef)
+        squares = power - 2 * correlation + target_power
+        # Rounding may turn a distance of zero negative.
         return squares.clamp_min(0).mean() / 2
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> Tuple[Optional[Tensor], ...]:
-        centred, goal, of_centred, of_goal = ctx.saved_tensors
-        mixed = (grad * of_centred * centred).add_(grad * of_goal * goal)
-        return mixed, None, None, None, None
+        centered, target, centered_coef, target_coef = ctx.saved_tensors
+        grad_pred = (grad * centered_coef * centered).add_(
+            grad * target_coef * target
+        )
+        return grad_pred, None, None, None, None
 
 
-def places_of(maps: Tensor, sync: bool) -> Union[float, Tensor]:
-    """How many places a channel has in a batch, ``(N, H, W)`` together."""
-    own = maps.shape[-4] * maps.shape[-2] * maps.shape[-1]
-    return own if processes(sync) == 1 else summed(maps.new_tensor(own), sync)
+def samples_per_channel(maps: Tensor, sync: bool) -> Union[float, Tensor]:
+    """Return the number of values of a channel in a batch, ``N H W``."""
+    count = maps.shape[-4] * maps.shape[-2] * maps.shape[-1]
+    if num_processes(sync) == 1:
+        return count
+    return sum_over_processes(maps.new_tensor(count), sync)

@@ -9,8 +9,8 @@ from mmengine.dataset import pseudo_collate
 from torch import Tensor, nn
 
 from mmfmkt.models.distillers.taps import read_taps
-from mmfmkt.models.flows import Transfer, Walk
-from mmfmkt.models.flows.inspection import look
+from mmfmkt.models.flows import EulerSampler, Transfer
+from mmfmkt.models.flows.inspection import measure_flow
 
 from .detections import embed, plt
 
@@ -89,12 +89,12 @@ def measure_steps(level: LevelFeatures) -> Dict[str, List[float]]:
     and of their mean, the deployed feature.
     """
     transfer, target = level.transfer, level.target
-    stats = look(transfer, level.source, target, level.num_steps)
+    stats = measure_flow(transfer, level.source, target, level.num_steps)
     estimates = stats.estimates or [level.source]
     features = [level.source, *stats.estimates]
     features.append(sum(estimates) / len(estimates))
     return dict(
-        distance=[stats.before, *stats.each, stats.after],
+        distance=[stats.before, *stats.per_step, stats.after],
         cka=[
             linear_cka(transfer.transform(x, target), target) for x in features
         ],
@@ -138,7 +138,7 @@ def sampling_trajectories(level: LevelFeatures) -> Optional[dict]:
     if transfer.field is None:
         return None
     states = [level.source]
-    for step in Walk(transfer.field, level.source, level.num_steps):
+    for step in EulerSampler(transfer.field, level.source, level.num_steps):
         states.append(states[-1] - step.velocity / level.num_steps)
     teacher = positions(level.target)
     mean = teacher.mean(0)
@@ -183,7 +183,7 @@ def draw_maps(levels: List[LevelFeatures], path: str) -> str:
         transfer, target = level.transfer, level.target
         after, title = level.source, 'no flow'
         if transfer.field is not None:
-            after = transfer.transport(level.source, level.num_steps)
+            after = transfer.sample(level.source, level.num_steps)
             title = 'after the flow'
         transformed = [
             transfer.transform(x, target) for x in (level.source, after)

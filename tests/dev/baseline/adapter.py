@@ -38,7 +38,7 @@ class Names(NamedTuple):
 
 
 RECORDED = Names()
-PRESENT = RECORDED._replace()
+PRESENT = RECORDED._replace(settings=dict(standardise='standardize'))
 
 
 def code_under_test() -> Path:

@@ -1,4 +1,4 @@
-"""The benchmarks measure what they say, and notice what became worse."""
+"""Benchmark of cost: its measures, and the comparison with a baseline."""
 
 import json
 import runpy
@@ -22,17 +22,17 @@ ENCODERS = [
 def tools():
     sys.path.insert(0, str(FOLDER))
     try:
-        import transcription
-        import turns
+        import interleaved_timing
+        import reference_implementation
 
-        yield transcription, turns
+        yield reference_implementation, interleaved_timing
     finally:
         sys.path.remove(str(FOLDER))
 
 
 @pytest.fixture
 def benchmark(monkeypatch, capsys):
-    """The command, in this process: what it takes is mostly to import."""
+    """Run the command in this process, which has imported the libraries."""
 
     def run(*options):
         monkeypatch.setattr(sys, 'argv', ['run.py', *map(str, options)])
@@ -49,23 +49,20 @@ def benchmark(monkeypatch, capsys):
 
 
 @pytest.mark.parametrize('name', ENCODERS)
-def test_the_transcription_is_the_same_method(name, tools):
-    transcription, _ = tools
+def test_the_reference_implementation_computes_the_same_losses(name, tools):
+    reference, _ = tools
     torch.manual_seed(0)
     source, target = torch.randn(2, 2, 8, 6, 5, dtype=torch.float64).unbind()
     source.requires_grad_()
     encoder = getattr(flows, name)(8, zero_init=False)
     ours = flows.FMKT(
         flows.VelocityField(encoder, flows.RectifiedFlow()),
-        # As the published formula, to the smallest deviation divided by.
         PKDLoss(),
     ).double()
-    # Sinusoids are of single precision in both; states are not.
-    plain = transcription.PlainEncoder(encoder)
-    if name == 'MLPEncoder':
-        assert plain.on_channels
+    # Time embeddings are of single precision in both.
+    plain = reference.ReferenceEncoder(encoder)
     losses, output = ours(source, target, 3)
-    loss, mean = transcription.train(plain, source, target, 3)
+    loss, mean = reference.train(plain, source, target, 3)
     torch.testing.assert_close(losses['loss_flow'], loss, rtol=1e-5, atol=1e-6)
     torch.testing.assert_close(output, mean, rtol=1e-6, atol=1e-6)
     grads = [
@@ -75,35 +72,37 @@ def test_the_transcription_is_the_same_method(name, tools):
     torch.testing.assert_close(*grads, rtol=1e-4, atol=1e-6)
 
 
-def test_ratios_are_medians_over_turns_with_their_quartiles(tools):
-    _, turns = tools
+def test_ratios_are_medians_over_rounds_with_their_quartiles(tools):
+    _, timing = tools
     times = dict(a=[2.0, 4.0, 6.0], b=[1.0, 1.0, 1.0], c=[1.0, 1.0, 1.0])
-    row = turns.row_of_times('a', times, ['b', 'c'])
+    row = timing.timing_row('a', times, ['b', 'c'])
     assert (row['ratio'], row['low'], row['high']) == (2.0, 1.0, 3.0)
     assert row['value'] == 4000
 
 
-def test_saved_bytes_count_each_storage_once_and_no_parameters(tools):
-    _, turns = tools
+def test_activation_memory_counts_storages_once_without_parameters(tools):
+    _, timing = tools
     x = torch.randn(10, 10, requires_grad=True)
     weight = torch.randn(10, 10, requires_grad=True)
 
     def forward():
-        y = x.exp()  # kept: y
-        return (y @ weight) * y  # kept again: y, and what it multiplies
+        y = x.exp()  # stores y
+        return (y @ weight) * y  # stores y again, and the product
 
-    assert turns.saved_bytes(forward, [x, weight]) == 2 * 400
+    assert timing.activation_bytes(forward, [x, weight]) == 2 * 400
 
 
-def test_what_became_worse_is_noticed(tools, tmp_path, capsys):
-    _, turns = tools
+def test_a_ratio_that_grew_by_more_than_the_tolerance_fails(
+    tools, tmp_path, capsys
+):
+    compare = tools[1].compare_with_baseline
     before = dict(rows=[dict(name='a', ratio=1.0), dict(name='b', ratio=2.0)])
     (tmp_path / 'before.json').write_text(json.dumps(before))
     path = tmp_path / 'before.json'
     worse = dict(rows=[dict(name='a', ratio=1.2), dict(name='b', ratio=1.0)])
-    assert turns.compare(before, path, 0.1)
-    assert not turns.compare(worse, path, 0.1)
-    assert turns.compare(worse, path, 0.3)
+    assert compare(before, path, 0.1)
+    assert not compare(worse, path, 0.1)
+    assert compare(worse, path, 0.3)
     assert '+20.0%' in capsys.readouterr().out
 
 
@@ -127,10 +126,10 @@ TINY = (
             'training',
             ('--variants', 'fmkt', '--with-cp'),
             {
-                'plain',
+                'student',
                 'teacher',
-                'metric alone',
-                'floor ConvEncoder N=4',
+                'without flow',
+                'lower bound ConvEncoder N=4',
                 'fmkt ConvEncoder N=4',
                 'fmkt ConvEncoder N=4 with_cp',
             },
@@ -138,13 +137,13 @@ TINY = (
         (
             'inference',
             ('--variants', 'fmkt', '--inference-steps', 1, 2),
-            {'plain', 'fmkt ConvEncoder K=1', 'fmkt ConvEncoder K=2'},
+            {'student', 'fmkt ConvEncoder K=1', 'fmkt ConvEncoder K=2'},
         ),
         (
             'memory',
             ('--variants', 'theta', '--num-steps', 1, 2),
             {
-                'metric alone',
+                'without flow',
                 'theta ConvEncoder N=1',
                 'theta ConvEncoder N=2',
             },
@@ -186,11 +185,11 @@ def test_classifiers_are_measured_by_the_same_commands(tmp_path, benchmark):
             *('--encoders', 'ConvEncoder', '--num-steps', 2),
         )
         names = {x['name'] for x in json.loads(out.read_text())['rows']}
-        assert {'metric alone', 'theta ConvEncoder N=2'} <= names
+        assert {'without flow', 'theta ConvEncoder N=2'} <= names
 
 
 @pytest.mark.slow
-def test_the_flow_alone_is_held_against_its_encoder_and_compared(
+def test_the_flow_is_timed_against_encoder_reference_and_baseline(
     tmp_path, benchmark
 ):
     out = tmp_path / 'flow.json'
@@ -200,11 +199,11 @@ def test_the_flow_alone_is_held_against_its_encoder_and_compared(
     report = json.loads(out.read_text())
     assert [row['name'].partition(' / ')[2] for row in report['rows']] == [
         'encoder',
-        'transcription',
-        '',
+        'reference',
+        'reference',
     ]
     for row in report['rows']:
         row['ratio'] *= 1e-3
     out.write_text(json.dumps(report))
     text, code = benchmark(*command, '--compare', out)
-    assert code == 1 and 'against' in text and '%' in text
+    assert code == 1 and 'compared with' in text and '%' in text

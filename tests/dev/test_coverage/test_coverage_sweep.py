@@ -1,4 +1,4 @@
-"""The coverage sweep: what it compares, and families that are quick."""
+"""Coverage sweep: families, comparison of runs, and small sweeps."""
 
 import json
 import sys
@@ -16,24 +16,24 @@ from sweep.equivalence import Trained, differences  # noqa: E402
 from sweep.families import families  # noqa: E402
 
 
-def test_the_index_is_read_and_other_tasks_are_set_aside():
-    found = {
+def test_families_of_other_tasks_are_excluded_with_a_reason():
+    by_key = {
         x.key: x for name in ('mmdet', 'mmpretrain') for x in families(name)
     }
-    assert len(found) > 160
-    small = found['mmdet/retinanet'].configs[0]
+    assert len(by_key) > 160
+    small = by_key['mmdet/retinanet'].configs[0]
     assert small == 'retinanet/retinanet_r18_fpn_1x_coco.py'
-    # What learns without labels comes with a classifier that is trained on.
-    assert 'benchmarks' in found['mmpretrain/byol'].configs[0]
-    assert not found['mmdet/dino'].reason
+    # Of self-supervised pretraining, the classifier that is trained after it.
+    assert 'benchmarks' in by_key['mmpretrain/byol'].configs[0]
+    assert not by_key['mmdet/dino'].reason
     for name in ('mmdet/bytetrack', 'mmdet/masktrack_rcnn'):
-        assert 'video' in found[name].reason
-    assert 'of its own' in found['mmdet/soft_teacher'].reason
-    assert 'text' in found['mmpretrain/flamingo'].reason
+        assert 'video' in by_key[name].reason
+    assert 'of its own' in by_key['mmdet/soft_teacher'].reason
+    assert 'text' in by_key['mmpretrain/flamingo'].reason
 
 
 def trained(**changes):
-    """What a run of a small network might leave."""
+    """Return the state after a run of a small network."""
     tensors = dict(weight=torch.ones(3), steps=torch.tensor(2))
     options = dict(lr=0.1, weight_decay=0.01)
     return Trained(
@@ -42,18 +42,18 @@ def trained(**changes):
     )
 
 
-def test_runs_that_are_alike_do_not_differ_and_flows_are_left_out():
-    more = {
+def test_equal_runs_do_not_differ_and_flows_are_ignored():
+    flows = {
         'flows.neck.weight': torch.ones(1),
         'ema.flows.neck.weight': torch.ones(1),
     }
-    other = trained(tensors=more)
+    other = trained(tensors=flows)
     other.groups['flows.neck.weight'] = dict(lr=1.0)
     assert differences(trained(), other) == ([], [])
 
 
 @pytest.mark.parametrize(
-    'changes, what, said',
+    'changes, index, message',
     [
         (dict(lr=0.2), 0, 'lr of weight is 0.2 instead of 0.1'),
         (dict(lr_mult=2.0), 0, 'weight has the option lr_mult'),
@@ -64,23 +64,25 @@ def test_runs_that_are_alike_do_not_differ_and_flows_are_left_out():
         ),
         (dict(tensors=dict(steps=torch.tensor(3))), 1, 'first steps by 1'),
         (dict(tensors=dict(weight=torch.ones(2))), 1, 'first weight by inf'),
-        (dict(tensors=dict(extra=torch.ones(1))), 1, '1 tensors too many'),
+        (dict(tensors=dict(extra=torch.ones(1))), 1, '1 tensors unexpected'),
     ],
 )
-def test_any_difference_is_found_and_named(changes, what, said):
+def test_each_difference_is_described(changes, index, message):
     found = differences(trained(), trained(**changes))
-    assert len(found[what]) == 1 and said in found[what][0]
-    assert not found[1 - what]
+    assert len(found[index]) == 1 and message in found[index][0]
+    assert not found[1 - index]
 
 
-def test_what_is_missing_is_found():
+def test_missing_parameters_and_tensors_are_described():
     found = differences(trained(), Trained({}, {}))
     assert '1 parameters missing, first weight' in found[0]
     assert '2 tensors missing, first weight' in found[1]
 
 
 @pytest.mark.slow
-def test_a_student_differs_as_soon_as_its_transfer_weighs_anything(tmp_path):
+def test_a_student_trains_differently_exactly_if_the_weight_is_not_zero(
+    tmp_path,
+):
     config = 'mobilenet_v3/mobilenet-v3-small-050_8xb128_in1k.py'
     cfg, plain = equivalence.train_plain(
         recipes.read('mmpretrain', config), 64, tmp_path
@@ -95,7 +97,7 @@ def test_a_student_differs_as_soon_as_its_transfer_weighs_anything(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_family_passes_and_what_is_done_stays_done(tmp_path):
+def test_a_family_passes_and_a_repeated_sweep_skips_it(tmp_path):
     out = tmp_path / 'coverage.json'
     command = (
         'tools/dev/coverage/coverage_sweep.py',

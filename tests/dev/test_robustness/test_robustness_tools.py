@@ -1,4 +1,4 @@
-"""The robustness tools: killed, parallel and long runs."""
+"""Tools for robustness: kills, data parallelism and long runs."""
 
 import json
 
@@ -10,7 +10,9 @@ pytest.importorskip('mmdet')
 pytestmark = pytest.mark.slow
 
 
-def test_a_killed_run_ends_as_one_that_was_left_alone(shapes, tmp_path):
+def test_an_interrupted_run_ends_with_the_weights_of_an_uninterrupted_one(
+    shapes, tmp_path
+):
     config = write_config(tmp_path / 'config.py', shapes, 'fmkt', epochs=5)
     log = run(
         'tools/dev/robustness/kill_and_resume.py',
@@ -27,20 +29,20 @@ def test_two_processes_have_the_gradients_of_one():
     log = run(
         'tools/dev/robustness/data_parallel.py', 'theta, PKD', 'fmkt, KD'
     )
-    found = dict(x.rsplit(': ', 1) for x in log.splitlines() if 'Loss' in x)
-    assert set(found) == {
+    results = dict(x.rsplit(': ', 1) for x in log.splitlines() if 'Loss' in x)
+    assert set(results) == {
         'theta, PKDLoss, sync',
         'theta, PKDLoss',
         'fmkt, KDLoss',
     }
-    for name, answer in found.items():
-        difference, equal = answer.split(', ')
+    for name, result in results.items():
+        difference, equal = result.split(', ')
         assert equal == 'equal'
-        # Statistics of each process's own are the one thing that differs.
+        # Without synchronization, only statistics of batch norms differ.
         assert (float(difference) < 1e-12) == (name != 'theta, PKDLoss')
 
 
-def test_a_run_is_watched(shapes, tmp_path):
+def test_memory_handles_and_threads_of_a_run_are_recorded(shapes, tmp_path):
     config = write_config(tmp_path / 'config.py', shapes, 'theta', epochs=4)
     log = run(
         'tools/dev/robustness/long_run.py',

@@ -1,4 +1,4 @@
-"""The CIFAR backbones are the published ones, and MMPretrain's in form."""
+"""CIFAR backbones: published sizes, MMPretrain's interface."""
 
 import pytest
 import torch
@@ -94,7 +94,7 @@ def test_stages_have_their_sizes(name, args, parameters, sides, widths):
 
 
 @pytest.mark.parametrize('name, args, parameters, sides, widths', SMALLEST)
-def test_the_stages_asked_for_are_returned(
+def test_out_indices_select_stages_in_order(
     name, args, parameters, sides, widths
 ):
     backbone = build(name, args).eval()
@@ -112,8 +112,8 @@ def test_the_stages_asked_for_are_returned(
 def test_gradients_reach_every_parameter(
     name, args, parameters, sides, widths
 ):
-    # With norms in eval mode: of a batch's own mean, a bias before is no
-    # part, and has no gradient.
+    # With norms in eval mode: a batch norm in training mode removes the bias
+    # before it, which then has no gradient.
     backbone = build(name, args).eval()
     backbone.init_weights()
     (x,) = backbone(torch.randn(1, 3, 32, 32))
@@ -124,7 +124,7 @@ def test_gradients_reach_every_parameter(
 
 
 @pytest.mark.parametrize('name, args, parameters, sides, widths', SMALLEST)
-def test_what_is_pooled_is_what_a_relu_gives(
+def test_the_last_output_has_passed_a_relu(
     name, args, parameters, sides, widths
 ):
     (x,) = build(name, args)(torch.randn(2, 3, 32, 32))
@@ -132,8 +132,9 @@ def test_what_is_pooled_is_what_a_relu_gives(
 
 
 @pytest.mark.parametrize('name, args, parameters, sides, widths', SMALLEST)
-def test_outputs_stay_as_hooks_saw_them(name, args, parameters, sides, widths):
-    """No layer changes in place what a module before it gave."""
+def test_no_layer_modifies_its_input_in_place(
+    name, args, parameters, sides, widths
+):
     backbone = build(name, args)
     seen = []
     for module in backbone.modules():
@@ -176,12 +177,12 @@ def test_other_sizes_build(name, args):
         ('CIFARVGG', dict(depth=8, out_indices=()), 'out_indices'),
     ],
 )
-def test_what_is_no_such_network_is_refused_by_its_key(name, args, key):
+def test_unknown_architectures_are_refused_by_config_key(name, args, key):
     with pytest.raises(ConfigError, match=rf'^backbone\.{key} of {name} '):
         build(name, args)
 
 
-def test_convolutions_start_normal_by_fan_out():
+def test_convolutions_start_kaiming_normal_by_fan_out():
     backbone = build('CIFARResNet', dict(depth=8, widths=WIDTHS))
     backbone.init_weights()
     weight = backbone.stages[2][0].conv2.weight

@@ -1,8 +1,8 @@
-"""Classifiers under classifiers, on real (tiny) MMPretrain networks."""
+"""Distillation of classifiers, with small networks of MMPretrain."""
 
 import pytest
 import torch
-from tiny import classification, photographs, resnet, swin, vit
+from tiny import classification, image_batch, resnet, swin, vit
 
 pytest.importorskip('mmpretrain')
 
@@ -14,7 +14,7 @@ from mmpretrain.structures import (  # noqa: E402
 
 from mmfmkt.models.flows import (
     VARIANTS,  # noqa: E402
-    Walk,
+    EulerSampler,
 )
 from mmfmkt.models.losses import KDLoss  # noqa: E402
 from mmfmkt.registry import MODELS  # noqa: E402
@@ -40,14 +40,14 @@ def encoder_for(student):
 
 
 def losses_of(model, **kwargs):
-    data = model.data_preprocessor(photographs(**kwargs), True)
+    data = model.data_preprocessor(image_batch(**kwargs), True)
     return model(**data, mode='loss')
 
 
 def scores_of(model):
     model.eval()
     with torch.no_grad():
-        samples = model.test_step(photographs())
+        samples = model.test_step(image_batch())
     return torch.stack([sample.pred_score for sample in samples])
 
 
@@ -84,7 +84,7 @@ def test_every_pair_trains_saves_and_predicts(pair, variant):
     assert torch.equal(plain, scores) != model.deploys_flow
 
 
-def test_losses_are_named_by_what_they_are():
+def test_each_variant_has_losses_of_its_own_names():
     names = {variant: set(losses_of(build(variant))) for variant in AT_HEAD}
     assert names == dict(
         fmkt={'head.loss_flow', 'head.loss_task'},
@@ -101,11 +101,11 @@ def test_losses_are_named_by_what_they_are():
 
 def test_prediction_is_the_mean_of_the_logits_of_the_steps():
     model = roughen(build(report_steps=(1, 2, 8))).eval()
-    data = model.data_preprocessor(photographs())
+    data = model.data_preprocessor(image_batch())
     with torch.no_grad():
         (feature,) = model.student.extract_feat(data['inputs'], 'backbone')
-        walk = Walk(model.head_transfer.flow.field, feature, 2)
-        estimates = [step.estimate for step in walk]
+        sampler = EulerSampler(model.head_transfer.flow.field, feature, 2)
+        estimates = [step.estimate for step in sampler]
         logits = torch.stack(
             [model.student.head(model.student.neck((x,))) for x in estimates]
         ).mean(0)
@@ -131,7 +131,7 @@ def test_the_heads_own_loss_and_soft_labels_are_used():
         type='LabelSmoothLoss', label_smooth_val=0.3
     )
     model = build(student=student)
-    data = model.data_preprocessor(photographs(), True)
+    data = model.data_preprocessor(image_batch(), True)
     model.eval()  # Batch norm is to see the same twice.
     losses = model(**data, mode='loss')
     with torch.no_grad():
@@ -140,7 +140,9 @@ def test_the_heads_own_loss_and_soft_labels_are_used():
             model.student.head.loss(
                 model.student.neck((step.estimate,)), data['data_samples']
             )['loss']
-            for step in Walk(model.head_transfer.flow.field, feature, 3)
+            for step in EulerSampler(
+                model.head_transfer.flow.field, feature, 3
+            )
         ]
     torch.testing.assert_close(losses['head.loss_task'], sum(steps) / 3)
 
@@ -162,7 +164,7 @@ def test_batch_augmentation_reaches_student_and_teacher_alike():
     model.student.backbone.register_forward_pre_hook(
         lambda module, args: seen.update(student=args[0])
     )
-    data = model.data_preprocessor(photographs(), True)
+    data = model.data_preprocessor(image_batch(), True)
     assert 'gt_score' in data['data_samples'][0]
     losses = model(**data, mode='loss')
     assert all(x.isfinite().all() for x in losses.values())
@@ -201,7 +203,7 @@ def test_dkd_warms_up_by_the_epoch_of_the_run():
         hub.runtime_info.pop('epoch')
 
 
-def test_backbone_stages_flow_too_and_beside_the_head():
+def test_backbone_stages_are_distilled_alone_and_with_the_head():
     taps = [
         dict(tap='head'),
         dict(
@@ -254,7 +256,7 @@ def test_a_stopped_transfer_leaves_the_task():
 
 def test_bfloat16_stays_finite():
     model = build()
-    data = model.data_preprocessor(photographs(), True)
+    data = model.data_preprocessor(image_batch(), True)
     with torch.autocast('cpu', dtype=torch.bfloat16):
         losses = model(**data, mode='loss')
     assert all(x.isfinite() for x in losses.values())
@@ -342,16 +344,16 @@ def test_bad_settings_are_named_in_one_sentence_at_build(name):
 @pytest.mark.parametrize('head', ('LeViTClsHead', 'EfficientFormerClsHead'))
 def test_heads_that_mmpretrain_cannot_train_predict(head):
     model = build(student=with_head(type=head, num_classes=5))
-    assert len(model.eval().test_step(photographs())) == 4
+    assert len(model.eval().test_step(image_batch())) == 4
     with pytest.raises(NotImplementedError, match='support t'):
         losses_of(model.train())
 
 
-def test_logits_with_a_margin_are_not_what_is_compared():
+def test_logits_are_compared_without_the_margin_of_training():
     model = build(
         'direct', student=with_head(type='ArcFaceClsHead', num_classes=5)
     )
-    data = model.data_preprocessor(photographs(), True)
+    data = model.data_preprocessor(image_batch(), True)
     losses = model(**data, mode='loss')
     with torch.no_grad():
         ours, theirs = (
@@ -370,7 +372,7 @@ def test_heads_that_cannot_be_compared_train_by_their_features():
     model = build(
         student=student, tap='backbone', flow=dict(metric=dict(type='PKDLoss'))
     )
-    data = photographs()
+    data = image_batch()
     samples = [MultiTaskDataSample() for _ in data['data_samples']]
     for sample, single in zip(samples, data['data_samples']):
         for task in 'ab':
@@ -381,7 +383,7 @@ def test_heads_that_cannot_be_compared_train_by_their_features():
     assert {'a_loss', 'b_loss', 'backbone.0.loss_flow'} <= set(losses)
 
 
-def test_what_a_flow_draws_changes_no_random_number_of_the_student():
+def test_a_flow_does_not_advance_the_students_random_numbers():
     model = build(flow=dict(dirac_ratio=0.0, num_steps=(1, 2)))
     torch.manual_seed(0)
     expected = torch.rand(3)
@@ -406,6 +408,7 @@ def test_only_the_flow_sees_decoupled_pairs_with_their_labels():
         assert alike == (part != 'flow')
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     'backbone, channels, side',
     [
@@ -427,6 +430,6 @@ def test_networks_of_one_size_of_images_are_probed_with_that(
 
 def test_samples_without_labels_can_be_predicted():
     model = build().eval()
-    data = photographs()
+    data = image_batch()
     data['data_samples'] = [DataSample() for _ in data['inputs']]
     assert len(model.test_step(data)) == 4

@@ -1,17 +1,15 @@
-"""The distiller keeps the rules of the house, on real (tiny) detectors."""
+"""Distillation of detectors, with small networks of MMDetection."""
 
 from copy import deepcopy
 
 import pytest
 import torch
-from tiny import batch, distiller, packaged, retinanet
+from tiny import batch, detr, distiller, faster_rcnn, retinanet
 
 pytest.importorskip('mmdet')
 
-from mmengine.config import Config  # noqa: E402
 from mmengine.logging import MessageHub  # noqa: E402
 
-from mmfmkt.models.distillers.networks import without_weights  # noqa: E402
 from mmfmkt.models.losses import PKDLoss  # noqa: E402
 from mmfmkt.registry import MODELS  # noqa: E402
 from mmfmkt.utils import ConfigError  # noqa: E402
@@ -68,7 +66,7 @@ def test_losses_are_named_by_tap_level_and_part(model):
     assert expected | {'loss_cls', 'loss_bbox'} == set(losses)
 
 
-def test_the_metric_of_what_is_deployed_is_given_each_tenth_iteration():
+def test_the_loss_of_the_deployed_output_is_logged_every_ten_iterations():
     model, hub = build(), MessageHub.get_current_instance()
     name = 'neck.0.metric_of_mean'
     try:
@@ -84,6 +82,7 @@ def test_the_metric_of_what_is_deployed_is_given_each_tenth_iteration():
         hub.pop_info('iter')
 
 
+@pytest.mark.slow
 def test_predictions_follow_the_variant():
     for variant in ('fmkt', 'theta', 'direct'):
         model = roughen(build(variant))
@@ -112,13 +111,14 @@ def test_level_weights_are_per_level():
         torch.testing.assert_close(losses[name], weight * one[name])
 
 
-def test_only_tapped_levels_flow():
+def test_only_selected_levels_are_distilled():
     model = build(levels=(1,))
     assert list(model.flows['neck']) == ['1']
     names = [x for x in losses_of(model) if x.startswith('neck')]
     assert names == ['neck.1.loss_flow']
 
 
+@pytest.mark.slow
 def test_each_of_several_taps_has_its_own_settings():
     taps = [
         dict(tap='neck', levels=(0, 2)),
@@ -234,6 +234,7 @@ def test_a_setting_of_another_variant_is_refused(variant, setting):
         build(variant, flow=setting)
 
 
+@pytest.mark.slow
 def test_only_the_flow_sees_decoupled_pairs():
     flow = dict(direct_weight=1.0, num_steps=2)
     coupled = losses_of(build('theta', flow=flow), size=4)
@@ -329,25 +330,9 @@ def test_losses_stay_float32_and_finite_in_mixed_precision(model):
             assert loss.dtype == torch.float32 and loss.isfinite()
 
 
-def test_two_stage_detectors_need_nothing_new():
-    cfg = Config.fromfile(packaged('_base_/models/faster-rcnn_r50_fpn.py'))
-    cfg.merge_from_dict(
-        {
-            'model.backbone': dict(
-                depth=18,
-                base_channels=8,
-                stem_channels=8,
-                frozen_stages=-1,
-                init_cfg=None,
-            ),
-            'model.neck': dict(in_channels=[8, 16, 32, 64], out_channels=16),
-            'model.rpn_head': dict(in_channels=16, feat_channels=16),
-            'model.roi_head.bbox_head.in_channels': 16,
-            'model.roi_head.bbox_head.fc_out_channels': 16,
-            'model.roi_head.bbox_roi_extractor.out_channels': 16,
-        }
-    )
-    model = build(student=cfg.model, teacher=cfg.model, levels=(0, 1, 2, 3))
+def test_a_two_stage_detector_trains_and_predicts():
+    network = faster_rcnn()
+    model = build(student=network, teacher=network, levels=(0, 1, 2, 3))
     losses = losses_of(model)
     assert {'loss_rpn_cls', 'loss_bbox', 'neck.3.loss_flow'} <= set(losses)
     assert len(model.test_step(batch())) == 2
@@ -475,40 +460,33 @@ def test_bad_settings_are_named_in_one_sentence_at_build(name):
 
 
 @pytest.mark.parametrize(
-    'config, tap, sentence',
+    'network, tap, sentence',
     [
+        (detr, 'encoder', "'encoder' must give a feature map"),
         (
-            'detr/detr_r50_8xb2-150e_coco.py',
-            'encoder',
-            "'encoder' must give a feature map",
-        ),
-        (
-            'detr/detr_r50_8xb2-150e_coco.py',
+            detr,
             'decoder',
-            "'decoder' must give a map for each image, but gives 6 for 2",
+            "'decoder' must give a map for each image, but gives 1 for 2",
         ),
         (
-            'faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py',
+            faster_rcnn,
             'roi_head.bbox_head[0]',
             "tap the neck instead of 'roi_head.bbox_head.0.'",
         ),
         (
-            'faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py',
+            faster_rcnn,
             'roi_head.bbox_head',
             "'roi_head.bbox_head' must give a feature map",
         ),
         (
-            'faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py',
+            faster_rcnn,
             'roi_head',
             "'roi_head' must run once for a batch, but ran 0 times",
         ),
     ],
 )
-def test_taps_behind_the_neck_that_give_no_maps_are_named(
-    config, tap, sentence
-):
-    network = Config.fromfile(packaged(config)).model
-    without_weights(network)
+def test_taps_behind_the_neck_without_maps_are_refused(network, tap, sentence):
+    network = network()
     with pytest.raises(ValueError, match=sentence) as error:
         build(student=network, teacher=network.to_dict(), tap=tap, levels=None)
     assert '\n' not in str(error.value)

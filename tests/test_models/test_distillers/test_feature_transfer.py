@@ -1,4 +1,4 @@
-"""Levels of a tap flow to those of the teacher."""
+"""Transfers between the levels of a tap and those of the teacher."""
 
 import pytest
 import torch

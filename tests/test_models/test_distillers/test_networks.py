@@ -1,4 +1,4 @@
-"""Networks are built as they are meant, from whatever a config holds."""
+"""Networks are built from each form of config."""
 
 import pytest
 import torch
@@ -43,7 +43,7 @@ def test_a_flag_for_pretrained_weights_stays_a_flag():
     assert model['head']['pretrained'] is None
 
 
-def test_what_no_initialiser_sets_is_drawn_as_well():
+def test_parameters_without_an_initializer_are_drawn():
     network = BaseModule()
     network.unset = nn.Parameter(torch.full((2, 3), float('nan')))
     network.norm = nn.BatchNorm2d(4)

@@ -1,4 +1,4 @@
-"""Channels and strides of a tap are found without data."""
+"""Channels and strides of a tap are determined without data."""
 
 import pytest
 from torch import nn
@@ -40,7 +40,7 @@ class OnlyOnGPUs(Coarse):
         return super().extract_feat(x)
 
 
-def test_a_network_for_gpus_is_probed_on_the_gpu_and_comes_back(monkeypatch):
+def test_a_network_for_gpus_is_probed_on_the_gpu_and_moved_back(monkeypatch):
     network = OnlyOnGPUs()
     with pytest.raises(ConfigError, match='for device cpu not found'):
         probe(network, 'neck', 'student')

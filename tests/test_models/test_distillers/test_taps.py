@@ -1,4 +1,4 @@
-"""Taps read what networks give, whatever the networks do with a batch."""
+"""Taps read outputs in every form that networks return."""
 
 import torch
 from torch import nn

@@ -1,4 +1,4 @@
-"""The teacher is outside the student: frozen, shared by copies, checked."""
+"""Teacher: frozen, not part of the student, shared by copies, checked."""
 
 from copy import deepcopy
 
@@ -94,7 +94,7 @@ def test_the_teacher_may_compute_in_another_type():
         MODELS.build(dict(distiller(), teacher=teacher))
 
 
-def test_what_is_compiled_of_a_teacher_is_not_what_is_listened_at():
+def test_a_tap_of_a_compiled_teacher_is_not_compiled():
     for tap, compiled in (('neck', {'backbone'}), ('backbone', {'neck'})):
         teacher = dict(config=retinanet(), checkpoint=None, compile=True)
         teacher['channels_last'] = True
@@ -138,7 +138,7 @@ def test_modules_that_are_inherited_start_as_the_teachers():
         ('neck', "inherit is 'neck'"),
     ],
 )
-def test_what_cannot_be_inherited_is_named(inherit, sentence):
+def test_modules_that_cannot_be_inherited_are_named(inherit, sentence):
     settings = distiller()
     settings['teacher']['inherit'] = inherit
     with pytest.raises(ValueError, match=sentence):

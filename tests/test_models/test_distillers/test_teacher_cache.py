@@ -1,4 +1,4 @@
-"""A cached teacher says what the teacher says, and is asked once."""
+"""Cache of teacher outputs: equal outputs, one forward per image view."""
 
 import sqlite3
 import threading
@@ -10,7 +10,7 @@ from tiny import (
     batch,
     classification,
     distiller,
-    photographs,
+    image_batch,
     retinanet,
     write_config,
 )
@@ -62,7 +62,7 @@ def part_of(raw, indices):
     return {key: [x[i] for i in indices] for key, x in raw.items()}
 
 
-def test_what_was_seen_is_not_asked_again(tmp_path):
+def test_cached_images_do_not_run_the_teacher(tmp_path):
     live, cached = build(None), build(tmp_path / 'cache.sqlite')
     raw = batch(4)
     first, asked = read(cached, part_of(raw, [0, 1]))
@@ -82,7 +82,8 @@ def test_what_was_seen_is_not_asked_again(tmp_path):
     check_equal(later, read(live, raw)[0], 1e-5)
 
 
-def test_another_view_teacher_or_precision_is_another_answer(tmp_path):
+@pytest.mark.slow
+def test_the_cache_key_has_view_teacher_and_precision(tmp_path):
     path = tmp_path / 'cache.sqlite'
     model, raw = build(path), batch(2)
     read(model, raw)
@@ -106,7 +107,7 @@ def test_another_view_teacher_or_precision_is_another_answer(tmp_path):
 
 def test_logits_of_a_classifier_are_kept(tmp_path):
     pytest.importorskip('mmpretrain')
-    path, raw = tmp_path / 'cache.sqlite', photographs()
+    path, raw = tmp_path / 'cache.sqlite', image_batch()
     live, cached = build(None, classification()), build(path, classification())
     first, asked = read(cached, raw)
     again, none = read(cached, raw)
@@ -126,6 +127,7 @@ def test_a_full_cache_goes_on_reading(tmp_path):
     ]
 
 
+@pytest.mark.slow
 def test_a_process_that_closes_the_file_does_not_stop_another(tmp_path):
     cache = TeacherCache(tmp_path / 'cache.sqlite')
 
@@ -186,6 +188,7 @@ def test_a_view_of_an_image_is_always_the_same(tmp_path):
     assert torch.equal(torch.get_rng_state(), before)
 
 
+@pytest.mark.slow
 def test_a_run_with_a_cache_trains_as_one_without(tmp_path, shapes):
     """Through tools/train.py, in recorded views; the log counts them."""
     weights, logs = [], []

@@ -1,4 +1,4 @@
-"""CrossKD: the teacher's own head reads what is transferred."""
+"""CrossKD: the teacher's head is applied to the transferred features."""
 
 import pytest
 import torch
@@ -103,7 +103,7 @@ def test_it_teaches_and_the_head_that_reads_learns_nothing(variant):
     assert all(grad.isfinite().all() for grad in grads)
     assert model.student.backbone.conv1.weight.grad.abs().sum() > 0
     assert all(p.grad is None for p in model.teacher.parameters())
-    assert not any('reader' in name for name in model.state_dict())
+    assert not any('teacher_head' in name for name in model.state_dict())
 
 
 @pytest.mark.parametrize(
@@ -119,7 +119,7 @@ def test_heads_with_a_scale_for_each_level_read_it_with_its_own(name):
     maps = [torch.randn(1, 32, 2**i, 2**i) for i in range(6, 1, -1)]
     whole = model.teacher.bbox_head(tuple(maps))
     for level in range(3):
-        reader = model.flows['neck'][str(level)].metric.reader
+        reader = model.flows['neck'][str(level)].metric.teacher_head
         logits, boxes = reader(maps[level])
         expected = whole[0][level].permute(0, 2, 3, 1).reshape(1, -1, 6)
         assert torch.equal(logits, expected)
@@ -133,15 +133,15 @@ def test_heads_with_a_scale_for_each_level_read_it_with_its_own(name):
         (dict(variant='online'), 'dense head'),
         (
             dict(metric=dict(METRIC, features=dict(type='KDLoss'))),
-            'must be a metric of the maps themselves',
+            'must be a loss of feature maps',
         ),
         (
             dict(metric=dict(METRIC, features=METRIC)),
-            'must be a metric of the maps themselves',
+            'must be a loss of feature maps',
         ),
     ),
 )
-def test_what_nothing_can_read_is_refused(kwargs, sentence):
+def test_maps_that_no_head_can_read_are_refused(kwargs, sentence):
     with pytest.raises(ConfigError, match=sentence):
         build(**kwargs)
 

@@ -1,4 +1,4 @@
-"""The teacher sees the student's pixels, at their places, as its own."""
+"""Teacher input: the student's images, in the teacher's normalization."""
 
 from copy import deepcopy
 from pathlib import Path
@@ -103,7 +103,7 @@ def test_padding_is_the_teachers_own():
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-4)
 
 
-def test_what_is_alike_is_handed_on_as_it_is():
+def test_equal_preprocessors_pass_images_on_unchanged():
     view = TeacherInputAdapter(
         DetDataPreprocessor(**RGB), DetDataPreprocessor(**RGB)
     )
@@ -315,6 +315,7 @@ train_dataloader.dataset.pipeline.insert(2, dict(
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('kind', ('name', 'class', 'new style'))
 def test_a_runner_of_mmengine_shows_the_teacher_its_own_images(
     kind, shapes, tmp_path
@@ -334,6 +335,7 @@ def test_a_runner_of_mmengine_shows_the_teacher_its_own_images(
     assert 'nearly blank' not in log
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('student', ('normalizes', 'is gray'))
 def test_a_teacher_is_validated_on_its_own_images(student, shapes, tmp_path):
     cfg = configured(tmp_path / 'a.py', shapes, NORMALIZE)
@@ -363,7 +365,10 @@ def test_a_teacher_is_validated_on_its_own_images(student, shapes, tmp_path):
     assert 'Teacher metrics: coco/bbox_mAP' in log
 
 
-def test_a_transform_that_nobody_knows_is_warned_of(shapes, tmp_path):
+@pytest.mark.slow
+def test_an_unknown_transform_that_normalizes_causes_a_warning(
+    shapes, tmp_path
+):
     unknown = dict(type='Standardize')
     _, log = trained(configured(tmp_path / 'a.py', shapes, unknown))
     assert 'the first images span 1.' in log and 'nearly blank' in log
@@ -371,6 +376,7 @@ def test_a_transform_that_nobody_knows_is_warned_of(shapes, tmp_path):
     assert 'nearly blank' not in log
 
 
+@pytest.mark.slow
 def test_a_teacher_that_was_trained_on_normalized_images_gets_them(
     shapes, tmp_path
 ):
@@ -386,6 +392,7 @@ def test_a_teacher_that_was_trained_on_normalized_images_gets_them(
     torch.testing.assert_close(seen, expected, rtol=0, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_teacher_of_which_no_data_are_known_shares_the_pipeline(
     shapes, tmp_path
 ):

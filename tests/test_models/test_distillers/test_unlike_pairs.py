@@ -1,4 +1,4 @@
-"""A teacher of another kind sees the images as if it were alone."""
+"""A teacher with another preprocessor computes its own features."""
 
 import pytest
 import torch
@@ -35,6 +35,7 @@ def model_section(name):
     return model
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('name', PAIRS)
 def test_its_features_are_those_it_has_alone(name, run_progress):
     student, teacher = (model_section(path) for path in PAIRS[name])

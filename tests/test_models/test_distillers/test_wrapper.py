@@ -1,4 +1,4 @@
-"""What libraries do to a model by name reaches the student."""
+"""Access of libraries to a model by name reaches the student."""
 
 from copy import deepcopy
 
@@ -34,7 +34,7 @@ def test_the_student_has_its_own_names_and_the_flows_come_after(model):
         assert ours == list(read(model.student))
 
 
-def test_what_is_set_on_the_model_is_set_on_the_student(model):
+def test_attributes_set_on_the_model_are_set_on_the_student(model):
     head = deepcopy(model.bbox_head)
     model.bbox_head = head
     assert model.student.bbox_head is head is model.bbox_head

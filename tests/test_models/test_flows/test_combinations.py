@@ -41,12 +41,10 @@ ALL = [
     )
     if x[1] != 'direct' or (x[2], x[3], x[5]) == NO_FLOW
 ]
-LEGAL = 1982
 
 
 def covering(combinations):
-    """A few of many combinations, in which each pair of parts meets that
-    meets in any."""
+    """Yield a few combinations that cover all pairs of parts of all."""
 
     def pairs(combination):
         return set(itertools.combinations(enumerate(combination), 2))
@@ -59,7 +57,7 @@ def covering(combinations):
 
 
 def legal(space, variant, schedule, encoder, metric, prediction, compare):
-    """What makes sense, written down a second time."""
+    """Independent list of the supported combinations."""
     logits = space.startswith('logits')
     if space == 'logits of vectors' and encoder != 'MLPEncoder':
         return False
@@ -142,7 +140,7 @@ def exercise(combination):
             first, second = (
                 x.logits(source, [steps], head.logits)[steps]
                 if logits
-                else x.transport(source, steps)
+                else x.sample(source, steps)
                 for x in (transfer, again)
             )
         assert first.shape == ((BATCH, CLASSES) if logits else shape)
@@ -159,11 +157,8 @@ def test_every_legal_pair_of_parts_works(space, variant):
         exercise(combination)
 
 
-def test_the_legal_combinations_are_counted():
-    assert sum(legal(*combination) for combination in ALL) == LEGAL
-
-
-def test_every_other_combination_is_refused_in_one_sentence():
+@pytest.mark.slow
+def test_every_other_combination_is_refused_in_one_line():
     for combination in ALL:
         if not legal(*combination):
             with pytest.raises(ConfigError) as error:

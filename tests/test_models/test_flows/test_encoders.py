@@ -12,9 +12,8 @@ from mmfmkt.models.flows import (
     TransformerEncoder,
 )
 from mmfmkt.models.flows.encoders.time_embedding import (
-    TimeEmbedding,
-    frequencies,
-    sinusoids,
+    sinusoidal_embedding,
+    sinusoidal_frequencies,
 )
 from mmfmkt.models.flows.encoders.window_attention import WindowAttention
 
@@ -41,7 +40,7 @@ def test_any_shape_is_kept(encoder, shape):
 
 @pytest.mark.parametrize('encoder', VECTORS)
 @pytest.mark.parametrize('shape', [(1, 2), (5, 1), (3, 7)])
-def test_vectors_are_taken_as_maps_of_one_pixel(encoder, shape):
+def test_vectors_equal_maps_of_one_pixel(encoder, shape):
     state, built = torch.randn(shape), encoder(shape[1], zero_init=False)
     torch.testing.assert_close(
         built(state, 0.5), built(state[..., None, None], 0.5)[..., 0, 0]
@@ -49,7 +48,7 @@ def test_vectors_are_taken_as_maps_of_one_pixel(encoder, shape):
 
 
 @pytest.mark.parametrize('encoder', ENCODERS)
-def test_zero_init_starts_with_no_velocity_and_can_leave_it(encoder):
+def test_zero_init_starts_at_zero_velocity_and_has_a_gradient(encoder):
     state = torch.randn(2, 4, 5, 5)
     built = encoder(4)
     velocity = built(state, 0.5)
@@ -77,37 +76,38 @@ def test_every_parameter_gets_a_gradient(encoder):
 
 
 @pytest.mark.parametrize('encoder', ENCODERS)
-def test_no_encoder_changes_the_state_that_it_reads(encoder):
+def test_encoders_do_not_modify_the_state_in_place(encoder):
     state = torch.randn(2, 4, 9, 9)
     before = state.clone()
     encoder(4, zero_init=False)(state, 0.5)
     assert torch.equal(state, before)
 
 
-NARROW = (dict(), dict(stride=2, kernel_size=3), dict(stride=3))
+BOTTLENECKS = (dict(), dict(stride=2, kernel_size=3), dict(stride=3))
 
 
-@pytest.mark.parametrize('narrow', NARROW)
+@pytest.mark.parametrize('settings', BOTTLENECKS)
 @pytest.mark.parametrize('encoder', ENCODERS)
-def test_an_encoder_is_its_inside_between_its_linear_ends(encoder, narrow):
-    if narrow and encoder is not BottleneckEncoder:
+def test_an_encoder_is_its_body_between_linear_projections(encoder, settings):
+    if settings and encoder is not BottleneckEncoder:
         return
-    built = encoder(8, zero_init=False, **narrow).double()
+    built = encoder(8, zero_init=False, **settings).double()
     state, other = torch.randn(2, 2, 8, 7, 5, dtype=torch.float64).unbind()
-    (time,) = built.embed([0.5])
-    inner = built.inside(built.enter(state), time)
-    torch.testing.assert_close(built.leave(inner, state), built(state, 0.5))
-    torch.testing.assert_close(
-        built.turn(inner, state, built.joint()),
-        built.enter(built.leave(inner, state)),
-    )
-    for end in (built.enter, lambda x: built.leave(built.enter(x), x)):
+    (time,) = built.embed_times([0.5])
+    hidden = built.body(built.proj_in(state), time)
+    output = built.proj_out(hidden, state)
+    torch.testing.assert_close(output, built(state, 0.5))
+    for weight in (built.fused_weight(), None):
         torch.testing.assert_close(
-            end(3 * state - other), 3 * end(state) - end(other)
+            built.update(hidden, state, weight), built.proj_in(output)
+        )
+    for f in (built.proj_in, lambda x: built.proj_out(built.proj_in(x), x)):
+        torch.testing.assert_close(
+            f(3 * state - other), 3 * f(state) - f(other)
         )
 
 
-def test_blocks_of_convnext_stand_one_behind_the_other():
+def test_parameters_of_convnext_are_proportional_to_its_blocks():
     one, two = (ConvNeXtEncoder(4, num_blocks=n) for n in (1, 2))
     sizes = [sum(p.numel() for p in x.layers.parameters()) for x in (one, two)]
     assert sizes[1] == 2 * sizes[0]
@@ -115,7 +115,7 @@ def test_blocks_of_convnext_stand_one_behind_the_other():
 
 @pytest.mark.parametrize('shift', (0, 3))
 @pytest.mark.parametrize('size', [(14, 7), (9, 12), (3, 20)])
-def test_windows_attend_among_themselves_alone(shift, size):
+def test_attention_stays_within_windows(shift, size):
     torch.manual_seed(0)
     attention = WindowAttention(4, 2, 8, 7, shift)
     x = torch.randn(2, 4, *size, requires_grad=True)
@@ -150,16 +150,11 @@ def test_attention_equals_its_formula():
 
 
 @pytest.mark.parametrize('dim', (1, 2, 5, 8))
-def test_sinusoids_follow_their_formula(dim):
+def test_sinusoidal_embedding_equals_its_formula(dim):
     half = dim // 2
     angles = [0.3 * 1e4 ** (-k / half) for k in range(half)]
     angles = torch.tensor(angles)
     expected = torch.cat([angles.cos(), angles.sin(), torch.zeros(dim % 2)])
     for times in ([0.3], [0.3, 0.9]):
-        row = sinusoids(times, frequencies(dim), dim)[0]
+        row = sinusoidal_embedding(times, sinusoidal_frequencies(dim), dim)[0]
         torch.testing.assert_close(row, expected)
-
-
-def test_time_is_one_number_per_channel():
-    assert TimeEmbedding(5)([1.0, 0.5]).shape == (2, 5)
-    assert TimeEmbedding(5, deep=True)([0.5]).shape == (1, 5)

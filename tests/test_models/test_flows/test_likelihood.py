@@ -1,4 +1,4 @@
-"""The log-density change against closed forms."""
+"""Change of log-density, compared with closed forms."""
 
 import pytest
 import torch
@@ -25,7 +25,7 @@ def build(zero_init=True, schedule=None, prediction='velocity'):
 
 
 @pytest.mark.parametrize('seed', range(3))
-def test_the_linear_flow_is_as_its_closed_form(seed):
+def test_a_linear_flow_equals_its_closed_form(seed):
     check = check_on_linear_flow(seed=seed)
     assert check.relative_error < 0.01
     assert check.deviation < 4 and check.state_error < 1e-6
@@ -46,6 +46,7 @@ def test_a_diagonal_flow_is_exact():
     )
 
 
+@pytest.mark.slow
 def test_a_trained_flow_changes_by_the_determinant_of_its_jacobian():
     torch.manual_seed(0)
     flow = build(zero_init=False).double()

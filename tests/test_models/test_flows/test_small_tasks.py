@@ -1,4 +1,4 @@
-"""What the variants are for, seen on a task that trains in seconds."""
+"""Purpose of the variants, on a task that trains in seconds."""
 
 import pytest
 import small_task
@@ -19,7 +19,7 @@ def data(tmp_path_factory):
         image_size=(96, 96),
         object_size=(0.15, 0.6),
     )
-    return [small_task.cut_outs(root, split) for split in ('train', 'val')]
+    return [small_task.crops(root, split) for split in ('train', 'val')]
 
 
 def test_the_averaged_output_of_online_distillation_beats_a_single_step(data):
@@ -37,7 +37,7 @@ def test_the_averaged_output_of_online_distillation_beats_a_single_step(data):
     assert eight > one - 0.02
 
 
-def test_parallel_training_looks_better_and_is_worse(data):
+def test_parallel_training_has_a_lower_loss_and_a_worse_result(data):
     train, val = data
     teacher, *_ = small_task.train((8, 16, 32), 'direct', train, epochs=6)
     found = {}
@@ -55,7 +55,7 @@ def test_parallel_training_looks_better_and_is_worse(data):
         with torch.no_grad():
             deployed = [
                 MSELoss()(
-                    flow.transport(features(val[0]), steps), teacher(val[0])
+                    flow.sample(features(val[0]), steps), teacher(val[0])
                 ).item()
                 for steps in (1, 8)
             ]

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from flow_parts import LABELS, OwnHead, build, run, total_of
 from references import kd
 
-from mmfmkt.models.flows import VARIANTS, Walk, walk
+from mmfmkt.models.flows import VARIANTS, EulerSampler, sampler
 from mmfmkt.models.losses import PKDLoss
 
 EQUAL = ((2, 4, 6, 5), (2, 4, 6, 5))
@@ -57,7 +57,7 @@ def test_gradients_reach_student_and_flow_but_not_teacher(variant, shapes):
 
 
 @pytest.mark.parametrize('variant, shapes', CASES)
-def test_a_stopped_transfer_costs_nothing_and_touches_every_parameter(
+def test_a_stopped_transfer_has_zero_loss_with_a_gradient_for_each_parameter(
     variant, shapes
 ):
     if variant == 'online':
@@ -68,7 +68,7 @@ def test_a_stopped_transfer_costs_nothing_and_touches_every_parameter(
     assert all(x == 0 for x in losses.values())
     (output.sum() + sum(losses.values())).backward()
     assert all(p.grad is not None for p in flow.parameters())
-    expected = flow.transport(source, 4) if flow.deploys_flow else source
+    expected = flow.sample(source, 4) if flow.deploys_flow else source
     torch.testing.assert_close(output, expected)
 
 
@@ -84,21 +84,21 @@ def test_every_schedule_starts_as_the_identity(schedule, prediction):
     torch.testing.assert_close(losses['loss_flow'], PKDLoss()(source, target))
 
 
-def test_both_predictions_are_one_walk_under_rectified_flow():
+def test_both_predictions_sample_alike_under_rectified_flow():
     source = torch.randn(2, 4, 6, 5)
     torch.manual_seed(0)
     velocity = build('fmkt', 4, 4)
     target = build('fmkt', 4, 4, prediction='target')
     # The encoder of the target gives X_S - v where the other gives v.
     encoders = target.field.encoder, velocity.field.encoder
-    encoders[0].embed = encoders[1].embed
-    encoders[0].inside = lambda z, t: source - encoders[1].inside(z, t)
+    encoders[0].embed_times = encoders[1].embed_times
+    encoders[0].body = lambda z, t: source - encoders[1].body(z, t)
     torch.testing.assert_close(
-        target.transport(source, 5), velocity.transport(source, 5)
+        target.sample(source, 5), velocity.sample(source, 5)
     )
 
 
-def test_velocities_and_targets_cost_the_same_under_mse_and_not_under_pkd():
+def test_velocities_and_targets_have_equal_loss_under_mse_but_not_under_pkd():
     source, target = torch.randn(2, 2, 4, 6, 5).unbind()
     for metric, same in (('MSELoss', True), ('PKDLoss', False)):
         losses = []
@@ -109,7 +109,7 @@ def test_velocities_and_targets_cost_the_same_under_mse_and_not_under_pkd():
         assert torch.allclose(*losses) == same
 
 
-def test_the_direct_term_is_the_plain_metric_of_the_source():
+def test_the_direct_term_is_the_distillation_loss_of_the_source():
     source, target = torch.randn(2, 2, 4, 6, 5).unbind()
     for variant in ('fmkt', 'theta'):
         flow = build(variant, 4, 4, loss_weight=2.0, direct_weight=3.0)
@@ -125,7 +125,7 @@ def test_the_direct_term_is_the_plain_metric_of_the_source():
 
 
 @pytest.mark.parametrize('weight', (0.0, 0.5, 2.0))
-def test_the_ensembles_term_of_theta_has_a_weight_of_its_own(weight):
+def test_ensemble_weight_scales_the_ensemble_term_of_theta_alone(weight):
     source, target = torch.randn(2, 2, 4, 6, 5).unbind()
     settings = dict(loss_weight=2.0, direct_weight=1.0)
     losses = []
@@ -143,14 +143,14 @@ def test_the_ensembles_term_of_theta_has_a_weight_of_its_own(weight):
 
 
 @pytest.mark.parametrize('variant', ('fmkt', 'parallel', 'theta'))
-def test_the_diagnosis_is_the_metric_of_what_is_deployed(variant):
+def test_metric_of_mean_is_the_loss_of_the_deployed_feature(variant):
     source, target = torch.randn(2, 2, 4, 6, 5).unbind()
     flow = build(variant, metric='MSELoss', loss_weight=2.0)
     losses, output = flow(source, target, 8, diagnose=True)
     assert not losses['metric_of_mean'].requires_grad
     assert losses['metric_of_mean'] < losses['loss_flow']
     if variant == 'theta':
-        output = flow.transport(source, 8)
+        output = flow.sample(source, 8)
     torch.testing.assert_close(
         losses['metric_of_mean'], 2 * flow.metric(output, target)
     )
@@ -161,9 +161,9 @@ def test_parallel_training_sees_the_target_and_serial_training_does_not():
     source, target = torch.randn(2, 2, 4, 6, 5).unbind()
     for variant, leaks in (('fmkt', False), ('parallel', True)):
         flow, seen = build(variant, 4, 4), []
-        inside = flow.field.encoder.inside
-        flow.field.encoder.inside = lambda z, t, inside=inside, seen=seen: (
-            seen.append(z) or inside(z, t)
+        body = flow.field.encoder.body
+        flow.field.encoder.body = lambda z, t, body=body, seen=seen: (
+            seen.append(z) or body(z, t)
         )
         flow(source, target, 4)
         mixed = [
@@ -178,19 +178,20 @@ def test_logits_average_the_outputs_of_the_steps():
     flow = build('fmkt', 6, metric='KDLoss')
     losses, output = run(flow, source, torch.randn(3, 3), 4, LABELS, head)
     steps = [
-        head.logits(step.estimate) for step in Walk(flow.field, source, 4)
+        head.logits(step.estimate)
+        for step in EulerSampler(flow.field, source, 4)
     ]
     torch.testing.assert_close(output, torch.stack(steps).mean(0))
     expected = sum(F.cross_entropy(x, LABELS) for x in steps) / 4
     torch.testing.assert_close(losses['loss_task'], expected)
 
 
-def test_logits_of_several_step_counts_share_what_they_can():
+def test_logits_of_several_step_counts_share_the_first_step():
     source, head = torch.randn(3, 6, 4, 5), OwnHead()
     flow, times = build('fmkt', 6, metric='KDLoss'), []
-    inside = flow.field.encoder.inside
-    flow.field.encoder.inside = lambda z, t: times.append(t) or inside(z, t)
-    expected = flow.field.encoder.embed([1, 0.75, 0.5, 0.25, 0.5])
+    body = flow.field.encoder.body
+    flow.field.encoder.body = lambda z, t: times.append(t) or body(z, t)
+    expected = flow.field.encoder.embed_times([1, 0.75, 0.5, 0.25, 0.5])
     found = flow.logits(source, (4, 1, 2, 4), head.logits)
     # One first step for all, and no count twice.
     torch.testing.assert_close(torch.stack(times), expected)
@@ -200,7 +201,7 @@ def test_logits_of_several_step_counts_share_what_they_can():
         torch.testing.assert_close(logits, alone)
 
 
-def test_theta_is_the_published_sum_in_loss_and_gradient():
+def test_theta_equals_the_published_sum_in_loss_and_gradient():
     """As the authors' code has it: four terms, all of weight 1."""
     torch.manual_seed(0)
     source = torch.randn(3, 6, 4, 5, dtype=torch.float64, requires_grad=True)
@@ -232,7 +233,7 @@ def test_theta_is_the_published_sum_in_loss_and_gradient():
         torch.testing.assert_close(*pair)
 
 
-def test_thetas_branch_learns_from_labels_hard_and_soft():
+def test_the_branch_of_theta_is_trained_on_hard_and_soft_labels():
     source, target = torch.randn(3, 6, 4, 5), torch.randn(3, 3)
     flow, head = build('theta', 6, classes=3, metric='KDLoss'), OwnHead()
     hard, soft = (
@@ -241,7 +242,8 @@ def test_thetas_branch_learns_from_labels_hard_and_soft():
     )
     torch.testing.assert_close(hard, soft)
     steps = [
-        flow.transform(step.estimate) for step in Walk(flow.field, source, 2)
+        flow.transform(step.estimate)
+        for step in EulerSampler(flow.field, source, 2)
     ]
     expected = sum(F.cross_entropy(x, LABELS) for x in steps) / 2
     torch.testing.assert_close(hard, expected)
@@ -252,7 +254,8 @@ def test_online_steps_follow_their_mean_and_the_heads_own_losses():
     flow = build('online', 6, metric='KDLoss', loss_weight=2.0)
     losses, output = run(flow, source, None, 4, LABELS, head)
     steps = [
-        head.logits(step.estimate) for step in Walk(flow.field, source, 4)
+        head.logits(step.estimate)
+        for step in EulerSampler(flow.field, source, 4)
     ]
     mean = torch.stack(steps).mean(0)
     torch.testing.assert_close(output, mean)
@@ -265,7 +268,7 @@ def test_online_steps_follow_their_mean_and_the_heads_own_losses():
     torch.testing.assert_close(losses['loss_task'], smoothed)
 
 
-def test_theta_passes_the_feature_on_and_stops_its_own_target():
+def test_theta_returns_the_feature_and_detaches_the_ensemble():
     source = torch.randn(2, 4, 6, 5, requires_grad=True)
     flow = build('theta', 4, 4)
     losses, output = flow(source, torch.randn_like(source), 4)
@@ -275,18 +278,25 @@ def test_theta_passes_the_feature_on_and_stops_its_own_target():
     assert all(p.grad is None for p in flow.parameters())
 
 
-def test_fmkt_hands_on_what_it_transports_at_inference():
+def test_fmkt_returns_the_feature_that_it_samples_at_inference():
     source = torch.randn(2, 4, 6, 5)
     flow = build('fmkt', 4, 4)
     _, output = flow(source, torch.randn_like(source), 4)
-    torch.testing.assert_close(output, flow.transport(source, 4))
+    torch.testing.assert_close(output, flow.sample(source, 4))
     for steps in (1, 2, 8, 33):
-        other = flow.transport(source, steps)
+        other = flow.sample(source, steps)
         assert other.shape == source.shape
         assert not torch.allclose(other, output)
 
 
-def test_zero_init_starts_as_the_plain_metric():
+def test_the_former_name_of_sample_works_and_warns():
+    source, flow = torch.randn(2, 4, 6, 5), build('fmkt', 4, 4)
+    with pytest.warns(FutureWarning, match='use sample'):
+        found = flow.transport(source, 2)
+    assert torch.equal(found, flow.sample(source, 2))
+
+
+def test_zero_init_starts_with_the_loss_of_the_source():
     source, target = torch.randn(2, 2, 4, 6, 5).unbind()
     losses, output = build('fmkt', 4, 4, zero_init=True)(source, target, 8)
     torch.testing.assert_close(losses['loss_flow'], PKDLoss()(source, target))
@@ -298,7 +308,7 @@ def test_the_loss_is_weighted_and_averaged_over_steps():
     flow = build('fmkt', 4, 4, loss_weight=3.0)
     expected = 0.6 * sum(
         flow.metric(step.estimate, target)
-        for step in Walk(flow.field, source, 5)
+        for step in EulerSampler(flow.field, source, 5)
     )
     losses, _ = flow(source, target, 5)
     torch.testing.assert_close(losses['loss_flow'], expected)
@@ -316,7 +326,7 @@ def test_losses_are_float32_under_autocast(variant):
 
 
 def saved_by(function):
-    """What a function gives, and the bytes that autograd keeps for it."""
+    """Return the result of a function and the bytes saved for backward."""
     kept = {}
 
     def pack(x):
@@ -330,7 +340,9 @@ def saved_by(function):
 
 @pytest.mark.parametrize('own_head', (False, True))
 @pytest.mark.parametrize('variant', ('fmkt', 'theta', 'parallel', 'online'))
-def test_checkpointing_changes_memory_alone(variant, own_head):
+def test_checkpointing_saves_memory_and_keeps_losses_and_gradients(
+    variant, own_head
+):
     source = torch.randn(3, 6, 16, 16, requires_grad=True)
     settings, target = {}, torch.randn(3, 6, 16, 16)
     if own_head:
@@ -422,15 +434,22 @@ def test_a_flow_compiled_by_the_default_compiler_trains_alike():
     compiled.compile()
     found = []
     for flow in (plain, compiled):
-        losses, output = flow(source, target, 4)
+        losses, output = flow(source, target, 2)
         total_of(losses, output).backward()
         grads = [p.grad.clone() for p in flow.parameters()]
         found.append([*losses.values(), output.detach(), *grads])
     torch.testing.assert_close(*found)
 
 
-# With a metric on the outputs, and T.
-TOGETHER = [
+def all_steps_as_one_batch(monkeypatch):
+    """Process steps as on a GPU."""
+    monkeypatch.setattr(
+        sampler, 'steps_per_batch', lambda state, indices: len(indices)
+    )
+
+
+# Combinations whose loss or T runs on a batch of steps.
+BATCHED = [
     ('fmkt', 'PKDLoss', EQUAL),
     ('fmkt', 'PKDLoss', UNLIKE),
     ('fmkt', 'CWDLoss', UNLIKE),
@@ -443,8 +462,8 @@ TOGETHER = [
 @pytest.mark.parametrize('with_cp', (False, True))
 @pytest.mark.parametrize('schedule', ('RectifiedFlow', 'VPODE'))
 @pytest.mark.parametrize('encoder', ('BottleneckEncoder', 'ConvEncoder'))
-@pytest.mark.parametrize('variant, metric, shapes', TOGETHER)
-def test_steps_as_one_batch_give_what_they_give_one_by_one(
+@pytest.mark.parametrize('variant, metric, shapes', BATCHED)
+def test_steps_as_one_batch_equal_steps_one_by_one(
     monkeypatch, variant, metric, shapes, encoder, schedule, with_cp
 ):
     torch.manual_seed(0)
@@ -462,7 +481,7 @@ def test_steps_as_one_batch_give_what_they_give_one_by_one(
     found = []
     for together in (False, True):
         if together:
-            monkeypatch.setattr(walk, 'batch_length', lambda state, n: len(n))
+            all_steps_as_one_batch(monkeypatch)
         flow.zero_grad()
         source.grad = None
         losses, output = flow(source, target, 5)
@@ -474,10 +493,10 @@ def test_steps_as_one_batch_give_what_they_give_one_by_one(
 
 @pytest.mark.parametrize('with_cp', (False, True))
 def test_checkpointed_steps_keep_nothing_of_the_encoder(monkeypatch, with_cp):
-    monkeypatch.setattr(walk, 'batch_length', lambda state, n: len(n))
+    all_steps_as_one_batch(monkeypatch)
     flow = build('fmkt', 8, 8, encoder='BottleneckEncoder', with_cp=with_cp)
     inner = []
-    flow.field.encoder.core.register_forward_hook(
+    flow.field.encoder.body_layers.register_forward_hook(
         lambda module, args, output: inner.append(weakref.ref(output))
     )
     source, target = torch.randn(2, 2, 8, 6, 5).unbind()
@@ -488,38 +507,27 @@ def test_checkpointed_steps_keep_nothing_of_the_encoder(monkeypatch, with_cp):
 
 
 @pytest.mark.parametrize('encoder', ('BottleneckEncoder', 'ConvEncoder'))
-def test_steps_as_one_batch_keep_no_more_for_backward(monkeypatch, encoder):
+def test_batched_steps_need_no_more_activation_memory(monkeypatch, encoder):
     source, target = torch.randn(2, 2, 32, 16, 16).unbind()
     source.requires_grad_()
     flow = build('fmkt', 32, 32, metric='PKDLoss', encoder=encoder)
 
     def kept():
-        seen = {}
+        return saved_by(lambda: flow(source, target, 4))[1]
 
-        def pack(x):
-            seen[x.untyped_storage().data_ptr()] = x.untyped_storage().nbytes()
-            return x
-
-        with torch.autograd.graph.saved_tensors_hooks(pack, lambda x: x):
-            losses, output = flow(source, target, 4)
-        total = sum(seen.values())
-        return total, losses, output
-
-    one_by_one = kept()[0]
-    monkeypatch.setattr(walk, 'batch_length', lambda state, n: len(n))
-    assert kept()[0] <= 1.01 * one_by_one
+    one_by_one = kept()
+    all_steps_as_one_batch(monkeypatch)
+    assert kept() <= 1.01 * one_by_one
 
 
-def test_without_a_metric_only_the_walk_is_left():
+def test_without_a_metric_only_sampling_is_left():
     whole = build('fmkt', 4, 7)
     field = whole.field
     bare = VARIANTS['fmkt'](field)
-    assert whole.deployed == [field]
+    assert whole.deployed_modules == [field]
     assert all(name.startswith('field.') for name in bare.state_dict())
     source = torch.randn(1, 4, 3, 3)
-    torch.testing.assert_close(
-        bare.transport(source, 2), whole.transport(source, 2)
-    )
+    torch.testing.assert_close(bare.sample(source, 2), whole.sample(source, 2))
 
 
 @pytest.mark.parametrize(
@@ -535,6 +543,6 @@ def test_without_a_metric_only_the_walk_is_left():
         ('theta', dict(ensemble_weight=0.0), 'direct_weight are both 0'),
     ],
 )
-def test_settings_that_make_no_sense_are_refused(variant, settings, sentence):
+def test_contradictory_settings_are_refused(variant, settings, sentence):
     with pytest.raises(ValueError, match=sentence):
         build(variant, **settings)

@@ -1,11 +1,11 @@
-"""Counts the kernels of a flow: ATen calls that are no views.
+"""Counts the kernels of a flow: ATen operators except views.
 
     python tools/dev/benchmark/kernels.py --encoders BottleneckEncoder
 
-On a GPU that is not full a flow costs what its kernels cost to launch. One
-level is counted, forward and backward in training and forward alone as it is
-deployed, on a CPU. ``--compile`` counts graphs instead, over sizes and numbers
-of steps, and times the default compiler.
+On a GPU that is not fully used, the number of kernels decides the time of a
+flow. One level is counted on the CPU: forward and backward of a training step,
+and forward of the deployed flow. ``--compile`` instead counts compiled graphs
+over sizes and numbers of steps, and times the default compiler.
 """
 
 import argparse
@@ -15,30 +15,30 @@ from collections import Counter
 from copy import deepcopy
 from functools import partial
 
+import interleaved_timing as timing
 import torch
-import turns
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from mmfmkt.cli.errors import exit_on_error
 from mmfmkt.cli.options import make_parser
 from mmfmkt.models import flows, losses
-from mmfmkt.models.flows import walk
+from mmfmkt.models.flows import sampler
 
 METRICS = dict(
     fmkt='PKDLoss', theta='PKDLoss', online='MSELoss', parallel='PKDLoss'
 )
 SIZES = ((16, 16), (16, 24), (20, 28), (25, 13), (32, 40))
 STEP_COUNTS = (1, 2, 3, 4, 8)
-# Operators that compute nothing, beside views.
-IDLE = ('_unsafe_view', 'detach', 'empty', 'promote_types')
+# Operators without computation that are not views.
+NO_COMPUTATION = ('_unsafe_view', 'detach', 'empty', 'promote_types')
 
 
 # How many steps this machine runs as one batch.
-BATCH_LENGTH = walk.batch_length
+STEPS_PER_BATCH = sampler.steps_per_batch
 
 
 class KernelCounter(TorchDispatchMode):
-    """Counts the calls below autograd that compute something."""
+    """Mode that counts operators below autograd, except views."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -51,8 +51,8 @@ class KernelCounter(TorchDispatchMode):
 
 
 def is_view(func) -> bool:
-    """Whether an operator computes nothing: its result aliases an input."""
-    if func.overloadpacket.__name__ in IDLE:
+    """Return whether an operator computes nothing, such as a view."""
+    if func.overloadpacket.__name__ in NO_COMPUTATION:
         return True
     aliases = [x.alias_info for x in func._schema.returns]
     return bool(aliases) and all(
@@ -60,33 +60,34 @@ def is_view(func) -> bool:
     )
 
 
-def count(run) -> Counter:
-    """Kernels of a call by operator.
+def count_kernels(function) -> Counter:
+    """Count the kernels of a function by operator.
 
     Args:
-        run (Callable): What is called, once before it is counted.
+        function (Callable): Function without arguments; a first call as
+            warm-up is not counted.
     """
-    run()
+    function()
     with KernelCounter() as counter:
-        run()
+        function()
     return counter.calls
 
 
-def training(transfer, source, target, num_steps: int):
+def training_step(transfer, source, target, num_steps: int):
     """Return a training step of one level, without an optimizer."""
 
     def run() -> None:
         transfer.zero_grad(set_to_none=True)
-        found, output = transfer(source, target, num_steps)
+        losses, output = transfer(source, target, num_steps)
         torch.autograd.backward(
-            [sum(found.values()), output], [None, torch.ones_like(output)]
+            [sum(losses.values()), output], [None, torch.ones_like(output)]
         )
 
     return run
 
 
 def show_compiled(name: str, transfer, num_steps: int) -> None:
-    """Print graphs over sizes and N, and times of the default compiler."""
+    """Print the number of graphs over sizes and N, and compiled times."""
     from torch._dynamo import config, utils
 
     config.fail_on_recompile_limit_hit = True
@@ -96,32 +97,32 @@ def show_compiled(name: str, transfer, num_steps: int) -> None:
     compiled.compile(backend='eager')
     torch._dynamo.reset()
     utils.counters.clear()
-    apart = 0.0
+    largest = 0.0
     for n in STEP_COUNTS:
         for size in SIZES:
             maps = torch.randn(2, 2, 256, *size).unbind()
-            (found, _), (alike, _) = compiled(*maps, n), transfer(*maps, n)
-            gap = found['loss_flow'] / alike['loss_flow'] - 1
-            apart = max(apart, abs(gap.item()))
+            losses, expected = compiled(*maps, n)[0], transfer(*maps, n)[0]
+            error = losses['loss_flow'] / expected['loss_flow'] - 1
+            largest = max(largest, abs(error.item()))
     graphs = utils.counters['stats']['unique_graphs']
     breaks = sum(utils.counters['graph_break'].values())
     print(
         f'{name}: {graphs} graphs, {breaks} breaks, '
         f'{graphs - len(STEP_COUNTS)} recompilations over {len(SIZES)} sizes '
-        f'and {len(STEP_COUNTS)} N; losses {apart:.1e} apart'
+        f'and {len(STEP_COUNTS)} N; relative error of losses {largest:.1e}'
     )
     torch._dynamo.reset()
-    walk.batch_length = BATCH_LENGTH
+    sampler.steps_per_batch = STEPS_PER_BATCH
     compiled = deepcopy(transfer)
     compiled.compile()
-    rivals = {
-        label: training(module, source, target, num_steps)
+    steps = {
+        label: training_step(module, source, target, num_steps)
         for label, module in (('eager', transfer), ('compiled', compiled))
     }
     start = time.perf_counter()
-    rivals['compiled']()
+    steps['compiled']()
     print(f'  compiling: {time.perf_counter() - start:.0f} s')
-    for label, times in turns.take_turns(rivals, 20).items():
+    for label, times in timing.time_interleaved(steps, 20).items():
         print(f'  {label}: {statistics.median(times) * 1e3:.1f} ms')
 
 
@@ -132,7 +133,7 @@ def parse_args() -> argparse.Namespace:
     add('--encoders', nargs='+', default=['BottleneckEncoder', 'ConvEncoder'])
     add('--num-steps', type=int, default=4, help='N')
     add('--inference-steps', nargs='+', type=int, default=[1, 4], help='K')
-    add('--list', action='store_true', help='name the operators')
+    add('--list', action='store_true', help='list the operators')
     add('--compile', action='store_true', help='count graphs instead')
     return parser.parse_args()
 
@@ -149,22 +150,24 @@ def main() -> None:
             metric = getattr(losses, METRICS[variant])()
             transfer = flows.VARIANTS[variant](field, metric)
             # On a GPU all steps are one batch; on a CPU each is its own.
-            walk.batch_length = lambda state, numbers: len(numbers)
+            sampler.steps_per_batch = lambda state, indices: len(indices)
             if args.compile:
                 name = f'{variant} {encoder}'
                 show_compiled(name, transfer, args.num_steps)
                 continue
-            run = training(transfer, source, target, args.num_steps)
-            show(f'{variant} {encoder} N={args.num_steps}', count(run), args)
+            step = training_step(transfer, source, target, args.num_steps)
+            name = f'{variant} {encoder} N={args.num_steps}'
+            print_kernels(name, count_kernels(step), args)
             if not transfer.deploys_flow:
                 continue
             for k in args.inference_steps:
                 with torch.no_grad():
-                    calls = count(partial(transfer.transport, source, k))
-                show(f'{variant} {encoder} K={k}', calls, args)
+                    deployed = partial(transfer.sample, source, k)
+                    calls = count_kernels(deployed)
+                print_kernels(f'{variant} {encoder} K={k}', calls, args)
 
 
-def show(name: str, calls: Counter, args: argparse.Namespace) -> None:
+def print_kernels(name: str, calls: Counter, args: argparse.Namespace) -> None:
     print(f'{name}: {calls.total()} kernels')
     if args.list:
         for operator, number in calls.most_common():

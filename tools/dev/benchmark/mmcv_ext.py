@@ -1,8 +1,8 @@
 """Stand-in for the compiled operators of mmcv, ``mmcv._ext``.
 
-mmcv checks on import that its operators exist. Here each name exists and
-refuses to run; NMS is torchvision's. ``gpu.sh`` uses it where mmcv was
-installed without operators.
+mmcv checks on import that its operators exist. Here each operator exists and
+raises ``NotImplementedError``, except NMS, which is that of torchvision.
+``gpu.sh`` uses it where mmcv was installed without operators.
 """
 
 from typing import Any, Callable

@@ -23,14 +23,15 @@ def build(
     device: torch.device,
     **flow: Any,
 ) -> nn.Module:
-    """Build a distiller of a config with another variant and flow.
+    """Build a config's distiller with another variant and flow.
 
     Args:
-        config (Config): A distillation; nothing is downloaded for it.
+        config (Config): Distillation config. Pretrained weights are not
+            downloaded.
         variant (str): A key of ``VARIANTS``.
-        encoder (str, optional): Name of an encoder; None, or that of the
-            config: as the config has it.
-        device (torch.device): Where to.
+        encoder (str, optional): Name of the encoder. With None or the name
+            of the config's encoder, that is used with its settings.
+        device (torch.device): Device of the distiller.
         flow: Further settings of ``model.flow``.
     """
     model = deepcopy(config.model)
@@ -48,7 +49,7 @@ def build(
     torch.manual_seed(0)
     with DefaultScope.overwrite_default_scope(config.default_scope):
         distiller = MODELS.build(model)
-    # At zero, gradients end at the last layer: no training is like that.
+    # Zero-initialized last layers have no gradient before them.
     for module in distiller.flows.modules():
         if isinstance(module, MetaEncoder):
             for p in module.layers[-1].parameters():
@@ -57,19 +58,19 @@ def build(
 
 
 def name_of(encoder: Any) -> Optional[str]:
-    """The name of an encoder in a config, None where there are several."""
+    """Return the encoder's name, or None if there is one per level."""
     return encoder.get('type') if isinstance(encoder, dict) else None
 
 
 def noise(
     distiller: nn.Module, batch_size: int, image_size: Tuple[int, int]
 ) -> Tuple[Tensor, list]:
-    """Normalised images ``(B, 3, H, W)`` and annotations for them.
+    """Return random normalized images ``(B, 3, H, W)`` and annotations.
 
     Args:
-        distiller (nn.Module): Detector or classifier.
-        batch_size (int): B.
-        image_size (tuple[int, int]): W and H.
+        distiller (nn.Module): Distiller of detectors or classifiers.
+        batch_size (int): Number of images B.
+        image_size (tuple[int, int]): W and H in pixels.
     """
     width, height = image_size
     device = next(distiller.parameters()).device
@@ -102,7 +103,7 @@ def noise(
 
 
 def stepper(model: nn.Module, batch: tuple) -> Callable[[], Tensor]:
-    """A forward pass of training: the loss of a batch."""
+    """Return a function that computes the training loss of a batch."""
 
     def forward() -> Tensor:
         images, samples = batch
@@ -113,7 +114,7 @@ def stepper(model: nn.Module, batch: tuple) -> Callable[[], Tensor]:
 
 
 def backward(model: nn.Module, loss: Tensor) -> None:
-    """A backward pass, of which nothing stays."""
+    """Run backward, and discard the gradients."""
     loss.backward()
     model.zero_grad()
 
@@ -121,12 +122,15 @@ def backward(model: nn.Module, loss: Tensor) -> None:
 def encoder_passes(
     distiller: nn.Module, batch: tuple, num_steps: int
 ) -> Callable[[], None]:
-    """The encoders alone, on the maps that they get, there and back.
+    """Return a function that runs the encoders alone, forward and backward.
+
+    It is the lower bound of a flow's cost: N passes of each encoder on the
+    feature maps of the batch.
 
     Args:
-        distiller (nn.Module): Whose encoders.
+        distiller (nn.Module): Distiller with the encoders.
         batch (tuple): Images and annotations.
-        num_steps (int): N.
+        num_steps (int): Number of passes N.
     """
     maps: Dict[MetaEncoder, Tensor] = {}
     encoders = [
@@ -134,22 +138,22 @@ def encoder_passes(
     ]
     for encoder in encoders:
 
-        def enter(x, encoder=encoder, enter=encoder.enter):
+        def proj_in(x, encoder=encoder, proj_in=encoder.proj_in):
             maps[encoder] = x.detach().clone()
-            return enter(x)
+            return proj_in(x)
 
-        encoder.enter = enter
+        encoder.proj_in = proj_in
     with torch.no_grad():
         distiller(batch[0], deepcopy(batch[1]), mode='loss')
     for encoder in encoders:
-        del encoder.enter
+        del encoder.proj_in
     return lambda: [
-        pass_through(encoder, x, num_steps) for encoder, x in maps.items()
+        encoder_step(encoder, x, num_steps) for encoder, x in maps.items()
     ]
 
 
-def pass_through(encoder: nn.Module, maps: Tensor, num_steps: int) -> None:
-    """N passes of an encoder, forward and backward."""
+def encoder_step(encoder: nn.Module, maps: Tensor, num_steps: int) -> None:
+    """Run N passes of an encoder, each forward and backward."""
     state = maps.detach().requires_grad_()
     for i in range(num_steps, 0, -1):
         out = encoder(state, i / num_steps)

@@ -1,17 +1,18 @@
-"""Measures what distillation costs, against what cannot be avoided.
+"""Measures the cost of distillation, relative to its unavoidable part.
 
     python tools/dev/benchmark/run.py training --device cuda --amp
     python tools/dev/benchmark/run.py inference --inference-steps 1 4 8
     python tools/dev/benchmark/run.py memory --num-steps 1 4 16
     python tools/dev/benchmark/run.py flow --num-steps 8
 
-training: a training step (no optimizer) over plain step and teacher forward.
-inference: the deployed student over the plain one. memory: what autograd
-keeps of a training step over that of the metric alone. flow: the flow by
-itself, forward and backward, over its encoder's passes, and over a straight
-transcription of the method (transcription.py). Rivals take turns in one
-process; weights and images are random, so nothing is downloaded. docs/cost.md
-has what to expect.
+training: time of a training step without optimizer, relative to a step of the
+baseline student plus the teacher's forward. inference: latency of the deployed
+student, relative to the baseline student. memory: activation memory of a
+training step, relative to distillation without a flow. flow: forward and
+backward of one flow, relative to the passes of its encoder, and to a reference
+implementation (reference_implementation.py). Timings are interleaved in one
+process (interleaved_timing.py); weights and images are random, so nothing is
+downloaded. docs/cost.md has reference values.
 """
 
 import argparse
@@ -33,16 +34,16 @@ from mmfmkt.utils import ConfigError
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
+import interleaved_timing as timing  # noqa: E402
 import networks  # noqa: E402
-import transcription  # noqa: E402
-import turns  # noqa: E402
+import reference_implementation as reference  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[3]
 FLAGSHIP = ROOT / 'configs/fmkt_retinanet_r101_r50.py'
 ENCODERS = [
     x for x in flows.__all__ if x.endswith('Encoder') and x != 'MetaEncoder'
 ]
-KINDS = ('encoder', 'transcription', 'flow')
+KINDS = ('encoder', 'reference', 'flow')
 
 
 def parse_args() -> argparse.Namespace:
@@ -62,14 +63,18 @@ def parse_args() -> argparse.Namespace:
     add('--image-size', nargs=2, type=int, default=(512, 320), help='W H')
     add('--map-size', nargs=3, type=int, default=(256, 40, 64), help='C H W')
     add('--batch-size', type=int, default=1)
-    add('--repeats', type=int, default=10, help='turns that count')
+    add('--repeats', type=int, default=10, help='timed rounds')
     add('--device', default='cpu', type=torch.device)
     add('--amp', action='store_true', help='autocast')
     add('--with-cp', action='store_true', help='also with flow.with_cp')
     add('--compile', action='store_true', help='also with flow.compile')
-    add('--sync-check', action='store_true', help='flow waits for no GPU')
+    add(
+        '--sync-check',
+        action='store_true',
+        help='fail on GPU synchronization',
+    )
     add('--out', help='JSON file to write')
-    add('--plot', help='picture to write')
+    add('--plot', help='image file to write')
     add('--compare', metavar='BASELINE', help='JSON file to compare with')
     add('--tolerance', type=float, default=0.1, help='for --compare')
     add_cfg_options(parser)
@@ -77,7 +82,7 @@ def parse_args() -> argparse.Namespace:
 
 
 def options_of(args: argparse.Namespace) -> dict:
-    """Settings of the flow to try beside the plain ones, by label."""
+    """Return additional settings of the flow to measure, by label."""
     options = {'': {}}
     if args.with_cp:
         options[' with_cp'] = dict(with_cp=True)
@@ -87,7 +92,7 @@ def options_of(args: argparse.Namespace) -> dict:
 
 
 def distillers(args: argparse.Namespace):
-    """Yield label, encoder, N and distiller of all that is asked for."""
+    """Yield label, encoder, N and distiller of each requested setting."""
     config = Config.fromfile(args.config)
     config.merge_from_dict(args.cfg_options or {})
     for variant in args.variants:
@@ -106,15 +111,15 @@ def distillers(args: argparse.Namespace):
                     yield name, encoder, n, built.train()
 
 
-def metric_alone(args: argparse.Namespace) -> torch.nn.Module:
-    """The variant without a flow."""
+def build_without_flow(args: argparse.Namespace) -> torch.nn.Module:
+    """Build the distiller of the variant ``direct``, which has no flow."""
     config = Config.fromfile(args.config)
     config.merge_from_dict(args.cfg_options or {})
     return networks.build(config, 'direct', None, args.device).train()
 
 
 def precision(args: argparse.Namespace):
-    """Autocast, where it is asked for."""
+    """Return the autocast context of ``--amp``, or an empty one."""
     if not args.amp:
         return nullcontext()
     half = torch.float16 if args.device.type == 'cuda' else torch.bfloat16
@@ -122,7 +127,7 @@ def precision(args: argparse.Namespace):
 
 
 def measure_training(args: argparse.Namespace) -> list:
-    direct = metric_alone(args)
+    direct = build_without_flow(args)
     batch = networks.noise(direct, args.batch_size, args.image_size)
 
     def step(model):
@@ -134,28 +139,28 @@ def measure_training(args: argparse.Namespace) -> list:
         with precision(args):
             direct.read_teacher(*batch)
 
-    rivals = dict(
-        plain=partial(step, direct.student),
+    functions = dict(
+        student=partial(step, direct.student),
         teacher=teach,
-        **{'metric alone': partial(step, direct)},
+        **{'without flow': partial(step, direct)},
     )
-    floors = {}
+    lower_bounds = {}
     for name, encoder, n, model in distillers(args):
-        rivals[name] = partial(step, model)
-        floor = f'{encoder} N={n} alone'
-        if floor not in rivals:
-            rivals[floor] = networks.encoder_passes(model, batch, n)
-            floors[floor] = f'floor {encoder} N={n}'
-    times = turns.take_turns(rivals, args.repeats)
-    for alone, floor in floors.items():
-        parts = (times['plain'], times['teacher'], times.pop(alone))
-        times[floor] = [sum(turn) for turn in zip(*parts)]
-    below = ('plain', 'teacher')
-    return [turns.row_of_times(name, times, below) for name in times]
+        functions[name] = partial(step, model)
+        passes = f'passes of {encoder} N={n}'
+        if passes not in functions:
+            functions[passes] = networks.encoder_passes(model, batch, n)
+            lower_bounds[passes] = f'lower bound {encoder} N={n}'
+    times = timing.time_interleaved(functions, args.repeats)
+    for passes, lower_bound in lower_bounds.items():
+        parts = (times['student'], times['teacher'], times.pop(passes))
+        times[lower_bound] = [sum(seconds) for seconds in zip(*parts)]
+    baseline = ('student', 'teacher')
+    return [timing.timing_row(name, times, baseline) for name in times]
 
 
 def measure_inference(args: argparse.Namespace) -> list:
-    rivals, args.num_steps = {}, args.num_steps[:1]
+    functions, args.num_steps = {}, args.num_steps[:1]
     batch = None
 
     def predict(model, steps):
@@ -168,27 +173,28 @@ def measure_inference(args: argparse.Namespace) -> list:
         model.eval()
         if batch is None:
             batch = networks.noise(model, args.batch_size, args.image_size)
-            rivals['plain'] = partial(predict, model.student, None)
+            functions['student'] = partial(predict, model.student, None)
         for k in args.inference_steps:
             label = name.replace(f'N={args.num_steps[0]}', f'K={k}')
-            rivals[label] = partial(predict, model, k)
-    times = turns.take_turns(rivals, args.repeats)
-    return [turns.row_of_times(name, times, ['plain']) for name in times]
+            functions[label] = partial(predict, model, k)
+    times = timing.time_interleaved(functions, args.repeats)
+    return [timing.timing_row(name, times, ['student']) for name in times]
 
 
 def measure_memory(args: argparse.Namespace) -> list:
-    direct = metric_alone(args)
+    direct = build_without_flow(args)
     batch = networks.noise(direct, args.batch_size, args.image_size)
 
-    def kept(model):
+    def activations(model):
+        excluded = [*model.parameters(), batch[0]]
         with precision(args):
             forward = networks.stepper(model, batch)
-            return turns.saved_bytes(forward, [*model.parameters(), batch[0]])
+            return timing.activation_bytes(forward, excluded)
 
-    below = kept(direct)
-    rows = [turns.row_of_bytes('metric alone', below, below)]
+    baseline = activations(direct)
+    rows = [timing.memory_row('without flow', baseline, baseline)]
     for name, _, _, model in distillers(args):
-        rows.append(turns.row_of_bytes(name, kept(model), below))
+        rows.append(timing.memory_row(name, activations(model), baseline))
     return rows
 
 
@@ -197,84 +203,95 @@ def measure_flow(args: argparse.Namespace) -> list:
     shape = (args.batch_size, channels, height, width)
     source = torch.randn(shape, device=args.device, requires_grad=True)
     target = torch.randn(shape, device=args.device)
-    rivals, pairs, rows = {}, [], []
+    functions, names, rows = {}, [], []
     for encoder in args.encoders:
         for n in args.num_steps:
             field = flows.VelocityField(
                 getattr(flows, encoder)(channels), flows.RectifiedFlow()
             )
-            ours = flows.FMKT(field, PKDLoss()).to(args.device)
-            plain = transcription.PlainEncoder(field.encoder)
+            transfer = flows.FMKT(field, PKDLoss()).to(args.device)
+            copied = reference.ReferenceEncoder(field.encoder)
 
-            def flow(ours=ours, n=n):
-                losses, output = ours(source, target, n)
+            def flow(transfer=transfer, n=n):
+                losses, output = transfer(source, target, n)
                 return losses['loss_flow'], output
 
-            def written(plain=plain, n=n):
-                return transcription.train(plain, source, target, n)
+            def by_reference(copied=copied, n=n):
+                return reference.train(copied, source, target, n)
 
-            alone = partial(networks.pass_through, field.encoder, source, n)
-            names = [f'{x} {encoder} N={n}' for x in KINDS]
-            runs = [
-                alone,
-                *(partial(there_and_back, x) for x in (written, flow)),
-            ]
-            rivals.update(zip(names, runs))
-            pairs.append(names)
-            known = [*field.parameters(), *plain.parameters(), source, target]
-            kept = [turns.saved_bytes(x, known) for x in (written, flow)]
-            rows.append(turns.row_of_bytes(f'{names[2]}: saved', *kept[::-1]))
+            triple = [f'{x} {encoder} N={n}' for x in KINDS]
+            names.append(triple)
+            functions[triple[0]] = partial(
+                networks.encoder_step, field.encoder, source, n
+            )
+            functions[triple[1]] = partial(forward_backward, by_reference)
+            functions[triple[2]] = partial(forward_backward, flow)
+            excluded = [*field.parameters(), *copied.parameters()]
+            excluded += [source, target]
+            baseline, size = (
+                timing.activation_bytes(x, excluded)
+                for x in (by_reference, flow)
+            )
+            label = f'{triple[2]}: activations / reference'
+            rows.append(timing.memory_row(label, size, baseline))
             if args.sync_check:
-                check_waiting(partial(there_and_back, flow))
-    times = turns.take_turns(rivals, args.repeats)
-    found = []
-    for alone, written, flow in pairs:
-        for below in (alone, written):
-            row = turns.row_of_times(flow, times, [below])
-            found.append({**row, 'name': f'{flow} / {below.split()[0]}'})
-    return found + rows
+                check_synchronization(functions[triple[2]])
+    times = timing.time_interleaved(functions, args.repeats)
+    timings = []
+    for *baselines, flow in names:
+        for baseline in baselines:
+            row = timing.timing_row(flow, times, [baseline])
+            row['name'] = f'{flow} / {baseline.split()[0]}'
+            timings.append(row)
+    return timings + rows
 
 
-def there_and_back(forward) -> None:
-    """Forward and backward, of loss and output."""
+def forward_backward(forward) -> None:
+    """Run forward and backward, of loss and output."""
     loss, output = forward()
     (loss + output.mean()).backward()
 
 
-def check_waiting(run) -> None:
-    """Refuse what waits for the GPU."""
-    run()
+def check_synchronization(function) -> None:
+    """Raise an error if a function synchronizes with the GPU."""
+    function()
     torch.cuda.set_sync_debug_mode('error')
     try:
-        run()
+        function()
     finally:
         torch.cuda.set_sync_debug_mode('default')
 
 
 MEASURES = dict(
-    training=(measure_training, 'training step / (plain step + teacher)'),
-    inference=(measure_inference, 'deployed / plain student'),
-    memory=(measure_memory, 'saved activations / metric alone'),
-    flow=(measure_flow, 'flow / encoder passes, and / transcription'),
+    training=(measure_training, 'training step / (student step + teacher)'),
+    inference=(measure_inference, 'deployed student / baseline student'),
+    memory=(measure_memory, 'activation memory / without flow'),
+    flow=(measure_flow, 'flow / encoder passes, and / reference'),
 )
 
 
 def main() -> None:
     args = parse_args()
     if args.repeats < 1:
-        raise ConfigError('--repeats must be 1 or more.')
+        raise ConfigError(
+            f'--repeats must be a positive integer, got {args.repeats}.'
+        )
     if args.compare and not Path(args.compare).is_file():
-        raise ConfigError(f'--compare: there is no file {args.compare!r}.')
+        raise ConfigError(f'--compare: no such file: {args.compare!r}.')
     measure, title = MEASURES[args.what]
-    report = turns.report_of(title, measure(args), args.device)
-    turns.show(report)
+    report = timing.build_report(title, measure(args), args.device)
+    timing.print_report(report)
     if args.out:
         text = json.dumps(report, indent=1)
         Path(args.out).write_text(text, encoding='utf-8')
     if args.plot:
-        turns.plot(report, args.plot)
+        timing.plot_report(report, args.plot)
     if args.compare:
-        sys.exit(not turns.compare(report, args.compare, args.tolerance))
+        sys.exit(
+            not timing.compare_with_baseline(
+                report, args.compare, args.tolerance
+            )
+        )
 
 
 if __name__ == '__main__':

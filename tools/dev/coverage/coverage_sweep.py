@@ -1,17 +1,17 @@
-"""Tries every family of the installed libraries as a student.
+"""Distills every model family of the installed libraries, as student.
 
     python tools/dev/coverage/coverage_sweep.py --out coverage.json
 
-For the smallest config of each family in MMDetection's and MMPretrain's model
-index that this machine can train, on a tiny data set and through a Runner:
+For each family in the model index of MMDetection and MMPretrain, the smallest
+config that this machine can train is trained by a Runner on a tiny data set:
 
-- ``equivalence``: as the student of a distiller whose transfer weighs nothing
-  it must train bit for bit as it does alone.
-- ``variants``: as FM-KT^Theta and as FM-KT it trains, predicts, and comes
-  home to the library's own tools.
+- ``equivalence``: in a distiller whose transfer has weight 0, the student must
+  train bit for bit as it does without a distiller.
+- ``variants``: as FM-KT^Theta and as FM-KT, the student must train, predict
+  and be exported, and the library's own tools must run the export.
 
-Each check has a process of its own. What is done stays done: the same command
-continues.
+Each check runs in a process of its own. The same command continues an
+interrupted sweep.
 """
 
 import argparse
@@ -35,7 +35,7 @@ def parse_args() -> argparse.Namespace:
         '--out',
         type=Path,
         default=Path('work_dirs/coverage.json'),
-        help='file of the results; what is in it is not tried again; the '
+        help='JSON file of the results; checks that it has are skipped; the '
         'table is written beside it',
     )
     parser.add_argument(
@@ -43,29 +43,29 @@ def parse_args() -> argparse.Namespace:
         nargs='+',
         choices=LIBRARIES,
         default=LIBRARIES,
-        help='whose families to try',
+        help='libraries to check',
     )
     parser.add_argument(
-        '--families', nargs='+', help='families to try (default: all)'
+        '--families', nargs='+', help='families to check (default: all)'
     )
     parser.add_argument(
         '--checks',
         nargs='+',
         choices=CHECKS,
         default=CHECKS,
-        help='what to check',
+        help='checks to run',
     )
     parser.add_argument(
-        '--retry', action='store_true', help='try again what has not passed'
+        '--retry', action='store_true', help='repeat checks that did not pass'
     )
     parser.add_argument(
-        '--jobs', type=int, default=1, help='processes at the same time'
+        '--jobs', type=int, default=1, help='number of parallel processes'
     )
     parser.add_argument(
         '--timeout',
         type=float,
         default=600,
-        help='seconds for one config and check',
+        help='limit of one check of one config in seconds',
     )
     return parser.parse_args()
 
@@ -86,7 +86,7 @@ def main() -> None:
         task = bar.add_task('coverage', total=len(todo))
         for family, check in check_all(todo, results, args.jobs, args.timeout):
             bar.update(task, advance=1, description=f'{family.key} {check}')
-    report(results.found, args.out.with_suffix('.md'), console)
+    report(results.by_family, args.out.with_suffix('.md'), console)
 
 
 if __name__ == '__main__':

@@ -2,11 +2,11 @@
 
     python tools/dev/robustness/data_parallel.py
 
-For each variant and metric: the largest difference, relative to the largest
-gradient, between one process with a whole batch and two with half of it
-each; and whether both have the same weights after 20 iterations with drawn
-step counts, pair decoupling, gradient accumulation and an average of the
-weights.
+Prints for each variant and distillation loss: the largest difference, relative
+to the largest gradient, between one process with a whole batch and two
+processes with half of it each; and whether both processes have equal weights
+after 20 iterations with random step counts, pair decoupling, gradient
+accumulation and an average of the weights.
 """
 
 import argparse
@@ -37,12 +37,12 @@ GROUPS = dict(type='GN', num_groups=4)
 
 
 class Case(NamedTuple):
-    """One distillation.
+    """Distillation to compare.
 
     Attributes:
-        name (str): For the table.
-        model (dict): Its config.
-        image (tuple): Height and width of its images.
+        name (str): Name in the output.
+        model (dict): Config of the distiller.
+        image (tuple): Height and width of the images.
     """
 
     name: str
@@ -51,7 +51,7 @@ class Case(NamedTuple):
 
 
 def detectors() -> Iterator[Case]:
-    """Each variant under each metric of maps."""
+    """Yield each variant with each distillation loss of feature maps."""
     student = Config.fromfile(
         Config._get_cfg_path('mmdet::_base_/models/retinanet_r50_fpn.py', '')[
             0
@@ -62,7 +62,7 @@ def detectors() -> Iterator[Case]:
         base_channels=8,
         stem_channels=8,
         frozen_stages=-1,
-        # Batch norm has statistics of each process's own.
+        # Batch norm would have statistics per process.
         norm_cfg=GROUPS,
         norm_eval=False,
         init_cfg=None,
@@ -95,7 +95,7 @@ def detectors() -> Iterator[Case]:
 
 
 def classifiers() -> Iterator[Case]:
-    """Each variant under each metric of logits."""
+    """Yield each variant with each distillation loss of logits."""
     network = dict(
         type='ImageClassifier',
         backbone=dict(
@@ -138,14 +138,14 @@ def classifiers() -> Iterator[Case]:
 
 
 def build(case: Case, **flow: Any) -> torch.nn.Module:
-    """Build a model, the same in each process."""
+    """Build a model with equal weights in each process."""
     torch.manual_seed(0)
     cfg = deepcopy(case.model)
     cfg['flow'] = {**cfg['flow'], **flow}
     with DefaultScope.overwrite_default_scope('mmengine'):
         model = MODELS.build(cfg)
     model.init_weights()
-    # A flow that starts as the identity has gradients of zero inside.
+    # Zero-initialized flows have zero gradients in most layers.
     with torch.no_grad():
         for parameter in model.flows.parameters():
             parameter.add_(0.02 * torch.randn_like(parameter))
@@ -153,7 +153,7 @@ def build(case: Case, **flow: Any) -> torch.nn.Module:
 
 
 def batch(case: Case, seed: int = 0) -> Dict[str, list]:
-    """A whole batch, the same in each process."""
+    """Return a whole batch, equal in each process."""
     height, width = case.image
     generator = torch.Generator().manual_seed(seed)
     if 'Detection' in case.model['type']:
@@ -170,14 +170,14 @@ def batch(case: Case, seed: int = 0) -> Dict[str, list]:
 def gradients(
     model: torch.nn.Module, data: dict, detects: bool
 ) -> Dict[str, torch.Tensor]:
-    """Gradients of the losses of the transfer, by parameter."""
+    """Return the gradients of the distillation losses, by parameter."""
     inner = getattr(model, 'module', model)
     inputs = inner.data_preprocessor(data, True)
     inputs['inputs'] = inputs['inputs'].double()
     losses = model(**inputs, mode='loss')
     total = 0
     for name, loss in losses.items():
-        # A detector's own losses are means over its boxes, not over samples.
+        # Task losses of detectors are means over boxes, not over samples.
         weight = 0 if detects and '.' not in name else 1
         for x in loss if isinstance(loss, (list, tuple)) else [loss]:
             if x.requires_grad:
@@ -191,7 +191,7 @@ def gradients(
 
 
 def compare(rank: int, case: Case) -> float:
-    """The largest difference of gradients, relative to the largest."""
+    """Return the largest difference of gradients, relative to the largest."""
     detects = 'Detection' in case.model['type']
     data = batch(case)
     half = {
@@ -203,7 +203,7 @@ def compare(rank: int, case: Case) -> float:
     model = build(case)
     for part in model.modules():
         if hasattr(part, 'sync'):
-            part.sync = False  # one process has all of the batch
+            part.sync = False  # one process has the whole batch
     torch.manual_seed(1)
     alone = gradients(model, data, detects)
     largest = max(x.abs().max() for x in alone.values())

@@ -1,12 +1,12 @@
-"""Kills a training over and over, resumes it, and compares what comes out.
+"""Kills and resumes a training repeatedly, and compares the result.
 
     python tools/dev/robustness/kill_and_resume.py CONFIG --in-write 10
     python tools/dev/robustness/kill_and_resume.py CONFIG --processes 2
 
-CONFIG is trained once undisturbed and once under fire: killed by SIGKILL at
-random moments, some of them while a checkpoint is being written, resumed
-after each, and at last left to end. Both have to end with the same bits in
-every tensor of the weights, the averages and the optimizer's state.
+CONFIG is trained once without interruption, and once with interruptions: it is
+killed by SIGKILL at random times, also while a checkpoint is written, and
+resumed after each. Both runs must end with the same bits in every tensor of
+weights, averages and optimizer state.
 """
 
 import argparse
@@ -43,26 +43,34 @@ def parse_args() -> argparse.Namespace:
     parser = make_parser(__doc__)
     parser.add_argument('config', help='path of a training config')
     parser.add_argument(
-        '--kills', type=int, default=50, help='at random moments'
+        '--kills', type=int, default=50, help='number of kills at random times'
     )
     parser.add_argument(
-        '--in-write', type=int, default=10, help='during a write, beside those'
+        '--in-write',
+        type=int,
+        default=10,
+        help='additional kills during a write',
     )
     parser.add_argument(
         '--terminations',
         type=int,
         default=0,
-        help='by SIGTERM at random moments, beside those',
+        help='additional SIGTERMs at random times',
     )
     parser.add_argument(
-        '--processes', type=int, default=1, help='data parallel ones'
+        '--processes',
+        type=int,
+        default=1,
+        help='number of data-parallel processes',
     )
     parser.add_argument(
         '--work-dir',
         default='work_dirs/kill_and_resume',
-        help='folder for both runs; it is emptied',
+        help='folder for both runs; existing contents are deleted',
     )
-    parser.add_argument('--seed', type=int, default=SEED, help='of the kills')
+    parser.add_argument(
+        '--seed', type=int, default=SEED, help='seed of the times'
+    )
     parser.add_argument(
         '--cfg-options',
         nargs='+',
@@ -75,7 +83,7 @@ def parse_args() -> argparse.Namespace:
 
 
 def command(args: argparse.Namespace, folder: Path, *front: str) -> List[str]:
-    """The command that trains in a folder."""
+    """Return the command that trains in a folder."""
     tool = (
         [str(Path(__file__)), *front]
         if front
@@ -105,19 +113,19 @@ def start(args: argparse.Namespace, folder: Path, *front: str) -> Any:
 
 
 def end(process: Any, number: int) -> int:
-    """Send a signal to a training, and wait until all of it has ended.
+    """Send a signal to a training, and wait for all of its processes.
 
     Args:
-        process (Popen): Its first process, a launcher where there are
-            several; that hands on what asks to end, and cannot what kills.
+        process (Popen): The training, or its launcher. A launcher forwards
+            SIGTERM; SIGKILL is sent to each process.
         number (int): The signal.
     """
     try:
         family = psutil.Process(process.pid).children(recursive=True)
     except psutil.NoSuchProcess:
         family = []
-    hit = family if number == signal.SIGKILL else []
-    for member in [process, *hit]:
+    killed = family if number == signal.SIGKILL else []
+    for member in [process, *killed]:
         with suppress(ProcessLookupError, psutil.NoSuchProcess):
             member.send_signal(number)
     code = process.wait()
@@ -127,8 +135,10 @@ def end(process: Any, number: int) -> int:
     return code
 
 
-def undisturbed(args: argparse.Namespace, folder: Path) -> Tuple[float, float]:
-    """Train to the end; say when it began to save, and when it ended."""
+def uninterrupted(
+    args: argparse.Namespace, folder: Path
+) -> Tuple[float, float]:
+    """Train; return the seconds until the first checkpoint, and in total."""
     began = time.monotonic()
     process, first = start(args, folder), None
     while process.poll() is None:
@@ -137,38 +147,38 @@ def undisturbed(args: argparse.Namespace, folder: Path) -> Tuple[float, float]:
             first = time.monotonic() - began
     if process.returncode or first is None:
         raise ConfigError(
-            f'The undisturbed training of {args.config} ended with the code '
-            f'{process.returncode}: see {folder.with_suffix(".log")}.'
+            f'The uninterrupted training of {args.config} ended with code '
+            f'{process.returncode}; see {folder.with_suffix(".log")}.'
         )
     return first, time.monotonic() - began
 
 
-def under_fire(
+def interrupted(
     args: argparse.Namespace, folder: Path, first: float, last: float
 ) -> Dict[str, int]:
-    """Kill and resume a training, then let it end; count what happened."""
+    """Kill and resume a training; return the number of each interruption."""
     draws = random.Random(args.seed)
     plan = ['killed'] * args.kills + ['terminated'] * args.terminations
     plan += [STAGES[i % len(STAGES)] for i in range(args.in_write)]
     draws.shuffle(plan)
     count: Dict[str, int] = {}
-    # From before the first iteration to some checkpoints after it.
+    # From before the first iteration to a few checkpoints later.
     span = 0.8 * first, first + max(1.6 * (last - first) / len(plan), 0.5)
     for what in tqdm(plan, desc='kills', disable=None):
         if what in STAGES:
             process = start(
-                args, folder, 'die', what, str(draws.randint(1, 3))
+                args, folder, 'die-in-write', what, str(draws.randint(1, 3))
             )
             hit = process.wait() != 0
         else:
             process = start(args, folder)
             try:
                 process.wait(draws.uniform(*span))
-                hit = False  # it came to its end
+                hit = False  # it had ended
             except subprocess.TimeoutExpired:
                 number = signal.SIGKILL if what == 'killed' else signal.SIGTERM
                 hit = end(process, number) != 0
-        key = what if hit else 'came to its end before'
+        key = what if hit else 'ended before'
         count[key] = count.get(key, 0) + 1
         if not hit:
             break
@@ -182,7 +192,7 @@ def under_fire(
 
 
 def die_in_write(stage: str, writes: int, argv: List[str]) -> None:
-    """Run ``tools/train.py`` and die in the n-th write of a checkpoint."""
+    """Run ``tools/train.py``, killed in the n-th write of a checkpoint."""
     fsync, replace = os.fsync, os.replace
     seen = 0
 
@@ -211,7 +221,7 @@ def die_in_write(stage: str, writes: int, argv: List[str]) -> None:
 
 
 def tensors(part: Any, name: str = '') -> Iterator[Tuple[str, torch.Tensor]]:
-    """All tensors in a checkpoint's part, by name."""
+    """Yield name and tensor of all tensors in a part of a checkpoint."""
     if isinstance(part, torch.Tensor):
         yield name, part
     elif isinstance(part, dict):
@@ -223,21 +233,21 @@ def tensors(part: Any, name: str = '') -> Iterator[Tuple[str, torch.Tensor]]:
 
 
 def compare(left: dict, right: dict) -> Tuple[int, int, float]:
-    """Count tensors, those that differ, and the largest difference."""
+    """Return the number of tensors, of differing ones, and the difference."""
     parts = ('state_dict', 'ema_state_dict', 'optimizer')
-    mine, theirs = (
+    expected, found = (
         dict(tensors({k: x[k] for k in parts if k in x}))
         for x in (left, right)
     )
-    if set(mine) != set(theirs):
-        raise ConfigError('The two runs do not even save the same tensors.')
+    if set(expected) != set(found):
+        raise ConfigError('The two runs save different tensors.')
     differ, largest = 0, 0.0
-    for name, tensor in mine.items():
-        if not torch.equal(tensor, theirs[name]):
+    for name, tensor in expected.items():
+        if not torch.equal(tensor, found[name]):
             differ += 1
-            gap = (tensor.double() - theirs[name].double()).abs().max().item()
-            largest = max(largest, gap)
-    return len(mine), differ, largest
+            error = (tensor.double() - found[name].double()).abs().max()
+            largest = max(largest, error.item())
+    return len(expected), differ, largest
 
 
 def main(args: Optional[argparse.Namespace] = None) -> None:
@@ -245,15 +255,13 @@ def main(args: Optional[argparse.Namespace] = None) -> None:
     folder = Path(args.work_dir)
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    calm, fire = folder / 'undisturbed', folder / 'under_fire'
+    whole, parts = folder / 'uninterrupted', folder / 'interrupted'
     args.cfg_options = [f'randomness.seed={SEED}', *args.cfg_options]
-    first, last = undisturbed(args, calm)
-    print(
-        f'undisturbed: {last:.0f} s, the first checkpoint after {first:.0f} s'
-    )
-    count = under_fire(args, fire, first, last)
+    first, last = uninterrupted(args, whole)
+    print(f'uninterrupted: {last:.0f} s, first checkpoint after {first:.0f} s')
+    count = interrupted(args, parts, first, last)
     print('kills:', ', '.join(f'{n} {what}' for what, n in count.items()))
-    (_, left), (_, right) = latest_checkpoint(calm), latest_checkpoint(fire)
+    (_, left), (_, right) = latest_checkpoint(whole), latest_checkpoint(parts)
     total, differ, largest = compare(left, right)
     print(
         f'{total} tensors, {differ} of them different, largest difference '
@@ -264,7 +272,7 @@ def main(args: Optional[argparse.Namespace] = None) -> None:
 
 
 if __name__ == '__main__':
-    if sys.argv[1:2] == ['die']:
+    if sys.argv[1:2] == ['die-in-write']:
         die_in_write(sys.argv[2], int(sys.argv[3]), sys.argv[4:])
     else:
         with exit_on_error():

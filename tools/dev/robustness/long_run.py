@@ -1,9 +1,9 @@
-"""Watches the memory, file handles and threads of a training.
+"""Records memory, file handles and threads of a training.
 
     python tools/dev/robustness/long_run.py CONFIG --plot watch.png
 
-Runs ``tools/train.py CONFIG`` and looks at all of its processes from outside
-until it ends; says what grew from the first tenth to the last.
+Runs ``tools/train.py CONFIG``, samples all of its processes at an interval,
+and prints the means of the first and the last tenth of the samples.
 """
 
 import argparse
@@ -32,10 +32,10 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('config', help='path of a training config')
     parser.add_argument('--work-dir', default='work_dirs/long_run')
     parser.add_argument(
-        '--every', type=float, default=2.0, help='seconds between two looks'
+        '--every', type=float, default=2.0, help='seconds between two samples'
     )
     parser.add_argument('--out', help='JSON file to write')
-    parser.add_argument('--plot', help='picture to write')
+    parser.add_argument('--plot', help='image file to write')
     parser.add_argument(
         '--cfg-options', nargs='+', default=[], metavar='KEY=VALUE'
     )
@@ -43,19 +43,19 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def look(process: psutil.Process) -> Dict[str, float]:
-    """Sums over a process and its children; of shared memory, its share."""
-    found = dict.fromkeys(KINDS, 0.0)
+def sample(process: psutil.Process) -> Dict[str, float]:
+    """Return sums over a process and its children (memory: PSS)."""
+    sums = dict.fromkeys(KINDS, 0.0)
     for member in [process, *process.children(recursive=True)]:
         with suppress(psutil.NoSuchProcess, psutil.AccessDenied):
-            found['memory'] += member.memory_full_info().pss / 2**20
-            found['handles'] += member.num_fds()
-            found['threads'] += member.num_threads()
-    return found
+            sums['memory'] += member.memory_full_info().pss / 2**20
+            sums['handles'] += member.num_fds()
+            sums['threads'] += member.num_threads()
+    return sums
 
 
-def watch(args: argparse.Namespace) -> List[Dict[str, float]]:
-    """Train, and look every so often."""
+def record(args: argparse.Namespace) -> List[Dict[str, float]]:
+    """Train, and return samples of the processes."""
     folder = Path(args.work_dir)
     folder.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, ROOT / 'tools/train.py', args.config]
@@ -70,26 +70,26 @@ def watch(args: argparse.Namespace) -> List[Dict[str, float]]:
             time.sleep(args.every)
             with suppress(psutil.NoSuchProcess):
                 if re.search(r'Epoch\(train\)|Iter\(train\)', tail(log)):
-                    found = look(process)
-                    found['seconds'] = time.monotonic() - began
-                    rows += [found] if found['memory'] else []
+                    row = sample(process)
+                    row['seconds'] = time.monotonic() - began
+                    rows += [row] if row['memory'] else []
     if training.returncode or len(rows) < 10:
         raise ConfigError(
             f'The training ended with the code {training.returncode} after '
-            f'{len(rows)} looks: see {log}.'
+            f'{len(rows)} samples; see {log}.'
         )
     return rows
 
 
 def tail(path: Path) -> str:
-    """The end of a log."""
+    """Return the end of a log."""
     with open(path, 'rb') as file:
         file.seek(max(path.stat().st_size - 20000, 0))
         return file.read().decode(errors='replace')
 
 
 def plot(rows: List[Dict[str, float]], path: str) -> None:
-    """Draw what was seen against the minutes."""
+    """Plot the samples over time."""
     from matplotlib import pyplot as plt
 
     figure, axes = plt.subplots(len(KINDS), sharex=True, figsize=(7, 6))
@@ -106,7 +106,7 @@ def plot(rows: List[Dict[str, float]], path: str) -> None:
 
 def main() -> None:
     args = parse_args()
-    rows = watch(args)
+    rows = record(args)
     tenth = max(len(rows) // 10, 1)
     for key, label in KINDS.items():
         first, last = (

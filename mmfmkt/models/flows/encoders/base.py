@@ -1,7 +1,7 @@
-"""What the meta-encoders g(Z_t, t) share.
+"""Base class of the meta-encoders g(Z_t, t).
 
-Networks that predict the velocity or the target; time is added to the input
-as one number per channel (arXiv 2402.02012, section 3.2).
+They predict the velocity or the target. Time is added to the input as one
+number per channel (arXiv 2402.02012, section 3.2).
 """
 
 from abc import ABCMeta
@@ -9,37 +9,37 @@ from typing import Optional, Sequence
 
 from torch import Tensor, nn
 
-from .layers import Layers
+from .layers import CompilableSequential
 from .time_embedding import TimeEmbedding
 
 
 class MetaEncoder(nn.Module, metaclass=ABCMeta):
-    """Base of the encoders: a time embedding and the layers of a subclass.
+    """Base class of the encoders: a time embedding and layers.
 
-    A subclass takes ``channels`` first and hands the other arguments below
-    on, since the flow sets them where a config does not.
+    A subclass takes ``channels`` first and passes ``zero_init`` and
+    ``deep_time`` on, whose defaults depend on the tap.
 
-    An encoder is read as ``leave(inside(enter(state), t))``, of which enter
-    and leave are linear. Here they are identities; an encoder that narrows
-    its input first lets the flow walk in the narrow space (``walk.py``).
+    An encoder is ``proj_out(body(proj_in(state), t))``, where ``proj_in`` and
+    ``proj_out`` are linear. By default they are identities. The states of an
+    encoder with projections are kept in its input space (``sampler.py``).
 
     Args:
         channels (int): C of the state.
-        layers (Sequence[nn.Module]): One after the other they map a state to
-            the same shape; the last has the weights that ``zero_init``
-            clears. The first gets a tensor of its own, which it may
-            overwrite.
+        layers (Sequence[nn.Module]): Layers from a state to the same shape.
+            The weights of the last one are zeroed by ``zero_init``. The first
+            one may modify its input in place.
         zero_init (bool): Whether the flow starts as the identity: the last
-            layer starts at zero, and the flow takes what the encoder gives
-            as the difference from staying where it is. Its loss then starts
-            as the plain metric's, so a short schedule need not learn the
-            flow before the flow can teach.
+            layer starts at zero, and the encoder's output is the difference
+            from a flow that stays at the source. The loss then starts as that
+            without a flow, and the student is distilled from the first
+            iteration on.
         deep_time (bool): Whether the time embedding has two layers, as is
             usual for logits, instead of one.
 
     Attributes:
-        takes_vectors (bool): Whether it takes ``(B, C)`` as well.
-        narrows (bool): Whether ``enter`` and ``leave`` are not identities.
+        takes_vectors (bool): Whether ``(B, C)`` is accepted as well.
+        has_projections (bool): Whether ``proj_in`` and ``proj_out`` are not
+            identities.
 
     Examples:
         >>> class PixelEncoder(MetaEncoder):
@@ -51,7 +51,7 @@ class MetaEncoder(nn.Module, metaclass=ABCMeta):
     """
 
     takes_vectors = False
-    narrows = False
+    has_projections = False
 
     def __init__(
         self,
@@ -63,13 +63,13 @@ class MetaEncoder(nn.Module, metaclass=ABCMeta):
         super().__init__()
         self.channels, self.zero_init = channels, zero_init
         self.time_embedding = TimeEmbedding(channels, deep_time)
-        self.layers = Layers(*layers)
+        self.layers = CompilableSequential(*layers)
         if zero_init:
             for parameter in layers[-1].parameters():
                 nn.init.zeros_(parameter)
 
     def forward(self, state: Tensor, t: float) -> Tensor:
-        """Predict the velocity, or the target.
+        """Predict the velocity or the target.
 
         Args:
             state (Tensor): ``Z_t``, ``(B, C, H, W)`` or ``(B, C)``.
@@ -78,44 +78,62 @@ class MetaEncoder(nn.Module, metaclass=ABCMeta):
         Returns:
             Tensor: Shape of ``state``.
         """
-        (time,) = self.embed((t,))
-        return self.leave(self.inside(self.enter(state), time), state)
+        (time,) = self.embed_times((t,))
+        return self.proj_out(self.body(self.proj_in(state), time), state)
 
-    def enter(self, state: Tensor) -> Tensor:
-        """The first, linear part: what ``inside`` reads."""
+    def proj_in(self, state: Tensor) -> Tensor:
+        """Apply the first, linear part: from a state to ``body``'s input."""
         return state
 
-    def embed(self, times: Sequence[float]) -> Tensor:
-        """What each time adds to what is entered, one number per channel.
+    def embed_times(self, times: Sequence[float]) -> Tensor:
+        """Return the embeddings that are added to ``body``'s input.
 
         Args:
-            times (Sequence[float]): Times in (0, 1]: all of a walk at once,
-                which takes as many kernels as one of them.
+            times (Sequence[float]): Times in (0, 1]. All times of a sampler
+                at once take as many kernels as one.
 
         Returns:
-            Tensor: ``(len(times), C')``, C' channels being entered.
+            Tensor: ``(len(times), C')``, C' being the channels of the input.
         """
         return self.time_embedding(times)
 
-    def inside(self, entered: Tensor, time: Tensor) -> Tensor:
-        """All that is not linear; ``time`` is a row of ``embed``."""
-        return self.core(entered + time.view(-1, *[1] * (entered.dim() - 2)))
+    def body(self, projected: Tensor, time: Tensor) -> Tensor:
+        """Apply the nonlinear part.
 
-    def leave(self, inner: Tensor, like: Tensor) -> Tensor:
-        """The last, linear part: shape of ``like``."""
-        return inner
+        Args:
+            projected (Tensor): Output of ``proj_in``.
+            time (Tensor): A row of ``embed_times``.
+        """
+        return self.body_layers(
+            projected + time.view(-1, *[1] * (projected.dim() - 2))
+        )
 
-    def joint(self) -> Optional[Tensor]:
-        """What all turns of a walk share."""
+    def proj_out(self, hidden: Tensor, like: Tensor) -> Tensor:
+        """Apply the last, linear part, to the shape of ``like``.
+
+        Args:
+            hidden (Tensor): Output of ``body``.
+            like (Tensor): A state.
+        """
+        return hidden
+
+    def fused_weight(self) -> Optional[Tensor]:
+        """Return the weight that ``update`` needs, once for all steps."""
         return None
 
-    def turn(
-        self, inner: Tensor, like: Tensor, joint: Optional[Tensor]
+    def update(
+        self, hidden: Tensor, like: Tensor, fused_weight: Optional[Tensor]
     ) -> Tensor:
-        """``enter(leave(inner, like))``."""
-        return inner
+        """Return ``proj_in(proj_out(hidden, like))``.
+
+        Args:
+            hidden (Tensor): Output of ``body``.
+            like (Tensor): A state.
+            fused_weight (Tensor, optional): Result of ``fused_weight``.
+        """
+        return hidden
 
     @property
-    def core(self) -> nn.Module:
-        """The layers of ``inside``: what it pays to compile."""
+    def body_layers(self) -> nn.Module:
+        """Layers of ``body``, which are compiled."""
         return self.layers

@@ -1,8 +1,8 @@
-"""The full convolutions of the paper, and their depthwise relative."""
+"""Convolutional encoders: full, as in the paper, and depthwise."""
 
 from torch import nn
 
-from ...bounds import Count
+from ...bounds import PositiveInt
 from .base import MetaEncoder
 
 
@@ -18,7 +18,7 @@ class ConvEncoder(MetaEncoder):
         torch.Size([2, 8, 5, 5])
     """
 
-    def __init__(self, channels: Count, **kwargs) -> None:
+    def __init__(self, channels: PositiveInt, **kwargs) -> None:
         layers = [
             nn.SiLU(),
             nn.Conv2d(channels, channels, 3, padding=1, bias=False),
@@ -41,7 +41,7 @@ class DepthwiseConvEncoder(MetaEncoder):
         torch.Size([2, 8, 5, 5])
     """
 
-    def __init__(self, channels: Count, **kwargs) -> None:
+    def __init__(self, channels: PositiveInt, **kwargs) -> None:
         layers = [
             nn.ReLU(inplace=True),
             nn.Conv2d(channels, channels, 1),

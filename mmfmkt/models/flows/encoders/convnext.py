@@ -1,8 +1,8 @@
-"""ConvNeXt blocks (arXiv 2201.03545) as an encoder."""
+"""ConvNeXt encoder (arXiv 2201.03545)."""
 
 from torch import nn
 
-from ...bounds import Count
+from ...bounds import PositiveInt
 from .base import MetaEncoder
 from .layers import Residual
 
@@ -10,13 +10,13 @@ from .layers import Residual
 class ConvNeXtEncoder(MetaEncoder):
     """Depthwise conv7x7, norm, conv1x1 up, GELU, conv1x1 down.
 
-    Some 8 C^2 + 49 C weights a block to the conv encoder's 18 C^2.
+    About 8 C^2 + 49 C weights per block; `ConvEncoder` has 18 C^2.
 
     Args:
         channels (int): C of the state.
         expansion (int): Width of the hidden layer in units of C.
-        num_blocks (int): Blocks; all but the last, which gives the velocity,
-            have a connection past them.
+        num_blocks (int): Number of blocks. All but the last, whose output is
+            the prediction, have a skip connection.
         kwargs: ``zero_init`` and ``deep_time`` of `MetaEncoder`.
 
     Examples:
@@ -26,9 +26,9 @@ class ConvNeXtEncoder(MetaEncoder):
 
     def __init__(
         self,
-        channels: Count,
-        expansion: Count = 4,
-        num_blocks: Count = 1,
+        channels: PositiveInt,
+        expansion: PositiveInt = 4,
+        num_blocks: PositiveInt = 1,
         **kwargs,
     ) -> None:
         hidden = channels * expansion

@@ -1,20 +1,20 @@
-"""Layers of layers."""
+"""Containers of layers."""
 
 import torch
 from torch import Tensor, nn
 
 
-def compiling() -> bool:
-    """Whether ``torch.compile`` traces; PyTorch 2.1 does not say."""
+def is_compiling() -> bool:
+    """Return whether ``torch.compile`` is tracing; False on PyTorch 2.1."""
     return hasattr(torch.compiler, 'is_compiling') and (
         torch.compiler.is_compiling()
     )
 
 
-class Layers(nn.Sequential):
-    """Layers one after the other, which ``compile()`` takes as one.
+class CompilableSequential(nn.Sequential):
+    """Sequential whose ``compile()`` has an effect.
 
-    PyTorch's own container is on the list of what it leaves alone.
+    PyTorch skips the forward of ``nn.Sequential`` itself.
     """
 
     def forward(self, x: Tensor) -> Tensor:

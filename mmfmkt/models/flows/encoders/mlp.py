@@ -1,14 +1,14 @@
-"""Layers that mix channels alone, for maps and vectors."""
+"""Pointwise MLP encoder, for maps and vectors."""
 
 from torch import Tensor, nn
 
-from ...bounds import Count
+from ...bounds import PositiveInt
 from .base import MetaEncoder
 from .layers import Residual
 
 
 class MLPEncoder(MetaEncoder):
-    """n times: x + conv1x1-ReLU-conv1x1, then layer norm over channels.
+    """n blocks: x + conv1x1-ReLU-conv1x1, then LayerNorm over channels.
 
     Args:
         channels (int): C of the state.
@@ -25,9 +25,9 @@ class MLPEncoder(MetaEncoder):
 
     def __init__(
         self,
-        channels: Count,
-        num_blocks: Count = 2,
-        expansion: Count = 1,
+        channels: PositiveInt,
+        num_blocks: PositiveInt = 2,
+        expansion: PositiveInt = 1,
         **kwargs,
     ) -> None:
         hidden = channels * expansion
@@ -43,7 +43,7 @@ class MLPEncoder(MetaEncoder):
             ]
         super().__init__(channels, layers, **kwargs)
 
-    def inside(self, entered: Tensor, time: Tensor) -> Tensor:
-        # On the channels, a linear layer is a 1x1 convolution of maps.
-        pixels = entered.movedim(1, -1) + time
-        return self.core(pixels).movedim(pixels.dim() - 1, 1)
+    def body(self, projected: Tensor, time: Tensor) -> Tensor:
+        # A linear layer over channels is a 1x1 convolution.
+        pixels = projected.movedim(1, -1) + time
+        return self.body_layers(pixels).movedim(pixels.dim() - 1, 1)

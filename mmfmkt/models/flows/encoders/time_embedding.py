@@ -7,42 +7,44 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .layers import compiling
+from .layers import is_compiling
 
-# A solver of the flow's equation asks for times without an end.
+MAX_PERIOD = 1e4
+# An adaptive ODE solver evaluates at ever new times.
 MAX_CACHED = 64
 
 
-def frequencies(dim: int, max_period: float = 1e4) -> Tensor:
-    """Geometrically spaced frequencies, from 1 to nearly 1 / max_period.
+def sinusoidal_frequencies(dim: int) -> Tensor:
+    """Return geometrically spaced frequencies from 1 to 1 / MAX_PERIOD.
 
     Args:
         dim (int): Length of the embedding.
-        max_period (float): Longest period.
 
     Returns:
         Tensor: ``(dim // 2, )``, float32.
     """
     half = dim // 2
-    return torch.exp(-math.log(max_period) * torch.arange(half) / max(half, 1))
+    return torch.exp(-math.log(MAX_PERIOD) * torch.arange(half) / max(half, 1))
 
 
-def sinusoids(times: Sequence[float], rates: Tensor, dim: int) -> Tensor:
-    """Cosines and sines of times.
+def sinusoidal_embedding(
+    times: Sequence[float], frequencies: Tensor, dim: int
+) -> Tensor:
+    """Return cosines and sines of times.
 
     Args:
         times (Sequence[float]): Times in [0, 1].
-        rates (Tensor): What ``frequencies`` gave.
+        frequencies (Tensor): Result of ``sinusoidal_frequencies``.
         dim (int): Length of a row; an odd one ends in a zero.
 
     Returns:
-        Tensor: ``(len(times), dim)``, of the type of ``rates``.
+        Tensor: ``(len(times), dim)``, of the type of ``frequencies``.
     """
-    # Numbers times what is on the device: nothing is copied to it.
-    rows = [t * rates for t in times]
+    # Python numbers times a tensor: no copy from the host to the device.
+    rows = [t * frequencies for t in times]
     angles = torch.stack(rows) if len(rows) > 1 else rows[0][None]
-    waves = torch.cat([angles.cos(), angles.sin()], dim=1)
-    return F.pad(waves, (0, 1)) if dim % 2 else waves
+    embedding = torch.cat([angles.cos(), angles.sin()], dim=1)
+    return F.pad(embedding, (0, 1)) if dim % 2 else embedding
 
 
 class TimeEmbedding(nn.Module):
@@ -57,15 +59,17 @@ class TimeEmbedding(nn.Module):
         torch.Size([2, 8])
     """
 
+    frequencies: Tensor
+
     def __init__(self, channels: int, deep: bool = False) -> None:
         super().__init__()
         self.channels = channels
-        # Beside the weights, so that no step copies from the host.
+        # A buffer, so that no step copies from the host to the device.
         self.register_buffer(
-            'frequencies', frequencies(channels), persistent=False
+            'frequencies', sinusoidal_frequencies(channels), persistent=False
         )
-        self._waves: Dict[Tuple[Any, ...], Tensor] = {}
-        self.proj = nn.Linear(channels, channels)
+        self._cache: Dict[Tuple[Any, ...], Tensor] = {}
+        self.proj: nn.Module = nn.Linear(channels, channels)
         if deep:
             self.proj = nn.Sequential(
                 self.proj, nn.ReLU(), nn.Linear(channels, channels)
@@ -73,20 +77,20 @@ class TimeEmbedding(nn.Module):
 
     def forward(self, times: Sequence[float]) -> Tensor:
         """Embed times in [0, 1]: ``(len(times), C)``."""
-        return self.proj(self.waves(times).to(self.frequencies))
+        return self.proj(self._sinusoids(times).to(self.frequencies))
 
-    def waves(self, times: Sequence[float]) -> Tensor:
-        """``sinusoids`` of times, which are computed once on a device."""
-        rates = self.frequencies.float()
-        if compiling():
-            return sinusoids(times, rates, self.channels)
-        key = (*times, rates.device, self.frequencies.dtype)
-        if key not in self._waves:
-            waves = sinusoids(times, rates, self.channels)
-            # What is of a tracer or of inference mode serves nobody else.
-            if type(waves) is not Tensor or waves.is_inference():
-                return waves
-            if len(self._waves) == MAX_CACHED:
-                self._waves.clear()
-            self._waves[key] = waves
-        return self._waves[key]
+    def _sinusoids(self, times: Sequence[float]) -> Tensor:
+        """Return the sinusoidal embedding, cached by times and device."""
+        frequencies = self.frequencies.float()
+        if is_compiling():
+            return sinusoidal_embedding(times, frequencies, self.channels)
+        key = (*times, frequencies.device, self.frequencies.dtype)
+        if key not in self._cache:
+            embedding = sinusoidal_embedding(times, frequencies, self.channels)
+            # Tensors of a tracer or of inference mode cannot be reused.
+            if type(embedding) is not Tensor or embedding.is_inference():
+                return embedding
+            if len(self._cache) == MAX_CACHED:
+                self._cache.clear()
+            self._cache[key] = embedding
+        return self._cache[key]

@@ -1,26 +1,26 @@
-"""Attention in windows as an encoder."""
+"""Window attention encoder."""
 
 from torch import nn
 
-from ...bounds import Count
+from ...bounds import PositiveInt
 from .base import MetaEncoder
 from .layers import Residual
 from .window_attention import WindowAttention
 
 
 class TransformerEncoder(MetaEncoder):
-    """Window attention, plain and shifted, each with a feed-forward part.
+    """Window attention, unshifted and shifted, each with an MLP.
 
     Two pre-norm blocks as in Swin (arXiv 2103.14030) and a 1x1 convolution
-    that gives the velocity.
+    for the prediction.
 
     Args:
         channels (int): C of the state.
         num_heads (int): Attention heads.
         head_dim (int): Channels of a head.
-        window (int): Side of a window in pixels of the map; maps that it
-            does not divide are padded, and what is padded is not attended.
-        expansion (int): Width of the feed-forward part in units of C.
+        window (int): Side of a window in pixels of the map. Other maps than
+            multiples of it are padded, and the padding is masked.
+        expansion (int): Width of the MLPs in units of C.
         kwargs: ``zero_init`` and ``deep_time`` of `MetaEncoder`.
 
     Examples:
@@ -30,11 +30,11 @@ class TransformerEncoder(MetaEncoder):
 
     def __init__(
         self,
-        channels: Count,
-        num_heads: Count = 4,
-        head_dim: Count = 64,
-        window: Count = 7,
-        expansion: Count = 2,
+        channels: PositiveInt,
+        num_heads: PositiveInt = 4,
+        head_dim: PositiveInt = 64,
+        window: PositiveInt = 7,
+        expansion: PositiveInt = 2,
         **kwargs,
     ) -> None:
         hidden = channels * expansion

@@ -1,4 +1,4 @@
-"""Attention within windows of a feature map of any size."""
+"""Window attention on feature maps of any size."""
 
 import torch
 import torch.nn.functional as F
@@ -8,17 +8,16 @@ from torch import Tensor, nn
 class WindowAttention(nn.Module):
     """Multi-head attention within windows (Swin, arXiv 2103.14030).
 
-    Windows are shifted by padding the map at its upper left, not by rolling
-    it: no window then holds two sides of the map, and one mask, of what is
-    padded, serves shift and size alike.
+    Windows are shifted by padding the map at its upper left instead of
+    rolling it. No window then contains two sides of the map, and one padding
+    mask covers both the shift and the size of the map.
 
     Args:
         channels (int): C.
         num_heads (int): Heads.
         head_dim (int): Channels of a head.
         window (int): Side of a window.
-        shift (int): By how much the windows start before the map, in [0,
-            window).
+        shift (int): Offset of the windows before the map, in [0, window).
     """
 
     def __init__(
@@ -37,7 +36,7 @@ class WindowAttention(nn.Module):
         self.proj = nn.Conv2d(inner, channels, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Attend.
+        """Apply attention.
 
         Args:
             x (Tensor): ``(B, C, H, W)``.
@@ -54,12 +53,12 @@ class WindowAttention(nn.Module):
         ]
         mask = None
         if any(pads):
-            inside = F.pad(x.new_ones(1, 1, height, width), pads)
-            # (B * windows, 1, 1, places): which places may be attended.
-            places = self.partition(inside, 1)[..., 0][:, :, None]
-            mask = places.repeat(len(x), 1, 1, 1) > 0
+            valid = F.pad(x.new_ones(1, 1, height, width), pads)
+            # (B * windows, 1, 1, positions)
+            valid = self.partition(valid, 1)[..., 0][:, :, None]
+            mask = valid.repeat(len(x), 1, 1, 1) > 0
         qkv = self.partition(F.pad(self.qkv(x), pads), 3 * self.num_heads)
-        # Of four dimensions, which fused kernels want.
+        # Fused kernels need four dimensions.
         q, k, v = qkv.chunk(3, dim=1)
         attended = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
         rows = (height + sum(pads[2:])) // self.window
@@ -73,7 +72,11 @@ class WindowAttention(nn.Module):
         )
 
     def partition(self, x: Tensor, heads: int) -> Tensor:
-        """``(B, heads * D, H, W)`` to ``(B * windows, heads, places, D)``."""
+        """Split ``(B, heads * D, H, W)`` into windows.
+
+        Returns:
+            Tensor: ``(B * windows, heads, positions, D)``.
+        """
         size = self.window
         x = x.unflatten(1, (heads, -1))
         x = x.unflatten(4, (-1, size)).unflatten(3, (-1, size))
@@ -82,7 +85,7 @@ class WindowAttention(nn.Module):
         return x.flatten(4, 5).flatten(0, 2)
 
     def merge(self, x: Tensor, batch: int, rows: int) -> Tensor:
-        """``(B * windows, heads, places, D)`` to ``(B, heads * D, H, W)``."""
+        """Merge windows into maps, the inverse of ``partition``."""
         size = self.window
         x = x.unflatten(2, (size, size)).unflatten(0, (batch, rows, -1))
         # (B, rows, columns, heads, size, size, D)

@@ -72,8 +72,8 @@ def run_loss(
     loss: nn.Module, source: Tensor, target: Tensor
 ) -> Tuple[Tensor, Tensor]:
     """Return a distillation loss, also, detached, as the output."""
-    if loss.needs_reader:
-        loss.reader = read_boxes
+    if loss.needs_teacher_head:
+        loss.teacher_head = read_boxes
     labels = torch.arange(len(source), device=source.device) % CLASSES
     found = loss(source, target, labels if loss.needs_labels else None)
     return found, found.detach()

@@ -83,9 +83,9 @@ def measure(
 
 def measure_peaks(report: Report, name: str, options: Namespace) -> None:
     """Report the peak memory of training steps, above the weights."""
-    direct, device = run.metric_alone(options), options.device
+    direct, device = run.build_without_flow(options), options.device
     batch = run.networks.noise(direct, options.batch_size, options.image_size)
-    models = {'plain': direct.student, 'metric alone': direct}
+    models = {'student': direct.student, 'without flow': direct}
     models.update((x[0], x[3]) for x in run.distillers(options))
     found = {}
     for label, model in models.items():
@@ -102,7 +102,7 @@ def measure_peaks(report: Report, name: str, options: Namespace) -> None:
             peak = torch.cuda.max_memory_allocated(device)
         found[label] = (peak - before) / 2**30
     text = ''.join(
-        f'\n    {label:42} {x / found["metric alone"]:.3f}  {x:9.2f} GiB'
+        f'\n    {label:42} {x / found["without flow"]:.3f}  {x:9.2f} GiB'
         for label, x in found.items()
     )
     report.add(name, f'above the weights{text}', gibibytes=found)

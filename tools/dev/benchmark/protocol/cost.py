@@ -4,9 +4,9 @@ from copy import deepcopy
 from functools import partial
 from typing import Any, Dict, Optional
 
+import interleaved_timing as timing
 import networks
 import torch
-import turns
 from mmengine.config import Config
 from torch import nn
 
@@ -36,7 +36,7 @@ def measure(table: Table) -> Dict[str, dict]:
         try:
             built[method.name] = distiller_of(method, device)
         except ConfigError as error:
-            turns.console.print(f'{method.name} is not measured: {error}')
+            timing.console.print(f'{method.name} is not measured: {error}')
     methods = [x for x in table.methods if x.name in built]
     plain = next(x for x in built.values() if x is not None).student
     any_distiller = next(x for x in built.values() if x is not None)
@@ -49,7 +49,9 @@ def measure(table: Table) -> Dict[str, dict]:
         distiller = built[method.name]
         trained = (distiller or plain).train()
         forward = networks.stepper(trained, two)
-        kept = turns.saved_bytes(forward, [*trained.parameters(), two[0]])
+        kept = timing.activation_bytes(
+            forward, [*trained.parameters(), two[0]]
+        )
         found[method.name] = dict(
             latency={}, activations=round(kept / 2 / 2**20, 3)
         )
@@ -77,9 +79,9 @@ def measure(table: Table) -> Dict[str, dict]:
             name = f'{method.name} {label}'
             places[name] = (method.name, label)
             rivals[name] = partial(predict, deployed, k, batch)
-    times = turns.take_turns(rivals, TURNS)
+    times = timing.time_interleaved(rivals, TURNS)
     for name, (method, label) in places.items():
-        row = turns.row_of_times(name, times, ['plain'])
+        row = timing.timing_row(name, times, ['plain'])
         found[method]['latency'][label] = {
             key: round(row[key], 4) for key in ('ratio', 'low', 'high')
         }

@@ -9,7 +9,7 @@ from typing import Any, Dict, List, Optional, Sequence
 import yaml
 
 from mmfmkt.utils import ConfigError
-from mmfmkt.utils.schema import Count, check_keys, did_you_mean
+from mmfmkt.utils.schema import PositiveInt, check_keys, did_you_mean
 
 ROOT = Path(__file__).resolve().parents[4]
 SCHEMA = dict(
@@ -21,7 +21,7 @@ SCHEMA = dict(
     page=str,
     results=str,
     plot=Optional[str],
-    image_size=Sequence[Count],
+    image_size=Sequence[PositiveInt],
     seeds=Sequence[int],
     amp=bool,
     teacher=dict,
@@ -40,7 +40,7 @@ METHOD_SCHEMA = dict(
     config=str,
     options=Optional[Dict[str, Any]],
     seeds=Optional[Sequence[int]],
-    inference_steps=Optional[Sequence[Count]],
+    inference_steps=Optional[Sequence[PositiveInt]],
     plain_metric=bool,
     student=bool,
 )

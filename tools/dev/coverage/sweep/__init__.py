@@ -1,1 +1,1 @@
-"""Checks, recipes and reports of coverage_sweep.py."""
+"""Checks, small training configs and reports of coverage_sweep.py."""

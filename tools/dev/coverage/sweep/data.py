@@ -1,7 +1,7 @@
 """Tiny data sets in the formats that the libraries' configs train on.
 
-Each writer draws a few pictures with objects into a folder and returns the
-settings that point a data set's config to them.
+Each writer draws a few images with objects into a folder and returns the
+settings of a data set's config that reads them.
 """
 
 import json
@@ -12,13 +12,13 @@ from typing import List, NamedTuple, Sequence, Tuple
 import cv2
 import numpy as np
 
-# Two make a batch; sides of more than 32 pass the libraries' filters.
+# One batch; sides of more than 32 pass the libraries' filters.
 NUM_IMAGES = 2
 WIDTH, HEIGHT = 160, 128
 
 
 class Object(NamedTuple):
-    """An object in a picture: class, box ``(x, y, w, h)`` and outline."""
+    """Object in an image: class, box ``(x, y, w, h)`` and polygon."""
 
     label: int
     box: Tuple[int, int, int, int]
@@ -26,24 +26,24 @@ class Object(NamedTuple):
 
 
 def draw_images(folder: Path, num_classes: int) -> List[List[Object]]:
-    """Draw the pictures ``0.jpg``, ``1.jpg``, and return what is in them.
+    """Draw the images ``0.jpg`` and ``1.jpg``, and return their objects.
 
     Args:
         folder (Path): Folder to write to.
-        num_classes (int): Classes are drawn from these.
+        num_classes (int): Number of classes to draw from.
     """
     folder.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(0)
-    found = []
+    drawn = []
     for index in range(NUM_IMAGES):
         image = rng.integers(0, 255, (8, 10, 3), dtype=np.uint8)
         image = cv2.resize(image, (WIDTH, HEIGHT))
         objects = []
-        # One in each quarter, so that none hides another.
-        for quarter in range(3):
+        # One in each quadrant, so that none occludes another.
+        for quadrant in range(3):
             w, h = rng.integers(40, 64), rng.integers(36, 56)
-            x = int(quarter % 2 * WIDTH // 2 + rng.integers(0, 80 - w))
-            y = int(quarter // 2 * HEIGHT // 2 + rng.integers(0, 64 - h))
+            x = int(quadrant % 2 * WIDTH // 2 + rng.integers(0, 80 - w))
+            y = int(quadrant // 2 * HEIGHT // 2 + rng.integers(0, 64 - h))
             w, h = int(w), int(h)
             outline = [x, y, x + w, y, x + w, y + h, x + w // 4, y + h]
             objects.append(
@@ -55,14 +55,14 @@ def draw_images(folder: Path, num_classes: int) -> List[List[Object]]:
                 rng.integers(0, 255, 3).tolist(),
             )
         cv2.imwrite(str(folder / f'{index}.jpg'), image)
-        found.append(objects)
-    return found
+        drawn.append(objects)
+    return drawn
 
 
 def coco(folder: Path, classes: Sequence[str]) -> dict:
-    """COCO's format, with outlines, maps of classes and proposals."""
+    """Write COCO's format, with polygons, semantic maps and proposals."""
     drawn = draw_images(folder / 'images', len(classes))
-    # LVIS has the URL in the place of the name, and wants lists of absence.
+    # LVIS reads the URL instead of the name, and needs the last two lists.
     images = [
         dict(
             id=i,
@@ -113,7 +113,7 @@ def coco(folder: Path, classes: Sequence[str]) -> dict:
 
 
 def write_class_maps(folder: Path, drawn: List[List[Object]]) -> None:
-    """Write a map of class indices for each picture."""
+    """Write a map of class indices for each image."""
     folder.mkdir()
     for i, objects in enumerate(drawn):
         labels = np.zeros((HEIGHT, WIDTH), np.uint8)
@@ -142,7 +142,7 @@ def write_proposals(path: Path, drawn: List[List[Object]]) -> None:
 def panoptic(
     folder: Path, things: Sequence[str], stuff: Sequence[str]
 ) -> dict:
-    """COCO's panoptic format: a colour for each segment."""
+    """Write COCO's panoptic format: a color for each segment."""
     drawn = draw_images(folder / 'images', len(things))
     (folder / 'segments').mkdir()
     images, annotations = [], []
@@ -152,8 +152,8 @@ def panoptic(
         for number, x in enumerate(objects, start=2):
             cv2.fillPoly(ids, [np.array(x.outline).reshape(-1, 2)], number)
             segments.append(segment_info(number, x.label + 1, x.box))
-        colours = np.stack([ids >> 16, ids >> 8, ids], -1).astype(np.uint8)
-        cv2.imwrite(str(folder / f'segments/{i}.png'), colours)
+        colors = np.stack([ids >> 16, ids >> 8, ids], -1).astype(np.uint8)
+        cv2.imwrite(str(folder / f'segments/{i}.png'), colors)
         images.append(
             dict(id=i, file_name=f'{i}.jpg', width=WIDTH, height=HEIGHT)
         )
@@ -177,7 +177,7 @@ def panoptic(
 
 
 def segment_info(number: int, category: int, box: Sequence[int]) -> dict:
-    """A segment of the panoptic format."""
+    """Return a segment of the panoptic format."""
     return dict(
         id=number,
         category_id=category,
@@ -188,7 +188,7 @@ def segment_info(number: int, category: int, box: Sequence[int]) -> dict:
 
 
 def crowdhuman(folder: Path, classes: Sequence[str]) -> dict:
-    """CrowdHuman's format: a line for each picture."""
+    """Write CrowdHuman's format: a line for each image."""
     drawn = draw_images(folder / 'images', 1)
     lines = [
         json.dumps(
@@ -210,8 +210,8 @@ def crowdhuman(folder: Path, classes: Sequence[str]) -> dict:
     )
 
 
-def labelled(folder: Path, num_classes: int) -> dict:
-    """Pictures with a class each, as MMPretrain's CustomDataset has them."""
+def single_label(folder: Path, num_classes: int) -> dict:
+    """Write images with one class each, for MMPretrain's CustomDataset."""
     drawn = draw_images(folder / 'images', num_classes)
     (folder / 'train.txt').write_text(
         '\n'.join(
@@ -226,8 +226,8 @@ def labelled(folder: Path, num_classes: int) -> dict:
     )
 
 
-def multi_labelled(folder: Path, num_classes: int) -> dict:
-    """Pictures with several classes each, for MultiLabelDataset."""
+def multi_label(folder: Path, num_classes: int) -> dict:
+    """Write images with several classes each, for MultiLabelDataset."""
     drawn = draw_images(folder / 'images', num_classes)
     classes = [f'class {i}' for i in range(num_classes)]
     content = dict(

@@ -1,9 +1,8 @@
-"""Whether a student under a distiller trains exactly as it does alone.
+"""Check that a distiller whose transfer has weight 0 changes no training.
 
-A config is trained for three iterations as it is, and as the student of a
-distiller whose transfer weighs nothing, from the same seed. Weights, buffers,
-averages, the optimizer's options and its state must then be the same, bit for
-bit and name for name.
+A config is trained for three iterations with and without such a distiller,
+from the same seed. Names and bits of weights, buffers and averages, and
+options and state of the optimizer must be equal.
 """
 
 from copy import deepcopy
@@ -29,13 +28,13 @@ FLOWS = 'flows.'
 
 
 class Trained(NamedTuple):
-    """What a training run leaves.
+    """State after a training run.
 
     Attributes:
-        tensors (dict[str, Tensor]): Weights and buffers by name; with the
-            prefixes ``ema`` and ``optimizer`` averages and moments.
-        groups (dict[str, dict]): For each parameter the options of its
-            group in the optimizer.
+        tensors (dict[str, Tensor]): Weights and buffers by name; averages
+            and moments have the prefixes ``ema`` and ``optimizer``.
+        groups (dict[str, dict]): Options of each parameter's group in the
+            optimizer, by the parameter's name.
     """
 
     tensors: Dict[str, torch.Tensor]
@@ -43,15 +42,15 @@ class Trained(NamedTuple):
 
 
 def check_equivalence(cfg: Config, size: int, folder: Path) -> dict:
-    """Train a config plainly and under a distiller, and compare.
+    """Train a config with and without a distiller, and compare.
 
     Args:
-        cfg (Config): A library's config.
-        size (int): Longest side of the pictures in pixels.
+        cfg (Config): Config of a library.
+        size (int): Longest side of the images in pixels.
         folder (Path): Folder for data and logs.
 
     Returns:
-        dict: ``status``, ``reason`` and, of what differs, ``details``.
+        dict: ``status``, ``reason``, and ``details`` of differences.
     """
     cfg, plain = train_plain(cfg, size, folder)
 
@@ -67,7 +66,7 @@ def check_equivalence(cfg: Config, size: int, folder: Path) -> dict:
     groups, tensors = differences(plain, direct)
     if not groups and not tensors:
         return dict(status='equal', reason=note)
-    found = dict(
+    result = dict(
         status='differs',
         reason='; '.join([*groups, *tensors][:2]),
         details=[*groups[:20], *tensors[:20]],
@@ -75,18 +74,21 @@ def check_equivalence(cfg: Config, size: int, folder: Path) -> dict:
     if not groups:
         again = differences(plain, train(cfg, 'again'))[1]
         if again:
-            found.update(
+            result.update(
                 status='groups only',
                 reason=f'plain training is not the same twice: {again[0]}',
             )
-    return found
+    return result
 
 
 def train_plain(cfg: Config, size: int, folder: Path) -> tuple:
-    """Train a small version of a config, and return it and what is left.
+    """Train a small version of a config without a distiller.
+
+    Returns:
+        tuple[Config, Trained]: The small config, and the state after it.
 
     Raises:
-        CannotRunError: If that does not work.
+        CannotRunError: If the training fails.
     """
     try:
         cfg = without_validation(tiny(cfg, size, folder, ITERATIONS))
@@ -101,19 +103,20 @@ def train_plain(cfg: Config, size: int, folder: Path) -> tuple:
 
 
 def at_any_tap(cfg: Config, check: Callable[[str], Any]) -> Tuple[Any, str]:
-    """Check a student at the first tap that is not refused.
+    """Check a student at the first tap that is accepted.
 
-    A classifier has no other than its head's and its backbone's.
+    Classifiers are tapped at the head, otherwise at the backbone.
 
     Args:
-        cfg (Config): The config of plain training.
-        check (Callable): What is to be done at a tap.
+        cfg (Config): Config without a distiller.
+        check (Callable): Function of the tap.
 
     Returns:
-        tuple: What the check returns, and why it was at another tap.
+        tuple[Any, str]: Result of the function, and why the first tap was
+        not used.
 
     Raises:
-        ConfigError: If all are refused.
+        ConfigError: If every tap is refused.
     """
     if cfg.default_scope == 'mmdet':
         return check('neck'), ''
@@ -128,12 +131,12 @@ def at_any_tap(cfg: Config, check: Callable[[str], Any]) -> Tuple[Any, str]:
 
 
 def distilled(cfg: Config, variant: str, tap: str) -> Config:
-    """Return a config with its own model as student and as teacher.
+    """Return a distillation of a config's model from the same model.
 
     Args:
-        cfg (Config): The config of plain training.
-        variant (str): The distiller's variant.
-        tap (str): A classifier's tap; a detector's are found.
+        cfg (Config): Config without a distiller.
+        variant (str): Variant of the distiller.
+        tap (str): Tap of a classifier; those of a detector are chosen.
     """
     presets = THETA_PRESETS if variant == 'theta' else PRESETS
     preset = presets['mmpretrain' if tap == 'head' else 'mmdet']
@@ -151,7 +154,7 @@ def distilled(cfg: Config, variant: str, tap: str) -> Config:
     if cfg.default_scope == 'mmdet':
         taps: Dict[str, Any] = dict(teacher={})
         choose_taps(Config(whole), taps, Config(whole), {})
-        # What is inherited starts as the teacher's, not as in plain training.
+        # Inherited weights would change the start of the training.
         taps['teacher'].pop('inherit', None)
         model['teacher'].update(taps.pop('teacher'))
         model.update(taps)
@@ -163,19 +166,19 @@ def distilled(cfg: Config, variant: str, tap: str) -> Config:
 
 
 def train(cfg: Config, name: str) -> Trained:
-    """Train a config, and return what is left."""
-    return remains(run(cfg, name))
+    """Train a config, and return the state after it."""
+    return state_of(run(cfg, name))
 
 
 def run(cfg: Config, name: str) -> Runner:
-    """Train a config by the way of tools/train.py.
+    """Train a config as tools/train.py does.
 
     Args:
-        cfg (Config): The config.
-        name (str): What the run is called.
+        cfg (Config): Config to train.
+        name (str): Name of the run.
     """
     cfg = deepcopy(cfg)
-    # MMEngine keeps loggers and the like by name: a new one for each run.
+    # MMEngine keeps loggers and visualizers by name: a new one for each run.
     cfg.experiment_name = f'{name} in {cfg.work_dir}'
     cfg.visualizer.name = cfg.experiment_name
     cfg.launcher = 'none'
@@ -185,8 +188,8 @@ def run(cfg: Config, name: str) -> Runner:
     return runner
 
 
-def remains(runner: Runner) -> Trained:
-    """Read all that training has changed."""
+def state_of(runner: Runner) -> Trained:
+    """Return the weights, averages and optimizer state of a run."""
     tensors = dict(runner.model.state_dict())
     for hook in runner.hooks:
         if isinstance(hook, EMAHook):
@@ -207,63 +210,66 @@ def remains(runner: Runner) -> Trained:
 
 
 def differences(plain: Trained, direct: Trained) -> tuple:
-    """Compare two runs; what belongs to flows is nobody else's business.
+    """Compare two runs, except parameters of flows.
 
     Args:
-        plain (Trained): Of plain training.
-        direct (Trained): Under a distiller.
+        plain (Trained): State without a distiller.
+        direct (Trained): State with a distiller.
 
     Returns:
-        tuple[list[str], list[str]]: Sentences on the options of parameters,
-        and on tensors, the first and the largest difference first.
+        tuple[list[str], list[str]]: Differences of optimizer options, and
+        of tensors.
     """
-    groups = names_that_differ('parameter', plain.groups, direct.groups)
+    groups = name_differences('parameter', plain.groups, direct.groups)
     for name, options in plain.groups.items():
-        theirs = direct.groups.get(name, options)
+        others = direct.groups.get(name, options)
         groups += [
-            f'{key} of {name} is {theirs.get(key)} instead of {value}'
+            f'{key} of {name} is {others.get(key)} instead of {value}'
             for key, value in options.items()
-            if theirs.get(key) != value
+            if others.get(key) != value
         ]
         groups += [
             f'{name} has the option {key}'
-            for key in theirs
+            for key in others
             if key not in options
         ]
-    tensors = names_that_differ('tensor', plain.tensors, direct.tensors)
-    found = {}
+    tensors = name_differences('tensor', plain.tensors, direct.tensors)
+    distances = {}
     for name, tensor in plain.tensors.items():
         other = direct.tensors.get(name)
         if other is not None and not torch.equal(tensor, other):
-            found[name] = distance(tensor, other)
-    if found:
-        first, largest = next(iter(found)), max(found, key=found.get)
+            distances[name] = distance(tensor, other)
+    if distances:
+        first = next(iter(distances))
+        largest = max(distances, key=distances.get)
         tensors.append(
-            f'{len(found)} of {len(plain.tensors)} tensors differ, first '
-            f'{first} by {found[first]:.2g}, most {largest} by '
-            f'{found[largest]:.2g}'
+            f'{len(distances)} of {len(plain.tensors)} tensors differ, first '
+            f'{first} by {distances[first]:.2g}, largest {largest} by '
+            f'{distances[largest]:.2g}'
         )
     return groups, tensors
 
 
-def names_that_differ(what: str, plain: dict, direct: dict) -> List[str]:
-    """Sentences on names that only one of two runs has."""
+def name_differences(what: str, plain: dict, direct: dict) -> List[str]:
+    """Describe names that only one of two runs has."""
     missing = [name for name in plain if name not in direct]
-    more = [name for name in direct if name not in plain and FLOWS not in name]
+    unexpected = [
+        name for name in direct if name not in plain and FLOWS not in name
+    ]
     return [
         f'{len(names)} {what}s {verb}, first {names[0]}'
-        for names, verb in ((missing, 'missing'), (more, 'too many'))
+        for names, verb in ((missing, 'missing'), (unexpected, 'unexpected'))
         if names
     ]
 
 
 def distance(one: torch.Tensor, other: torch.Tensor) -> float:
-    """The largest difference of two tensors; infinite for other shapes."""
+    """Return the largest difference; infinite if shapes differ."""
     if one.shape != other.shape:
         return float('inf')
     return (one.double() - other.double()).abs().max().item()
 
 
 def finite(tensor: torch.Tensor) -> bool:
-    """Whether a tensor has finite values alone."""
+    """Return whether all values of a tensor are finite."""
     return not tensor.is_floating_point() or bool(tensor.isfinite().all())

@@ -1,23 +1,23 @@
-"""What a check ends with when it does not come to a comparison."""
+"""Errors that end a check before its comparison."""
 
 import os
 import traceback
 
-# A process says so when what comes then is a student under a distiller.
+# Logged between training without a distiller and the distillations.
 PLAIN_DONE = 'plain training is done'
 
 
 class NotAStudentError(ValueError):
-    """Says why a config's model cannot be a student."""
+    """The model of a config cannot be a student."""
 
 
 class CannotRunError(RuntimeError):
-    """A config that does not train by itself; its cause says why."""
+    """The config does not train without a distiller; see its cause."""
 
 
 def one_line(error: BaseException) -> str:
-    """The kind of an error, the beginning of what it says, and where."""
-    said = ' '.join(str(error).split()).replace('|', '/')
+    """Return type, shortened message and location of an error."""
+    message = ' '.join(str(error).split()).replace('|', '/')
     frames = traceback.extract_tb(error.__traceback__)
     where = f' ({os.path.basename(frames[-1].filename)}:{frames[-1].lineno})'
-    return f'{type(error).__name__}: {said[:160]}{where if frames else ""}'
+    return f'{type(error).__name__}: {message[:160]}{where if frames else ""}'

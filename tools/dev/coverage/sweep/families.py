@@ -1,4 +1,4 @@
-"""The families of the installed libraries, from their model indices."""
+"""Model families of the installed libraries, from their model indices."""
 
 import re
 from pathlib import Path
@@ -9,7 +9,7 @@ from mmengine.fileio import load
 from mmengine.utils import get_installed_path
 
 LIBRARIES = ('mmdet', 'mmpretrain')
-# What these tasks train on is not what a student learns from.
+# Tasks whose models cannot be students, and why.
 OTHER_TASKS = {
     'Multiple Object Tracking': 'tracks objects in videos',
     'Multi-object Tracking': 'tracks objects in videos',
@@ -23,7 +23,7 @@ OTHER_TASKS = {
     'NLVR': 'reads text',
     'Image Retrieval': 'learns to compare images, not to name them',
 }
-# The smallest first; what has none of these comes last.
+# Patterns of config names, from small to large networks.
 SIZES = (
     'tiny',
     'nano',
@@ -37,14 +37,14 @@ SIZES = (
 
 
 class Family(NamedTuple):
-    """A family of models.
+    """Model family.
 
     Attributes:
         library (str): ``'mmdet'`` or ``'mmpretrain'``.
-        name (str): Its folder.
-        configs (list[str]): Its configs, below the library's ``configs``,
-            the smallest first.
-        reason (str): Why it cannot be a student; empty if it may.
+        name (str): Name of its folder.
+        configs (list[str]): Its configs, relative to the library's
+            ``configs``, from small to large.
+        reason (str): Why it cannot be a student; empty if it can.
     """
 
     library: str
@@ -54,12 +54,12 @@ class Family(NamedTuple):
 
     @property
     def key(self) -> str:
-        """Its name among those of all libraries."""
+        """Library and name, the key of its results."""
         return f'{self.library}/{self.name}'
 
 
-def home_of(library: str) -> Path:
-    """Where an installed library keeps its configs, index and tools."""
+def package_folder(library: str) -> Path:
+    """Return the folder of a library's configs, model index and tools."""
     return Path(get_installed_path(library)) / '.mim'
 
 
@@ -69,10 +69,10 @@ def families(library: str) -> List[Family]:
     Args:
         library (str): ``'mmdet'`` or ``'mmpretrain'``.
     """
-    home = home_of(library)
-    found = []
-    for metafile in load(home / 'model-index.yml')['Import']:
-        path = home / metafile
+    folder = package_folder(library)
+    result = []
+    for metafile in load(folder / 'model-index.yml')['Import']:
+        path = folder / metafile
         content = load(path)
         models = content['Models'] if isinstance(content, dict) else content
         models = [x for x in models if x.get('Config')]
@@ -83,39 +83,44 @@ def families(library: str) -> List[Family]:
             if result.get('Task')
         }
         configs = []
-        for model in sorted(models, key=rank):
-            config = located(home, path.parent, unquote(model['Config']))
+        for model in sorted(models, key=size_key):
+            config = find_config(folder, path.parent, unquote(model['Config']))
             if config and config not in configs:
                 configs.append(config)
-        found.append(
-            Family(library, path.parent.name, configs, why_not(tasks, configs))
+        result.append(
+            Family(
+                library,
+                path.parent.name,
+                configs,
+                exclusion_reason(tasks, configs),
+            )
         )
-    return found
+    return result
 
 
-def located(home: Path, folder: Path, config: str) -> str:
-    """Where a config of the index is below ``configs``, or nothing.
+def find_config(package: Path, metafolder: Path, config: str) -> str:
+    """Return a config's path relative to ``configs``; empty if missing.
 
-    Some are named from the top, some by their file alone.
+    Metafiles name configs relative to the repository or to themselves.
     """
-    for path in (home / config, folder / Path(config).name):
+    for path in (package / config, metafolder / Path(config).name):
         if path.is_file():
-            return path.relative_to(home / 'configs').as_posix()
+            return path.relative_to(package / 'configs').as_posix()
     return ''
 
 
-def why_not(tasks: Iterable[str], configs: List[str]) -> str:
-    """Return why a family of such tasks cannot be a student, if so."""
+def exclusion_reason(tasks: Iterable[str], configs: List[str]) -> str:
+    """Return why a family cannot be a student; empty if it can."""
     if tasks and set(tasks) <= set(OTHER_TASKS):
         return OTHER_TASKS[sorted(tasks)[0]]
     return '' if configs else 'its configs are not installed'
 
 
-def rank(model: dict) -> tuple:
-    """A key that sorts what trains a network for a task, if small, first.
+def size_key(model: dict) -> tuple:
+    """Return a sort key: trained for a task first, then small first.
 
     Args:
-        model (dict): A model's entry in the index.
+        model (dict): Entry of a model in the index.
     """
     name = Path(unquote(model['Config'])).name
     pretraining = not model.get('Results') or 'headless' in name

@@ -1,11 +1,13 @@
-"""Sizes of pictures in configs, made smaller in proportion."""
+"""Image sizes in configs, scaled down in proportion."""
 
 from typing import Any, Iterator, List
 
 from mmengine.config import Config
 
-# Numbers of pixels in pipelines and batch augmentations.
-PIXELS = (
+from mmfmkt.utils.configs import walk
+
+# Keys of sizes in pixels, in pipelines and batch augmentations.
+PIXEL_KEYS = (
     'scale',
     'scales',
     'img_scale',
@@ -15,67 +17,48 @@ PIXELS = (
     'max_shift_px',
     'random_size_range',
 )
-# Smaller numbers are no sizes, larger ones mean "no limit".
+# Smaller numbers are not sizes in pixels, larger ones mean "no limit".
 SMALLEST, LARGEST = 16, 2000
 
 
 def largest_number(cfg: Config) -> int:
-    """Return the largest number of pixels in a config; 224 without any."""
-    found = [
+    """Return the largest size in pixels of a config, by default 224."""
+    sizes = [
         x
-        for part in places_of_pixels(cfg)
-        for holder, key in pixels_in(part)
-        for x in flat(holder[key])
-        if SMALLEST <= x < LARGEST
+        for holder, key in pixel_sizes(cfg)
+        for _, x in walk(holder[key])
+        if isinstance(x, int) and SMALLEST <= x < LARGEST
     ]
-    return max(found, default=224)
+    return max(sizes, default=224)
 
 
 def shrink(cfg: Config, size: int) -> None:
-    """Scale all numbers of pixels in a config, in place.
+    """Scale all sizes in pixels of a config, in place.
 
     Args:
-        cfg (Config): A library's config.
-        size (int): What its largest number becomes, about.
+        cfg (Config): Config of a library.
+        size (int): Approximate new value of the largest size.
     """
     factor = size / largest_number(cfg)
-    for part in places_of_pixels(cfg):
-        for holder, key in pixels_in(part):
-            holder[key] = scaled(holder[key], factor)
+    for holder, key in list(pixel_sizes(cfg)):
+        holder[key] = scaled(holder[key], factor)
 
 
-def places_of_pixels(cfg: Config) -> List[Any]:
-    """The parts of a config that have sizes of pictures in them."""
-    parts = [cfg.get('custom_hooks')]
+def pixel_sizes(cfg: Config) -> Iterator[tuple]:
+    """Yield each dict that has a size in pixels, and the key of the size."""
+    parts: List[Any] = [cfg.get('custom_hooks')]
     for split in ('train', 'val', 'test'):
         parts.append((cfg.get(f'{split}_dataloader') or {}).get('dataset'))
     for owner in (cfg, cfg.model):
         preprocessor = owner.get('data_preprocessor') or {}
         parts.append(preprocessor.get('batch_augments'))
-    return [part for part in parts if part]
-
-
-def pixels_in(part: Any) -> Iterator[tuple]:
-    """All pairs of a dict and a key of it that stands for pixels."""
-    items = part.items() if isinstance(part, dict) else enumerate(part)
-    for key, value in list(items):
-        if key in PIXELS and isinstance(part, dict):
-            yield part, key
-        elif isinstance(value, (dict, list, tuple)):
-            yield from pixels_in(value)
-
-
-def flat(value: Any) -> Iterator[int]:
-    """The integers of nested sequences."""
-    if isinstance(value, (list, tuple)):
-        for x in value:
-            yield from flat(x)
-    elif isinstance(value, int):
-        yield value
+    for _, part in walk(parts):
+        if isinstance(part, dict):
+            yield from ((part, key) for key in PIXEL_KEYS if key in part)
 
 
 def scaled(value: Any, factor: float) -> Any:
-    """Scale integers; what is a multiple of 32, or less one, stays so."""
+    """Scale integers; multiples of 32, also minus 1, remain such."""
     if isinstance(value, (list, tuple)):
         return type(value)(scaled(x, factor) for x in value)
     if not isinstance(value, int) or abs(value) < SMALLEST:

@@ -1,8 +1,8 @@
-"""A library's training config, made so small that it runs in seconds.
+"""Small versions of the libraries' training configs, which run in seconds.
 
-The data set is a tiny one, pictures are smaller, epochs are short, and what
-CPUs cannot do (mixed precision, synchronised norms) is left out. What makes a
-recipe stays: losses, augmentations, wrappers of data sets, samplers, hooks,
+The data set is tiny, images are smaller and epochs are short; what CPUs do not
+support (mixed precision, synchronized norms) is removed. The rest of the
+recipe remains: losses, augmentations, data set wrappers, samplers, hooks,
 optimizer, schedules and their settings for each parameter.
 """
 
@@ -14,30 +14,31 @@ from mmengine.config import Config, ConfigDict
 from mmengine.registry import DATASETS
 
 from mmfmkt.models.distillers.networks import without_weights
+from mmfmkt.utils.configs import walk
 
 from . import data
 from .errors import NotAStudentError
-from .families import home_of
+from .families import package_folder
 from .pixels import largest_number, shrink
 
-# How many are enough: of candidates, in the settings of detectors' training
-# and testing, and of queries.
+# Upper limits of the numbers of candidates, in train_cfg and test_cfg of
+# detectors, and of queries.
 CANDIDATES = dict(num=64, max_per_img=100, nms_pre=200)
 QUERIES = dict(num_queries=100, num_proposals=100)
 SYNC_NORMS = ('SyncBN', 'MMSyncBN', 'NaiveSyncBN')
 
 
 def read(library: str, config: str) -> Config:
-    """Read a config, and see whether its model can be a student.
+    """Read a config whose model can be a student.
 
     Args:
         library (str): ``'mmdet'`` or ``'mmpretrain'``.
-        config (str): A config below the library's ``configs``.
+        config (str): Config relative to the library's ``configs``.
 
     Raises:
-        NotAStudentError: If it cannot.
+        NotAStudentError: If the model cannot be a student.
     """
-    cfg = Config.fromfile(home_of(library) / 'configs' / config)
+    cfg = Config.fromfile(package_folder(library) / 'configs' / config)
     if any(key.startswith('teacher') for key in cfg.model):
         raise NotAStudentError('has a teacher of its own')
     if not cfg.get('train_dataloader'):
@@ -48,12 +49,13 @@ def read(library: str, config: str) -> Config:
 
 
 def sizes_to_try(cfg: Config) -> List[int]:
-    """Return longest sides of pictures in pixels, the smallest first.
+    """Return the longest image sides to try in pixels, in ascending order.
 
-    Heads may need as many places as queries, some networks their own size.
+    Some heads need at least as many positions as queries, and some networks
+    take images of one size only.
 
     Args:
-        cfg (Config): A library's config.
+        cfg (Config): Config of a library.
     """
     model = str(cfg.model)
     largest = largest_number(cfg)
@@ -68,8 +70,8 @@ def tiny(cfg: Config, size: int, folder: Path, epochs: int) -> Config:
     """Return a small version of a config.
 
     Args:
-        cfg (Config): A library's config.
-        size (int): Longest side of the pictures in pixels, about.
+        cfg (Config): Config of a library.
+        size (int): Approximate longest side of the images in pixels.
         folder (Path): Folder for data, logs and checkpoints.
         epochs (int): Epochs, each of one iteration.
     """
@@ -81,8 +83,8 @@ def tiny(cfg: Config, size: int, folder: Path, epochs: int) -> Config:
     without_weights(cfg.model)
     revert_sync_norms(cfg.model)
     for key in ('train_cfg', 'test_cfg'):
-        thin_out(cfg.model.get(key) or {}, CANDIDATES)
-    thin_out(cfg.model, QUERIES)
+        limit_numbers(cfg.model.get(key) or {}, CANDIDATES)
+    limit_numbers(cfg.model, QUERIES)
     shorten(cfg, epochs)
     shrink(cfg, size)
     for split in ('train', 'val', 'test'):
@@ -94,14 +96,14 @@ def tiny(cfg: Config, size: int, folder: Path, epochs: int) -> Config:
 
 
 def shorten(cfg: Config, epochs: int) -> None:
-    """Train for so many iterations, and leave out what CPUs cannot do."""
+    """Train for so many iterations, without mixed precision."""
     loop = cfg.train_cfg
     iterations = 'max_iters' in loop or loop.get('type') == (
         'IterBasedTrainLoop'
     )
     length = 'max_iters' if iterations else 'max_epochs'
     for schedule in schedules(cfg):
-        # By default one ends with training: this is the long one's beginning.
+        # The default end is that of the original training.
         same = schedule.get('by_epoch', True) != iterations
         schedule.setdefault('end', loop.get(length) if same else 10**6)
     loop[length] = epochs
@@ -118,7 +120,7 @@ def shorten(cfg: Config, epochs: int) -> None:
         type='CheckpointHook', interval=epochs, by_epoch=not iterations
     )
     for hook in cfg.get('custom_hooks') or []:
-        # What changes towards the end does so before this one.
+        # Settings that hooks change late are changed before the end.
         for key, value in (
             ('num_last_epochs', 1),
             ('switch_epoch', 1),
@@ -132,33 +134,28 @@ def shorten(cfg: Config, epochs: int) -> None:
 
 
 def schedules(cfg: Config) -> List[dict]:
-    """A config's schedules of learning rates and the like."""
-    found = cfg.get('param_scheduler') or []
-    return [found] if isinstance(found, dict) else found
+    """Return the parameter schedulers of a config as a list."""
+    schedulers = cfg.get('param_scheduler') or []
+    return [schedulers] if isinstance(schedulers, dict) else schedulers
 
 
-def thin_out(part: Any, limits: Dict[str, int]) -> None:
-    """Bound the numbers of some keys, wherever they are."""
-    items = part.items() if isinstance(part, dict) else enumerate(part)
-    for key, value in list(items):
-        if isinstance(value, (dict, list, tuple)):
-            thin_out(value, limits)
-        elif key in limits and isinstance(value, int):
-            part[key] = min(value, limits[key])
+def limit_numbers(config: Any, limits: Dict[str, int]) -> None:
+    """Limit the integers of some keys, at any depth of a config."""
+    for _, part in walk(config):
+        for key, limit in limits.items() if isinstance(part, dict) else ():
+            if isinstance(part.get(key), int):
+                part[key] = min(part[key], limit)
 
 
-def revert_sync_norms(part: Any) -> None:
-    """Put plain batch norms in the place of synchronised ones."""
-    if isinstance(part, dict):
-        if part.get('type') in SYNC_NORMS:
+def revert_sync_norms(config: Any) -> None:
+    """Replace synchronized batch norms by batch norms."""
+    for _, part in walk(config):
+        if isinstance(part, dict) and part.get('type') in SYNC_NORMS:
             part['type'] = 'BN'
-    for value in part.values() if isinstance(part, dict) else part:
-        if isinstance(value, (dict, list, tuple)):
-            revert_sync_norms(value)
 
 
 def use_tiny_data(loader: dict, cfg: Config, folder: Path) -> None:
-    """Load a tiny data set, one batch an epoch, in this process."""
+    """Load a tiny data set in the main process, one batch per epoch."""
     loader.update(batch_size=2, num_workers=0, persistent_workers=False)
     loader.pop('prefetch_factor', None)
     wrapper = loader['dataset']
@@ -186,15 +183,15 @@ def leaf_datasets(dataset: Optional[dict]) -> Iterator[dict]:
 
 
 def fill(leaf: dict, model: dict, library: str, folder: Path) -> None:
-    """Point a data set's config to a tiny one of the same format.
+    """Make a data set's config read a tiny data set of the same format.
 
-    Where there is no writer for its format, it becomes one of COCO's, or of
-    labelled pictures, with as many classes.
+    A format without a writer is replaced by that of COCO, or for classifiers
+    by that of CustomDataset, with as many classes.
 
     Args:
-        leaf (dict): The config; changed in place.
-        model (dict): The model's config.
-        library (str): The library that both are of.
+        leaf (dict): Config of the data set; changed in place.
+        model (dict): Config of the model.
+        library (str): Library of both.
         folder (Path): Folder to write to.
     """
     num_classes = min(classes_in(model), default=1)
@@ -204,7 +201,7 @@ def fill(leaf: dict, model: dict, library: str, folder: Path) -> None:
         leaf['proposal_file'] = 'proposals.pkl'
     if library == 'mmpretrain':
         multi = 'MultiLabel' in str(model['head'])
-        writer = data.multi_labelled if multi else data.labelled
+        writer = data.multi_label if multi else data.single_label
         leaf.update(writer(folder, num_classes))
         return
     with DATASETS.switch_scope_and_registry(library) as registry:
@@ -235,9 +232,9 @@ def fill(leaf: dict, model: dict, library: str, folder: Path) -> None:
 
 
 def use_tiny_evaluator(cfg: Config, split: str) -> None:
-    """Evaluate on the tiny data, where that is in COCO's format.
+    """Evaluate by CocoMetric on the tiny data set, where the config does.
 
-    Elsewhere predictions are made and evaluated by nobody.
+    Other configs dump their predictions instead.
     """
     if cfg.default_scope == 'mmpretrain' or split == 'train':
         return
@@ -254,18 +251,16 @@ def use_tiny_evaluator(cfg: Config, split: str) -> None:
     cfg[f'{split}_evaluator'] = evaluator
 
 
-def classes_in(part: Any) -> Iterator[int]:
-    """All numbers of classes in a config that are worth the name."""
-    parts = part.items() if isinstance(part, dict) else enumerate(part)
-    for key, value in parts:
-        if key == 'num_classes' and isinstance(value, int) and value > 1:
-            yield value
-        elif isinstance(value, (dict, list, tuple)):
-            yield from classes_in(value)
+def classes_in(config: Any) -> Iterator[int]:
+    """Yield the numbers of classes in a config that are larger than 1."""
+    for key, value in walk(config):
+        if key.rpartition('.')[2] == 'num_classes' and isinstance(value, int):
+            if value > 1:
+                yield value
 
 
 def without_validation(cfg: Config) -> Config:
-    """Return a config that only trains, and keeps nothing."""
+    """Return the config without validation and checkpoints."""
     cfg = deepcopy(cfg)
     for split in ('val', 'test'):
         for key in ('cfg', 'dataloader', 'evaluator'):

@@ -1,4 +1,4 @@
-"""The table of the sweep, on the console and in markdown."""
+"""Result table of the sweep, on the console and in Markdown."""
 
 from collections import Counter
 from pathlib import Path
@@ -10,10 +10,10 @@ from rich.table import Table
 COLUMNS = ('family', 'equivalence', 'theta', 'fmkt', 'config', 'why')
 
 
-def row(key: str, found: Dict[str, dict]) -> List[str]:
-    """The row of a family: what each check gave, and the first reason."""
-    equivalence = found.get('equivalence', {})
-    variants = found.get('variants', {})
+def row(key: str, results: Dict[str, dict]) -> List[str]:
+    """Return a family's row: status of each check, config and reasons."""
+    equivalence = results.get('equivalence', {})
+    variants = results.get('variants', {})
     both = [equivalence, variants]
     cells = [equivalence.get('status', '')]
     cells += [
@@ -26,20 +26,20 @@ def row(key: str, found: Dict[str, dict]) -> List[str]:
 
 
 def counts(rows: Sequence[List[str]], library: str) -> List[str]:
-    """A line for each check: how many families had which result."""
+    """Return a line per check: the number of families with each status."""
     lines = []
     for column in (1, 2, 3):
-        found = Counter(
+        statuses = Counter(
             x[column]
             for x in rows
             if x[0].startswith(f'{library}/') and x[column]
         )
-        if found:
+        if statuses:
             lines.append(
                 f'{library}, {COLUMNS[column]}: '
                 + ', '.join(
                     f'{count} {status}'
-                    for status, count in found.most_common()
+                    for status, count in statuses.most_common()
                 )
             )
     return lines
@@ -48,15 +48,15 @@ def counts(rows: Sequence[List[str]], library: str) -> List[str]:
 def report(
     results: Dict[str, Dict[str, dict]], path: Path, console: Console
 ) -> None:
-    """Print a row for each family and the counts, and write them down.
+    """Print and write a row for each family, and the counts.
 
     Args:
-        results (dict): What was found, by family and check.
+        results (dict): Results by family and check.
         path (Path): Markdown file to write.
-        console (Console): Where to print.
+        console (Console): Console to print to.
     """
     table = Table(*COLUMNS, title='Families as students')
-    rows = [row(key, found) for key, found in sorted(results.items())]
+    rows = [row(*item) for item in sorted(results.items())]
     for cells in rows:
         table.add_row(*cells)
     console.print(table)

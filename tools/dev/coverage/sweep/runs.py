@@ -1,4 +1,4 @@
-"""Runs checks of families in processes of their own, and keeps the results."""
+"""Runs each check in a process of its own, and stores the results."""
 
 import json
 import multiprocessing
@@ -18,10 +18,10 @@ from mmfmkt.utils.files import write_atomically
 from .errors import PLAIN_DONE
 from .families import Family
 
-# Processes are forked from one in which the libraries are imported.
+# Processes are forked from one that has imported the libraries.
 PROCESSES = multiprocessing.get_context('forkserver')
 RESULT, LOG = 'result.json', 'log.txt'
-# One thread each, and nobody asks the network.
+# One thread per process, and no network access.
 ENVIRONMENT = dict(
     CUDA_VISIBLE_DEVICES='',
     OMP_NUM_THREADS='1',
@@ -30,49 +30,49 @@ ENVIRONMENT = dict(
     NO_ALBUMENTATIONS_UPDATE='1',
     PYTHONWARNINGS='ignore',
 )
-# For packages that no index has.
+# Replacements for packages that are on no package index.
 STAND_INS = Path(__file__).with_name('stand_ins')
-# A family's next config is tried after these.
+# Statuses after which the next config of the family is tried.
 UNFIT = ('cannot run', 'cannot apply', 'timed out')
 CONFIGS = 3
 
 
 class Results:
-    """What was found, by family and check, in a file.
+    """Results by family and check, stored in a file.
 
     Args:
-        path (Path): A JSON file; what is in it is kept.
+        path (Path): JSON file; existing results are kept.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.found: Dict[str, Dict[str, dict]] = {}
+        self.by_family: Dict[str, Dict[str, dict]] = {}
         if path.exists():
-            self.found = json.loads(path.read_text())
+            self.by_family = json.loads(path.read_text())
 
     def get(self, family: Family, check: str) -> dict:
-        """What was found of a check of a family; empty if nothing yet."""
-        return self.found.get(family.key, {}).get(check, {})
+        """Return the result of a family's check; empty if there is none."""
+        return self.by_family.get(family.key, {}).get(check, {})
 
     def put(self, family: Family, check: str, result: dict) -> None:
-        """Keep a result, at once."""
-        self.found.setdefault(family.key, {})[check] = result
-        write_atomically(self.path, json.dumps(self.found, indent=2))
+        """Store a result, and write the file."""
+        self.by_family.setdefault(family.key, {})[check] = result
+        write_atomically(self.path, json.dumps(self.by_family, indent=2))
 
 
 def check_all(
     todo: List[Tuple[Family, str]], results: Results, jobs: int, timeout: float
 ) -> Iterator[Tuple[Family, str]]:
-    """Check families, keep what is found, and yield what is done.
+    """Run checks, store their results, and yield each completed check.
 
     Args:
         todo (list[tuple[Family, str]]): Families and checks.
-        results (Results): Where results go.
-        jobs (int): Processes at the same time.
-        timeout (float): Seconds for one of them.
+        results (Results): Results to add to.
+        jobs (int): Number of parallel processes.
+        timeout (float): Limit of one process in seconds.
     """
     prepare_processes()
-    # What ends the sweep ends its processes.
+    # SIGTERM runs the block below, which ends the processes.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     with ThreadPoolExecutor(jobs) as pool:
         tasks = [pool.submit(check_family, *x, results, timeout) for x in todo]
@@ -91,13 +91,13 @@ def check_family(
 ) -> dict:
     """Check the smallest config of a family that this machine can run.
 
-    A check after the first takes the config that the first one ran.
+    The second check of a family uses the config of its first.
     """
     if family.reason:
         return dict(status='cannot apply', reason=family.reason)
     known = [
         x['config']
-        for x in results.found.get(family.key, {}).values()
+        for x in results.by_family.get(family.key, {}).values()
         if x.get('config') and x['status'] not in UNFIT
     ]
     tried = []
@@ -111,7 +111,7 @@ def check_family(
 def check_config(
     family: Family, config: str, check: str, timeout: float
 ) -> dict:
-    """Check one config in a process of its own, and in time."""
+    """Check one config in a process of its own, with a time limit."""
     start = time.perf_counter()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -134,7 +134,7 @@ def check_config(
 
 
 def stop(process: BaseProcess) -> None:
-    """End a process and what it has started itself."""
+    """Kill a process and all processes that it has started."""
     try:
         os.killpg(process.pid, signal.SIGKILL)
     except ProcessLookupError:
@@ -142,34 +142,34 @@ def stop(process: BaseProcess) -> None:
 
 
 def work(library: str, config: str, check: str, folder: Path) -> None:
-    """What a process does: check a config, and write only to a folder."""
+    """Check a config in a child process, which writes only to a folder."""
     os.setsid()
     with (folder / LOG).open('w') as log:
         for stream in (1, 2):
             os.dup2(log.fileno(), stream)
     os.chdir(folder)
     tempfile.tempdir = str(folder)
-    # Not above: it needs much more than what counts and reports.
+    # Imported here, since only child processes need the libraries.
     from .worker import run_one
 
     run_one(library, config, check, folder / RESULT)
 
 
 def outcome(folder: Path, code: int) -> dict:
-    """What a process has found, or how it came to its end."""
+    """Return the result of a process, or how it ended without one."""
     if (folder / RESULT).exists():
         return json.loads((folder / RESULT).read_text())
     log = (folder / LOG).read_text(errors='replace').strip().splitlines()
-    # A crash of plain training is nothing of ours.
+    # A crash before this line is not due to the distiller.
     status = 'failed' if PLAIN_DONE in log else 'cannot run'
-    last = log[-1][:160] if log else 'nothing'
+    last = log[-1][:160] if log else '(empty log)'
     return dict(
-        status=status, reason=f'ended with {code}; its last words: {last}'
+        status=status, reason=f'exit code {code}; last line of its log: {last}'
     )
 
 
 def prepare_processes() -> None:
-    """Start what processes are made from, with all that they need."""
+    """Start the server that child processes are forked from."""
     os.environ.update(ENVIRONMENT)
     path = [str(Path(__file__).parents[1])]
     if not all(find_spec(x.name) for x in STAND_INS.iterdir()):

@@ -1,9 +1,8 @@
-"""Whether a student trains under a flow, predicts, and comes home.
+"""Check of both main variants: training, prediction and export.
 
-As FM-KT^Theta and as FM-KT a config is trained for an iteration, evaluated
-and exported, and the export must predict under the library's own tools what
-it did under the distiller. Theta's must also be trained on where mmfmkt
-cannot be imported.
+As FM-KT^Theta and as FM-KT, a config is trained for one iteration, evaluated
+and exported. With the library's own tools the export must predict the same as
+the distiller. The export of FM-KT^Theta must also train there without mmfmkt.
 """
 
 import pickle
@@ -22,7 +21,7 @@ from mmfmkt.utils import ConfigError
 
 from .equivalence import at_any_tap, distilled, run
 from .errors import PLAIN_DONE, CannotRunError, one_line
-from .families import home_of
+from .families import package_folder
 from .recipes import tiny
 
 VARIANTS = ('theta', 'fmkt')
@@ -30,18 +29,18 @@ BLOCKED = Path(__file__).with_name('without_mmfmkt.py')
 
 
 def check_variants(cfg: Config, size: int, folder: Path) -> dict:
-    """Take a config through both variants.
+    """Check both variants of a config.
 
     Args:
-        cfg (Config): A library's config.
-        size (int): Longest side of the pictures in pixels.
+        cfg (Config): Config of a library.
+        size (int): Longest side of the images in pixels.
         folder (Path): Folder for data, logs and checkpoints.
 
     Returns:
         dict: ``status``, ``reason``, and the status of each variant.
 
     Raises:
-        CannotRunError: If the config does not train and test by itself.
+        CannotRunError: If the config does not run without a distiller.
     """
     try:
         cfg = tiny(cfg, size, folder, epochs=1)
@@ -51,26 +50,25 @@ def check_variants(cfg: Config, size: int, folder: Path) -> dict:
         raise CannotRunError from error
     print(PLAIN_DONE, flush=True)
     shapes = {x: t.shape for x, t in plain.model.state_dict().items()}
-    # What a plain run has saved is in the way of those that follow.
-    del plain
-    found = dict(status='passed', reason='')
+    del plain  # frees its memory
+    result = dict(status='passed', reason='')
     for variant in VARIANTS:
         try:
             _, note = at_any_tap(
                 cfg,
                 partial(check_variant, cfg, variant, shapes, folder / variant),
             )
-            found[variant] = 'passed'
-            found['reason'] = found['reason'] or note
+            result[variant] = 'passed'
+            result['reason'] = result['reason'] or note
         except ConfigError as error:
-            found[variant] = 'refused'
-            found.update(status='refused', reason=str(error))
+            result[variant] = 'refused'
+            result.update(status='refused', reason=str(error))
         except Exception as error:
-            found[variant] = 'failed'
-            found.update(
+            result[variant] = 'failed'
+            result.update(
                 status='failed', reason=f'{variant}: {one_line(error)}'
             )
-    return found
+    return result
 
 
 def check_variant(
@@ -80,32 +78,32 @@ def check_variant(
     folder: Path,
     tap: str,
 ) -> None:
-    """Train, predict, export, and do both with the export.
+    """Train, predict and export; then test and train the export.
 
     Args:
-        cfg (Config): The small config of plain training.
-        variant (str): The distiller's variant.
-        shapes (dict[str, Size]): Of all tensors that plain training has.
-        folder (Path): Folder for what is written.
-        tap (str): A classifier's tap.
+        cfg (Config): Small config without a distiller.
+        variant (str): Variant of the distiller.
+        shapes (dict[str, Size]): Shapes of the network's tensors by name.
+        folder (Path): Folder for outputs.
+        tap (str): Tap of a classifier.
 
     Raises:
-        Exception: Whatever goes wrong.
+        Exception: If a step fails, or predictions differ.
     """
     library = cfg.default_scope
     wrapped = distilled(cfg, variant, tap)
     wrapped.model.flow.update(num_steps=2, inference_steps=2)
     wrapped.work_dir = str(folder)
     runner = run(wrapped, f'{variant} at {tap}')
-    predictions = [folder / 'ours.pkl', folder / 'theirs.pkl']
+    predictions = [folder / 'distiller.pkl', folder / 'export.pkl']
     runner.test_evaluator.metrics.append(
-        metric_that_dumps(library)(out_file_path=str(predictions[0]))
+        dump_metric(library)(out_file_path=str(predictions[0]))
     )
     runner.test()
     config, checkpoint = (
         folder / f'student/student.{x}' for x in ('py', 'pth')
     )
-    tools = home_of(library) / 'tools'
+    tools = package_folder(library) / 'tools'
     test = [
         tools / 'test.py',
         config,
@@ -128,12 +126,12 @@ def check_variant(
         run_script([BLOCKED, *test, '--', *train])
     else:
         run_script(test)
-    ours, theirs = (pickle.loads(x.read_bytes()) for x in predictions)
-    assert_close(comparable(ours), comparable(theirs), equal_nan=True)
+    expected, exported = (pickle.loads(x.read_bytes()) for x in predictions)
+    assert_close(comparable(expected), comparable(exported), equal_nan=True)
 
 
-def metric_that_dumps(library: str) -> type:
-    """The metric that a library's own test.py writes predictions with."""
+def dump_metric(library: str) -> type:
+    """Return the metric by which a library's test.py dumps predictions."""
     if library == 'mmpretrain':
         return DumpResults
     from mmdet.evaluation import DumpDetResults
@@ -142,16 +140,16 @@ def metric_that_dumps(library: str) -> type:
 
 
 def check_names(checkpoint: Path, shapes: Dict[str, torch.Size]) -> None:
-    """Insist on an export that has what plain training has, and no more.
+    """Check that an export has exactly the tensors of the network.
 
     Raises:
-        KeyError: If a tensor is missing, of another shape, or too many.
+        KeyError: If a tensor is missing, unexpected, or of another shape.
     """
     state = torch.load(checkpoint, weights_only=False)['state_dict']
     for name in {**shapes, **state}:
         if name not in state or state[name].shape != shapes.get(name):
             raise KeyError(
-                f'{name} is not in the export as it is in plain training'
+                f'{name} differs between the export and the network'
             )
 
 
@@ -159,7 +157,7 @@ def run_script(command: List) -> None:
     """Run a Python script.
 
     Raises:
-        ChildProcessError: If it fails; with the last line that it wrote.
+        ChildProcessError: If it fails; with the last line of its output.
     """
     done = subprocess.run(
         [sys.executable, *map(str, command)],
@@ -176,7 +174,7 @@ def run_script(command: List) -> None:
 
 
 def comparable(part: object) -> object:
-    """Predictions without what cannot be compared, such as strings."""
+    """Return predictions without values such as strings."""
     if isinstance(part, dict):
         return {
             x: comparable(value)

@@ -9,11 +9,11 @@ from typing import Any, List
 
 
 class Blocker:
-    """A finder of modules that refuses one package."""
+    """Finder of modules that refuses mmfmkt."""
 
     @staticmethod
     def find_spec(name: str, *_: Any) -> None:
-        """Find nothing, and let nobody else find mmfmkt."""
+        """Raise an error for mmfmkt, so that no other finder is asked."""
         if name.split('.')[0] == 'mmfmkt':
             raise ImportError('mmfmkt is blocked')
 

@@ -1,4 +1,4 @@
-"""Checks one config, in a process that is thrown away after it."""
+"""Check of one config, in a process of its own."""
 
 import json
 import tempfile
@@ -10,6 +10,7 @@ from typing import Callable
 import torch
 from mmengine.config import Config
 from mmengine.config import config as config_module
+from yapf.yapflib import yapf_api
 
 from .equivalence import check_equivalence
 from .errors import CannotRunError, NotAStudentError, one_line
@@ -17,8 +18,8 @@ from .recipes import read, sizes_to_try
 from .variants import check_variants
 
 CHECKS = dict(equivalence=check_equivalence, variants=check_variants)
-# What larger pictures do not mend.
-HOPELESS = (
+# Errors that larger images do not fix.
+UNRECOVERABLE = (
     'device cpu not found',
     'is not installed',
     'pip install',
@@ -28,32 +29,34 @@ HOPELESS = (
 
 
 def run_one(library: str, config: str, check: str, out: Path) -> None:
-    """Check a config and write what was found to a file.
+    """Check a config, and write the result to a file.
 
     Args:
         library (str): ``'mmdet'`` or ``'mmpretrain'``.
-        config (str): A config below the library's ``configs``.
+        config (str): Config relative to the library's ``configs``.
         check (str): A key of ``CHECKS``.
-        out (Path): File for the result.
+        out (Path): JSON file of the result.
     """
     warnings.simplefilter('ignore')
     torch.set_num_threads(1)
-    # Laying configs out nicely takes a fourth of the time.
-    config_module.FormatCode = lambda text, **_: (text, True)
+    # Formatting configs takes a fourth of the time. MMEngine imports the
+    # function when it is used, before version 0.10 with the module.
+    yapf_api.FormatCode = lambda text, **_: (text, True)
+    config_module.FormatCode = yapf_api.FormatCode
     try:
-        found = large_enough(CHECKS[check], readable(library, config))
+        result = check_at_sizes(CHECKS[check], read_or_raise(library, config))
     except NotAStudentError as error:
-        found = dict(status='cannot apply', reason=str(error))
+        result = dict(status='cannot apply', reason=str(error))
     except CannotRunError as error:
-        found = dict(status='cannot run', reason=one_line(error.__cause__))
+        result = dict(status='cannot run', reason=one_line(error.__cause__))
     except Exception as error:
         traceback.print_exc()
-        found = dict(status='failed', reason=one_line(error))
-    out.write_text(json.dumps(found))
+        result = dict(status='failed', reason=one_line(error))
+    out.write_text(json.dumps(result))
 
 
-def readable(library: str, config: str) -> Config:
-    """Read a config; some are broken where they are."""
+def read_or_raise(library: str, config: str) -> Config:
+    """Read a config; an error in it is a `CannotRunError`."""
     try:
         return read(library, config)
     except NotAStudentError:
@@ -62,8 +65,8 @@ def readable(library: str, config: str) -> Config:
         raise CannotRunError from error
 
 
-def large_enough(check: Callable, cfg: Config) -> dict:
-    """Check a config with pictures as large as its plain training needs."""
+def check_at_sizes(check: Callable, cfg: Config) -> dict:
+    """Check a config at the smallest image size at which it trains."""
     sizes = sizes_to_try(cfg)
     for size in sizes:
         with tempfile.TemporaryDirectory() as folder:
@@ -71,7 +74,9 @@ def large_enough(check: Callable, cfg: Config) -> dict:
                 return check(cfg, size, Path(folder))
             except CannotRunError as error:
                 reason = str(error.__cause__)
-                if size == sizes[-1] or any(x in reason for x in HOPELESS):
+                if size == sizes[-1] or any(
+                    x in reason for x in UNRECOVERABLE
+                ):
                     raise
                 traceback.print_exc()
     raise AssertionError('a config has at least one size')

@@ -1,7 +1,8 @@
-"""Taking turns: times and saved activations of rivals in one process.
+"""Interleaved timing of functions in one process, and activation memory.
 
-Rivals run one after the other, again and again, so that what else a machine
-does hits them alike; a ratio is the median over turns, with its quartiles.
+Each round runs all functions one after the other, so that other load on the
+machine affects all of them. A ratio is the median over rounds, with its
+quartiles.
 """
 
 import json
@@ -19,65 +20,75 @@ from rich.table import Table
 from torch import Tensor
 
 console = Console(stderr=True)
-Rivals = Dict[str, Callable[[], Any]]
+Functions = Dict[str, Callable[[], Any]]
 
 
-def take_turns(rivals: Rivals, repeats: int) -> Dict[str, List[float]]:
-    """Time rivals turn by turn, in seconds; the first turn does not count.
+def time_interleaved(
+    functions: Functions, repeats: int
+) -> Dict[str, List[float]]:
+    """Time functions in interleaved rounds.
 
-    Interrupted, it gives what there is.
+    An interrupt (Ctrl-C) ends the measurement with the completed rounds.
+
+    Args:
+        functions (dict[str, Callable]): Functions by name.
+        repeats (int): Number of rounds, after one round of warm-up.
+
+    Returns:
+        dict[str, list[float]]: Seconds of each round, by name.
     """
-    times: Dict[str, List[float]] = {name: [] for name in rivals}
+    times: Dict[str, List[float]] = {name: [] for name in functions}
     try:
-        for turn in track(
+        for round_index in track(
             range(repeats + 1),
-            description='turns',
+            description='rounds',
             console=console,
             disable=not console.is_terminal,
         ):
-            taken = {}
-            # Each comes first in its turn: who follows whom tells on caches.
-            names = list(rivals)
-            first = turn % len(names)
+            seconds = {}
+            # Rotated, because the state of caches depends on the predecessor.
+            names = list(functions)
+            first = round_index % len(names)
             for name in names[first:] + names[:first]:
-                rival = rivals[name]
-                wait()
+                synchronize()
                 start = time.perf_counter()
-                rival()
-                wait()
-                taken[name] = time.perf_counter() - start
-            for name, seconds in taken.items() if turn else ():
-                times[name].append(seconds)
+                functions[name]()
+                synchronize()
+                seconds[name] = time.perf_counter() - start
+            if round_index:
+                for name in names:
+                    times[name].append(seconds[name])
     except KeyboardInterrupt:
-        console.print('interrupted: the turns so far count')
+        console.print('interrupted: the completed rounds are reported')
     if not all(times.values()):
-        raise SystemExit('error: not one turn is complete')
+        raise SystemExit('error: no round was completed')
     return times
 
 
-def wait() -> None:
+def synchronize() -> None:
     """Wait for the GPU, if one is in use."""
     if torch.cuda.is_available() and torch.cuda.is_initialized():
         torch.cuda.synchronize()
 
 
-def saved_bytes(
-    function: Callable[[], Any], without: Iterable[Tensor] = ()
+def activation_bytes(
+    function: Callable[[], Any], excluded: Iterable[Tensor] = ()
 ) -> int:
-    """Bytes that autograd keeps for backward, each storage once.
+    """Return the bytes that autograd stores for backward.
 
     Args:
         function (Callable): A forward pass.
-        without (Iterable[Tensor]): What is there anyway, as parameters are.
+        excluded (Iterable[Tensor]): Tensors that are not counted, such as
+            parameters and inputs.
     """
-    known = {x.untyped_storage().data_ptr() for x in without}
+    known = {x.untyped_storage().data_ptr() for x in excluded}
     kept: Dict[int, torch.UntypedStorage] = {}
 
     def pack(x: Tensor) -> None:
         storage = x.untyped_storage()
         if storage.data_ptr() not in known:
-            # Held, so that no address is given out twice. The graph gets
-            # nothing: it would hold itself, and never be freed.
+            # Kept alive, so that no address is reused. The graph stores None:
+            # a tensor would keep the graph alive through its own history.
             kept[storage.data_ptr()] = storage
 
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda x: x):
@@ -85,12 +96,19 @@ def saved_bytes(
     return sum(storage.nbytes() for storage in kept.values())
 
 
-def row_of_times(
-    name: str, times: Dict[str, List[float]], below: Sequence[str]
+def timing_row(
+    name: str, times: Dict[str, List[float]], baseline: Sequence[str]
 ) -> dict:
-    """A row of a report: a rival's time, and its ratio to others' sum."""
-    sums = [sum(turn) for turn in zip(*(times[x] for x in below))]
-    ratios = [mine / theirs for mine, theirs in zip(times[name], sums)]
+    """Return a report's row: time of a function, and ratio to a baseline.
+
+    Args:
+        name (str): Name of the function.
+        times (dict[str, list[float]]): Seconds of each round, by name.
+        baseline (Sequence[str]): Functions whose times add up to the
+            denominator.
+    """
+    sums = [sum(seconds) for seconds in zip(*(times[x] for x in baseline))]
+    ratios = [x / y for x, y in zip(times[name], sums)]
     low, _, high = (
         statistics.quantiles(ratios, n=4) if len(ratios) > 1 else ratios * 3
     )
@@ -105,12 +123,12 @@ def row_of_times(
     )
 
 
-def row_of_bytes(name: str, found: int, below: int) -> dict:
-    """A row of a report: saved bytes, and their ratio to others."""
-    ratio = found / below
+def memory_row(name: str, size: int, baseline: int) -> dict:
+    """Return a report's row: bytes in MiB, and ratio to a baseline."""
+    ratio = size / baseline
     return dict(
         name=name,
-        value=found / 2**20,
+        value=size / 2**20,
         unit='MiB',
         ratio=ratio,
         low=ratio,
@@ -118,8 +136,8 @@ def row_of_bytes(name: str, found: int, below: int) -> dict:
     )
 
 
-def report_of(title: str, rows: List[dict], device: torch.device) -> dict:
-    """Rows, and on what they were measured."""
+def build_report(title: str, rows: List[dict], device: torch.device) -> dict:
+    """Return rows together with command, versions and hardware."""
     name = platform.processor() or platform.machine()
     if device.type == 'cuda':
         name = torch.cuda.get_device_name(device)
@@ -133,7 +151,7 @@ def report_of(title: str, rows: List[dict], device: torch.device) -> dict:
     )
 
 
-def show(report: dict) -> None:
+def print_report(report: dict) -> None:
     """Print a report as a table."""
     table = Table(title=f'{report["title"]}, {report["device"]}')
     for column in ('', 'median', 'ratio', 'quartiles'):
@@ -148,7 +166,7 @@ def show(report: dict) -> None:
     Console().print(table)
 
 
-def plot(report: dict, path: str) -> None:
+def plot_report(report: dict, path: str) -> None:
     """Draw the ratios of a report as bars with their quartiles."""
     import matplotlib
 
@@ -157,14 +175,14 @@ def plot(report: dict, path: str) -> None:
 
     rows = report['rows'][::-1]
     figure, axes = plt.subplots(figsize=(8, 0.6 + 0.35 * len(rows)))
-    spread = [
+    quartiles = [
         [max(row['ratio'] - row['low'], 0) for row in rows],
         [max(row['high'] - row['ratio'], 0) for row in rows],
     ]
     axes.barh(
         [row['name'] for row in rows],
         [row['ratio'] for row in rows],
-        xerr=spread,
+        xerr=quartiles,
     )
     axes.axvline(1, color='black', linewidth=0.8)
     axes.set_title(f'{report["title"]} ({report["device"]})')
@@ -172,23 +190,26 @@ def plot(report: dict, path: str) -> None:
     plt.close(figure)
 
 
-def compare(report: dict, path: str, tolerance: float) -> bool:
-    """Print the change of each ratio; whether none is much worse.
+def compare_with_baseline(report: dict, path: str, tolerance: float) -> bool:
+    """Print the change of each ratio since an earlier report.
 
     Args:
-        report (dict): What was measured now.
-        path (str): JSON file of an earlier report.
-        tolerance (float): Share by which a ratio may have grown.
+        report (dict): The new report.
+        path (str): JSON file of the earlier report.
+        tolerance (float): Largest accepted relative growth of a ratio.
+
+    Returns:
+        bool: Whether no ratio grew by more than the tolerance.
     """
     baseline = json.loads(Path(path).read_text(encoding='utf-8'))
     before = {row['name']: row['ratio'] for row in baseline['rows']}
-    table, good = Table(title=f'against {path}'), True
+    table, accepted = Table(title=f'compared with {path}'), True
     for column in ('', 'before', 'now', 'change'):
         table.add_column(column, justify='right' if column else 'left')
     for row in report['rows']:
         if row['name'] in before:
             change = row['ratio'] / before[row['name']] - 1
-            good = good and change <= tolerance
+            accepted = accepted and change <= tolerance
             table.add_row(
                 row['name'],
                 f'{before[row["name"]]:.3f}',
@@ -196,4 +217,4 @@ def compare(report: dict, path: str, tolerance: float) -> bool:
                 f'{change:+.1%}',
             )
     Console().print(table)
-    return good
+    return accepted

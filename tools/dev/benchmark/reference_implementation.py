@@ -1,8 +1,8 @@
-"""The method as it is written down: what the library is measured against.
+"""Unoptimized reference implementation of FM-KT, the baseline of timings.
 
-A loop over the steps, the metric's published formula for student and teacher
-in each of them, lists that are stacked at the end; nothing clever. Weights
-are those of the library's own encoder, so that both give the same values.
+A loop over the sampling steps with the published formula of PKD in each, as
+in Algorithm 1. Weights are copied from an encoder of the library, so that both
+compute the same values.
 """
 
 import math
@@ -15,11 +15,11 @@ from torch import Tensor, nn
 from mmfmkt.models.flows import MetaEncoder, MLPEncoder
 
 
-class PlainEncoder(nn.Module):
-    """An encoder's layers one after the other, each writing its own output.
+class ReferenceEncoder(nn.Module):
+    """Meta-encoder as a sequence of layers, without in-place operations.
 
     Args:
-        encoder (MetaEncoder): Whose weights are copied.
+        encoder (MetaEncoder): Encoder whose weights are copied.
     """
 
     def __init__(self, encoder: MetaEncoder) -> None:
@@ -32,7 +32,7 @@ class PlainEncoder(nn.Module):
                 module.inplace = False
 
     def embed(self, t: float, like: Tensor) -> Tensor:
-        """Sinusoids of the time, one number per channel."""
+        """Return the sinusoidal time embedding, one number per channel."""
         half = like.shape[1] // 2
         rates = torch.exp(-math.log(1e4) * torch.arange(half) / half)
         angles = t * rates.to(like)
@@ -48,29 +48,32 @@ class PlainEncoder(nn.Module):
         return x
 
 
-def normalise(feature: Tensor) -> Tensor:
-    """Each channel with zero mean and unit variance (PKD, Eq. 3)."""
+def normalize(feature: Tensor) -> Tensor:
+    """Normalize channels to zero mean and unit variance (PKD, Eq. 3)."""
     mean = feature.mean((0, 2, 3), keepdim=True)
     std = feature.std((0, 2, 3), keepdim=True, unbiased=False)
     return (feature - mean) / (std + 1e-6)
 
 
 def train(
-    encoder: PlainEncoder, source: Tensor, target: Tensor, num_steps: int
+    encoder: ReferenceEncoder, source: Tensor, target: Tensor, num_steps: int
 ) -> tuple:
-    """Algorithm 1 under rectified flow, with PKD: loss and output.
+    """Compute Algorithm 1 under rectified flow, with the PKD loss.
 
     Args:
-        encoder (PlainEncoder): Predicts the velocity.
-        source (Tensor): The student's map, ``(B, C, H, W)``.
-        target (Tensor): The teacher's, the same shape.
-        num_steps (int): N.
+        encoder (ReferenceEncoder): Predicts the velocity.
+        source (Tensor): Feature map of the student, ``(B, C, H, W)``.
+        target (Tensor): Feature map of the teacher, of the same shape.
+        num_steps (int): Number of training steps N.
+
+    Returns:
+        tuple[Tensor, Tensor]: Loss and output, the mean of the estimates.
     """
     state, losses, estimates = source, [], []
     for i in range(num_steps, 0, -1):
         velocity = encoder(state, i / num_steps)
         estimate = source - velocity
-        pair = normalise(estimate), normalise(target.detach())
+        pair = normalize(estimate), normalize(target.detach())
         losses.append(F.mse_loss(*pair) / 2)
         estimates.append(estimate)
         state = state - velocity / num_steps

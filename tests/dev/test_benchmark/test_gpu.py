@@ -1,4 +1,4 @@
-"""The script for GPUs runs on a CPU as far as that goes."""
+"""The script for GPUs, run on a CPU."""
 
 import importlib.util
 import json
@@ -14,7 +14,7 @@ SCRIPT = next((ROOT / 'tools').glob('**/gpu.sh'))
 
 
 @pytest.mark.slow
-def test_each_result_is_written_and_what_needs_a_gpu_is_skipped(tmp_path):
+def test_results_are_written_and_gpu_checks_are_skipped_on_a_cpu(tmp_path):
     done = subprocess.run(
         ['bash', SCRIPT, tmp_path, '5', '--device', 'cpu']
         + ['--groups', 'checks'],

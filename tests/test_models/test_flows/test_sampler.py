@@ -1,4 +1,4 @@
-"""Properties of the Euler walk (section 2 of the method)."""
+"""Properties of the Euler sampler (section 2 of the method)."""
 
 import pytest
 import torch
@@ -9,11 +9,11 @@ from mmfmkt.models.flows import (
     VPODE,
     BottleneckEncoder,
     ConvEncoder,
+    EulerSampler,
     MetaEncoder,
     RectifiedFlow,
     SubVPODE,
     VelocityField,
-    Walk,
 )
 from mmfmkt.models.losses import MSELoss
 
@@ -22,17 +22,17 @@ SCHEDULES = (RectifiedFlow(), VPODE(), SubVPODE(), VEODE())
 
 
 class Oracle(MetaEncoder):
-    """Gives the true velocity; counts the times that it is asked."""
+    """True velocity; records the times of its calls."""
 
     def __init__(self, schedule, source, target):
         super().__init__(1, [nn.Identity()], zero_init=False)
         self.schedule, self.source, self.target = schedule, source, target
         self.times = []
 
-    def embed(self, times):
+    def embed_times(self, times):
         return torch.tensor(times, dtype=torch.float64)
 
-    def inside(self, entered, time):
+    def body(self, projected, time):
         t = time.item()
         self.times.append(t)
         return self.schedule.velocity(self.source, self.target, t)
@@ -51,8 +51,8 @@ def source():
     return torch.randn(2, 4, 5, 6, dtype=torch.float64)
 
 
-def plain_walk(field, source, num_steps):
-    """Algorithm 1 as it is written: estimates, and the last state."""
+def plain_euler(field, source, num_steps):
+    """Reference implementation of Algorithm 1: estimates and last state."""
     state, estimates = source, []
     for i in range(num_steps, 0, -1):
         velocity, estimate = field(source, state, i / num_steps)
@@ -65,27 +65,27 @@ def plain_walk(field, source, num_steps):
 @pytest.mark.parametrize('prediction', ('velocity', 'target'))
 @pytest.mark.parametrize('schedule', SCHEDULES, ids=lambda x: type(x).__name__)
 @pytest.mark.parametrize('stride, kernel_size', [(0, 0), (1, 1), (2, 3)])
-def test_a_walk_in_the_encoders_space_is_the_plain_walk(
+def test_a_walk_in_the_encoders_space_is_the_plain_euler(
     stride, kernel_size, schedule, prediction, zero_init, source
 ):
-    narrow = {}
+    bottleneck = {}
     if stride:
-        narrow = dict(
+        bottleneck = dict(
             encoder=BottleneckEncoder,
             stride=stride,
             kernel_size=kernel_size,
             width=4,
         )
     flow = field(
-        schedule, prediction=prediction, zero_init=zero_init, **narrow
+        schedule, prediction=prediction, zero_init=zero_init, **bottleneck
     )
     for parameter in flow.parameters():
         nn.init.normal_(parameter, std=0.3)
     source.requires_grad_()
     found = []
     for estimates in (
-        [step.estimate for step in Walk(flow, source, 3)],
-        plain_walk(flow, source, 3)[0],
+        [step.estimate for step in EulerSampler(flow, source, 3)],
+        plain_euler(flow, source, 3)[0],
     ):
         mean = sum(estimates) / 3
         total = mean.square().sum() + estimates[1].sum()
@@ -93,14 +93,16 @@ def test_a_walk_in_the_encoders_space_is_the_plain_walk(
         found.append([*estimates, mean, *grads])
     for ours, plain in zip(*found):
         torch.testing.assert_close(ours, plain, rtol=1e-8, atol=1e-9)
-    torch.testing.assert_close(Walk(flow, source, 3).mean(), found[1][3])
+    torch.testing.assert_close(
+        EulerSampler(flow, source, 3).mean(), found[1][3]
+    )
 
 
 @pytest.mark.parametrize('num_steps', STEPS)
 def test_rectified_final_state_is_the_mean_of_the_estimates(source, num_steps):
     flow = field()
-    estimates, final = plain_walk(flow, source, num_steps)
-    mean = Walk(flow, source, num_steps).mean()
+    estimates, final = plain_euler(flow, source, num_steps)
+    mean = EulerSampler(flow, source, num_steps).mean()
     assert not torch.allclose(mean, source)
     torch.testing.assert_close(mean, final, rtol=0, atol=1e-12)
     torch.testing.assert_close(
@@ -109,59 +111,67 @@ def test_rectified_final_state_is_the_mean_of_the_estimates(source, num_steps):
 
 
 @pytest.mark.parametrize('num_steps', STEPS)
-def test_every_walk_reaches_the_target_under_the_oracle(source, num_steps):
+def test_the_oracle_velocity_reaches_the_target_in_any_number_of_steps(
+    source, num_steps
+):
     target = torch.randn_like(source)
     for schedule in SCHEDULES:
         oracle = Oracle(schedule, source, target)
-        walk = Walk(VelocityField(oracle, schedule), source, num_steps)
-        for step in walk:
+        sampler = EulerSampler(
+            VelocityField(oracle, schedule), source, num_steps
+        )
+        for step in sampler:
             torch.testing.assert_close(
                 step.estimate, target, rtol=0, atol=1e-9
             )
-        torch.testing.assert_close(walk.mean(), target, rtol=0, atol=1e-9)
+        torch.testing.assert_close(sampler.mean(), target, rtol=0, atol=1e-9)
 
 
 @pytest.mark.parametrize('num_steps', STEPS)
 def test_training_loss_bounds_the_loss_of_the_ensemble(source, num_steps):
     metric, target = MSELoss(), torch.randn_like(source)
-    walk = Walk(field(), source, num_steps)
-    losses = [metric(step.estimate, target) for step in walk]
-    assert metric(walk.mean(), target) <= sum(losses) / num_steps + 1e-12
+    sampler = EulerSampler(field(), source, num_steps)
+    losses = [metric(step.estimate, target) for step in sampler]
+    assert metric(sampler.mean(), target) <= sum(losses) / num_steps + 1e-12
 
 
-@pytest.mark.parametrize('sections', (False, True))
-def test_what_is_seen_is_averaged_from_one_to_one_over_n(source, sections):
+@pytest.mark.parametrize('segments', (False, True))
+def test_values_are_averaged_over_the_steps_from_one_to_one_over_n(
+    source, segments
+):
     times = []
 
-    def visit(steps):
+    def step_values(steps):
         times.extend(step.t for step in steps.steps)
         return dict(estimates=steps.estimate.mean(0), one=torch.ones(()))
 
-    walk = Walk(field(), source, 4)
-    means, mean = walk.gather(visit, sections=sections)
+    sampler = EulerSampler(field(), source, 4)
+    means, mean = sampler.accumulate(step_values, checkpoint_segments=segments)
     assert times == [1, 0.75, 0.5, 0.25] and means['one'] == 1
     torch.testing.assert_close(means['estimates'], mean)
 
 
 def test_states_are_float32_or_better(source):
     flow = field().float()
-    assert Walk(flow, source.bfloat16(), 2).mean().dtype == torch.float32
-    assert Walk(flow.double(), source, 2).mean().dtype == torch.float64
+    assert (
+        EulerSampler(flow, source.bfloat16(), 2).mean().dtype == torch.float32
+    )
+    assert EulerSampler(flow.double(), source, 2).mean().dtype == torch.float64
 
 
-def test_a_walk_goes_on_from_the_first_step_of_another(source):
+def test_a_first_step_can_be_shared_between_samplers(source):
     target = torch.randn_like(source)
     oracle = Oracle(RectifiedFlow(), source, target)
     flow = VelocityField(oracle, RectifiedFlow())
-    first = next(iter(Walk(flow, source, 4)))
+    first = next(iter(EulerSampler(flow, source, 4)))
     oracle.times.clear()
     torch.testing.assert_close(
-        Walk(flow, source, 2, first.inner).mean(), target
+        EulerSampler(flow, source, 2, first.hidden).mean(), target
     )
     assert oracle.times == [0.5]
 
 
 @pytest.mark.parametrize('num_steps', (0, -1, 2.5, None))
-def test_walk_refuses_a_step_count_below_one(source, num_steps):
-    with pytest.raises(ValueError, match='1 step or more'):
-        Walk(field(), source, num_steps)
+def test_step_counts_below_one_are_refused(source, num_steps):
+    with pytest.raises(ValueError, match='num_steps must be a positive'):
+        EulerSampler(field(), source, num_steps)

@@ -1,4 +1,4 @@
-"""The metrics against independent implementations, and at the edges."""
+"""Distillation losses against independent implementations and limits."""
 
 import pytest
 import references
@@ -13,20 +13,20 @@ from mmfmkt.models.losses import (
     MSELoss,
     PKDLoss,
 )
-from mmfmkt.models.losses.correlation import standardize
+from mmfmkt.models.losses.functional import standardize
 
 MAPS, LOGITS = (3, 4, 5, 6), (5, 7)
 LABELS = torch.tensor([0, 6, 2, 2, 3])
 CASES = {
     'KD': (KDLoss(), references.kd, LOGITS),
     'KD, T = 1': (KDLoss(1.0), lambda p, q: references.kd(p, q, 1.0), LOGITS),
-    'KD, standardised': (
-        KDLoss(standardise=True),
+    'KD, standardized': (
+        KDLoss(standardize=True),
         lambda p, q: references.kd(*map(references.standard_scores, (p, q))),
         LOGITS,
     ),
-    'DKD, standardised': (
-        DKDLoss(standardise=True),
+    'DKD, standardized': (
+        DKDLoss(standardize=True),
         lambda p, q, y: references.dkd(
             *map(references.standard_scores, (p, q)), y
         ),
@@ -95,7 +95,7 @@ def largest_difference(metric, reference, shape, dtype, rounds=20, seed=0):
 
 @pytest.mark.parametrize('dtype', TOLERANCE, ids=str)
 @pytest.mark.parametrize('name', CASES)
-def test_metrics_equal_their_formulas(name, dtype):
+def test_losses_equal_their_formulas(name, dtype):
     value, gradient = largest_difference(*CASES[name], dtype)
     print(f'{name}, {dtype}: value {value:.1e}, gradient {gradient:.1e}')
     assert value < TOLERANCE[dtype] and gradient < TOLERANCE[dtype]
@@ -103,7 +103,7 @@ def test_metrics_equal_their_formulas(name, dtype):
 
 @pytest.mark.parametrize('temperature', (1.0, 4.0))
 @pytest.mark.parametrize('name', ('KD', 'DIST'))
-def test_metrics_equal_torchdistill(name, temperature):
+def test_losses_equal_torchdistill(name, temperature):
     theirs = pytest.importorskip('torchdistill.losses.mid_level')
     place = ('', 'output', '', 'output')
     if name == 'KD':
@@ -136,7 +136,7 @@ def test_pkd_ignores_scale_and_shift_of_channels():
 
 
 @pytest.mark.parametrize('offset', (0.0, 1e3))
-def test_pkd_has_the_gradient_of_what_it_is_short_for(offset):
+def test_pkd_equals_half_the_mse_of_standardized_features(offset):
     p, q = torch.randn(2, 3, 5, 6, 4, dtype=torch.float64).unbind()
     p, q = p + offset, q.clone()
     # Neither varies, one does not, both do.
@@ -144,7 +144,7 @@ def test_pkd_has_the_gradient_of_what_it_is_short_for(offset):
     p.requires_grad_()
     plain = F.mse_loss(*(standardize(x, (0, 2, 3), 1e-6) for x in (p, q))) / 2
     metric = PKDLoss()
-    found = metric.measure(p, metric.prepare(q))
+    found = metric.loss_from_prepared(p, metric.prepare_target(q))
     torch.testing.assert_close(found, plain)
     torch.testing.assert_close(
         torch.autograd.grad(3 * found, p),
@@ -175,7 +175,7 @@ def test_constant_inputs_give_finite_values_and_gradients(
 
 
 @pytest.mark.parametrize('metric, shape', METRICS)
-def test_certain_predictions_give_finite_values_and_gradients(metric, shape):
+def test_one_hot_predictions_give_finite_values_and_gradients(metric, shape):
     p, q = torch.zeros(2, *shape).unbind()
     p[:, 0], q[:, 1] = 3e4, 3e4
     loss, grad = value_and_gradient(metric, p, q, *labels_for(metric))
@@ -201,21 +201,21 @@ def test_no_gradient_reaches_the_target(metric, shape):
 
 
 @pytest.mark.parametrize('metric, shape', METRICS)
-def test_equal_inputs_cost_nothing(metric, shape):
+def test_equal_inputs_have_zero_loss(metric, shape):
     p = torch.randn(shape, dtype=torch.float64)
     assert metric(p, p, *labels_for(metric)).abs() < 1e-12
 
 
 @pytest.mark.parametrize('metric, shape', METRICS)
-def test_other_shapes_are_refused_in_one_sentence(metric, shape):
-    with pytest.raises(ValueError, match='tensors of one shape'):
+def test_unsupported_shapes_are_refused(metric, shape):
+    with pytest.raises(ValueError, match='of equal shape'):
         metric(torch.zeros(1, 2, 3, 3), torch.zeros(1, 3, 3, 3))
     if 'vectors' not in metric.spaces:
-        with pytest.raises(ValueError, match='Loss compares'):
+        with pytest.raises(ValueError, match='Loss needs'):
             metric(torch.zeros(2, 3, 4), torch.zeros(2, 3, 4))
 
 
-def test_soft_labels_count_by_their_largest():
+def test_soft_labels_are_replaced_by_their_argmax():
     p, q = torch.randn(2, *LOGITS).unbind()
     soft = torch.full(LOGITS, 0.1).scatter_(1, LABELS[:, None], 0.4)
     torch.testing.assert_close(DKDLoss()(p, q, soft), DKDLoss()(p, q, LABELS))
@@ -223,7 +223,7 @@ def test_soft_labels_count_by_their_largest():
         DKDLoss()(p, q)
 
 
-def test_dkd_warms_up_by_the_epoch_that_is_set():
+def test_dkd_warms_up_with_the_epoch():
     p, q = torch.randn(2, *LOGITS).unbind()
     metric = DKDLoss(temperature=3.0, warmup_epochs=4)
     full, weighted = metric(p, q, LABELS), metric.temperature**2
@@ -232,7 +232,7 @@ def test_dkd_warms_up_by_the_epoch_that_is_set():
         assert metric.warmup_factor == share
         loss = metric(p, q, LABELS)
         torch.testing.assert_close(loss, share * full)
-        bare = metric.compare(p, metric.prepare(q, LABELS).content)
+        bare = metric.compute_loss(p, metric.prepare_target(q, LABELS).encoded)
         assert torch.equal(loss, share * weighted * bare)
 
 
@@ -253,13 +253,13 @@ def test_dkd_warms_up_without_compiling_again():
 
 
 @pytest.mark.parametrize('metric, shape', METRICS)
-def test_steps_together_give_the_mean_of_steps_alone(metric, shape):
+def test_the_loss_of_a_batch_of_steps_is_their_mean(metric, shape):
     q = torch.randn(shape, dtype=torch.float64)
     steps = torch.randn(3, *shape, dtype=torch.float64, requires_grad=True)
-    goal = metric.prepare(q, LABELS)
-    together = metric.measure_steps(steps, goal)
-    alone = sum(metric.measure(p, goal) for p in steps) / 3
-    assert metric.takes_steps
+    target = metric.prepare_target(q, LABELS)
+    together = metric.mean_loss_over_steps(steps, target)
+    alone = sum(metric.loss_from_prepared(p, target) for p in steps) / 3
+    assert metric.supports_step_dim
     torch.testing.assert_close(together, alone, rtol=1e-12, atol=1e-12)
     torch.testing.assert_close(
         *(torch.autograd.grad(x, steps)[0] for x in (together, alone)),
@@ -268,14 +268,42 @@ def test_steps_together_give_the_mean_of_steps_alone(metric, shape):
     )
 
 
-def test_a_metric_of_a_user_sees_one_step_at_a_time():
+def test_a_subclass_gets_one_step_at_a_time_by_default():
     class Own(PKDLoss):
-        def compare(self, pred, goal):
+        def compute_loss(self, pred, target):
             assert pred.dim() == 4
             return pred.sum()
 
     q, steps = torch.randn(MAPS), torch.randn(3, *MAPS)
     metric = Own()
     torch.testing.assert_close(
-        metric.measure_steps(steps, metric.prepare(q)), steps.sum() / 3
+        metric.mean_loss_over_steps(steps, metric.prepare_target(q)),
+        steps.sum() / 3,
     )
+
+
+def test_subclasses_with_former_method_names_work_and_warn():
+    with pytest.warns(FutureWarning, match='use encode_target'):
+
+        class Former(KDLoss):
+            takes_steps = True
+
+            def prepared(self, target):
+                return 2 * target
+
+            def compare(self, pred, goal):
+                return (pred - goal).square().sum()
+
+    p, q = torch.randn(2, *LOGITS).unbind()
+    torch.testing.assert_close(Former()(p, q), (p - 2 * q).square().sum())
+    assert Former.supports_step_dim
+
+
+def test_the_former_spelling_of_standardize_works_and_warns():
+    p, q = torch.randn(2, *LOGITS).unbind()
+    for kind in (KDLoss, DKDLoss):
+        with pytest.warns(FutureWarning, match="use 'standardize'"):
+            former = kind(standardise=True)
+        metric = kind(standardize=True)
+        labels = labels_for(metric)
+        assert torch.equal(former(p, q, *labels), metric(p, q, *labels))

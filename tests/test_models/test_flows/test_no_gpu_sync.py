@@ -1,4 +1,4 @@
-"""No step of a flow waits for a GPU: nothing of it depends on values."""
+"""Flows run without GPU synchronization: nothing depends on values."""
 
 import pytest
 import torch
@@ -8,8 +8,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from mmfmkt.models import flows
 from mmfmkt.models.flows import VARIANTS
 
-# What copies a value to the host, or whose shape depends on values.
-WAITING = {
+# Operators that copy to the host or whose output shape depends on values.
+SYNCHRONIZING = {
     'aten._local_scalar_dense.default',
     'aten.nonzero.default',
     'aten.masked_select.default',
@@ -33,8 +33,8 @@ CASES = [
 ]
 
 
-class NoWaiting(TorchDispatchMode):
-    """Refuses operators that wait for values."""
+class NoSync(TorchDispatchMode):
+    """Raises on operators that synchronize with the device."""
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         name = str(func)
@@ -47,25 +47,25 @@ class NoWaiting(TorchDispatchMode):
             None,
             args[0].device,
         )
-        assert name not in WAITING and not by_mask and not copies, name
+        assert name not in SYNCHRONIZING and not by_mask and not copies, name
         return func(*args, **(kwargs or {}))
 
 
-def test_what_waits_is_noticed():
+def test_synchronizing_operators_are_detected():
     x = torch.arange(3.0)
-    for wait in (
+    for synchronize in (
         lambda: x.sum().item(),
         lambda: x[x > 1],
         lambda: x.nonzero(),
         lambda: bool((x > 1).all()),
         lambda: x.to('meta'),
     ):
-        with pytest.raises(AssertionError), NoWaiting():
-            wait()
+        with pytest.raises(AssertionError), NoSync():
+            synchronize()
 
 
 @pytest.mark.parametrize('variant, space, metric', CASES)
-def test_forward_and_backward_of_a_flow_wait_for_nothing(
+def test_forward_and_backward_of_a_flow_do_not_synchronize(
     variant, space, metric
 ):
     logits = space == 'logits'
@@ -80,19 +80,19 @@ def test_forward_and_backward_of_a_flow_wait_for_nothing(
     head = OwnHead(8) if logits else None
     source = torch.randn(3, 8, 6, 5, requires_grad=True)
     target = torch.randn(3, 3) if logits else torch.randn(3, 8, 6, 5)
-    go_without_waiting(flow, source, target, head)
+    run_without_sync(flow, source, target, head)
 
 
 @pytest.mark.parametrize('with_cp', (False, True))
 @pytest.mark.parametrize('encoder', ENCODERS)
-def test_no_encoder_waits(encoder, with_cp):
+def test_encoders_do_not_synchronize(encoder, with_cp):
     flow = build('fmkt', 8, 8, encoder=encoder, with_cp=with_cp)
     source = torch.randn(3, 8, 6, 5, requires_grad=True)
-    go_without_waiting(flow, source, torch.randn(3, 8, 6, 5), None)
+    run_without_sync(flow, source, torch.randn(3, 8, 6, 5), None)
 
 
-def go_without_waiting(flow, source, target, head):
-    with NoWaiting():
+def run_without_sync(flow, source, target, head):
+    with NoSync():
         losses, output = run(
             flow,
             source,

@@ -1,0 +1,53 @@
+"""Former names of methods and arguments, which work for one more release."""
+
+import warnings
+from typing import Any, Callable, Optional, TypeVar
+
+T = TypeVar('T')
+
+
+def warn_renamed(old: str, new: str, stacklevel: int = 3) -> None:
+    """Warn that a name has been replaced.
+
+    Args:
+        old (str): Former name.
+        new (str): Current name.
+        stacklevel (int): As in ``warnings.warn``; 3 is the caller of the
+            function that calls this one.
+    """
+    warnings.warn(
+        f'{old} is deprecated and will be removed in the next release; '
+        f'use {new}.',
+        FutureWarning,
+        stacklevel=stacklevel,
+    )
+
+
+def renamed_method(old: str, new: str) -> Callable:
+    """Return a method that warns and calls another.
+
+    Args:
+        old (str): Its former name.
+        new (str): Name of the method that it calls.
+    """
+
+    def method(self: Any, *args: Any, **kwargs: Any) -> Any:
+        warn_renamed(f'{type(self).__name__}.{old}', new)
+        return getattr(self, new)(*args, **kwargs)
+
+    return method
+
+
+def renamed_argument(old: str, former: Optional[T], new: str, current: T) -> T:
+    """Return the value of an argument that has a former name.
+
+    Args:
+        old (str): Former name.
+        former (Any, optional): Value under the former name; None if unset.
+        new (str): Current name.
+        current (Any): Value under the current name.
+    """
+    if former is None:
+        return current
+    warn_renamed(f'argument {old!r}', repr(new), stacklevel=4)
+    return former

@@ -1,0 +1,302 @@
+"""Euler sampler of a flow, from the student's feature to the teacher's.
+
+The sampler takes equal Euler steps from t = 1 to t = 0 (section 2, Alg. 1)
+along its own trajectory. It does not depend on the target, which an
+interpolated state would leak.
+
+States are kept in the encoder's input space, ``a_t = proj_in(Z_t)``. Velocity
+and estimate are linear combinations of the source and the encoder's output,
+and ``proj_in`` and ``proj_out`` are linear. Therefore
+
+    a <- a - (c a_1 + b update(h)) / N,    h = body(a, t),
+
+is the step ``Z <- Z - v / N`` in that space, and the mean of the estimates is
+``P X_S + proj_out(sum_i q_i h_i)``. For most encoders ``proj_in`` is the
+identity, and these are plain Euler steps. A bottleneck runs its first and
+last layer once, whatever the number of steps.
+"""
+
+import math
+from typing import Callable, Dict, Iterator, List, Optional, Tuple
+
+import torch
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+from ..tensor_ops import at_least_float32, linear_combination
+from .steps import Step, StepBatch
+from .velocity import VelocityField
+
+Values = Dict[str, Tensor]
+StepFunction = Callable[[StepBatch], Values]
+# Key of the sum of hidden features, beside the names of a step function.
+HIDDEN = 'hidden'
+
+
+def step_indices(num_steps: int) -> range:
+    """Return the indices N, ..., 1; step i starts at time i / N.
+
+    Args:
+        num_steps (int): N in training, K at inference.
+
+    Raises:
+        ValueError: If ``num_steps`` is not a positive integer.
+    """
+    if not isinstance(num_steps, int) or num_steps < 1:
+        raise ValueError(
+            f'num_steps must be a positive integer, got {num_steps!r}.'
+        )
+    return range(num_steps, 0, -1)
+
+
+class EulerSampler:
+    """Euler sampler over a velocity field.
+
+    Args:
+        field (VelocityField): The velocity field.
+        source (Tensor): ``X_S = Z_1``, any shape that the field accepts.
+        num_steps (int): N or K.
+        first_hidden (Tensor, optional): Output of the encoder's ``body`` in
+            the first step, if another sampler has computed it.
+        with_cp (bool): Whether to checkpoint the encoder's ``body``.
+
+    Examples:
+        >>> field = VelocityField(ConvEncoder(8), RectifiedFlow())
+        >>> sampler = EulerSampler(field, torch.randn(1, 8, 5, 5), num_steps=4)
+        >>> [step.t for step in sampler]
+        [1.0, 0.75, 0.5, 0.25]
+        >>> sampler.mean().shape
+        torch.Size([1, 8, 5, 5])
+    """
+
+    def __init__(
+        self,
+        field: VelocityField,
+        source: Tensor,
+        num_steps: int,
+        first_hidden: Optional[Tensor] = None,
+        with_cp: bool = False,
+    ) -> None:
+        self.field, self.num_steps = field, num_steps
+        self.first_hidden = first_hidden
+        self.with_cp = with_cp and torch.is_grad_enabled()
+        # Whether whole segments are checkpointed.
+        self.recompute = False
+        self.indices = step_indices(num_steps)
+        # States are kept in float32 or better.
+        self.source = source.to(at_least_float32(source.dtype))
+        encoder = field.encoder
+        self.start = encoder.proj_in(self.source).to(self.source)
+        times = [i / num_steps for i in self.indices]
+        self.time_embeddings = encoder.embed_times(times).unbind()
+        self.fused_weight = encoder.fused_weight() if num_steps > 1 else None
+        # Hidden features are summed in units of the first coefficient.
+        self.unit = field.coefficients(times[0])[1].output
+
+    def __iter__(self) -> Iterator[Step]:
+        for step, _ in self.segment(self.start, self.indices):
+            yield step
+
+    def segment(
+        self, state: Tensor, indices: range
+    ) -> Iterator[Tuple[Step, Tensor]]:
+        """Take some consecutive steps.
+
+        Args:
+            state (Tensor): First state, in the encoder's input space.
+            indices (range): A part of ``step_indices``.
+
+        Yields:
+            tuple: A step, and the state after it.
+        """
+        for i in indices:
+            step = self.step(state, i)
+            # With projections, the last state is not the result.
+            if i > 1 or self.final_state_is_mean:
+                update = self.field.encoder.update(
+                    step.hidden, self.source, self.fused_weight
+                )
+                change = step.velocity_coefs.combine(
+                    self.start, update.to(state)
+                )
+                state = state.add(change, alpha=-1 / self.num_steps)
+            yield step, state
+
+    def batches(
+        self, state: Tensor, indices: range
+    ) -> Iterator[Tuple[StepBatch, Tensor]]:
+        """Take some consecutive steps, grouped as ``steps_per_batch`` says.
+
+        Args:
+            state (Tensor): As ``segment``.
+            indices (range): As ``segment``.
+
+        Yields:
+            tuple: A batch of steps, and the state after it.
+        """
+        for group in split_range(indices, steps_per_batch(state, indices)):
+            steps = []
+            for step, next_state in self.segment(state, group):
+                steps.append(step)
+                state = next_state
+            yield StepBatch(steps, self.recompute), state
+
+    def step(self, state: Tensor, i: int) -> Step:
+        """Return step i of ``step_indices`` from a state."""
+        body, time = self.field.encoder.body, self.time_embeddings[-i]
+        if i == self.num_steps and self.first_hidden is not None:
+            hidden = self.first_hidden
+        elif self.with_cp:
+            hidden = checkpoint(body, state, time, use_reentrant=False)
+        else:
+            hidden = body(state, time)
+        hidden = hidden.to(state)
+        return Step(self.field, self.source, hidden, i / self.num_steps)
+
+    def accumulate(
+        self,
+        fn: StepFunction,
+        with_mean: bool = True,
+        checkpoint_segments: bool = False,
+    ) -> Tuple[Values, Tensor]:
+        """Average values over all steps without keeping the steps.
+
+        Args:
+            fn (Callable): From a batch of steps to named values, each the
+                mean over these steps.
+            with_mean (bool): Whether to return the mean of the estimates.
+            checkpoint_segments (bool): Whether to checkpoint segments of
+                about sqrt(N) steps with ``fn`` (arXiv 1604.06174). ``fn``
+                must have no side effects.
+
+        Returns:
+            tuple: Mean values over all steps, and the mean of the estimates,
+            or the last state if ``with_mean`` is False.
+        """
+        self.recompute = checkpoint_segments and torch.is_grad_enabled()
+        length = self.num_steps
+        if self.recompute:
+            length = math.isqrt(self.num_steps - 1) + 1
+        totals: Values = {}
+        state = self.start
+        for indices in split_range(self.indices, length):
+            args = (state, indices, fn, with_mean)
+            if self.recompute:
+                values, state = checkpoint(
+                    self._accumulate_segment, *args, use_reentrant=False
+                )
+            else:
+                values, state = self._accumulate_segment(*args)
+            add_values(totals, values)
+        if with_mean and not self.final_state_is_mean:
+            state = self._mean_from_hidden(totals.pop(HIDDEN))
+        return {k: x / self.num_steps for k, x in totals.items()}, state
+
+    def _accumulate_segment(
+        self, state: Tensor, indices: range, fn: StepFunction, with_mean: bool
+    ) -> Tuple[Values, Tensor]:
+        """Return the sums of values over a segment, and the state after it."""
+        totals: Values = {}
+        for steps, next_state in self.batches(state, indices):
+            values, state = fn(steps), next_state
+            if len(steps) > 1:
+                values = {k: len(steps) * x for k, x in values.items()}
+            if with_mean and not self.final_state_is_mean:
+                values = {**values, HIDDEN: steps.scaled_hidden(self.unit)}
+            add_values(totals, values)
+        return totals, state
+
+    @property
+    def final_state_is_mean(self) -> bool:
+        """Whether the last state is the mean of the estimates.
+
+        This holds for a straight schedule. Under other schedules Z_0 still
+        contains some of the source, and a discretization error that depends
+        on K; the mean of the estimates does not.
+        """
+        encoder = self.field.encoder
+        return self.field.schedule.straight and not encoder.has_projections
+
+    def _mean_from_hidden(self, hidden: Tensor) -> Tensor:
+        """Return the mean of the estimates.
+
+        Args:
+            hidden (Tensor): ``sum_i (q_i / unit) h_i``.
+        """
+        source_coef = sum(
+            [
+                self.field.coefficients(i / self.num_steps)[1].source
+                for i in self.indices
+            ]
+        )
+        output = self.field.encoder.proj_out(hidden, self.source)
+        n = self.num_steps
+        return linear_combination(
+            source_coef / n, self.source, self.unit / n, output.to(self.source)
+        )
+
+    def mean(self) -> Tensor:
+        """Return the mean of the estimates, which is deployed."""
+        return self.accumulate(lambda steps: {})[1]
+
+
+class InterpolatedSampler(EulerSampler):
+    """Steps whose states are interpolated between source and target.
+
+    Args:
+        field (VelocityField): The velocity field.
+        source (Tensor): ``X_S = Z_1``.
+        num_steps (int): N.
+        target (Tensor): ``X_T = Z_0``, shape of ``source``.
+        with_cp (bool): As `EulerSampler`.
+
+    Examples:
+        >>> field = VelocityField(ConvEncoder(8), RectifiedFlow())
+        >>> source, target = torch.randn(2, 1, 8, 5, 5).unbind()
+        >>> len(list(InterpolatedSampler(field, source, 4, target)))
+        4
+    """
+
+    final_state_is_mean = False
+
+    def __init__(
+        self,
+        field: VelocityField,
+        source: Tensor,
+        num_steps: int,
+        target: Tensor,
+        with_cp: bool = False,
+    ) -> None:
+        super().__init__(field, source, num_steps, with_cp=with_cp)
+        self.target = target.detach().to(self.source)
+
+    def segment(
+        self, state: Tensor, indices: range
+    ) -> Iterator[Tuple[Step, Tensor]]:
+        for i in indices:
+            interpolated = self.field.schedule.interpolate(
+                self.source, self.target, i / self.num_steps
+            )
+            projected = self.field.encoder.proj_in(interpolated)
+            yield self.step(projected.to(interpolated), i), state
+
+
+def split_range(indices: range, length: int) -> List[range]:
+    """Split a range into parts of a length; the last one may be shorter."""
+    starts = range(0, len(indices), length)
+    return [indices[begin : begin + length] for begin in starts]
+
+
+def steps_per_batch(state: Tensor, indices: range) -> int:
+    """Return how many steps are processed as one batch.
+
+    One on a CPU, so that a step stays in its caches. All on other devices,
+    which takes the fewest kernels.
+    """
+    return 1 if state.device.type == 'cpu' else len(indices)
+
+
+def add_values(totals: Values, values: Values) -> None:
+    """Add values to totals of the same names, in place."""
+    for name, x in values.items():
+        totals[name] = totals[name] + x if name in totals else x

@@ -1,0 +1,49 @@
+"""Batch statistics over all processes."""
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from torch.distributed.nn.functional import all_gather
+
+
+def num_processes(sync: bool) -> int:
+    """Return the number of processes that share a batch.
+
+    Args:
+        sync (bool): Whether statistics are synchronized.
+    """
+    return dist.get_world_size() if sync and dist.is_initialized() else 1
+
+
+def sum_over_processes(value: Tensor, sync: bool) -> Tensor:
+    """Return the sum over all processes, without gradient.
+
+    Args:
+        value (Tensor): Value of this process.
+        sync (bool): Whether to add those of the others.
+    """
+    if num_processes(sync) > 1:
+        value = value.clone()
+        dist.all_reduce(value)
+    return value
+
+
+def gather_samples(samples: Tensor, sync: bool, dim: int = 0) -> Tensor:
+    """Concatenate the samples of all processes.
+
+    The gradient of a process's samples is the sum of the gradients in all
+    processes. The mean over processes is then the gradient of the whole
+    batch.
+
+    Args:
+        samples (Tensor): Samples of this process, as many as in the others.
+        sync (bool): Whether to add those of the others.
+        dim (int): Dimension of the samples.
+    """
+    if num_processes(sync) == 1:
+        return samples
+    if samples.requires_grad:
+        return torch.cat(all_gather(samples), dim)
+    parts = [torch.empty_like(samples) for _ in range(num_processes(sync))]
+    dist.all_gather(parts, samples.contiguous())
+    return torch.cat(parts, dim)

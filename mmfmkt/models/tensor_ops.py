@@ -1,0 +1,36 @@
+"""Tensor operations that flows and losses share."""
+
+from typing import Sequence
+
+import torch
+from torch import Tensor
+
+
+def at_least_float32(dtype: torch.dtype) -> torch.dtype:
+    """Return float64 for float64, and float32 for all other types."""
+    return torch.promote_types(dtype, torch.float32)
+
+
+def sequential_sum(tensors: Sequence[Tensor]) -> Tensor:
+    """Return the sum of tensors, added one after the other.
+
+    Args:
+        tensors (Sequence[Tensor]): One or more tensors of one shape.
+    """
+    return sum(tensors[1:], tensors[0])
+
+
+def linear_combination(a: float, x: Tensor, b: float, y: Tensor) -> Tensor:
+    """Return ``a x + b y`` in as few passes over memory as possible.
+
+    Args:
+        a (float): Factor of ``x``. If it is 0, gradients do not reach ``x``.
+        x (Tensor): Any shape.
+        b (float): Factor of ``y``, not 0.
+        y (Tensor): Shape of ``x``.
+    """
+    if a == 0:
+        return y if b == 1 else b * y
+    if a == 1:
+        return x - y if b == -1 else x.add(y, alpha=b)
+    return y.add(x, alpha=a) if b == 1 else (a * x).add(y, alpha=b)
