@@ -15,10 +15,10 @@ PAGES = (
     (r'NaN or Inf', 'docs/faq.md#loss-is-nan'),
     (r'teacher\.cache', 'docs/cost.md#a-cache-of-the-teacher'),
     (r'model\.teacher|--teacher', 'docs/teachers.md'),
-    (r'model\.flow|model\.variant', 'docs/choosing.md'),
+    (r'model\.flow|model\.variant', 'docs/variants.md'),
     (r'model\.(tap|levels|student)', 'docs/configs.md'),
     (r'dataloader|evaluator|--data-root', 'docs/own_data.md'),
-    (r'--resume|load_from', 'docs/trust.md'),
+    (r'--resume|load_from', 'docs/robustness.md'),
     (r'--launcher|strategy', 'docs/distributed.md'),
     (r'mmfmkt\[\w+\]', 'docs/install.md#extras'),
 )

@@ -205,7 +205,7 @@ def test_flows_and_the_readmes_loop_run_beside_torch_alone(
     python, _ = make_venv(tmp_path / 'venv', alone)
     install(python, '--no-deps', archives[kind], cwd=tmp_path)
     readme = (ROOT / 'README.md').read_text(encoding='utf-8')
-    loop = re.findall(r'```python\n(.*?)```', readme, re.DOTALL)[2]
+    loop = re.search(r'```python\n(.*?)```', readme, re.DOTALL).group(1)
     check = (
         'import sys\n'
         "mm = ('mmengine', 'mmcv', 'mmdet', 'pydantic', 'rich')\n"

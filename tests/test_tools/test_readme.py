@@ -1,4 +1,4 @@
-"""What the README shows works as it is shown."""
+"""Configs and code of README and docs work as shown."""
 
 import re
 from pathlib import Path
@@ -21,9 +21,17 @@ from mmfmkt.registry import HOOKS, MODELS
 pytest.importorskip('mmdet')
 
 README = (ROOT / 'README.md').read_text(encoding='utf-8')
-OWN_DATA, OWN_PAIR, OWN_LOOP = re.findall(
-    r'```python\n(.*?)```', README, re.DOTALL
-)
+REFERENCE = (ROOT / 'docs/config_reference.md').read_text(encoding='utf-8')
+
+
+def first_python_block(path):
+    text = (ROOT / path).read_text(encoding='utf-8')
+    return re.search(r'```python\n(.*?)```', text, re.DOTALL).group(1)
+
+
+OWN_LOOP = first_python_block('README.md')
+OWN_DATA = first_python_block('docs/own_data.md')
+OWN_PAIR = first_python_block('docs/configs.md')
 BCCD = Path('../shared/data/bccd')
 TINY = (
     'model.teacher.checkpoint=None',
@@ -38,6 +46,13 @@ TINY = (
     'val_dataloader.dataset.indices=1',
     'val_dataloader.dataset.pipeline.1.scale=(64,64)',
 )
+
+
+def test_the_readme_has_at_most_200_lines_and_a_table_of_12_rows():
+    assert len(README.splitlines()) <= 200
+    begin, end = (f'<!-- summary: {x} -->' for x in ('table', 'end of table'))
+    table = README.split(begin)[1].split(end)[0].strip().splitlines()
+    assert len(table) <= 2 + 12
 
 
 def test_the_config_for_own_data_has_at_most_fifteen_lines():
@@ -111,7 +126,7 @@ def test_the_config_for_own_data_trains_on_photographs(tmp_path):
 
 
 ROWS = re.findall(
-    r'^\| `(flow\.\w+|variant)` \| (.*) \|$', README, re.MULTILINE
+    r'^\| `(flow\.\w+|variant)` \| (.*) \|$', REFERENCE, re.MULTILINE
 )
 VALUE = re.compile(r"`(dict\(.*?\)|[\d.]+|\([\d., ]+\)|'.*?'|True)`")
 CHOICES = [

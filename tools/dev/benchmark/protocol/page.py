@@ -1,25 +1,39 @@
-"""What a table's results mean, as Markdown and as a picture."""
+"""A results table in Markdown, and its plot."""
 
 import json
 import statistics
 from pathlib import Path
-from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 from mmfmkt.utils import ConfigError
 from mmfmkt.utils.files import write_atomically
 
 from .plan import Method, Table
 
+# Names in tables and plots; the results' files keep those of the YAML files.
+DISPLAY_NAMES = {
+    'plain': 'Baseline student',
+    'plain, neck at the same rate': 'Baseline student, neck lr_mult = 40',
+    'KD, standardised logits': 'KD, standardized logits',
+    'PKD and CrossKD': 'PKD + CrossKD',
+    'Theta with ensemble': 'Theta, ensemble_weight = 1',
+    'Theta, published': 'Theta, as published',
+    'FM-KT conv': 'FM-KT, ConvEncoder',
+    'FM-KT by KD': 'FM-KT with KD',
+    'FM-KT by DIST': 'FM-KT with DIST',
+    'FM-KT by DIST, bottleneck': 'FM-KT with DIST, BottleneckEncoder',
+}
+
 
 class Line(NamedTuple):
     """A method at one K.
 
     Attributes:
-        name (str): What the table calls it.
+        name (str): Name in the table.
         method (Method): The method.
         k (str): K, or ``'-'``.
         values (dict): The metric by seed.
-        failed (list): Seeds of which the run failed.
+        failed (list): Seeds whose run failed.
     """
 
     name: str
@@ -30,10 +44,10 @@ class Line(NamedTuple):
 
 
 def render(table: Table) -> None:
-    """Write the table into its page, and the plot beside it.
+    """Write the table into its page, and draw the plot.
 
     Raises:
-        ConfigError: If the page has no place for it.
+        ConfigError: If the page has no marks for it.
     """
     if not table.results.is_file():
         return
@@ -45,7 +59,7 @@ def render(table: Table) -> None:
 
 
 def in_place(text: str, table: Table, results: dict) -> str:
-    """A page with the table in its place.
+    """Return a page with its table replaced.
 
     Args:
         text (str): The page.
@@ -53,19 +67,19 @@ def in_place(text: str, table: Table, results: dict) -> str:
         results (dict): Its results.
 
     Raises:
-        ConfigError: If the page has no place for it.
+        ConfigError: If the page has no marks for it.
     """
     return between(text, table.name, markdown(table, results), table.page)
 
 
 def between(text: str, name: str, part: str, path: Path) -> str:
-    """A page with something else between its marks.
+    """Return a page with the text between its marks replaced.
 
     Args:
         text (str): The page.
-        name (str): That of the marks.
-        part (str): What is to stand between them.
-        path (Path): Of the page, for the error.
+        name (str): Name of the marks.
+        part (str): Text between the marks.
+        path (Path): Path of the page, for the error.
 
     Raises:
         ConfigError: If the page has no such marks.
@@ -73,8 +87,8 @@ def between(text: str, name: str, part: str, path: Path) -> str:
     begin, end = (f'<!-- {name}: {x} -->' for x in ('table', 'end of table'))
     if text.count(begin) != 1 or text.count(end) != 1:
         raise ConfigError(
-            f'{path} must have a line {begin} and a line {end}, between '
-            'which the table is to stand.'
+            f'{path} must have one line {begin} and one line {end}; the '
+            'table stands between them.'
         )
     front, rest = text.split(begin)
     _, back = rest.split(end)
@@ -82,7 +96,7 @@ def between(text: str, name: str, part: str, path: Path) -> str:
 
 
 def lines_of(table: Table, results: dict) -> List[Line]:
-    """The lines of a table: methods, of those with a flow each K."""
+    """Return a line for each method, and for each K of a deployed flow."""
     found = []
     for method in table.methods:
         runs = [
@@ -95,14 +109,16 @@ def lines_of(table: Table, results: dict) -> List[Line]:
                 for x in runs
                 if k in x.get('metrics', {})
             }
-            name = method.name if k == '-' else f'{method.name}, K = {k}'
+            name = DISPLAY_NAMES.get(method.name, method.name)
+            if k != '-':
+                name = f'{name}, K = {k}'
             if values or failed:
                 found.append(Line(name, method, k, values, failed))
     return found
 
 
 def mean_and_error(values: Sequence[float]) -> Tuple[float, Optional[float]]:
-    """Mean, and its standard error where there are two or more."""
+    """Return the mean, and the standard error of two or more values."""
     mean = statistics.mean(values)
     if len(values) < 2:
         return mean, None
@@ -110,13 +126,13 @@ def mean_and_error(values: Sequence[float]) -> Tuple[float, Optional[float]]:
 
 
 def differences(ours: Line, theirs: Line) -> List[float]:
-    """Paired differences, of the seeds that both have."""
+    """Return differences paired by seed, of the seeds that both have."""
     seeds = sorted(set(ours.values) & set(theirs.values))
     return [ours.values[x] - theirs.values[x] for x in seeds]
 
 
 def best_metric(lines: Sequence[Line]) -> Optional[Line]:
-    """The best of the metrics without a flow."""
+    """Return the best distillation loss without a flow."""
     plain = [x for x in lines if x.method.plain_metric and x.values]
     return max(
         plain, key=lambda x: statistics.mean(x.values.values()), default=None
@@ -124,51 +140,52 @@ def best_metric(lines: Sequence[Line]) -> Optional[Line]:
 
 
 def teacher_value(table: Table, results: dict) -> Optional[float]:
-    """The metric of the teacher."""
-    for run in results['runs']:
+    """Return the metric of the teacher."""
+    for run in results.get('runs', ()):
         if run['method'] == table.teacher.name and 'metrics' in run:
             return run['metrics']['-'][table.metric]
     return None
 
 
 def markdown(table: Table, results: dict) -> str:
-    """The table, with what its columns mean."""
+    """Return the caption and the table."""
     lines = lines_of(table, results)
     best, teacher = best_metric(lines), teacher_value(table, results)
     student = next((x for x in lines if x.method.student and x.values), None)
     rows = [
-        f'| method | {table.label} | to the best plain metric | '
-        'of the gap | latency | seeds |',
+        f'| Method | {table.label} | Difference | Gap closed | '
+        'Latency | Each seed |',
         '|---|---|---|---|---|---|',
     ]
     for line in lines:
         rows.append(row(line, best, student, teacher, results, table.metric))
-    said = f'{table.title}. Mean and standard error over seeds'
+    caption = f'{table.title}. Mean ± standard error over seeds.'
     if teacher is not None:
-        said += f'; the teacher has {shown(teacher, table.metric)}'
+        caption += f' Teacher: {shown(teacher, table.metric)} (one seed).'
     if best is not None:
-        said += (
-            f'. The best plain metric is {best.name}; differences to it are '
-            'paired, seed by seed'
+        caption += (
+            f' Difference: to {best.name}, the best loss without a flow, '
+            'paired by seed.'
         )
     if student is not None and teacher is not None:
-        said += '. The gap is that between the plain student and the teacher'
-    return '\n'.join([f'{said}. Latency: over the plain student.', '', *rows])
+        caption += ' Gap: from the baseline student to the teacher.'
+    caption += ' Latency: relative to the baseline student.'
+    return '\n'.join([caption, '', *rows])
 
 
 def shown(value: float, metric: str, sign: str = '') -> str:
-    """A value as it is read: percent have one digit less than shares."""
+    """Format a value: accuracy in percent with two digits, mAP with three."""
     digits = 2 if 'accuracy' in metric else 3
     return f'{value:{sign}.{digits}f}'
 
 
 def with_error(values: Sequence[float], metric: str, sign: str = '') -> str:
-    """Mean and standard error, in words."""
+    """Format mean ± standard error."""
     if not values:
         return ''
     mean, error = mean_and_error(values)
-    said = shown(mean, metric, sign)
-    return said if error is None else f'{said} ± {shown(error, metric)}'
+    text = shown(mean, metric, sign)
+    return text if error is None else f'{text} ± {shown(error, metric)}'
 
 
 def row(
@@ -179,7 +196,7 @@ def row(
     results: dict,
     metric: str,
 ) -> str:
-    """One line in Markdown."""
+    """Return a row in Markdown."""
     compared, share = '', ''
     if best is not None and line is not best:
         compared = with_error(differences(line, best), metric, '+')
@@ -202,14 +219,14 @@ def row(
 
 
 def latency_of(line: Line, results: dict) -> str:
-    """Latency over the plain student, empty where it was not measured."""
+    """Return the latency relative to the baseline student, if measured."""
     cost = results.get('cost', {}).get(line.method.name, {})
     ratio = cost.get('latency', {}).get(line.k, {}).get('ratio')
     return '' if ratio is None else f'{ratio:.3f}'
 
 
 def front(points: Dict[str, Tuple[float, float]]) -> List[str]:
-    """Names of the Pareto front: none is both as fast and more accurate.
+    """Return the Pareto front: no other is as fast and more accurate.
 
     Args:
         points (dict): Latency and accuracy by name.
@@ -223,49 +240,114 @@ def front(points: Dict[str, Tuple[float, float]]) -> List[str]:
     return found
 
 
+def visible_range(
+    means: Sequence[float], teacher: Optional[float]
+) -> Tuple[float, float]:
+    """Return the values between which the methods can be told apart.
+
+    Methods far below the best, such as the baseline student, are left out.
+
+    Args:
+        means (Sequence[float]): Means of the methods.
+        teacher (float, optional): The teacher's, shown if it is near.
+    """
+    best, spread = max(means), max(means) - min(means)
+    near = [x for x in means if best - x < 0.4 * spread] or list(means)
+    low, high = min(near), best
+    if teacher is not None and 0 < teacher - high < 1.5 * (high - low):
+        high = teacher
+    return low, high
+
+
 def draw(table: Table, results: dict) -> None:
-    """Draw accuracy against deployed latency, with the Pareto front."""
+    """Draw a row for each method: seeds, mean, standard error and latency.
+
+    Filled markers are the Pareto front of accuracy and latency. Methods below
+    the visible range have an arrow and their mean at the left edge.
+    """
     import matplotlib
 
     matplotlib.use('Agg')
     import matplotlib.pyplot as plt
 
-    points: Dict[str, Tuple[float, float]] = {}
-    errors: Dict[str, Tuple[float, list]] = {}
-    for line in lines_of(table, results):
-        cost: Dict[str, Any] = results['cost'].get(line.method.name, {})
-        latency = cost.get('latency', {}).get(line.k)
-        if latency and line.values:
-            mean, error = mean_and_error(list(line.values.values()))
-            # What deploys the plain student has its latency.
-            ratio = latency['ratio']
-            spread = [[ratio - latency['low']], [latency['high'] - ratio]]
-            points[line.name] = ratio, mean
-            errors[line.name] = error or 0.0, spread
-    figure, axes = plt.subplots(figsize=(8, 5))
+    lines = [x for x in lines_of(table, results) if x.values]
+    means = {x.name: statistics.mean(x.values.values()) for x in lines}
+    lines.sort(key=lambda x: means[x.name])
+    teacher = teacher_value(table, results)
+    points = {
+        x.name: (float(latency_of(x, results)), means[x.name])
+        for x in lines
+        if latency_of(x, results)
+    }
     edge = front(points)
-    # The legend's lines stand as the points do, the best above.
-    for index, name in enumerate(sorted(points, key=lambda x: -points[x][1])):
-        error, spread = errors[name]
-        axes.errorbar(
-            *points[name],
-            yerr=error,
-            xerr=spread,
-            fmt='o' if name in edge else 'x',
-            color=plt.get_cmap('tab20')(index % 20),
-            capsize=3,
-            label=name,
+    low, high = visible_range(list(means.values()), teacher)
+    inside = [x for x in lines if means[x.name] >= low]
+    seeds = [v for x in inside for v in x.values.values()]
+    low, high = min(seeds), max(*seeds, high)
+    margin = 0.08 * (high - low)
+    figure, axes = plt.subplots(figsize=(9, 0.42 * len(lines) + 1.4))
+    for place, line in enumerate(lines):
+        values = list(line.values.values())
+        mean, error = mean_and_error(values)
+        if line not in inside:
+            axes.annotate(
+                shown(mean, table.metric),
+                (0.0, place),
+                (0.06, place),
+                xycoords=('axes fraction', 'data'),
+                va='center',
+                color='#555555',
+                arrowprops=dict(arrowstyle='->', color='#555555'),
+            )
+        else:
+            axes.plot(
+                values, [place - 0.25] * len(values), '|', color='#888888'
+            )
+            axes.errorbar(
+                mean,
+                place,
+                xerr=error,
+                fmt='o',
+                markersize=7,
+                capsize=4,
+                color='#1f5fa8',
+                mfc='#1f5fa8' if line.name in edge else 'white',
+            )
+        ratio = latency_of(line, results)
+        axes.annotate(
+            f'{float(ratio):.2f}' if ratio else '–',
+            (1.02, place),
+            xycoords=('axes fraction', 'data'),
+            va='center',
         )
-    axes.plot(
-        *zip(*(points[name] for name in edge)),
-        color='grey',
-        linewidth=1,
-        zorder=0,
-        label='Pareto front',
+    if teacher is not None and teacher <= high + margin:
+        axes.axvline(teacher, color='#b04a00', linestyle='--', linewidth=1)
+        axes.annotate(
+            'teacher',
+            (teacher, len(lines) - 0.45),
+            xytext=(-3, 0),
+            textcoords='offset points',
+            color='#b04a00',
+            ha='right',
+            va='bottom',
+        )
+    axes.annotate(
+        'latency',
+        (1.02, len(lines) - 0.45),
+        xycoords=('axes fraction', 'data'),
+        va='bottom',
     )
-    axes.legend(loc='center left', bbox_to_anchor=(1.0, 0.5), frameon=False)
-    axes.set_xlabel('latency / plain student, median and quartiles')
-    axes.set_ylabel(f'{table.label}, mean and standard error')
-    axes.set_title(table.title)
+    axes.set_xlim(low - 2 * margin, high + margin)
+    axes.set_ylim(-0.6, len(lines) - 0.4)
+    axes.set_yticks(range(len(lines)), [x.name for x in lines])
+    axes.grid(axis='y', color='#eeeeee')
+    axes.set_axisbelow(True)
+    for side in ('top', 'right', 'left'):
+        axes.spines[side].set_visible(False)
+    axes.tick_params(axis='y', length=0)
+    axes.set_xlabel(
+        f'{table.label}: mean ± standard error, ticks: seeds; '
+        'filled: Pareto front of accuracy and latency'
+    )
     figure.savefig(table.plot, dpi=120, bbox_inches='tight')
     plt.close(figure)

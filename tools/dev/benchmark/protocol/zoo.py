@@ -1,8 +1,4 @@
-"""The model zoo: each shipped config with what was measured of it.
-
-Made from the configs, the results of the tables and the published baselines;
-what was not run has no number.
-"""
+"""Model zoo, results pages and metafiles, written from results and configs."""
 
 import json
 import statistics
@@ -24,12 +20,18 @@ from .page import (
     lines_of,
     mean_and_error,
     shown,
+    teacher_value,
     with_error,
 )
 from .plan import ROOT, Table
 
 INDEX = ROOT / 'model-index.yml'
-README = ROOT / 'README.md'
+SUMMARY_PAGES = {
+    ROOT / 'README.md': 'docs/',
+    ROOT / 'docs' / 'index.md': '',
+    ROOT / 'docs' / 'results.md': '',
+}
+RESULTS = ROOT / 'docs' / 'results.md'
 PAGE = ROOT / 'docs' / 'zoo.md'
 PUBLISHED = ROOT / 'docs' / 'results' / 'published.yml'
 COLLECTION = {
@@ -45,29 +47,38 @@ COLLECTION = {
 }
 HEAD = """# Model zoo
 
-Made by `python tools/dev/benchmark/accuracy.py TABLE --render` from the
-configs, the results of the tables (`docs/results/`) and published baselines;
-the same numbers are in the `metafile.yml` of each folder of `configs/`, in
-OpenMMLab's format. What was not run here has no number.
+`python tools/dev/benchmark/accuracy.py TABLE --render` writes this page from
+the configs, the measured results (`docs/results/*.json`) and published
+baselines. Each folder of `configs/` has the same numbers in `metafile.yml`, in
+OpenMMLab's format. A config without a number was not run.
 """
 
 
 def write(tables: List[Table]) -> None:
-    """Write metafiles, their index, page and the table of README.
+    """Write metafiles, their index, the model zoo and the results tables.
 
     Args:
         tables (list[Table]): All tables; those without results are left out.
     """
-    for name, text in metafiles(tables).items():
+    for name, text in {**metafiles(tables), **pages(tables)}.items():
         write_atomically(ROOT / name, text)
-    write_atomically(PAGE, page(tables))
-    text = README.read_text(encoding='utf-8')
-    write_atomically(README, readme(text, tables))
+
+
+def pages(tables: List[Table]) -> Dict[str, str]:
+    """Return the text of each page that shows results of several tables."""
+    texts = {PAGE: page(tables)}
+    for path, folder in SUMMARY_PAGES.items():
+        text = path.read_text(encoding='utf-8')
+        texts[path] = between(text, 'summary', summary(tables, folder), path)
+    texts[RESULTS] = between(
+        texts[RESULTS], 'results', all_results(tables), RESULTS
+    )
+    return {x.relative_to(ROOT).as_posix(): y for x, y in texts.items()}
 
 
 @cache
 def shipped() -> Dict[str, Config]:
-    """Shipped configs by their path from the project's folder."""
+    """Return the shipped configs by path relative to the project."""
     found = sorted((ROOT / 'configs').rglob('*.py'))
     return {
         path.relative_to(ROOT).as_posix(): Config.fromfile(path)
@@ -77,14 +88,14 @@ def shipped() -> Dict[str, Config]:
 
 
 def results_of(table: Table) -> dict:
-    """Results of a table, empty where there are none."""
+    """Return the results of a table, or an empty dict."""
     if not table.results.is_file():
         return {}
     return json.loads(table.results.read_text(encoding='utf-8'))
 
 
 def network(model: Any) -> str:
-    """A network in words: its kind, backbone and depth."""
+    """Return the type, backbone and depth of a network."""
     if isinstance(model, str):
         return Path(model.split('::')[-1]).stem
     backbone = model.get('backbone') or {}
@@ -95,21 +106,21 @@ def network(model: Any) -> str:
 
 
 def metadata(config: Config) -> Dict[str, str]:
-    """Variant, student and teacher of a config."""
+    """Return variant, student and teacher of a config."""
     model = config.model
     if 'student' not in model:
         return {'Network': network(model)}
-    told = {
+    found = {
         'Variant': model.get('variant', 'fmkt'),
         'Student': network(model.student),
     }
     if model.get('teacher'):
-        told['Teacher'] = network(model.teacher.config)
-    return told
+        found['Teacher'] = network(model.teacher.config)
+    return found
 
 
 def measured(tables: List[Table]) -> Dict[str, List[dict]]:
-    """What tables have of configs, by path, as metafiles have it."""
+    """Return the results by config path, in the form of metafiles."""
     found: Dict[str, List[dict]] = {}
     for table in tables:
         results = results_of(table)
@@ -140,11 +151,55 @@ def measured(tables: List[Table]) -> Dict[str, List[dict]]:
     return found
 
 
-def readme(text: str, tables: List[Table]) -> str:
-    """README with all results in one place."""
+def summary(tables: List[Table], folder: str) -> str:
+    """Return a row for each table: its main methods, with a link.
+
+    FM-KT uses the distillation loss that is the best without a flow.
+
+    Args:
+        tables (list[Table]): All tables.
+        folder (str): Folder of the pages, as seen from the summary's page.
+    """
     rows = [
-        '| data | method | result | to the best plain metric | latency | '
-        'seeds |',
+        '| Data, student, metric | Baseline | Best loss without flow | '
+        'Theta | FM-KT, K = 1 | FM-KT, K > 1 | Teacher |',
+        '|---|---|---|---|---|---|---|',
+    ]
+    for table in tables:
+        results = results_of(table)
+        lines = [x for x in lines_of(table, results) if x.values]
+        best, teacher = best_metric(lines), teacher_value(table, results)
+        if best is None:
+            continue
+        flow = {
+            x.k: x
+            for x in lines
+            if x.method.name in ('FM-KT', f'FM-KT by {best.method.name}')
+        }
+        found = {
+            'student': next((x for x in lines if x.method.student), None),
+            'best': best,
+            'theta': next((x for x in lines if x.name == 'Theta'), None),
+            'one': flow.get('1'),
+            'several': flow.get('4') or flow.get('8'),
+        }
+        cells = {
+            key: with_error(list(x.values.values()), table.metric) if x else ''
+            for key, x in found.items()
+        }
+        cells['best'] = f'{best.name} {cells["best"]}'
+        last = '' if teacher is None else shown(teacher, table.metric)
+        rows.append(
+            f'| [{table.subject}]({folder}{table.page.name}), {table.label} '
+            f'| {" | ".join(cells.values())} | {last} |'
+        )
+    return '\n'.join(rows)
+
+
+def all_results(tables: List[Table]) -> str:
+    """Return all methods of all tables as one table."""
+    rows = [
+        '| Data, student | Method | Result | Difference | Latency | Seeds |',
         '|---|---|---|---|---|---|',
     ]
     for table in tables:
@@ -152,22 +207,22 @@ def readme(text: str, tables: List[Table]) -> str:
         lines = lines_of(table, results)
         best = best_metric(lines)
         for line in lines:
-            told = with_error(list(line.values.values()), table.metric)
+            value = with_error(list(line.values.values()), table.metric)
             compared = ''
             if best is not None and line is not best:
                 pairs = differences(line, best)
                 compared = with_error(pairs, table.metric, '+')
             failed = f', {len(line.failed)} failed' if line.failed else ''
             rows.append(
-                f'| {table.subject} | {line.name} | {told} {table.label} '
+                f'| {table.subject} | {line.name} | {value} {table.label} '
                 f'| {compared} | {latency_of(line, results)} '
                 f'| {len(line.values)}{failed} |'
             )
-    return between(text, 'results', '\n'.join(rows), README)
+    return '\n'.join(rows)
 
 
 def spent(line: Line, results: dict) -> Tuple[float, float]:
-    """Median of the seconds, and the most memory, of a line's runs."""
+    """Return median seconds and largest memory of a line's runs."""
     runs = [
         x
         for x in results['runs']
@@ -178,7 +233,7 @@ def spent(line: Line, results: dict) -> Tuple[float, float]:
 
 
 def number(value: float, metric: str) -> float:
-    """A value as tables show it."""
+    """Round a value as the tables do."""
     return float(shown(value, metric))
 
 
@@ -210,12 +265,12 @@ def metafiles(tables: List[Table]) -> Dict[str, str]:
 
 
 def page(tables: List[Table]) -> str:
-    """The page."""
+    """Return the model zoo."""
     parts = [HEAD]
-    parts.append('## Measured here\n')
+    parts.append('## Measured results\n')
     rows = [
-        '| config | data | K | metric | mean ± standard error | seeds | '
-        'training, memory |',
+        '| Method and config | Data | K | Metric | Mean ± standard error | '
+        'Seeds | Training time, memory |',
         '|---|---|---|---|---|---|---|',
     ]
     for table in tables:
@@ -225,17 +280,17 @@ def page(tables: List[Table]) -> str:
                 continue
             seconds, memory = spent(line, results)
             failed = f', {len(line.failed)} failed' if line.failed else ''
-            told = with_error(list(line.values.values()), table.metric)
+            value = with_error(list(line.values.values()), table.metric)
             rows.append(
                 f'| {line.name}: `{line.method.config}` | {table.dataset} '
-                f'| {line.k} | {table.label} | {told} '
+                f'| {line.k} | {table.label} | {value} '
                 f'| {len(line.values)}{failed} '
                 f'| {seconds:.0f} s, {memory:.1f} GB |'
             )
     parts.append('\n'.join(rows) + '\n')
-    parts.append('## Published, of the same pairs\n')
+    parts.append('## Published results of the same pairs\n')
     rows = [
-        '| config | data | metric | student | teacher | methods | source |',
+        '| Config | Data | Metric | Student | Teacher | Methods | Source |',
         '|---|---|---|---|---|---|---|',
     ]
     for entry in yaml.safe_load(PUBLISHED.read_text(encoding='utf-8')):
@@ -247,13 +302,13 @@ def page(tables: List[Table]) -> str:
         )
     parts.append('\n'.join(rows) + '\n')
     parts.append('## All configs\n')
-    rows = ['| config | variant | student | teacher |', '|---|---|---|---|']
+    rows = ['| Config | Variant | Student | Teacher |', '|---|---|---|---|']
     for path, config in shipped().items():
-        told = metadata(config)
+        about = metadata(config)
         rows.append(
-            f'| `{path}` | {told.get("Variant", "")} '
-            f'| {told.get("Student", told.get("Network"))} '
-            f'| {told.get("Teacher", "")} |'
+            f'| `{path}` | {about.get("Variant", "")} '
+            f'| {about.get("Student", about.get("Network"))} '
+            f'| {about.get("Teacher", "")} |'
         )
     parts.append('\n'.join(rows) + '\n')
     return '\n'.join(parts)

@@ -11,17 +11,17 @@ from mmengine.utils import get_installed_path
 LIBRARIES = ('mmdet', 'mmpretrain')
 # Tasks whose models cannot be students, and why.
 OTHER_TASKS = {
-    'Multiple Object Tracking': 'tracks objects in videos',
-    'Multi-object Tracking': 'tracks objects in videos',
-    'Video Instance Segmentation': 'segments videos',
-    'Semi-Supervised Object Detection': 'is a way of training of its own',
-    'Image Caption': 'writes text',
-    'Visual Question Answering': 'writes text',
+    'Multiple Object Tracking': 'object tracking in videos',
+    'Multi-object Tracking': 'object tracking in videos',
+    'Video Instance Segmentation': 'video segmentation',
+    'Semi-Supervised Object Detection': 'semi-supervised training method',
+    'Image Caption': 'text generation',
+    'Visual Question Answering': 'text generation',
     'Visual Grounding': 'reads text',
     'Image-To-Text Retrieval': 'compares images with text',
     'Text-To-Image Retrieval': 'compares images with text',
     'NLVR': 'reads text',
-    'Image Retrieval': 'learns to compare images, not to name them',
+    'Image Retrieval': 'image retrieval',
 }
 # Patterns of config names, from small to large networks.
 SIZES = (

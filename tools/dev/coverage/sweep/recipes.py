@@ -40,9 +40,9 @@ def read(library: str, config: str) -> Config:
     """
     cfg = Config.fromfile(package_folder(library) / 'configs' / config)
     if any(key.startswith('teacher') for key in cfg.model):
-        raise NotAStudentError('has a teacher of its own')
+        raise NotAStudentError('has its own teacher')
     if not cfg.get('train_dataloader'):
-        raise NotAStudentError('its configs train nothing')
+        raise NotAStudentError('no training config')
     if library == 'mmpretrain' and 'Classifier' not in str(cfg.model.type):
         raise NotAStudentError(f'{cfg.model.type} is not a classifier')
     return cfg

@@ -1,0 +1,26 @@
+"""Pages and pictures that scripts write are up to date."""
+
+import re
+import runpy
+
+import pytest
+from conftest import ROOT
+
+pytest.importorskip('mmdet')
+
+SCRIPTS = ROOT / 'tools' / 'dev' / 'docs'
+
+
+def test_the_overview_picture_is_that_of_its_script():
+    script = runpy.run_path(str(SCRIPTS / 'overview.py'))
+    assert script['overview']() == script['PAGE'].read_text(encoding='utf-8')
+
+
+def test_the_config_reference_is_that_of_the_annotations():
+    script = runpy.run_path(str(SCRIPTS / 'config_reference.py'))
+    assert script['page']() == script['PAGE'].read_text(encoding='utf-8')
+
+
+def test_the_glossary_has_at_most_fifteen_terms():
+    text = (ROOT / 'docs' / 'glossary.md').read_text(encoding='utf-8')
+    assert len(re.findall(r'^\| (?!Term|-)', text, re.MULTILINE)) <= 15

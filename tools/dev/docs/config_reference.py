@@ -1,0 +1,343 @@
+"""Writes docs/config_reference.md from the annotations that check configs.
+
+    python tools/dev/docs/config_reference.py
+
+Accepted values and defaults come from the schemas and signatures that mmfmkt
+checks configs against, descriptions of arguments from docstrings.
+"""
+
+import inspect
+import re
+import types
+from pathlib import Path
+from typing import (
+    Annotated,
+    Any,
+    Dict,
+    List,
+    Literal,
+    Optional,
+    Tuple,
+    Union,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
+
+from mmfmkt.apis.robustness import SWITCHES
+from mmfmkt.datasets.transforms.recorded_views import RecordedViews
+from mmfmkt.engine import hooks
+from mmfmkt.models import flows, losses
+from mmfmkt.models.bounds import Bound
+from mmfmkt.models.distillers import ClassificationDistiller
+from mmfmkt.models.distillers.base import DISTILLER_SCHEMA
+from mmfmkt.models.distillers.builder import FLOW_DEFAULTS, TAP_SCHEMA
+from mmfmkt.models.distillers.builder import FLOW_SCHEMA as FLOW
+from mmfmkt.models.distillers.teacher import TEACHER_SCHEMA
+
+PAGE = Path(__file__).resolve().parents[3] / 'docs' / 'config_reference.md'
+ENCODERS = (
+    'BottleneckEncoder',
+    'ConvEncoder',
+    'DepthwiseConvEncoder',
+    'ConvNeXtEncoder',
+    'MLPEncoder',
+    'TransformerEncoder',
+)
+SCHEDULES = ('RectifiedFlow', 'VPODE', 'SubVPODE', 'VEODE')
+LOSSES = (
+    'PKDLoss',
+    'CWDLoss',
+    'CrossKDLoss',
+    'MSELoss',
+    'KDLoss',
+    'DKDLoss',
+    'DISTLoss',
+)
+
+MODEL_TEXT = {
+    'variant': 'Distillation method ([Choosing a variant](variants.md)): '
+    "`'fmkt'`, `'theta'`, `'online'`, `'parallel'`, `'direct'`.",
+    'student': 'Config of the student: a file, a packaged config '
+    "(`'mmdet::...'`), or a `model` dict.",
+    'tap': 'Path of the module whose output is distilled: `neck`, '
+    '`backbone`, or one of several outputs by an index, `bbox_head[0]`. The '
+    'default is `neck` for detectors and `head` for classifiers; at `head` '
+    'the last feature before the head is transferred, and logits are '
+    'compared.',
+    'teacher': 'Keys below; `None` for inference and for OFM-KT.',
+    'levels': 'Indices of the distilled levels of the student; all by '
+    'default. Teacher levels are paired by stride.',
+    'flow': 'Keys below.',
+    'taps': 'Several taps instead of `tap` and `levels`, each a dict of the '
+    'keys below.',
+    'report_steps': 'Classifiers: further values of K whose accuracy '
+    'validation reports.',
+}
+TEACHER_TEXT = {
+    'config': 'Config of the teacher, as `student`.',
+    'checkpoint': 'Path or URL, with an optional `#sha256=...` to verify; '
+    '`None` for random weights, to try a config.',
+    'cfg_options': 'Overrides of the teacher config by dotted keys.',
+    'tap': 'Tap in the teacher, if it differs from that of the student.',
+    'inherit': 'Modules of the student that are initialized with teacher '
+    'weights of equal shape, for example `bbox_head`.',
+    'dtype': 'Precision of the teacher.',
+    'channels_last': 'Memory format of the teacher.',
+    'compile': '`True` or options of `torch.compile`, for the untapped parts '
+    'of backbone and neck.',
+    'cache': 'File of stored teacher outputs, or a dict of `path` and '
+    '`max_gb` ([Cost](cost.md#a-cache-of-the-teacher)).',
+}
+TAP_TEXT = {
+    'tap': 'As `tap` above.',
+    'levels': 'As `levels` above.',
+    'flow': 'Keys that differ from `flow`.',
+    'teacher_tap': 'Tap in the teacher, if it differs.',
+}
+FLOW_TEXT = {
+    'encoder': 'Meta-encoder, or a list with one for each level. Choices: '
+    "`dict(type='BottleneckEncoder')`, `dict(type='ConvEncoder')`, "
+    "`dict(type='DepthwiseConvEncoder')`, `dict(type='ConvNeXtEncoder')`, "
+    "`dict(type='MLPEncoder')`, `dict(type='TransformerEncoder')`.",
+    'schedule': "Noise schedule. Choices: `dict(type='RectifiedFlow')`, "
+    "`dict(type='VPODE')`, `dict(type='SubVPODE')`, `dict(type='VEODE')`.",
+    'metric': 'Distillation loss. On feature maps: '
+    "`dict(type='PKDLoss')`, `dict(type='CWDLoss')`, "
+    "`dict(type='CrossKDLoss')`, `dict(type='MSELoss')`; on logits: "
+    "`dict(type='KDLoss')`, `dict(type='DKDLoss')`, "
+    "`dict(type='DISTLoss')`.",
+    'num_steps': 'N, the number of Euler steps in training, `8`, or values '
+    'to draw N from in each iteration.',
+    'inference_steps': 'K, the number of Euler steps in deployment, `8`; it '
+    'may be changed after training.',
+    'loss_weight': 'Weight of the losses of the transfer, or one for each '
+    'level, `(10.0, 10.0, 5.0, 5.0)` ([Loss weights](loss_weights.md)).',
+    'dirac_ratio': 'Share of a batch that is paired with its own teacher '
+    'sample in the loss of the flow (beta_d of the paper), `0.5`.',
+    'prediction': "Output of the encoder: `'velocity'` or `'target'`.",
+    'compare': "Arguments of the distillation loss: `'targets'` or "
+    "`'velocities'`.",
+    'direct_weight': 'Weight of the distillation loss between untransformed '
+    'student feature and teacher feature, relative to `loss_weight`, `1.0`.',
+    'ensemble_weight': 'Theta: weight of the loss between student feature '
+    'and mean estimate of the flow, relative to `loss_weight`; `1.0` as '
+    'published, `0.5`, 0 in the presets.',
+    'share_encoder': 'Whether all levels share one encoder, `True`.',
+    'with_cp': 'Whether backward recomputes steps to save memory, `True`.',
+    'compile': 'Whether the transfer of a level is compiled, `True`, or '
+    'options of `torch.compile`.',
+}
+ROBUSTNESS_TEXT = {
+    'exact_resume': 'Resume to the bit, also within an epoch; checkpoint on '
+    'SIGTERM and SIGINT.',
+    'nan_guard': 'Stop on NaN or Inf before the optimizer step.',
+    'monitor': 'Log statistics of the flow.',
+    'safe_checkpoints': 'Write checkpoints atomically; run no code of a '
+    'checkpoint.',
+}
+SET_BY_BUILDER = ('self', 'channels', 'layers', 'deep_time')
+VARIABLE = (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
+NAMES = {
+    int: 'integer',
+    float: 'number',
+    str: 'string',
+    bool: '`True` or `False`',
+    type(None): '`None`',
+    Any: 'any',
+}
+
+
+def describe(kind: Any) -> str:
+    """Return the accepted values of an annotation in words."""
+    origin, parts = get_origin(kind), get_args(kind)
+    if origin is Annotated:
+        bounds = {x.name: x.value for x in parts[1:] if isinstance(x, Bound)}
+        return bounded(describe(parts[0]), bounds)
+    if origin is Literal:
+        return ' or '.join(repr(x) for x in parts)
+    if origin in (Union, getattr(types, 'UnionType', Union)):
+        return ' or '.join(dict.fromkeys(describe(x) for x in parts))
+    if origin in (dict, Dict):
+        return 'dict'
+    if origin is not None and parts:
+        return f'list of {describe(parts[0])}'
+    if kind in NAMES:
+        return NAMES[kind]
+    return getattr(kind, '__name__', str(kind))
+
+
+def bounded(name: str, bounds: Dict[str, float]) -> str:
+    """Return a number with its bounds, such as ``number > 0``."""
+    low, high = bounds.get('ge', bounds.get('gt')), bounds.get('le')
+    if low is not None and high is not None:
+        return f'{name} in {"[" if "ge" in bounds else "("}{low}, {high}]'
+    signs = {'ge': '>=', 'gt': '>', 'le': '<=', 'lt': '<'}
+    limits = [
+        f'{sign} {bounds[key]}' for key, sign in signs.items() if key in bounds
+    ]
+    return ' '.join([name, *limits])
+
+
+def default_of(value: Any) -> str:
+    """Return a default as Python writes it."""
+    if isinstance(value, dict):
+        inner = ', '.join(f'{key}={x!r}' for key, x in value.items())
+        return f'`dict({inner})`'
+    return f'`{value!r}`'
+
+
+def table(rows: List[Tuple[str, ...]]) -> str:
+    """Return rows of key, accepted values, default and description."""
+    lines = [
+        '| Key | Accepted | Default | Description |',
+        '|---|---|---|---|',
+        *(f'| {" | ".join(row)} |' for row in rows),
+    ]
+    return '\n'.join(lines)
+
+
+def section(
+    schema: Dict[str, Any],
+    text: Dict[str, str],
+    prefix: str = '',
+    defaults: Optional[Dict[str, Any]] = None,
+) -> str:
+    """Return the table of a schema."""
+    defaults = defaults or {}
+    return table(
+        [
+            (
+                f'`{prefix}{key}`',
+                describe(kind),
+                default_of(defaults[key]) if key in defaults else '',
+                text[key],
+            )
+            for key, kind in schema.items()
+        ]
+    )
+
+
+def documented(kind: type) -> Dict[str, str]:
+    """Return the descriptions of arguments in a docstring, base last."""
+    found: Dict[str, str] = {}
+    for owner in kind.__mro__:
+        doc = inspect.cleandoc(vars(owner).get('__doc__') or '')
+        match = re.search(r'^Args:\n((?:    .*\n?|\n)+)', doc, re.MULTILINE)
+        entries = re.findall(
+            r'^    ([\w, ]+?) \(.*?\): (.*(?:\n {8}.*)*)',
+            match.group(1) if match else '',
+            re.MULTILINE,
+        )
+        for names, description in entries:
+            for name in names.split(', '):
+                text = re.sub(r'\s+', ' ', description.replace('``', '`'))
+                found.setdefault(name, text)
+    return found
+
+
+def parameters(kind: type) -> List[Tuple[str, ...]]:
+    """Return a row for each argument that a config may set."""
+    rows: Dict[str, Tuple[str, ...]] = {}
+    text = documented(kind)
+    for owner in kind.__mro__:
+        if '__init__' not in vars(owner) or owner.__module__[:6] != 'mmfmkt':
+            continue
+        function = vars(owner)['__init__']
+        hints = get_type_hints(function, include_extras=True)
+        entries = inspect.signature(function).parameters
+        for name, entry in entries.items():
+            if name in SET_BY_BUILDER or entry.kind in VARIABLE:
+                continue
+            has_default = entry.default is not entry.empty
+            row = (
+                f'`{name}`',
+                describe(hints.get(name, Any)),
+                default_of(entry.default) if has_default else '',
+                text.get(name, '').rstrip('.'),
+            )
+            rows.setdefault(name, row)
+        if all(x.kind != x.VAR_KEYWORD for x in entries.values()):
+            break
+    return list(rows.values())
+
+
+def part(kind: type, common: Tuple[str, ...] = ()) -> str:
+    """Return the heading, first docstring line and arguments of a class.
+
+    Args:
+        kind (type): The class.
+        common (tuple[str]): Keys that another table describes.
+    """
+    first = inspect.cleandoc(kind.__doc__ or '').split('\n\n')[0]
+    first = ' '.join(first.replace('``', '`').split())
+    rows = [x for x in parameters(kind) if x[0].strip('`') not in common]
+    body = f'### {kind.__name__}\n\n{first}'
+    return body + (f'\n\n{table(rows)}' if rows else '')
+
+
+def page() -> str:
+    """Return the page."""
+    hints = get_type_hints(
+        ClassificationDistiller.__init__, include_extras=True
+    )
+    model = {**DISTILLER_SCHEMA, 'report_steps': hints['report_steps']}
+    model_defaults = {
+        key: entry.default
+        for owner in ClassificationDistiller.__mro__[:2]
+        for key, entry in inspect.signature(owner).parameters.items()
+        if key in model and entry.default is not entry.empty
+    }
+    switches = dict(SWITCHES)
+    parts = [
+        '# Config reference',
+        '`python tools/dev/docs/config_reference.py` writes this page from '
+        'the annotations that configs are checked against. Invalid values '
+        'raise a `ConfigError` that names the key.',
+        '## model',
+        section(model, MODEL_TEXT, '', model_defaults),
+        '## model.teacher',
+        section(TEACHER_SCHEMA, TEACHER_TEXT, 'teacher.'),
+        '## model.taps',
+        section(TAP_SCHEMA, TAP_TEXT, 'taps[i].'),
+        '## model.flow',
+        'Defaults at the tap `head` of a classifier: KD, N = K = 8 and a '
+        'weight of 1.',
+        section(FLOW, FLOW_TEXT, 'flow.', FLOW_DEFAULTS),
+        '## robustness',
+        section(
+            switches,
+            ROBUSTNESS_TEXT,
+            'robustness.',
+            dict.fromkeys(switches, True),
+        ),
+        '## Meta-encoders',
+        'Values of `flow.encoder`. `channels` and `deep_time` are set from '
+        'the tapped feature. All encoders have one key in common:',
+        table(parameters(flows.MetaEncoder)),
+        *(part(getattr(flows, x), ('zero_init',)) for x in ENCODERS),
+        '## Noise schedules',
+        'Values of `flow.schedule`.',
+        *(part(getattr(flows, name)) for name in SCHEDULES),
+        '## Distillation losses',
+        'Values of `flow.metric`.',
+        *(part(getattr(losses, name)) for name in LOSSES),
+        '## Hooks',
+        'Entries of `custom_hooks`, with the prefix `mmfmkt.` in `type`.',
+        *(
+            part(kind)
+            for name, kind in sorted(vars(hooks).items())
+            if isinstance(kind, type)
+            # Not a deprecated alias.
+            and kind.__name__ == name
+            and name.endswith('Hook')
+        ),
+        '## Transforms',
+        part(RecordedViews),
+    ]
+    return '\n\n'.join(parts) + '\n'
+
+
+if __name__ == '__main__':
+    PAGE.write_text(page(), encoding='utf-8')
+    print(PAGE)
