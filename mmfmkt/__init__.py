@@ -8,9 +8,9 @@ except ImportError:
     # models.flows and models.losses need PyTorch alone.
     pass
 else:
-    # Lets other projects inherit: _base_ = 'mmfmkt::retinanet/...'. Named by
-    # a module, whose folder MMEngine then takes: that of a distribution is
-    # another where the install is editable.
+    # Enables _base_ = 'mmfmkt::retinanet/...' in other projects. MMEngine
+    # takes the folder of the named module; the folder of the distribution
+    # would be wrong in an editable install.
     MODULE2PACKAGE.setdefault('mmfmkt', 'mmfmkt.version')
 
 __all__ = ['__version__']

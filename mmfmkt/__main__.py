@@ -1,4 +1,4 @@
-"""``python -m mmfmkt`` is the command ``mmfmkt``."""
+"""Entry point of ``python -m mmfmkt``."""
 
 from mmfmkt.cli import main
 

@@ -1,9 +1,9 @@
-"""Registries of scope ``mmfmkt``, children of MMEngine's roots.
+"""Registries of scope ``mmfmkt``, children of MMEngine's root registries.
 
-A config names what they hold as ``mmfmkt.Name``; inside ``model.flow`` the
-prefix may be left out. They do not search MMDetection's or MMPretrain's
-registries, in which equal names are different classes: typed dicts of the
-shipped configs carry the ``_scope_`` of their library.
+Configs name registered classes as ``mmfmkt.Name``; inside ``model.flow`` the
+prefix is optional. The registries do not search those of MMDetection and
+MMPretrain, where the same name may be another class. Dicts with ``type`` in
+the shipped configs therefore have the ``_scope_`` of their library.
 """
 
 from typing import Any, get_args
@@ -20,11 +20,11 @@ from torch import nn
 
 from mmfmkt.utils import ConfigError
 from mmfmkt.utils.schema import (
-    PLAIN,
-    arguments,
+    BUILTIN_TYPES,
     check_arguments,
-    nearest,
-    shown,
+    constructor_arguments,
+    did_you_mean,
+    short_repr,
 )
 
 MODELS = Registry(
@@ -66,21 +66,24 @@ TRANSFORMS = Registry(
 
 
 def build_part(cfg: Any, key: str = 'model.flow', **defaults: Any) -> Any:
-    """Build a part of a flow, whatever the default scope of the run is.
+    """Build a part of a flow in the scope ``mmfmkt``.
 
     Args:
-        cfg (dict | Any): Config with ``type``, or a built part.
-        key (str): The config key it stands in, for errors.
-        defaults: Arguments that ``cfg`` may override.
+        cfg (dict | Any): Config with ``type``, or an object, which is
+            returned.
+        key (str): Config key of the part, for errors.
+        defaults: Default arguments, which ``cfg`` may override.
 
     Raises:
-        ConfigError: If there is no such part, or not with such arguments.
+        ConfigError: If the type is not registered or an argument is invalid.
     """
-    if isinstance(cfg, nn.Module) or not isinstance(cfg, (dict, *PLAIN)):
+    if isinstance(cfg, nn.Module) or not isinstance(
+        cfg, (dict, *BUILTIN_TYPES)
+    ):
         return cfg
     if not isinstance(cfg, dict) or 'type' not in cfg:
         raise ConfigError(
-            f"{key} is {shown(cfg)}, but must be a config, a dict with 'type'."
+            f"{key} must be a dict with the key 'type', got {short_repr(cfg)}."
         )
     settings = {k: v for k, v in cfg.items() if k not in ('type', '_scope_')}
     kind = cfg['type']
@@ -88,14 +91,14 @@ def build_part(cfg: Any, key: str = 'model.flow', **defaults: Any) -> Any:
         kind = MODELS.get(kind)
     if not isinstance(kind, type):
         raise ConfigError(
-            f'{key}.type: there is no {cfg["type"]!r}'
-            f'{nearest(cfg["type"], MODELS.module_dict)}; it is misspelt, or '
-            'its module is not in custom_imports.'
+            f'{key}.type: {cfg["type"]!r} is not registered'
+            f'{did_you_mean(cfg["type"], MODELS.module_dict)}; a class of '
+            'your own needs its module in custom_imports.'
         )
     settings = {**defaults, **settings}
-    taken, _ = arguments(kind)
+    annotations, _ = constructor_arguments(kind)
     for name, value in settings.items():
-        if takes_module(taken.get(name)) and isinstance(value, dict):
+        if takes_module(annotations.get(name)) and isinstance(value, dict):
             settings[name] = build_part(value, f'{key}.{name}')
     check_arguments(kind, settings, key)
     try:
@@ -103,12 +106,13 @@ def build_part(cfg: Any, key: str = 'model.flow', **defaults: Any) -> Any:
     except ConfigError:
         raise
     except (ValueError, TypeError) as error:
-        # A sentence that begins with an argument goes on from its key.
-        join = '.' if str(error).split(' ')[0] in taken else ': '
-        raise ConfigError(f'{key}{join}{error}') from error
+        # A message that starts with an argument gives '<key>.<argument> ...'.
+        names_argument = str(error).split(' ')[0] in annotations
+        separator = '.' if names_argument else ': '
+        raise ConfigError(f'{key}{separator}{error}') from error
 
 
 def takes_module(hint: Any) -> bool:
-    """Return whether an argument so annotated may be a module."""
+    """Return whether an argument with this annotation may be a module."""
     kinds = (hint, *get_args(hint))
     return any(isinstance(x, type) and issubclass(x, nn.Module) for x in kinds)

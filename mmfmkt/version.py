@@ -1,3 +1,3 @@
-"""The version of mmfmkt, which pyproject.toml reads."""
+"""Version of mmfmkt; pyproject.toml reads it."""
 
 __version__ = '0.1.0'

@@ -1,9 +1,8 @@
-"""Converts a published CIFAR checkpoint into one of MMPretrain.
+"""Convert a published CIFAR checkpoint for MMPretrain.
 
-Checkpoints of RepDistiller's and mdistiller's networks, for instance their
-teachers; the result fits MMPretrain's ImageClassifier on the same network of
-mmfmkt. Only convert what comes from someone you trust: loading a checkpoint
-can run code.
+Converts checkpoints of RepDistiller and mdistiller, such as their teachers,
+to checkpoints of MMPretrain's ImageClassifier with the same network of
+mmfmkt.
 
     python tools/convert_checkpoint.py ckpt_epoch_240.pth \
         checkpoints/resnet56_cifar100.pth --model resnet56
@@ -13,19 +12,19 @@ import argparse
 
 from mmfmkt.apis import convert_checkpoint
 from mmfmkt.apis.convert import NETWORKS
-from mmfmkt.cli.errors import plain_errors
-from mmfmkt.cli.options import add_debug, parser_of
+from mmfmkt.cli.errors import exit_on_error
+from mmfmkt.cli.options import add_debug, make_parser
 
 
 def parse_args() -> argparse.Namespace:
-    parser = parser_of(__doc__)
+    parser = make_parser(__doc__)
     parser.add_argument('src', help='path or URL of the checkpoint')
-    parser.add_argument('dst', help='file to write')
+    parser.add_argument('dst', help='output file')
     parser.add_argument(
         '--model',
         required=True,
         metavar='NAME',
-        help=f'the network, by its published name: {", ".join(NETWORKS)}',
+        help=f'published name of the network: {", ".join(NETWORKS)}',
     )
     add_debug(parser)
     return parser.parse_args()
@@ -38,5 +37,5 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    with plain_errors():
+    with exit_on_error():
         main()

@@ -1,4 +1,4 @@
-"""Distills a model into another: the command ``mmfmkt distill`` in a clone."""
+"""Distill a teacher into a student: ``mmfmkt distill`` in a clone."""
 
 import sys
 

@@ -1,12 +1,12 @@
-"""Exports a student's network as ONNX, and runs it in ONNX Runtime.
+"""Export a student as ONNX and compare it in ONNX Runtime.
 
     python tools/export_onnx.py STUDENT.py STUDENT.pth --image-size 640 480
     python tools/export_onnx.py CONFIG CHECKPOINT --inference-steps 1
 
-Takes an exported student, or a distillation's config and checkpoint. Of a
-student with a flow the steps are unrolled: K is fixed. The file has the
-network from normalized images to a detector's class and box maps, level by
-level, or to a classifier's logits.
+Takes an exported student, or config and checkpoint of a distillation. The
+sampling steps of a flow are unrolled, so K is fixed. The graph maps normalized
+images to the class and box maps of each level of a detector, or to the logits
+of a classifier.
 """
 
 import argparse
@@ -14,45 +14,43 @@ from pathlib import Path
 
 import torch
 
-import mmfmkt  # noqa: F401 (lets configs inherit from 'mmfmkt::...')
+import mmfmkt  # noqa: F401 (enables 'mmfmkt::...' base configs)
 from mmfmkt.apis.inference import load_network
 from mmfmkt.apis.onnx import export_onnx, largest_difference
-from mmfmkt.cli.errors import plain_errors
-from mmfmkt.cli.options import add_cfg_options, at_least, parser_of
+from mmfmkt.cli.errors import exit_on_error
+from mmfmkt.cli.options import add_cfg_options, int_at_least, make_parser
 from mmfmkt.models.distillers.probing import input_channels
 from mmfmkt.utils import ConfigError
 from mmfmkt.utils.configs import read_config
 
 
 def parse_args() -> argparse.Namespace:
-    parser = parser_of(__doc__)
+    parser = make_parser(__doc__)
     parser.add_argument('config', help='config of a student or distillation')
-    parser.add_argument('checkpoint', help='path or URL of its checkpoint')
+    parser.add_argument('checkpoint', help='path or URL of the checkpoint')
     parser.add_argument(
         '--image-size',
         nargs=2,
-        type=at_least(1),
+        type=int_at_least(1),
         metavar=('W', 'H'),
         required=True,
-        help='size of the input, padding included',
+        help='input size including padding',
     )
-    parser.add_argument('--batch-size', type=at_least(1), default=1)
+    parser.add_argument('--batch-size', type=int_at_least(1), default=1)
     parser.add_argument(
         '--inference-steps',
-        type=at_least(1),
+        type=int_at_least(1),
         metavar='K',
-        help="steps of the flow; by default the config's",
+        help="number of sampling steps; default: the config's",
     )
     parser.add_argument(
-        '--out', help='ONNX file; by default beside the checkpoint'
+        '--out', help='ONNX file; default: in the folder of the checkpoint'
     )
-    parser.add_argument(
-        '--opset', type=int, help="version of ONNX's operators"
-    )
+    parser.add_argument('--opset', type=int, help='ONNX opset version')
     parser.add_argument(
         '--no-check',
         action='store_true',
-        help='do not compare with ONNX Runtime on noise',
+        help='do not compare the outputs in ONNX Runtime',
     )
     add_cfg_options(parser)
     return parser.parse_args()
@@ -65,14 +63,14 @@ def main() -> None:
     if args.inference_steps is not None:
         if not getattr(model, 'deploys_flow', False):
             raise ConfigError(
-                '--inference-steps: what is deployed here has no flow.'
+                '--inference-steps: the deployed network has no flow.'
             )
         model.inference_steps = args.inference_steps
     name = Path(args.checkpoint.split('://')[-1]).name
-    beside = (
+    folder = (
         Path() if '://' in args.checkpoint else Path(args.checkpoint).parent
     )
-    out = Path(args.out or beside / f'{Path(name).stem}.onnx')
+    out = Path(args.out or folder / f'{Path(name).stem}.onnx')
     outputs = export_onnx(
         model, out, tuple(args.image_size), args.batch_size, args.opset
     )
@@ -84,12 +82,12 @@ def main() -> None:
         noise = torch.randn(args.batch_size, channels, height, width)
         differences = largest_difference(model, out, noise)
     for name, shape in outputs.items():
-        said = f'{name}: {" x ".join(map(str, shape))}'
+        line = f'{name}: {" x ".join(map(str, shape))}'
         if name in differences:
-            said += f', differs by {differences[name]:.2g} in ONNX Runtime'
-        print(said)
+            line += f', differs by {differences[name]:.2g} in ONNX Runtime'
+        print(line)
 
 
 if __name__ == '__main__':
-    with plain_errors():
+    with exit_on_error():
         main()

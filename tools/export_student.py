@@ -1,4 +1,4 @@
-"""Exports the student: the command ``mmfmkt export`` in a clone."""
+"""Export the student: ``mmfmkt export`` in a clone."""
 
 import sys
 

@@ -1,8 +1,8 @@
-"""Draws the embedded data set, shapes in COCO format, into a folder.
+"""Create the synthetic shapes dataset in COCO format.
 
     python tools/make_shapes.py data/shapes --train 960 --val 160 --size 96 96
 
-The same options give the same files; what is already there is kept, and an
+The same options give the same files. Existing images are kept, and an
 interrupted run is continued.
 """
 
@@ -11,20 +11,26 @@ from pathlib import Path
 
 from mmengine.logging import print_log
 
-from mmfmkt.cli.options import parser_of
+from mmfmkt.cli.options import make_parser
 from mmfmkt.datasets import make_shapes
 
 
 def build_parser() -> argparse.ArgumentParser:
-    parser = parser_of(__doc__, defaults=True)
+    parser = make_parser(__doc__, defaults=True)
+    parser.add_argument('root', type=Path, help='output folder; it is created')
     parser.add_argument(
-        'root', type=Path, help='folder to write to, made if missing'
+        '--train',
+        type=int,
+        default=600,
+        metavar='N',
+        help='number of training images',
     )
     parser.add_argument(
-        '--train', type=int, default=600, metavar='N', help='training images'
-    )
-    parser.add_argument(
-        '--val', type=int, default=200, metavar='N', help='validation images'
+        '--val',
+        type=int,
+        default=200,
+        metavar='N',
+        help='number of validation images',
     )
     parser.add_argument(
         '--size',
@@ -34,23 +40,20 @@ def build_parser() -> argparse.ArgumentParser:
         metavar=('W', 'H'),
         help='width and height of the images in pixels, at least 32',
     )
-    parser.add_argument(
-        '--seed', type=int, default=0, help='other seeds draw other images'
-    )
+    parser.add_argument('--seed', type=int, default=0, help='random seed')
     parser.add_argument(
         '--object-size',
         type=float,
         nargs=2,
         default=(0.04, 0.5),
         metavar=('MIN', 'MAX'),
-        help='smallest and largest diameter of an object over the short '
-        'image side',
+        help='smallest and largest diameter of objects relative to the '
+        'short image side',
     )
     parser.add_argument(
         '--overwrite',
         action='store_true',
-        help='replace shapes drawn into this folder before; other files are '
-        'left alone',
+        help='replace existing shapes; other files are kept',
     )
     return parser
 
@@ -71,8 +74,8 @@ def main() -> None:
     except ValueError as error:
         parser.error(str(error))
     print_log(
-        f'{args.train} training and {args.val} validation images of '
-        f'shapes are in {root}.'
+        f'Dataset of {args.train} training and {args.val} validation '
+        f'images: {root}'
     )
 
 

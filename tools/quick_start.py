@@ -1,13 +1,13 @@
-"""The whole way on data that the project draws, in some minutes on 2 cores.
+"""Run the complete workflow on a synthetic dataset, in minutes on 2 cores.
 
-Trains a teacher, a plain student and a distilled student with equal budgets,
-evaluates them, exports the distilled student, evaluates the export with
-MMDetection's own tool, and ends with a table and a page that shows what the
-flow does.
+Trains a teacher, a baseline student and a distilled student with equal
+budgets, evaluates them, exports the distilled student and evaluates the
+export with MMDetection's test.py. Prints a table of the results and writes an
+HTML report.
 
     python tools/quick_start.py --variant theta --work-dir work_dirs/theta
 
-Each stage that is finished stays finished: the same command continues.
+The same command continues an interrupted run after its last stage.
 """
 
 import argparse
@@ -35,67 +35,72 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-import mmfmkt  # noqa: F401 (lets configs inherit from 'mmfmkt::...')
+import mmfmkt  # noqa: F401 (enables 'mmfmkt::...' base configs)
 from mmfmkt.apis import init_detector
-from mmfmkt.cli.errors import plain_errors
-from mmfmkt.cli.options import at_least, parser_of
+from mmfmkt.cli.errors import exit_on_error
+from mmfmkt.cli.options import int_at_least, make_parser
 from mmfmkt.datasets import make_shapes
 from mmfmkt.utils import ConfigError
 from mmfmkt.utils.complexity import size_and_flops
+from mmfmkt.utils.files import write_atomically
 from mmfmkt.visualization.report import read_work_dir, write_report
 
 ROOT = Path(__file__).resolve().parent.parent
 CONFIGS = ROOT / 'configs' / 'quick_start'
 IMAGE_SIZE = (96, 96)
 TITLES = dict(
-    teacher='teacher', student='plain student', distilled='FM-KT student'
+    teacher='teacher', student='baseline student', distilled='FM-KT student'
 )
 PROGRESS = re.compile(r'Epoch\(train\)\s+\[(\d+)\]\[\s*(\d+)/(\d+)\]')
-# CocoMetric reports nothing at all where nothing was found.
-NOTHING_FOUND = {'coco/bbox_mAP': 0.0, 'coco/bbox_mAP_50': 0.0}
+# CocoMetric returns no metrics if nothing is detected.
+NO_DETECTIONS = {'coco/bbox_mAP': 0.0, 'coco/bbox_mAP_50': 0.0}
+WARMUP = 2  # runs that are not measured
 console = Console()
 
 
 def parse_args() -> argparse.Namespace:
-    parser = parser_of(__doc__, defaults=True)
+    parser = make_parser(__doc__, defaults=True)
     parser.add_argument(
         '--work-dir',
         type=Path,
         default=ROOT / 'work_dirs' / 'quick_start',
-        help='folder for everything that is made',
+        help='output folder',
     )
     parser.add_argument(
         '--variant',
         choices=('fmkt', 'theta'),
         default='fmkt',
-        help='fmkt deploys the flow with the student, theta the plain student',
+        help='fmkt deploys student and flow, theta the student alone',
     )
     parser.add_argument(
-        '--epochs', type=at_least(1), default=9, help='epochs of each training'
+        '--epochs',
+        type=int_at_least(1),
+        default=9,
+        help='number of epochs of each training',
     )
     parser.add_argument(
         '--train-images',
-        type=at_least(16),
+        type=int_at_least(16),
         default=960,
-        help='images to train on',
+        help='number of training images',
     )
     parser.add_argument(
         '--val-images',
-        type=at_least(1),
+        type=int_at_least(1),
         default=160,
-        help='images to evaluate on',
+        help='number of validation images',
     )
     parser.add_argument(
-        '--seed', type=at_least(0), default=0, help='random seed'
+        '--seed', type=int_at_least(0), default=0, help='random seed'
     )
     return parser.parse_args()
 
 
 class QuickStart:
-    """The stages, each of which leaves a file that says it is done.
+    """Stages of the workflow; each writes a file when it is complete.
 
     Args:
-        args (argparse.Namespace): The command line.
+        args (argparse.Namespace): Command-line options.
     """
 
     def __init__(self, args: argparse.Namespace) -> None:
@@ -110,7 +115,7 @@ class QuickStart:
         self.claim_work_dir()
 
     def claim_work_dir(self) -> None:
-        """Refuse a folder that another set of options has filled."""
+        """Check that the work directory was made with the same options."""
         settings = {
             key: value
             for key, value in vars(self.args).items()
@@ -119,33 +124,29 @@ class QuickStart:
         path = self.work_dir / 'settings.json'
         if path.exists() and json.loads(path.read_text()) != settings:
             raise ConfigError(
-                f'{self.work_dir} holds a run with other options '
-                f'({path.read_text()}); name another --work-dir or delete '
-                'it.'
+                f'--work-dir: {self.work_dir} has a run with other options '
+                f'({path.read_text()}); use another folder or delete it.'
             )
         self.work_dir.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(settings))
 
     def stage(self, name: str, work: Callable[[], dict]) -> dict:
-        """Do a stage, or return what it gave when it was done before."""
+        """Run a stage, or return its saved result."""
         path = self.work_dir / f'{name.replace(" ", "_")}.json'
         if path.exists():
-            console.print(f'[green]✓[/] {name}: done before')
+            console.print(f'[green]✓[/] {name}: already complete')
             return json.loads(path.read_text())
         console.print(f'[cyan]…[/] {name}')
         start = time.perf_counter()
         result = work()
-        # Renamed into place: a stage is done or it is not.
-        aside = path.with_suffix('.tmp')
-        aside.write_text(json.dumps(result))
-        aside.replace(path)
+        write_atomically(path, json.dumps(result))
         console.print(
             f'[green]✓[/] {name}: {time.perf_counter() - start:.0f} s'
         )
         return result
 
     def run(self) -> None:
-        """All stages."""
+        """Run all stages."""
         self.stage('data', self.draw_data)
         for name in self.configs:
             self.stage(f'train {name}', lambda name=name: self.train(name))
@@ -174,7 +175,7 @@ class QuickStart:
         return dict(root=str(self.data_root))
 
     def config(self, name: str) -> Path:
-        """Write a training's config: a shipped one, with the run's paths."""
+        """Write the config of a training, based on a shipped config."""
         path = self.work_dir / f'{name}.py'
         lines = [
             f'_base_ = {str(CONFIGS / self.configs[name])!r}',
@@ -231,10 +232,10 @@ class QuickStart:
         return dict(checkpoint=str(self.checkpoint(name)))
 
     def evaluate(self, name: str) -> dict:
-        """What the last validation gave, or, if that was cut off, a test."""
+        """Return the metrics of the last validation, or run a test."""
         validations = read_work_dir(str(self.work_dir / name)).val
         if validations and validations[-1]['step'] == self.args.epochs:
-            return {**NOTHING_FOUND, **validations[-1]}
+            return {**NO_DETECTIONS, **validations[-1]}
         return self.test(
             ROOT / 'tools' / 'test.py',
             name,
@@ -243,7 +244,7 @@ class QuickStart:
         )
 
     def evaluate_export(self) -> dict:
-        """Evaluate the export with the tool that MMDetection ships."""
+        """Evaluate the export with MMDetection's test.py."""
         tool = Path(get_installed_path('mmdet'), '.mim', 'tools', 'test.py')
         student = self.work_dir / 'distilled' / 'student'
         return self.test(
@@ -260,7 +261,7 @@ class QuickStart:
         )
         newest = max(out.glob('*/*.json'), key=lambda x: x.stat().st_mtime)
         found = json.loads(newest.read_text().splitlines()[-1])
-        return {**NOTHING_FOUND, **found}
+        return {**NO_DETECTIONS, **found}
 
     def call(
         self,
@@ -268,7 +269,7 @@ class QuickStart:
         log_name: str,
         follow: Callable[[str], None] = lambda line: None,
     ) -> None:
-        """Run a Python tool; its output goes to a log."""
+        """Run a Python tool and write its output to a log."""
         log = self.work_dir / log_name
         with open(log, 'w', buffering=1, encoding='utf-8') as file:
             process = subprocess.Popen(
@@ -276,7 +277,7 @@ class QuickStart:
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
                 text=True,
-                # A group of its own, which ends as a whole.
+                # A process group, so that workers are terminated, too.
                 start_new_session=True,
             )
             try:
@@ -285,24 +286,24 @@ class QuickStart:
                     follow(line)
                 process.wait()
             finally:
-                end_group(process)
+                terminate_group(process)
         if process.returncode:
             tail = log.read_text(encoding='utf-8').splitlines()[-15:]
             raise ConfigError(
                 '\n'.join(
-                    [f'{command[0].name} failed; the end of {log}:', *tail]
+                    [f'{command[0].name} failed; last lines of {log}:', *tail]
                 )
             )
 
     @contextmanager
     def logged(self, log_name: str) -> Iterator[None]:
-        """Send what libraries have to say to a log."""
+        """Redirect the output of libraries to a log."""
         with open(self.work_dir / log_name, 'w', encoding='utf-8') as log:
             with redirect_stdout(log), redirect_stderr(log):
                 yield
 
     def detectors(self) -> Dict[str, torch.nn.Module]:
-        """The three detectors, the distilled one as it was exported."""
+        """Return the detectors; the distilled one is the export."""
         student = self.work_dir / 'distilled' / 'student'
         paths = {
             name: (self.config(name), self.checkpoint(name))
@@ -330,7 +331,7 @@ class QuickStart:
         return costs
 
     def show(self) -> dict:
-        """Write the page of plain and distilled student."""
+        """Write the HTML report of baseline and distilled student."""
         page = self.work_dir / 'report.html'
         with self.logged('report.log'):
             runs = []
@@ -341,7 +342,7 @@ class QuickStart:
         return dict(page=str(page))
 
     def report(self, metrics: dict, costs: dict, page: str) -> None:
-        """Print what was measured, and leave it in results.json."""
+        """Print the results and write them to results.json."""
         table = Table(
             title=f'Shapes, {self.args.val_images} validation images, '
             f'variant {self.args.variant}'
@@ -361,10 +362,10 @@ class QuickStart:
             )
         console.print(table)
         console.print(
-            "The exported student under MMDetection's own test.py: mAP "
+            "The exported student in MMDetection's test.py: mAP "
             f'{metrics["exported"]["coco/bbox_mAP"]:.3f}'
         )
-        console.print(f'What the flow does: {page}', soft_wrap=True)
+        console.print(f'Report: {page}', soft_wrap=True)
         results = self.work_dir / 'results.json'
         results.write_text(
             json.dumps(dict(metrics=metrics, costs=costs), indent=2)
@@ -374,16 +375,16 @@ class QuickStart:
 def latencies(
     detectors: Dict[str, torch.nn.Module], image: str, repeats: int = 20
 ) -> Dict[str, float]:
-    """Time detectors on one image, turn by turn.
+    """Measure the latency of detectors on one image.
 
-    Turns are what makes the figures comparable on a machine that does other
-    things as well.
+    The detectors run alternately, so that other load of the machine affects
+    all of them.
 
     Args:
         detectors (dict[str, nn.Module]): Detectors of
             ``mmdet.apis.init_detector``.
         image (str): Path of the image.
-        repeats (int): Times that each detector is run.
+        repeats (int): Number of measurements per detector.
 
     Returns:
         dict[str, float]: Median seconds from image file to boxes.
@@ -391,54 +392,54 @@ def latencies(
     from mmdet.apis import inference_detector
 
     times: Dict[str, list] = {name: [] for name in detectors}
-    for turn in range(repeats + 2):
+    for repeat in range(repeats + WARMUP):
         for name, detector in detectors.items():
             start = time.perf_counter()
-            # Moving the boxes to the CPU waits for the GPU.
+            # Moving the boxes to the CPU synchronizes the GPU.
             inference_detector(detector, image).cpu()
-            if turn >= 2:
+            if repeat >= WARMUP:
                 times[name].append(time.perf_counter() - start)
     return {name: statistics.median(x) for name, x in times.items()}
 
 
 def val_interval(epochs: int) -> int:
-    """For some three validations, of which one is after the last epoch."""
-    most = max(epochs // 3, 1)
-    return next(x for x in range(most, 0, -1) if epochs % x == 0)
+    """Return an interval for at least three validations, one at the end."""
+    maximum = max(epochs // 3, 1)
+    return next(x for x in range(maximum, 0, -1) if epochs % x == 0)
 
 
-def end_group(process: subprocess.Popen, patience: float = 10.0) -> None:
-    """End a tool, with the processes that it has started, if it still runs.
+def terminate_group(process: subprocess.Popen, timeout: float = 10.0) -> None:
+    """Terminate a process group if it is still running.
 
     Args:
         process (subprocess.Popen): Leader of the group.
-        patience (float): Seconds that it is given to end by itself.
+        timeout (float): Seconds between SIGTERM and SIGKILL.
     """
     if process.poll() is not None:
         return
     os.killpg(process.pid, signal.SIGTERM)
-    # Who is interrupted again has no patience.
+    # A second Ctrl-C skips the timeout.
     with suppress(subprocess.TimeoutExpired, KeyboardInterrupt):
-        process.wait(patience)
+        process.wait(timeout)
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
 
 
-def end_as_by_ctrl_c() -> None:
-    """Have whatever ends us end what we have started, as Ctrl-C does.
+def handle_signals_as_interrupt() -> None:
+    """Handle SIGTERM and SIGHUP like Ctrl-C, which terminates the tools.
 
-    A closed terminal sends its SIGHUP to us alone: tools have groups of
-    their own.
+    The tools have their own process groups, which do not get the SIGHUP of a
+    closed terminal.
     """
     for number in (signal.SIGTERM, signal.SIGHUP):
-        # With nohup, SIGHUP is ignored, and stays so.
+        # nohup ignores SIGHUP.
         if signal.getsignal(number) != signal.SIG_IGN:
             signal.signal(number, signal.default_int_handler)
 
 
 def main() -> None:
-    end_as_by_ctrl_c()
+    handle_signals_as_interrupt()
     start = time.perf_counter()
     quick_start = QuickStart(parse_args())
     try:
@@ -449,5 +450,5 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    with plain_errors():
+    with exit_on_error():
         main()

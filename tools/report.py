@@ -1,4 +1,4 @@
-"""Shows trainings in a page: the command ``mmfmkt report`` in a clone."""
+"""Write an HTML report: ``mmfmkt report`` in a clone."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""Evaluates a checkpoint: the command ``mmfmkt test`` in a clone."""
+"""Evaluate a checkpoint: ``mmfmkt test`` in a clone."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""Trains a config: the command ``mmfmkt train`` in a clone."""
+"""Train a config: ``mmfmkt train`` in a clone."""
 
 import sys
 

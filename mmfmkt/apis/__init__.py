@@ -1,5 +1,4 @@
-"""What users call: composing distillations, exporting students, converting
-published teachers and loading detectors."""
+"""Python API: composition, export, checkpoint conversion and inference."""
 
 from mmfmkt.engine.export import Exported, export_student
 

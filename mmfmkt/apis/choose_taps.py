@@ -1,6 +1,6 @@
-"""Choice of a detector's taps and levels, and of what it inherits."""
+"""Selection of taps, levels and inherited weights of detectors."""
 
-from typing import Dict, List, Optional, Tuple
+from typing import Dict, List, Optional
 
 from mmengine.config import Config
 from mmengine.hub import get_config
@@ -16,61 +16,87 @@ from mmfmkt.models.distillers.taps import LevelSpec, pair_levels
 from mmfmkt.utils import ConfigError
 
 
-def decide_taps(
+def choose_taps(
     config: Config,
     model: dict,
     teacher: Optional[str],
     options: dict,
     class_maps: bool = False,
 ) -> List[str]:
-    """Choose the taps and the levels of a detector; say so in lines."""
+    """Choose the taps and levels of a detector.
+
+    Args:
+        config (Config): Config of the student.
+        model (dict): ``model`` section of the distillation, changed in
+            place.
+        teacher (str, optional): Config of the teacher.
+        options (dict): Overrides of the teacher's ``model`` section.
+        class_maps (bool): Whether to distill the heads' class maps, too.
+
+    Returns:
+        list[str]: Description of the choice by line.
+    """
     student = build_network(
         without_weights(load_model_config(config, 'the student')), 'mmdet'
     )
-    tap = 'neck' if getattr(student, 'neck', None) is not None else 'backbone'
-    ours = probe(student, tap, 'student')
-    model['tap'], model['levels'] = tap, tuple(range(len(ours)))
+    tap = 'neck' if has_part(student, 'neck') else 'backbone'
+    model['tap'] = tap
     if teacher is None:
-        return [f'tap       {tap}, {len(ours)} levels']
-    theirs_cfg = Config(dict(model=load_model_config(teacher, '--teacher')))
-    theirs_cfg.merge_from_dict({f'model.{k}': v for k, v in options.items()})
-    network = build_network(without_weights(theirs_cfg.model), 'mmdet')
-    their_tap = (
-        tap
-        if tap == 'backbone' or getattr(network, 'neck', None) is not None
-        else 'backbone'
+        count = len(probe(student, tap, 'student'))
+        model['levels'] = tuple(range(count))
+        return [f'tap       {tap}, {count} levels']
+    teacher_config = Config(
+        dict(model=load_model_config(teacher, '--teacher'))
     )
-    theirs = probe(network, their_tap, 'teacher')
-    if their_tap != tap:
-        model['teacher']['tap'] = their_tap
-    levels = shared_levels(ours, theirs, tap, their_tap)
-    # The coarsest level of a pyramid is made of the others and stays free.
+    teacher_config.merge_from_dict(
+        {f'model.{key}': value for key, value in options.items()}
+    )
+    teacher_network = build_network(
+        without_weights(teacher_config.model), 'mmdet'
+    )
+    teacher_tap = tap if has_part(teacher_network, 'neck') else 'backbone'
+    if teacher_tap != tap:
+        model['teacher']['tap'] = teacher_tap
+    pairs = shared_levels(student, teacher_network, tap, teacher_tap)
+    levels = tuple(pairs)
+    # The coarsest pyramid level is computed from the others.
     if len(levels) > 4 and tap == 'neck':
         levels = levels[:-1]
     model['levels'] = levels
-    lines = pairs_of(levels, ours, theirs, tap, their_tap)
+    lines = [f"taps      student's {tap}, teacher's {teacher_tap}"]
+    lines += [pairs[level] for level in levels]
     if class_maps:
         preset = get_config('mmfmkt::_base_/fmkt_dense.py').distiller.taps[-1]
-        head = dict(tap=preset.tap, teacher_tap=preset.tap)
-        if getattr(student, 'roi_head', None) is not None:
-            head['tap'] = 'rpn_head[0]'
-        if getattr(network, 'roi_head', None) is not None:
-            head['teacher_tap'] = 'rpn_head[0]'
-        ours = probe(student, head['tap'], 'student')
-        theirs = probe(network, head['teacher_tap'], 'teacher')
-        names = head['tap'], head['teacher_tap']
-        head['levels'] = shared_levels(ours, theirs, *names)[: len(levels)]
-        lines += pairs_of(head['levels'], ours, theirs, *names)
-        neck = dict(tap=tap, levels=levels, teacher_tap=their_tap)
-        model['taps'] = [neck, dict(head, flow=preset.flow.to_dict())]
-    return lines + decide_inheritance(model, student, network)
+        head, teacher_head = (
+            'rpn_head[0]' if has_part(network, 'roi_head') else preset.tap
+            for network in (student, teacher_network)
+        )
+        pairs = shared_levels(student, teacher_network, head, teacher_head)
+        head_levels = tuple(pairs)[: len(levels)]
+        lines.append(f"taps      student's {head}, teacher's {teacher_head}")
+        lines += [pairs[level] for level in head_levels]
+        model['taps'] = [
+            dict(tap=tap, levels=levels, teacher_tap=teacher_tap),
+            dict(
+                tap=head,
+                teacher_tap=teacher_head,
+                levels=head_levels,
+                flow=preset.flow.to_dict(),
+            ),
+        ]
+    return lines + choose_inherited(model, student, teacher_network)
 
 
-def decide_inheritance(
+def has_part(network: nn.Module, name: str) -> bool:
+    """Return whether a detector has an optional part such as a neck."""
+    return getattr(network, name, None) is not None
+
+
+def choose_inherited(
     model: dict, student: nn.Module, teacher: nn.Module
 ) -> List[str]:
-    """Let parts behind the backbone that both have start as the teacher's."""
-    own, theirs = (
+    """Inherit the teacher's weights of neck and heads with equal shapes."""
+    student_parts, teacher_parts = (
         {
             name: {key: x.shape for key, x in part.state_dict().items()}
             for name, part in network.named_children()
@@ -79,8 +105,8 @@ def decide_inheritance(
     )
     shared = [
         name
-        for name, shapes in own.items()
-        if name != 'backbone' and shapes and shapes == theirs.get(name)
+        for name, shapes in student_parts.items()
+        if name != 'backbone' and shapes and shapes == teacher_parts.get(name)
     ]
     if not shared:
         return []
@@ -89,47 +115,45 @@ def decide_inheritance(
 
 
 def shared_levels(
-    ours: List[LevelSpec], theirs: List[LevelSpec], tap: str, their_tap: str
-) -> Tuple[int, ...]:
-    """Return the student's levels that have a partner, one of a stride.
+    student: nn.Module, teacher: nn.Module, tap: str, teacher_tap: str
+) -> Dict[int, str]:
+    """Describe the student's levels with a stride that the teacher has, too.
+
+    Returns:
+        dict[int, str]: Description of each pair by the student's level.
 
     Raises:
-        ConfigError: If there are none.
+        ConfigError: If no stride is equal.
     """
-    strides = {x.stride for x in theirs}
-    seen: Dict[float, int] = {}
-    for level, spec in enumerate(ours):
+    student_specs = probe(student, tap, 'student')
+    teacher_specs = probe(teacher, teacher_tap, 'teacher')
+    strides = {x.stride for x in teacher_specs}
+    levels: Dict[float, int] = {}
+    for level, spec in enumerate(student_specs):
         if spec.stride in strides:
-            seen.setdefault(spec.stride, level)
-    if not seen:
+            levels.setdefault(spec.stride, level)
+    if not levels:
         raise ConfigError(
-            f"The student's {tap} has the strides {strides_of(ours)} and the "
-            f"teacher's {their_tap} {strides_of(theirs)}: no level can be "
-            'paired; give the teacher another pyramid by a config of its own.'
+            f"model.tap: the student's {tap} has strides "
+            f"{format_strides(student_specs)}, the teacher's {teacher_tap} "
+            f'{format_strides(teacher_specs)}: no stride is equal. Use a '
+            'teacher config with another pyramid.'
         )
-    return tuple(seen.values())
-
-
-def pairs_of(
-    levels: Tuple[int, ...],
-    ours: List[LevelSpec],
-    theirs: List[LevelSpec],
-    tap: str,
-    their_tap: str,
-) -> List[str]:
-    """Say which levels are paired, and what lies between them."""
-    lines = [f"taps      student's {tap}, teacher's {their_tap}"]
-    pairs = pair_levels(levels, ours, theirs, tap, their_tap)
+    pairs = pair_levels(
+        tuple(levels.values()), student_specs, teacher_specs, tap, teacher_tap
+    )
+    lines = {}
     for level, partner in pairs.items():
-        ch = ours[level].channels, theirs[partner].channels
-        lines.append(
-            f'          level {level} to {partner}, stride '
-            f'{ours[level].stride:g}, {ch[0]} channels to {ch[1]}'
-            + ('' if ch[0] == ch[1] else ' by a 1x1 convolution')
+        source, target = student_specs[level], teacher_specs[partner]
+        lines[level] = (
+            f'          level {level} to {partner}, stride {source.stride:g}, '
+            f'{source.channels} channels to {target.channels}'
         )
+        if source.channels != target.channels:
+            lines[level] += ' by a 1x1 convolution'
     return lines
 
 
-def strides_of(specs: List[LevelSpec]) -> str:
-    """Return the strides of levels for a sentence."""
+def format_strides(specs: List[LevelSpec]) -> str:
+    """Return the strides of levels as text."""
     return ', '.join(f'{x.stride:g}' for x in specs)

@@ -1,8 +1,8 @@
-"""Teachers from elsewhere: published CIFAR checkpoints for MMPretrain.
+"""Conversion of published CIFAR checkpoints for MMPretrain.
 
-RepDistiller and mdistiller distribute their teachers as state dicts of
-their own networks; here they become checkpoints of MMPretrain's
-ImageClassifier on the same network of ``mmfmkt.models.backbones``.
+RepDistiller and mdistiller publish the state dicts of their networks. They
+are converted to checkpoints of MMPretrain's ImageClassifier with the same
+network of ``mmfmkt.models.backbones``.
 """
 
 from pathlib import Path
@@ -15,18 +15,18 @@ from torch import Tensor, nn
 from mmfmkt.registry import MODELS
 from mmfmkt.utils import ConfigError
 from mmfmkt.utils.checkpoints import read_checkpoint
-from mmfmkt.utils.configs import import_mmfmkt
-from mmfmkt.utils.files import save_whole
-from mmfmkt.utils.schema import shown
+from mmfmkt.utils.configs import add_mmfmkt_import
+from mmfmkt.utils.files import save_atomically
+from mmfmkt.utils.schema import short_repr
 
 
 class Network(NamedTuple):
-    """A published network and where its tensors go.
+    """Published network and the mapping of its tensor names.
 
     Attributes:
         backbone (dict): Config of the backbone.
-        prefixes (dict[str, str]): Front of the names there to front of the
-            names here; of several that fit a name, the first counts.
+        prefixes (dict[str, str]): Prefixes of our tensor names by published
+            prefix. The first matching prefix is used.
     """
 
     backbone: Dict[str, Any]
@@ -34,19 +34,19 @@ class Network(NamedTuple):
 
 
 def shuffle_v2_units() -> Dict[str, str]:
-    """Where the convolutions and norms of ShuffleNetV2's units go."""
+    """Return the prefixes of ShuffleNetV2's units."""
     down = ('left.0', 'left.2', 'right.0', 'right.3', 'right.5')
     unit = ('right.0', 'right.3', 'right.5')
     prefixes = {}
     for stage, num_blocks in enumerate((4, 8, 4)):
         for block in range(num_blocks):
-            there = f'layer{stage + 1}.{block}'
-            here = f'backbone.stages.{stage}.{block}'
+            published = f'layer{stage + 1}.{block}'
+            ours = f'backbone.stages.{stage}.{block}'
             for index, conv in enumerate(unit if block else down, 1):
-                branch, place = conv.split('.')
-                norm = f'{branch}.{int(place) + 1}'
-                prefixes[f'{there}.conv{index}'] = f'{here}.{conv}'
-                prefixes[f'{there}.bn{index}'] = f'{here}.{norm}'
+                branch, position = conv.split('.')
+                norm = f'{branch}.{int(position) + 1}'
+                prefixes[f'{published}.conv{index}'] = f'{ours}.{conv}'
+                prefixes[f'{published}.bn{index}'] = f'{ours}.{norm}'
     return prefixes
 
 
@@ -68,7 +68,7 @@ WRN_STAGES = (
 )
 WRN = {
     'conv1': 'backbone.stem',
-    # Before the blocks, whose front they have there.
+    # Before the blocks, whose published prefix they share.
     **{
         f'block{i}.layer.0.convShortcut': f'{stage}.0.shortcut'
         for i, stage in enumerate(WRN_STAGES, 1)
@@ -88,7 +88,7 @@ MOBILENET_V2 = {
     'classifier.0': 'head.fc',
 }
 
-# By the names that RepDistiller and mdistiller give them.
+# Networks by their names in RepDistiller and mdistiller.
 NETWORKS = {
     **{
         f'resnet{depth}': Network(
@@ -134,50 +134,49 @@ NETWORKS = {
 def convert_checkpoint(
     src: Union[str, Path], dst: Union[str, Path], model: str
 ) -> Path:
-    """Write a published checkpoint as one of MMPretrain's ImageClassifier.
+    """Convert a published checkpoint to one of MMPretrain's ImageClassifier.
 
-    The config that it fits is written into ``meta['cfg']``; it has no
-    ``data_preprocessor``, since a checkpoint does not tell how its images
-    were normalized.
+    The config is stored in ``meta['cfg']``, without ``data_preprocessor``,
+    since the normalization of the images is not known from the checkpoint.
 
     Args:
-        src (str | Path): Path or URL of the checkpoint. What pickles hold
-            beside tensors is executed by loading them, so it must come from
-            someone trusted.
-        dst (str | Path): File to write; its folder is made.
-        model (str): The network's name in RepDistiller and mdistiller, a key
-            of ``NETWORKS``.
+        src (str | Path): Path or URL of the checkpoint.
+        dst (str | Path): Output file; its folder is created.
+        model (str): Name of the network in RepDistiller and mdistiller, a
+            key of ``NETWORKS``.
 
     Returns:
         Path: ``dst``.
 
     Raises:
-        ConfigError: If the checkpoint cannot be read or is of another
+        ConfigError: If the checkpoint cannot be read or belongs to another
             network.
     """
     find_network(model)
     state = convert_state(find_state(read_checkpoint(str(src))), model)
     num_classes = len(state['head.fc.bias'])
     cfg = Config(dict(default_scope='mmpretrain'))
-    import_mmfmkt(cfg)
+    add_mmfmkt_import(cfg)
     cfg.model = classifier_config(model, num_classes)
     dst = Path(dst)
-    save_whole(dst, dict(meta=dict(cfg=cfg.pretty_text), state_dict=state))
+    save_atomically(
+        dst, dict(meta=dict(cfg=cfg.pretty_text), state_dict=state)
+    )
     return dst
 
 
 def classifier_config(model: str, num_classes: int) -> Dict[str, Any]:
-    """Return the ``model`` section that a converted checkpoint fits.
+    """Return the ``model`` section of a converted checkpoint.
 
     Args:
         model (str): A key of ``NETWORKS``.
-        num_classes (int): Classes of the classifier.
+        num_classes (int): Number of classes.
 
     Returns:
         dict: Config of an ImageClassifier in MMPretrain's scope.
 
     Raises:
-        ConfigError: If there is no such network.
+        ConfigError: If the network is unknown.
     """
     backbone = find_network(model).backbone
     with torch.device('meta'):
@@ -195,31 +194,28 @@ def classifier_config(model: str, num_classes: int) -> Dict[str, Any]:
 def convert_state(
     state: Mapping[str, Tensor], model: str
 ) -> Dict[str, Tensor]:
-    """Give the tensors of a published network their names here.
+    """Rename the tensors of a published state dict.
 
-    Each tensor there is used and each one here is filled, but for the
-    ``num_batches_tracked`` of norms, which PyTorch before 0.4.1 did not
-    write.
+    The mapping is strict, except for ``num_batches_tracked`` of norms, which
+    PyTorch before 0.4.1 did not save.
 
     Args:
-        state (Mapping[str, Tensor]): A state dict; ``module.`` at the front
-            of names is left out.
+        state (Mapping[str, Tensor]): A state dict. The prefix ``module.`` is
+            removed.
         model (str): A key of ``NETWORKS``.
 
     Returns:
         dict[str, Tensor]: State dict of an ImageClassifier.
 
     Raises:
-        ConfigError: If a tensor is missing, is left over or has another
-            shape.
+        ConfigError: If a tensor is missing, unexpected or has another shape.
     """
     network = find_network(model)
     backbone = MODELS.build(network.backbone)
     state = {
-        target_name(name.removeprefix('module.'), network.prefixes): x
+        rename_tensor(name.removeprefix('module.'), network.prefixes): x
         for name, x in state.items()
     }
-    # As many classes as there are biases.
     classes = state.get('head.fc.bias', torch.zeros(1)).numel()
     linear = nn.Linear(backbone.stage_channels[-1], classes)
     classifier = nn.ModuleDict(
@@ -229,8 +225,8 @@ def convert_state(
         classifier.load_state_dict(state, assign=True)
     except RuntimeError as error:
         raise ConfigError(
-            f'The checkpoint is not of {model!r}: '
-            f'{" ".join(str(error).split())} Give the --model that it is of.'
+            f'--model: the checkpoint does not fit {model!r}: '
+            f'{" ".join(str(error).split())}'
         ) from error
     return dict(classifier.state_dict())
 
@@ -239,17 +235,17 @@ def find_network(model: str) -> Network:
     """Return a network by its published name.
 
     Raises:
-        ConfigError: If there is none of this name.
+        ConfigError: If the name is unknown.
     """
     if model not in NETWORKS:
         raise ConfigError(
-            f'--model must be one of {", ".join(NETWORKS)}, but is {model!r}.'
+            f'--model must be one of {", ".join(NETWORKS)}, got {model!r}.'
         )
     return NETWORKS[model]
 
 
 def find_state(loaded: Any) -> Mapping[str, Tensor]:
-    """Return the state dict in a checkpoint, which may be all of it.
+    """Return the state dict of a checkpoint.
 
     Raises:
         ConfigError: If there is none.
@@ -262,15 +258,15 @@ def find_state(loaded: Any) -> Mapping[str, Tensor]:
         for name, x in (state or {'': None}).items()
     ):
         raise ConfigError(
-            'The checkpoint must be a state dict or have one under '
-            f"'model' or 'state_dict', but holds {shown(state)}."
+            'The checkpoint must be a state dict or have one under the key '
+            f"'model' or 'state_dict', got {short_repr(state)}."
         )
     return state
 
 
-def target_name(name: str, prefixes: Mapping[str, str]) -> str:
-    """Return what a tensor there is called in an ImageClassifier."""
-    for there, here in prefixes.items():
-        if name.startswith(f'{there}.'):
-            return here + name.removeprefix(there)
+def rename_tensor(name: str, prefixes: Mapping[str, str]) -> str:
+    """Return the name of a published tensor in an ImageClassifier."""
+    for published, ours in prefixes.items():
+        if name.startswith(f'{published}.'):
+            return ours + name.removeprefix(published)
     return name

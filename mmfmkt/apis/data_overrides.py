@@ -1,4 +1,4 @@
-"""Config overrides that put a COCO folder in the place of a data set."""
+"""Config overrides that replace a dataset by a COCO folder."""
 
 from typing import Any, Dict, Iterable, Iterator, List, NamedTuple, Tuple
 
@@ -13,46 +13,46 @@ from mmfmkt.utils.config_text import Derived, Expression
 from mmfmkt.utils.configs import walk
 from mmfmkt.utils.types import resolve_type, type_name
 
-# Settings of a data set that make sense for any other one.
-GENERAL = ('filter_cfg', 'return_classes')
+# Settings of a dataset that are kept for another dataset.
+KEPT_SETTINGS = ('filter_cfg', 'return_classes')
 
 
-class Node(NamedTuple):
-    """A data set, or a wrapper of data sets, in a config.
+class DatasetNode(NamedTuple):
+    """Dataset or dataset wrapper in a config.
 
     Attributes:
-        config (dict): Its config.
-        path (str): Where ``config`` stands, as an inheriting config has it.
+        config (dict): Config of the dataset.
+        path (str): Expression of ``config`` in an inheriting config.
         scope (str): Scope in which types are looked up.
-        children (list[Node]): What it wraps.
+        children (list[DatasetNode]): Wrapped datasets.
     """
 
     config: dict
     path: str
     scope: str
-    children: List['Node']
+    children: List['DatasetNode']
 
 
 def data_overrides(
     config: Config, data: CocoFolder
 ) -> Tuple[Dict[str, Any], List[str]]:
-    """Return overrides by which a detector trains on a folder.
+    """Return overrides with which a detector trains on a COCO folder.
 
-    A data set that reads COCO's format gets other paths and classes and keeps
-    its wrappers. Any other becomes one ``CocoDataset`` with the student's
-    pipeline, evaluated by ``CocoMetric``; wrappers that repeat, balance or
-    join data sets are left out. ``MultiImageMixDataset`` stays, since its
-    pipeline is a part of the student's augmentation.
+    A dataset in COCO format gets other paths and classes and keeps its
+    wrappers. Any other dataset is replaced by a ``CocoDataset`` with the
+    student's pipeline and evaluated by ``CocoMetric``. Wrappers that repeat,
+    balance or concatenate datasets are removed then. ``MultiImageMixDataset``
+    is kept, since its pipeline is part of the augmentation.
 
     Args:
-        config (Config): The student's config.
+        config (Config): Student config.
         data (CocoFolder): The folder.
 
     Returns:
-        tuple: The overrides by key, and lines that describe them.
+        tuple: Overrides by key, and their description by line.
 
     Raises:
-        ConfigError: If the student reads annotations that the folder lacks.
+        ConfigError: If the student needs annotations that the folder lacks.
     """
     scope = config.get('default_scope') or 'mmengine'
     overrides: Dict[str, Any] = {}
@@ -70,30 +70,31 @@ def data_overrides(
         nodes = list(nodes_of(root))
         for node in nodes:
             check_annotations(node, split)
-        foreign = not all(x.children or reads_coco(x) for x in nodes) or any(
+        # Whether the dataset has another format and is replaced.
+        replace = not all(x.children or reads_coco(x) for x in nodes) or any(
             'datasets' in x.config for x in nodes
         )
-        dataset = new_dataset(root, data, split, foreign)
-        overrides[key] = dict(dataset=replacing(dataset))
-        if foreign:
-            gone = [x.config for x in nodes if belongs_to_data(x)]
-            text = f'CocoDataset replaces {names_of(gone)}'
+        dataset = new_dataset(root, data, split, replace)
+        overrides[key] = dict(dataset=with_delete(dataset))
+        if replace:
+            removed = [x.config for x in nodes if depends_on_data(x)]
+            text = f'CocoDataset replaces {names_of(removed)}'
             changes.setdefault(text, []).append(key)
         key = f'{name}_evaluator'
         if name == 'train' or not config.get(key):
             continue
         ann_file = str(data.root / split.ann_file)
-        metrics, gone = new_evaluator(
+        metrics, removed = new_evaluator(
             config[key],
             f'_base_.{key}',
             ann_file,
             split.has_masks,
-            foreign,
+            replace,
             scope,
         )
-        overrides[key] = replacing(metrics)
-        if gone:
-            text = f'CocoMetric replaces {names_of(gone)}'
+        overrides[key] = with_delete(metrics)
+        if removed:
+            text = f'CocoMetric replaces {names_of(removed)}'
             changes.setdefault(text, []).append(key)
     return overrides, [
         f'data      {data.root}, {len(data.classes)} classes',
@@ -101,31 +102,31 @@ def data_overrides(
     ]
 
 
-def read_node(config: dict, path: str, scope: str) -> Node:
-    """Return a data set of a config with all that it wraps."""
+def read_node(config: dict, path: str, scope: str) -> DatasetNode:
+    """Return the tree of a dataset and its wrapped datasets."""
     scope = config.get('_scope_') or scope
     wrapped = {f'{path}.dataset': config.get('dataset')}
     for i, child in enumerate(config.get('datasets') or []):
         wrapped[f'{path}.datasets[{i}]'] = child
     children = [
-        read_node(child, where, scope)
-        for where, child in wrapped.items()
+        read_node(child, child_path, scope)
+        for child_path, child in wrapped.items()
         if isinstance(child, dict)
     ]
-    return Node(config, path, scope, children)
+    return DatasetNode(config, path, scope, children)
 
 
-def nodes_of(node: Node) -> Iterator[Node]:
-    """Yield a node and all that it wraps, the outermost first."""
+def nodes_of(node: DatasetNode) -> Iterator[DatasetNode]:
+    """Yield a node and, recursively, its children."""
     yield node
     for child in node.children:
         yield from nodes_of(child)
 
 
-def reads_coco(node: Node) -> bool:
-    """Whether a data set reads files as ``CocoDataset`` does.
+def reads_coco(node: DatasetNode) -> bool:
+    """Return whether a dataset reads files in the same way as CocoDataset.
 
-    Some subclasses name other classes alone; others read other files.
+    Some subclasses only define other classes, others read other formats.
     """
     coco = resolve_type('mmdet.CocoDataset', DATASETS)
     kind = resolve_type(node.config, DATASETS, node.scope)
@@ -135,10 +136,11 @@ def reads_coco(node: Node) -> bool:
     )
 
 
-def belongs_to_data(node: Node) -> bool:
-    """Whether a node goes with its data, as a data set itself does.
+def depends_on_data(node: DatasetNode) -> bool:
+    """Return whether a node is removed when its data is replaced.
 
-    Wrappers that repeat, balance or join data sets are set up for these.
+    These are datasets and the wrappers that repeat, balance or concatenate
+    them.
     """
     kind = resolve_type(node.config, DATASETS, node.scope)
     return (
@@ -148,50 +150,50 @@ def belongs_to_data(node: Node) -> bool:
     )
 
 
-def check_annotations(node: Node, split: CocoSplit) -> None:
-    """Insist on the annotations that a data set's pipeline loads.
+def check_annotations(node: DatasetNode, split: CocoSplit) -> None:
+    """Check that a split has the annotations that a pipeline loads.
 
     Raises:
-        ConfigError: If the folder does not have them.
+        ConfigError: If annotations are missing.
     """
     key = node.path.replace('_base_.', '', 1)
     loader = resolve_type('mmdet.LoadAnnotations', TRANSFORMS)
     panoptic = resolve_type('mmdet.LoadPanopticAnnotations', TRANSFORMS)
-    lacking = 'proposals' if node.config.get('proposal_file') else None
-    # Without a folder of them, MMDetection loads none either.
+    missing = 'proposals' if node.config.get('proposal_file') else None
+    # Without this prefix, MMDetection loads no segmentation maps.
     has_maps = bool((node.config.get('data_prefix') or {}).get('seg'))
     for _, step in walk(node.config.get('pipeline')):
         kind = resolve_type(step, TRANSFORMS, node.scope) or object
         if not isinstance(step, dict) or not issubclass(kind, loader or ()):
             continue
-        # Both are on by default where panoptic annotations are loaded.
+        # LoadPanopticAnnotations loads both by default.
         default = issubclass(kind, panoptic or ())
         if step.get('with_seg', default) and has_maps:
-            lacking = 'segmentation maps'
+            missing = 'segmentation maps'
         elif step.get('with_mask', default) and not split.has_masks:
-            lacking = lacking or f'masks and {split.ann_file} has none'
-    if lacking:
+            missing = missing or f'masks, which {split.ann_file} lacks,'
+    if missing:
         raise ConfigError(
-            f'--data-root: the student reads {lacking} ({key}); --data-root '
-            'supplies boxes, and masks where it has them: give another '
-            "folder or student, or set the data sets in the student's config."
+            f'--data-root: the student needs {missing} ({key}), but the '
+            'folder provides boxes and, if annotated, masks. Use another '
+            "folder or student, or set the datasets in the student's config."
         )
 
 
 def new_dataset(
-    node: Node, data: CocoFolder, split: CocoSplit, foreign: bool
+    node: DatasetNode, data: CocoFolder, split: CocoSplit, replace: bool
 ) -> dict:
-    """Return the config of a data set that reads a split of the folder.
+    """Return the config of a dataset that reads a split of the folder.
 
     Args:
-        node (Node): The student's data set.
+        node (DatasetNode): Dataset of the student.
         data (CocoFolder): The folder.
-        split (CocoSplit): A split of it.
-        foreign (bool): Whether the student's reads another format.
+        split (CocoSplit): Split of the folder.
+        replace (bool): Whether to replace the student's dataset.
     """
     if node.children:
-        inner = new_dataset(node.children[0], data, split, foreign)
-        if foreign and belongs_to_data(node):
+        inner = new_dataset(node.children[0], data, split, replace)
+        if replace and depends_on_data(node):
             return inner
         return Derived(node.path, dataset=inner)
     config = node.config
@@ -203,25 +205,27 @@ def new_dataset(
     )
     if any(x.get('backend_args') for x in config.get('pipeline') or []):
         settings['pipeline'] = local_pipeline(config['pipeline'], node.path)
-    if not foreign:
+    if not replace:
         if config.get('backend_args'):
             settings['backend_args'] = None
         return Derived(node.path, **settings)
-    settings.update({key: config[key] for key in GENERAL if key in config})
+    settings.update(
+        {key: config[key] for key in KEPT_SETTINGS if key in config}
+    )
     if split is not data.train:
         settings['test_mode'] = True
     if 'pipeline' in config:
-        whole = Expression(f'{node.path}.pipeline')
-        settings.setdefault('pipeline', whole)
+        pipeline = Expression(f'{node.path}.pipeline')
+        settings.setdefault('pipeline', pipeline)
     return dict(type='mmdet.CocoDataset', **settings)
 
 
 def local_pipeline(pipeline: list, path: str) -> list:
-    """Return a pipeline whose steps read files from the disk.
+    """Return a pipeline without ``backend_args``, which reads local files.
 
     Args:
-        pipeline (list): The student's.
-        path (str): Where its data set stands, as an inheriting config has it.
+        pipeline (list): Pipeline of the student.
+        path (str): Expression of its dataset in an inheriting config.
     """
     return [
         Derived(f'{path}.pipeline[{i}]', backend_args=None)
@@ -236,18 +240,18 @@ def new_evaluator(
     path: str,
     ann_file: str,
     has_masks: bool,
-    foreign: bool,
+    replace: bool,
     scope: str,
 ) -> Tuple[Any, List[dict]]:
-    """Return the config of an evaluator that reads another annotation file.
+    """Return the config of an evaluator with another annotation file.
 
     Args:
-        evaluator (dict | list): The student's: a metric, several, or an
-            evaluator with ``metrics``.
-        path (str): Where it stands, as an inheriting config has it.
-        ann_file (str): The annotation file, in COCO format.
-        has_masks (bool): Whether that has masks.
-        foreign (bool): Whether the student's data set has another format.
+        evaluator (dict | list): Evaluator of the student: a metric, a list
+            of metrics, or a dict with ``metrics``.
+        path (str): Expression of the evaluator in an inheriting config.
+        ann_file (str): Annotation file in COCO format.
+        has_masks (bool): Whether the file has masks.
+        replace (bool): Whether the student's dataset is replaced.
         scope (str): Scope in which types are looked up.
 
     Returns:
@@ -259,22 +263,22 @@ def new_evaluator(
             f'{path}.metrics',
             ann_file,
             has_masks,
-            foreign,
+            replace,
             scope,
         )
-        return inner if foreign else Derived(path, metrics=inner), removed
+        return inner if replace else Derived(path, metrics=inner), removed
     metrics = {path: evaluator}
     if not isinstance(evaluator, dict):
         metrics = {f'{path}[{i}]': x for i, x in enumerate(evaluator)}
     coco = resolve_type('mmdet.CocoMetric', METRICS)
     kept: List[dict] = []
     removed = []
-    for where, metric in metrics.items():
+    for metric_path, metric in metrics.items():
         kind = resolve_type(metric, METRICS, scope) or object
-        if foreign and kind is not coco and not issubclass(kind, DumpResults):
+        if replace and kind is not coco and not issubclass(kind, DumpResults):
             removed.append(metric)
             continue
-        kept.append(Derived(where))
+        kept.append(Derived(metric_path))
         if metric.get('ann_file'):
             kept[-1]['ann_file'] = ann_file
         if metric.get('backend_args'):
@@ -293,12 +297,12 @@ def new_evaluator(
 
 
 def evaluates_masks(metric: dict) -> bool:
-    """Whether a metric of COCO's kind evaluates masks."""
+    """Return whether a CocoMetric evaluates masks."""
     return 'segm' in (metric.get('metric') or ())
 
 
-def replacing(section: Any) -> Any:
-    """Return a section that takes the place of the base config's whole."""
+def with_delete(section: Any) -> Any:
+    """Add ``_delete_=True``, which replaces the section of the base config."""
     if isinstance(section, Derived):
         return Derived(section.base, _delete_=True, **section)
     if isinstance(section, dict):
@@ -307,5 +311,5 @@ def replacing(section: Any) -> Any:
 
 
 def names_of(configs: Iterable[dict]) -> str:
-    """Return the types of configs, each once, for a message."""
+    """Return the distinct types of configs as text."""
     return ', '.join(dict.fromkeys(map(type_name, configs)))

@@ -1,8 +1,8 @@
-"""Summary of a composed distillation: flow, images and deployment cost."""
+"""Summary of a distillation config: flow, images and deployment cost."""
 
 import json
 from pathlib import Path
-from typing import Any, List, Tuple
+from typing import Any, List
 
 import torch
 from mmengine.config import Config
@@ -17,13 +17,13 @@ from mmfmkt.models.flows import Transfer
 from mmfmkt.registry import MODELS
 from mmfmkt.utils.complexity import size_and_flops
 
-# Sides of square images, in pixels, that are tried in turn.
-SIDES = (256, 512, 384, 224, 32)
+# Sizes of square images in pixels; the first that works is used.
+IMAGE_SIZES = (256, 512, 384, 224, 32)
 
 
 @torch.no_grad()
 def describe(path: Path) -> List[str]:
-    """Build the distillation with random weights and say what it costs."""
+    """Return the summary of a distillation config by line."""
     config = Config.fromfile(path)
     section = config.model
     without_weights(section.student)
@@ -33,80 +33,84 @@ def describe(path: Path) -> List[str]:
         model = MODELS.build(section)
     flow = section.flow
     direct = flow.loss_weight * flow.get('direct_weight', 0)
-    beside = f' beside a direct term of {direct:g}' if direct else ''
+    direct_loss = f' + direct loss, weight {direct:g}' if direct else ''
     lines = [
         f'flow      variant {section.variant}, {encoder_names(flow)}, '
         f'{flow.schedule.type}, {flow.metric.type} of weight '
-        f'{flow.loss_weight:g}{beside}, N = {json.dumps(flow.num_steps)}, '
-        f'K = {flow.inference_steps}',
+        f'{flow.loss_weight:g}{direct_loss}, '
+        f'N = {json.dumps(flow.num_steps)}, K = {flow.inference_steps}',
     ]
     if model.teacher is not None:
         model.set_teacher_dataset(dataset_of(config))
         lines.append(
             'images    '
             + (
-                'the same for both'
+                'the same for student and teacher'
                 if model.teacher_holder.input_adapter.is_identity
-                else 'the same pixels, each network in its own normalization'
+                else 'the same pixels, normalized for each network'
             )
         )
-    return lines + [cost(model)]
+    return lines + [describe_cost(model)]
 
 
 def encoder_names(flow: dict) -> str:
-    """Name the encoder, or the encoders of the levels."""
+    """Return the types of the encoders."""
     encoder = flow['encoder']
-    several = isinstance(encoder, (list, tuple))
-    names = [x['type'] for x in (encoder if several else [encoder])]
+    per_level = isinstance(encoder, (list, tuple))
+    names = [x['type'] for x in (encoder if per_level else [encoder])]
     return ' and '.join(dict.fromkeys(names))
 
 
-def cost(model: Any) -> str:
-    """Say what the flow adds to the deployed student."""
+def describe_cost(model: Any) -> str:
+    """Describe the parameters and FLOPs of the deployed model."""
     if not model.deploys_flow:
-        return 'deployed  the plain student: nothing is added'
+        return 'deployed  the student without a flow: no additional cost'
     deployed = nn.ModuleList(
         part
         for flow in model.flows.modules()
         if isinstance(flow, Transfer)
         for part in flow.deployed_modules
     )
-    added = sum(p.numel() for p in deployed.parameters())
-    own = sum(p.numel() for p in model.student.parameters())
+    flow = sum(p.numel() for p in deployed.parameters())
+    student = sum(p.numel() for p in model.student.parameters())
     return (
-        f'deployed  student and flow: {own / 1e6:.2f} M parameters and '
-        f'{added / 1e6:.2f} M{flops_beside(model)}'
+        f'deployed  student with flow: {student / 1e6:.2f} M + '
+        f'{flow / 1e6:.2f} M parameters{describe_flops(model)}'
     )
 
 
-def flops_beside(model: Any) -> str:
-    """Return the FLOPs without and with the flow, as a part of a sentence.
+def describe_flops(model: Any) -> str:
+    """Describe the FLOPs without and with the flow; '' if not countable.
 
-    Empty where they cannot be counted: tracing fails in many ways in heads of
-    two stages, and not every network takes images of every size.
+    FLOPs are counted by tracing, which fails for many two-stage heads. Then
+    the heads are excluded.
     """
     up_to_neck = UpToNeck(model, []), UpToNeck(model, model.feature_transfers)
-    for side in SIDES:
-        for what, networks in (
+    for side in IMAGE_SIZES:
+        for name, networks in (
             ('FLOPs', (model.student, model)),
             ('FLOPs up to the neck', up_to_neck),
         ):
             try:
-                plain, with_flow = (
-                    flops_of(x, (side, side)) for x in networks
+                before, after = (
+                    size_and_flops(x.eval(), (side, side))[1] / 1e9
+                    for x in networks
                 )
-            except Exception:
+            except Exception:  # of tracing or of the image size
                 continue
-            return f', {what} of a {side}x{side} image {plain} to {with_flow}'
+            return (
+                f', {name} of a {side}x{side} image: {before:.2f} G to '
+                f'{after:.2f} G'
+            )
     return ''
 
 
 class UpToNeck(nn.Module):
-    """A detector without its heads, with some of its flows.
+    """Detector without its heads.
 
     Args:
         model (nn.Module): A distiller.
-        flows (list[FeatureTransfer]): Those of its flows that are to run.
+        flows (list[FeatureTransfer]): Flows that are run.
     """
 
     def __init__(self, model: Any, flows: List[FeatureTransfer]) -> None:
@@ -118,8 +122,3 @@ class UpToNeck(nn.Module):
         hooks = [(flow.tap, flow.sample) for flow in self.flows]
         with output_hooks(self.student, hooks):
             return self.student.extract_feat(inputs)
-
-
-def flops_of(network: nn.Module, size: Tuple[int, int]) -> str:
-    """Count FLOPs for a sentence."""
-    return f'{size_and_flops(network.eval(), size)[1] / 1e9:.2f} G'

@@ -1,4 +1,4 @@
-"""Composing a distillation from a student's and a teacher's config."""
+"""Composition of a distillation from a student and a teacher config."""
 
 import os.path as osp
 from pathlib import Path
@@ -18,32 +18,32 @@ from mmfmkt.models.flows import VARIANTS
 from mmfmkt.utils import ConfigError
 from mmfmkt.utils.config_text import assignment
 from mmfmkt.utils.configs import read_config, walk
-from mmfmkt.utils.files import write_whole
+from mmfmkt.utils.files import write_atomically
 from mmfmkt.utils.types import resolve_type, type_name
 
-from .choose_taps import decide_taps
+from .choose_taps import choose_taps
 from .data_overrides import data_overrides
 from .describe import describe
 
 PRESETS = dict(mmdet='fmkt_fpn', mmpretrain='fmkt_logits')
 THETA_PRESETS = dict(PRESETS, mmdet='theta_fpn')
-# What the networks are that a library's distiller takes.
-NETWORKS = dict(
+# Base classes of the networks that the libraries' distillers support.
+BASE_CLASSES = dict(
     mmdet='mmdet.models.detectors.BaseDetector',
     mmpretrain='mmpretrain.models.classifiers.BaseClassifier',
 )
 
 
 class Composed(NamedTuple):
-    """A distillation that was composed.
+    """Composed distillation.
 
     Attributes:
-        config (Path): The config, which can be inherited and edited.
-        decisions (list[str]): What was decided, a line each.
+        config (Path): Config file.
+        summary (list[str]): Description of the distillation by line.
     """
 
     config: Path
-    decisions: List[str]
+    summary: List[str]
 
 
 def compose_distillation(
@@ -55,30 +55,29 @@ def compose_distillation(
     data_root: Optional[str] = None,
     class_maps: bool = False,
 ) -> Composed:
-    """Compose a config from two, write it and say what it does.
+    """Compose a distillation config, write it and describe it.
 
     Args:
-        student (str): The student's config: a file, or a packaged one
+        student (str): Student config: a file or a packaged config
             (``'mmdet::...'``, ``'mmpretrain::...'``).
-        teacher (str, optional): The teacher's; None for ``'online'``.
-        path (Path): File to write.
-        teacher_checkpoint (str, optional): Path or URL; None leaves the
-            teacher's weights random.
+        teacher (str, optional): Teacher config; None for ``'online'``.
+        path (Path): Output file.
+        teacher_checkpoint (str, optional): Path or URL; None: random
+            weights.
         variant (str): A key of ``VARIANTS``.
-        data_root (str, optional): Folder in COCO format that takes the place
-            of the student's data set; detectors only. A teacher without a
-            checkpoint gets its number of classes too.
-        class_maps (bool): Whether the class maps of both detectors' dense
-            heads flow too, beside the pyramid.
+        data_root (str, optional): Folder in COCO format that replaces the
+            student's dataset; detectors only. A teacher without a checkpoint
+            gets its number of classes, too.
+        class_maps (bool): Whether to distill the class maps of dense heads
+            in addition to the feature pyramid.
 
     Raises:
-        ConfigError: If the two do not go together; the message names what to
-            change.
+        ConfigError: If student, teacher and options are incompatible.
     """
     config, new_style = read_student(student)
     resolved = resolved_text(config, student) if new_style else None
     library = library_of(config, student)
-    check_request(library, teacher, variant, data_root, class_maps)
+    check_options(library, teacher, variant, data_root, class_maps)
     lines = [f'student   {student} ({network_name(config.model)})']
     model: Dict[str, Any] = dict(variant=variant)
     overrides: Dict[str, Any] = {}
@@ -87,173 +86,173 @@ def compose_distillation(
     if not config.get('default_scope') and not resolve_type(
         config.model, MODELS, 'mmengine'
     ):
-        # The names in the config are those of one library.
+        # The config names classes of one library without a scope.
         config.default_scope = overrides['default_scope'] = library
     data = find_coco_folder(data_root) if data_root else None
     if data is not None:
-        replaced, described = data_overrides(config, data)
-        overrides.update(replaced)
-        lines += described
-        classes = classes_of(config.model, len(data.classes))
+        replacements, description = data_overrides(config, data)
+        overrides.update(replacements)
+        lines += description
+        classes = num_classes_overrides(config.model, len(data.classes))
         config.merge_from_dict({f'model.{k}': v for k, v in classes.items()})
     if teacher is not None:
-        theirs = load_model_config(teacher, '--teacher')
+        teacher_model = load_model_config(teacher, '--teacher')
         lines.append(
-            f'teacher   {teacher} ({network_name(theirs)}), weights '
+            f'teacher   {teacher} ({network_name(teacher_model)}), weights '
             f'{teacher_checkpoint or "random"}'
         )
         if data is not None and teacher_checkpoint is None:
-            options = classes_of(theirs, len(data.classes))
+            options = num_classes_overrides(teacher_model, len(data.classes))
         model['teacher'] = dict(
             config=absolute(teacher),
             checkpoint=teacher_checkpoint and absolute(teacher_checkpoint),
             **(dict(cfg_options=options) if options else {}),
         )
     if library == 'mmdet':
-        lines += decide_taps(config, model, teacher, options, class_maps)
+        lines += choose_taps(config, model, teacher, options, class_maps)
     encoder = None
     if library == 'mmpretrain' and feature_is_vector(config):
         encoder = 'MLPEncoder'
-        lines.append('encoder   MLPEncoder: the last feature is a vector')
+        lines.append('encoder   MLPEncoder, since the feature is a vector')
     base = absolute(student)
     if resolved:
         base = f'{path.stem}_student.py'
-        write(path.with_name(base), resolved)
+        write_config(path.with_name(base), resolved)
         lines.append(
-            f'base      {base}, the student as an old-style config: MMEngine '
-            'inherits new-style configs in new-style ones alone'
+            f'base      {base}: the student in the old config style, since '
+            'MMEngine cannot inherit new-style configs there'
         )
     text = render(base, config, library, model, overrides, classes, encoder)
-    write(path, text)
+    write_config(path, text)
     return Composed(path, lines + describe(path))
 
 
-def check_request(
+def check_options(
     library: str,
     teacher: Optional[str],
     variant: str,
     data_root: Optional[str],
     class_maps: bool,
 ) -> None:
-    """Insist on options that go together; see `compose_distillation`.
+    """Check the options of `compose_distillation`.
 
     Raises:
-        ConfigError: If they do not.
+        ConfigError: If they are incompatible.
     """
     if variant not in VARIANTS:
         raise ConfigError(
-            f'--variant must be one of {", ".join(VARIANTS)}, '
-            f'but is {variant!r}.'
+            f'--variant must be one of {", ".join(VARIANTS)}, got {variant!r}.'
         )
     kind: Any = VARIANTS[variant]
     if (teacher is None) == kind.needs_teacher:
-        need = 'needs a' if teacher is None else 'learns without a'
-        raise ConfigError(f'The variant {variant!r} {need} teacher.')
+        need = 'needs' if teacher is None else 'does not use'
+        raise ConfigError(f'--teacher: the variant {variant!r} {need} one.')
     if data_root and library != 'mmdet':
         raise ConfigError(
-            '--data-root is for detectors; set data_root in a '
+            '--data-root supports detectors only; set data_root in the '
             "classifier's config."
         )
     if class_maps and (library != 'mmdet' or teacher is None):
-        raise ConfigError('--class-maps is for detectors with a teacher.')
+        raise ConfigError(
+            '--class-maps supports detectors with a teacher only.'
+        )
 
 
-def write(path: Path, text: str) -> None:
-    """Write a config, and never over one that somebody has edited.
+def write_config(path: Path, text: str) -> None:
+    """Write a config, unless an edited one exists.
 
     Raises:
-        ConfigError: If another text stands there.
+        ConfigError: If the file exists with another content.
     """
     if path.exists() and path.read_text(encoding='utf-8') != text:
         raise ConfigError(
-            f'{str(path)!r} is there and differs from what would be composed: '
-            'train it with tools/train.py, delete it, or name another '
+            f'{str(path)!r} exists and differs from the composed config. '
+            'Train it with mmfmkt train, delete it, or use another '
             '--work-dir.'
         )
-    # Half a config would look like an edited one.
-    write_whole(path, text)
+    write_atomically(path, text)
 
 
 def read_student(student: str) -> Tuple[Config, bool]:
-    """Read the student's whole config.
+    """Read the student's config.
 
     Returns:
-        tuple: The config, and whether it is a new-style one
+        tuple: The config, and whether it has the new style
         (``with read_base()``, ``type=SomeClass``).
 
     Raises:
-        ConfigError: If there is none.
+        ConfigError: If the config does not exist or has no model.
     """
     config = read_config(student, key='The student')
     load_model_config(config, 'the student')
-    # Private in MMEngine 0.10.7: nothing public tells the two styles apart.
+    # Private in MMEngine 0.10.7, which has no public equivalent.
     return config, Config._is_lazy_import(config.filename)
 
 
 def resolved_text(config: Config, student: str) -> str:
-    """Return a new-style config as the text of an old-style one."""
-    # to_dict leaves out what the config only imports, such as classes.
+    """Return a new-style config as the text of an old-style config."""
+    # to_dict excludes imported names.
     values = [assignment(key, config[key]) for key in config.to_dict()]
     return '\n'.join([f'# Resolved from {student}', *values, ''])
 
 
 def library_of(config: Config, student: str) -> str:
-    """Return the library whose distiller takes a student.
+    """Return the library of a student, ``'mmdet'`` or ``'mmpretrain'``.
 
-    Names that MMEngine does not find are looked up in the libraries, where
-    the config has no ``default_scope``.
+    Without ``default_scope``, types are looked up in both libraries.
 
     Raises:
         ConfigError: If the student is neither a detector nor a classifier.
     """
     scope = config.get('default_scope')
-    for place in [scope] if scope else ['mmengine', *NETWORKS]:
-        kind = resolve_type(config.model, MODELS, place) or object
-        for library, name in NETWORKS.items():
-            # None where the library is not installed.
+    scopes = [scope] if scope else ['mmengine', *BASE_CLASSES]
+    for candidate in scopes:
+        kind = resolve_type(config.model, MODELS, candidate) or object
+        for library, name in BASE_CLASSES.items():
+            # None if the library is not installed.
             if issubclass(kind, resolve_type(name, MODELS) or ()):
                 return library
-    if scope in NETWORKS:
+    if scope in BASE_CLASSES:
         return scope
     raise ConfigError(
         f'{student!r}: model.type must be a detector of MMDetection or a '
-        f'classifier of MMPretrain, but is {type_name(config.model)}, with '
+        f'classifier of MMPretrain, got {type_name(config.model)} with '
         f'default_scope = {scope!r}.'
     )
 
 
 def absolute(source: str) -> str:
-    """Return a packaged name or a URL as it is, and a path in full."""
+    """Make a path absolute; packaged names and URLs are not changed."""
     if '::' in source or '://' in source:
         return source
-    # A link stays one: MMEngine looks for bases beside it, too.
+    # Links are not resolved: MMEngine finds base configs beside them.
     return osp.abspath(osp.expanduser(source))
 
 
 def network_name(model: dict) -> str:
-    """Return the name of a network and of its backbone."""
+    """Return the types of a network and its backbone."""
     backbone = model.get('backbone', {})
     depth = backbone.get('depth', '')
     kind = type_name(backbone) if backbone else 'no backbone'
     return f'{type_name(model)}, {kind}' + (f'-{depth}' if depth else '')
 
 
-def classes_of(model: dict, num_classes: int) -> Dict[str, Any]:
-    """Return dotted overrides that give a network a number of classes."""
-    found: Dict[str, Any] = {}
+def num_classes_overrides(model: dict, num_classes: int) -> Dict[str, Any]:
+    """Return overrides that set the number of classes of a network."""
+    overrides: Dict[str, Any] = {}
     for key, value in walk(model):
         name = key.rpartition('.')[2]
         if name in ('num_classes', 'num_things_classes'):
             if 'rpn' not in key:
-                found[key] = num_classes
+                overrides[key] = num_classes
         elif name == 'class_weight' and isinstance(value, (list, tuple)):
-            if len(set(value[:-1])) == 1:  # the last is the background's
-                found[key] = [value[0]] * num_classes + [value[-1]]
-    return found
+            if len(set(value[:-1])) == 1:  # the last one is background
+                overrides[key] = [value[0]] * num_classes + [value[-1]]
+    return overrides
 
 
 def feature_is_vector(config: Config) -> bool:
-    """Whether the last feature of a classifier is a token and not a map."""
+    """Return whether a classifier's last feature is a vector, not a map."""
     network = build_network(
         without_weights(load_model_config(config, 'the student')), 'mmpretrain'
     )
@@ -272,18 +271,18 @@ def render(
     """Return the text of the composed config.
 
     Args:
-        base (str): The student's config, for ``_base_``.
-        config (Config): The same, read.
+        base (str): Student config, for ``_base_``.
+        config (Config): Student config.
         library (str): A key of ``PRESETS``.
-        model (dict): Settings of the distiller.
-        overrides (dict): Other keys of the config.
-        classes (dict): Dotted overrides of the student.
-        encoder (str, optional): Type of the flow's encoder, where it is not
-            the preset's.
+        model (dict): Keys of the distiller.
+        overrides (dict): Top-level keys.
+        classes (dict): Overrides of the student by dotted key.
+        encoder (str, optional): Type of the flow's encoder; None: the
+            preset's.
     """
     presets = THETA_PRESETS if model['variant'] == 'theta' else PRESETS
     lines = [
-        '# Composed by tools/distill.py; edit it, or inherit it.',
+        '# Composed by mmfmkt distill; may be edited and inherited.',
         '_base_ = [',
         f'    {base!r},',
         f"    'mmfmkt::_base_/{presets[library]}.py',",
@@ -296,7 +295,7 @@ def render(
     if 'data_preprocessor' in config and not config.model.get(
         'data_preprocessor'
     ):
-        # The distiller hands it on to the student.
+        # The distiller passes it to the student.
         lines.append("model['data_preprocessor'] = _base_.data_preprocessor")
     lines += [assignment(f'model[{key!r}]', x) for key, x in model.items()]
     if encoder:

@@ -1,4 +1,4 @@
-"""Loading networks for inference."""
+"""Loading of networks for inference."""
 
 from copy import deepcopy
 from pathlib import Path
@@ -17,12 +17,7 @@ from mmfmkt.utils.checkpoints import restricted_torch_load
 
 
 def drop_teacher(model: dict) -> None:
-    """Take the teacher out of a model config: prediction needs none.
-
-    Args:
-        model (dict): ``model`` of a config; left as it is if it has no
-            teacher.
-    """
+    """Remove the teacher from a ``model`` section, in place."""
     if 'student' in model and 'teacher' in model:
         model['teacher'] = None
 
@@ -34,20 +29,20 @@ def init_detector(
     cfg_options: Optional[dict] = None,
     **kwargs,
 ) -> nn.Module:
-    """Load a detector, from a distillation's config or any other.
+    """Load a detector from a distillation config or any other config.
 
-    ``mmdet.apis.init_detector`` without the teacher; what it returns goes
-    into ``mmdet.apis.inference_detector``. Exported students need only
-    MMDetection's own.
+    Like ``mmdet.apis.init_detector``, but without building the teacher. Use
+    the result with ``mmdet.apis.inference_detector``. Exported students do
+    not need this function.
 
     Args:
-        config (str | Path | Config): Config file or config, which is left
-            as it is.
+        config (str | Path | Config): Config file, or a config, which is not
+            changed.
         checkpoint (str, optional): Path or URL of a checkpoint.
-        device (str): Where the detector is put.
-        cfg_options (dict, optional): Overrides, with dotted keys, such as
+        device (str): Device of the detector.
+        cfg_options (dict, optional): Overrides by dotted keys, such as
             ``{'model.flow.inference_steps': 8}``.
-        kwargs: Further arguments of MMDetection's function.
+        kwargs: Other arguments of ``mmdet.apis.init_detector``.
     """
     from mmdet.apis import init_detector as mmdet_init_detector
 
@@ -58,7 +53,7 @@ def init_detector(
     )
     drop_teacher(config.model)
     if 'student' in config.model:
-        # Pretrained weights would be replaced by the checkpoint at once.
+        # The checkpoint replaces pretrained weights.
         config.model.setdefault('backbone', dict(init_cfg=None))
     with restricted_torch_load():
         return mmdet_init_detector(
@@ -70,22 +65,28 @@ def init_detector(
         )
 
 
-def load_network(config: Config, checkpoint: Optional[str]) -> nn.Module:
-    """Build what a config deploys, with the weights of a checkpoint.
+def load_network(
+    config: Config, checkpoint: Optional[str], keep_teacher: bool = False
+) -> nn.Module:
+    """Build the deployed network of a config and load a checkpoint.
 
     Args:
-        config (Config): That of a distillation, an export or any model; a
-            distillation's variant says whether its flow is deployed.
-        checkpoint (str, optional): Path or URL; without one, the weights are
-            those at the start of a training.
+        config (Config): Config of a distillation, of an exported student or
+            of any other model.
+        checkpoint (str, optional): Path or URL; None: initial weights.
+        keep_teacher (bool): Whether to build a distiller's teacher, too.
 
     Raises:
-        ConfigError: If the checkpoint lacks tensors of it.
+        ConfigError: If the checkpoint lacks tensors of the network.
     """
     model = load_model_config(config, 'model')
-    drop_teacher(model)
+    if keep_teacher and model.get('teacher') is not None:
+        model.teacher.pop('cache', None)
+    else:
+        drop_teacher(model)
     if checkpoint is None:
         return build_network(model, 'mmdet').eval()
-    network = build_network(without_weights(model), 'mmdet')
+    without_weights(model.get('student', model))
+    network = build_network(model, 'mmdet')
     load_weights(network, checkpoint)
     return network.eval()

@@ -1,9 +1,8 @@
-"""A student as an ONNX file: its network, of a flow the K steps unrolled.
+"""ONNX export of a student; the K sampling steps of its flow are unrolled.
 
-What the file holds is what MMEngine calls ``mode='tensor'``: a detector's
-class and box maps, level by level, a classifier's logits. Decoding and
-suppression, which every library does its own way, stay outside, as does the
-normalization of images.
+The graph is MMEngine's ``mode='tensor'``: class and box maps of each level
+for a detector, logits for a classifier. Normalization of images, decoding of
+boxes and NMS are not part of it.
 """
 
 from pathlib import Path
@@ -16,13 +15,13 @@ from torch import Tensor, nn
 from mmfmkt.models.distillers.probing import input_channels
 from mmfmkt.utils import ConfigError
 from mmfmkt.utils.configs import walk
-from mmfmkt.utils.extras import imported
+from mmfmkt.utils.extras import import_extra
 
 INPUT = 'images'
 
 
-class PlainNetwork(nn.Module):
-    """A model's ``tensor`` mode, whose outputs are one tuple of tensors.
+class TensorOutputs(nn.Module):
+    """Wrapper of a model that returns a flat tuple of tensors.
 
     Args:
         model (nn.Module): A detector or a classifier.
@@ -34,16 +33,16 @@ class PlainNetwork(nn.Module):
         self.eval()
 
     def forward(self, images: Tensor) -> Tuple[Tensor, ...]:
-        """Run it.
+        """Run the model in tensor mode.
 
         Args:
-            images (Tensor): Normalized, ``(B, C, H, W)``.
+            images (Tensor): Normalized images, ``(B, C, H, W)``.
         """
         return tuple(tensors_of(self.model(images)).values())
 
 
 def tensors_of(output: Any) -> Dict[str, Tensor]:
-    """Return the tensors in nested sequences and dicts, by where they are."""
+    """Return the tensors of nested sequences and dicts by name."""
     return {
         key.replace('.', '_'): x
         for key, x in walk(output, 'output')
@@ -58,40 +57,40 @@ def export_onnx(
     batch_size: int = 1,
     opset: Optional[int] = None,
 ) -> Dict[str, List[int]]:
-    """Write a model's network as ONNX.
+    """Export a model as ONNX.
 
     Args:
         model (nn.Module): A detector or classifier, in eval mode.
-        path (str | Path): The file.
-        image_size (tuple[int, int]): Width and height, which are fixed.
-        batch_size (int): Images at once, fixed as well.
-        opset (int, optional): Version of ONNX's operators; by default 18,
-            or, before PyTorch 2.6, 17.
+        path (str | Path): Output file.
+        image_size (tuple[int, int]): Width and height, static in the graph.
+        batch_size (int): Batch size, static in the graph.
+        opset (int, optional): ONNX opset version. Default: 18, or 17 before
+            PyTorch 2.6.
 
     Returns:
-        dict: Outputs by name, with their shapes.
+        dict: Shapes of the outputs by name.
 
     Raises:
-        ConfigError: If the network does not run on such an image.
+        ConfigError: If the model returns no tensors.
     """
-    imported('onnx', 'onnx')
+    import_extra('onnx', 'onnx')
     width, height = image_size
     images = torch.zeros(batch_size, input_channels(model), height, width)
-    network = PlainNetwork(model)
+    network = TensorOutputs(model)
     with torch.no_grad():
-        found = tensors_of(model(images))
-    if not found:
+        outputs = tensors_of(model(images))
+    if not outputs:
         raise ConfigError(
-            f'{type(model).__name__} gives no tensors in its mode "tensor": '
-            'export its parts by hand.'
+            f'{type(model).__name__} returns no tensors with mode="tensor" '
+            'and cannot be exported.'
         )
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f'{path.stem}.part.onnx')
+    temporary = path.with_name(f'{path.stem}.part.onnx')
     options: Dict[str, Any] = dict(opset_version=opset or 17)
-    # By tracing; since PyTorch 2.6 by running the code on fake tensors.
+    # TorchScript tracing; since PyTorch 2.6 torch.export.
     if digit_version(torch.__version__) >= digit_version('2.6'):
-        imported('onnxscript', 'onnx')
+        import_extra('onnxscript', 'onnx')
         options = dict(
             opset_version=opset or 18, dynamo=True, external_data=False
         )
@@ -99,30 +98,30 @@ def export_onnx(
         torch.onnx.export(
             network,
             (images,),
-            str(aside),
+            str(temporary),
             input_names=[INPUT],
-            output_names=list(found),
+            output_names=list(outputs),
             **options,
         )
-    aside.replace(path)
-    return {name: list(x.shape) for name, x in found.items()}
+    temporary.replace(path)
+    return {name: list(x.shape) for name, x in outputs.items()}
 
 
 @torch.no_grad()
 def largest_difference(
     model: nn.Module, path: Union[str, Path], images: Tensor
 ) -> Dict[str, float]:
-    """Compare a model with its ONNX file in ONNX Runtime, on a CPU.
+    """Compare a model with its ONNX file in ONNX Runtime on the CPU.
 
     Args:
         model (nn.Module): The model.
-        path (str | Path): The file.
-        images (Tensor): Normalized, of the size that was exported.
+        path (str | Path): ONNX file.
+        images (Tensor): Normalized images of the exported size.
 
     Returns:
-        dict: By output, the largest absolute difference.
+        dict: Maximum absolute difference by output.
     """
-    onnxruntime = imported('onnxruntime', 'onnx')
+    onnxruntime = import_extra('onnxruntime', 'onnx')
     session = onnxruntime.InferenceSession(
         str(path), providers=['CPUExecutionProvider']
     )

@@ -1,9 +1,9 @@
-"""What ``robustness`` adds to a run of MMEngine, each part with a switch.
+"""Config key ``robustness``: additions to a run of MMEngine.
 
     robustness = dict(
         exact_resume=True, nan_guard=True, monitor=True, safe_checkpoints=True)
 
-With all of them off, a run has MMEngine's own loop, hooks, log processor,
+With all switches off, a run has MMEngine's loop, hooks, log processor,
 ``torch.load`` and signal handlers.
 """
 
@@ -21,7 +21,7 @@ from mmengine.runner import (
 
 from mmfmkt.utils.configs import walk
 from mmfmkt.utils.schema import check_arguments, check_keys
-from mmfmkt.utils.types import is_ours, resolve_type
+from mmfmkt.utils.types import is_from_mmfmkt, resolve_type
 
 SWITCHES = dict(
     exact_resume=bool, nan_guard=bool, monitor=bool, safe_checkpoints=bool
@@ -33,7 +33,7 @@ RESUMABLE_LOOPS = {
 
 
 def complete_robustness(cfg: Config) -> None:
-    """Write all switches into a config; those not given are on.
+    """Add missing switches to a config; the default is True.
 
     Args:
         cfg (Config): Changed in place.
@@ -47,25 +47,27 @@ def complete_robustness(cfg: Config) -> None:
 
 
 def with_robustness(cfg: Config) -> Config:
-    """Return a copy of a config with what its ``robustness`` switches on.
+    """Return a copy of a config with the loop and hooks of ``robustness``.
 
-    Loops, checkpoint hooks and log processors of other classes than
-    MMEngine's own stay as they are.
+    Only MMEngine's loops, checkpoint hook and log processor are replaced, not
+    those of other classes.
 
     Args:
-        cfg (Config): The config of a training, with all switches.
+        cfg (Config): Config of a training with all switches.
     """
-    on = cfg.robustness
+    switches = cfg.robustness
     cfg = deepcopy(cfg)
     hooks: List[str] = []
-    if on.exact_resume:
+    if switches.exact_resume:
         replace_loop(cfg)
         hooks.append('mmfmkt.InterruptHook')
-    if on.exact_resume or on.safe_checkpoints:
-        replace_checkpoint_hook(cfg, on.exact_resume, on.safe_checkpoints)
-    if on.nan_guard:
-        hooks.append('mmfmkt.FiniteHook')
-    if on.monitor and 'student' in cfg.model:
+    if switches.exact_resume or switches.safe_checkpoints:
+        replace_checkpoint_hook(
+            cfg, switches.exact_resume, switches.safe_checkpoints
+        )
+    if switches.nan_guard:
+        hooks.append('mmfmkt.NanGuardHook')
+    if switches.monitor and 'student' in cfg.model:
         hooks.append('mmfmkt.FlowMonitorHook')
         replace_log_processor(cfg)
     add_hooks(cfg, hooks)
@@ -73,7 +75,7 @@ def with_robustness(cfg: Config) -> Config:
 
 
 def replace_loop(cfg: Config) -> None:
-    """Put the loop that resumes exactly in the place of MMEngine's."""
+    """Replace MMEngine's training loop by one with exact resume."""
     loop: Any = cfg.get('train_cfg') or {}
     if 'type' not in loop and 'by_epoch' in loop:
         loop.type = (
@@ -87,7 +89,7 @@ def replace_loop(cfg: Config) -> None:
 def replace_checkpoint_hook(
     cfg: Config, exact_resume: bool, atomic: bool
 ) -> None:
-    """Put the hook that saves states, or atomically, in CheckpointHook's."""
+    """Replace CheckpointHook by AtomicCheckpointHook."""
     hooks = dict(cfg.get('default_hooks') or {})
     hook = hooks.get('checkpoint', dict(type=CheckpointHook))
     scope = cfg.get('default_scope')
@@ -102,7 +104,7 @@ def replace_checkpoint_hook(
 
 
 def replace_log_processor(cfg: Config) -> None:
-    """Put the log line of distillations in the place of MMEngine's."""
+    """Replace LogProcessor by DistillationLogProcessor."""
     log = dict(cfg.get('log_processor') or {})
     log.setdefault('type', LogProcessor)
     scope = cfg.get('default_scope')
@@ -112,36 +114,40 @@ def replace_log_processor(cfg: Config) -> None:
 
 
 def add_hooks(cfg: Config, names: List[str]) -> None:
-    """Add hooks, but for those that a config has itself."""
-    own = list(cfg.get('custom_hooks') or [])
+    """Add hooks that a config does not have."""
+    hooks = list(cfg.get('custom_hooks') or [])
     scope = cfg.get('default_scope')
-    present = {
-        resolve_type(hook, HOOKS, scope)
+    present = tuple(
+        resolve_type(hook, HOOKS, scope) or object
         if isinstance(hook, dict)
         else type(hook)
-        for hook in own
-    }
-    cfg.custom_hooks = own + [
+        for hook in hooks
+    )
+    cfg.custom_hooks = hooks + [
         dict(type=name)
         for name in names
-        if resolve_type(name, HOOKS, scope) not in present
+        if not any(
+            issubclass(x, resolve_type(name, HOOKS, scope)) for x in present
+        )
     ]
 
 
-def check_own_hooks(cfg: Config) -> None:
-    """Hold the hooks of mmfmkt to their annotations.
+def check_mmfmkt_hooks(cfg: Config) -> None:
+    """Check the arguments of mmfmkt's hooks.
 
     Args:
-        cfg (Config): The config of a training.
+        cfg (Config): Config of a training.
 
     Raises:
-        ConfigError: If an argument is unknown or does not fit.
+        ConfigError: If an argument is unknown or invalid.
     """
     scope = cfg.get('default_scope')
-    aside = ('type', 'priority', '_scope_')
+    not_arguments = ('type', 'priority', '_scope_')
     hooks = {x: cfg.get(x) for x in ('default_hooks', 'custom_hooks')}
     for key, hook in walk(hooks):
         kind = resolve_type(hook, HOOKS, scope)
-        if isinstance(hook, dict) and is_ours(kind):
-            settings = {k: v for k, v in hook.items() if k not in aside}
+        if isinstance(hook, dict) and is_from_mmfmkt(kind):
+            settings = {
+                k: v for k, v in hook.items() if k not in not_arguments
+            }
             check_arguments(kind, settings, key)

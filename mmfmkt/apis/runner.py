@@ -1,4 +1,4 @@
-"""Building a Runner, for several processes on CPUs, too."""
+"""Construction of a Runner, also for data parallelism on CPUs."""
 
 import atexit
 import gc
@@ -14,7 +14,7 @@ from mmfmkt.utils.types import resolve_type
 
 
 def build_runner(cfg: Config) -> Runner:
-    """Build the config's runner, on CPUs also for several processes."""
+    """Build the runner of a config."""
     if cfg.launcher != 'none' and get_device() == 'cpu':
         prepare_cpu_processes(cfg)
     if 'runner_type' in cfg:
@@ -23,25 +23,25 @@ def build_runner(cfg: Config) -> Runner:
 
 
 def prepare_cpu_processes(cfg: Config) -> None:
-    """Make data parallelism work without GPUs, which MMEngine presumes.
+    """Set up data parallelism on CPUs, which MMEngine does not support.
 
     Raises:
-        ConfigError: For a launcher other than PyTorch's.
+        ConfigError: If the launcher or the strategy needs GPUs.
     """
     if cfg.launcher != 'pytorch':
         raise ConfigError(
-            f'--launcher {cfg.launcher} needs GPUs, and none was found; on '
-            'CPUs use tools/dist_train.sh.'
+            f'--launcher {cfg.launcher} needs GPUs; without GPUs it must be '
+            'pytorch, as in tools/dist_train.sh.'
         )
     scope = cfg.get('default_scope')
     strategy = resolve_type(cfg.get('strategy'), STRATEGIES, scope)
     if strategy and strategy is not STRATEGIES.get('DDPStrategy'):
         raise ConfigError(
-            f'strategy: {strategy.__name__} of MMEngine needs GPUs, and none '
-            'was found.'
+            f'strategy: {strategy.__name__} needs GPUs; without GPUs it must '
+            'be DDPStrategy.'
         )
     torch.distributed.init_process_group('gloo')
-    atexit.register(leave_processes)
+    atexit.register(destroy_process_group)
     cfg.model_wrapper_cfg = dict(
         type='MMDistributedDataParallel',
         device_ids=None,
@@ -50,12 +50,12 @@ def prepare_cpu_processes(cfg: Config) -> None:
     )
 
 
-def leave_processes() -> None:
-    """End the group and its threads, before Python itself ends.
+def destroy_process_group() -> None:
+    """Destroy the process group before the interpreter shuts down.
 
-    Gloo's threads end with the last reference to their group, and a wrapped
-    model that waits for the garbage collector still has one. A thread that
-    frees the tensors of its last message while Python ends aborts it.
+    Gloo's threads stop with the last reference to the group, which a DDP
+    model may hold until garbage collection. A thread that frees tensors
+    during interpreter shutdown aborts the process.
     """
     gc.collect()
     torch.distributed.destroy_process_group()

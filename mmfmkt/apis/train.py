@@ -1,4 +1,4 @@
-"""Training with what mmfmkt adds to a run of MMEngine."""
+"""Training of a config."""
 
 from contextlib import nullcontext
 from typing import ContextManager, Optional
@@ -13,14 +13,14 @@ from mmfmkt.utils import ConfigError
 from mmfmkt.utils.checkpoints import (
     load_checkpoint,
     unrestricted_torch_load,
-    verified,
+    verify_sha256,
 )
-from mmfmkt.utils.configs import import_mmfmkt
+from mmfmkt.utils.configs import add_mmfmkt_import
 from mmfmkt.utils.error_messages import errors_as_config_errors
 
 from .robustness import (
     add_hooks,
-    check_own_hooks,
+    check_mmfmkt_hooks,
     complete_robustness,
     with_robustness,
 )
@@ -33,13 +33,13 @@ def train(
     amp: bool = False,
     check_teacher: bool = False,
 ) -> None:
-    """Complete a config and train.
+    """Train a config, with the additions of ``robustness``.
 
     Args:
-        cfg (Config): The config, with ``work_dir``.
+        cfg (Config): Config with ``work_dir``, changed in place.
         resume (str, optional): Checkpoint to resume from, or ``'auto'`` for
-            the latest one of the work folder.
-        amp (bool): Whether to train in mixed precision.
+            the latest one in the work directory.
+        amp (bool): Whether to use mixed precision.
         check_teacher (bool): Whether to validate the teacher first.
 
     Raises:
@@ -55,7 +55,7 @@ def train(
         complete_robustness(cfg)
         if check_teacher:
             add_hooks(cfg, ['mmfmkt.TeacherCheckHook'])
-        check_own_hooks(cfg)
+        check_mmfmkt_hooks(cfg)
     with checkpoint_guard(cfg):
         if cfg.get('resume') and (
             cfg.robustness.exact_resume or cfg.robustness.safe_checkpoints
@@ -64,81 +64,79 @@ def train(
         loaded = verify_load_from(cfg)
         with errors_as_config_errors(cfg):
             runner = build_runner(with_robustness(cfg))
-            # Builds it, which `train` does first, too.
+            # Access builds the loop; errors are converted here.
             _ = runner.train_loop
-        # The dumped config has what the user wrote, and the switches.
+        # Dump the user's config with the switches, not the replaced hooks.
         runner.cfg = cfg
         runner.dump_config()
         check_fits(runner.model, loaded)
-        first = (loaded or {}).get('meta', {}).get('iter', 0)
-        begin = first if cfg.get('resume') else 0
-        with errors_as_config_errors(cfg, lambda: runner.iter > begin):
+        saved = (loaded or {}).get('meta', {}).get('iter', 0)
+        first = saved if cfg.get('resume') else 0
+        with errors_as_config_errors(cfg, lambda: runner.iter > first):
             runner.train()
 
 
 def checkpoint_guard(cfg: Config) -> ContextManager:
-    """Return the context that ``robustness.safe_checkpoints`` asks for."""
+    """Return the context of ``robustness.safe_checkpoints``."""
     safe = (cfg.get('robustness') or {}).get('safe_checkpoints', True)
     return nullcontext() if safe else unrestricted_torch_load()
 
 
 def verify_load_from(cfg: Config) -> Optional[dict]:
-    """Read the checkpoint that a run begins with.
-
-    A digest behind it, ``#sha256=...``, is held to.
+    """Load the checkpoint ``load_from`` and verify its ``#sha256=...``.
 
     Args:
-        cfg (Config): With ``load_from``.
+        cfg (Config): Config, changed in place.
 
     Returns:
-        dict, optional: What the checkpoint holds.
+        dict, optional: Content of the checkpoint.
 
     Raises:
-        ConfigError: If it is not there, or no checkpoint.
+        ConfigError: If the checkpoint cannot be loaded.
     """
     path, _, digest = (cfg.get('load_from') or '').partition('#sha256=')
     if digest:
-        cfg.load_from = path = verified(path, digest)
+        cfg.load_from = path = verify_sha256(path, digest)
     return load_checkpoint(path) if path else None
 
 
 def check_fits(model: nn.Module, checkpoint: Optional[dict]) -> None:
-    """Refuse a checkpoint of which no tensor fits the model.
+    """Check that a checkpoint has at least one tensor of the model.
 
     Args:
-        model (nn.Module): The model of a runner.
-        checkpoint (dict, optional): What a checkpoint holds.
+        model (nn.Module): Model of a runner.
+        checkpoint (dict, optional): Content of a checkpoint.
 
     Raises:
-        ConfigError: If it has none of the model's tensors.
+        ConfigError: If no tensor has the name and shape of one of the model.
     """
-    if checkpoint is None or model is None:  # a strategy builds it later
+    if checkpoint is None or model is None:  # a strategy builds the model
         return
     state = checkpoint.get('state_dict', checkpoint)
-    # Models in wrappers, of data parallelism or test-time augmentation, and
-    # their checkpoints may have the prefix.
-    own, shapes = (
+    # DDP and test-time augmentation add the prefix 'module.'.
+    model_shapes, shapes = (
         {
             name.removeprefix('module.'): getattr(x, 'shape', None)
             for name, x in tensors.items()
         }
         for tensors in (model.state_dict(), state)
     )
-    if not any(shapes.get(name) == shape for name, shape in own.items()):
+    if not any(
+        shapes.get(name) == shape for name, shape in model_shapes.items()
+    ):
         raise ConfigError(
-            f'load_from: the checkpoint has {len(shapes)} tensors, and none '
-            f'of them is one of the {len(own)} of this model: give a '
-            'checkpoint of this config.'
+            f'load_from: none of the {len(shapes)} tensors of the checkpoint '
+            'has the name and shape of a tensor of the model.'
         )
 
 
 def build_model(cfg: Config) -> None:
-    """Build the model of a config, to see that it can be.
+    """Build the model of a config to validate it.
 
     Args:
-        cfg (Config): The config of a training.
+        cfg (Config): Config of a training.
     """
-    import_mmfmkt(cfg)
+    add_mmfmkt_import(cfg)
     scope = cfg.get('default_scope')
     with (
         errors_as_config_errors(cfg),
@@ -148,22 +146,22 @@ def build_model(cfg: Config) -> None:
 
 
 def complete_distillation(cfg: Config) -> None:
-    """Add what every distillation has, so that no preset need define it.
+    """Add the imports and hooks of every distillation.
 
-    A preset with hooks or imports could not stand beside a student's config
-    that has its own: MMEngine refuses bases that share a key. Set
-    ``default_hooks.export_student`` to None to do without the export.
+    Presets cannot define them, since MMEngine does not allow two base configs
+    with the same key. ``default_hooks.export_student = None`` disables the
+    export.
     """
     if 'student' in cfg.model:
-        import_mmfmkt(cfg)
-        # What setdefault returns of a Config is not what it has set.
+        add_mmfmkt_import(cfg)
+        # Config.setdefault does not return the stored value.
         cfg.setdefault('default_hooks', {})
         hooks = cfg.default_hooks
         hooks.setdefault(
             'export_student', dict(type='mmfmkt.ExportStudentHook')
         )
         if hooks.export_student is None:
-            # MMEngine takes None for its own default hooks alone.
+            # MMEngine accepts None only for its own default hooks.
             hooks.pop('export_student')
         teacher = cfg.model.get('teacher')
         if isinstance(teacher, dict) and teacher.get('cache'):
@@ -171,11 +169,11 @@ def complete_distillation(cfg: Config) -> None:
 
 
 def use_amp(cfg: Config) -> None:
-    """Switch mixed precision on: float16 on GPUs, bfloat16 on CPUs."""
+    """Enable mixed precision: float16 on GPUs, bfloat16 on CPUs."""
     if get_device() == 'cpu':
         cfg.optim_wrapper.type = 'mmfmkt.CPUAmpOptimWrapper'
         for key in ('loss_scale', 'dtype', 'use_fsdp'):
-            # What only AmpOptimWrapper takes.
+            # Arguments of AmpOptimWrapper only.
             cfg.optim_wrapper.pop(key, None)
     else:
         cfg.optim_wrapper.type = 'AmpOptimWrapper'

@@ -1,4 +1,4 @@
-"""The console command ``mmfmkt``; files in tools/ run the same functions."""
+"""Console command ``mmfmkt``, which tools/*.py also run."""
 
 import argparse
 import sys
@@ -9,24 +9,23 @@ from typing import ContextManager, Optional, Sequence
 from mmfmkt.utils.stack import require
 from mmfmkt.version import __version__
 
-# Modules of this package, in the order of the help.
+# Modules of this package with their help text.
 COMMANDS = dict(
-    train='train a config: a distillation, or any other',
+    train='train a config',
     test='evaluate a checkpoint',
-    distill='compose a distillation from two configs, and train it',
-    export='write config and checkpoint of the student',
-    report='show trainings in an HTML page',
+    distill='distill a teacher config into a student config',
+    export='export config and checkpoint of the student',
+    report='write an HTML report of training runs',
     configs='list, show or copy shipped configs',
     doctor='check libraries, operators and devices',
 )
 
 
 def main(argv: Optional[Sequence[str]] = None) -> int:
-    """Run the command that the first argument names.
+    """Run the command that is named by the first argument.
 
     Args:
-        argv (Sequence[str], optional): Arguments; by default those of the
-            process.
+        argv (Sequence[str], optional): Arguments; default: ``sys.argv[1:]``.
 
     Returns:
         int: The exit status.
@@ -39,7 +38,7 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
         usage='%(prog)s COMMAND [arguments]',
         description='Knowledge distillation with flow matching (FM-KT).',
         epilog='\n'.join(
-            ['commands:', *rows, '', 'mmfmkt COMMAND --help has the options.']
+            ['commands:', *rows, '', 'Options: mmfmkt COMMAND --help']
         ),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -58,19 +57,19 @@ def run(
     argv: Optional[Sequence[str]] = None,
     prog: Optional[str] = None,
 ) -> int:
-    """Run a command; an error ends the process with one line.
+    """Run a command; errors are printed as one line.
 
     Args:
         command (str): A key of ``COMMANDS``.
-        argv (Sequence[str], optional): Its arguments; by default those of
-            the process.
-        prog (str, optional): What the help calls it.
+        argv (Sequence[str], optional): Arguments of the command; default:
+            ``sys.argv[1:]``.
+        prog (str, optional): Program name in the help.
 
     Returns:
         int: The exit status.
     """
     context: ContextManager = nullcontext()
-    # The doctor reports what is missing, and needs none of it.
+    # The doctor runs without the libraries that it checks.
     if command != 'doctor':
         try:
             require('torch', 'mmengine')
@@ -78,10 +77,10 @@ def run(
             sys.exit(f'error: {error}')
         from mmfmkt.utils.configs import link_shipped
 
-        from .errors import plain_errors
+        from .errors import exit_on_error
 
         link_shipped()
-        context = plain_errors()
+        context = exit_on_error()
     with context:
         module = import_module(f'mmfmkt.cli.{command}')
         parser = module.build_parser(prog or f'mmfmkt {command}')

@@ -1,11 +1,10 @@
-"""Lists shipped configs, shows one, or copies one to be edited.
+"""List shipped configs, show one, or copy one.
 
     %(prog)s --variant theta --student resnet
     %(prog)s theta_retinanet_r101_r50
     %(prog)s theta_retinanet_r101_r50 --copy my_config.py
 
-A copy inherits from the shipped bases by 'mmfmkt::...', so that it works in
-any folder.
+A copy inherits from 'mmfmkt::...' base configs and works in any folder.
 """
 
 import argparse
@@ -19,10 +18,10 @@ from rich.table import Table
 
 from mmfmkt.utils import ConfigError
 from mmfmkt.utils.configs import SHIPPED, shipped_models
-from mmfmkt.utils.files import write_whole
-from mmfmkt.utils.schema import nearest
+from mmfmkt.utils.files import write_atomically
+from mmfmkt.utils.schema import did_you_mean
 
-from .options import add_debug, parser_of
+from .options import add_debug, make_parser
 
 FILTERS = ('variant', 'student', 'teacher')
 TASKS = ('detection', 'classification')
@@ -30,29 +29,34 @@ TASKS = ('detection', 'classification')
 
 def build_parser(prog: str) -> argparse.ArgumentParser:
     """Return the parser of the command."""
-    parser = parser_of(__doc__, prog=prog)
+    parser = make_parser(__doc__, prog=prog)
     parser.add_argument(
-        'name', nargs='?', help='show the config of this name or path'
+        'name', nargs='?', help='config to show, by name or path'
     )
     parser.add_argument(
-        '--copy', type=Path, metavar='FILE', help='write it to this file'
+        '--copy',
+        type=Path,
+        metavar='FILE',
+        help='copy the config to this file',
     )
-    parser.add_argument('--task', choices=TASKS, help='list those of a task')
+    parser.add_argument(
+        '--task', choices=TASKS, help='list the configs of a task'
+    )
     for name in FILTERS:
         parser.add_argument(
             f'--{name}',
             default='',
             metavar='TEXT',
-            help=f'list those whose {name} contains this text',
+            help=f'list the configs whose {name} contains this text',
         )
     add_debug(parser)
     return parser
 
 
 def run(args: argparse.Namespace) -> None:
-    """List, show or copy."""
+    """List, show or copy configs."""
     if args.name is None and args.copy:
-        raise ConfigError('--copy needs the name of a config.')
+        raise ConfigError('--copy needs the name of a config, got none.')
     if args.name is None:
         show_list(args)
     elif args.copy:
@@ -65,11 +69,10 @@ def find_config(name: str) -> Path:
     """Return the file of a shipped config.
 
     Args:
-        name (str): Its name, its path below ``configs/``, or that behind
-            ``mmfmkt::``.
+        name (str): File name, path below ``configs/``, or ``mmfmkt::...``.
 
     Raises:
-        ConfigError: If none is called so, or more than one.
+        ConfigError: If there is no or more than one such config.
     """
     stem = name.removeprefix('mmfmkt::').removeprefix('configs/')
     stem = stem.removesuffix('.py')
@@ -78,48 +81,49 @@ def find_config(name: str) -> Path:
     found = found or [x for x in known if x.stem == stem]
     if not found:
         raise ConfigError(
-            f'No shipped config is called {name!r}'
-            f'{nearest(name, [x.stem for x in known])}.'
+            f'There is no shipped config {name!r}'
+            f'{did_you_mean(name, [x.stem for x in known])}.'
         )
     if len(found) > 1:
         paths = ', '.join(x.relative_to('configs').as_posix() for x in found)
-        raise ConfigError(f'{name!r} is one of {paths}: give the path.')
+        raise ConfigError(f'{name!r} is ambiguous; use one of {paths}.')
     return SHIPPED / found[0]
 
 
 def copy_config(source: Path, target: Path) -> None:
-    """Copy a config, with bases that are found from anywhere.
+    """Copy a config, with base configs as ``mmfmkt::...``.
 
     Raises:
         ConfigError: If the file exists.
     """
     if target.exists():
-        raise ConfigError(f'--copy: {str(target)!r} exists.')
+        raise ConfigError(f'--copy: the file {str(target)!r} exists.')
 
     def packaged(base: re.Match) -> str:
         path = Path(osp.normpath(source.parent / base[1]))
         return repr(packaged_name(path.relative_to(SHIPPED)))
 
     text = source.read_text(encoding='utf-8')
-    # Shipped configs write their own bases as './...' or '../...'.
-    write_whole(target, re.sub(r"'(\.\.?/.+?\.py)'", packaged, text))
+    # Shipped configs name their base configs './...' or '../...'.
+    write_atomically(target, re.sub(r"'(\.\.?/.+?\.py)'", packaged, text))
     print(f'config: {target}')
 
 
 def packaged_name(path: Path) -> str:
-    """Return what MMEngine finds a config by, from ``configs/`` on."""
+    """Return the name ``mmfmkt::...`` of a path ``configs/...``."""
     name = path.relative_to('configs').as_posix()
-    # MMEngine wants a folder in the name.
+    # MMEngine requires a folder in the name.
     return f'mmfmkt::{name if "/" in name else f"_base_/../{name}"}'
 
 
 def matching(args: argparse.Namespace) -> Iterator[dict]:
-    """Yield the entries that the options ask for."""
+    """Yield the metafile entries that match the filters."""
     for entry in shipped_models():
         task = TASKS['/mmpretrain/' in entry['Config']]
-        told = entry['Metadata']
+        metadata = entry['Metadata']
         if args.task in (None, task) and all(
-            getattr(args, x).lower() in str(told.get(x.title(), '')).lower()
+            getattr(args, x).lower()
+            in str(metadata.get(x.title(), '')).lower()
             for x in FILTERS
         ):
             yield entry
@@ -129,22 +133,22 @@ def show_list(args: argparse.Namespace) -> None:
     """Print a table of configs.
 
     Raises:
-        ConfigError: If no config is like that.
+        ConfigError: If no config matches.
     """
     found = list(matching(args))
     if not found:
-        raise ConfigError('No shipped config is like that: drop an option.')
+        raise ConfigError('No shipped config matches all filters.')
     table = Table()
     table.add_column('config', no_wrap=True)
     for column in FILTERS:
         table.add_column(column, overflow='fold')
     for entry in found:
-        told = entry['Metadata']
+        metadata = entry['Metadata']
         table.add_row(
             entry['Config'],
-            told.get('Variant', 'none'),
-            str(told.get('Student') or told.get('Network', '')),
-            str(told.get('Teacher', '')),
+            metadata.get('Variant', 'none'),
+            str(metadata.get('Student') or metadata.get('Network', '')),
+            str(metadata.get('Teacher', '')),
         )
     Console().print(table)
     path = Path(found[0]['Config'])

@@ -1,11 +1,11 @@
-"""Distills any detector or classifier into any other, in one line.
+"""Distill any detector or classifier into any other.
 
     %(prog)s mmdet::atss/atss_r50_fpn_1x_coco.py \\
         --teacher mmdet::atss/atss_r101_fpn_1x_coco.py \\
         --teacher-checkpoint https://...
 
-Composes a config from the two, shows what it decided, writes the config to
-the work folder, where it can be edited and inherited, and trains.
+Composes a distillation config from the two, prints its settings, writes it to
+the work directory and trains it. The config can be edited and inherited.
 """
 
 import argparse
@@ -20,46 +20,51 @@ from mmfmkt.apis import compose_distillation
 from mmfmkt.apis.train import build_model
 from mmfmkt.models.flows import VARIANTS
 
-from .options import add_train_arguments, load_config, parser_of
+from .options import add_train_arguments, load_config, make_parser
 from .train import train_by_options
 
 
 def build_parser(prog: str) -> argparse.ArgumentParser:
     """Return the parser of the command."""
-    parser = parser_of(__doc__, prog=prog)
+    parser = make_parser(__doc__, prog=prog)
     parser.add_argument(
-        'student', help="the student's config: a file, or 'mmdet::...'"
+        'student', help="student config: a file or 'mmdet::...'"
     )
     parser.add_argument(
-        '--teacher', help="the teacher's config; none for online"
+        '--teacher', help="teacher config; none for the variant 'online'"
     )
     parser.add_argument(
         '--teacher-checkpoint',
-        help='path or URL; without one the teacher has random weights',
+        help='path or URL; by default the teacher has random weights',
     )
-    parser.add_argument('--variant', choices=tuple(VARIANTS), default='fmkt')
+    parser.add_argument(
+        '--variant',
+        choices=tuple(VARIANTS),
+        default='fmkt',
+        help='distillation method (fmkt)',
+    )
     parser.add_argument(
         '--data-root',
-        help='folder in COCO format to train on, in the place of the data '
-        "set of the student's config",
+        help="dataset in COCO format that replaces the student config's "
+        'dataset',
     )
     parser.add_argument(
         '--class-maps',
         action='store_true',
-        help="let the class maps of both detectors' dense heads flow too; "
-        'for heads of the same kind',
+        help='also distill the class maps of dense heads, which must have '
+        'the same type',
     )
     parser.add_argument(
         '--dry-run',
         action='store_true',
-        help='stop before training, with the config written',
+        help='write the config and build the model without training',
     )
     add_train_arguments(parser)
     return parser
 
 
 def name_of(args: argparse.Namespace) -> str:
-    """A file name that says what is distilled into what."""
+    """Return a file name with variant, teacher and student."""
     parts = [args.variant, args.teacher, args.student]
     return '_'.join(
         re.sub(r'[^\w.-]', '-', Path(x.split('::')[-1]).stem)
@@ -69,7 +74,7 @@ def name_of(args: argparse.Namespace) -> str:
 
 
 def rank_of(launcher: str) -> int:
-    """The rank of this process, before there is a group of processes."""
+    """Return this process's rank before the process group exists."""
     names = dict(
         pytorch='RANK', slurm='SLURM_PROCID', mpi='OMPI_COMM_WORLD_RANK'
     )
@@ -77,7 +82,7 @@ def rank_of(launcher: str) -> int:
 
 
 def compose(args: argparse.Namespace, folder: Path) -> Config:
-    """Compose the config in a folder, say what was decided and read it."""
+    """Compose the config in a folder, print its settings and read it."""
     composed = compose_distillation(
         args.student,
         args.teacher,
@@ -88,7 +93,7 @@ def compose(args: argparse.Namespace, folder: Path) -> Config:
         class_maps=args.class_maps,
     )
     if rank_of(args.launcher) == 0:
-        print('\n'.join(composed.decisions))
+        print('\n'.join(composed.summary))
         print(f'config    {composed.config}')
     args.config = str(composed.config)
     return load_config(args)
@@ -100,7 +105,7 @@ def run(args: argparse.Namespace) -> None:
     if rank_of(args.launcher) == 0:
         cfg = compose(args, Path(args.work_dir))
     else:
-        # One rank writes for all; what the others compose is the same.
+        # Only rank 0 writes to the work directory.
         with TemporaryDirectory() as folder:
             cfg = compose(args, Path(folder))
     if args.dry_run:

@@ -1,27 +1,29 @@
-"""Checks libraries, operators and devices, and says what to install.
+"""Check libraries, operators and devices.
 
-Ends with status 1 where neither detectors nor classifiers can be distilled.
+The exit status is 1 if neither detectors nor classifiers can be distilled.
 """
 
 import argparse
 import platform
-from importlib import import_module
 from importlib.util import find_spec
 from typing import Iterator, List, Tuple
 
-from mmfmkt.utils import stack
-from mmfmkt.utils.stack import STACK, installed_version
+from mmfmkt.utils.stack import (
+    STACK,
+    installed_version,
+    usability_problems,
+)
 from mmfmkt.version import __version__
 
 LIBRARIES = {'detectors': 'mmdet', 'classifiers': 'mmpretrain'}
-# What commands need beside the stack; import names by extra.
+# Import names of optional dependencies by extra.
 EXTRAS = {
     'report': ('plotly', 'jinja2', 'matplotlib'),
     'onnx': ('onnx', 'onnxruntime', 'onnxscript'),
     'likelihood': ('torchdiffeq',),
 }
-# What is imported of a library where its top imports next to nothing.
-PARTS = {'mmdet': 'mmdet.models', 'mmpretrain': 'mmpretrain.models'}
+# Packages that import most of a library, unlike its top-level package.
+MAIN_PACKAGES = {'mmdet': 'mmdet.models', 'mmpretrain': 'mmpretrain.models'}
 Row = Tuple[str, str, str]
 
 
@@ -31,55 +33,47 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print the findings; return 1 if nothing can be distilled."""
+    """Print the table; return 1 if nothing can be distilled."""
     rows: List[Row] = [
         ('mmfmkt', __version__, ''),
         ('Python', platform.python_version(), platform.platform()),
     ]
-    faults = {name: faults_of(name) for name in ('pydantic', *STACK)}
-    for name, found in faults.items():
+    problems = {name: problems_of(name) for name in ('pydantic', *STACK)}
+    for name, found in problems.items():
         version = installed_version(name) or '-'
         rows.append((name, version, '; '.join(found) or 'ok'))
-    rows += devices() if not faults['torch'] else []
+    rows += devices() if not problems['torch'] else []
     rows += extras()
     width = [max(len(row[i]) for row in rows) for i in (0, 1)]
     for name, version, text in rows:
         print(f'{name:{width[0]}}  {version:{width[1]}}  {text}'.rstrip())
     base = ('pydantic', 'torch', 'mmengine', 'mmcv')
-    able = []
+    available = []
     for kind, library in LIBRARIES.items():
-        wrong = [x for x in (*base, library) if faults[x]]
-        able.append(not wrong)
+        broken = [x for x in (*base, library) if problems[x]]
+        available.append(not broken)
         print(
-            f'{kind} can be distilled'
-            if not wrong
-            else f'{kind} cannot be distilled: see {", ".join(wrong)}'
+            f'{kind} cannot be distilled: see {", ".join(broken)}'
+            if broken
+            else f'{kind} can be distilled'
         )
-    if any(able):
+    if any(available):
         print('next: mmfmkt configs, mmfmkt distill --help')
-    return 0 if any(able) else 1
+    return 0 if any(available) else 1
 
 
-def faults_of(name: str) -> List[str]:
-    """Return why a library is not usable."""
+def problems_of(name: str) -> List[str]:
+    """Return the reasons why a library cannot be used."""
     if installed_version(name) is None:
         return ['not installed']
-    if name in STACK and (faults := stack.faults_of(name)):
-        return faults
-    try:
-        import_module(PARTS.get(name, name))
-    except Exception as error:  # a broken install may raise any
-        return [f'import fails: {one_line(error)}']
-    return []
-
-
-def one_line(error: Exception) -> str:
-    """Return the message of an error on one line."""
-    return ' '.join(str(error).split())[:200]
+    found = usability_problems(name)
+    if not found and name in MAIN_PACKAGES:
+        found = usability_problems(MAIN_PACKAGES[name])
+    return found
 
 
 def devices() -> Iterator[Row]:
-    """Yield a row a device, with what its operators compute."""
+    """Yield a row per device with the state of its operators."""
     import torch
 
     yield 'CPU', f'{torch.get_num_threads()} threads', operators('cpu')
@@ -91,7 +85,7 @@ def devices() -> Iterator[Row]:
 
 
 def operators(device: str) -> str:
-    """Return whether mmcv's compiled operators run on a device."""
+    """Return whether mmcv's compiled operators work on a device."""
     if find_spec('mmcv') is None:
         return 'mmcv is not installed'
     try:
@@ -100,13 +94,13 @@ def operators(device: str) -> str:
 
         boxes = torch.tensor([[0.0, 0, 9, 9], [0, 0, 9, 8]], device=device)
         kept = len(nms(boxes, boxes.new_tensor([1, 0.5]), 0.5)[1])
-    except Exception as error:  # a fault of a build may be any
-        return f'mmcv.ops fail: {one_line(error)}'
-    return 'mmcv.ops ok' if kept == 1 else 'mmcv.ops compute nonsense'
+    except Exception as error:  # a broken build may raise anything
+        return f'mmcv.ops fail: {" ".join(str(error).split())[:200]}'
+    return 'mmcv.ops ok' if kept == 1 else 'mmcv.ops give wrong results'
 
 
 def extras() -> Iterator[Row]:
-    """Yield a row an extra that is not complete."""
+    """Yield a row per extra with missing libraries."""
     for extra, names in EXTRAS.items():
         missing = [name for name in names if find_spec(name) is None]
         if missing:

@@ -1,4 +1,4 @@
-"""How commands end on an error."""
+"""Error output of the commands."""
 
 import re
 import sys
@@ -8,11 +8,11 @@ from typing import Iterator
 
 from mmfmkt.utils import ConfigError, require
 from mmfmkt.utils.checkpoints import restricted_torch_load
-from mmfmkt.utils.error_messages import reason_of
+from mmfmkt.utils.error_messages import error_text
 
-# Where the documentation helps with an error, by what its sentence names.
+# Documentation pages by a pattern of the error message.
 PAGES = (
-    (r'is not a finite number', 'docs/faq.md#loss-is-nan'),
+    (r'NaN or Inf', 'docs/faq.md#loss-is-nan'),
     (r'teacher\.cache', 'docs/cost.md#a-cache-of-the-teacher'),
     (r'model\.teacher|--teacher', 'docs/teachers.md'),
     (r'model\.flow|model\.variant', 'docs/variants.md'),
@@ -25,11 +25,11 @@ PAGES = (
 
 
 @contextmanager
-def plain_errors() -> Iterator[None]:
-    """End the program with one line where a config is at fault.
+def exit_on_error() -> Iterator[None]:
+    """Print errors as one line and exit.
 
-    Other errors, and with ``--debug`` these too, show their traceback first.
-    Meanwhile no checkpoint that is read runs code.
+    The traceback is shown for errors other than `ConfigError` and with
+    ``--debug``. Inside the context, checkpoints cannot execute code.
     """
     try:
         require('torch', 'mmengine')
@@ -47,5 +47,5 @@ def plain_errors() -> Iterator[None]:
         sys.exit(2)
     except Exception as error:
         traceback.print_exception(error)
-        print(f'error: {reason_of(error)}', file=sys.stderr)
+        print(f'error: {error_text(error)}', file=sys.stderr)
         sys.exit(1)

@@ -1,7 +1,7 @@
-"""Exports the student of a distillation checkpoint.
+"""Export the student of a distillation checkpoint.
 
-FM-KT^Theta gives a plain MMDetection config and checkpoint, FM-KT those of
-student and flow; neither has a teacher.
+FM-KT^Theta exports a MMDetection or MMPretrain config and checkpoint, FM-KT
+the student with its flow. Neither contains the teacher.
 
     %(prog)s CONFIG CHECKPOINT [--out DIR]
 """
@@ -12,26 +12,26 @@ from pathlib import Path
 from mmfmkt.engine.export import export_student
 from mmfmkt.utils.configs import read_config
 
-from .options import add_cfg_options, parser_of
+from .options import add_cfg_options, make_parser
 
 
 def build_parser(prog: str) -> argparse.ArgumentParser:
     """Return the parser of the command."""
-    parser = parser_of(__doc__, prog=prog)
-    parser.add_argument('config', help='config of the distillation')
-    parser.add_argument('checkpoint', help='its checkpoint')
+    parser = make_parser(__doc__, prog=prog)
+    parser.add_argument('config', help='distillation config')
+    parser.add_argument('checkpoint', help='checkpoint of the distillation')
     parser.add_argument(
         '--out',
-        help='folder for student.py and student.pth; by default student/ '
-        'beside the checkpoint, or in work_dirs/ and the name of the config '
-        'where the checkpoint is a URL',
+        help='folder for student.py and student.pth; default: student/ in '
+        'the folder of the checkpoint, or work_dirs/<config>/student for a '
+        'URL',
     )
     add_cfg_options(parser)
     return parser
 
 
 def default_folder(config: str, checkpoint: str) -> Path:
-    """Where an export goes that nobody has given a place."""
+    """Return the default output folder."""
     if '://' in checkpoint:
         return Path('work_dirs', Path(config).stem, 'student')
     return Path(checkpoint).parent / 'student'

@@ -1,4 +1,4 @@
-"""Options that commands share."""
+"""Options shared by the commands."""
 
 import argparse
 import os
@@ -15,19 +15,18 @@ class HelpWithDefaults(
     argparse.ArgumentDefaultsHelpFormatter,
     argparse.RawDescriptionHelpFormatter,
 ):
-    """A description as it is written, and defaults of options."""
+    """Formatter with an unwrapped description and default values."""
 
 
-def parser_of(
+def make_parser(
     description: str, defaults: bool = False, prog: Optional[str] = None
 ) -> argparse.ArgumentParser:
-    """Return a parser whose help begins with a docstring.
+    """Return a parser with a module's docstring as description.
 
     Args:
-        description (str): The docstring of the command, with examples, in
-            which ``%(prog)s`` is the command.
-        defaults (bool): Whether the help shows the defaults of options.
-        prog (str, optional): What the help calls the command.
+        description (str): The docstring; ``%(prog)s`` is the command.
+        defaults (bool): Whether the help shows default values.
+        prog (str, optional): Program name.
     """
     return argparse.ArgumentParser(
         prog=prog,
@@ -38,13 +37,13 @@ def parser_of(
     )
 
 
-def at_least(least: int) -> Callable[[str], int]:
-    """Return an argument type: an integer that is not below ``least``."""
+def int_at_least(minimum: int) -> Callable[[str], int]:
+    """Return an argument type for integers of at least ``minimum``."""
 
     def integer(text: str) -> int:
-        if int(text) < least:
+        if int(text) < minimum:
             raise argparse.ArgumentTypeError(
-                f'must be {least} or more, got {text}'
+                f'must be at least {minimum}, got {text}'
             )
         return int(text)
 
@@ -55,8 +54,8 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options that MMDetection's train.py and test.py share."""
     parser.add_argument(
         '--work-dir',
-        help='folder for logs, checkpoints and metrics; by default '
-        'work_dirs/ and the name of the config',
+        help='directory for logs, checkpoints and metrics; default: '
+        'work_dirs/<config>',
     )
     add_cfg_options(parser)
     parser.add_argument(
@@ -76,7 +75,7 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def add_train_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the options that tools which train have beside those."""
+    """Add the options of commands that train."""
     parser.add_argument(
         '--amp', action='store_true', help='train in mixed precision'
     )
@@ -84,19 +83,19 @@ def add_train_arguments(parser: argparse.ArgumentParser) -> None:
         '--resume',
         nargs='?',
         const='auto',
-        help='resume from a checkpoint; without a path, from the latest one '
-        'in the work folder',
+        help='resume from a checkpoint; without a path, from the latest '
+        'checkpoint in the work directory',
     )
     parser.add_argument(
         '--check-teacher',
         action='store_true',
-        help="validate the teacher first, on the student's validation data",
+        help="validate the teacher on the student's validation data first",
     )
-    # Those that MMPretrain's train.py has beside MMDetection's.
+    # Options of MMPretrain's train.py.
     parser.add_argument(
         '--no-validate',
         action='store_true',
-        help='train without validating in between',
+        help='do not validate during training',
     )
     parser.add_argument(
         '--no-pin-memory',
@@ -119,43 +118,43 @@ def add_cfg_options(parser: argparse.ArgumentParser) -> None:
         nargs='+',
         action=DictAction,
         metavar='KEY=VALUE',
-        help='override settings of the config, for instance '
-        'model.flow.inference_steps=8 or key="[(a,b),(c,d)]" (with the '
-        'quotation marks, without white space)',
+        help='override config keys, for example '
+        'model.flow.inference_steps=8 or key="[(a,b),(c,d)]" (with '
+        'quotation marks and without spaces)',
     )
 
 
 def add_debug(parser: argparse.ArgumentParser) -> None:
-    """Add ``--debug``, which `cli.errors` looks for."""
+    """Add ``--debug``, which `exit_on_error` reads."""
     parser.add_argument(
         '--debug',
         action='store_true',
-        help='show where an error comes from, beside the sentence',
+        help='show the traceback of errors',
     )
 
 
 def load_config(args: argparse.Namespace) -> Config:
-    """Read the config that the command line means.
+    """Read the config and apply launcher and work directory.
 
     Raises:
-        ConfigError: If the file does not exist.
+        ConfigError: If the config does not exist or cannot be read.
     """
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
     cfg = read_config(args.config, args.cfg_options)
     cfg.launcher = args.launcher
-    # Priority: command line, config, name of the config.
+    # Priority: command line, config, default.
     if args.work_dir is not None:
         cfg.work_dir = args.work_dir
     elif cfg.get('work_dir') is None:
         cfg.work_dir = osp.join('./work_dirs', Path(args.config).stem)
-    return keep_file(cfg)
+    return with_separate_dump(cfg)
 
 
-def keep_file(cfg: Config) -> Config:
-    """Return a config whose dump does not replace the file it was read from.
+def with_separate_dump(cfg: Config) -> Config:
+    """Return a config whose dump does not overwrite its own file.
 
-    The Runner dumps the resolved config into the work folder, under the name
-    of that file.
+    The Runner dumps the resolved config into the work directory under the
+    name of the config file.
     """
     dump = osp.join(cfg.work_dir, osp.basename(cfg.filename))
     if osp.realpath(dump) == osp.realpath(cfg.filename):
@@ -165,12 +164,11 @@ def keep_file(cfg: Config) -> Config:
 
 
 def set_dataloaders(cfg: Config, args: argparse.Namespace) -> None:
-    """Apply the options for validation and dataloaders, as MMPretrain does.
+    """Apply ``--no-validate`` and the dataloader options.
 
     Args:
         cfg (Config): Changed in place.
-        args (argparse.Namespace): With ``no_validate``, ``no_pin_memory``
-            and ``no_persistent_workers``.
+        args (argparse.Namespace): Options of `add_train_arguments`.
     """
     if args.no_validate:
         cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None

@@ -1,4 +1,4 @@
-"""Evaluates a checkpoint; the teacher of a distillation is not needed.
+"""Evaluate a checkpoint; a distillation does not need its teacher.
 
 %(prog)s CONFIG CHECKPOINT
 %(prog)s CONFIG CHECKPOINT --cfg-options model.flow.inference_steps=8
@@ -17,14 +17,14 @@ from mmfmkt.apis.train import check_fits, checkpoint_guard, verify_load_from
 from mmfmkt.utils import ConfigError
 from mmfmkt.utils.error_messages import errors_as_config_errors
 
-from .options import add_run_arguments, load_config, parser_of
+from .options import add_run_arguments, load_config, make_parser
 
 
 def build_parser(prog: str) -> argparse.ArgumentParser:
     """Return the parser of the command."""
-    parser = parser_of(__doc__, prog=prog)
+    parser = make_parser(__doc__, prog=prog)
     parser.add_argument(
-        'config', help="path of the config, or a shipped one: 'mmfmkt::...'"
+        'config', help="config file, or a shipped config 'mmfmkt::...'"
     )
     parser.add_argument('checkpoint', help='path or URL of the checkpoint')
     parser.add_argument(
@@ -36,37 +36,38 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
         '--show', action='store_true', help='show predictions in a window'
     )
     parser.add_argument(
-        '--show-dir', help='folder for pictures of the predictions'
+        '--show-dir', help='directory for images with predictions'
     )
     parser.add_argument(
         '--wait-time',
         type=float,
         default=2,
-        help='seconds that --show stays on an image',
+        help='display time per image with --show, in seconds',
     )
     parser.add_argument(
-        '--tta', action='store_true', help='augment at test time'
+        '--tta', action='store_true', help='test-time augmentation'
     )
     add_run_arguments(parser)
     return parser
 
 
 def pickle_file(text: str) -> str:
-    """Return the name of a pickle file as it is."""
+    """Check the suffix of a pickle file."""
     if not text.endswith(('.pkl', '.pickle')):
         raise argparse.ArgumentTypeError('must be a .pkl or .pickle file')
     return text
 
 
 def use_tta(cfg: Config) -> None:
-    """Wrap the model for test-time augmentation: by default, flipping.
+    """Wrap the model for test-time augmentation; default: flipping.
 
     Raises:
-        ConfigError: If there is no default for the library.
+        ConfigError: If a classifier's config does not define it.
     """
     if cfg.get('default_scope') == 'mmpretrain' and 'tta_model' not in cfg:
         raise ConfigError(
-            '--tta needs the config keys tta_model and tta_pipeline.'
+            '--tta: a classifier needs the config keys tta_model and '
+            'tta_pipeline.'
         )
     if 'tta_model' not in cfg:
         cfg.tta_model = dict(
@@ -95,8 +96,8 @@ def use_tta(cfg: Config) -> None:
     dataset.pipeline = cfg.tta_pipeline
 
 
-def draw_pictures(cfg: Config, args: argparse.Namespace) -> None:
-    """Switch the visualization hook on."""
+def enable_visualization(cfg: Config, args: argparse.Namespace) -> None:
+    """Enable the visualization hook."""
     if cfg.get('default_scope') == 'mmpretrain':
         hook = cfg.default_hooks.visualization
         hook.update(
@@ -112,9 +113,9 @@ def draw_pictures(cfg: Config, args: argparse.Namespace) -> None:
 
 
 def dump_predictions(runner: Runner, path: str) -> None:
-    """Have the evaluator write predictions to a file."""
-    detects = runner.cfg.get('default_scope') != 'mmpretrain'
-    name = 'mmdet.DumpDetResults' if detects else 'mmengine.DumpResults'
+    """Add a metric that writes the predictions to a file."""
+    classifies = runner.cfg.get('default_scope') == 'mmpretrain'
+    name = 'mmengine.DumpResults' if classifies else 'mmdet.DumpDetResults'
     dump = METRICS.build(dict(type=name, out_file_path=path))
     runner.test_evaluator.metrics.append(dump)
 
@@ -125,14 +126,15 @@ def run(args: argparse.Namespace) -> None:
     cfg.load_from = args.checkpoint
     drop_teacher(cfg.model)
     if args.show or args.show_dir:
-        draw_pictures(cfg, args)
+        enable_visualization(cfg, args)
     if args.tta:
         use_tta(cfg)
     with checkpoint_guard(cfg):
         loaded = verify_load_from(cfg)
         with errors_as_config_errors(cfg):
             runner = build_runner(cfg)
-            if runner.test_loop is not None and args.out:  # builds it
+            # Access to test_loop builds it.
+            if runner.test_loop is not None and args.out:
                 dump_predictions(runner, args.out)
         check_fits(runner.model, loaded)
         runner.test()

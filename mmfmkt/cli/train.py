@@ -1,10 +1,10 @@
-"""Trains a model: a distillation, or anything else that MMEngine trains.
+"""Train a distillation or any other config of MMEngine.
 
     %(prog)s configs/fmkt_retinanet_r101_r50.py
     %(prog)s mmfmkt::retinanet/theta_retinanet_r101_r50.py --amp
     %(prog)s CONFIG --resume --cfg-options randomness.seed=1
 
-The options are those of MMDetection's and MMPretrain's tools, and
+Takes the options of MMDetection's and MMPretrain's train.py, and
 --check-teacher.
 """
 
@@ -19,21 +19,21 @@ from mmfmkt.utils.error_messages import errors_as_config_errors
 from .options import (
     add_train_arguments,
     load_config,
-    parser_of,
+    make_parser,
     set_dataloaders,
 )
 
 
 def build_parser(prog: str) -> argparse.ArgumentParser:
     """Return the parser of the command."""
-    parser = parser_of(__doc__, prog=prog)
+    parser = make_parser(__doc__, prog=prog)
     parser.add_argument(
-        'config', help="path of the config, or a shipped one: 'mmfmkt::...'"
+        'config', help="config file, or a shipped config 'mmfmkt::...'"
     )
     parser.add_argument(
         '--auto-scale-lr',
         action='store_true',
-        help='scale the learning rate with the batch size',
+        help='scale the learning rate linearly with the batch size',
     )
     add_train_arguments(parser)
     return parser
@@ -46,7 +46,7 @@ def run(args: argparse.Namespace) -> None:
         if 'base_batch_size' not in cfg.get('auto_scale_lr', {}):
             raise ConfigError(
                 '--auto-scale-lr needs the config key '
-                'auto_scale_lr.base_batch_size.'
+                'auto_scale_lr.base_batch_size, which is not set.'
             )
         cfg.auto_scale_lr.enable = True
     train_by_options(cfg, args)

@@ -1,3 +1,3 @@
-"""Data sets: the synthetic shapes."""
+"""Datasets: the synthetic shapes."""
 
 from .shapes import *  # noqa: F401,F403

@@ -1,4 +1,4 @@
-"""Layout of a folder in COCO format."""
+"""Detection of annotations and images in a COCO folder."""
 
 import json
 from pathlib import Path
@@ -8,13 +8,13 @@ from mmfmkt.utils import ConfigError
 
 
 class CocoSplit(NamedTuple):
-    """One split of a data set; paths are relative to its root.
+    """Split of a dataset. Paths are relative to its root.
 
     Attributes:
         ann_file (str): Annotation file.
         images (str): Folder of the images.
-        classes (tuple[str]): Names of the categories, in their order.
-        has_masks (bool): Whether annotations have masks beside their boxes.
+        classes (tuple[str]): Names of the categories.
+        has_masks (bool): Whether annotations have masks.
     """
 
     ann_file: str
@@ -24,12 +24,12 @@ class CocoSplit(NamedTuple):
 
 
 class CocoFolder(NamedTuple):
-    """A data set in COCO format.
+    """Dataset in COCO format.
 
     Attributes:
-        root (Path): Its folder.
-        train (CocoSplit): Split for training.
-        val (CocoSplit): Split for evaluation.
+        root (Path): Root folder.
+        train (CocoSplit): Training split.
+        val (CocoSplit): Validation split.
     """
 
     root: Path
@@ -38,30 +38,31 @@ class CocoFolder(NamedTuple):
 
     @property
     def classes(self) -> Tuple[str, ...]:
-        """Names of the classes that are trained, in their order."""
+        """Names of the classes of the training split."""
         return self.train.classes
 
 
 def find_coco_folder(root: str) -> CocoFolder:
-    """Find annotation files, image folders and classes below a folder.
+    """Find the annotation files, image folders and classes of a dataset.
 
-    Looks for ``annotations/*train*.json`` with a folder of a name that
-    begins with ``train``, and likewise for ``val``.
+    The splits are ``annotations/*train*.json`` with the folder ``train*/``,
+    and likewise for ``val``.
 
     Args:
-        root (str): The folder.
+        root (str): Root folder.
 
     Raises:
-        ConfigError: If something is missing, not unique or not readable.
+        ConfigError: If a file or folder is missing, not unique or not
+            readable.
     """
     path = Path(root).resolve()
     if not path.is_dir():
-        raise ConfigError(f'--data-root: {root!r} is no folder.')
+        raise ConfigError(f'--data-root: {root!r} is not a folder.')
     return CocoFolder(path, find_split(path, 'train'), find_split(path, 'val'))
 
 
 def find_split(root: Path, name: str) -> CocoSplit:
-    """Find a split by its name, ``'train'`` or ``'val'``."""
+    """Find the split ``'train'`` or ``'val'``."""
     files = sorted((root / 'annotations').glob(f'*{name}*.json'))
     instances = [x for x in files if x.name.startswith('instances')]
     folders = sorted(x for x in root.glob(f'{name}*') if x.is_dir())
@@ -71,22 +72,22 @@ def find_split(root: Path, name: str) -> CocoSplit:
 
 
 def only(found: List[Path], pattern: str, root: Path) -> str:
-    """Return the one path that was found, relative to the root.
+    """Return the only path of a list, relative to the root.
 
     Raises:
-        ConfigError: If there is none, or more than one.
+        ConfigError: If the list does not have exactly one path.
     """
     if len(found) != 1:
         names = ', '.join(x.name for x in found) or 'none'
         raise ConfigError(
-            f'--data-root: {str(root)!r} must hold one {pattern}, but has '
-            f'{names}; set the keys of the data set in the config instead.'
+            f'--data-root: {str(root)!r} must have exactly one {pattern}, got '
+            f'{names}. Otherwise set the dataset in the config.'
         )
     return str(found[0].relative_to(root))
 
 
 def read_annotations(path: Path) -> Tuple[Tuple[str, ...], bool]:
-    """Return the classes of an annotation file, and whether it has masks.
+    """Return the classes of an annotation file and whether it has masks.
 
     Raises:
         ConfigError: If the file is not in COCO format.
@@ -103,5 +104,5 @@ def read_annotations(path: Path) -> Tuple[Tuple[str, ...], bool]:
             f'{type(error).__name__}: {error}.'
         ) from error
     if not classes:
-        raise ConfigError(f'--data-root: {str(path)!r} names no categories.')
+        raise ConfigError(f'--data-root: {str(path)!r} has no categories.')
     return classes, has_masks

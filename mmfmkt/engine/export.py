@@ -1,7 +1,7 @@
 """Export of the student from a distillation checkpoint.
 
-FM-KT^Theta exports a plain MMDetection or MMPretrain config and checkpoint
-that need no mmfmkt; FM-KT a student with its flow. Neither has a teacher.
+FM-KT^Theta exports a MMDetection or MMPretrain config and checkpoint that do
+not need mmfmkt, FM-KT the student with its flow. Neither has a teacher.
 """
 
 from copy import deepcopy
@@ -21,11 +21,11 @@ from mmfmkt.models.flows import VARIANTS
 from mmfmkt.registry import MODELS
 from mmfmkt.utils import ConfigError
 from mmfmkt.utils.checkpoints import load_checkpoint
-from mmfmkt.utils.configs import import_mmfmkt, walk
-from mmfmkt.utils.files import save_whole
-from mmfmkt.utils.types import is_ours, resolve_type
+from mmfmkt.utils.configs import add_mmfmkt_import, walk
+from mmfmkt.utils.files import save_atomically
+from mmfmkt.utils.types import is_from_mmfmkt, resolve_type
 
-FLOWS = 'flows.'
+FLOWS_PREFIX = 'flows.'
 
 
 class Exported(NamedTuple):
@@ -45,30 +45,31 @@ def export_student(
     checkpoint: str,
     out_dir: Union[str, Path],
 ) -> Exported:
-    """Write ``student.py`` and ``student.pth``.
+    """Export a student as ``student.py`` and ``student.pth``.
 
     With MMEngine's EMAHook, the averaged weights are exported.
 
     Args:
-        config (str | Path | Config): The config of the distillation.
-        checkpoint (str): Its checkpoint, a path or URL.
-        out_dir (str | Path): Folder to write to; it is made.
+        config (str | Path | Config): Distillation config.
+        checkpoint (str): Path or URL of its checkpoint.
+        out_dir (str | Path): Output folder; it is created.
 
     Raises:
-        ConfigError: If the config is not of a distillation, or the
-            checkpoint not of this config.
+        ConfigError: If the config is not a distillation, or the checkpoint
+            does not belong to it.
     """
     if not isinstance(config, Config):
         config = Config.fromfile(config)
     if 'student' not in config.get('model', {}):
         raise ConfigError(
-            'Only a distillation has a student to export: the '
-            "config has no key 'model.student'."
+            "The config is not a distillation: it has no key 'model.student'."
         )
     loaded = load_checkpoint(str(checkpoint))
     variant = config.model.get('variant', 'fmkt')
     exported = (
-        with_flow(config) if VARIANTS[variant].deploys_flow else plain(config)
+        student_with_flow_config(config)
+        if VARIANTS[variant].deploys_flow
+        else student_config(config)
     )
     state = deployed_state(
         loaded.get('state_dict', loaded), exported, checkpoint
@@ -78,42 +79,41 @@ def export_student(
     out_dir.mkdir(parents=True, exist_ok=True)
     paths = Exported(out_dir / 'student.py', out_dir / 'student.pth')
     meta = dict(loaded.get('meta', {}), cfg=exported.pretty_text)
-    # Whole or not at all: an interrupted export leaves nothing half.
-    save_whole(paths.checkpoint, dict(meta=meta, state_dict=state))
+    save_atomically(paths.checkpoint, dict(meta=meta, state_dict=state))
     exported.dump(paths.config)
     return paths
 
 
 def deployed_state(state: dict, exported: Config, checkpoint: str) -> dict:
-    """Return the deployed tensors under their names of training.
+    """Select the tensors of the exported model from a state dict.
 
     Args:
-        state (dict): All tensors of the checkpoint.
-        exported (Config): The exported config.
+        state (dict): State dict of the distillation.
+        exported (Config): Config of the exported model.
         checkpoint (str): Path of the checkpoint, for the error.
 
     Raises:
-        ConfigError: If the checkpoint lacks one.
+        ConfigError: If a tensor is missing.
     """
     model = without_weights(deepcopy(exported.model))
     with DefaultScope.overwrite_default_scope(exported.get('default_scope')):
-        wanted = MODELS.build(model).state_dict()
-    missing = [name for name in wanted if name not in state]
+        expected = MODELS.build(model).state_dict()
+    missing = [name for name in expected if name not in state]
     if missing:
         raise ConfigError(
-            f'The checkpoint {checkpoint!r} is not of this student: '
-            f'{len(missing)} of {len(wanted)} tensors are missing, the first '
-            f'is {missing[0]}; give the config that it was trained with.'
+            f'The checkpoint {checkpoint!r} does not fit this student: '
+            f'{len(missing)} of {len(expected)} tensors are missing, for '
+            f'example {missing[0]}. Use the config of its training.'
         )
     return {
         name: x
         for name, x in state.items()
-        if not name.startswith(FLOWS) or name in wanted
+        if not name.startswith(FLOWS_PREFIX) or name in expected
     }
 
 
-def plain(config: Config) -> Config:
-    """Return the student's own config, which does not need mmfmkt.
+def student_config(config: Config) -> Config:
+    """Return the student's config, which does not need mmfmkt.
 
     A student with a backbone of mmfmkt keeps the import.
     """
@@ -122,12 +122,12 @@ def plain(config: Config) -> Config:
     scope = exported.get('default_scope')
     for key in ('val_evaluator', 'test_evaluator'):
         for _, metric in walk(exported.get(key)):
-            # Only flows need StepAccuracy.
-            if isinstance(metric, dict) and is_ours(
+            # StepAccuracy is needed only with a flow.
+            if isinstance(metric, dict) and is_from_mmfmkt(
                 resolve_type(metric, METRICS, scope)
             ):
                 metric['type'] = 'mmpretrain.Accuracy'
-    forget_flows(exported)
+    remove_flow_options(exported)
     imports = exported.get('custom_imports')
     if imports:
         kept = [x for x in imports['imports'] if not x.startswith('mmfmkt')]
@@ -135,17 +135,17 @@ def plain(config: Config) -> Config:
         if not kept:
             exported.pop('custom_imports')
     if 'mmfmkt.' in exported.pretty_text:
-        import_mmfmkt(exported)
+        add_mmfmkt_import(exported)
     return exported
 
 
-def forget_flows(config: Config) -> None:
-    """Remove the flow's own learning rate from a config, in place."""
+def remove_flow_options(config: Config) -> None:
+    """Remove the flow's ``paramwise_cfg.custom_keys``, in place."""
     wrapper = config.get('optim_wrapper') or {}
     options = wrapper.get('paramwise_cfg') or {}
     keys = options.get('custom_keys') or {}
     for key in list(keys):
-        if f'{key}.'.startswith(FLOWS):
+        if f'{key}.'.startswith(FLOWS_PREFIX):
             del keys[key]
     if 'custom_keys' in options and not keys:
         del options['custom_keys']
@@ -153,17 +153,17 @@ def forget_flows(config: Config) -> None:
         del wrapper['paramwise_cfg']
 
 
-def with_flow(config: Config) -> Config:
-    """Return the distiller's config without teacher and training."""
+def student_with_flow_config(config: Config) -> Config:
+    """Return the distiller's config without teacher and training options."""
     exported = without_training(config)
     model = exported.model
     model.teacher = None
     model.student = resolved_student(exported)
     kind = resolve_type(model, MMENGINE_MODELS, config.get('default_scope'))
     if issubclass(kind, DetectionDistiller):
-        # mmdet.apis.init_detector writes model.backbone.init_cfg.
+        # mmdet.apis.init_detector sets model.backbone.init_cfg.
         model.backbone = dict(init_cfg=None)
-    import_mmfmkt(exported)
+    add_mmfmkt_import(exported)
     return exported
 
 
@@ -172,7 +172,7 @@ def resolved_student(config: Config) -> ConfigDict:
     student = load_model_config(config.model.student, 'model.student')
     if config.model.get('backbone'):
         student.backbone.update(config.model.backbone)
-    # Without a default scope, that of the types is needed.
+    # A config without default_scope needs the types' scope.
     if student.get('_scope_') in (None, config.get('default_scope')):
         student.pop('_scope_', None)
     return student
@@ -187,16 +187,16 @@ def without_training(config: Config) -> Config:
     exported.launcher = 'none'
     scope = exported.get('default_scope')
     wrapper = exported.get('optim_wrapper')
-    if is_ours(resolve_type(wrapper, OPTIM_WRAPPERS, scope)):
+    if is_from_mmfmkt(resolve_type(wrapper, OPTIM_WRAPPERS, scope)):
         wrapper.type = 'OptimWrapper'
     exported.custom_hooks = [
         hook
         for hook in exported.get('custom_hooks') or []
-        if not is_ours(resolve_type(hook, HOOKS, scope))
+        if not is_from_mmfmkt(resolve_type(hook, HOOKS, scope))
     ]
     exported.default_hooks = {
         name: hook
         for name, hook in (exported.get('default_hooks') or {}).items()
-        if not is_ours(resolve_type(hook, HOOKS, scope))
+        if not is_from_mmfmkt(resolve_type(hook, HOOKS, scope))
     }
     return exported

@@ -1,4 +1,4 @@
-"""Accuracy of a classifier with a flow, by number of steps."""
+"""Accuracy of a classifier with a flow, by number of sampling steps."""
 
 from typing import Dict, List, Sequence
 
@@ -7,21 +7,22 @@ from mmengine.evaluator import BaseMetric
 
 from mmfmkt.registry import METRICS
 
-STEPS = 'pred_score_k'
+STEP_PREFIX = 'pred_score_k'
 
 
 @METRICS.register_module()
 class StepAccuracy(BaseMetric):
-    """Top-k accuracy, also for each K of ``model.report_steps``.
+    """Top-k accuracy at each K of ``model.report_steps``.
 
-    Named ``accuracy/top1``, as MMPretrain's metric has it, of what is
-    deployed; ``accuracy/top1_k4`` at 4 steps, and
-    ``accuracy/top1_ensemble`` of the mean over all reported K. Students
-    without a flow have the first alone.
+    - ``accuracy/top1``: accuracy of the deployed model, as in MMPretrain.
+    - ``accuracy/top1_k4``: accuracy at K = 4 sampling steps.
+    - ``accuracy/top1_ensemble``: accuracy of the mean score over all K.
+
+    Students without a flow have only the first one.
 
     Args:
-        topk (Sequence[int]): The numbers of guesses.
-        kwargs: Further arguments of BaseMetric.
+        topk (Sequence[int]): Values of k.
+        kwargs: Other arguments of BaseMetric.
     """
 
     default_prefix = 'accuracy'
@@ -31,20 +32,20 @@ class StepAccuracy(BaseMetric):
         self.topk = (topk,) if isinstance(topk, int) else tuple(topk)
 
     def process(self, data_batch: dict, data_samples: Sequence[dict]) -> None:
-        """Gather the ranks of the true classes.
+        """Store the ranks of the true classes.
 
         Args:
             data_batch (dict): Unused.
-            data_samples (Sequence[dict]): With ``gt_label``, ``pred_score``
-                and, by number of steps, ``pred_score_k4`` and so on.
+            data_samples (Sequence[dict]): Samples with ``gt_label``,
+                ``pred_score`` and, for each K, ``pred_score_k<K>``.
         """
         ranks, names = [], []
         for sample in data_samples:
             scores = {'': sample['pred_score']}
             steps = {
-                f'_{name.removeprefix(STEPS[:-1])}': score
+                f'_{name.removeprefix(STEP_PREFIX[:-1])}': score
                 for name, score in sample.items()
-                if name.startswith(STEPS)
+                if name.startswith(STEP_PREFIX)
             }
             if steps:
                 scores.update(steps)
@@ -52,17 +53,17 @@ class StepAccuracy(BaseMetric):
             label = sample['gt_label']
             names.append(list(scores))
             ranks += [rank_of(score, label) for score in scores.values()]
-        # One wait for the whole batch.
+        # Synchronize the device once per batch.
         ranks = iter(torch.stack(ranks).tolist())
         self.results += [dict(zip(own, ranks)) for own in names]
 
     def compute_metrics(
         self, results: List[Dict[str, int]]
     ) -> Dict[str, float]:
-        """Return the percentages of samples within the guesses.
+        """Return the top-k accuracies in percent.
 
         Args:
-            results (list[dict]): Ranks of all samples.
+            results (list[dict]): Ranks of all samples by score.
         """
         return {
             f'top{k}{name}': 100.0
@@ -74,16 +75,17 @@ class StepAccuracy(BaseMetric):
 
 
 def rank_of(score: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
-    """How many classes have a higher score than the best of the true ones.
+    """Return the rank of the best true class, starting at 0.
 
-    All of them where a score is NaN: what diverged guesses nothing.
+    If a score is NaN, the rank is the number of classes, which counts as
+    wrong for every k.
 
     Args:
-        score (Tensor): ``(classes, )``.
+        score (Tensor): Scores, ``(num_classes, )``.
         label (Tensor): True classes, ``(n, )``.
 
     Returns:
-        Tensor: ``()``, int64, where ``score`` is.
+        Tensor: ``()``, int64, on the device of ``score``.
     """
     label = label.to(score.device)
     rank = (score > score[label].max()).sum()

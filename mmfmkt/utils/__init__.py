@@ -1,4 +1,4 @@
-"""Helpers that belong to no other room."""
+"""Utilities shared by all packages."""
 
 from .errors import ConfigError
 from .stack import require

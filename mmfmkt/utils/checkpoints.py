@@ -1,10 +1,9 @@
-"""Reading checkpoints, and running nothing that came in them.
+"""Loading of checkpoints without executing code from them.
 
-A checkpoint is a pickle, which can name any function of any library to be
-called as it is read. Here it can name what MMEngine's own checkpoints are
-made of, and nothing else (Python's documentation of pickle, "Restricting
-Globals"): tensors, arrays, plain containers, its schedulers and its buffers
-of logged values.
+A checkpoint is a pickle, which can call any importable function while it is
+loaded. The unpickler here only finds the classes and functions of MMEngine's
+checkpoints: tensors, arrays, containers, parameter schedulers and history
+buffers ("Restricting Globals" in Python's documentation of pickle).
 """
 
 import hashlib
@@ -26,17 +25,16 @@ from torch import nn
 from .errors import ConfigError
 
 TRUST = 'MMFMKT_TRUST_CHECKPOINTS'
-CURE = (
-    'which could run code: get it from a source that you trust, as tensors '
-    f'alone, or, if it is your own, set {TRUST}=1 in the environment'
+REMEDY = (
+    'which could run code. Use a checkpoint that holds tensors only or, if '
+    f'you trust its source, set the environment variable {TRUST}=1'
 )
 SCHEDULERS = 'mmengine.optim.scheduler.'
 ALLOWED = re.compile(
     r'collections\.(OrderedDict|defaultdict|Counter)'
     r'|builtins\.(set|frozenset|complex|slice|bytes|bytearray|range|int|float|str'
     r'|bool|list|tuple|dict|object)'
-    # As PyTorch's own loading of weights alone allows it: a tensor that has
-    # attributes, such as the marks of a compiler.
+    # Tensors with attributes; torch.load(weights_only=True) allows it, too.
     r'|torch\._tensor\._rebuild_from_type_v2'
     r'|_codecs\.encode|copyreg\._reconstructor|argparse\.Namespace'
     r'|torch\._utils\._rebuild_(tensor|tensor_v2|tensor_v3|parameter'
@@ -54,47 +52,48 @@ ALLOWED = re.compile(
 )
 
 
-class UntrustedCheckpoint(ConfigError):
-    """A checkpoint that could run code; one sentence that says what to do."""
+class UntrustedCheckpointError(ConfigError):
+    """Checkpoint that could run code, or with another SHA-256 digest."""
 
 
-class DamagedCheckpoint(ConfigError):
-    """What is no checkpoint, or no longer; one sentence."""
+class DamagedCheckpointError(ConfigError):
+    """File that is missing, damaged or not a checkpoint."""
 
 
 class RestrictedUnpickler(pickle.Unpickler):
-    """Finds what checkpoints are made of, and refuses everything else."""
+    """Unpickler that only finds the globals of MMEngine's checkpoints."""
 
     def find_class(self, module: str, name: str) -> Any:
-        # As old protocols have it.
+        # Name in old pickle protocols.
         module = 'builtins' if module == '__builtin__' else module
         if (module, name) == ('builtins', 'getattr'):
-            return method_of
+            return restricted_getattr
         if ALLOWED.fullmatch(f'{module}.{name}'):
             return super().find_class(module, name)
         if module.startswith(SCHEDULERS) and '.' not in name:
             found = super().find_class(module, name)
             if isinstance(found, type) and found.__module__ == module:
                 return found
-        raise UntrustedCheckpoint(f'names {module}.{name}, {CURE}')
+        raise UntrustedCheckpointError(f'names {module}.{name}, {REMEDY}')
 
 
-def method_of(owner: Any, name: str) -> Any:
-    """Python's ``getattr``, for methods that MMEngine saves.
+def restricted_getattr(owner: Any, name: str) -> Any:
+    """Return a method of a history buffer or a scheduler.
 
-    Its buffers are saved with their statistics, some schedulers with the
-    function that they follow.
+    MMEngine saves history buffers with their statistics and some schedulers
+    with a method.
     """
     kind = owner if isinstance(owner, type) else type(owner)
-    saves = kind is HistoryBuffer or kind.__module__.startswith(SCHEDULERS)
-    if not saves or name.startswith('__') or not hasattr(kind, name):
-        raise UntrustedCheckpoint(
-            f'asks for {name!r} of a {kind.__name__}, {CURE}'
+    allowed = kind is HistoryBuffer or kind.__module__.startswith(SCHEDULERS)
+    if not allowed or name.startswith('__') or not hasattr(kind, name):
+        raise UntrustedCheckpointError(
+            f'asks for {name!r} of a {kind.__name__}, {REMEDY}'
         )
     return getattr(owner, name)
 
 
-RESTRICTED = SimpleNamespace(
+# Module for torch.load's argument ``pickle_module``.
+RESTRICTED_PICKLE = SimpleNamespace(
     __name__='pickle',
     Unpickler=RestrictedUnpickler,
     load=lambda file, **kwargs: RestrictedUnpickler(file, **kwargs).load(),
@@ -104,43 +103,45 @@ RESTRICTED = SimpleNamespace(
 
 @contextmanager
 def restricted_torch_load() -> Iterator[None]:
-    """Have ``torch.load`` run nothing, whoever calls it meanwhile.
+    """Replace ``torch.load`` by a version that executes no code of files.
 
     Raises:
-        UntrustedCheckpoint: Where a file names what could run code.
+        UntrustedCheckpointError: If a file could run code.
     """
-    whole = torch.load
-    if os.environ.get(TRUST) == '1' or isinstance(whole, partial):
-        yield  # trusted, or guarded already
+    original_load = torch.load
+    if os.environ.get(TRUST) == '1' or isinstance(original_load, partial):
+        yield  # trusted, or nested in another such context
         return
-    torch.load = partial(load_restricted, whole)
+    torch.load = partial(load_restricted, original_load)
     try:
         yield
     finally:
-        torch.load = whole
+        torch.load = original_load
 
 
 @contextmanager
 def unrestricted_torch_load() -> Iterator[None]:
-    """Have ``torch.load`` be PyTorch's own again, as `TRUST` does."""
-    guarded, trusted = torch.load, os.environ.get(TRUST)
-    if isinstance(guarded, partial):
-        torch.load = guarded.args[0]
+    """Undo `restricted_torch_load` inside of it."""
+    restricted_load, trusted = torch.load, os.environ.get(TRUST)
+    if isinstance(restricted_load, partial):
+        torch.load = restricted_load.args[0]
     os.environ[TRUST] = '1'
     try:
         yield
     finally:
-        torch.load = guarded
+        torch.load = restricted_load
         if trusted is None:
             del os.environ[TRUST]
 
 
-def load_restricted(whole: Any, file: Any, *args: Any, **kwargs: Any) -> Any:
-    """``torch.load`` with the restricted unpickler.
+def load_restricted(
+    original_load: Any, file: Any, *args: Any, **kwargs: Any
+) -> Any:
+    """Call ``torch.load`` with the restricted unpickler.
 
     Args:
-        whole (Callable): The real one.
-        file (str | Path | BinaryIO): What to read.
+        original_load (Callable): PyTorch's ``torch.load``.
+        file (str | Path | BinaryIO): File to load.
         args: As ``torch.load``.
         kwargs: As ``torch.load``.
     """
@@ -148,84 +149,87 @@ def load_restricted(whole: Any, file: Any, *args: Any, **kwargs: Any) -> Any:
     kwargs.pop('pickle_module', None)
     device = args[:1]
     try:
-        return whole(
+        return original_load(
             file,
             *device,
-            pickle_module=RESTRICTED,
+            pickle_module=RESTRICTED_PICKLE,
             weights_only=False,
             **kwargs,
         )
-    except UntrustedCheckpoint as error:
-        raise UntrustedCheckpoint(
-            f'The checkpoint {name_of(file)} {error}.'
+    except UntrustedCheckpointError as error:
+        raise UntrustedCheckpointError(
+            f'The checkpoint {file_name(file)} {error}.'
         ) from None
     except OSError:
         raise
-    except Exception as error:  # Bytes that are no pickle fail in any way.
-        raise DamagedCheckpoint(
-            f'The checkpoint {name_of(file)} cannot be read; it is damaged, '
-            f'or no checkpoint of PyTorch ({type(error).__name__}: {error}).'
+    except Exception as error:  # unpickling other bytes may raise anything
+        raise DamagedCheckpointError(
+            f'The checkpoint {file_name(file)} cannot be read; it is damaged '
+            f'or not a PyTorch file ({type(error).__name__}: {error}).'
         ) from error
 
 
-def name_of(file: Any) -> str:
-    """What a file is called, where it has a name."""
+def file_name(file: Any) -> str:
+    """Return the name of a path or file object, or ''."""
     name = getattr(file, 'name', file)
     return str(name) if isinstance(name, (str, Path)) else ''
 
 
 def load_checkpoint(path: str) -> dict:
-    """Read a checkpoint that holds tensors by name.
+    """Load a checkpoint with a state dict.
 
     Args:
         path (str): As `read_checkpoint`.
 
     Raises:
-        UntrustedCheckpoint: As `read_checkpoint`.
-        DamagedCheckpoint: Also if it holds something else.
+        UntrustedCheckpointError: As `read_checkpoint`.
+        DamagedCheckpointError: Also if the file has no state dict.
     """
     state = loaded = read_checkpoint(path)
     if isinstance(loaded, dict):
         state = loaded.get('state_dict', loaded)
     values = state.values() if isinstance(state, dict) else ()
     if not any(isinstance(x, torch.Tensor) for x in values):
-        raise DamagedCheckpoint(
-            f'The checkpoint {path} holds no tensors by name.'
+        raise DamagedCheckpointError(
+            f'The checkpoint {path} has no state dict.'
         )
     return loaded
 
 
 def read_checkpoint(path: str) -> Any:
-    """Read a checkpoint onto the CPU, as MMEngine does, but run nothing.
+    """Load a file to the CPU with MMEngine, without executing its code.
 
     Args:
-        path (str): Path or URL, in any form that MMEngine takes. With
-            ``#sha256=...`` behind it, the file must have that digest, or
-            one that begins so.
+        path (str): Path or URL in any form that MMEngine accepts. With the
+            suffix ``#sha256=...``, the file must have that digest, which may
+            be shortened.
 
     Raises:
-        UntrustedCheckpoint: If it names what could run code, or has another
+        UntrustedCheckpointError: If the file could run code or has another
             digest.
-        DamagedCheckpoint: If it cannot be read or fetched.
+        DamagedCheckpointError: If the file cannot be read or downloaded.
     """
     file, _, digest = path.partition('#sha256=')
     try:
         if digest:
-            file = verified(file, digest)
+            file = verify_sha256(file, digest)
         with restricted_torch_load():
             return CheckpointLoader.load_checkpoint(file, map_location='cpu')
     except OSError as error:
-        raise DamagedCheckpoint(
+        raise DamagedCheckpointError(
             f'The checkpoint {path} cannot be read ({error}).'
         ) from error
 
 
-def verified(path: str, digest: str) -> str:
-    """The path of a file, fetched if it must be, that has a digest.
+def verify_sha256(path: str, digest: str) -> str:
+    """Verify the SHA-256 digest of a file; download a URL first.
 
     Args:
         path (str): Path or http(s) URL.
-        digest (str): First digits, or all, of its SHA-256.
+        digest (str): SHA-256 of the file, or its first digits.
+
+    Returns:
+        str: Path of the local file.
     """
     digest = digest.lower()
     file = Path(path).expanduser()
@@ -237,16 +241,16 @@ def verified(path: str, digest: str) -> str:
             torch.hub.download_url_to_file(path, str(file))
     found = hashlib.sha256(file.read_bytes()).hexdigest()
     if not found.startswith(digest):
-        raise UntrustedCheckpoint(
-            f'The checkpoint {file} is not the one that was asked for: its '
-            f'SHA-256 is {found}, expected was {digest}; delete it to have it '
-            'fetched again, or correct the digest.'
+        raise UntrustedCheckpointError(
+            f'The checkpoint {file} has the SHA-256 {found}, expected '
+            f'{digest}. Delete the file to download it again, or correct the '
+            'digest.'
         )
     return str(file)
 
 
 def digest(network: nn.Module) -> str:
-    """SHA-256 of a network's tensors, by their names.
+    """Return the SHA-256 of a network's state dict.
 
     Args:
         network (nn.Module): The network, on any device.

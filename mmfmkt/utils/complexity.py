@@ -12,10 +12,10 @@ from mmfmkt.models.distillers.probing import input_channels
 def size_and_flops(
     detector: nn.Module, image_size: Tuple[int, int]
 ) -> Tuple[int, int]:
-    """Count parameters and FLOPs of what is deployed.
+    """Count parameters and FLOPs of a deployed network.
 
     Args:
-        detector (nn.Module): A detector, with its flow if it deploys one.
+        detector (nn.Module): A detector, including its flow if it has one.
         image_size (tuple[int, int]): Width and height of the input.
 
     Returns:
@@ -30,7 +30,7 @@ def size_and_flops(
     )
     with torch.no_grad():
         analyzer = FlopAnalyzer(detector, (image,))
-        # Losses and the like are never called; that is as it should be.
+        # Losses and other training modules are not called in inference.
         analyzer.uncalled_modules_warnings(False)
         analyzer.unsupported_ops_warnings(False)
         return parameters, int(analyzer.total())

@@ -1,4 +1,4 @@
-"""Text of config files in MMEngine's ``_base_`` style."""
+"""Generation of config files in MMEngine's ``_base_`` style."""
 
 import inspect
 import math
@@ -11,15 +11,15 @@ INDENT = 4
 
 
 class Expression(str):
-    """Python code that config text holds without quotes: ``_base_.model``."""
+    """Python code that is written without quotes, such as ``_base_.model``."""
 
 
 class Derived(dict):
-    """A dict of the base config with changes: ``dict(_base_.model, ...)``.
+    """Dict of the base config with changes: ``dict(_base_.model, ...)``.
 
     Args:
-        base (str): Expression of the dict in the base config.
-        changes: Keys that are added or replaced.
+        base (str): Expression of the base dict, such as ``'_base_.model'``.
+        changes: Added and replaced keys.
     """
 
     def __init__(self, base: str, **changes: Any) -> None:
@@ -28,14 +28,14 @@ class Derived(dict):
 
 
 def literal(value: Any, indent: int = 0, column: int = 0) -> str:
-    """Return the text of a value, over several lines where one is too short.
+    """Return the source text of a value, wrapped to 79 columns.
 
     Args:
-        value (Any): Dicts, which become calls of ``dict``, sequences and what
-            ``repr`` can write. Classes and functions become import paths,
-            which MMEngine's registries accept.
-        indent (int): Indentation of the line that the value begins on.
-        column (int): Columns of that line before the value.
+        value (Any): A dict, written as a call of ``dict``, a sequence, or any
+            object with a valid ``repr``. Classes and functions become import
+            paths, which MMEngine's registries accept.
+        indent (int): Indentation of the first line.
+        column (int): Column of the first line at which the value starts.
     """
     if isinstance(value, Expression):
         return str(value)
@@ -71,5 +71,5 @@ def literal(value: Any, indent: int = 0, column: int = 0) -> str:
 
 
 def assignment(name: str, value: Any) -> str:
-    """Return the text of ``name = value``."""
+    """Return the source text of ``name = value``."""
     return f'{name} = {literal(value, column=len(name) + 3)}'

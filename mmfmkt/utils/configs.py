@@ -1,4 +1,4 @@
-"""Reading configs, and what more than one place changes in them."""
+"""Reading, traversal and common modifications of configs."""
 
 import os.path as osp
 import runpy
@@ -16,32 +16,33 @@ import mmfmkt
 
 from .errors import ConfigError
 
-# Configs and tools that come with the package: see setup.py.
+# Configs and tools in the wheel; setup.py creates the folder.
 SHIPPED = Path(mmfmkt.__file__).parent / '.mim'
 
 
 def link_shipped() -> None:
-    """Make ``.mim`` in a clone that is not installed, as its install does.
+    """Create the folder ``.mim`` in a clone that is not installed.
 
-    Where nothing can be written, ``mmfmkt::`` configs are not found.
+    Without it, for instance on a read-only disk, MMEngine does not find
+    ``mmfmkt::`` configs.
     """
     package = SHIPPED.parent
-    build = package.parent / 'setup.py'
-    if SHIPPED.exists() or not build.is_file():
+    setup = package.parent / 'setup.py'
+    if SHIPPED.exists() or not setup.is_file():
         return
     with suppress(OSError, ImportError):
-        made = Path(mkdtemp(prefix='.mim', dir=package))
+        temporary = Path(mkdtemp(prefix='.mim', dir=package))
         try:
-            runpy.run_path(str(build))['make_mim'](made, link=True)
-            made.chmod(0o755)
-            # Of several processes the first one's is taken.
-            made.rename(SHIPPED)
+            runpy.run_path(str(setup))['make_mim'](temporary, link=True)
+            temporary.chmod(0o755)
+            # Fails in all but the first of several concurrent processes.
+            temporary.rename(SHIPPED)
         finally:
-            rmtree(made, ignore_errors=True)
+            rmtree(temporary, ignore_errors=True)
 
 
 def shipped_models() -> List[dict]:
-    """Return the entries of all metafiles, a shipped config each."""
+    """Return the metafile entries of all shipped configs."""
     return [
         entry
         for name in load(SHIPPED / 'model-index.yml')['Import']
@@ -49,13 +50,13 @@ def shipped_models() -> List[dict]:
     ]
 
 
-def import_mmfmkt(cfg: Config) -> None:
-    """Have whoever loads a config import mmfmkt, beside what it imports.
+def add_mmfmkt_import(cfg: Config) -> None:
+    """Add mmfmkt to the ``custom_imports`` of a config.
 
     Args:
         cfg (Config): Changed in place.
     """
-    # What setdefault returns of a Config is not what it has set.
+    # Config.setdefault does not return the stored value.
     cfg.setdefault(
         'custom_imports', dict(imports=[], allow_failed_imports=False)
     )
@@ -65,22 +66,22 @@ def import_mmfmkt(cfg: Config) -> None:
 
 
 def walk(part: Any, key: str = '') -> Iterator[Tuple[str, Any]]:
-    """Yield a part of a config and all that is in it, with dotted keys.
+    """Yield a part of a config and, recursively, its items by dotted key.
 
-    A container comes before what is in it, and may be changed when it comes.
+    A container is yielded before its items and may be changed then.
 
     Args:
-        part (Any): Dicts and sequences, nested, or a value.
+        part (Any): Nested dicts and sequences, or a value.
         key (str): Key of the part.
     """
     yield key, part
     if isinstance(part, (dict, Config)):
-        rows = part.items()
+        items = part.items()
     elif isinstance(part, (list, tuple)):
-        rows = enumerate(part)
+        items = enumerate(part)
     else:
         return
-    for name, value in list(rows):
+    for name, value in list(items):
         yield from walk(value, f'{key}.{name}' if key else str(name))
 
 
@@ -106,7 +107,7 @@ def read_config(
         )
     try:
         cfg = get_config(path) if packaged else Config.fromfile(path)
-    except Exception as error:  # A config is a program.
+    except Exception as error:  # a config may run any code
         raise ConfigError(
             f'{key} {path!r} or one of its base configs cannot be read: '
             f'{type(error).__name__}: {" ".join(str(error).split())}'

@@ -1,8 +1,8 @@
-"""The error for what a user can mend in a config."""
+"""Error for a wrong setting in a config."""
 
 
 class ConfigError(ValueError):
-    """A setting does not fit: one sentence that names the key to change.
+    """Invalid setting; the message names the config key to change.
 
-    The tools print the sentence alone, without a traceback.
+    The command-line tools print the message without a traceback.
     """

@@ -1,4 +1,4 @@
-"""Libraries that only some of the commands want."""
+"""Import of optional dependencies."""
 
 from importlib import import_module
 from types import ModuleType
@@ -6,12 +6,12 @@ from types import ModuleType
 from .errors import ConfigError
 
 
-def imported(name: str, extra: str) -> ModuleType:
-    """Import a library that is in one of the package's extras.
+def import_extra(name: str, extra: str) -> ModuleType:
+    """Import a library of one of the package's extras.
 
     Args:
         name (str): Import name.
-        extra (str): The extra that has it.
+        extra (str): The extra that installs it.
 
     Raises:
         ConfigError: If it is not installed.
@@ -20,7 +20,6 @@ def imported(name: str, extra: str) -> ModuleType:
         return import_module(name)
     except ImportError as error:
         raise ConfigError(
-            f'{name} is wanted for this ({error}): '
-            f"pip install 'mmfmkt[{extra}]', or in a clone "
-            f"pip install '.[{extra}]'."
+            f'This command needs {name} ({error}): run pip install '
+            f"'mmfmkt[{extra}]', or in a clone pip install '.[{extra}]'."
         ) from error

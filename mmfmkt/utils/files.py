@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all."""
+"""Atomic writing of files."""
 
 import io
 import os
@@ -9,49 +9,49 @@ import torch
 from mmengine.fileio import LocalBackend, register_backend
 
 
-def write_whole(path: Union[str, Path], data: Union[bytes, str]) -> None:
-    """Write a file aside, see it onto the disk, and put it in its place.
+def write_atomically(path: Union[str, Path], data: Union[bytes, str]) -> None:
+    """Write a file atomically: to a temporary file that is then renamed.
 
-    A process that is killed meanwhile leaves what was there before.
+    If the process is killed while writing, the old file remains.
 
     Args:
-        path (str | Path): The file; its folder is made.
-        data (bytes | str): What it is to hold.
+        path (str | Path): The file. Its folder is created.
+        data (bytes | str): The content.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f'{path.name}.part')
-    with open(aside, 'wb') as file:
+    temporary = path.with_name(f'{path.name}.part')
+    with open(temporary, 'wb') as file:
         file.write(data.encode() if isinstance(data, str) else data)
         file.flush()
         os.fsync(file.fileno())
-    os.replace(aside, path)
+    os.replace(temporary, path)
 
 
-def save_whole(path: Union[str, Path], content: Any) -> None:
-    """``torch.save``, whole or not at all.
+def save_atomically(path: Union[str, Path], content: Any) -> None:
+    """Save an object with ``torch.save``, atomically.
 
     Args:
-        path (str | Path): The file; its folder is made.
-        content (Any): What it is to hold.
+        path (str | Path): The file. Its folder is created.
+        content (Any): The object.
     """
     buffer = io.BytesIO()
     torch.save(content, buffer)
-    write_whole(path, buffer.getvalue())
+    write_atomically(path, buffer.getvalue())
 
 
-@register_backend('whole', force=True)
-class WholeFiles(LocalBackend):
-    """MMEngine's backend for local files, but files are written whole.
+@register_backend('atomic', force=True)
+class AtomicLocalBackend(LocalBackend):
+    """MMEngine's backend for local files with atomic writing.
 
-    It serves where ``backend_args`` are ``dict(backend='whole')``.
+    It is selected by ``backend_args=dict(backend='atomic')``.
     """
 
     def put(self, obj: bytes, filepath: Union[str, Path]) -> None:
-        """Write a file; see `write_whole`.
+        """Write a file atomically.
 
         Args:
-            obj (bytes): What it is to hold.
+            obj (bytes): The content.
             filepath (str | Path): The file.
         """
-        write_whole(filepath, obj)
+        write_atomically(filepath, obj)

@@ -1,4 +1,4 @@
-"""Random numbers of our own, which leave those of others as they were."""
+"""Random number stream that is independent of the global generators."""
 
 import random
 from typing import Any, Dict, Optional
@@ -6,45 +6,48 @@ from typing import Any, Dict, Optional
 import numpy as np
 import torch
 
-OFFSET = 0x464D4B54
+# Separates the stream's seed from the run's; the value is arbitrary.
+SEED_OFFSET = 0x464D4B54
 
 
 class RandomStream:
-    """A context in which Python, NumPy and PyTorch draw from another stream.
+    """Context in which Python, NumPy and PyTorch draw from a separate stream.
 
-    What is drawn inside changes nothing of what is drawn outside, and inside
-    goes on where the last time ended. The stream starts from the seed of the
-    run (``torch.initial_seed``), so a run of the same seed draws the same.
+    Drawing inside the context does not change the global generators. Each
+    entry continues the stream where the previous one ended. The seed is
+    derived from the seed of the run (``torch.initial_seed``), so runs with the
+    same seed draw the same numbers.
 
     Attributes:
-        states (dict): Where the stream is; empty before the first entry.
+        states (dict): Random states of the stream; empty before the first
+            entry.
 
     Examples:
         >>> torch.manual_seed(0)
         >>> stream = RandomStream()
         >>> with stream:
-        ...     torch.rand(2)  # of the stream
-        >>> torch.rand(2)  # what it had been without
+        ...     torch.rand(2)  # drawn from the stream
+        >>> torch.rand(2)  # the same as without the stream
     """
 
     def __init__(self) -> None:
-        self._seed = (torch.initial_seed() + OFFSET) % 2**32
+        self._seed = (torch.initial_seed() + SEED_OFFSET) % 2**32
         self.states: Dict[str, Any] = {}
         self._outer: Optional[Dict[str, Any]] = None
 
     def __enter__(self) -> 'RandomStream':
         if self._outer is not None:
-            raise RuntimeError('A random stream cannot be entered twice.')
-        self._outer = read_states()
-        write_states(self.states or self._first_states())
-        # A GPU may be used for the first time long after the first entry.
+            raise RuntimeError('RandomStream is not reentrant.')
+        self._outer = get_random_states()
+        set_random_states(self.states or self._first_states())
+        # CUDA may be initialized long after the first entry.
         if 'cuda' in self._outer and 'cuda' not in self.states:
             torch.cuda.manual_seed(self._seed)
         return self
 
     def __exit__(self, *_: Any) -> None:
-        self.states = read_states()
-        write_states(self._outer)
+        self.states = get_random_states()
+        set_random_states(self._outer)
         self._outer = None
 
     def _first_states(self) -> Dict[str, Any]:
@@ -55,8 +58,8 @@ class RandomStream:
         )
 
 
-def read_states() -> Dict[str, Any]:
-    """Return the states of Python, NumPy, PyTorch and the GPU in use."""
+def get_random_states() -> Dict[str, Any]:
+    """Return the random states of Python, NumPy, PyTorch and the GPU."""
     states = dict(
         python=random.getstate(),
         numpy=np.random.get_state(),
@@ -67,8 +70,8 @@ def read_states() -> Dict[str, Any]:
     return states
 
 
-def write_states(states: Dict[str, Any]) -> None:
-    """Set the states that ``read_states`` gave; a GPU's where there is one."""
+def set_random_states(states: Dict[str, Any]) -> None:
+    """Set the random states that `get_random_states` returned."""
     random.setstate(states['python'])
     np.random.set_state(states['numpy'])
     torch.set_rng_state(states['torch'])

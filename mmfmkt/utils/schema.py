@@ -1,8 +1,7 @@
-"""What settings must be, said by the annotations of those who take them.
+"""Validation of config settings against the annotations of constructors.
 
 The annotations of a constructor, such as ``Positive``, are a schema for
-pydantic; settings of a config are checked against it before anything is
-built.
+pydantic. Settings are checked against it before an object is built.
 """
 
 import inspect
@@ -29,24 +28,25 @@ from mmfmkt.models.bounds import (  # noqa: F401 (types for schemas)
     UnitInterval,
 )
 
+from .deprecation import with_current_names
 from .errors import ConfigError
 
 STRICT = ConfigDict(arbitrary_types_allowed=True, strict=True)
 VARIABLE = (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
 KINDS = ('int', 'float', 'str', 'bool', 'dict', 'list', 'tuple', 'sequence')
-PLAINER = {
+FRIENDLY_MESSAGES = {
     "'str' instances are not allowed as a Sequence value": 'a list',
     'Input should be an instance of Sequence': 'a list',
 }
-PLAIN = (int, float, str, bool, type(None), list, tuple, dict)
+BUILTIN_TYPES = (int, float, str, bool, type(None), list, tuple, dict)
 
 
-def nearest(name: str, names: Iterable[str]) -> str:
-    """`` (did you mean ...?)``, or nothing.
+def did_you_mean(name: str, names: Iterable[str]) -> str:
+    """Return `` (did you mean 'x'?)``, or '' if no name is similar.
 
     Args:
-        name (str): What somebody wrote.
-        names (Iterable[str]): What there is.
+        name (str): The unknown name.
+        names (Iterable[str]): The valid names.
     """
     found = get_close_matches(str(name), [str(x) for x in names], n=1)
     return f' (did you mean {found[0]!r}?)' if found else ''
@@ -54,23 +54,23 @@ def nearest(name: str, names: Iterable[str]) -> str:
 
 @cache
 def adapter(kind: Any) -> TypeAdapter:
-    """What holds values to an annotation."""
+    """Return pydantic's validator of an annotation."""
     return TypeAdapter(Annotated[kind, Field()], config=STRICT)
 
 
 def check_value(value: Any, kind: Any, key: str) -> None:
-    """Hold a value to an annotation.
+    """Check a value of a config against an annotation.
 
     Args:
-        value (Any): What a config has.
+        value (Any): The value.
         kind (Any): The annotation.
         key (str): The config key, for the error.
 
     Raises:
-        ConfigError: If it does not fit.
+        ConfigError: If the value is invalid.
     """
     try:
-        adapter(kind).validate_python(plain(value))
+        adapter(kind).validate_python(to_builtins(value))
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         where = ''.join(
@@ -79,85 +79,89 @@ def check_value(value: Any, kind: Any, key: str) -> None:
             if not str(x).startswith(('constrained', 'function'))
             and str(x) not in KINDS
         )
-        several = {x['msg'] for x in error.errors(include_url=False)}
-        wanted = dict.fromkeys(PLAINER.get(x, x) for x in sorted(several))
-        raise ConfigError(
-            f'{key}{where} is {shown(value)}, but should be '
-            f'{" or ".join(wanted).replace("Input should be ", "")}.'
-        ) from None
+        messages = sorted({x['msg'] for x in error.errors(include_url=False)})
+        accepted = dict.fromkeys(FRIENDLY_MESSAGES.get(x, x) for x in messages)
+        rule = f'must be {" or ".join(accepted)}'
+        rule = rule.replace('Input should be ', '')
+        rule = rule.replace('be Value should have', 'have')
+        got = short_repr(first['input'])
+        raise ConfigError(f'{key}{where} {rule}, got {got}.') from None
 
 
-def plain(value: Any) -> Any:
-    """A config's containers as Python's own, which pydantic is strict on."""
+def to_builtins(value: Any) -> Any:
+    """Convert ConfigDict to dict, which pydantic's strict mode requires."""
     if isinstance(value, Mapping):
-        return {key: plain(x) for key, x in value.items()}
+        return {key: to_builtins(x) for key, x in value.items()}
     if isinstance(value, (list, tuple)):
-        return type(value)(plain(x) for x in value)
+        return type(value)(to_builtins(x) for x in value)
     return value
 
 
-def shown(value: Any) -> str:
-    """A value for a sentence."""
+def short_repr(value: Any) -> str:
+    """Return the repr of a value, shortened to 79 characters."""
     text = repr(value)
     return text if len(text) < 80 else f'{text[:76]}...'
 
 
 @cache
-def arguments(kind: type) -> Tuple[Dict[str, Any], frozenset]:
-    """What a class can be built with, and what it must be.
+def constructor_arguments(kind: type) -> Tuple[Dict[str, Any], frozenset]:
+    """Return the arguments of a class's constructor.
 
     Args:
-        kind (type): A class; where it hands ``**kwargs`` on, those of its
-            bases count, too.
+        kind (type): The class. If its constructor takes ``**kwargs``, the
+            arguments of its bases are included.
 
     Returns:
-        tuple: Annotations by name, and the names that have no default.
+        tuple: Annotations by name, and the names of required arguments.
     """
-    own = [vars(x)['__init__'] for x in kind.__mro__ if '__init__' in vars(x)]
-    taken: Dict[str, Any] = {}
-    needed = frozenset()
-    for index, function in enumerate(own):
+    constructors = [
+        vars(x)['__init__'] for x in kind.__mro__ if '__init__' in vars(x)
+    ]
+    annotations: Dict[str, Any] = {}
+    required = frozenset()
+    for index, function in enumerate(constructors):
         hints = get_type_hints(function, include_extras=True)
         _, *parameters = inspect.signature(function).parameters.values()
         named = [x for x in parameters if x.kind not in VARIABLE]
-        bare = frozenset(x.name for x in named if x.default is x.empty)
-        needed = needed if index else bare
+        no_default = frozenset(x.name for x in named if x.default is x.empty)
+        required = required if index else no_default
         for parameter in named:
-            # What a base wants without a default, the class gives itself.
-            if not index or parameter.name not in bare:
+            # The class passes the required arguments of its bases itself.
+            if not index or parameter.name not in no_default:
                 hint = hints.get(parameter.name, Any)
-                taken.setdefault(parameter.name, hint)
+                annotations.setdefault(parameter.name, hint)
         if len(named) == len(parameters):
             break
-    return taken, needed
+    return annotations, required
 
 
 def check_keys(
     settings: Mapping,
     schema: Mapping[str, Any],
     key: str,
-    needed: Iterable[str] = (),
+    required: Iterable[str] = (),
     owner: str = '',
 ) -> None:
-    """Hold a section of a config to annotations by key.
+    """Check a section of a config against annotations by key.
 
     Args:
         settings (Mapping): The section.
         schema (Mapping): The annotations.
         key (str): The config key of the section, for the error.
-        needed (Iterable[str]): What must be there.
-        owner (str): What takes the section, for the error.
+        required (Iterable[str]): Required keys.
+        owner (str): Suffix of ``key`` in errors, such as the class's name.
 
     Raises:
-        ConfigError: If a key is unknown or missing, or a value does not fit.
+        ConfigError: If a key is unknown or missing, or a value is invalid.
     """
     for name in settings:
         if name not in schema:
             raise ConfigError(
-                f'{key}{owner} has no key {name!r}{nearest(name, schema)}; '
-                f'its keys are {", ".join(schema)}.'
+                f'{key}{owner} has no key {name!r}'
+                f'{did_you_mean(name, schema)}; its keys are '
+                f'{", ".join(schema)}.'
             )
-    for name in needed:
+    for name in required:
         if name not in settings:
             raise ConfigError(f'{key}{owner} needs the key {name!r}.')
     for name, value in settings.items():
@@ -165,22 +169,23 @@ def check_keys(
 
 
 def check_arguments(kind: type, settings: Mapping, key: str) -> None:
-    """Hold settings to what a class of ours takes.
+    """Check settings against the constructor of a class.
 
     Args:
-        kind (type): The class.
-        settings (Mapping): What it is to be built with.
+        kind (type): A class of mmfmkt.
+        settings (Mapping): Arguments of the constructor.
         key (str): The config key of these settings, for the error.
 
     Raises:
-        ConfigError: If a name is unknown or missing, or a value does not fit.
+        ConfigError: If an argument is unknown, missing or invalid.
     """
-    taken, needed = arguments(kind)
-    # Whatever is built already is the constructor's own business.
+    settings = with_current_names(kind, settings)
+    annotations, required = constructor_arguments(kind)
+    # Objects that are built already are not checked.
     built = {
         name: Any
         for name, x in settings.items()
-        if name in taken and not isinstance(x, PLAIN)
+        if name in annotations and not isinstance(x, BUILTIN_TYPES)
     }
-    schema = {**taken, **built}
-    check_keys(settings, schema, key, sorted(needed), f' ({kind.__name__})')
+    schema = {**annotations, **built}
+    check_keys(settings, schema, key, sorted(required), f' ({kind.__name__})')

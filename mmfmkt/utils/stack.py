@@ -1,7 +1,7 @@
-"""Which libraries mmfmkt stands on, and a clear word where one is wrong.
+"""Supported versions of the required libraries.
 
-OpenMMLab's own packages and their maintained continuation (distributions
-named ``onedl-...``) have the same import names; both are accepted.
+OpenMMLab's packages and their maintained forks (distributions ``onedl-...``)
+have the same import names. Both are supported.
 """
 
 import re
@@ -10,7 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from typing import List, Optional, Tuple
 
-# import name -> (distributions that provide it, oldest, first too new)
+# Import name: (distributions, minimum version, first unsupported version).
 STACK = {
     'torch': (('torch',), '2.1.0', '3.0.0'),
     'mmengine': (
@@ -26,21 +26,20 @@ STACK = {
     'mmdet': (('mmdet', 'onedl-mmdetection'), '3.1.0', '4.0.0'),
     'mmpretrain': (('mmpretrain', 'onedl-mmpretrain'), '1.0.0', '2.0.0'),
 }
-CURE = (
-    'install these versions, or let tools/dev/setup_env.py in the repository '
-    'of mmfmkt set everything up'
+REMEDY = (
+    'install these versions, or run tools/dev/setup_env.py of the repository'
 )
 
 
-def release(text: str) -> Tuple[int, ...]:
-    """Turn ``'2.11.0+cu130'`` into ``(2, 11, 0)``, for comparing."""
+def parse_release(text: str) -> Tuple[int, ...]:
+    """Parse ``'2.11.0+cu130'`` as ``(2, 11, 0)``."""
     return tuple(
         int(part) for part in re.findall(r'\d+', text.split('+')[0])[:3]
     )
 
 
 def installed_version(name: str) -> Optional[str]:
-    """Return the version of an importable library, or None.
+    """Return the version of an installed library, or None.
 
     Args:
         name (str): Import name.
@@ -55,42 +54,50 @@ def installed_version(name: str) -> Optional[str]:
     return import_module(name).__version__
 
 
-def version_faults(name: str) -> List[str]:
-    """Return what is wrong with a library's version.
+def version_conflicts(name: str) -> List[str]:
+    """Return the version conflicts of a library.
 
     Args:
         name (str): Import name, a key of ``STACK``.
     """
     found = installed_version(name)
-    _, oldest, newest = STACK[name]
-    wanted = f'(wanted: {name}>={oldest},<{newest})'
+    _, minimum, maximum = STACK[name]
+    required = f'(required: {name}>={minimum},<{maximum})'
     if found is None:
-        return [f'{name} is not installed {wanted}']
-    if not release(oldest) <= release(found) < release(newest):
-        return [f'{name} {found} was found {wanted}']
+        return [f'{name} is not installed {required}']
+    if (
+        not parse_release(minimum)
+        <= parse_release(found)
+        < parse_release(maximum)
+    ):
+        return [f'{name} {found} is installed {required}']
     numpy = installed_version('numpy') or '0'
-    # Before 2.3 compiled against NumPy 1: 'Numpy is not available'.
-    if name == 'torch' and release(found) < (2, 3) and release(numpy) >= (2,):
+    # PyTorch before 2.3 is compiled against NumPy 1.
+    if (
+        name == 'torch'
+        and parse_release(found) < (2, 3)
+        and parse_release(numpy) >= (2,)
+    ):
         return [
-            f'numpy {numpy} was found (wanted by torch {found}: '
+            f'numpy {numpy} is installed (required by torch {found}: '
             'numpy>=1.0.0,<2.0.0)'
         ]
     return []
 
 
-def faults_of(name: str) -> List[str]:
-    """Return why a library is not usable.
+def usability_problems(name: str) -> List[str]:
+    """Return the reasons why a library cannot be used.
 
     Args:
-        name (str): Import name, a key of ``STACK``.
+        name (str): Import name.
     """
-    faults = version_faults(name)
-    if faults:
-        return faults
+    conflicts = version_conflicts(name) if name in STACK else []
+    if conflicts:
+        return conflicts
     try:
-        # mmdet and mmpretrain assert which mmcv and mmengine they take.
+        # mmdet and mmpretrain assert the versions of mmcv and mmengine.
         import_module(name)
-    except Exception as error:
+    except Exception as error:  # a broken installation may raise anything
         reason = ' '.join(str(error).split())
         found = installed_version(name)
         return [f'{name} {found} cannot be imported ({reason})']
@@ -98,21 +105,22 @@ def faults_of(name: str) -> List[str]:
 
 
 def require(*names: str, optional: bool = False) -> None:
-    """Check that libraries are there in a version that mmfmkt works with.
+    """Check that libraries are installed in supported versions.
 
     Args:
         names (str): Import names, keys of ``STACK``.
-        optional (bool): Whether a library may be missing, or broken in other
-            ways than its version: a run may do without it.
+        optional (bool): Whether to check the versions of installed libraries
+            only. The libraries may be missing or fail to import.
 
     Raises:
-        ImportError: Names each missing or incompatible library with the
-            version found and the versions wanted.
+        ImportError: With the installed and required version of each missing
+            or incompatible library.
     """
     if optional:
-        there = [name for name in names if installed_version(name)]
-        faults = [fault for name in there for fault in version_faults(name)]
-    else:
-        faults = [fault for name in names for fault in faults_of(name)]
-    if faults:
-        raise ImportError(f'mmfmkt cannot run: {"; ".join(faults)}; {CURE}.')
+        names = tuple(name for name in names if installed_version(name))
+    check = version_conflicts if optional else usability_problems
+    problems = [problem for name in names for problem in check(name)]
+    if problems:
+        raise ImportError(
+            f'mmfmkt cannot run: {"; ".join(problems)}; {REMEDY}.'
+        )

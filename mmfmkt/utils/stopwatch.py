@@ -1,4 +1,4 @@
-"""Time that a part of an iteration takes, without waiting for a GPU."""
+"""Timing of a part of an iteration without synchronizing the GPU."""
 
 import time
 from contextlib import contextmanager
@@ -8,9 +8,9 @@ import torch
 
 
 class Stopwatch:
-    """Adds up the time of blocks; on a GPU, between two events of its own.
+    """Accumulated time of code blocks; CUDA events measure it on a GPU.
 
-    Copies begin at zero.
+    A deep copy starts at zero.
 
     Examples:
         >>> watch = Stopwatch()
@@ -32,7 +32,7 @@ class Stopwatch:
         """Time a block.
 
         Args:
-            device (torch.device): Where it computes.
+            device (torch.device): Device on which the block computes.
         """
         if device.type != 'cuda':
             start = time.perf_counter()
@@ -46,9 +46,9 @@ class Stopwatch:
         self._events.append((first, last))
 
     def seconds(self) -> float:
-        """Seconds of what has ended since the last call."""
+        """Return the seconds of completed blocks and reset to zero."""
         while self._events and self._events[0][1].query():
             first, last = self._events.pop(0)
             self._seconds += first.elapsed_time(last) / 1e3
-        found, self._seconds = self._seconds, 0.0
-        return found
+        seconds, self._seconds = self._seconds, 0.0
+        return seconds

@@ -14,18 +14,18 @@ def resolve_type(
     A type may be a registered name with or without a scope
     (``'mmdet.CocoDataset'``, ``'CocoDataset'``), an import path
     (``'mmdet.datasets.CocoDataset'``), or the class itself, as in new-style
-    configs. Compare classes rather than these::
+    configs. Compare the returned classes, not the types::
 
         kind = resolve_type(cfg.train_dataloader.dataset, DATASETS, 'mmdet')
         if kind is not None and issubclass(kind, CocoDataset): ...
 
     Args:
         cfg_or_type (dict | str | type): A config with ``type``, or a type. A
-            ``_scope_`` in the config wins over ``scope``.
-        registry (Registry): MMEngine's registry of such parts, for instance
+            ``_scope_`` in the config overrides ``scope``.
+        registry (Registry): MMEngine's root registry, for instance
             ``mmengine.registry.DATASETS``.
-        scope (str, optional): Default scope of the run that the config
-            belongs to; None is the current one, as in ``Registry.build``.
+        scope (str, optional): ``default_scope`` of the config; None is the
+            current one, as in ``Registry.build``.
 
     Returns:
         type | None: The class; None if it cannot be found, or if the type is
@@ -39,7 +39,7 @@ def resolve_type(
         with registry.switch_scope_and_registry(scope) as scoped:
             try:
                 kind = scoped.get(kind)
-            except RuntimeError:  # MMEngine's, for a string such as ''
+            except RuntimeError:  # raised for a string such as ''
                 kind = None
     return kind if isinstance(kind, type) else None
 
@@ -57,15 +57,15 @@ def type_name(cfg_or_type: Any) -> str:
 
 
 def import_path(part: Any) -> str:
-    """Return a string by which MMEngine's registries find a class.
+    """Return an import path by which MMEngine's registries find a class.
 
-    That is its import path, ``'package.module.Class'``, or that of a package
-    above which exports it: MMEngine (0.10.7) does not find a class in a
-    module that has the name of a function beside it, such as ``L1Loss`` in
+    It is ``'package.module.Class'``, or the path of a parent package that
+    exports the class. MMEngine (0.10.7) does not find a class in a module
+    that shares its name with a function, such as ``L1Loss`` in
     ``mmdet.models.losses.smooth_l1_loss``.
 
     Args:
-        part (type | Callable): A class or function at the top of a module.
+        part (type | Callable): A top-level class or function of a module.
     """
     module = part.__module__
     while module:
@@ -76,8 +76,8 @@ def import_path(part: Any) -> str:
     return f'{part.__module__}.{part.__qualname__}'
 
 
-def is_ours(kind: Any) -> bool:
-    """Whether a class is defined in mmfmkt.
+def is_from_mmfmkt(kind: Any) -> bool:
+    """Return whether a class is defined in mmfmkt.
 
     Args:
         kind (type | None): The class.

@@ -1,1 +1,1 @@
-"""Pages that show what runs gave."""
+"""HTML reports of training runs."""

@@ -167,7 +167,7 @@ def test_a_tensor_that_does_not_fit_is_named(changes, message, resnet8):
     'name', ['resnet14', 'resnet8x4', 'vgg8', 'ShuffleV1']
 )
 def test_another_network_is_refused(name, resnet8):
-    with pytest.raises(ConfigError, match=f'not of {name!r}.*--model'):
+    with pytest.raises(ConfigError, match=f'--model: .* not fit {name!r}'):
         convert_state(resnet8, name)
 
 
@@ -180,10 +180,10 @@ def test_a_deeper_network_is_refused(images):
 @pytest.mark.parametrize(
     'content, message',
     [
-        (dict(epoch=3), "holds {'epoch': 3}"),
-        (dict(model=dict()), 'holds {}'),
-        ({0: torch.zeros(1)}, 'holds {0: tensor'),
-        ([1, 2], r'holds \[1, 2\]'),
+        (dict(epoch=3), "got {'epoch': 3}"),
+        (dict(model=dict()), 'got {}'),
+        ({0: torch.zeros(1)}, 'got {0: tensor'),
+        ([1, 2], r'got \[1, 2\]'),
         (b'no checkpoint', 'cannot be read'),
         (b'', 'cannot be read'),
         (None, 'cannot be read'),

@@ -14,7 +14,7 @@ from mmdet.evaluation import CocoMetric, DumpDetResults  # noqa: E402
 from mmengine.dataset import ClassBalancedDataset, RepeatDataset  # noqa: E402
 
 from mmfmkt.apis.data_overrides import data_overrides  # noqa: E402
-from mmfmkt.apis.distill import classes_of  # noqa: E402
+from mmfmkt.apis.distill import num_classes_overrides  # noqa: E402
 from mmfmkt.datasets.coco_folder import find_coco_folder  # noqa: E402
 from mmfmkt.utils import ConfigError  # noqa: E402
 from mmfmkt.utils.config_text import assignment  # noqa: E402
@@ -297,24 +297,24 @@ def test_files_of_a_storage_backend_are_read_from_the_disk(
     [
         (
             'mask_rcnn/mask-rcnn_r50_fpn_1x_coco.py',
-            'the student reads masks and .*instances_train.json has none '
+            'the student needs masks, which .*instances_train.json lacks, '
             '.train_dataloader.dataset',
         ),
         (
             'lvis/mask-rcnn_r50_fpn_sample1e-3_ms-1x_lvis-v1.py',
-            'reads masks .*has none .train_dataloader.dataset.dataset',
+            'needs masks, .*lacks, .train_dataloader.dataset.dataset',
         ),
         (
             'panoptic_fpn/panoptic-fpn_r50_fpn_1x_coco.py',
-            'the student reads segmentation maps .train_dataloader.dataset',
+            'the student needs segmentation maps .train_dataloader.dataset',
         ),
         (
             'htc/htc_r50_fpn_1x_coco.py',
-            'the student reads segmentation maps .train_dataloader.dataset',
+            'the student needs segmentation maps .train_dataloader.dataset',
         ),
         (
             'fast_rcnn/fast-rcnn_r50_fpn_1x_coco.py',
-            'the student reads proposals .train_dataloader.dataset',
+            'the student needs proposals .train_dataloader.dataset',
         ),
     ],
 )
@@ -339,7 +339,7 @@ def test_masks_that_boxes_alone_teach_are_evaluated_as_boxes(
 
 def test_all_class_counts_of_a_network_are_overridden():
     student = CONFIGS / 'mask2former/mask2former_r50_8xb2-lsj-50e_coco.py'
-    assert classes_of(Config.fromfile(student).model, 3) == {
+    assert num_classes_overrides(Config.fromfile(student).model, 3) == {
         'panoptic_head.num_things_classes': 3,
         'panoptic_head.loss_cls.class_weight': [1.0, 1.0, 1.0, 0.1],
         'panoptic_fusion_head.num_things_classes': 3,

@@ -3,7 +3,7 @@
 import pytest
 from torch import nn
 
-from mmfmkt.apis.describe import flops_beside
+from mmfmkt.apis.describe import describe_flops
 
 
 class Distiller(nn.Module):
@@ -28,5 +28,5 @@ class Distiller(nn.Module):
     ],
 )
 def test_images_are_as_large_as_a_network_needs(kernel, counted):
-    text = flops_beside(Distiller(kernel))
+    text = describe_flops(Distiller(kernel))
     assert text.startswith(counted) and bool(text) == bool(counted)

@@ -97,7 +97,7 @@ def test_exports_of_other_models_are_refused(run, tmp_path):
         )
     plain = tmp_path / 'plain.pth'
     torch.save(dict(state_dict={'backbone.w': torch.zeros(1)}), plain)
-    with pytest.raises(ValueError, match='is not of this student'):
+    with pytest.raises(ValueError, match='does not fit this student'):
         export_student(config, str(plain), tmp_path)
     with pytest.raises(ValueError, match='no.pth cannot be read'):
         export_student(config, 'no.pth', tmp_path)

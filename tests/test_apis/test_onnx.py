@@ -77,4 +77,4 @@ def test_the_tool_takes_a_distillation_and_its_plain_student(tmp_path):
         2,
         fails=True,
     )
-    assert 'what is deployed here has no flow' in refused
+    assert 'the deployed network has no flow' in refused

@@ -15,7 +15,7 @@ from mmfmkt.apis.robustness import (
     complete_robustness,
     with_robustness,
 )
-from mmfmkt.engine import FiniteHook
+from mmfmkt.engine import NanGuardHook
 from mmfmkt.utils import ConfigError
 
 pytest.importorskip('mmdet')
@@ -92,7 +92,7 @@ def test_one_switch_adds_its_own_part_alone(name):
         hooks
         == {
             'exact_resume': {'mmfmkt.InterruptHook'},
-            'nan_guard': {'mmfmkt.FiniteHook'},
+            'nan_guard': {'mmfmkt.NanGuardHook'},
             'monitor': {'mmfmkt.FlowMonitorHook'},
             'safe_checkpoints': set(),
         }[name]
@@ -136,7 +136,7 @@ def test_the_checkpoint_hook_keeps_its_settings(kind):
 
 
 def test_hooks_of_the_config_are_not_added_twice():
-    own = [dict(type=FiniteHook, action='skip'), dict(type=EMAHook)]
+    own = [dict(type=NanGuardHook, action='skip'), dict(type=EMAHook)]
     found = switched(config_of(custom_hooks=own), nan_guard=True)
     assert found.custom_hooks == own
 

@@ -45,9 +45,9 @@ def test_a_file_of_another_format_is_named_in_one_sentence(content, tmp_path):
 @pytest.mark.parametrize(
     'gone, sentence',
     [
-        ('train', r'must hold one train\*/, but has none'),
-        ('val', r'must hold one val\*/, but has none'),
-        ('annotations', r'must hold one annotations/\*train\*.json'),
+        ('train', r'must have exactly one train\*/, got none'),
+        ('val', r'must have exactly one val\*/, got none'),
+        ('annotations', r'must have exactly one annotations/\*train\*.json'),
     ],
 )
 def test_missing_parts_of_a_folder_are_named(gone, sentence, tmp_path):

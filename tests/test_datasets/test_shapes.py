@@ -137,7 +137,7 @@ def test_every_object_is_visible_enough_and_some_are_hidden():
         free = np.ones((160, 160), np.float32)
         for piece in compose(number).pieces:
             if piece.label is not None:
-                shares.append(piece.visible_share(free))
+                shares.append(piece.visible_fraction(free))
             piece.cover(free)
     assert min(shares) >= MIN_VISIBLE >= 0.3
     # Not only the image border: objects really hide each other.
@@ -370,13 +370,17 @@ def test_lost_files_are_drawn_again(tmp_path):
 @pytest.mark.parametrize(
     'wrong, sentence',
     [
-        (dict(num_train=0), 'num_train must be a whole number of at least 1'),
-        (dict(num_val=2.5), 'num_val must be a whole number of at least 1'),
-        (dict(image_size=(160, 31)), r'image_size \(height\).* at least 32'),
-        (dict(image_size=160), r'image_size must be \(width, height\)'),
+        (dict(num_train=0), 'num_train must be greater than or equal to 1'),
+        (dict(num_val=2.5), 'num_val must be a valid integer, got 2.5'),
+        (
+            dict(image_size=(160, 31)),
+            r'image_size\[1\] must be greater than or equal to 32, got 31',
+        ),
+        (dict(image_size=160), 'image_size must be .*, got 160'),
         (dict(object_size=(0.5, 0.1)), 'object_size must be the smallest'),
-        (dict(object_size=3), 'object_size must be the smallest'),
-        (dict(seed=-1), 'seed must be a whole number of at least 0'),
+        (dict(object_size=3), 'object_size must be .*, got 3'),
+        (dict(object_size=(0.5, 3)), r'object_size\[1\] must be less than'),
+        (dict(seed=-1), 'seed must be greater than or equal to 0, got -1'),
     ],
 )
 def test_bad_parameters_give_one_sentence_and_no_folder(

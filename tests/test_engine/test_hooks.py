@@ -11,9 +11,10 @@ from torch.utils.data import DataLoader
 
 pytest.importorskip('mmdet')
 
-from mmfmkt.apis.robustness import check_own_hooks  # noqa: E402
+from mmfmkt.apis.robustness import check_mmfmkt_hooks  # noqa: E402
 from mmfmkt.engine import (  # noqa: E402
     ExportStudentHook,
+    NanGuardHook,
     StepCountWarmupHook,
     TransferWeightHook,
 )
@@ -197,12 +198,12 @@ def test_stopping_and_averaging_leave_an_export_that_loads(tmp_path):
         dict(type='mmfmkt.TransferWeightHook', decay=1),
         dict(type='mmfmkt.TransferWeightHook', begin=2, end=3, warmup=2),
         dict(type='mmfmkt.StepCountWarmupHook', warmup=0),
-        dict(type='mmfmkt.FiniteHook', action='go on'),
+        dict(type='mmfmkt.NanGuardHook', action='go on'),
     ],
 )
 def test_impossible_settings_are_refused_in_one_sentence(hook):
     with pytest.raises(ConfigError, match='Hook|custom_hooks.0.') as error:
-        check_own_hooks(Config(dict(model=dict(), custom_hooks=[hook])))
+        check_mmfmkt_hooks(Config(dict(model=dict(), custom_hooks=[hook])))
         HOOKS.build(hook)
     assert '\n' not in str(error.value)
 
@@ -251,11 +252,14 @@ CPU_AMP = dict(type='mmfmkt.CPUAmpOptimWrapper')
 def test_nan_stops_a_run_before_the_optimizer_step(where, wrapper, tmp_path):
     spoil = Spoil(where, first=5)
     with pytest.raises(ConfigError) as error:
-        train(tmp_path, spoil, dict(type='mmfmkt.FiniteHook'), wrapper=wrapper)
+        train(
+            tmp_path, spoil, dict(type='mmfmkt.NanGuardHook'), wrapper=wrapper
+        )
     sentence = str(error.value)
-    assert sentence.startswith('neck.0.loss_flow, neck.1.loss_flow, neck.2')
-    assert 'of iteration 6 is not a finite number' in sentence
-    assert f'checkpoint is {tmp_path}/epoch_2.pth' in sentence
+    assert sentence.startswith(
+        'NaN or Inf in iteration 6: neck.0.loss_flow, neck.1.loss_flow, neck.2'
+    )
+    assert f'last checkpoint: {tmp_path}/epoch_2.pth' in sentence
 
 
 @pytest.mark.slow
@@ -269,19 +273,19 @@ def test_a_skipped_batch_changes_no_weights(tmp_path):
 
     same = []
     spoil = Spoil('weight', first=3, last=4)
-    hook = dict(type='mmfmkt.FiniteHook', action='skip')
+    hook = dict(type='mmfmkt.NanGuardHook', action='skip')
     _, runner = train(tmp_path, spoil, hook, Watch())
     assert same == [i in (3, 4) for i in range(8)]
-    (guard,) = (x for x in runner.hooks if type(x).__name__ == 'FiniteHook')
+    (guard,) = (x for x in runner.hooks if isinstance(x, NanGuardHook))
     assert guard.skipped == 2
     assert runner.message_hub.get_scalar('train/skipped').current() == 2
     state = runner.optim_wrapper.optimizer.state
     assert {int(x['step']) for x in state.values()} == {6}
-    with pytest.raises(ConfigError, match='not a finite number'):
+    with pytest.raises(ConfigError, match='NaN or Inf'):
         train(
             tmp_path,
             Spoil('weight', first=2),
-            dict(type='mmfmkt.FiniteHook', action='skip', most=3),
+            dict(type='mmfmkt.NanGuardHook', action='skip', max_skips=3),
         )
 
 
@@ -291,7 +295,7 @@ def test_a_skipped_batch_changes_no_weights(tmp_path):
 )
 def test_rare_batches_have_finite_losses(case, wrapper, tmp_path):
     raw = batch(1 if case == 'one image' else 4)
-    hooks = [dict(type='mmfmkt.FiniteHook')]
+    hooks = [dict(type='mmfmkt.NanGuardHook')]
     if case == 'no boxes':
         for sample in raw['data_samples']:
             sample.gt_instances = sample.gt_instances[:0]

@@ -18,7 +18,7 @@ from torch.utils.data import BatchSampler, DataLoader, Dataset
 from mmfmkt.engine.resume.batch_stream import BatchStream
 from mmfmkt.engine.resume.random_states import pack_states, unpack_states
 from mmfmkt.utils import ConfigError
-from mmfmkt.utils.random_stream import read_states, write_states
+from mmfmkt.utils.random_stream import get_random_states, set_random_states
 
 pytest.importorskip('mmdet')
 
@@ -79,7 +79,10 @@ def test_batches_go_on_with_the_numbers_they_would_have_had(
     seed_worker(99)
     stream = stream_of(num_workers, persistent)
     before = list(itertools.islice(epochs(stream), end))
-    main, workers = pack_states(read_states()), stream.workers(end % 6 == 0)
+    main, workers = (
+        pack_states(get_random_states()),
+        stream.worker_states(end % 6 == 0),
+    )
 
     seed_worker(7)  # another process, in any state
     stream = stream_of(num_workers, persistent)
@@ -193,7 +196,7 @@ def test_a_changed_teacher_is_refused_when_resuming(tmp_path):
     path, _ = latest_checkpoint(tmp_path)
     runner = runner_of(tmp_path, resume=True, load_from=path)
     next(runner.model.teacher.parameters()).data.add_(1e-3)
-    with pytest.raises(ConfigError, match='not those of the teacher'):
+    with pytest.raises(ConfigError, match='differ from those of the teacher'):
         runner.train()
 
 
@@ -225,10 +228,10 @@ def test_a_damaged_checkpoint_is_skipped_when_resuming(damage, tmp_path):
             'foreign': b'not a checkpoint',
         }[damage]
     )
-    with pytest.warns(UserWarning, match='the one before'):
+    with pytest.warns(UserWarning, match='previous checkpoint'):
         assert latest_checkpoint(tmp_path)[1]['meta']['age'] == 9
     (tmp_path / 'epoch_1.pth').unlink()
-    with pytest.raises(ConfigError, match='start anew'):
+    with pytest.raises(ConfigError, match='Start a new run'):
         latest_checkpoint(tmp_path)
     newest.unlink()
     (tmp_path / 'last_checkpoint').unlink()
@@ -237,8 +240,8 @@ def test_a_damaged_checkpoint_is_skipped_when_resuming(damage, tmp_path):
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason='there is a GPU')
 def test_states_of_a_gpu_are_left_out_where_there_is_none():
-    states = read_states()
+    states = get_random_states()
     drawn = torch.rand(3)
     cuda = torch.zeros(16, dtype=torch.uint8)
-    write_states(unpack_states(pack_states({**states, 'cuda': cuda})))
+    set_random_states(unpack_states(pack_states({**states, 'cuda': cuda})))
     assert torch.equal(torch.rand(3), drawn)

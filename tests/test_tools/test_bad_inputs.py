@@ -69,7 +69,7 @@ SETTINGS = (
     (f'{DATA}type', 'CocoDatast', "did you mean 'CocoDataset'"),
     (f'{DATA}data_root', 'no/such', 'no/such'),
     (f'{DATA}pipeline', [dict(type='LoadImage')], 'pipeline.0.type'),
-    (f'{DATA}filter_cfg', dict(min_size=10**6), 'data set is empty'),
+    (f'{DATA}filter_cfg', dict(min_size=10**6), 'dataset is empty'),
     ('val_evaluator', dict(type='CocoMetri'), 'val_evaluator.type'),
     ('optim_wrapper.type', 'OptimWrap', 'optim_wrapper.type'),
     ('optim_wrapper.optimizer', dict(type='AdamV'), 'optim_wrapper'),
@@ -149,10 +149,10 @@ def test_a_wrong_setting(key, value, words, good, tmp_path):
 
 ANNOTATIONS = {
     'half': (lambda x: json.dumps(x)[:500], 'JSONDecodeError'),
-    'without images': (lambda x: dict(x, images=[]), 'data set is empty'),
+    'without images': (lambda x: dict(x, images=[]), 'dataset is empty'),
     'without categories': (
         lambda x: {**x, 'categories': []},
-        'data set is empty',
+        'dataset is empty',
     ),
     'with boxes of strings': (
         lambda x: dict(

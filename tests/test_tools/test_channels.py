@@ -51,7 +51,7 @@ def test_students_of_other_channels_pass_through_all_tools(student, tmp_path):
     log = run(
         'tools/train.py', config, '--work-dir', work_dir, '--check-teacher'
     )
-    assert 'The teacher: coco/bbox_mAP' in log and 'exported' in log
+    assert 'Teacher metrics: coco/bbox_mAP' in log and 'exported' in log
     run('tools/report.py', work_dir, '--out', tmp_path / 'report.html')
     assert 'GFLOPs' in (tmp_path / 'report.html').read_text()
     pytest.importorskip('onnxruntime')
@@ -69,6 +69,6 @@ def test_students_of_other_channels_pass_through_all_tools(student, tmp_path):
         str(tmp_path / 'teacher.py'),
         tmp_path / 'composed.py',
     )
-    assert 'FLOPs of a 256x256 image' in composed.decisions[-1]
+    assert 'FLOPs of a 256x256 image' in composed.summary[-1]
     backbone = Config.fromfile(composed.config).model.student.backbone
     assert backbone.in_channels == student

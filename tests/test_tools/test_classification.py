@@ -238,11 +238,11 @@ def test_a_teacher_is_validated_by_metrics_that_are_no_numbers(
     ]
     cfg.custom_hooks = [
         *(cfg.get('custom_hooks') or []),
-        dict(type='mmfmkt.TeacherCheckHook', least=0.0),
+        dict(type='mmfmkt.TeacherCheckHook', min_metric=0.0),
     ]
     cfg.dump(config)
     log = run('tools/train.py', config, '--work-dir', tmp_path / 'run')
-    said = log[log.index('The teacher: ') :]
+    said = log[log.index('Teacher metrics: ') :]
     assert 'single-label/precision_classwise [' in said
     assert 'confusion_matrix/result tensor([[' in said
     assert 'accuracy/top1 ' in said
@@ -250,4 +250,4 @@ def test_a_teacher_is_validated_by_metrics_that_are_no_numbers(
     cfg.dump(config)
     command = ('tools/train.py', config, '--work-dir', tmp_path / 'other')
     log = run(*command, fails=True)
-    assert 'least needs a metric that is a number' in log
+    assert 'min_metric needs a scalar metric' in log

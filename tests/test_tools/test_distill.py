@@ -77,7 +77,7 @@ def test_distill_py_trains_and_exports(pair, shapes, tmp_path):
     assert 'level 0 to 1, stride 8, 16 channels to 24 by a 1x1' in log
     assert 'level 3 to 4, stride 64' in log
     assert 'inherits' not in log
-    assert 'deployed  the plain student: nothing is added' in log
+    assert 'deployed  the student without a flow: no additional cost' in log
     assert 'Evaluating bbox' in log
     logged = scalars(tmp_path / 'run')[0]
     assert 'neck.3.loss_direct' in logged
@@ -113,7 +113,7 @@ def test_a_dry_run_writes_a_config_that_can_be_inherited(
     # Once more is nothing new; what somebody has edited is kept.
     assert run(*command) and config.write_text('edited = True\n')
     log = run(*command, fails=True)
-    assert 'differs from what would be composed' in log
+    assert 'differs from the composed config' in log
     assert config.read_text() == 'edited = True\n'
 
 
@@ -176,8 +176,8 @@ def test_a_mask_student_refuses_annotations_without_masks(tmp_path):
     )
     sentence = log.strip().splitlines()[-1]
     assert sentence.startswith(
-        'error: --data-root: the student reads masks and '
-        'annotations/instances_train.json has none'
+        'error: --data-root: the student needs masks, which '
+        'annotations/instances_train.json lacks'
     )
     assert 'Traceback' not in log and not (tmp_path / 'run').exists()
 
@@ -272,7 +272,7 @@ def test_equal_modules_behind_the_backbone_are_inherited(tmp_path):
     composed = compose_distillation(
         str(student), str(teacher), tmp_path / 'composed.py'
     )
-    assert "inherits  the teacher's bbox_head" in composed.decisions
+    assert "inherits  the teacher's bbox_head" in composed.summary
     config = Config.fromfile(composed.config)
     assert config.model.teacher.inherit == ['bbox_head']
 
@@ -288,16 +288,16 @@ def test_a_linked_config_keeps_the_bases_beside_the_link(tmp_path):
         str(student), None, tmp_path / 'composed.py', variant='online'
     )
     assert [x.name for x in tmp_path.glob('composed*')] == ['composed.py']
-    assert composed.decisions
+    assert composed.summary
 
 
 def test_detectors_of_two_stages_are_described_up_to_the_neck(tmp_path):
     name = 'mmdet::faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py'
     composed = compose_distillation(name, name, tmp_path / 'composed.py')
     assert "inherits  the teacher's neck, rpn_head, roi_head" in (
-        composed.decisions
+        composed.summary
     )
-    assert 'FLOPs up to the neck of a 256x256 image' in composed.decisions[-1]
+    assert 'FLOPs up to the neck of a 256x256 image' in composed.summary[-1]
 
 
 def test_a_composed_config_is_kept_and_resumed_by_train_py(
@@ -477,7 +477,7 @@ def test_a_class_token_gets_an_encoder_of_vectors(tmp_path):
         str(tmp_path / 'student.py'),
         tmp_path / 'composed.py',
     )
-    assert any('MLPEncoder: the last' in x for x in composed.decisions)
+    assert any('MLPEncoder, since' in x for x in composed.summary)
     model = Config.fromfile(composed.config).model
     assert model.flow.encoder == dict(type='MLPEncoder')
 
@@ -486,14 +486,14 @@ def test_a_class_token_gets_an_encoder_of_vectors(tmp_path):
     'options, sentence',
     [
         (('--teacher', 'no/such.py'), "--teacher 'no/such.py' does not exist"),
-        ((), "The variant 'fmkt' needs a teacher"),
+        ((), "--teacher: the variant 'fmkt' needs one"),
         (
             ('--variant', 'online', '--teacher', 'student.py'),
-            "The variant 'online' learns without a teacher",
+            "--teacher: the variant 'online' does not use one",
         ),
         (
             ('--teacher', 'student.py', '--data-root', 'nowhere'),
-            "--data-root: 'nowhere' is no folder",
+            "--data-root: 'nowhere' is not a folder",
         ),
     ],
 )
@@ -525,4 +525,4 @@ def test_a_data_root_with_too_little_is_named(pair, tmp_path):
         tmp_path / 'data',
         fails=True,
     )
-    assert 'must hold one train*/, but has none' in log
+    assert 'must have exactly one train*/, got none' in log

@@ -265,7 +265,7 @@ TOOLS = sorted(
     x.relative_to(ROOT).as_posix()
     for folder in ('', 'analysis', 'benchmark')
     for x in (ROOT / 'tools' / folder).glob('*.py')
-    if 'ArgumentParser' in x.read_text() or 'parser_of' in x.read_text()
+    if 'ArgumentParser' in x.read_text() or 'make_parser' in x.read_text()
 )
 
 

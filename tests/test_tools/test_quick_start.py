@@ -50,15 +50,15 @@ def test_quick_start_ends_with_table_and_page_and_can_be_repeated(tmp_path):
     shown = run(*command)
     for word in (
         'teacher',
-        'plain student',
+        'baseline student',
         'FM-KT student',
         'mAP50',
         'latency',
-        'What the flow does',
+        'Report',
     ):
         assert word in shown
     page = (work_dir / 'report.html').read_text()
-    for part in ('Detections', 'Feature maps', 'Sampling steps'):
+    for part in ('Detections', 'Feature maps', 'Sampling trajectories'):
         assert f'>{part}</h2>' in page
     results = json.loads((work_dir / 'results.json').read_text())
     metrics, costs = results['metrics'], results['costs']
@@ -77,8 +77,8 @@ def test_quick_start_ends_with_table_and_page_and_can_be_repeated(tmp_path):
     (work_dir / 'evaluate_student.json').unlink()
     before = (work_dir / 'train_teacher.log').stat().st_mtime
     again = run(*command)
-    assert 'train teacher: done before' in again
-    assert 'evaluate student: done before' not in again
+    assert 'train teacher: already complete' in again
+    assert 'evaluate student: already complete' not in again
     assert (work_dir / 'train_teacher.log').stat().st_mtime == before
 
     refused = run(*command, '--variant', 'theta', fails=True)
@@ -133,11 +133,11 @@ def test_signals_count_as_ctrl_c_unless_they_are_ignored(number):
     before = {x: signal.getsignal(x) for x in (signal.SIGTERM, signal.SIGHUP)}
     try:
         signal.signal(number, signal.SIG_DFL)
-        quick_start.end_as_by_ctrl_c()
+        quick_start.handle_signals_as_interrupt()
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(number)
         signal.signal(number, signal.SIG_IGN)
-        quick_start.end_as_by_ctrl_c()
+        quick_start.handle_signals_as_interrupt()
         signal.raise_signal(number)
     finally:
         for x, handler in before.items():

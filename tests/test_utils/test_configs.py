@@ -3,7 +3,7 @@
 import pytest
 from mmengine.config import Config
 
-from mmfmkt.utils.configs import import_mmfmkt
+from mmfmkt.utils.configs import add_mmfmkt_import
 
 
 @pytest.mark.parametrize(
@@ -16,5 +16,5 @@ from mmfmkt.utils.configs import import_mmfmkt
 )
 def test_mmfmkt_is_imported_once_beside_the_rest(before, after):
     cfg = Config(before)
-    import_mmfmkt(cfg)
+    add_mmfmkt_import(cfg)
     assert cfg.custom_imports.imports == after

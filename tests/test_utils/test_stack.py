@@ -20,7 +20,7 @@ def test_a_missing_library_is_named(monkeypatch):
     )
     with pytest.raises(
         ImportError,
-        match=r'no_such is not installed \(wanted: '
+        match=r'no_such is not installed \(required: '
         r'no_such>=1.0.0,<2.0.0\).*tools/dev/setup_env.py',
     ):
         require('torch', 'no_such')
@@ -36,7 +36,7 @@ def test_an_incompatible_library_is_named(monkeypatch, bounds):
     for optional in (False, True):
         with pytest.raises(
             ImportError,
-            match=f'mmengine {found} was found .wanted: '
+            match=f'mmengine {found} is installed .required: '
             f'mmengine>={bounds[0]},<{bounds[1]}',
         ):
             require('mmengine', optional=optional)
@@ -82,7 +82,7 @@ def test_a_torch_compiled_against_another_numpy_is_named(
     fake(monkeypatch, tmp_path / '2', numpy='2.0.1')
     with pytest.raises(
         ImportError,
-        match=r'numpy 2.0.1 was found \(wanted by torch '
+        match=r'numpy 2.0.1 is installed \(required by torch '
         r'2.2.2: numpy>=1.0.0,<2.0.0\)',
     ):
         require('torch')
@@ -91,8 +91,8 @@ def test_a_torch_compiled_against_another_numpy_is_named(
 
 
 def test_release_ignores_build_tags():
-    assert stack.release('2.11.0+cu130') == (2, 11, 0)
-    assert stack.release('3.5.1rc2') == (3, 5, 1)
+    assert stack.parse_release('2.11.0+cu130') == (2, 11, 0)
+    assert stack.parse_release('3.5.1rc2') == (3, 5, 1)
 
 
 @pytest.mark.slow
@@ -126,4 +126,4 @@ def test_versions_are_checked_by_tools_but_not_by_an_import(
         **path,
     )
     log = run('tools/train.py', 'any.py', fails=True, fresh=True, **path)
-    assert 'mmdet 9.0.0 was found (wanted: mmdet>=3.1.0,<4.0.0)' in log
+    assert 'mmdet 9.0.0 is installed (required: mmdet>=3.1.0,<4.0.0)' in log

@@ -22,16 +22,16 @@ pytest.importorskip('mmdet')
 from mmfmkt.visualization.report import read_work_dir  # noqa: E402
 from mmfmkt.visualization.report.detections import match  # noqa: E402
 from mmfmkt.visualization.report.features import (  # noqa: E402
-    Level,
-    along,
+    LevelFeatures,
     linear_cka,
-    paths,
-    spread,
+    measure_steps,
+    sampling_trajectories,
+    spaced_indices,
 )
-from mmfmkt.visualization.report.page import overview  # noqa: E402
+from mmfmkt.visualization.report.page import results  # noqa: E402
 from mmfmkt.visualization.report.runs import (  # noqa: E402
     differences,
-    name_apart,
+    make_names_unique,
 )
 
 
@@ -80,7 +80,7 @@ def level(channels=6, target=9):
         MapTransform(channels, target),
     )
     maps = torch.randn(2, channels, 7, 5), torch.randn(2, target, 7, 5)
-    return Level('neck.0', transfer, *maps, 4)
+    return LevelFeatures('neck.0', transfer, *maps, 4)
 
 
 def test_sampling_paths_end_at_the_deployed_output():
@@ -92,14 +92,14 @@ def test_sampling_paths_end_at_the_deployed_output():
         plane = torch.linalg.svd(flat - flat.mean(0))[2][:2].T
         ended = brought.movedim(1, -1).flatten(0, -2).double()
         ended = (ended - flat.mean(0)) @ plane
-    seen = paths(one)
+    seen = sampling_trajectories(one)
     assert len(seen['states']) == 5 and len(seen['targets']) == 40
-    few = ended[torch.tensor(spread(len(ended), 40))]
+    few = ended[torch.tensor(spaced_indices(len(ended), 40))]
     ours = torch.tensor(seen['states'][-1], dtype=torch.double)
     # The axes of a plane have no sign.
     torch.testing.assert_close(ours.abs(), few.abs(), atol=1e-4, rtol=1e-4)
-    assert 0 < sum(seen['share']) < 1
-    values = along(one)
+    assert 0 < sum(seen['explained_variance']) < 1
+    values = measure_steps(one)
     assert len(values['distance']) == len(values['cka']) == 6
     metric = one.transfer.metric(brought, one.target)
     assert values['distance'][-1] == pytest.approx(metric.item(), rel=1e-4)
@@ -130,7 +130,7 @@ def test_a_running_and_resumed_training_is_read(tmp_path):
     one = read_work_dir(write_run(tmp_path / 'a' / 'run', text))
     assert [x['loss'] for x in one.train] == [3.0, 1.5]
     assert one.metrics[0] == 'coco/bbox_mAP' and len(one.flow) == 1
-    assert one.by_steps() == {'accuracy/top1': {1: 60.0, 8: 61.5}}
+    assert one.metrics_by_steps() == {'accuracy/top1': {1: 60.0, 8: 61.5}}
     assert one.checkpoint is None and not one.distills
     other = read_work_dir(
         write_run(
@@ -139,13 +139,13 @@ def test_a_running_and_resumed_training_is_read(tmp_path):
             'model = dict(type="X", depth=2)\nwork_dir = "b"\n',
         )
     )
-    name_apart([one, other])
+    make_names_unique([one, other])
     assert (one.name, other.name) == ('a/run', 'b/run')
     assert differences([one, other]) == {'model.depth': ['', '2']}
 
 
 def test_a_folder_without_a_training_is_refused(tmp_path):
-    with pytest.raises(ConfigError, match='no work folder'):
+    with pytest.raises(ConfigError, match='not a work directory'):
         read_work_dir(str(tmp_path))
     said = run('tools/report.py', tmp_path, fails=True)
     assert said.strip().splitlines()[-1].startswith('error: ')
@@ -163,7 +163,7 @@ def test_the_teacher_is_in_the_table_of_runs(tmp_path):
     )
     text = [json.dumps(x) for x in lines]
     runs = [read_work_dir(write_run(tmp_path / 'run', text, config))]
-    header, rows = overview(runs).parts[0].values()
+    header, rows = results(runs).parts[0].values()
     assert header[-1] == 'coco/bbox_mAP'
     assert [(row[0], row[1], row[-1]) for row in rows] == [
         ('run', 'fmkt', 0.1),
@@ -172,9 +172,9 @@ def test_the_teacher_is_in_the_table_of_runs(tmp_path):
     # Without a validation by the hook, that of its own training counts.
     runs[0].teacher = {}
     own = read_work_dir(write_run(teacher, text[1:]))
-    header, rows = overview(runs).parts[0].values()
+    header, rows = results(runs).parts[0].values()
     assert [row[-1] for row in rows] == [0.1, 0.1]
-    header, rows = overview([*runs, own]).parts[0].values()
+    header, rows = results([*runs, own]).parts[0].values()
     assert [row[0] for row in rows] == ['run', 'teacher']
 
 
@@ -188,7 +188,7 @@ def test_logs_alone_make_a_page_that_needs_no_network(tmp_path):
     }
     folder = write_run(tmp_path / 'run', [json.dumps(line)])
     out = tmp_path / 'report.html'
-    said = run('tools/report.py', folder, '--no-look', '--out', out)
+    said = run('tools/report.py', folder, '--logs-only', '--out', out)
     assert 'report.html' in said
     page = out.read_text()
     assert 'neck.0.loss_flow' in page and 'loss_cls' in page

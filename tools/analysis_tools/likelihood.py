@@ -1,10 +1,10 @@
-"""How a trained flow changes the log-density of the student's features.
+"""Estimate the change of log-density of student features by a flow.
 
     python tools/analysis_tools/likelihood.py CONFIG CHECKPOINT
 
-Solves the instantaneous change of variables along the flow of each tapped
-level over a validation set, after checking itself on a linear flow whose
-answer is known. Without a checkpoint, the flow as it is before training.
+Integrates the instantaneous change of variables along the flow of each tapped
+level on a validation set. First verifies the estimator on a linear flow with a
+known solution. Without a checkpoint, the flow has its initial weights.
 """
 
 import argparse
@@ -21,8 +21,8 @@ from rich.progress import track
 from rich.table import Table
 
 from mmfmkt.apis.inference import load_network
-from mmfmkt.cli.errors import plain_errors
-from mmfmkt.cli.options import add_cfg_options, at_least, parser_of
+from mmfmkt.cli.errors import exit_on_error
+from mmfmkt.cli.options import add_cfg_options, int_at_least, make_parser
 from mmfmkt.models.distillers.taps import read_taps
 from mmfmkt.models.flows.likelihood import (
     autonomous_velocity,
@@ -33,39 +33,38 @@ from mmfmkt.utils import ConfigError
 from mmfmkt.utils.configs import read_config
 
 console = Console()
-# Standard errors that the check on the linear flow may be off by.
-LARGEST_DEVIATION = 4.0
+# Maximum error on the linear flow, in standard errors.
+MAX_DEVIATION = 4.0
 
 
 def parse_args() -> argparse.Namespace:
-    parser = parser_of(__doc__, defaults=True)
+    parser = make_parser(__doc__, defaults=True)
     parser.add_argument('config', help='path of the config')
     parser.add_argument(
         'checkpoint',
         nargs='?',
-        help='path or URL of the checkpoint; without one, the flow as it is '
-        'before training',
+        help='path or URL of the checkpoint; default: initial weights',
     )
     parser.add_argument(
         '--batches',
-        type=at_least(1),
+        type=int_at_least(1),
         default=2,
-        help='batches of the validation set to estimate on',
+        help='number of validation batches',
     )
     parser.add_argument(
         '--probes',
-        type=at_least(1),
+        type=int_at_least(1),
         default=4,
-        help='probes of the trace for each sample',
+        help='number of probe vectors of the trace estimate per sample',
     )
     parser.add_argument(
         '--tolerance',
         type=float,
         default=1e-4,
-        help='relative and absolute tolerance of the solver',
+        help='relative and absolute tolerance of the ODE solver',
     )
     parser.add_argument('--seed', type=int, default=0, help='random seed')
-    parser.add_argument('--out', help='JSON file to write the figures to')
+    parser.add_argument('--out', help='JSON output file')
     add_cfg_options(parser)
     args = parser.parse_args()
     if args.tolerance <= 0:
@@ -73,11 +72,11 @@ def parse_args() -> argparse.Namespace:
     return args
 
 
-def check_itself(seed: int) -> dict:
-    """Check the estimate on the linear flow.
+def check_estimator(seed: int) -> dict:
+    """Verify the estimator on a linear flow.
 
     Raises:
-        SystemExit: If it is off by more than chance explains.
+        SystemExit: If the error is not explained by chance.
     """
     check = check_on_linear_flow(seed=seed)
     console.print(
@@ -85,10 +84,10 @@ def check_itself(seed: int) -> dict:
         f'{check.relative_error:.1e} ({check.deviation:.1f} standard errors '
         f'of the trace estimate), of the state {check.state_error:.1e}'
     )
-    if check.deviation > LARGEST_DEVIATION or check.state_error > 1e-4:
+    if check.deviation > MAX_DEVIATION or check.state_error > 1e-4:
         sys.exit(
-            'The estimate fails on the linear flow: its figures would '
-            'be worth nothing.'
+            'The estimate on the linear flow is wrong, so estimates on other '
+            'flows would be unreliable.'
         )
     return vars(check)
 
@@ -98,13 +97,12 @@ def estimate(args: argparse.Namespace) -> dict:
     cfg = read_config(args.config, args.cfg_options)
     if 'student' not in cfg.model:
         raise ConfigError(
-            'Only a distillation has a flow: the config has no '
-            "key 'model.student'."
+            "The config is not a distillation: it has no key 'model.student'."
         )
     model = load_network(cfg, args.checkpoint).to(get_device())
     loader = Runner.build_dataloader(cfg.val_dataloader, seed=args.seed)
     generator = torch.Generator().manual_seed(args.seed)
-    found = defaultdict(list)
+    changes = defaultdict(list)
     total = min(args.batches, len(loader))
     for data in track(
         islice(loader, total),
@@ -132,22 +130,22 @@ def estimate(args: argparse.Namespace) -> dict:
                     atol=args.tolerance,
                     generator=generator,
                 ).change
-                found[f'{tap.tap}.{name}'] += (
+                changes[f'{tap.tap}.{name}'] += (
                     change / source[0].numel()
                 ).tolist()
-    return dict(found)
+    return dict(changes)
 
 
 def main() -> None:
     args = parse_args()
-    check = check_itself(args.seed)
-    found = estimate(args)
+    check = check_estimator(args.seed)
+    changes_by_level = estimate(args)
     table = Table(title='Log-density change, log p_0(Z_0) - log p_1(Z_1)')
     table.add_column('level')
     for column in ('nats per dimension', 'standard error', 'images'):
         table.add_column(column, justify='right')
     levels = {}
-    for name, changes in found.items():
+    for name, changes in changes_by_level.items():
         changes = torch.tensor(changes, dtype=torch.float64)
         error = changes.std() / len(changes) ** 0.5
         levels[name] = dict(
@@ -165,5 +163,5 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    with plain_errors():
+    with exit_on_error():
         main()

@@ -1,11 +1,11 @@
-"""Holds noise schedules to their mathematics and prints a table.
+"""Verify noise schedules numerically and print a table.
 
     python tools/analysis_tools/schedules.py
     python tools/analysis_tools/schedules.py MySchedule --import my_flows
 
-For each schedule: the largest error of its derivatives against differences,
-and the error of the Euler walk under the oracle velocity, for N = 1 to 128,
-with the order at which it falls from the last N but one to the last.
+For each schedule: the maximum error of its derivatives against finite
+differences, and the error of Euler sampling with the oracle velocity for
+N = 1 to 128, with the convergence order between the last two N.
 """
 
 import argparse
@@ -17,8 +17,8 @@ from rich.console import Console
 from rich.table import Table
 
 import mmfmkt.models.flows as flows
-from mmfmkt.cli.errors import plain_errors
-from mmfmkt.cli.options import add_debug, parser_of
+from mmfmkt.cli.errors import exit_on_error
+from mmfmkt.cli.options import add_debug, make_parser
 from mmfmkt.registry import build_part
 from mmfmkt.utils import ConfigError
 
@@ -27,13 +27,13 @@ STEPS = tuple(2**k for k in range(8))
 
 
 def parse_args() -> argparse.Namespace:
-    parser = parser_of(__doc__)
+    parser = make_parser(__doc__)
     parser.add_argument(
         'schedules',
         nargs='*',
         default=SHIPPED,
         metavar='SCHEDULE',
-        help='registered names (default: all that mmfmkt has)',
+        help='registered names (default: the schedules of mmfmkt)',
     )
     parser.add_argument(
         '--import',
@@ -48,30 +48,27 @@ def parse_args() -> argparse.Namespace:
 
 
 def derivative_error(schedule: flows.NoiseSchedule) -> float:
-    """Largest relative error of both derivatives up to ``last_time``.
+    """Return the maximum relative error of both derivatives.
 
-    Against differences of five points, close enough together for a pole at
-    t = 1.
+    The reference is a five-point finite difference, whose step decreases
+    towards a pole at t = 1.
     """
     worst = 0.0
     for i in range(1, 200):
         t = schedule.last_time * i / 200
         step = (1 - t) / 200
-        ahead, near, back, far = (
-            schedule(t + k * step) for k in (2, 1, -1, -2)
-        )
-        at = schedule(t)
+        points = [schedule(t + k * step) for k in (2, 1, -1, -2)]
+        point = schedule(t)
         for part in ('alpha', 'sigma'):
-            values = [getattr(x, part) for x in (ahead, near, back, far)]
-            found = -values[0] + 8 * values[1] - 8 * values[2] + values[3]
-            exact = found / (12 * step)
-            off = abs(getattr(at, f'd_{part}') - exact)
-            worst = max(worst, off / max(abs(exact), 1.0))
+            a, b, c, d = (getattr(x, part) for x in points)
+            reference = (-a + 8 * b - 8 * c + d) / (12 * step)
+            error = abs(getattr(point, f'd_{part}') - reference)
+            worst = max(worst, error / max(abs(reference), 1.0))
     return worst
 
 
-def walk_errors(schedule: flows.NoiseSchedule) -> list:
-    """Root mean square error of Z_0 under the oracle velocity, by N."""
+def sampling_errors(schedule: flows.NoiseSchedule) -> list:
+    """Return the RMSE of Z_0 with the oracle velocity for each N."""
     generator = torch.Generator().manual_seed(0)
     source, target = torch.randn(
         2, 4096, dtype=torch.float64, generator=generator
@@ -94,7 +91,7 @@ def main() -> None:
             import_module(module)
         except ImportError as error:
             raise ConfigError(f'--import {module}: {error}') from error
-    table = Table(title='Derivatives, and the Euler walk under the oracle')
+    table = Table(title='Derivatives, and Euler sampling with the oracle')
     for column in (
         'schedule',
         'derivatives',
@@ -108,7 +105,7 @@ def main() -> None:
             schedule.check()
         except ValueError as error:
             raise ConfigError(str(error)) from error
-        errors = walk_errors(schedule)
+        errors = sampling_errors(schedule)
         exact = errors[-1] < 1e-12
         order = math.log2(errors[-2] / errors[-1]) if not exact else math.inf
         table.add_row(
@@ -121,5 +118,5 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    with plain_errors():
+    with exit_on_error():
         main()

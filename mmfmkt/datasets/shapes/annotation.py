@@ -1,4 +1,4 @@
-"""Boxes, areas and polygons of shapes, cut at the image border."""
+"""Boxes, areas and polygons of shapes, clipped to the image."""
 
 from typing import Tuple
 
@@ -8,7 +8,7 @@ from .piece import Piece
 
 
 def clip_polygon(points: np.ndarray, size: Tuple[int, int]) -> np.ndarray:
-    """Cut a polygon at the image border (Sutherland-Hodgman)."""
+    """Clip a polygon to the image (Sutherland-Hodgman)."""
     borders = (0, 0, 1), (1, 0, 1), (0, size[0], -1), (1, size[1], -1)
     for axis, bound, sign in borders:
         kept = []
@@ -23,7 +23,7 @@ def clip_polygon(points: np.ndarray, size: Tuple[int, int]) -> np.ndarray:
 
 
 def box_of(outline: np.ndarray, size: Tuple[int, int]) -> Tuple[float, ...]:
-    """Tight box (x, y, width, height) of the outline inside the image."""
+    """Return the box (x, y, width, height) of an outline in the image."""
     points = clip_polygon(outline, size)
     if not len(points):
         return (0.0, 0.0, 0.0, 0.0)
@@ -32,10 +32,10 @@ def box_of(outline: np.ndarray, size: Tuple[int, int]) -> Tuple[float, ...]:
 
 
 def polygon_of(piece: Piece, size: Tuple[int, int]) -> np.ndarray:
-    """The shape inside the image as one closed polygon.
+    """Return a shape as one closed polygon, clipped to the image.
 
-    COCO polygons know no holes, so a hole is reached through a cut of no
-    width from the outline.
+    COCO polygons have no holes. A hole is connected with the outline by a cut
+    of zero width.
     """
     outline = piece.contours[0]
     if len(piece.contours) > 1:
@@ -45,7 +45,7 @@ def polygon_of(piece: Piece, size: Tuple[int, int]) -> np.ndarray:
 
 
 def annotate(piece: Piece, size: Tuple[int, int]) -> dict:
-    """The COCO fields of one object that depend on nothing else."""
+    """Return the COCO annotation of an object without its ids."""
     x, y = (polygon := polygon_of(piece, size)).T
     area = abs(np.dot(x, np.roll(y, 1)) - np.dot(y, np.roll(x, 1))) / 2
     return dict(

@@ -1,4 +1,4 @@
-"""The classes of the shapes, and the colors they are shown in."""
+"""Classes of the shapes dataset and their colors in visualizations."""
 
 SHAPES_CLASSES = ('circle', 'ring', 'square', 'pentagon', 'hexagon', 'star')
 SHAPES_PALETTE = [

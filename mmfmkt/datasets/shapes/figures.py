@@ -1,4 +1,4 @@
-"""The outlines of the classes, and the clutter around them."""
+"""Outlines of the classes, and clutter."""
 
 import math
 from typing import Callable, List, Sequence
@@ -12,17 +12,17 @@ CORNERS = dict(circle=48, ring=48, square=4, pentagon=5, hexagon=6, star=10)
 
 
 def uniform(rng: np.random.Generator, low: float, high: float) -> float:
-    """Draw a number between two others."""
+    """Draw a uniformly distributed number."""
     return float(rng.uniform(low, high))
 
 
 def on_circle(angle: np.ndarray) -> np.ndarray:
-    """Points of the unit circle at angles, shape (N, 2)."""
+    """Return points of the unit circle at angles, shape (N, 2)."""
     return np.stack([np.cos(angle), np.sin(angle)], 1)
 
 
 def outline_of(label: int, rng: np.random.Generator) -> List[np.ndarray]:
-    """Contours of a class on the unit circle."""
+    """Return the contours of a class in the unit circle."""
     name = SHAPES_CLASSES[label]
     corners = CORNERS[name]
     outline = on_circle(np.arange(corners) * (2 * np.pi / corners))
@@ -37,16 +37,16 @@ def outline_of(label: int, rng: np.random.Generator) -> List[np.ndarray]:
 def draw_shape(
     label: int, center: np.ndarray, diameter: float, rng: np.random.Generator
 ) -> Piece:
-    """One object: its class's outline, squeezed a little and turned."""
-    turn, axis = rng.uniform(0, 2 * np.pi, 2)
+    """Draw an object: the rotated and slightly squeezed outline of a class."""
+    angle, axis = rng.uniform(0, 2 * np.pi, 2)
     squeeze = np.array([1.0, uniform(rng, 0.8, 1.0)])
 
-    def rotation(angle):
-        cos, sin = math.cos(angle), math.sin(angle)
+    def rotation(by):
+        cos, sin = math.cos(by), math.sin(by)
         return np.array([[cos, -sin], [sin, cos]])
 
-    # Squeezed along an axis that has nothing to do with the corners.
-    matrix = rotation(axis) @ (squeeze[:, None] * rotation(turn))
+    # The squeezed axis is independent of the corners.
+    matrix = rotation(axis) @ (squeeze[:, None] * rotation(angle))
     contours = [
         contour @ matrix.T * (diameter / 2) + center
         for contour in outline_of(label, rng)
@@ -57,7 +57,7 @@ def draw_shape(
 def draw_line(
     size: np.ndarray, unit: float, rng: np.random.Generator
 ) -> Piece:
-    """Clutter: a long, slightly bent line."""
+    """Draw clutter: a long, slightly curved line."""
     ends = rng.uniform(0, 1, (2, 2)) * size
     bend = ends.mean(0) + rng.normal(0, 0.08, 2) * size
     t = np.linspace(0, 1, 12)[:, None]
@@ -68,13 +68,13 @@ def draw_line(
 def draw_glyph(
     size: np.ndarray, unit: float, rng: np.random.Generator
 ) -> Piece:
-    """Clutter: two to four strokes that could be a letter."""
+    """Draw clutter: two to four strokes similar to a letter."""
     center = rng.uniform(0, 1, 2) * size
     extent = unit * uniform(rng, 4, 16)
     strokes = []
     for _ in range(rng.integers(2, 5)):
         if rng.random() < 0.3:
-            # Short of a closed curve, which would be a ring.
+            # An open arc; a closed one would be a ring.
             begin, sweep = rng.uniform(0, 6.28), rng.uniform(1.5, 4.0)
             angle = np.linspace(begin, begin + sweep, 12)
             stroke = on_circle(angle) * 0.5
@@ -87,7 +87,7 @@ def draw_glyph(
 def draw_blob(
     size: np.ndarray, unit: float, rng: np.random.Generator
 ) -> Piece:
-    """Clutter: a filled, wavy closed curve, never near a circle."""
+    """Draw clutter: a filled wavy curve that is not similar to a circle."""
     center = rng.uniform(0, 1, 2) * size
     angle = np.linspace(0, 2 * np.pi, 40, endpoint=False)
     radius = np.ones_like(angle)

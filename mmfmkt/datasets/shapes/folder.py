@@ -1,26 +1,39 @@
-"""The folder of a data set: its parameters, and what is in it already."""
+"""Folder and manifest of a shapes dataset."""
 
 import json
 import os
 from pathlib import Path
-from typing import List, Optional, Sequence
+from typing import Annotated, Any, List, Optional, Sequence
 
-import numpy as np
+from pydantic import Field
 
-from mmfmkt.utils.files import write_whole
+from mmfmkt.models.bounds import Bound
+from mmfmkt.utils import ConfigError
+from mmfmkt.utils.files import write_atomically
+from mmfmkt.utils.schema import NonNegativeInt, PositiveInt, check_keys
 
-# Part of the manifest: raise it with every change of what is drawn.
+# Version of the drawn images; increase it with every change of them.
 VERSION = 1
 MANIFEST = 'shapes.json'
 PARTIAL = 'shapes.partial.json'
 SPLITS = ('train', 'val')
+Side = Annotated[int, Bound('ge', 32)]
+Diameter = Annotated[float, Bound('gt', 0), Bound('le', 1)]
+PAIR = Field(min_length=2, max_length=2)
+PARAMETERS = dict(
+    num_train=PositiveInt,
+    num_val=PositiveInt,
+    image_size=Annotated[Sequence[Side], PAIR],
+    seed=NonNegativeInt,
+    object_size=Annotated[Sequence[Diameter], PAIR],
+)
 
 
 def write_json(
     path: Path, content: dict, indent: Optional[int] = None
 ) -> None:
     """Write a JSON file atomically."""
-    write_whole(path, json.dumps(content, indent=indent))
+    write_atomically(path, json.dumps(content, indent=indent))
 
 
 def annotation_file(root: Path, split: str) -> Path:
@@ -29,7 +42,7 @@ def annotation_file(root: Path, split: str) -> Path:
 
 
 def files_of(root: Path, params: dict) -> List[Path]:
-    """Return the images and annotation files of a set."""
+    """Return the images and annotation files of a dataset."""
     return [
         path
         for split in SPLITS
@@ -43,80 +56,48 @@ def files_of(root: Path, params: dict) -> List[Path]:
     ]
 
 
-def check_parameters(
-    num_train: int,
-    num_val: int,
-    image_size: Sequence[int],
-    seed: int,
-    object_size: Sequence[float],
-) -> dict:
-    """Check the parameters and return them in the manifest's form."""
-    try:
-        width, height = image_size
-    except (TypeError, ValueError):
-        raise ValueError(
-            'image_size must be (width, height) in pixels, '
-            f'but got {image_size!r}.'
-        ) from None
-    try:
-        small, large = map(float, object_size)
-    except (TypeError, ValueError):
-        small = large = 0.0
-    if not 0 < small <= large <= 1:
-        raise ValueError(
-            'object_size must be the smallest and largest diameter over the '
-            f'short image side, 0 < min <= max <= 1, but got {object_size!r}.'
+def check_parameters(**params: Any) -> dict:
+    """Check the parameters and return them as in the manifest."""
+    check_keys(params, PARAMETERS, 'make_shapes', PARAMETERS)
+    small, large = params['object_size']
+    if small > large:
+        raise ConfigError(
+            'make_shapes.object_size must be the smallest and the largest '
+            f'diameter, got {small} and {large}.'
         )
-    for name, value, least in (
-        ('num_train', num_train, 1),
-        ('num_val', num_val, 1),
-        ('image_size (width)', width, 32),
-        ('image_size (height)', height, 32),
-        ('seed', seed, 0),
-    ):
-        if not isinstance(value, (int, np.integer)) or value < least:
-            raise ValueError(
-                f'{name} must be a whole number of at least {least}, '
-                f'but got {value!r}.'
-            )
-    return dict(
-        version=VERSION,
-        num_train=int(num_train),
-        num_val=int(num_val),
-        image_size=[int(width), int(height)],
-        seed=int(seed),
-        object_size=[small, large],
-    )
+    params['image_size'] = list(params['image_size'])
+    params['object_size'] = [float(small), float(large)]
+    return dict(version=VERSION, **params)
 
 
 def read_manifest(path: Path) -> Optional[dict]:
-    """Parameters a folder was drawn with, None without a manifest."""
+    """Return the parameters in a manifest, or None if it does not exist."""
     if not path.is_file():
         return None
     try:
         params = json.loads(path.read_text())
-        # Files are named by these, so they must be what check_parameters made.
+        # The parameters determine which files are deleted.
         check_parameters(**{k: x for k, x in params.items() if k != 'version'})
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(
-            f'{path} is not a manifest of shapes; name another root, or '
-            'delete that folder yourself.'
+            f'{path} is not a manifest of shapes; use another root or delete '
+            'the folder.'
         ) from error
     return params
 
 
 def prepare_folder(root: Path, params: dict, overwrite: bool) -> bool:
-    """Make the folder ready for drawing.
+    """Prepare the folder for drawing.
 
     Returns:
-        bool: Whether anything is left to draw.
+        bool: Whether images are left to draw.
 
     Raises:
-        ValueError: If the folder holds something else.
+        ValueError: If the folder has other content.
     """
     manifest, partial = root / MANIFEST, root / PARTIAL
     if root.exists() and not root.is_dir():
-        raise ValueError(f'{root} is a file; name a folder as the root.')
+        raise ValueError(f'{root} is a file; root must be a folder.')
     root.mkdir(parents=True, exist_ok=True)
     finished = read_manifest(manifest)
     found = finished or read_manifest(partial)
@@ -126,20 +107,20 @@ def prepare_folder(root: Path, params: dict, overwrite: bool) -> bool:
         if others:
             raise ValueError(
                 f'{root} is not empty and was not made by make_shapes; '
-                'name another root.'
+                'use another root.'
             )
     elif found != params and not overwrite:
         state = 'holds' if finished else 'holds an unfinished set of'
         raise ValueError(
-            f'{root} {state} shapes drawn with {found}, but asked for are '
-            f'{params}; name another root, or pass overwrite=True '
+            f'{root} {state} shapes with the parameters {found}, requested '
+            f'were {params}; use another root, or overwrite=True '
             '(--overwrite) to replace them.'
         )
     files = files_of(root, found or params)
     if finished and not overwrite and all(x.exists() for x in files):
         return False
     if found and overwrite:
-        # From here on a finished set counts as unfinished.
+        # From here on the dataset is incomplete.
         if finished:
             os.replace(manifest, partial)
         for path in files:

@@ -1,4 +1,4 @@
-"""Drawing a whole data set, in COCO format."""
+"""Creation of the dataset in COCO format."""
 
 from pathlib import Path
 from typing import List, Sequence, Union
@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 from rich.progress import track
 
-from mmfmkt.utils.files import write_whole
+from mmfmkt.utils.files import write_atomically
 
 from .annotation import annotate
 from .classes import SHAPES_CLASSES
@@ -28,11 +28,11 @@ LICENSE = dict(
     name='Apache License 2.0',
     url='https://www.apache.org/licenses/LICENSE-2.0',
 )
-OBJECT_SIZE = (0.04, 0.5)  # diameter over the short image side
+OBJECT_SIZE = (0.04, 0.5)  # diameter relative to the short image side
 
 
 def write_split(root: Path, split: str, params: dict) -> None:
-    """Draw one split's images where they are missing, then its annotations."""
+    """Draw the missing images of a split and write its annotations."""
     size = tuple(params['image_size'])
     images: List[dict] = []
     annotations: List[dict] = []
@@ -46,7 +46,7 @@ def write_split(root: Path, split: str, params: dict) -> None:
         if not path.exists():
             quality = (cv2.IMWRITE_JPEG_QUALITY, 92)
             _, code = cv2.imencode('.jpg', paint_scene(scene, rng), quality)
-            write_whole(path, code.tobytes())
+            write_atomically(path, code.tobytes())
         images.append(
             dict(id=number, file_name=path.name, width=size[0], height=size[1])
         )
@@ -76,44 +76,46 @@ def make_shapes(
     object_size: Sequence[float] = OBJECT_SIZE,
     overwrite: bool = False,
 ) -> Path:
-    """Draw the shapes data set, unless it is already there.
+    """Create the shapes dataset, unless it exists.
 
-    Writes ``annotations/instances_{train,val}.json``,
-    ``{train,val}/000001.jpg`` and so on, and last of all the manifest
-    ``shapes.json`` with the parameters. An interrupted call is continued by
-    the next one with the same parameters: images already drawn are kept. One
-    process at a time may write to a root.
+    Writes ``annotations/instances_{train,val}.json``, the images
+    ``{train,val}/000001.jpg``, ..., and finally the manifest ``shapes.json``
+    with the parameters. An interrupted call is continued by the next call
+    with the same parameters. Only one process may write to a root at a time.
 
-    Each image has 1 to 8 objects. Boxes, areas and polygons are those of the
-    whole shape cut at the image border (amodal): also the part hidden behind
-    other objects counts. At least 40 % of every object's area is visible;
-    what would be hidden more is not drawn.
+    Each image has 1 to 8 objects. Annotations are amodal: boxes, areas and
+    polygons include the parts that are hidden by other objects, clipped to
+    the image. At least 40 % of each object's area is visible.
 
-    Every image depends on the seed, its split and its number alone, so a
-    larger set begins with the images of a smaller one.
+    An image depends only on seed, split and image number, so a larger dataset
+    starts with the images of a smaller one.
 
     Args:
-        root (str | Path): Folder to write to, made if missing.
+        root (str | Path): Output folder; it is created.
         num_train (int): Number of training images.
         num_val (int): Number of validation images.
         image_size (Sequence[int]): Width and height in pixels, at least 32.
-            Everything drawn scales with the short side.
-        seed (int): Not negative. Other seeds give other images.
-        object_size (Sequence[float]): Smallest and largest diameter of an
-            object over the short image side.
-        overwrite (bool): Replace the shapes that an earlier call drew in
-            this root. Other files are left alone.
+            All sizes scale with the short side.
+        seed (int): Random seed, not negative.
+        object_size (Sequence[float]): Smallest and largest diameter of
+            objects relative to the short image side.
+        overwrite (bool): Whether to replace shapes of an earlier call. Other
+            files are kept.
 
     Returns:
         Path: The root.
 
     Raises:
-        ValueError: If a parameter is out of its range, if the root holds
-            shapes drawn with other parameters, or if it holds anything else.
+        ValueError: If a parameter is invalid, or if the root has shapes with
+            other parameters or other files.
     """
     root = Path(root)
     params = check_parameters(
-        num_train, num_val, image_size, seed, object_size
+        num_train=num_train,
+        num_val=num_val,
+        image_size=image_size,
+        seed=seed,
+        object_size=object_size,
     )
     if prepare_folder(root, params, overwrite):
         for split in SPLITS:

@@ -1,4 +1,4 @@
-"""Colors and textures, and what a poor camera makes of them."""
+"""Colors, textures, illumination, blur and noise."""
 
 import math
 from typing import Tuple
@@ -13,7 +13,7 @@ from .scene import Scene
 def draw_pattern(
     rows: int, cols: int, unit: float, rng: np.random.Generator
 ) -> np.ndarray:
-    """A random texture as a field of values in [0, 1], shape (rows, cols)."""
+    """Draw a random pattern in [0, 1], shape (rows, cols)."""
     kind = rng.integers(6)
     if kind == 0:
         return np.zeros((rows, cols), np.float32)
@@ -30,22 +30,22 @@ def draw_pattern(
     if kind == 2:
         low, high = along.min(), along.max()
         return (along - low) / max(high - low, 1)
-    turns = 2 * np.pi / (unit * math.exp(uniform(rng, 1.1, 2.8)))
+    frequency = 2 * np.pi / (unit * math.exp(uniform(rng, 1.1, 2.8)))
     phase = uniform(rng, 0, 2 * np.pi)
     if kind == 3:
-        wave = np.sin(along * turns + phase)
+        wave = np.sin(along * frequency + phase)
     elif kind == 4:
-        wave = np.sin(along * turns + phase) * np.sin(across * turns)
+        wave = np.sin(along * frequency + phase) * np.sin(across * frequency)
     else:
         center = rng.uniform(-0.2, 1.2, 2) * (cols, rows)
         radius = np.hypot(x - center[0], y - center[1])
-        wave = np.sin(radius * turns + phase)
-    # The factor sets how hard the edges are; the clip keeps flat tops.
+        wave = np.sin(radius * frequency + phase)
+    # The factor controls the sharpness of edges; clipping flattens peaks.
     return np.clip(0.5 + uniform(rng, 0.6, 2.5) * wave, 0, 1)
 
 
 def mute(color: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Draw a color towards gray: bright toys are too easy to find."""
+    """Reduce a color's saturation: vivid objects are too easy to detect."""
     gray = color.mean()
     return (gray + (color - gray) * uniform(rng, 0.2, 0.9)).astype(np.float32)
 
@@ -57,7 +57,7 @@ def draw_texture(
     spread: float,
     rng: np.random.Generator,
 ) -> np.ndarray:
-    """Paint of two colors, ``color`` being its mean, shape (*shape, 3)."""
+    """Draw a two-color texture with mean ``color``, shape (*shape, 3)."""
     field = draw_pattern(*shape, unit, rng)
     step = mute(rng.uniform(-spread, spread, 3), rng)
     return color + (field - field.mean())[..., None] * step
@@ -66,13 +66,13 @@ def draw_texture(
 def distinct_color(
     behind: np.ndarray, contrast: float, rng: np.random.Generator
 ) -> np.ndarray:
-    """A color at about ``contrast`` gray levels from another one.
+    """Draw a color that differs from another one by about ``contrast``.
 
     Args:
         behind (ndarray): The other color, shape (3, ).
-        contrast (float): Mean absolute difference asked for. A cut at black
-            or white may lower it.
-        rng (Generator): Source of all choices.
+        contrast (float): Mean absolute difference in gray levels. Clipping
+            to [0, 255] may lower it.
+        rng (Generator): Random number generator.
 
     Returns:
         ndarray: The color, shape (3, ), float32 in [0, 255].
@@ -85,7 +85,7 @@ def distinct_color(
 
 
 def paint_scene(scene: Scene, rng: np.random.Generator) -> np.ndarray:
-    """Color a scene, front to back, and photograph it badly.
+    """Render a scene with illumination gradient, blur and noise.
 
     Returns:
         ndarray: BGR image, uint8, shape (height, width, 3).
@@ -104,7 +104,7 @@ def paint_scene(scene: Scene, rng: np.random.Generator) -> np.ndarray:
         behind = background[inside].mean((0, 1))
         contrast = uniform(rng, 60, 130)
         color = distinct_color(behind, contrast, rng)
-        # A pattern weaker than the contrast leaves the shape readable.
+        # A texture weaker than the contrast keeps the shape visible.
         spread = 0.5 * contrast
         paint = draw_texture(cover.shape[:2], unit, color, spread, rng)
         image[inside] += free[inside] * cover * paint

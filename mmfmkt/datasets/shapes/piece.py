@@ -1,4 +1,4 @@
-"""What an image is made of: filled outlines and strokes, with smooth edges."""
+"""Anti-aliased filled outlines and strokes."""
 
 import math
 from dataclasses import dataclass
@@ -7,21 +7,21 @@ from typing import List, Optional, Tuple
 import cv2
 import numpy as np
 
-OVERSAMPLING = 4  # sub-pixels per pixel and axis when edges are smoothed
+OVERSAMPLING = 4  # subpixels per pixel and axis, for anti-aliasing
 
 
 @dataclass
 class Piece:
-    """Something drawn: a shape or a piece of clutter, in image pixels.
+    """Shape or clutter in image pixels.
 
     Attributes:
-        contours (list[ndarray]): Float arrays of shape (N, 2). Of a filled
-            piece the first is the outline and a second one is a hole.
-        width (float, optional): Stroke width; None fills the contours.
-        label (int, optional): Index into the classes; None is clutter.
+        contours (list[ndarray]): Float arrays of shape (N, 2). For a filled
+            piece, the first one is the outline and the second one a hole.
+        width (float, optional): Stroke width; None: filled.
+        label (int, optional): Class index; None: clutter.
         corner (tuple[int]): x and y of the top left pixel of ``alpha``.
-        alpha (ndarray): Coverage of each pixel in [0, 1], not cut at the
-            image border.
+        alpha (ndarray): Coverage of each pixel in [0, 1], not clipped to the
+            image.
     """
 
     contours: List[np.ndarray]
@@ -35,7 +35,7 @@ class Piece:
         high = np.ceil(points.max(0)).astype(int) + margin
         cols, rows = (high - low) * OVERSAMPLING
         canvas = np.zeros((rows, cols), np.uint8)
-        # OpenCV counts from pixel centers and takes 4 fractional bits.
+        # OpenCV coordinates refer to pixel centers, with 4 fractional bits.
         sub_pixels = [(x - low) * OVERSAMPLING - 0.5 for x in self.contours]
         fixed = [np.round(x * 16).astype(np.int32) for x in sub_pixels]
         if self.width is None:
@@ -49,23 +49,23 @@ class Piece:
         self.alpha = alpha.astype(np.float32) / 255
 
     def windows(self, width: int, height: int) -> Tuple[tuple, tuple]:
-        """Return the indices of the visible part in image and ``alpha``."""
+        """Return the slices of the part in the image, and of ``alpha``."""
         (x, y), (rows, cols) = self.corner, self.alpha.shape
         x1, x2 = np.clip((x, x + cols), 0, width)
         y1, y2 = np.clip((y, y + rows), 0, height)
         return np.s_[y1:y2, x1:x2], np.s_[y1 - y : y2 - y, x1 - x : x2 - x]
 
-    def visible_share(self, free: np.ndarray) -> float:
-        """Return the share of the area that is neither hidden nor outside.
+    def visible_fraction(self, free: np.ndarray) -> float:
+        """Return the visible fraction of the area.
 
         Args:
-            free (ndarray): Share of each pixel that is not covered, (H, W).
+            free (ndarray): Uncovered fraction of each pixel, (H, W).
         """
         inside, own = self.windows(*free.shape[::-1])
-        seen = float((self.alpha[own] * free[inside]).sum())
-        return seen / float(self.alpha.sum())
+        visible = float((self.alpha[own] * free[inside]).sum())
+        return visible / float(self.alpha.sum())
 
     def cover(self, free: np.ndarray) -> None:
-        """Take the covered share of each pixel off ``free``, in place."""
+        """Remove the covered fraction of pixels from ``free``, in place."""
         inside, own = self.windows(*free.shape[::-1])
         free[inside] *= 1 - self.alpha[own]

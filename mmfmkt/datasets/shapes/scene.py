@@ -1,4 +1,4 @@
-"""Where things lie in an image, before colors are chosen."""
+"""Placement of objects and clutter in an image."""
 
 from dataclasses import dataclass
 from typing import List, Optional, Tuple
@@ -19,20 +19,20 @@ from .figures import (
 from .piece import Piece
 
 MAX_OBJECTS = 8
-MIN_DIAMETER = 4.0  # pixels, keeps the smallest shapes drawable
-MIN_SIDE = 2.0  # pixels of a box left inside the image
-MIN_VISIBLE = 0.4  # of a shape's area, after occlusion and the image border
-TRIES = 30  # places tried for an object before it is left out
+MIN_DIAMETER = 4.0  # pixels
+MIN_SIDE = 2.0  # pixels, side of a box in the image
+MIN_VISIBLE = 0.4  # visible fraction of a shape's area
+MAX_TRIES = 30  # positions tried for an object before it is omitted
 
 
 @dataclass
 class Scene:
-    """What an image shows, before colors are chosen.
+    """Arrangement of the pieces of an image.
 
     Attributes:
         size (tuple[int]): Width and height in pixels.
-        pieces (list[Piece]): Front to back; those with a label are the
-            objects, all of them annotated.
+        pieces (list[Piece]): Front to back. Those with a label are the
+            objects, which are all annotated.
     """
 
     size: Tuple[int, int]
@@ -50,37 +50,37 @@ def place_object(
     placed: List[Piece],
     rng: np.random.Generator,
 ) -> Optional[Piece]:
-    """Find a place for one more object behind those already there.
+    """Place another object behind the previous ones.
 
     Args:
         object_size (tuple[float]): Smallest and largest diameter over the
             short image side.
-        free (ndarray): Share of each pixel not yet covered, shape (H, W).
+        free (ndarray): Uncovered fraction of each pixel, shape (H, W).
         placed (list[Piece]): The objects in front.
-        rng (Generator): Source of all choices.
+        rng (Generator): Random number generator.
 
     Returns:
-        Piece, optional: The object; None if every place tried hides too much
-        of it.
+        Piece, optional: The object; None if too much of it is hidden at all
+        positions that were tried.
     """
     height, width = free.shape
     label = int(rng.integers(len(SHAPES_CLASSES)))
     small, large = (side * min(width, height) for side in object_size)
-    # Fewer tiny ones than log-uniform, where every third would be one that
-    # a network trained for minutes cannot find.
+    # Fewer tiny objects than in a log-uniform distribution, in which a third
+    # would be too small for a network that is trained for minutes.
     diameter = small * (large / small) ** (rng.random() ** 0.4)
     diameter = max(diameter, MIN_DIAMETER)
-    for _ in range(TRIES):
+    for _ in range(MAX_TRIES):
         center = rng.uniform(0, 1, 2) * (width, height)
         if placed and rng.random() < 0.35:
-            # Beside an object in front: occlusion, not left to chance.
+            # Next to an object in front, for occlusion.
             other = placed[rng.integers(len(placed))].contours[0]
             reach = np.ptp(other, 0).max() / 2 + diameter / 2
             offset = on_circle(rng.uniform(0, 2 * np.pi, 1))[0]
             center = other.mean(0) + offset * reach * uniform(rng, 0.5, 1)
         piece = draw_shape(label, center, diameter, rng)
         box = box_of(piece.contours[0], (width, height))
-        visible = piece.visible_share(free)
+        visible = piece.visible_fraction(free)
         if visible >= MIN_VISIBLE and min(box[2:]) >= MIN_SIDE:
             return piece
     return None
@@ -91,11 +91,11 @@ def compose(
     object_size: Tuple[float, float],
     rng: np.random.Generator,
 ) -> Scene:
-    """Choose and place everything in an image.
+    """Place all objects and clutter of an image.
 
-    Objects are placed front to back, so that what hides an object is known
-    when it is placed and an object that would be hidden too much is never
-    drawn: everything drawn is annotated.
+    Objects are placed front to back, so their visible area is known. An
+    object that would be hidden too much is omitted, so all drawn objects are
+    annotated.
     """
     width, height = size
     extent, unit = np.array(size, float), min(size) / 160

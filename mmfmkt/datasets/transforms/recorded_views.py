@@ -1,4 +1,4 @@
-"""Augmentations that come back: a few views of each image instead of any."""
+"""Random augmentation with a limited number of views per image."""
 
 import hashlib
 import random
@@ -9,23 +9,23 @@ import torch
 from mmengine.dataset import Compose
 
 from mmfmkt.registry import TRANSFORMS
-from mmfmkt.utils.random_stream import read_states, write_states
+from mmfmkt.utils.random_stream import get_random_states, set_random_states
 from mmfmkt.utils.schema import PositiveInt
 
 
 @TRANSFORMS.register_module()
 class RecordedViews:
-    """Runs a pipeline so that an image is seen in one of a few views.
+    """Limits a random pipeline to a number of views per image.
 
-    Each time a view is drawn, and what the pipeline draws follows from image
-    and view alone. So a cache of a teacher's outputs
-    (``model.teacher.cache``) finds them again, under crops and colours too
-    (as in FKD, arXiv 2112.01528).
+    Each call draws one of the views. The random numbers of the pipeline
+    depend only on seed, image and view, so a cache of teacher outputs
+    (``model.teacher.cache``) has hits under random augmentation (as in FKD,
+    arXiv 2112.01528).
 
     Args:
-        views (int): How many views of an image there are.
-        transforms (list): The pipeline.
-        seed (int): Other seeds give other views.
+        views (int): Number of views per image.
+        transforms (list): Transforms of the pipeline.
+        seed (int): Random seed of the views.
 
     Examples:
         >>> train_pipeline = [
@@ -49,25 +49,25 @@ class RecordedViews:
         return self.pipeline.transforms
 
     def __call__(self, results: dict) -> Optional[dict]:
-        """Run the pipeline on an image of a data set.
+        """Run the pipeline on a sample.
 
         Args:
-            results (dict): With ``sample_idx``, as MMEngine's data sets
-                have it.
+            results (dict): Sample of a MMEngine dataset, with
+                ``sample_idx``.
         """
         view = int(np.random.randint(self.views))
-        told = f'{self.seed} {results["sample_idx"]} {view}'
+        identity = f'{self.seed} {results["sample_idx"]} {view}'
         seed = int.from_bytes(
-            hashlib.sha256(told.encode()).digest()[:4], 'little'
+            hashlib.sha256(identity.encode()).digest()[:4], 'little'
         )
-        states = read_states()
+        states = get_random_states()
         random.seed(seed)
         np.random.seed(seed)
         torch.manual_seed(seed)
         try:
             return self.pipeline(results)
         finally:
-            write_states(states)
+            set_random_states(states)
 
     def __repr__(self) -> str:
         return f'{type(self).__name__}({self.views}, {self.pipeline})'

@@ -1,9 +1,9 @@
 """Hooks."""
 
 from .export_student_hook import ExportStudentHook
-from .finite_hook import FiniteHook
 from .flow_ema_hook import FlowEMAHook
 from .flow_monitor_hook import FlowMonitorHook
+from .nan_guard_hook import FiniteHook, NanGuardHook
 from .step_count_warmup_hook import StepCountWarmupHook
 from .teacher_cache_hook import TeacherCacheHook
 from .teacher_check_hook import TeacherCheckHook
@@ -14,6 +14,7 @@ __all__ = [
     'FiniteHook',
     'FlowEMAHook',
     'FlowMonitorHook',
+    'NanGuardHook',
     'StepCountWarmupHook',
     'TeacherCacheHook',
     'TeacherCheckHook',

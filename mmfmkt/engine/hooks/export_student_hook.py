@@ -1,4 +1,4 @@
-"""Exports the student when training ends."""
+"""Export of the student after training."""
 
 import os.path as osp
 
@@ -13,10 +13,10 @@ from ..export import export_student
 
 @HOOKS.register_module()
 class ExportStudentHook(Hook):
-    """Writes ``<work_dir>/student/`` from the last checkpoint.
+    """Exports the last checkpoint's student to ``<work_dir>/student/``.
 
-    Does what ``tools/export_student.py`` does. Runs after CheckpointHook and
-    EMAHook, so that it finds the checkpoint that they leave.
+    Equivalent to ``mmfmkt export``. It runs after CheckpointHook and EMAHook,
+    which write the checkpoint.
     """
 
     priority = 'LOWEST'
@@ -31,7 +31,7 @@ class ExportStudentHook(Hook):
         checkpoint = runner.message_hub.runtime_info.get('last_ckpt')
         if checkpoint is None:
             runner.logger.warning(
-                'No checkpoint was saved, so there is no student to export.'
+                'The student was not exported: no checkpoint was saved.'
             )
             return
         exported = export_student(

@@ -10,23 +10,23 @@ from mmengine.runner import Runner
 from mmfmkt.registry import HOOKS
 from mmfmkt.utils.schema import UnitInterval
 
-from .progress import distiller_of
+from .progress import get_distiller
 
 PREFIX = 'flows.'
 
 
 @HOOKS.register_module()
 class FlowEMAHook(EMAHook):
-    """MMEngine's EMAHook for the flow; the student stays as it is.
+    """MMEngine's EMAHook for the flow only; the student is not averaged.
 
-    The averaged flow is validated, saved and exported; the other one is kept
-    in the checkpoint for resuming. To average the student as well, use
-    EMAHook itself.
+    The averaged flow is validated, saved and exported. The checkpoint also
+    has the flow that is trained, for resuming. To average the student as
+    well, use EMAHook.
 
     Args:
-        momentum (float): Share of the present weights in each update; the
-            usual average of 0.999 is 0.001.
-        kwargs: Further arguments of EMAHook.
+        momentum (float): Weight of the current parameters in each update,
+            as in EMAHook. 0.001 corresponds to a decay of 0.999.
+        kwargs: Other arguments of EMAHook.
     """
 
     priority = 'NORMAL'
@@ -35,7 +35,7 @@ class FlowEMAHook(EMAHook):
         super().__init__(momentum=momentum, **kwargs)
 
     def before_run(self, runner: Runner) -> None:
-        self.src_model = distiller_of(runner).flows
+        self.src_model = get_distiller(runner).flows
         self.ema_model = MODELS.build(
             self.ema_cfg, default_args=dict(model=self.src_model)
         )
@@ -51,15 +51,15 @@ class FlowEMAHook(EMAHook):
 
 @contextmanager
 def flows_of(checkpoint: dict) -> Iterator[dict]:
-    """View a checkpoint as one of the flows; changes are kept."""
+    """Yield a checkpoint of the flows only; its changes are kept."""
     state = checkpoint['state_dict']
-    own = {
+    flows = {
         name.removeprefix(PREFIX): x
         for name, x in state.items()
         if name.startswith(PREFIX)
     }
-    view = {**checkpoint, 'state_dict': own}
+    view = {**checkpoint, 'state_dict': flows}
     yield view
-    state.update({PREFIX + name: x for name, x in own.items()})
+    state.update({PREFIX + name: x for name, x in flows.items()})
     if 'ema_state_dict' in view:
         checkpoint['ema_state_dict'] = view['ema_state_dict']

@@ -1,4 +1,4 @@
-"""Statistics of the flows during training."""
+"""Statistics of flows during training."""
 
 from functools import partial
 from typing import Any, Dict, List, Sequence
@@ -14,27 +14,30 @@ from mmfmkt.models.flows.inspection import measure_flow
 from mmfmkt.registry import HOOKS
 from mmfmkt.utils.schema import PositiveInt
 
-from .progress import unwrapped
+from .progress import unwrap_model
 
 
 @HOOKS.register_module()
 class FlowMonitorHook(Hook):
-    """Writes statistics of the flows to the visualizers.
+    """Writes statistics of flows to the visualizers.
 
-    For each tap and level of feature maps, under ``flow/<tap>.<level>/``:
-    ``velocity`` (its root mean square in units of the feature's),
-    ``distance_before`` and ``distance_after`` (the unweighted distillation
-    loss without the flow, and of the deployed feature), and ``jensen_gap``
-    (the loss of the flow minus the latter); and ``flow/grad_norm_student``
-    and ``flow/grad_norm_flow`` before the optimizer step. It costs N passes
-    of the encoders without gradients. Each iteration logs the teacher's time
-    as ``teacher_time``. Other models than distillers are left alone.
+    Scalars of each tap and level of feature maps, ``flow/<tap>.<level>/...``:
+
+    - ``velocity``: RMS of the velocity over RMS of the feature.
+    - ``distance_before``: unweighted distillation loss without the flow.
+    - ``distance_after``: the same loss of the deployed feature.
+    - ``jensen_gap``: loss of the flow minus ``distance_after``.
+
+    ``flow/grad_norm_student`` and ``flow/grad_norm_flow`` are the gradient
+    norms before the optimizer step. Each record costs N forward passes of the
+    encoders. The teacher's time is logged as ``teacher_time`` in each
+    iteration. The hook has no effect on models that are not distillers.
 
     Args:
-        interval (int): Iterations between two records.
+        interval (int): Number of iterations between two records.
     """
 
-    # Before the logger, which writes the teacher's time.
+    # Before LoggerHook, which writes the teacher's time.
     priority = 'HIGH'
 
     def __init__(self, interval: PositiveInt = 50) -> None:
@@ -46,8 +49,8 @@ class FlowMonitorHook(Hook):
     def before_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: Any = None
     ) -> None:
-        """Register the hooks of this iteration."""
-        model = unwrapped(runner.model)
+        """Register forward and optimizer hooks for this iteration."""
+        model = unwrap_model(runner.model)
         if not hasattr(model, 'flows') or not self._due(runner):
             return
         self._scalars = {}
@@ -60,7 +63,9 @@ class FlowMonitorHook(Hook):
                 self._handles.append(transfer.register_forward_hook(hook))
         optimizer = getattr(runner.optim_wrapper, 'optimizer', None)
         if isinstance(optimizer, Optimizer):
-            self._handles.append(optimizer.register_step_pre_hook(self._norms))
+            self._handles.append(
+                optimizer.register_step_pre_hook(self._record_grad_norms)
+            )
 
     def after_train_iter(
         self,
@@ -70,7 +75,7 @@ class FlowMonitorHook(Hook):
         outputs: Any = None,
     ) -> None:
         """Write the statistics and remove the hooks."""
-        model = unwrapped(runner.model)
+        model = unwrap_model(runner.model)
         if not hasattr(model, 'flows'):
             return
         runner.message_hub.update_scalar(
@@ -87,16 +92,19 @@ class FlowMonitorHook(Hook):
     def _due(self, runner: Runner) -> bool:
         return self.every_n_train_iters(runner, self.interval)
 
-    def _norms(self, optimizer: Optimizer, args: tuple, kwargs: dict) -> None:
+    def _record_grad_norms(
+        self, optimizer: Optimizer, args: tuple, kwargs: dict
+    ) -> None:
         flows = {id(p) for p in self._flows}
-        parts: Dict[bool, List[torch.Tensor]] = {True: [], False: []}
+        grads: Dict[str, List[torch.Tensor]] = {'flow': [], 'student': []}
         for group in optimizer.param_groups:
             for p in group['params']:
                 if p.grad is not None:
-                    parts[id(p) in flows].append(p.grad)
-        for name, grads in zip(('flow', 'student'), parts.values()):
-            if grads:
-                norms = torch.stack(torch._foreach_norm(grads))
+                    name = 'flow' if id(p) in flows else 'student'
+                    grads[name].append(p.grad)
+        for name, tensors in grads.items():
+            if tensors:
+                norms = torch.stack(torch._foreach_norm(tensors))
                 self._scalars[f'grad_norm_{name}'] = float(norms.norm())
 
 
@@ -107,14 +115,14 @@ def record(
     args: tuple,
     output: Any,
 ) -> None:
-    """Measure a transfer after its forward, as a hook of it.
+    """Record the statistics of a transfer; a forward hook.
 
     Args:
-        name (str): Tap and level.
-        scalars (dict): Where the measurements are written.
+        name (str): ``<tap>.<level>``.
+        scalars (dict): Dict to which the statistics are added.
         transfer (Transfer): The transfer.
         args (tuple): Source, target and number of steps.
-        output (Any): Its output.
+        output (Any): Output of the transfer.
     """
     if args[1] is not None:
         for key, value in measure_flow(transfer, *args).scalars().items():

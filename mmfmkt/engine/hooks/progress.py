@@ -1,4 +1,4 @@
-"""Progress and model of a Runner, for the hooks of a distillation."""
+"""Access to a Runner's progress and model, for hooks."""
 
 from mmengine.dist import get_world_size
 from mmengine.model import is_model_wrapper
@@ -9,12 +9,12 @@ from torch.utils.data import DataLoader
 from mmfmkt.utils import ConfigError
 
 
-def progress_of(runner: Runner, by_epoch: bool) -> float:
-    """Return the progress in epochs, with fractions, or in iterations.
+def get_progress(runner: Runner, by_epoch: bool) -> float:
+    """Return the progress in fractional epochs or in iterations.
 
     Args:
         runner (Runner): The runner of the training process.
-        by_epoch (bool): Whether to count epochs.
+        by_epoch (bool): Whether the unit is epochs or iterations.
     """
     if not by_epoch:
         return runner.iter
@@ -22,36 +22,33 @@ def progress_of(runner: Runner, by_epoch: bool) -> float:
 
 
 def iterations_per_epoch(loader: DataLoader) -> float:
-    """Return the iterations in which all ranks together see the data once.
+    """Return the number of iterations of one epoch over all ranks.
 
     Args:
-        loader (DataLoader): Of this rank. Its sampler knows this rank's
-            share, or, where it never ends, all of the data.
+        loader (DataLoader): Dataloader of this rank. The length of its
+            sampler is this rank's part of the dataset, or, for infinite
+            samplers, the size of the dataset.
     """
     sampler = loader.batch_sampler.sampler
-    shared = len(sampler) < len(loader.dataset)
-    return len(loader) / (1 if shared else get_world_size())
+    is_sharded = len(sampler) < len(loader.dataset)
+    return len(loader) / (1 if is_sharded else get_world_size())
 
 
-def unwrapped(model: nn.Module) -> nn.Module:
-    """Return the model without its wrapper for several processes.
-
-    Args:
-        model (nn.Module): The model, wrapped or not.
-    """
+def unwrap_model(model: nn.Module) -> nn.Module:
+    """Return the model without a wrapper such as DDP."""
     return model.module if is_model_wrapper(model) else model
 
 
-def distiller_of(runner: Runner) -> nn.Module:
-    """Return the distiller that a runner trains.
+def get_distiller(runner: Runner) -> nn.Module:
+    """Return the distiller of a runner.
 
     Raises:
-        ConfigError: If the model is no distiller.
+        ConfigError: If the model is not a distiller.
     """
-    model = unwrapped(runner.model)
+    model = unwrap_model(runner.model)
     if not hasattr(model, 'flows'):
         raise ConfigError(
-            'This hook steers a distillation, but the model is a '
-            f'{type(model).__name__}: take it out of custom_hooks.'
+            'custom_hooks: this hook needs a distillation, but the model is a '
+            f'{type(model).__name__}.'
         )
     return model

@@ -1,4 +1,4 @@
-"""Warm-up of the number of sampling steps."""
+"""Warm-up of the number of sampling steps N."""
 
 import math
 
@@ -8,20 +8,21 @@ from mmengine.runner import Runner
 from mmfmkt.registry import HOOKS
 from mmfmkt.utils.schema import Positive
 
-from .progress import distiller_of, progress_of
+from .progress import get_distiller, get_progress
 
 
 @HOOKS.register_module()
 class StepCountWarmupHook(Hook):
-    """Limits N: from 1 at the beginning to no limit after the warm-up.
+    """Increases the upper limit of N linearly from 1 during the warm-up.
 
-    Drawn counts are drawn from those below the limit; a fixed N is the limit
-    where it is larger. A function of the run's progress alone, so a resumed
-    run goes on as the uninterrupted one would have.
+    If ``num_steps`` has several values, N is drawn from those up to the
+    limit; a fixed N is clipped to it. The limit depends only on the progress
+    of the run, so resuming is exact.
 
     Args:
-        warmup (float): Epochs (or iterations) until N has no limit.
-        by_epoch (bool): Whether ``warmup`` counts epochs or iterations.
+        warmup (float): Number of epochs or iterations until N is unlimited.
+        by_epoch (bool): Whether the unit of ``warmup`` is epochs or
+            iterations.
     """
 
     priority = 'NORMAL'
@@ -30,9 +31,9 @@ class StepCountWarmupHook(Hook):
         self.warmup, self.by_epoch = warmup, by_epoch
 
     def before_train_iter(self, runner: Runner, *args, **kwargs) -> None:
-        """Set ``limit`` of each step count."""
-        share = progress_of(runner, self.by_epoch) / self.warmup
-        for flow in distiller_of(runner).flows.values():
+        """Set ``limit`` of each `StepCount`."""
+        progress = get_progress(runner, self.by_epoch) / self.warmup
+        for flow in get_distiller(runner).flows.values():
             count = flow.step_count
-            most = max(count.choices)
-            count.limit = min(most, 1 + math.floor(share * most))
+            maximum = max(count.choices)
+            count.limit = min(maximum, 1 + math.floor(progress * maximum))

@@ -1,4 +1,4 @@
-"""Size and hits of the cache of teacher outputs."""
+"""Log of the size and hit rate of the teacher cache."""
 
 import shutil
 from typing import Any, Optional
@@ -11,27 +11,27 @@ from mmfmkt.models.distillers.teacher_cache import GIGABYTE, TeacherCache
 from mmfmkt.registry import HOOKS
 from mmfmkt.utils import ConfigError
 
-from .progress import unwrapped
+from .progress import unwrap_model
 
 
 @HOOKS.register_module()
 class TeacherCacheHook(Hook):
-    """Logs the estimated size of ``model.teacher.cache``, and its hits.
+    """Logs the estimated size and the hit rate of ``model.teacher.cache``.
 
-    Without a cache it does nothing.
+    It has no effect without a cache.
     """
 
     priority = 'LOWEST'
 
     def before_train(self, runner: Runner) -> None:
-        """Estimate again in each training."""
+        """Reset the estimate."""
         self._estimated = False
 
     def after_train_iter(self, runner: Runner, *args: Any, **kw: Any) -> None:
-        """Log how large the file will get, after the first batch.
+        """Log the estimated size of the cache after the first batch.
 
         Raises:
-            ConfigError: If the disk is too small for it.
+            ConfigError: If the disk has too little free space.
         """
         cache = cache_of(runner)
         if self._estimated or cache is None or not cache.entry_bytes:
@@ -41,27 +41,24 @@ class TeacherCacheHook(Hook):
         views = views_of(dataset)
         size = cache.entry_bytes / GIGABYTE
         total = size * len(dataset) * (views or 1)
-        count = (
-            f' in {views} views'
+        limit = (
+            f'{views} views per image'
             if views
-            else (
-                ', for each view that flips and crops draw of an image '
-                '(mmfmkt.RecordedViews limits their number)'
-            )
+            else 'unlimited views per image, see mmfmkt.RecordedViews'
         )
         free = shutil.disk_usage(cache.path.parent).free / GIGABYTE
         written = cache.bytes_on_disk / GIGABYTE
         runner.logger.info(
-            f'The cache of the teacher, {cache.path}: {size * 1e3:.3g} MB a '
-            f'view, {total:.3g} GB of {len(dataset)} images{count}; '
-            f'{written:.3g} GB are written, at most {cache.max_gb:g} are '
-            f'kept, and the disk has room for {free:.3g}.'
+            f'Teacher cache {cache.path}: {size * 1e3:.3g} MB per view, '
+            f'{total:.3g} GB for {views or 1} views of {len(dataset)} images '
+            f'({limit}). Written: {written:.3g} GB, limit: {cache.max_gb:g} '
+            f'GB, free on disk: {free:.3g} GB.'
         )
         if min(total, cache.max_gb) - written > free:
             raise ConfigError(
-                f'model.teacher.cache: the disk of {str(cache.path)!r} has '
-                f'room for {free:.3g} GB, and the outputs take {total:.3g}: '
-                'name a file on another, give max_gb, or leave the cache out.'
+                f'model.teacher.cache: {str(cache.path)!r} needs {total:.3g} '
+                f'GB, but the disk has {free:.3g} GB free. Use another path, '
+                'set max_gb, or remove the cache.'
             )
 
     def after_train_epoch(self, runner: Runner) -> None:
@@ -69,20 +66,20 @@ class TeacherCacheHook(Hook):
         cache = cache_of(runner)
         if cache is not None and cache.lookups:
             runner.logger.info(
-                f'The cache of the teacher had {cache.hits} of the '
-                f'{cache.lookups} views of this epoch.'
+                f'Teacher cache: {cache.hits} hits in {cache.lookups} lookups '
+                'of this epoch.'
             )
             cache.hits = cache.lookups = 0
 
 
 def cache_of(runner: Runner) -> Optional[TeacherCache]:
-    """Return the teacher's cache of the trained model, if it has one."""
-    holder = getattr(unwrapped(runner.model), 'teacher_holder', None)
+    """Return the model's teacher cache, or None."""
+    holder = getattr(unwrap_model(runner.model), 'teacher_holder', None)
     return holder and holder.cache
 
 
 def views_of(dataset: Any) -> Optional[int]:
-    """Return the number of recorded views per image, None if unlimited."""
+    """Return `RecordedViews.views` of a dataset, or None."""
     pipeline = getattr(dataset, 'pipeline', None)
     for transform in getattr(pipeline, 'transforms', ()):
         if isinstance(transform, RecordedViews):

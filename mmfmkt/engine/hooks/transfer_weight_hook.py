@@ -1,4 +1,4 @@
-"""Schedule of the transfer losses' weight."""
+"""Schedule of the weight of the distillation losses."""
 
 from typing import Optional
 
@@ -9,29 +9,30 @@ from mmfmkt.registry import HOOKS
 from mmfmkt.utils import ConfigError
 from mmfmkt.utils.schema import NonNegative
 
-from .progress import distiller_of, progress_of
+from .progress import get_distiller, get_progress
 
 
 @HOOKS.register_module()
 class TransferWeightHook(Hook):
-    """Sets the factor of the transfer's losses before each iteration.
+    """Schedules a factor of the distillation losses.
 
-    0 before ``begin``, rising to 1 over ``warmup``, falling to 0 over
-    ``decay`` before ``end``, and 0 from there on; at 0 the teacher is not
-    run. The factor is a function of the run's progress alone, so a resumed
-    run goes on as the uninterrupted one would have.
+    The factor is 0 before ``begin``, increases linearly to 1 during
+    ``warmup``, decreases linearly to 0 during ``decay`` before ``end``, and
+    is 0 from ``end`` on. While it is 0, the teacher does not run. The factor
+    depends only on the progress of the run, so resuming is exact.
 
     Args:
-        begin (float): Epoch (or iteration) at which the transfer starts.
-        end (float, optional): Epoch (or iteration) at which it stops; None:
-            never.
-        warmup (float): How long the factor rises after ``begin``.
-        decay (float): How long it falls before ``end``.
-        by_epoch (bool): Whether these count epochs, of which there may be
-            fractions, or iterations.
+        begin (float): Epoch or iteration at which distillation starts.
+        end (float, optional): Epoch or iteration at which distillation ends;
+            None: never.
+        warmup (float): Duration of the increase after ``begin``.
+        decay (float): Duration of the decrease before ``end``.
+        by_epoch (bool): Whether the unit is epochs, possibly fractional, or
+            iterations.
 
     Raises:
-        ConfigError: If the parts do not fit between ``begin`` and ``end``.
+        ConfigError: If ``warmup`` and ``decay`` do not fit between ``begin``
+            and ``end``.
     """
 
     priority = 'NORMAL'
@@ -45,11 +46,11 @@ class TransferWeightHook(Hook):
         by_epoch: bool = True,
     ) -> None:
         if end is None and decay:
-            raise ConfigError('TransferWeightHook needs an end to decay to.')
+            raise ConfigError('TransferWeightHook: decay needs end.')
         if end is not None and end < begin + warmup + decay:
             raise ConfigError(
-                f'TransferWeightHook: between begin {begin} and end {end} '
-                f'there is no room for warmup {warmup} and decay {decay}.'
+                'TransferWeightHook: end must be at least begin + warmup + '
+                f'decay = {begin + warmup + decay}, got {end}.'
             )
         self.begin, self.end = begin, end
         self.warmup, self.decay = warmup, decay
@@ -69,6 +70,6 @@ class TransferWeightHook(Hook):
 
     def before_train_iter(self, runner: Runner, *args, **kwargs) -> None:
         """Set ``transfer_weight`` of the distiller."""
-        distiller_of(runner).transfer_weight = self.factor(
-            progress_of(runner, self.by_epoch)
+        get_distiller(runner).transfer_weight = self.factor(
+            get_progress(runner, self.by_epoch)
         )

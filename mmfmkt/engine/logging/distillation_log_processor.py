@@ -1,4 +1,4 @@
-"""Short log line for the training of a distiller."""
+"""Short log line for distillation."""
 
 from typing import Tuple
 
@@ -6,34 +6,35 @@ from mmengine.runner import LogProcessor, Runner
 
 from mmfmkt.registry import LOG_PROCESSORS
 
-from ..hooks.progress import unwrapped
+from ..hooks.progress import unwrap_model
 
-SHOWN = ('lr', 'time', 'data_time', 'memory', 'grad_norm', 'skipped')
+LOGGED_VALUES = ('lr', 'time', 'data_time', 'memory', 'grad_norm', 'skipped')
 
 
 @LOG_PROCESSORS.register_module()
 class DistillationLogProcessor(LogProcessor):
-    """LogProcessor whose line has sums of losses instead of their parts.
+    """LogProcessor that logs sums of losses instead of each loss.
 
     ``Epoch(train)  [3][20/26]  lr: 1e-3  eta: 0:05:12  time: 0.41 (teacher
     23%)  data_time: 0.01  grad_norm: 2.1  loss: 1.23 (student 0.80, transfer
-    0.43)``. Visualizers get all parts, and other models MMEngine's line.
+    0.43)``. Visualizers receive all values. Models that are not distillers get
+    MMEngine's line.
 
-    Arguments as MMEngine's LogProcessor.
+    Takes the arguments of MMEngine's LogProcessor.
     """
 
     def get_log_after_iter(
         self, runner: Runner, batch_idx: int, mode: str
     ) -> Tuple[dict, str]:
-        """Return the logged values and the line of an iteration.
+        """Return the logged values and the log line of an iteration.
 
         Args:
             runner (Runner): The runner.
-            batch_idx (int): Index of the batch.
+            batch_idx (int): Batch index.
             mode (str): ``'train'``, ``'val'`` or ``'test'``.
         """
         tag, line = super().get_log_after_iter(runner, batch_idx, mode)
-        model = unwrapped(runner.model)
+        model = unwrap_model(runner.model)
         if mode != 'train' or not hasattr(model, 'flows'):
             return tag, line
         values = {name.removeprefix('train/'): x for name, x in tag.items()}
@@ -54,7 +55,7 @@ class DistillationLogProcessor(LogProcessor):
             elif name == 'time' and values['time']:
                 share = values.get('teacher_time', 0.0) / values['time']
                 part += f' (teacher {share:.0%})'
-            elif name in values and name not in SHOWN:
+            elif name in values and name not in LOGGED_VALUES:
                 continue
             parts.append(part)
         return tag, '  '.join(parts)

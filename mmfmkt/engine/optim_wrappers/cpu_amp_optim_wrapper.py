@@ -1,4 +1,4 @@
-"""Mixed precision on CPUs, which MMEngine's AmpOptimWrapper refuses."""
+"""Mixed precision on CPUs, which AmpOptimWrapper does not support."""
 
 from contextlib import contextmanager
 from typing import Iterator
@@ -13,9 +13,9 @@ from mmfmkt.registry import OPTIM_WRAPPERS
 
 @OPTIM_WRAPPERS.register_module()
 class CPUAmpOptimWrapper(OptimWrapper):
-    """Trains in bfloat16, which needs no loss scaling.
+    """OptimWrapper with bfloat16 autocast, which needs no loss scaling.
 
-    Arguments as MMEngine's ``OptimWrapper``.
+    Takes the arguments of MMEngine's ``OptimWrapper``.
     """
 
     @contextmanager

@@ -1,8 +1,8 @@
-"""Exact resume: an interrupted run ends with an uninterrupted one's weights.
+"""Exact resume: a resumed run ends with the weights of an uninterrupted run.
 
-``robustness.exact_resume`` switches all of it: loops that continue within an
-epoch, checkpoints with the random states of all processes and their workers,
-and a checkpoint on SIGTERM or SIGINT.
+``robustness.exact_resume`` enables loops that continue within an epoch,
+checkpoints with the random states of all processes and dataloader workers,
+and a checkpoint on SIGTERM and SIGINT.
 """
 
 from .atomic_checkpoint_hook import AtomicCheckpointHook

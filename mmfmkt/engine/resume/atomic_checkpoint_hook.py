@@ -1,4 +1,4 @@
-"""Checkpoints that survive a kill, and from which a run goes on exactly."""
+"""Atomic checkpoints with the states of an exact resume."""
 
 from contextlib import contextmanager
 from typing import Any, Dict, Iterator, List, Optional
@@ -10,12 +10,12 @@ from mmengine.runner import EpochBasedTrainLoop, Runner
 from mmfmkt.registry import HOOKS
 from mmfmkt.utils import ConfigError
 from mmfmkt.utils.checkpoints import digest
-from mmfmkt.utils.random_stream import read_states, write_states
+from mmfmkt.utils.random_stream import get_random_states, set_random_states
 
-from ..hooks.progress import unwrapped
+from ..hooks.progress import unwrap_model
 from .random_states import pack_states, unpack_states
 
-STATE = 'resume'
+STATE_KEY = 'resume'
 INTERRUPTED = 'interrupted.pth'
 
 
@@ -24,12 +24,12 @@ class AtomicCheckpointHook(CheckpointHook):
     """CheckpointHook with atomic files and the states of an exact resume.
 
     Args:
-        exact_resume (bool): Whether a checkpoint also holds the random states
-            of all ranks and their workers, so that a resumed run ends with
-            the weights of an uninterrupted one, and the teacher's digest.
-        atomic (bool): Whether files are written aside and renamed, and an
-            old one is removed only when the new one is complete.
-        kwargs: As CheckpointHook.
+        exact_resume (bool): Whether a checkpoint has the teacher's SHA-256
+            and the random states of all ranks and dataloader workers.
+        atomic (bool): Whether files are written to a temporary file and
+            renamed, and old checkpoints are removed only after the new one is
+            complete.
+        kwargs: Arguments of CheckpointHook.
     """
 
     def __init__(
@@ -37,163 +37,161 @@ class AtomicCheckpointHook(CheckpointHook):
     ) -> None:
         super().__init__(**kwargs)
         self.exact_resume, self.atomic = exact_resume, atomic
-        self._main: Optional[bytes] = None
-        self._to_save: Optional[dict] = None
-        self._teacher = ''
+        self._training_states: Optional[bytes] = None
+        self._resume_state: Optional[dict] = None
+        self._teacher_digest = ''
 
     def before_train(self, runner: Runner) -> None:
-        """Choose the backend of local files; check the teacher."""
+        """Set the storage backend and check the teacher."""
         out_dir = str(self.out_dir or runner.work_dir)
-        own = self.backend_args or self.file_client_args
-        if self.atomic and not own and '://' not in out_dir:
-            self.backend_args = dict(backend='whole')
+        configured = self.backend_args or self.file_client_args
+        if self.atomic and not configured and '://' not in out_dir:
+            self.backend_args = dict(backend='atomic')
         super().before_train(runner)
         if self.exact_resume:
-            teacher = getattr(unwrapped(runner.model), 'teacher', None)
+            teacher = getattr(unwrap_model(runner.model), 'teacher', None)
             self._check_teacher(digest(teacher) if teacher is not None else '')
 
     def before_val(self, runner: Runner) -> None:
-        """Keep the random states of training: validation may draw, too."""
+        """Store the random states, which validation may change."""
         if self.exact_resume:
-            self._main = pack_states(read_states())
+            self._training_states = pack_states(get_random_states())
 
     def after_val(self, runner: Runner) -> None:
-        """Restore the random states from before the validation."""
-        if self._main is not None:
-            write_states(unpack_states(self._main))
-            self._main = None
+        """Restore the random states after validation."""
+        if self._training_states is not None:
+            set_random_states(unpack_states(self._training_states))
+            self._training_states = None
 
     def save_interrupted(self, runner: Runner, meta: Dict[str, int]) -> str:
-        """Save where a run is, between its regular checkpoints.
+        """Save a checkpoint of an interrupted run.
 
         Args:
             runner (Runner): The runner of the training process.
-            meta (dict): ``epoch`` and ``iter`` to go on from.
+            meta (dict): ``epoch`` and ``iter`` at which the run resumes.
 
         Returns:
-            str: The file.
+            str: Path of the checkpoint.
         """
-        # The run ends here, so nothing else is saved with these.
+        # The run ends, so no other checkpoint is saved with these settings.
         self.filename_tmpl, self.max_keep_ckpts = INTERRUPTED, 0
-        self._to_save = self._states(runner, meta)
+        self._resume_state = self._gather_states(runner, meta)
         super()._save_checkpoint_with_step(runner, 0, meta)
         return self.last_ckpt
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Add what a run needs to go on exactly."""
-        if self._to_save is not None:
-            checkpoint[STATE] = self._to_save
+        """Add the state of an exact resume."""
+        if self._resume_state is not None:
+            checkpoint[STATE_KEY] = self._resume_state
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Go on in the states that the checkpoint has.
-
-        Raises:
-            ConfigError: If the teacher is not the one that taught so far.
-        """
-        state = checkpoint.get(STATE)
+        """Restore the state of an exact resume."""
+        state = checkpoint.get(STATE_KEY)
         resumes = self.exact_resume and getattr(runner, '_resume', False)
         if not resumes or state is None:
             return
-        self._teacher = state['teacher']
+        self._teacher_digest = state['teacher']
         stream = getattr(runner.train_loop, 'stream', None)
-        same = len(state['ranks']) == runner.world_size and state[
-            'num_batches'
-        ] == len(runner.train_dataloader)
-        if not same:
+        saved = len(state['ranks']), state['num_batches']
+        current = runner.world_size, len(runner.train_dataloader)
+        if saved != current:
             runner.logger.warning(
-                f'The checkpoint is of {len(state["ranks"])} processes and '
-                f'{state["num_batches"]} batches an epoch, this run of '
-                f'{runner.world_size} and {len(runner.train_dataloader)}: it '
-                'goes on, but draws other random numbers.'
+                'Resuming is not exact: the checkpoint was saved by a run of '
+                f'{saved[0]} processes and {saved[1]} batches per epoch, this '
+                f'run has {current[0]} and {current[1]}.'
             )
         elif stream is not None:
-            mine = state['ranks'][get_rank()]
-            stream.resume(mine['main'], mine['workers'])
-            ours = getattr(unwrapped(runner.model), 'random_stream', None)
-            if ours is not None:
-                drawn = mine['distiller']  # empty where it has not begun
-                ours.states = unpack_states(drawn) if drawn else {}
+            rank_state = state['ranks'][get_rank()]
+            stream.resume(rank_state['main'], rank_state['workers'])
+            model = unwrap_model(runner.model)
+            random_stream = getattr(model, 'random_stream', None)
+            if random_stream is not None:
+                packed = rank_state['distiller']
+                random_stream.states = unpack_states(packed) if packed else {}
 
-    def _check_teacher(self, found: str) -> None:
-        if self._teacher and found != self._teacher:
+    def _check_teacher(self, teacher_digest: str) -> None:
+        if self._teacher_digest and teacher_digest != self._teacher_digest:
             raise ConfigError(
-                'model.teacher: its weights are not those of the teacher in '
-                'the run that is resumed: give back the file that it had, or '
-                'start a run of its own by load_from in the place of --resume.'
+                'model.teacher: the weights differ from those of the teacher '
+                'in the resumed run. Restore its checkpoint, or start a new '
+                'run with load_from instead of --resume.'
             )
-        self._teacher = found
+        self._teacher_digest = teacher_digest
 
-    # Private methods of MMEngine 0.10: it has no public hook around a save.
+    # Private methods of MMEngine 0.10, which has no hook around saving.
     def _save_checkpoint_with_step(
         self, runner: Runner, step: int, meta: dict
     ) -> None:
-        self._to_save = self._states(runner, meta)
-        with self._removing_later():
+        self._resume_state = self._gather_states(runner, meta)
+        with self._delayed_removal():
             super()._save_checkpoint_with_step(runner, step, meta)
-        self._to_save = None
+        self._resume_state = None
         interrupted = self.file_backend.join_path(self.out_dir, INTERRUPTED)
         if is_main_process() and self.file_backend.exists(interrupted):
             if self.file_backend.isfile(interrupted):
                 self.file_backend.remove(interrupted)
-            else:  # DeepSpeed's
+            else:  # DeepSpeed saves folders
                 self.file_backend.rmtree(interrupted)
 
     def _save_best_checkpoint(self, runner: Runner, metrics: dict) -> None:
-        with self._removing_later():
+        with self._delayed_removal():
             super()._save_best_checkpoint(runner, metrics)
 
     @contextmanager
-    def _removing_later(self) -> Iterator[None]:
-        """Remove old checkpoints only when the new one is complete."""
+    def _delayed_removal(self) -> Iterator[None]:
+        """Remove old checkpoints after the new one is complete."""
         if not self.atomic:
             yield
             return
         backend = self.file_backend
-        self.file_backend = later = RemovingLater(backend)
+        self.file_backend = delayed = DelayedRemovalBackend(backend)
         try:
             yield
         finally:
             self.file_backend = backend
-        for remove, path in later.todo:
+        for remove, path in delayed.removals:
             remove(path)
 
-    def _states(self, runner: Runner, meta: dict) -> Optional[dict]:
-        """Gather the states that an exact resume needs, of all ranks."""
+    def _gather_states(self, runner: Runner, meta: dict) -> Optional[dict]:
+        """Gather the states of an exact resume from all ranks."""
         if not self.exact_resume:
             return None
-        at_end = isinstance(runner.train_loop, EpochBasedTrainLoop) and (
-            meta['epoch'] != runner.epoch or self._main is not None
+        at_epoch_end = isinstance(runner.train_loop, EpochBasedTrainLoop) and (
+            meta['epoch'] != runner.epoch or self._training_states is not None
         )
         stream = getattr(runner.train_loop, 'stream', None)
-        ours = getattr(unwrapped(runner.model), 'random_stream', None)
-        mine = dict(
-            main=self._main or pack_states(read_states()),
-            workers=stream.workers(at_end) if stream else {},
-            distiller=pack_states(ours.states) if ours is not None else b'',
+        model = unwrap_model(runner.model)
+        random_stream = getattr(model, 'random_stream', None)
+        rank_state = dict(
+            main=self._training_states or pack_states(get_random_states()),
+            workers=stream.worker_states(at_epoch_end) if stream else {},
+            distiller=b''
+            if random_stream is None
+            else pack_states(random_stream.states),
         )
         return dict(
-            ranks=all_gather_object(mine),
+            ranks=all_gather_object(rank_state),
             num_batches=len(runner.train_dataloader),
-            teacher=self._teacher,
+            teacher=self._teacher_digest,
         )
 
 
-class RemovingLater:
-    """A storage backend that notes what it is asked to remove.
+class DelayedRemovalBackend:
+    """Wrapper of a storage backend that records removals.
 
     Args:
-        backend (BaseStorageBackend): The real one.
+        backend (BaseStorageBackend): The wrapped backend.
 
     Attributes:
-        todo (list[tuple]): Functions of the real one, and paths for them.
+        removals (list[tuple]): Methods of the backend, and paths.
     """
 
     def __init__(self, backend: Any) -> None:
         self.backend = backend
-        self.todo: List[tuple] = []
+        self.removals: List[tuple] = []
 
     def __getattr__(self, name: str) -> Any:
-        real = getattr(self.backend, name)
+        method = getattr(self.backend, name)
         if name in ('remove', 'rmtree'):
-            return lambda path: self.todo.append((real, path))
-        return real
+            return lambda path: self.removals.append((method, path))
+        return method

@@ -1,4 +1,4 @@
-"""Batches of a loader, resumed from any one with the same random numbers."""
+"""Dataloader iteration that resumes at any batch with the same randomness."""
 
 import os
 import signal
@@ -7,18 +7,18 @@ from typing import Any, Callable, Dict, Iterator, NamedTuple, Optional
 
 from torch.utils.data import DataLoader, Sampler, get_worker_info
 
-from mmfmkt.utils.random_stream import read_states, write_states
+from mmfmkt.utils.random_stream import get_random_states, set_random_states
 
 from .random_states import pack_states, unpack_states
 
 
 class BatchWithState(NamedTuple):
-    """A batch and the random state of its worker behind it.
+    """Batch and the random state of its worker after the batch.
 
     Attributes:
-        batch (Any): From the loader's own ``collate_fn``; None for an empty
+        batch (Any): Output of the loader's ``collate_fn``; None for an empty
             batch.
-        state (bytes): Packed; empty where the main process loads.
+        state (bytes): Packed random state; empty without workers.
     """
 
     batch: Any
@@ -26,10 +26,10 @@ class BatchWithState(NamedTuple):
 
 
 class StatefulCollate:
-    """A ``collate_fn`` that also returns the worker's random state.
+    """``collate_fn`` that also returns the worker's random state.
 
     Args:
-        collate (Callable): The loader's own.
+        collate (Callable): The loader's ``collate_fn``.
     """
 
     def __init__(self, collate: Callable[[list], Any]) -> None:
@@ -38,38 +38,43 @@ class StatefulCollate:
     def __call__(self, samples: list) -> BatchWithState:
         batch = self.collate(samples) if samples else None
         state = (
-            b'' if get_worker_info() is None else pack_states(read_states())
+            b''
+            if get_worker_info() is None
+            else pack_states(get_random_states())
         )
         return BatchWithState(batch, state)
 
 
 class WorkerInit:
-    """A ``worker_init_fn`` that restores a worker's random state.
+    """``worker_init_fn`` that restores a worker's random state.
 
-    Workers ignore the signals that end a training: the main process ends
-    them after its iteration.
+    Workers ignore SIGINT and SIGTERM; the main process terminates them after
+    its iteration.
 
     Args:
-        own (Callable, optional): The loader's own.
+        worker_init_fn (Callable, optional): The loader's
+            ``worker_init_fn``.
 
     Attributes:
-        states (dict[int, bytes]): Packed random states of workers.
+        states (dict[int, bytes]): Packed random states by worker.
     """
 
-    def __init__(self, own: Optional[Callable[[int], None]]) -> None:
-        self.own = own
+    def __init__(
+        self, worker_init_fn: Optional[Callable[[int], None]]
+    ) -> None:
+        self.worker_init_fn = worker_init_fn
         self.states: Dict[int, bytes] = {}
 
     def __call__(self, worker_id: int) -> None:
         ignore_worker_signals()
-        if self.own is not None:
-            self.own(worker_id)
+        if self.worker_init_fn is not None:
+            self.worker_init_fn(worker_id)
         if worker_id in self.states:
-            write_states(unpack_states(self.states[worker_id]))
+            set_random_states(unpack_states(self.states[worker_id]))
 
 
 def ignore_worker_signals() -> None:
-    """Ignore SIGINT, and SIGTERM from others than the parent, in a worker.
+    """Ignore SIGINT, and SIGTERM unless it comes from the parent process.
 
     Clusters send signals to all processes of a job.
     """
@@ -87,92 +92,94 @@ def ignore_worker_signals() -> None:
 
 
 class ResumeBatchSampler(Sampler):
-    """A batch sampler that can skip the first batches, which are not loaded.
+    """Batch sampler that can skip the first batches without loading them.
 
-    A pass that skips begins with empty batches, one for each worker that is
-    past its turn, so that each worker gets the batches it would have had.
+    The loader assigns batches to workers in turn. After a skip, empty batches
+    come first, so that each worker gets the batches that it would have had in
+    an uninterrupted epoch.
 
     Args:
-        own (Sampler): The loader's own batch sampler.
-        num_workers (int): The loader's.
+        batch_sampler (Sampler): The loader's batch sampler.
+        num_workers (int): The loader's number of workers.
 
     Attributes:
-        skip (int): Number of batches that the next pass skips.
+        skip (int): Number of batches that the next iteration skips.
     """
 
-    def __init__(self, own: Sampler, num_workers: int) -> None:
-        self.own, self.num_workers, self.skip = own, num_workers, 0
+    def __init__(self, batch_sampler: Sampler, num_workers: int) -> None:
+        self.batch_sampler, self.num_workers = batch_sampler, num_workers
+        self.skip = 0
 
     def __len__(self) -> int:
-        return len(self.own)
+        return len(self.batch_sampler)
 
     def __iter__(self) -> Iterator[list]:
         skip, self.skip = self.skip, 0
         for _ in range(skip % self.num_workers if self.num_workers else 0):
             yield []
-        for index, batch in enumerate(self.own):
+        for index, batch in enumerate(self.batch_sampler):
             if index >= skip:
                 yield batch
 
     def __getattr__(self, name: str) -> Any:
-        if name == 'own':  # while it is being unpickled
+        if name == 'batch_sampler':  # during unpickling
             raise AttributeError(name)
-        return getattr(self.own, name)
+        return getattr(self.batch_sampler, name)
 
 
 class BatchStream:
-    """Batches of a loader, which can be resumed within an epoch.
+    """Iteration over a dataloader that can resume within an epoch.
 
-    Other iterations over the loader get its own batches: ``collate_fn`` is
-    wrapped while a pass of this stream begins, ``worker_init_fn`` and
-    ``batch_sampler`` all the time. (Persistent workers keep the wrapped one.)
+    The loader's ``worker_init_fn`` and ``batch_sampler`` are wrapped
+    permanently, ``collate_fn`` only while the stream creates an iterator.
+    Other iterations over the loader therefore get ordinary batches.
 
     Args:
-        loader (DataLoader): The loader, not yet iterated.
+        loader (DataLoader): A loader that has not been iterated.
 
     Attributes:
         main (bytes): Packed random states that the main process restores;
-            empty: it keeps its own.
+            empty: none.
     """
 
     def __init__(self, loader: DataLoader) -> None:
         self.loader = loader
         self.main = b''
-        self._workers: Dict[int, bytes] = {}
-        self._start = WorkerInit(loader.worker_init_fn)
-        loader.worker_init_fn = self._start
+        self._worker_states: Dict[int, bytes] = {}
+        self._worker_init = WorkerInit(loader.worker_init_fn)
+        loader.worker_init_fn = self._worker_init
         if loader.batch_sampler is not None:
-            # A loader lets nobody set its batch sampler.
+            # DataLoader.__setattr__ refuses to replace the batch sampler.
             vars(loader)['batch_sampler'] = ResumeBatchSampler(
                 loader.batch_sampler, loader.num_workers
             )
 
-    def workers(self, at_end: bool) -> Dict[int, bytes]:
-        """Random states of the workers behind the last batch that was read.
+    def worker_states(self, at_epoch_end: bool) -> Dict[int, bytes]:
+        """Return the workers' random states after the last batch.
 
         Args:
-            at_end (bool): Whether an epoch ends here, and with it workers
-                that do not persist.
+            at_epoch_end (bool): Whether the epoch is over. Only persistent
+                workers continue then.
         """
-        if at_end and not self.loader.persistent_workers:
+        if at_epoch_end and not self.loader.persistent_workers:
             return {}
-        return dict(self._workers)
+        return dict(self._worker_states)
 
     def resume(self, main: bytes, workers: Dict[int, bytes]) -> None:
-        """Have the next pass go on in these states.
+        """Set the random states with which the next iteration starts.
 
         Args:
-            main (bytes): Of the main process; see :attr:`main`.
-            workers (dict[int, bytes]): Of the workers.
+            main (bytes): State of the main process; see :attr:`main`.
+            workers (dict[int, bytes]): States of the workers.
         """
-        self.main, self._start.states = main, dict(workers)
-        self._workers = dict(workers)
+        self.main, self._worker_init.states = main, dict(workers)
+        self._worker_states = dict(workers)
 
     def read(self, first: int = 0) -> Iterator[Any]:
-        """Read an epoch.
+        """Yield the batches of an epoch.
 
         Args:
-            first (int): The batch to begin with.
+            first (int): Index of the first batch.
         """
         loader, count = self.loader, max(self.loader.num_workers, 1)
         if first:
@@ -182,25 +189,26 @@ class BatchStream:
         collate = loader.collate_fn
         loader.collate_fn = StatefulCollate(collate)
         try:
-            # Draws a number of the main process, as it has in this pass.
+            # Draws the workers' base seed in the main process. A state from
+            # within an epoch includes this draw, so it is restored later.
             batches = iter(loader)
         finally:
             loader.collate_fn = collate
-        self._start.states = {}
+        self._worker_init.states = {}
         self._restore()
         if not (loader.persistent_workers or first):
-            self._workers = {}
+            self._worker_states = {}
         for index, batch in enumerate(batches, first - first % count):
             if index < first:
                 continue
-            # Persistent workers that another iteration started add no state.
+            # Persistent workers of another iteration return no state.
             if isinstance(batch, BatchWithState):
                 batch, state = batch
                 if state:
-                    self._workers[index % count] = state
+                    self._worker_states[index % count] = state
             yield batch
 
     def _restore(self) -> None:
         if self.main:
-            write_states(unpack_states(self.main))
+            set_random_states(unpack_states(self.main))
             self.main = b''

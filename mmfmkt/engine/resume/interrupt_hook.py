@@ -1,4 +1,4 @@
-"""A run that is told to end does so with a checkpoint."""
+"""Checkpoint and exit on SIGTERM or SIGINT."""
 
 import os
 import signal
@@ -22,108 +22,115 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 @HOOKS.register_module()
 class InterruptHook(Hook):
-    """On SIGTERM or SIGINT ends a run after its iteration, with a checkpoint.
+    """Saves a checkpoint and exits after the iteration of a signal.
 
-    Clusters pre-empt by SIGTERM, a person by Ctrl-C; a second signal ends
-    the run at once. Of several processes it is enough that one gets the
-    signal: they agree on the iteration by a message of their own, which is
-    sent in one iteration and read in the next, so that nobody waits for it.
-    The run ends with the exit code 128 and the signal's number. Processes
-    that this one forks (pools of evaluators, say) keep the handlers that
-    were there before.
+    Clusters preempt jobs with SIGTERM; Ctrl-C sends SIGINT. A second signal
+    ends the run immediately. It is enough that one of several processes gets
+    the signal: an asynchronous all-reduce, started in one iteration and read
+    in the next, tells all processes without waiting. The exit code is 128
+    plus the signal number. Forked processes get the previous handlers.
     """
 
     priority = 'LOWEST'
 
     def __init__(self) -> None:
-        self.received = self._agreed = 0
-        self._previous: dict = {}
+        self.received_signal = self._agreed_signal = 0
+        self._previous_handlers: dict = {}
         self._group: Optional[dist.ProcessGroup] = None
-        self._message: Optional[tuple] = None
+        self._pending: Optional[tuple] = None
 
     def before_train(self, runner: Runner) -> None:
-        """Listen for the signals, where the loop can go on from anywhere."""
-        alone = threading.current_thread() is threading.main_thread()
-        if not alone or not hasattr(runner.train_loop, 'stream'):
+        """Set the signal handlers if the loop can resume at any iteration."""
+        is_main = threading.current_thread() is threading.main_thread()
+        if not is_main or not hasattr(runner.train_loop, 'stream'):
             return
         if is_distributed():
             self._group = dist.new_group(backend='gloo')
         for number in SIGNALS:
             before = signal.signal(number, self._receive)
-            self._previous[number] = before or signal.SIG_DFL
-        # A handler of Python would not end a process that waits for a lock.
-        # Nothing is held but the handlers: Gloo's threads end with the group.
-        os.register_at_fork(after_in_child=partial(restore, self._previous))
+            self._previous_handlers[number] = before or signal.SIG_DFL
+        # A Python handler does not run in a process that waits for a lock.
+        # The callback must not hold the group, whose threads would not end.
+        os.register_at_fork(
+            after_in_child=partial(restore_handlers, self._previous_handlers)
+        )
 
     def after_train_iter(
         self, runner: Runner, batch_idx: int, *args: Any, **kwargs: Any
     ) -> None:
-        """End where an epoch does not; see `after_train_epoch`."""
+        """Exit, except at the end of an epoch; see `after_train_epoch`."""
         by_epoch = isinstance(runner.train_loop, EpochBasedTrainLoop)
-        self._agree()
+        self._synchronize()
         if by_epoch and batch_idx + 1 == len(runner.train_dataloader):
             return
-        self._end(runner, dict(epoch=runner.epoch, iter=runner.iter + 1))
+        self._save_and_exit(
+            runner, dict(epoch=runner.epoch, iter=runner.iter + 1)
+        )
 
     def after_train_epoch(self, runner: Runner) -> None:
-        """End at the end of an epoch."""
-        self._end(runner, dict(epoch=runner.epoch + 1, iter=runner.iter))
+        """Exit at the end of an epoch."""
+        self._save_and_exit(
+            runner, dict(epoch=runner.epoch + 1, iter=runner.iter)
+        )
 
     def after_val_iter(
         self, runner: Runner, *args: Any, **kwargs: Any
     ) -> None:
-        """End a validation of one process, of which nothing is kept."""
+        """Exit during validation, if there is a single process."""
         if self._group is None:
-            self._agree()
-            self._end(runner, dict(epoch=runner.epoch, iter=runner.iter))
+            self._synchronize()
+            self._save_and_exit(
+                runner, dict(epoch=runner.epoch, iter=runner.iter)
+            )
 
     def after_train(self, runner: Runner) -> None:
-        """Leave the signals to those who had them."""
-        restore(self._previous)
+        """Restore the previous signal handlers."""
+        restore_handlers(self._previous_handlers)
 
     def _receive(self, number: int, frame: Any) -> None:
-        self.received = number
-        signal.signal(number, self._previous[number])
+        self.received_signal = number
+        signal.signal(number, self._previous_handlers[number])
         os.write(
             sys.stderr.fileno(),
-            b'The run ends after this iteration, with a checkpoint; a second '
-            b'signal ends it at once.\n',
+            b'Saving a checkpoint after this iteration; a second signal ends '
+            b'the run immediately.\n',
         )
 
-    def _agree(self) -> None:
-        """Learn of the signal that any process had got an iteration ago."""
+    def _synchronize(self) -> None:
+        """Read the signal of the last iteration, from any process."""
         if self._group is None:
-            self._agreed = self.received
+            self._agreed_signal = self.received_signal
             return
-        if self._message is not None:
-            work, number = self._message
+        if self._pending is not None:
+            work, number = self._pending
             work.wait()
-            self._agreed = int(number)
-        mine = torch.tensor(self.received)
+            self._agreed_signal = int(number)
+        number = torch.tensor(self.received_signal)
         work = dist.all_reduce(
-            mine, dist.ReduceOp.MAX, group=self._group, async_op=True
+            number, dist.ReduceOp.MAX, group=self._group, async_op=True
         )
-        self._message = work, mine
+        self._pending = work, number
 
-    def _end(self, runner: Runner, meta: dict) -> None:
-        if not self._agreed:
+    def _save_and_exit(self, runner: Runner, meta: dict) -> None:
+        if not self._agreed_signal:
             return
-        where = 'no checkpoint, since the config wants none'
+        path = 'none, since there is no AtomicCheckpointHook'
         for hook in runner.hooks:
             if isinstance(hook, AtomicCheckpointHook):
-                where = hook.save_interrupted(runner, meta)
+                path = hook.save_interrupted(runner, meta)
         runner.logger.info(
-            f'Ended by {signal.Signals(self._agreed).name} in iteration '
-            f'{meta["iter"]}: {where}; --resume goes on from there.'
+            f'Interrupted by {signal.Signals(self._agreed_signal).name} in '
+            f'iteration {meta["iter"]}; checkpoint: {path}. Continue with '
+            '--resume.'
         )
-        sys.exit(128 + self._agreed)
+        sys.exit(128 + self._agreed_signal)
 
 
-def restore(handlers: dict) -> None:
-    """Set signal handlers, and forget them.
+def restore_handlers(handlers: dict) -> None:
+    """Set signal handlers.
 
     Args:
-        handlers (dict): Handlers by signal; it is emptied.
+        handlers (dict): Handlers by signal; the dict is emptied.
     """
     while handlers:
         signal.signal(*handlers.popitem())

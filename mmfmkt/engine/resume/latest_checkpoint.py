@@ -1,4 +1,4 @@
-"""The checkpoint that a run is resumed from."""
+"""Search for the checkpoint to resume from."""
 
 import os
 import warnings
@@ -9,7 +9,7 @@ from typing import Any, List, Optional, Tuple
 from mmengine.config import Config
 
 from mmfmkt.utils import ConfigError
-from mmfmkt.utils.checkpoints import DamagedCheckpoint, load_checkpoint
+from mmfmkt.utils.checkpoints import DamagedCheckpointError, load_checkpoint
 
 from .atomic_checkpoint_hook import INTERRUPTED
 
@@ -17,13 +17,13 @@ POINTER = 'last_checkpoint'
 
 
 def resume_from_latest(cfg: Config) -> None:
-    """Name the checkpoint to go on from, and the seed that it began with.
+    """Set ``load_from`` and the seed of a run that is resumed.
 
     Args:
-        cfg (Config): Changed in place, where its work folder has one.
+        cfg (Config): Changed in place if there is a checkpoint.
 
     Raises:
-        ConfigError: If there are some, and none can be read.
+        ConfigError: If all checkpoints are damaged.
     """
     if cfg.get('load_from') is None:
         cfg.load_from, loaded = latest_checkpoint(Path(cfg.work_dir))
@@ -37,43 +37,42 @@ def resume_from_latest(cfg: Config) -> None:
 def latest_checkpoint(
     work_dir: Path,
 ) -> Tuple[Optional[str], Optional[dict]]:
-    """Find the newest checkpoint of a work folder that is whole.
+    """Find the latest undamaged checkpoint of a work directory.
 
     Args:
-        work_dir (Path): The folder.
+        work_dir (Path): The work directory.
 
     Returns:
-        tuple: Its path and what it holds, or None and None.
+        tuple: Path and content of the checkpoint, or None and None.
 
     Raises:
-        ConfigError: If there are some, and none can be read.
+        ConfigError: If all checkpoints are damaged.
     """
     damaged: List[str] = []
     for path in checkpoints_of(work_dir):
-        loaded = whole_checkpoint(path)
+        loaded = load_if_complete(path)
         if loaded is not None:
             if damaged:
                 warnings.warn(
-                    f'{" and ".join(damaged)} cannot be read, and was not '
-                    f'written whole or was damaged since: going on from '
-                    f'{path}, the one before.',
+                    f'Damaged checkpoint {" and ".join(damaged)}: resuming '
+                    f'from the previous checkpoint {path}.',
                     stacklevel=2,
                 )
             return str(path), loaded
         damaged.append(str(path))
     if damaged:
         raise ConfigError(
-            f'--resume: {" and ".join(damaged)} cannot be read: start anew '
-            'without --resume, or name another checkpoint behind it.'
+            f'--resume: {" and ".join(damaged)} is damaged. Start a new run '
+            'without --resume, or pass the path of another checkpoint.'
         )
     return None, None
 
 
 def checkpoints_of(work_dir: Path) -> List[Path]:
-    """Checkpoints of a run that can be resumed, the newest first."""
+    """Return the checkpoints of a run, the latest first."""
     pointer = work_dir / POINTER
     text = pointer.read_text().strip() if pointer.is_file() else ''
-    # MMEngine writes the pointer in place, so a kill may leave it empty.
+    # MMEngine writes the pointer non-atomically, so it may be empty.
     named = Path(text or work_dir / INTERRUPTED)
     # CheckpointHook may write to another folder.
     folder = named.parent if named.parent.is_dir() else work_dir
@@ -84,14 +83,14 @@ def checkpoints_of(work_dir: Path) -> List[Path]:
     return sorted(found, key=os.path.getmtime, reverse=True)
 
 
-def whole_checkpoint(path: Path) -> Optional[Any]:
-    """What a checkpoint holds, or None where it is damaged."""
+def load_if_complete(path: Path) -> Optional[Any]:
+    """Return the content of a checkpoint, or None if it is damaged."""
     try:
-        # Reads every byte and its sum, which PyTorch does not.
+        # Unlike torch.load, testzip verifies the CRC of all files.
         with zipfile.ZipFile(path) as file:
             if file.testzip() is not None:
                 return None
         loaded = load_checkpoint(str(path))
-    except (DamagedCheckpoint, OSError, zipfile.BadZipFile):
+    except (DamagedCheckpointError, OSError, zipfile.BadZipFile):
         return None
     return loaded if 'meta' in loaded and 'state_dict' in loaded else None

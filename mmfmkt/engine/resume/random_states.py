@@ -1,4 +1,4 @@
-"""Random states in checkpoints, and between processes."""
+"""Serialization of random states."""
 
 import io
 import pickle
@@ -11,10 +11,10 @@ from mmfmkt.utils.checkpoints import RestrictedUnpickler
 
 
 def pack_states(states: Dict[str, Any]) -> bytes:
-    """States for a checkpoint, or for another process.
+    """Serialize random states.
 
     Args:
-        states (dict): What `read_states` gave.
+        states (dict): Result of `get_random_states`.
     """
     arrays = {
         key: state.numpy() if isinstance(state, torch.Tensor) else state
@@ -24,10 +24,10 @@ def pack_states(states: Dict[str, Any]) -> bytes:
 
 
 def unpack_states(packed: bytes) -> Dict[str, Any]:
-    """What was packed; code in it is not run.
+    """Deserialize random states without executing code.
 
     Args:
-        packed (bytes): What `pack_states` gave.
+        packed (bytes): Result of `pack_states`.
     """
     arrays = RestrictedUnpickler(io.BytesIO(packed)).load()
     return {

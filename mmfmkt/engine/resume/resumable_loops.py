@@ -1,4 +1,4 @@
-"""MMEngine's training loops, resumed exactly where a run was interrupted."""
+"""MMEngine's training loops with exact resume."""
 
 from typing import Any, Iterator, Union
 
@@ -10,19 +10,24 @@ from mmfmkt.registry import LOOPS
 
 from .batch_stream import BatchStream
 
-ENDLESS = ('InfiniteSampler', 'MultiSourceSampler', 'GroupMultiSourceSampler')
+# Samplers that yield all epochs in one iteration.
+INFINITE_SAMPLERS = (
+    'InfiniteSampler',
+    'MultiSourceSampler',
+    'GroupMultiSourceSampler',
+)
 
 
 @LOOPS.register_module()
 class ResumableEpochLoop(EpochBasedTrainLoop):
-    """EpochBasedTrainLoop that also resumes within an epoch.
+    """EpochBasedTrainLoop that can resume within an epoch.
 
     Args:
-        args: As EpochBasedTrainLoop.
-        kwargs: As EpochBasedTrainLoop.
+        args: Arguments of EpochBasedTrainLoop.
+        kwargs: Arguments of EpochBasedTrainLoop.
 
     Attributes:
-        stream (BatchStream): Reads the batches.
+        stream (BatchStream): Iteration over the dataloader.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -30,23 +35,23 @@ class ResumableEpochLoop(EpochBasedTrainLoop):
         self.stream = BatchStream(self.dataloader)
 
     def run_epoch(self) -> None:
-        """Iterate one epoch, or what is left of it."""
+        """Iterate over the rest of an epoch."""
         self.runner.call_hook('before_train_epoch')
         self.runner.model.train()
         first = self._iter - self._epoch * len(self.dataloader)
         if not 0 < first < len(self.dataloader):
-            first = 0  # at the beginning, or of batches of another size
+            first = 0  # a new epoch, or another number of batches
         for index, batch in enumerate(self.stream.read(first), first):
             self.run_iter(index, batch)
         self.runner.call_hook('after_train_epoch')
         self._epoch += 1
 
 
-class Unstarted:
-    """Stands for a loader while MMEngine 0.10 makes an iterator of it.
+class EmptyLoader:
+    """Placeholder for a loader, of which MMEngine 0.10 creates an iterator.
 
     Args:
-        dataset (Any): Of the loader.
+        dataset (Any): Dataset of the loader.
     """
 
     def __init__(self, dataset: Any) -> None:
@@ -58,16 +63,16 @@ class Unstarted:
 
 @LOOPS.register_module()
 class ResumableIterLoop(IterBasedTrainLoop):
-    """IterBasedTrainLoop that resumes without loading the batches before.
+    """IterBasedTrainLoop that resumes without loading previous batches.
 
     Args:
         runner (Runner): The runner of the training process.
-        dataloader (DataLoader | dict): The loader, or its config.
-        args: As IterBasedTrainLoop.
-        kwargs: As IterBasedTrainLoop.
+        dataloader (DataLoader | dict): The dataloader, or its config.
+        args: Arguments of IterBasedTrainLoop.
+        kwargs: Arguments of IterBasedTrainLoop.
 
     Attributes:
-        stream (BatchStream): Reads the batches.
+        stream (BatchStream): Iteration over the dataloader.
     """
 
     def __init__(
@@ -77,10 +82,11 @@ class ResumableIterLoop(IterBasedTrainLoop):
         *args: Any,
         **kwargs: Any,
     ) -> None:
-        # This loop builds the loader as MMEngine does and starts no worker.
+        # EpochBasedTrainLoop builds the loader without an iterator.
         loader = EpochBasedTrainLoop(runner, dataloader, 1).dataloader
-        unstarted = Unstarted(loader.dataset)
-        super().__init__(runner, unstarted, *args, **kwargs)
+        # The real loader's workers start in the first iteration only.
+        placeholder = EmptyLoader(loader.dataset)
+        super().__init__(runner, placeholder, *args, **kwargs)
         self.dataloader = loader
         self.stream = BatchStream(loader)
 
@@ -109,10 +115,10 @@ class ResumableIterLoop(IterBasedTrainLoop):
         return runner.model
 
     def _batches(self) -> Iterator[Any]:
-        """Batches from this iteration on, pass after pass without an end."""
+        """Yield batches from the current iteration on, endlessly."""
         sampler = self.dataloader.batch_sampler.sampler
         first, epoch = self._iter, 0
-        if type(sampler).__name__ not in ENDLESS:
+        if type(sampler).__name__ not in INFINITE_SAMPLERS:
             epoch, first = divmod(self._iter, len(self.dataloader))
         while True:
             if hasattr(sampler, 'set_epoch'):

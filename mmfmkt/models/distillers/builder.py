@@ -287,7 +287,9 @@ def complete_taps(
     default = (teacher or {}).get('tap')
     for index, entry in enumerate(taps):
         entry = {k: v for k, v in entry.items() if k != '_scope_'}
-        check_keys(entry, TAP_SCHEMA, f'model.taps[{index}]', needed=('tap',))
+        check_keys(
+            entry, TAP_SCHEMA, f'model.taps[{index}]', required=('tap',)
+        )
         completed.append(
             dict(
                 tap=entry['tap'],

@@ -19,7 +19,7 @@ from mmengine.structures import BaseDataElement
 from torch import Tensor, nn
 
 from mmfmkt.utils import ConfigError
-from mmfmkt.utils.schema import nearest
+from mmfmkt.utils.schema import did_you_mean
 
 
 @dataclass
@@ -66,7 +66,7 @@ def find_module(network: nn.Module, tap: str, role: str) -> nn.Module:
     children = ', '.join(child for child, _ in network.named_children())
     raise ConfigError(
         f'model.tap {tap!r} matches no module of the {role} '
-        f'({type(network).__name__}: {children}){nearest(name, modules)}.'
+        f'({type(network).__name__}: {children}){did_you_mean(name, modules)}.'
     )
 
 

@@ -26,7 +26,7 @@ from mmengine.structures import BaseDataElement
 from torch import Tensor, nn
 
 from mmfmkt.utils import ConfigError
-from mmfmkt.utils.checkpoints import DamagedCheckpoint
+from mmfmkt.utils.checkpoints import DamagedCheckpointError
 from mmfmkt.utils.schema import check_arguments, check_keys
 
 from .data_pipeline import dataset_of, pipeline_normalization
@@ -256,7 +256,7 @@ def load_teacher_config(
         ConfigError: If a key is missing or unknown.
     """
     settings = {k: v for k, v in teacher.items() if k != '_scope_'}
-    check_keys(settings, TEACHER_SCHEMA, 'model.teacher', needed=('config',))
+    check_keys(settings, TEACHER_SCHEMA, 'model.teacher', required=('config',))
     key = 'model.teacher.config'
     source = load_config(teacher['config'], key)
     config = Config(dict(model=load_model_config(source, key)))
@@ -293,7 +293,7 @@ def build_teacher(
         teacher = build_network(model, library)
         try:
             load_weights(teacher, checkpoint, 'model.teacher.')
-        except DamagedCheckpoint as error:
+        except DamagedCheckpointError as error:
             raise ConfigError(
                 f'model.teacher: {str(error).rstrip(".")}: give a path or URL '
                 'that can be reached, or None for a dry run with random '

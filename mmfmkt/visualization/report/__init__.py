@@ -1,4 +1,4 @@
-"""A page that shows what runs gave and what their flows do."""
+"""HTML report of training runs, their results and their flows."""
 
 from .page import write_report
 from .runs import WorkDir, read_work_dir

@@ -5,20 +5,20 @@ from typing import Any, Callable, Dict, List, Optional, Sequence
 import plotly.colors
 import plotly.graph_objects as go
 
-from .runs import PART, WorkDir
+from .runs import LOSS_NAME, WorkDir
 
-# Endings of the main metrics.
-MAIN = ('mAP', 'AP', 'top1')
+# Suffixes of the main metrics.
+MAIN_METRICS = ('mAP', 'AP', 'top1')
 COLORS = plotly.colors.qualitative.D3
-# What is measured at each sampling step, by key.
+# Titles of the statistics of each sampling step.
 STEP_STATS = dict(
-    distance='distance to the teacher', cka='linear CKA with the teacher'
+    distance='distillation loss', cka='linear CKA with the teacher'
 )
-# What FlowMonitorHook writes, by the beginning of its names.
+# Titles of FlowMonitorHook's scalars, by the prefix of their names.
 FLOW_STATS = dict(
-    velocity='velocity, in units of the feature',
-    distance='distance to the teacher before (dotted) and after',
-    jensen_gap="Jensen's gap: the bound minus the deployed feature's loss",
+    velocity='RMS velocity / RMS feature',
+    distance='distillation loss before (dotted) and after the flow',
+    jensen_gap='Jensen gap: flow loss minus loss of the deployed feature',
     grad_norm='gradient norms of student and flow',
 )
 
@@ -42,13 +42,17 @@ def figure(
         curves (dict): x and y values by name.
         log (bool): Whether the y axis is logarithmic.
         mode (str): Plotly's mode of all curves.
-        group (Callable): Curves of one group have one color.
-        dash (Callable): Plotly's dash of a curve.
+        group (Callable): Group of a curve; one color per group.
+        dash (Callable): Plotly's line style of a curve.
     """
-    made = go.Figure()
-    made.update_layout(
+    plot = go.Figure()
+    plot.update_layout(
         title=title,
         template='plotly_white',
+        # The page's style sheet sets the colors, light or dark.
+        paper_bgcolor='rgba(0, 0, 0, 0)',
+        plot_bgcolor='rgba(0, 0, 0, 0)',
+        modebar=dict(bgcolor='rgba(0, 0, 0, 0)'),
         height=380,
         margin=dict(l=60, r=20, t=50, b=50),
         xaxis_title=x,
@@ -61,29 +65,31 @@ def figure(
         if len(xs):
             color = COLORS[groups.index(group(name)) % len(COLORS)]
             style = dict(color=color, dash=dash(name))
-            made.add_scatter(x=xs, y=ys, name=name, mode=mode, line=style)
-    return made
+            plot.add_scatter(x=xs, y=ys, name=name, mode=mode, line=style)
+    return plot
 
 
 def series(lines: List[dict], x: str, y: str) -> tuple:
-    """Return where a key was logged, and its values."""
+    """Return the x and y values of the log lines that have a key."""
     rows = [row for row in lines if y in row]
     return [row[x] for row in rows], [row[y] for row in rows]
 
 
-def is_transfer(name: str) -> bool:
-    """Return whether a loss is one of the transfer."""
-    return bool(PART.match(name)) or name.startswith('head.')
+def is_distillation_loss(name: str) -> bool:
+    """Return whether a loss is a distillation loss."""
+    return bool(LOSS_NAME.match(name)) or name.startswith('head.')
 
 
 def metric_curves(runs: List[WorkDir]) -> List[go.Figure]:
-    """Plot the main metrics of validation against the epoch, by run."""
+    """Plot the main validation metrics over the epochs."""
     names = list(dict.fromkeys(name for run in runs for name in run.metrics))
-    main = [x for x in names if x.endswith(MAIN)]
+    main = [x for x in names if x.endswith(MAIN_METRICS)]
     figures = []
-    for name in main or [f'{x}_k1' for x in MAIN if f'{x}_k1' in names]:
+    for name in main or [
+        f'{x}_k1' for x in MAIN_METRICS if f'{x}_k1' in names
+    ]:
         curves = {run.name: series(run.val, 'step', name) for run in runs}
-        # A single validation is a number and no curve.
+        # A single validation is shown in the table only.
         if any(len(xs) > 1 for xs, _ in curves.values()):
             mode = 'lines+markers'
             figures.append(figure(name, 'epoch', name, curves, mode=mode))
@@ -91,7 +97,7 @@ def metric_curves(runs: List[WorkDir]) -> List[go.Figure]:
 
 
 def loss_curves(runs: List[WorkDir]) -> List[go.Figure]:
-    """Plot the student's own losses, a figure per loss."""
+    """Plot each task loss of the student."""
     names = dict.fromkeys(name for run in runs for name in run.losses())
     return [
         figure(
@@ -101,19 +107,19 @@ def loss_curves(runs: List[WorkDir]) -> List[go.Figure]:
             {run.name: series(run.train, 'iter', name) for run in runs},
         )
         for name in names
-        if not is_transfer(name)
+        if not is_distillation_loss(name)
     ]
 
 
 def transfer_curves(run: WorkDir) -> List[go.Figure]:
-    """Plot the transfer losses by level: the bound and what it bounds."""
-    names = [x for x in run.losses() if is_transfer(x)]
+    """Plot the distillation losses of each level."""
+    names = [x for x in run.losses() if is_distillation_loss(x)]
     dashes = {'loss_flow': None, 'metric_of_mean': 'dot'}
     if not names:
         return []
     return [
         figure(
-            f'{run.name}: transfer losses by level',
+            f'{run.name}: distillation losses by level',
             'iteration',
             '',
             {name: series(run.train, 'iter', name) for name in names},
@@ -125,7 +131,7 @@ def transfer_curves(run: WorkDir) -> List[go.Figure]:
 
 
 def flow_curves(run: WorkDir) -> List[go.Figure]:
-    """Plot what FlowMonitorHook has written."""
+    """Plot the scalars of FlowMonitorHook."""
     names = dict.fromkeys(
         key
         for row in run.flow
@@ -133,11 +139,11 @@ def flow_curves(run: WorkDir) -> List[go.Figure]:
         if key.startswith('flow/') and value
     )
     figures = []
-    for part, title in FLOW_STATS.items():
+    for prefix, title in FLOW_STATS.items():
         curves = {
             name.removeprefix('flow/'): series(run.flow, 'step', name)
             for name in names
-            if name.rsplit('/', 1)[1].startswith(part)
+            if name.rsplit('/', 1)[1].startswith(prefix)
         }
         if curves:
             figures.append(
@@ -146,7 +152,7 @@ def flow_curves(run: WorkDir) -> List[go.Figure]:
                     'iteration',
                     '',
                     curves,
-                    log=part == 'grad_norm',
+                    log=prefix == 'grad_norm',
                     group=lambda name: name.split('/')[0],
                     dash=lambda x: 'dot' if x.endswith('before') else None,
                 )
@@ -154,53 +160,56 @@ def flow_curves(run: WorkDir) -> List[go.Figure]:
     return figures
 
 
-def steps_curve(accuracy: Dict[str, Dict[int, float]], name: str) -> go.Figure:
-    """Plot accuracy against K.
+def accuracy_by_steps(
+    accuracy: Dict[str, Dict[int, float]], name: str
+) -> go.Figure:
+    """Plot accuracy over the number of sampling steps K.
 
     Args:
-        accuracy (dict): By run and K.
-        name (str): Of the metric.
+        accuracy (dict): Accuracy by run and K.
+        name (str): Name of the metric.
     """
     curves = {
         run: (list(values), list(values.values()))
         for run, values in accuracy.items()
     }
-    title = f'{name} against the steps of the flow'
-    made = figure(title, 'K', name, curves, mode='lines+markers')
-    made.update_xaxes(type='log', tickvals=[1, 2, 4, 8, 16, 32])
-    return made
+    title = f'{name} by number of sampling steps'
+    plot = figure(title, 'K', name, curves, mode='lines+markers')
+    plot.update_xaxes(type='log', tickvals=[1, 2, 4, 8, 16, 32])
+    return plot
 
 
-def logged_steps(runs: List[WorkDir]) -> List[go.Figure]:
-    """Plot accuracy against K, where validations report it."""
+def logged_accuracy_by_steps(runs: List[WorkDir]) -> List[go.Figure]:
+    """Plot accuracy over K, if validations report it."""
     accuracy: Dict[str, Dict[str, Dict[int, float]]] = {}
     for run in runs:
-        for name, values in run.by_steps().items():
+        for name, values in run.metrics_by_steps().items():
             accuracy.setdefault(name, {})[run.name] = values
     return [
-        steps_curve(values, name)
+        accuracy_by_steps(values, name)
         for name, values in accuracy.items()
-        if name.endswith(MAIN)
+        if name.endswith(MAIN_METRICS)
     ]
 
 
-def step_curves(
+def sampling_curves(
     run: str, stats: Dict[str, Dict[str, List[float]]], key: str
 ) -> go.Figure:
-    """Plot distance or CKA to the teacher during sampling, by level.
+    """Plot a statistic of the sampling steps of each level.
 
     Args:
         run (str): Name of the run.
-        stats (dict): By level, values by key: source, steps, deployed.
-        key (str): Of ``STEP_STATS``.
+        stats (dict): By level and key, values of the student's feature, each
+            step's estimate and the deployed feature.
+        key (str): A key of ``STEP_STATS``.
     """
     curves = {}
     for level, values in stats.items():
         steps = [f'step {i + 1}' for i in range(len(values[key]) - 2)]
         curves[level] = ['student', *steps, 'deployed'], values[key]
     title = STEP_STATS[key]
-    made = f'{run}: {title}, by sampling step'
-    return figure(made, '', title, curves, mode='lines+markers')
+    heading = f'{run}: {title} by sampling step'
+    return figure(heading, '', title, curves, mode='lines+markers')
 
 
 def trajectories(run: str, level: str, paths: dict) -> go.Figure:
@@ -209,29 +218,28 @@ def trajectories(run: str, level: str, paths: dict) -> go.Figure:
     Args:
         run (str): Name of the run.
         level (str): Tap and level.
-        paths (dict): What ``features.paths`` returns.
+        paths (dict): Result of `features.sampling_trajectories`.
     """
 
     def axes(points: Sequence[Sequence[float]]) -> tuple:
         return tuple(zip(*points))
 
     states = paths['states']
-    share = ' and '.join(f'{x:.0%}' for x in paths['share'])
-    made = figure(
-        f'{run}, {level}: trajectories of {len(paths["targets"])} places '
-        f"(components with {share} of the teacher's variance)",
-        'first component',
-        'second component',
+    variances = paths['explained_variance']
+    plot = figure(
+        f'{run}, {level}: trajectories of {len(paths["targets"])} positions',
+        f'first principal component ({variances[0]:.0%} of variance)',
+        f'second principal component ({variances[1]:.0%})',
         {
             'student': axes(states[0]),
             'teacher': axes(paths['targets']),
-            'transferred': axes(states[-1]),
+            'after the flow': axes(states[-1]),
         },
         mode='markers',
     )
-    # None ends a line.
+    # None separates the trajectories.
     lines = [p for path in zip(*states) for p in (*path, (None, None))]
     xs, ys = axes(lines)
     gray = dict(color='rgba(120, 120, 120, 0.5)', width=1)
-    made.add_scatter(x=xs, y=ys, mode='lines', line=gray, name='trajectory')
-    return made
+    plot.add_scatter(x=xs, y=ys, mode='lines', line=gray, name='trajectory')
+    return plot

@@ -1,8 +1,8 @@
-"""Detections of several networks on the same images."""
+"""Pictures of the detections of several networks on the same images."""
 
 import base64
 import io
-from typing import Any, Dict, List, Optional, Sequence, Tuple
+from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 import matplotlib
 import mmcv
@@ -21,39 +21,71 @@ matplotlib.use('Agg')
 import matplotlib.pyplot as plt  # noqa: E402
 from matplotlib.patches import Rectangle  # noqa: E402
 
-# Kinds of boxes, compared with the detections of the first run.
+# Colors of boxes: correct; correct, but missed by the first run; missed, but
+# detected by the first run; false positive.
 COLORS = dict(
-    found='#2ca02c', gained='#1f77b4', lost='#d62728', false='#ff7f0e'
+    correct='#2ca02c', gained='#1f77b4', lost='#d62728', wrong='#ff7f0e'
 )
+COLUMNS = 2
+WIDTH = 14  # inches
 
 
-def compare(
+class Box(NamedTuple):
+    """A box in a picture.
+
+    Attributes:
+        corners (Tensor): ``(4, )``, x1, y1, x2, y2 in pixels.
+        kind (str): A key of ``COLORS``.
+        label (str): Text beside the box; may be empty.
+    """
+
+    corners: Tensor
+    kind: str
+    label: str
+
+
+def draw_detections(
     loaded: List[LoadedRun], index: int, threshold: float
 ) -> Tuple[str, str]:
-    """Draw ground truth, teacher and all runs on one validation image.
+    """Draw ground truth and detections of teacher and runs on one image.
 
     Args:
-        loaded (list[LoadedRun]): The runs; the first is the reference.
-        index (int): Of the image in the first run's data set.
-        threshold (float): Lowest score that is shown.
+        loaded (list[LoadedRun]): Runs; the first is the reference.
+        index (int): Index of the image in the first run's dataset.
+        threshold (float): Minimum score.
 
     Returns:
-        tuple[str, str]: The picture for HTML, and the path of the image.
+        tuple[str, str]: The picture as a data URL, and the image's path.
     """
-    data = loaded[0].data
-    found = {}
+    dataset = loaded[0].data
+    detections = {}
     for _, model, _ in loaded:
         if getattr(model, 'teacher', None) is not None:
-            view = model.teacher_holder.raw_input_adapter(data)
-            found['teacher'] = detect(
-                model.teacher, data, index, threshold, view
+            adapter = model.teacher_holder.raw_input_adapter(dataset)
+            detections['teacher'] = detect(
+                model.teacher, dataset, index, threshold, adapter
             )
             break
-    for run, model, own in loaded:
-        found[run.name] = detect(model, own, index, threshold)
-    path = data.get_data_info(index)['img_path']
-    objects, classes = ground_truth(data, index), data.metainfo['classes']
-    return draw(path, objects, found, loaded[0].run.name, classes), path
+    for run, model, data in loaded:
+        detections[run.name] = detect(model, data, index, threshold)
+    path = dataset.get_data_info(index)['img_path']
+    objects, classes = (
+        ground_truth(dataset, index),
+        dataset.metainfo['classes'],
+    )
+    reference = set(match(detections[loaded[0].run.name], objects)) - {-1}
+    panels = {
+        'ground truth': [
+            Box(box, 'correct', classes[label])
+            for box, label in zip(objects.bboxes, objects.labels)
+        ]
+    }
+    for name, found in detections.items():
+        boxes = classify(found, objects, reference, classes)
+        kinds = [box.kind for box in boxes]
+        counts = [f'{kinds.count(x)} {x}' for x in COLORS if x in kinds]
+        panels[f'{name}: {", ".join(counts) or "no detections"}'] = boxes
+    return draw_panels(mmcv.imread(path, channel_order='rgb'), panels), path
 
 
 def ground_truth(dataset: Any, index: int) -> InstanceData:
@@ -75,41 +107,44 @@ def detect(
     dataset: Any,
     index: int,
     threshold: float,
-    view: Optional[TeacherInputAdapter] = None,
+    adapter: Optional[TeacherInputAdapter] = None,
 ) -> InstanceData:
-    """Detect objects in an image of a data set, the highest score first.
+    """Return a detector's detections on an image, sorted by score.
 
     Args:
         model (nn.Module): The detector.
-        dataset (Any): The data set.
-        index (int): Of the image.
-        threshold (float): Lowest score that counts.
-        view (TeacherInputAdapter, optional): Of a teacher, on batches of the
-            data set.
+        dataset (Any): The dataset.
+        index (int): Index of the image.
+        threshold (float): Minimum score.
+        adapter (TeacherInputAdapter, optional): Converts the batch for a
+            teacher.
     """
     batch = pseudo_collate([dataset[index]])
-    sample = model.test_step(view.adapt_batch(batch) if view else batch)[0]
-    found = sample.pred_instances.cpu()
+    if adapter is not None:
+        batch = adapter.adapt_batch(batch)
+    found = model.test_step(batch)[0].pred_instances.cpu()
     found = found[found.scores >= threshold]
     return found[found.scores.argsort(descending=True)]
 
 
 def match(
-    found: InstanceData, objects: InstanceData, overlap: float = 0.5
+    found: InstanceData, objects: InstanceData, min_iou: float = 0.5
 ) -> List[int]:
-    """Return the object of each detection, or -1; each object once.
+    """Assign each detection an object of its class, or -1.
+
+    Each object is assigned once, to the detection with the highest score.
 
     Args:
-        found (InstanceData): Detections, the highest score first.
-        objects (InstanceData): The objects.
-        overlap (float): Least intersection over union.
+        found (InstanceData): Detections, sorted by score.
+        objects (InstanceData): Ground truth.
+        min_iou (float): Minimum intersection over union.
     """
     overlaps = bbox_overlaps(found.bboxes.float(), objects.bboxes.float())
     overlaps[found.labels[:, None] != objects.labels] = 0
     matches = []
     for row in overlaps:
         best = int(row.argmax()) if len(row) else -1
-        if best >= 0 and row[best] < overlap:
+        if best >= 0 and row[best] < min_iou:
             best = -1
         if best >= 0:
             overlaps[:, best] = 0
@@ -117,87 +152,95 @@ def match(
     return matches
 
 
-def draw(
-    path: str,
+def classify(
+    found: InstanceData,
     objects: InstanceData,
-    found: Dict[str, InstanceData],
-    reference: str,
+    reference: set,
     classes: Sequence[str],
-) -> str:
-    """Draw one image with the detections of each detector.
+) -> List[Box]:
+    """Compare detections with the ground truth and a reference detector.
 
     Args:
-        path (str): Of the image.
-        objects (InstanceData): The objects.
-        found (dict): Detections by detector.
-        reference (str): The detector that others are compared with.
+        found (InstanceData): Detections, sorted by score.
+        objects (InstanceData): Ground truth.
+        reference (set[int]): Indices of the objects that the reference
+            detects.
         classes (Sequence[str]): Names of the classes.
+    """
+    matches = match(found, objects)
+    boxes = []
+    for corners, label, score, index in zip(
+        found.bboxes, found.labels, found.scores, matches
+    ):
+        if index in reference:
+            # Without a label, which would only hide the image.
+            boxes.append(Box(corners, 'correct', ''))
+            continue
+        kind = 'wrong' if index < 0 else 'gained'
+        boxes.append(Box(corners, kind, f'{classes[label]} {score:.2f}'))
+    for index in sorted(reference - set(matches)):
+        label = classes[objects.labels[index]]
+        boxes.append(Box(objects.bboxes[index], 'lost', label))
+    return boxes
+
+
+def draw_panels(image: Any, panels: Dict[str, List[Box]]) -> str:
+    """Draw an image once for each set of boxes.
+
+    Args:
+        image (ndarray): RGB image.
+        panels (dict): Boxes by title.
 
     Returns:
-        str: The picture, for HTML.
+        str: The picture as a data URL.
     """
-    image = mmcv.imread(path, channel_order='rgb')
     height, width = image.shape[:2]
-    known = set(match(found[reference], objects)) - {-1}
-    columns = 2 if len(found) < 4 else 3
-    rows = -(-(len(found) + 1) // columns)
-    side = 12 / columns
+    rows = -(-len(panels) // COLUMNS)
+    panel_height = WIDTH / COLUMNS * height / width + 0.4
     figure, axes = plt.subplots(
         rows,
-        columns,
-        figsize=(12, rows * (side * height / width + 0.4)),
+        COLUMNS,
+        figsize=(WIDTH, rows * panel_height),
         squeeze=False,
         layout='constrained',
     )
     for panel in axes.flat:
         panel.axis('off')
-    panel, *panels = axes.flat
-    boxes = [
-        (box, 'found', classes[label])
-        for box, label in zip(objects.bboxes, objects.labels)
-    ]
-    draw_boxes(panel, image, 'ground truth', boxes)
-    for panel, (name, detections) in zip(panels, found.items()):
-        matches = match(detections, objects)
-        boxes = []
-        for box, label, score, index in zip(
-            detections.bboxes, detections.labels, detections.scores, matches
-        ):
-            kind = 'found' if index in known else 'gained'
-            kind = 'false' if index < 0 else kind
-            # Labels of what all detectors find would only cover the image.
-            text = '' if kind == 'found' else f'{classes[label]} {score:.2f}'
-            boxes.append((box, kind, text))
-        for index in sorted(known - set(matches)):
-            label = classes[objects.labels[index]]
-            boxes.append((objects.bboxes[index], 'lost', label))
-        kinds = [kind for _, kind, _ in boxes]
-        counts = [f'{kinds.count(x)} {x}' for x in COLORS if x in kinds]
-        title = f'{name}: {", ".join(counts) or "nothing"}'
-        draw_boxes(panel, image, title, boxes)
+    for panel, title in zip(axes.flat, panels):
+        panel.imshow(image)
+        panel.set_title(title, fontsize=11)
+    # Labels are placed in the final layout.
+    figure.draw_without_rendering()
+    figure.set_layout_engine('none')
+    for panel, boxes in zip(axes.flat, panels.values()):
+        draw_boxes(panel, boxes)
     return embed(figure)
 
 
-def draw_boxes(
-    axes: Any, image: Any, title: str, boxes: List[Tuple[Tensor, str, str]]
-) -> None:
-    """Draw an image with boxes, whose labels do not cover each other.
+def draw_boxes(axes: Any, boxes: List[Box]) -> None:
+    """Draw boxes with labels that do not overlap each other.
 
     Args:
-        axes (Axes): The panel.
-        image (ndarray): The image.
-        title (str): Title of the panel.
-        boxes (list[tuple]): Corners, kind and label of each box.
+        axes (Axes): The panel, with its image.
+        boxes (list[Box]): The boxes.
     """
-    axes.imshow(image)
-    axes.set_title(title, fontsize=10)
-    axes.figure.draw_without_rendering()
-    labels: List[Any] = []
-    for box, kind, text in boxes:
-        x, y, right, bottom = box.tolist()
-        style = dict(edgecolor=COLORS[kind], linewidth=1.6, fill=False)
-        style['linestyle'] = '--' if kind == 'lost' else '-'
-        axes.add_patch(Rectangle((x, y), right - x, bottom - y, **style))
+    panel = axes.get_window_extent()
+    # Size of a pixel of the picture in pixels of the image.
+    pixel = (axes.get_xlim()[1] - axes.get_xlim()[0]) / panel.width
+    extents: List[Any] = []
+    for corners, kind, text in boxes:
+        x, y, right, bottom = corners.tolist()
+        axes.add_patch(
+            Rectangle(
+                (x, y),
+                right - x,
+                bottom - y,
+                edgecolor=COLORS[kind],
+                linestyle='--' if kind == 'lost' else '-',
+                linewidth=1.8,
+                fill=False,
+            )
+        )
         if not text:
             continue
         label = axes.text(
@@ -206,19 +249,23 @@ def draw_boxes(
             text,
             fontsize=8,
             color='white',
-            verticalalignment='top',
-            bbox=dict(facecolor=COLORS[kind], pad=0.8, edgecolor='none'),
+            verticalalignment='bottom',
+            bbox=dict(facecolor=COLORS[kind], pad=1, edgecolor='none'),
         )
-        extent = label.get_window_extent()
-        while extent.count_overlaps(labels):
-            y += len(image) / 100
-            label.set_y(y)
-            extent = label.get_window_extent()
-        labels.append(extent)
+        extent = label.get_window_extent().padded(2)
+        step = 0.5 * extent.height * pixel
+        label.set_x(x - max(0, extent.x1 - panel.x1) * pixel)
+        # Above the box if possible, otherwise further down.
+        for i in range(200):
+            label.set_y(y + i * step)
+            extent = label.get_window_extent().padded(2)
+            if extent.y1 <= panel.y1 and not extent.count_overlaps(extents):
+                break
+        extents.append(extent)
 
 
 def embed(figure: Any) -> str:
-    """Return a matplotlib figure as the source of an HTML image."""
+    """Return a matplotlib figure as a data URL, and close it."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format='jpg', dpi=100, pil_kwargs=dict(quality=85))
     plt.close(figure)

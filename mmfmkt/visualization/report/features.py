@@ -1,4 +1,4 @@
-"""Feature maps of student and teacher, and the flow between them."""
+"""Feature maps of student and teacher, and sampling of the flow."""
 
 from typing import Any, Dict, List, NamedTuple, Optional
 
@@ -14,20 +14,20 @@ from mmfmkt.models.flows.inspection import measure_flow
 
 from .detections import embed, plt
 
-# Most places of a map that enter CKA and principal components; shown ones.
-PLACES = 4096
-SHOWN_PLACES = 40
+# Maximum number of spatial positions in CKA and PCA, and in the plot.
+MAX_POSITIONS = 4096
+MAX_SHOWN_POSITIONS = 40
 
 
-class Level(NamedTuple):
-    """Feature maps of one level of a tap, of some images.
+class LevelFeatures(NamedTuple):
+    """Feature maps of one level of a tap for a batch of images.
 
     Attributes:
-        name (str): Tap and level.
-        transfer (Transfer): Its flow.
-        source (Tensor): The student's, ``(B, C, H, W)``.
-        target (Tensor): The teacher's, ``(B, C', H, W)``.
-        num_steps (int): K.
+        name (str): ``<tap>.<level>``.
+        transfer (Transfer): Transfer with the flow of the level.
+        source (Tensor): Student's feature maps, ``(B, C, H, W)``.
+        target (Tensor): Teacher's feature maps, ``(B, C', H, W)``.
+        num_steps (int): Number of sampling steps K.
     """
 
     name: str
@@ -37,23 +37,23 @@ class Level(NamedTuple):
     num_steps: int
 
 
-def spread(count: int, wanted: int) -> List[int]:
-    """Return indices of some of many, evenly spread."""
-    wanted = min(count, wanted)
-    return [i * count // wanted for i in range(wanted)]
+def spaced_indices(length: int, count: int) -> List[int]:
+    """Return up to ``count`` evenly spaced indices of a sequence."""
+    count = min(length, count)
+    return [i * length // count for i in range(count)]
 
 
 @torch.no_grad()
-def levels_of(
+def read_features(
     distiller: nn.Module, dataset: Any, indices: List[int]
-) -> List[Level]:
-    """Read the feature maps of a distiller's taps, of both networks.
+) -> List[LevelFeatures]:
+    """Read the tapped feature maps of student and teacher.
 
     Args:
-        distiller (nn.Module): With its teacher, in eval mode.
-        dataset (Any): The data set.
-        indices (list[int]): Of the images; those of other sizes than the
-            first's are left out.
+        distiller (nn.Module): Distiller with its teacher, in eval mode.
+        dataset (Any): The dataset.
+        indices (list[int]): Indices of the images. Images of another size
+            than the first one are skipped.
     """
     samples = [dataset[i] for i in indices]
     shape = samples[0]['inputs'].shape
@@ -74,14 +74,20 @@ def levels_of(
             target = target[..., :height, :width]
             name = f'{flow.tap}.{level}'
             levels.append(
-                Level(name, transfer, source, target, flow.inference_steps)
+                LevelFeatures(
+                    name, transfer, source, target, flow.inference_steps
+                )
             )
     return levels
 
 
 @torch.no_grad()
-def along(level: Level) -> Dict[str, List[float]]:
-    """Measure distance and CKA to the teacher: student, steps, deployed."""
+def measure_steps(level: LevelFeatures) -> Dict[str, List[float]]:
+    """Return the values of `curves.STEP_STATS` for all sampling steps.
+
+    Each list has the value of the student's feature, of each step's estimate
+    and of their mean, the deployed feature.
+    """
     transfer, target = level.transfer, level.target
     stats = measure_flow(transfer, level.source, target, level.num_steps)
     estimates = stats.estimates or [level.source]
@@ -95,37 +101,38 @@ def along(level: Level) -> Dict[str, List[float]]:
     )
 
 
-def places(maps: Tensor, most: int = PLACES) -> Tensor:
-    """Return features by place, ``(P, C)``, evenly spread if too many."""
+def positions(maps: Tensor, count: int = MAX_POSITIONS) -> Tensor:
+    """Return the features of up to ``count`` positions, ``(P, C)``."""
     flat = maps.movedim(1, -1).flatten(0, -2)
-    return flat[torch.tensor(spread(len(flat), most))].double()
+    return flat[torch.tensor(spaced_indices(len(flat), count))].double()
 
 
 def linear_cka(student: Tensor, teacher: Tensor) -> float:
     """Return linear centered kernel alignment (arXiv 1905.00414, Sec. 3).
 
     Args:
-        student (Tensor): ``(B, C, H, W)``.
-        teacher (Tensor): ``(B, C', H, W)``.
+        student (Tensor): Feature maps ``(B, C, H, W)``.
+        teacher (Tensor): Feature maps ``(B, C', H, W)``.
     """
-    x, y = (places(z) - places(z).mean(0) for z in (student, teacher))
+    x, y = (positions(z) - positions(z).mean(0) for z in (student, teacher))
     norms = (x.T @ x).norm() * (y.T @ y).norm()
     return float((y.T @ x).norm() ** 2 / norms.clamp(min=1e-12))
 
 
 @torch.no_grad()
-def paths(level: Level) -> Optional[dict]:
-    """Return features of some places during sampling, in a plane.
+def sampling_trajectories(level: LevelFeatures) -> Optional[dict]:
+    """Project the features of some positions during sampling onto a plane.
 
-    The plane is that of the first two principal components of the teacher's
-    features, into whose space T brings the states.
+    The transform T maps the states into the teacher's space. The plane has
+    the first two principal components of the teacher's features.
 
     Args:
-        level (Level): A level; without a flow there is no path.
+        level (LevelFeatures): A level.
 
     Returns:
         dict, optional: ``states`` ``(K + 1, P, 2)`` and ``targets``
-        ``(P, 2)`` as nested lists, and each axis' ``share`` of the variance.
+        ``(P, 2)`` as nested lists, and ``explained_variance`` of the two
+        components; None for a level without a flow.
     """
     transfer = level.transfer
     if transfer.field is None:
@@ -133,31 +140,36 @@ def paths(level: Level) -> Optional[dict]:
     states = [level.source]
     for step in EulerSampler(transfer.field, level.source, level.num_steps):
         states.append(states[-1] - step.velocity / level.num_steps)
-    teacher = places(level.target)
+    teacher = positions(level.target)
     mean = teacher.mean(0)
     _, values, axes = torch.linalg.svd(teacher - mean, full_matrices=False)
-    brought = [transfer.transform(x, level.target) for x in states]
+    transformed = [transfer.transform(x, level.target) for x in states]
     *states, targets = [
-        ((places(x, SHOWN_PLACES) - mean) @ axes[:2].T).tolist()
-        for x in (*brought, level.target)
+        ((positions(x, MAX_SHOWN_POSITIONS) - mean) @ axes[:2].T).tolist()
+        for x in (*transformed, level.target)
     ]
-    share = values.square() / values.square().sum()
-    return dict(states=states, targets=targets, share=share[:2].tolist())
+    variance = values.square() / values.square().sum()
+    return dict(
+        states=states,
+        targets=targets,
+        explained_variance=variance[:2].tolist(),
+    )
 
 
 @torch.no_grad()
-def draw_maps(levels: List[Level], path: str) -> str:
-    """Draw maps of the first image: before, after, teacher; a row per level.
+def draw_maps(levels: List[LevelFeatures], path: str) -> str:
+    """Draw the feature maps of the first image, one row per level.
 
-    Brightness is the root mean square over channels, each map standardized
-    as in PKD, on one scale per level.
+    The columns are the image, the student's feature, the feature after the
+    flow and the teacher's feature. Intensity is the root mean square over
+    the channels of the standardized map, on one scale per level.
 
     Args:
-        levels (list[Level]): Levels of a run.
-        path (str): Of the image.
+        levels (list[LevelFeatures]): Levels of a run.
+        path (str): Path of the image.
 
     Returns:
-        str: The picture, for HTML.
+        str: The picture as a data URL.
     """
     image = mmcv.imread(path, channel_order='rgb')
     figure, axes = plt.subplots(
@@ -173,10 +185,10 @@ def draw_maps(levels: List[Level], path: str) -> str:
         if transfer.field is not None:
             after = transfer.sample(level.source, level.num_steps)
             title = 'after the flow'
-        brought = [
+        transformed = [
             transfer.transform(x, target) for x in (level.source, after)
         ]
-        maps = [intensity(x) for x in (*brought, target)]
+        maps = [intensity(x) for x in (*transformed, target)]
         scale = dict(vmin=np.min(maps), vmax=np.max(maps), cmap='magma')
         row[0].imshow(image)
         for panel, map_ in zip(row[1:], maps):
@@ -189,7 +201,7 @@ def draw_maps(levels: List[Level], path: str) -> str:
 
 
 def intensity(maps: Tensor) -> np.ndarray:
-    """Return the root mean square over channels of the first map."""
+    """Return the root mean square over the channels of the first map."""
     std, mean = torch.std_mean(maps, (0, 2, 3), keepdim=True)
-    standard = (maps - mean) / (std + 1e-6)
-    return standard[0].square().mean(0).sqrt().cpu().numpy()
+    standardized = (maps - mean) / (std + 1e-6)
+    return standardized[0].square().mean(0).sqrt().cpu().numpy()

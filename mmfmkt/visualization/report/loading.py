@@ -1,4 +1,4 @@
-"""Networks, validation data and evaluation of a run."""
+"""Loading and evaluation of a run's network."""
 
 from copy import deepcopy
 from typing import Any, Dict, NamedTuple
@@ -8,13 +8,8 @@ from mmengine.registry import DATASETS, DefaultScope
 from mmengine.runner import Runner
 from torch import nn
 
-from mmfmkt.models.distillers.networks import (
-    build_network,
-    load_model_config,
-    without_weights,
-)
+from mmfmkt.apis.inference import load_network
 from mmfmkt.utils import ConfigError
-from mmfmkt.utils.checkpoints import load_checkpoint
 
 from .runs import WorkDir
 
@@ -24,8 +19,8 @@ class LoadedRun(NamedTuple):
 
     Attributes:
         run (WorkDir): The run.
-        model (nn.Module): Its network with the latest weights, in eval mode.
-        data (Any): The data set that it is evaluated on.
+        model (nn.Module): Network with the latest weights, in eval mode.
+        data (Any): Test dataset of the run.
     """
 
     run: WorkDir
@@ -34,18 +29,19 @@ class LoadedRun(NamedTuple):
 
 
 def load_run(run: WorkDir) -> LoadedRun:
-    """Load a run's network and validation data.
+    """Load the network and the test dataset of a run.
 
     Raises:
-        ConfigError: If it has no checkpoint.
+        ConfigError: If the run has no checkpoint.
     """
     if run.checkpoint is None:
         raise ConfigError(f'{run.folder} has no checkpoint yet.')
+    checkpoint = str(run.checkpoint)
     try:
-        model = load_model(run)
+        model = load_network(run.config, checkpoint, keep_teacher=True)
     except ConfigError:
-        # A distiller predicts without its teacher.
-        model = load_model(run, teacher=False)
+        # The teacher may be gone; inference does not need it.
+        model = load_network(run.config, checkpoint)
     loader = run.config.get('test_dataloader') or run.config.val_dataloader
     scope = run.config.get('default_scope')
     with DefaultScope.overwrite_default_scope(scope):
@@ -54,32 +50,12 @@ def load_run(run: WorkDir) -> LoadedRun:
     return LoadedRun(run, model, data)
 
 
-def load_model(run: WorkDir, teacher: bool = True) -> nn.Module:
-    """Build a run's network with its latest weights.
-
-    Args:
-        run (WorkDir): The run; it has a checkpoint.
-        teacher (bool): Whether to build the teacher of a distiller.
-    """
-    model = load_model_config(run.config, 'model')
-    if not run.distills:
-        model = without_weights(model)
-    elif not teacher:
-        model.teacher = None
-    elif model.get('teacher') is not None:
-        model.teacher.pop('cache', None)
-    network = build_network(model, 'mmdet')
-    state = load_checkpoint(str(run.checkpoint))
-    network.load_state_dict(state.get('state_dict', state), strict=False)
-    return network.eval()
-
-
 @torch.no_grad()
 def evaluate(run: WorkDir, model: nn.Module) -> Dict[str, Any]:
-    """Evaluate a network as the run's test_evaluator does.
+    """Evaluate a network with the run's test dataloader and evaluator.
 
     Args:
-        run (WorkDir): The run, for its test data.
+        run (WorkDir): The run.
         model (nn.Module): The network, in eval mode.
     """
     config = deepcopy(run.config)

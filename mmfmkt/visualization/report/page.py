@@ -1,6 +1,5 @@
-"""The report: one HTML file that opens without a network."""
+"""The report: one HTML file that needs no network connection."""
 
-import time
 from pathlib import Path
 from typing import Any, Iterable, List, Sequence, Union
 
@@ -11,16 +10,16 @@ from plotly.offline import get_plotlyjs
 
 from mmfmkt.utils import ConfigError
 from mmfmkt.utils.complexity import size_and_flops
-from mmfmkt.utils.files import write_whole
+from mmfmkt.utils.files import write_atomically
 
 from . import curves, detections, features
 from .loading import LoadedRun, evaluate, load_run
 from .runs import (
-    BY_STEPS,
+    STEP_METRIC,
     WorkDir,
     differences,
     last_validation,
-    name_apart,
+    make_names_unique,
 )
 
 TEMPLATE = Path(__file__).with_name('page.html')
@@ -28,11 +27,11 @@ SCORE_THRESHOLD = 0.3
 
 
 class Section:
-    """A part of the page.
+    """Section of the page.
 
     Args:
         title (str): Heading.
-        text (str): How to read it.
+        text (str): How to read the section.
         figures (Iterable): Plotly figures.
     """
 
@@ -53,11 +52,12 @@ class Section:
         self.add(html=html)
 
     def add(self, **part: Any) -> None:
-        """Add a part that the template renders.
+        """Add a part for the template.
 
         Args:
             part: ``html``; ``image`` and ``caption``; ``header`` and
-                ``rows`` of a table; or ``summary`` and ``body`` of a text.
+                ``rows`` of a table; or ``summary`` and ``body`` of a
+                collapsed text.
         """
         self.parts.append(part)
 
@@ -67,29 +67,32 @@ def write_report(
     path: Union[str, Path],
     images: int = 6,
     steps: Sequence[int] = (),
-    look: bool = True,
+    load_checkpoints: bool = True,
 ) -> Path:
-    """Write the report of runs.
+    """Write the report of one or more runs.
 
     Args:
-        runs (list[WorkDir]): Trainings, finished or not. Detections are
-            compared with those of the first.
+        runs (list[WorkDir]): Finished or running trainings. Detections are
+            compared with those of the first run.
         path (str | Path): HTML file.
-        images (int): How many validation images are shown.
-        steps (Sequence[int]): K that students with a flow are evaluated at.
-        look (bool): Whether checkpoints are loaded, for all that needs a
-            network.
+        images (int): Number of validation images.
+        steps (Sequence[int]): Values of K at which students with a flow are
+            evaluated.
+        load_checkpoints (bool): Whether to add the sections that need
+            networks: detections, cost, feature maps and sampling.
 
     Raises:
         ConfigError: If there is no run.
     """
     if not runs:
-        raise ConfigError('A report needs one work folder or more.')
-    start = time.perf_counter()
-    name_apart(runs)
-    by_steps = Section('Accuracy against K', figures=curves.logged_steps(runs))
-    sections = [overview(runs), *training(runs), by_steps]
-    if look:
+        raise ConfigError('A report needs at least one work directory.')
+    make_names_unique(runs)
+    by_steps = Section(
+        'Accuracy by sampling steps',
+        figures=curves.logged_accuracy_by_steps(runs),
+    )
+    sections = [results(runs), *training_curves(runs), by_steps]
+    if load_checkpoints:
         sections += network_sections(runs, images, steps, by_steps)
     sections += [configs(runs), environments(runs)]
     page = jinja2.Template(
@@ -98,51 +101,53 @@ def write_report(
         title=', '.join(x.name for x in runs),
         sections=[x for x in sections if x.parts],
         plotly=get_plotlyjs(),
-        seconds=round(time.perf_counter() - start),
     )
     path = Path(path)
-    write_whole(path, page)
+    write_atomically(path, page)
     return path
 
 
-def overview(runs: List[WorkDir]) -> Section:
-    """Return the table of runs and of their teachers."""
+def results(runs: List[WorkDir]) -> Section:
+    """Return the table of the runs and their teachers."""
     keys = dict.fromkeys(name for run in runs for name in run.metrics)
-    metrics = [x for x in keys if not BY_STEPS.match(x)]
+    metrics = [x for x in keys if not STEP_METRIC.match(x)]
     header = ['run', 'variant', 'encoder', 'seed', 'iterations', *metrics]
     rows, teachers = [], {}
     for run in runs:
         model = run.config.model
-        rows.append(
-            {
-                'run': run.name,
-                'variant': 'baseline',
-                'seed': run.config.get('randomness', {}).get('seed'),
-                'iterations': run.train[-1]['iter'] if run.train else 0,
-                **(run.val[-1] if run.val else {}),
-            }
-        )
+        row = {
+            'run': run.name,
+            'variant': 'baseline',
+            'seed': run.config.get('randomness', {}).get('seed'),
+            'iterations': run.train[-1]['iter'] if run.train else 0,
+            **(run.val[-1] if run.val else {}),
+        }
         if run.distills:
-            rows[-1]['variant'] = model.get('variant', 'fmkt')
-            rows[-1]['encoder'] = encoder_of(model)
+            row['variant'] = model.get('variant', 'fmkt')
+            row['encoder'] = encoder_name(model)
             if model.get('teacher') is not None:
                 teachers.setdefault(repr(model.teacher), []).append(run)
+        rows.append(row)
     for students in teachers.values():
         checkpoint = students[0].config.model.teacher.get('checkpoint')
         if any(run.contains(checkpoint) for run in runs):
-            continue
+            continue  # the teacher's own run is in the table
         names = ', '.join(x.name for x in students)
         name = 'teacher' if len(teachers) == 1 else f'teacher of {names}'
         logged = next((x.teacher for x in students if x.teacher), None)
         values = logged or last_validation(checkpoint)
         rows.append({**values, 'run': name, 'variant': 'teacher'})
-    section = Section('Runs', 'Click a heading to sort.')
-    table = [[row.get(key) for key in header] for row in rows]
+    section = Section('Results', 'Click a column heading to sort.')
+    table = [
+        # COCO's -1 stands for sizes of which there is no object.
+        [None if row.get(key) == -1 else row.get(key) for key in header]
+        for row in rows
+    ]
     section.add(header=header, rows=table)
     return section
 
 
-def encoder_of(model: dict) -> str:
+def encoder_name(model: dict) -> str:
     """Return the type of a distillation's encoder."""
     if model.get('variant') == 'direct':
         return ''
@@ -150,26 +155,24 @@ def encoder_of(model: dict) -> str:
     return encoder.get('type', '') if isinstance(encoder, dict) else 'several'
 
 
-def training(runs: List[WorkDir]) -> List[Section]:
-    """Return the curves over the training."""
+def training_curves(runs: List[WorkDir]) -> List[Section]:
+    """Return the sections of curves over the training."""
     return [
+        Section('Validation metrics', figures=curves.metric_curves(runs)),
         Section(
-            'Accuracy over the training', figures=curves.metric_curves(runs)
-        ),
-        Section(
-            'Transfer losses',
-            'Solid: the loss of the flow, an upper bound of the deployed '
-            "feature's loss; dotted: the deployed feature's loss; dashed: "
-            'other terms. The flow is learning where both fall.',
+            'Distillation losses',
+            'Solid: loss of the flow, an upper bound of the loss of the '
+            'deployed feature. Dotted: loss of the deployed feature. Dashed: '
+            'other terms.',
             (x for run in runs for x in curves.transfer_curves(run)),
         ),
         Section(
-            'Flow diagnostics',
-            'A flow of velocity 0 does nothing. The flow contributes the '
-            'distance between dotted and solid.',
+            'Flow statistics',
+            'A flow with velocity 0 is the identity. The distance between '
+            'dotted and solid is the contribution of the flow.',
             (x for run in runs for x in curves.flow_curves(run)),
         ),
-        Section('Student losses', figures=curves.loss_curves(runs)),
+        Section('Task losses', figures=curves.loss_curves(runs)),
     ]
 
 
@@ -179,12 +182,13 @@ def network_sections(
     steps: Sequence[int],
     by_steps: Section,
 ) -> List[Section]:
-    """Return what needs networks: detections, cost, feature maps, steps."""
+    """Return the sections that need the networks of the runs."""
     section = Section(
         'Detections',
-        'Green: correct; blue: correct, and missed by the first run; red, '
-        'dashed: missed, and found by the first run; orange: wrong. Scores '
-        f'from {SCORE_THRESHOLD}, overlap from 0.5.',
+        'Green: correct. Blue (gained): correct, but missed by the first '
+        'run. Red, dashed (lost): missed, but detected by the first run. '
+        f'Orange (wrong): false positive. Score at least {SCORE_THRESHOLD}, '
+        'IoU at least 0.5. Click a picture to enlarge it.',
     )
     loaded = []
     for run in runs:
@@ -198,61 +202,76 @@ def network_sections(
             print_log(f'{run.name} is not shown: {reason}', logger='current')
     if not loaded:
         return [section]
-    indices = features.spread(len(loaded[0].data), images)
+    indices = features.spaced_indices(len(loaded[0].data), images)
     for index in indices:
-        image, path = detections.compare(loaded, index, SCORE_THRESHOLD)
+        image, path = detections.draw_detections(
+            loaded, index, SCORE_THRESHOLD
+        )
         section.add(image=image, caption=Path(path).name)
     if steps:
-        show_steps(by_steps, loaded, steps)
-    return [section, cost(loaded), *flows(loaded, indices)]
+        plot_accuracy_by_steps(by_steps, loaded, steps)
+    return [cost(loaded), section, *flow_sections(loaded, indices)]
 
 
 def cost(loaded: List[LoadedRun]) -> Section:
     """Return parameters and FLOPs of the deployed networks."""
-    section = Section('Deployed cost', 'Of one image of the first shape.')
     height, width = loaded[0].data[0]['inputs'].shape[-2:]
-    rows = []
+    networks = {}
     for run, model, _ in loaded:
-        flow = run.distills and model.deploys_flow
-        deployed = model if flow or not run.distills else model.student
-        parameters, flops = size_and_flops(deployed, (width, height))
-        k = model.inference_steps if flow else ''
-        rows.append([run.name, k, f'{parameters:,}', f'{flops / 1e9:.3f}'])
-    section.add(header=['run', 'K', 'parameters', 'GFLOPs'], rows=rows)
+        k = ''
+        if run.distills:
+            if model.teacher is not None:
+                networks['teacher'] = model.teacher, ''
+            if model.deploys_flow:
+                k = model.inference_steps
+            else:
+                model = model.student
+        networks[run.name] = model, k
+    rows = []
+    for name, (network, k) in networks.items():
+        parameters, flops = size_and_flops(network, (width, height))
+        rows.append([name, k, f'{parameters:,}', f'{flops / 1e9:.3f}'])
+    section = Section('Deployment cost', f'Input size: {width} x {height}.')
+    section.add(header=['network', 'K', 'parameters', 'GFLOPs'], rows=rows)
     return section
 
 
-def flows(loaded: List[LoadedRun], indices: List[int]) -> List[Section]:
-    """Return feature maps and sampling paths of each distillation."""
+def flow_sections(
+    loaded: List[LoadedRun], indices: List[int]
+) -> List[Section]:
+    """Return feature maps and sampling trajectories of the distillations."""
     maps = Section(
         'Feature maps',
-        'Root mean square over standardized channels, a row per level.',
+        'Root mean square over the standardized channels, one row per level.',
     )
-    paths = Section(
-        'Sampling steps',
-        'Distance and linear CKA to the teacher of the student, of the '
-        'estimate of each step, and of their mean, which is deployed; then '
-        'trajectories of places of the finest level.',
+    trajectories = Section(
+        'Sampling trajectories',
+        'Distillation loss and linear CKA with the teacher for the '
+        "student's feature, the estimate of each step and their mean, which "
+        'is deployed. Then the trajectories of some positions of the finest '
+        'level.',
     )
     for run, model, data in loaded:
         if getattr(model, 'teacher', None) is None:
             continue
-        levels = features.levels_of(model, data, indices)
+        levels = features.read_features(model, data, indices)
         image = data.get_data_info(indices[0])['img_path']
         maps.add(image=features.draw_maps(levels, image), caption=run.name)
-        stats = {level.name: features.along(level) for level in levels}
+        stats = {level.name: features.measure_steps(level) for level in levels}
         for key in curves.STEP_STATS:
-            paths.plot(curves.step_curves(run.name, stats, key))
-        states = features.paths(levels[0])
-        if states is not None:
-            paths.plot(curves.trajectories(run.name, levels[0].name, states))
-    return [maps, paths]
+            trajectories.plot(curves.sampling_curves(run.name, stats, key))
+        paths = features.sampling_trajectories(levels[0])
+        if paths is not None:
+            trajectories.plot(
+                curves.trajectories(run.name, levels[0].name, paths)
+            )
+    return [maps, trajectories]
 
 
-def show_steps(
+def plot_accuracy_by_steps(
     section: Section, loaded: List[LoadedRun], steps: Sequence[int]
 ) -> None:
-    """Evaluate students with a flow at each K, and plot it."""
+    """Evaluate students with a flow at each K and plot the accuracy."""
     accuracy: dict = {}
     name = ''
     for run, model, _ in loaded:
@@ -261,12 +280,12 @@ def show_steps(
         for k in steps:
             model.inference_steps = k
             metrics = evaluate(run, model)
-            # CocoMetric reports nothing at all where nothing was found.
+            # CocoMetric returns no metrics if nothing is detected.
             name = name or next(iter(metrics), '')
             if name in metrics:
                 accuracy.setdefault(run.name, {})[k] = metrics[name]
     if accuracy:
-        section.plot(curves.steps_curve(accuracy, name))
+        section.plot(curves.accuracy_by_steps(accuracy, name))
 
 
 def configs(runs: List[WorkDir]) -> Section:
@@ -276,16 +295,18 @@ def configs(runs: List[WorkDir]) -> Section:
         rows = [[key, *values] for key, values in differences(runs).items()]
         section.add(header=['key', *(x.name for x in runs)], rows=rows)
     for run in runs:
-        text = run.config.pretty_text
-        section.add(summary=f'{run.name}: the config', body=text)
+        section.add(
+            summary=f'Config of {run.name}', body=run.config.pretty_text
+        )
     return section
 
 
 def environments(runs: List[WorkDir]) -> Section:
-    """Return machines and versions."""
-    section = Section('Environments')
+    """Return hardware and library versions of the runs."""
+    section = Section('Environment')
     for run in runs:
         if run.environment:
-            summary = f'{run.name}: the machine'
-            section.add(summary=summary, body=run.environment)
+            section.add(
+                summary=f'Environment of {run.name}', body=run.environment
+            )
     return section

@@ -1,4 +1,4 @@
-"""Logs, config and checkpoint in the work folder of a training."""
+"""Logs, config and checkpoint in the work directory of a training run."""
 
 import json
 import os
@@ -12,29 +12,30 @@ from mmengine.config import Config
 
 from mmfmkt.engine.resume.latest_checkpoint import checkpoints_of
 from mmfmkt.utils import ConfigError
+from mmfmkt.utils.configs import walk
 
-# A part of a loss: tap, level, part.
-PART = re.compile(r'^(?P<tap>.+?)\.(?P<level>\d+)\.(?P<part>[a-z_]+)$')
-# A metric at one K, as StepAccuracy names it.
-BY_STEPS = re.compile(r'^(?P<name>.+)_k(?P<k>\d+)$')
-# What a Runner logs besides losses and metrics.
-OTHER = {'lr', 'time', 'data_time', 'epoch', 'iter', 'step', 'memory'}
+# Name of a distillation loss.
+LOSS_NAME = re.compile(r'^(?P<tap>.+?)\.(?P<level>\d+)\.(?P<part>[a-z_]+)$')
+# Name of a metric at one K, from StepAccuracy.
+STEP_METRIC = re.compile(r'^(?P<name>.+)_k(?P<k>\d+)$')
+# Logged values that are neither losses nor metrics.
+NOT_METRICS = {'lr', 'time', 'data_time', 'epoch', 'iter', 'step', 'memory'}
 
 
 @dataclass
 class WorkDir:
-    """A training, finished or not.
+    """A training run, which may still be running.
 
     Attributes:
-        name (str): Its name in the report.
-        folder (Path): Its work folder.
-        config (Config): Its config.
+        name (str): Name in the report.
+        folder (Path): Work directory.
+        config (Config): Config of the run.
         train (list[dict]): Logged iterations, each with ``iter``.
         val (list[dict]): Validations, each with ``step``.
-        flow (list[dict]): Records of FlowMonitorHook, each with ``step``.
-        teacher (dict): Metrics of the teacher that TeacherCheckHook wrote.
-        environment (str): MMEngine's description of the machine.
-        checkpoint (Path, optional): The latest.
+        flow (list[dict]): Scalars of FlowMonitorHook, each with ``step``.
+        teacher (dict): Metrics of the teacher, from TeacherCheckHook.
+        environment (str): MMEngine's log of the environment.
+        checkpoint (Path, optional): Latest checkpoint.
     """
 
     name: str
@@ -49,32 +50,32 @@ class WorkDir:
 
     @property
     def distills(self) -> bool:
-        """Whether it is a distillation."""
+        """Whether the run is a distillation."""
         return 'student' in self.config.model
 
     @property
     def metrics(self) -> List[str]:
-        """Names of the validations' metrics."""
+        """Names of the validation metrics."""
         keys = dict.fromkeys(key for x in self.val for key in x)
-        return [key for key in keys if key not in OTHER]
+        return [key for key in keys if key not in NOT_METRICS]
 
     def contains(self, checkpoint: Optional[str]) -> bool:
-        """Return whether a checkpoint lies in the work folder."""
+        """Return whether a checkpoint is in the work directory."""
         folder = self.folder.resolve()
         return (
             bool(checkpoint) and folder in Path(checkpoint).resolve().parents
         )
 
-    def by_steps(self) -> Dict[str, Dict[int, float]]:
-        """What the last validation gave at each K, by metric."""
-        found: Dict[str, Dict[int, float]] = {}
+    def metrics_by_steps(self) -> Dict[str, Dict[int, float]]:
+        """Return the last validation's value at each K, by metric."""
+        metrics: Dict[str, Dict[int, float]] = {}
         for name, value in (self.val[-1] if self.val else {}).items():
-            if seen := BY_STEPS.match(name):
-                found.setdefault(seen['name'], {})[int(seen['k'])] = value
-        return {name: dict(sorted(x.items())) for name, x in found.items()}
+            if match := STEP_METRIC.match(name):
+                metrics.setdefault(match['name'], {})[int(match['k'])] = value
+        return {name: dict(sorted(x.items())) for name, x in metrics.items()}
 
     def losses(self) -> List[str]:
-        """Names of the logged losses, the sum first."""
+        """Return the names of the logged losses, the total first."""
         names = dict.fromkeys(
             key
             for line in self.train
@@ -85,25 +86,25 @@ class WorkDir:
 
 
 def read_work_dir(folder: str) -> WorkDir:
-    """Read the logs of a training, which may still be running.
+    """Read the logs of a training run, which may still be running.
 
     Args:
-        folder (str): Its work folder.
+        folder (str): Work directory.
 
     Raises:
-        ConfigError: If there is no training in it.
+        ConfigError: If the folder is not a work directory.
     """
     path = Path(folder)
     logs = sorted(path.glob('*/vis_data/scalars.json'))
     configs = sorted(path.glob('*/vis_data/config.py'))
     if not logs or not configs:
         raise ConfigError(
-            f'{folder!r} is no work folder of a training: it has no '
-            '*/vis_data with scalars.json and config.py, which '
-            "MMEngine's LocalVisBackend writes."
+            f'{folder!r} is not a work directory of a training run: '
+            '*/vis_data/scalars.json and */vis_data/config.py of '
+            "MMEngine's LocalVisBackend are missing."
         )
     parts = path.resolve().parts
-    # A folder that is named by its seed says little alone.
+    # A folder that is named by its seed alone is ambiguous.
     name = '/'.join(parts[-2:]) if parts[-1].isdigit() else parts[-1]
     run = WorkDir(name, path, Config.fromfile(configs[-1]))
     for line in (x for log in logs for x in read_lines(log)):
@@ -115,16 +116,17 @@ def read_work_dir(folder: str) -> WorkDir:
             run.train.append(line)
         elif 'loss' not in line and len(line) > 1:
             run.val.append(line)
-    # A resumed run has written some iterations twice: the last counts.
-    run.train = latest(run.train, 'iter')
-    run.val, run.flow = latest(run.val, 'step'), latest(run.flow, 'step')
-    run.environment = environment_of(path)
+    # A resumed run has logged some iterations twice; keep the last.
+    run.train = keep_last(run.train, 'iter')
+    run.val = keep_last(run.val, 'step')
+    run.flow = keep_last(run.flow, 'step')
+    run.environment = read_environment(path)
     run.checkpoint = next(iter(checkpoints_of(path)), None)
     return run
 
 
 def last_validation(checkpoint: Optional[str]) -> Dict[str, float]:
-    """Return the last metrics of the training that wrote a checkpoint."""
+    """Return the last metrics of the run that saved a checkpoint."""
     with suppress(ConfigError):
         if checkpoint:
             run = read_work_dir(str(Path(checkpoint).parent))
@@ -133,7 +135,7 @@ def last_validation(checkpoint: Optional[str]) -> Dict[str, float]:
 
 
 def read_lines(path: Path) -> List[Dict[str, Any]]:
-    """Read the complete lines of a log, whose last may be incomplete."""
+    """Read the lines of a log, without an incomplete last one."""
     lines = []
     for line in path.read_text(encoding='utf-8').splitlines():
         with suppress(json.JSONDecodeError):
@@ -141,22 +143,22 @@ def read_lines(path: Path) -> List[Dict[str, Any]]:
     return lines
 
 
-def latest(lines: List[dict], key: str) -> List[dict]:
-    """Return lines in the order of a key, the last of those that share it."""
+def keep_last(lines: List[dict], key: str) -> List[dict]:
+    """Return lines sorted by a key, with the last line of each value."""
     return [x for _, x in sorted({x[key]: x for x in lines}.items())]
 
 
-def environment_of(folder: Path) -> str:
-    """Return the log's description of system and runtime."""
+def read_environment(folder: Path) -> str:
+    """Return the description of the system from a log."""
     pattern = re.compile(r'System environment:\n(.*?)\n-{10,}\n', re.DOTALL)
     for log in sorted(folder.glob('*/*.log'), reverse=True):
-        if found := pattern.search(log.read_text('utf-8', 'replace')):
-            return found[1]
+        if match := pattern.search(log.read_text('utf-8', 'replace')):
+            return match[1]
     return ''
 
 
-def name_apart(runs: List[WorkDir]) -> None:
-    """Add the folders to names that several runs share."""
+def make_names_unique(runs: List[WorkDir]) -> None:
+    """Prefix names that several runs share with their folders."""
     names = [x.name for x in runs]
     root = os.path.commonpath([x.folder.resolve().parent for x in runs])
     for run in runs:
@@ -164,23 +166,17 @@ def name_apart(runs: List[WorkDir]) -> None:
             run.name = run.folder.resolve().relative_to(root).as_posix()
 
 
-def flatten(config: Any, prefix: str = '') -> Dict[str, Any]:
-    """Return a config's values by dotted keys."""
-    if not isinstance(config, dict) or not config:
-        return {prefix: config}
-    values: Dict[str, Any] = {}
-    for key, value in config.items():
-        values.update(flatten(value, f'{prefix}.{key}' if prefix else key))
-    return values
-
-
 def differences(runs: List[WorkDir]) -> Dict[str, List[str]]:
-    """Return each run's value of the keys in which their configs differ."""
-    configs = [flatten(run.config.to_dict()) for run in runs]
+    """Return the values of all runs for each key in which configs differ."""
+    configs = [
+        {
+            key: repr(value)
+            for key, value in walk(run.config.to_dict())
+            if key != 'work_dir'
+            and not (isinstance(value, (dict, list, tuple)) and value)
+        }
+        for run in runs
+    ]
     keys = dict.fromkeys(key for x in configs for key in x)
-    rows = {
-        key: [repr(x[key]) if key in x else '' for x in configs]
-        for key in keys
-        if key != 'work_dir'
-    }
+    rows = {key: [x.get(key, '') for x in configs] for key in keys}
     return {key: x for key, x in rows.items() if len(set(x)) > 1}

@@ -363,7 +363,7 @@ BAD = {
     'duplicate level': (dict(levels=(1, 1)), 'distinct values'),
     'unknown variant': (
         dict(variant='thetta'),
-        "model.variant is 'thetta', but should be 'fmkt', 'theta'",
+        "model.variant must be 'fmkt', 'theta'",
     ),
     'online with a teacher': (
         dict(variant='online', teacher=retinanet()),

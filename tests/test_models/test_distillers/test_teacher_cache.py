@@ -225,6 +225,6 @@ def test_a_run_with_a_cache_ends_with_equal_weights(tmp_path, shapes):
     live, cached = (x['state_dict'] for x in weights)
     for key, tensor in live.items():
         torch.testing.assert_close(cached[key], tensor, rtol=1e-4, atol=1e-5)
-    assert 'MB a view' in logs[1] and 'MB a view' not in logs[0]
+    assert 'MB per view' in logs[1] and 'MB per view' not in logs[0]
     count = len(list((shapes / 'train').iterdir()))
-    assert f'had {count} of the {count} views of this epoch' in logs[1]
+    assert f'{count} hits in {count} lookups' in logs[1]

@@ -372,7 +372,7 @@ def test_the_teacher_is_validated_in_its_normalization(
     cfg.custom_hooks = [dict(type='mmfmkt.TeacherCheckHook')]
     inputs, log = train(cfg)
     torch.testing.assert_close(inputs, expected, rtol=0, atol=1e-5)
-    assert 'The teacher: coco/bbox_mAP' in log
+    assert 'Teacher metrics: coco/bbox_mAP' in log
 
 
 @pytest.mark.slow

@@ -19,8 +19,8 @@ import signal
 import sys
 from pathlib import Path
 
-from mmfmkt.cli.errors import plain_errors
-from mmfmkt.cli.options import add_debug, parser_of
+from mmfmkt.cli.errors import exit_on_error
+from mmfmkt.cli.options import add_debug, make_parser
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
@@ -28,7 +28,7 @@ from protocol import cost, page, plan, runs, zoo  # noqa: E402
 
 
 def parse_args() -> argparse.Namespace:
-    parser = parser_of(__doc__)
+    parser = make_parser(__doc__)
     add = parser.add_argument
     add('table', help='YAML file with methods and seeds')
     add('--out', help='folder of the runs (work_dirs/tables/ and its name)')
@@ -85,5 +85,5 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    with plain_errors():
+    with exit_on_error():
         main()

@@ -19,8 +19,8 @@ import interleaved_timing as timing
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from mmfmkt.cli.errors import plain_errors
-from mmfmkt.cli.options import parser_of
+from mmfmkt.cli.errors import exit_on_error
+from mmfmkt.cli.options import make_parser
 from mmfmkt.models import flows, losses
 from mmfmkt.models.flows import sampler
 
@@ -127,7 +127,7 @@ def show_compiled(name: str, transfer, num_steps: int) -> None:
 
 
 def parse_args() -> argparse.Namespace:
-    parser = parser_of(__doc__)
+    parser = make_parser(__doc__)
     add = parser.add_argument
     add('--variants', nargs='+', default=['fmkt', 'theta'])
     add('--encoders', nargs='+', default=['BottleneckEncoder', 'ConvEncoder'])
@@ -175,5 +175,5 @@ def print_kernels(name: str, calls: Counter, args: argparse.Namespace) -> None:
 
 
 if __name__ == '__main__':
-    with plain_errors():
+    with exit_on_error():
         main()

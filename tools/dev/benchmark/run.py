@@ -26,8 +26,8 @@ from pathlib import Path
 import torch
 from mmengine.config import Config
 
-from mmfmkt.cli.errors import plain_errors
-from mmfmkt.cli.options import add_cfg_options, parser_of
+from mmfmkt.cli.errors import exit_on_error
+from mmfmkt.cli.options import add_cfg_options, make_parser
 from mmfmkt.models import flows
 from mmfmkt.models.losses import PKDLoss
 from mmfmkt.utils import ConfigError
@@ -47,7 +47,7 @@ KINDS = ('encoder', 'reference', 'flow')
 
 
 def parse_args() -> argparse.Namespace:
-    parser = parser_of(__doc__)
+    parser = make_parser(__doc__)
     add = parser.add_argument
     add('what', choices=tuple(MEASURES), help='what to measure')
     add('--config', default=str(FLAGSHIP), help='a distillation (%(default)s)')
@@ -295,5 +295,5 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    with plain_errors():
+    with exit_on_error():
         main()

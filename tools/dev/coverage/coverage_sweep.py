@@ -23,14 +23,14 @@ from sweep.families import LIBRARIES, families
 from sweep.report import report
 from sweep.runs import Results, check_all
 
-from mmfmkt.cli.options import parser_of
+from mmfmkt.cli.options import make_parser
 
 CHECKS = ('equivalence', 'variants')
 DONE = ('equal', 'passed', 'cannot apply')
 
 
 def parse_args() -> argparse.Namespace:
-    parser = parser_of(__doc__, defaults=True)
+    parser = make_parser(__doc__, defaults=True)
     parser.add_argument(
         '--out',
         type=Path,

@@ -26,8 +26,8 @@ from mmengine.optim import OptimWrapper
 from mmengine.registry import DefaultScope
 from mmpretrain.structures import DataSample
 
-from mmfmkt.cli.errors import plain_errors
-from mmfmkt.cli.options import add_debug, parser_of
+from mmfmkt.cli.errors import exit_on_error
+from mmfmkt.cli.options import add_debug, make_parser
 from mmfmkt.registry import MODELS
 from mmfmkt.utils import ConfigError
 
@@ -273,7 +273,7 @@ def cases(words: List[str]) -> List[Case]:
 
 
 def parse_args() -> argparse.Namespace:
-    parser = parser_of(__doc__)
+    parser = make_parser(__doc__)
     parser.add_argument(
         'names',
         nargs='*',
@@ -293,5 +293,5 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    with plain_errors():
+    with exit_on_error():
         main()

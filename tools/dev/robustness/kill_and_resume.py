@@ -26,8 +26,8 @@ import psutil
 import torch
 from tqdm import tqdm
 
-from mmfmkt.cli.errors import plain_errors
-from mmfmkt.cli.options import add_debug, parser_of
+from mmfmkt.cli.errors import exit_on_error
+from mmfmkt.cli.options import add_debug, make_parser
 from mmfmkt.engine.resume.latest_checkpoint import (
     checkpoints_of,
     latest_checkpoint,
@@ -40,7 +40,7 @@ SEED = 0
 
 
 def parse_args() -> argparse.Namespace:
-    parser = parser_of(__doc__)
+    parser = make_parser(__doc__)
     parser.add_argument('config', help='path of a training config')
     parser.add_argument(
         '--kills', type=int, default=50, help='number of kills at random times'
@@ -275,5 +275,5 @@ if __name__ == '__main__':
     if sys.argv[1:2] == ['die-in-write']:
         die_in_write(sys.argv[2], int(sys.argv[3]), sys.argv[4:])
     else:
-        with plain_errors():
+        with exit_on_error():
             main()

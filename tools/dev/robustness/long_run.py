@@ -18,17 +18,17 @@ from typing import Dict, List
 
 import psutil
 
-from mmfmkt.cli.errors import plain_errors
-from mmfmkt.cli.options import add_debug, parser_of
+from mmfmkt.cli.errors import exit_on_error
+from mmfmkt.cli.options import add_debug, make_parser
 from mmfmkt.utils import ConfigError
-from mmfmkt.utils.files import write_whole
+from mmfmkt.utils.files import write_atomically
 
 ROOT = Path(__file__).resolve().parents[3]
 KINDS = dict(memory='memory in MiB', handles='file handles', threads='threads')
 
 
 def parse_args() -> argparse.Namespace:
-    parser = parser_of(__doc__)
+    parser = make_parser(__doc__)
     parser.add_argument('config', help='path of a training config')
     parser.add_argument('--work-dir', default='work_dirs/long_run')
     parser.add_argument(
@@ -117,11 +117,11 @@ def main() -> None:
             f'{label}: {first:.1f} in the first tenth, {last:.1f} in the last'
         )
     if args.out:
-        write_whole(args.out, json.dumps(rows))
+        write_atomically(args.out, json.dumps(rows))
     if args.plot:
         plot(rows, args.plot)
 
 
 if __name__ == '__main__':
-    with plain_errors():
+    with exit_on_error():
         main()

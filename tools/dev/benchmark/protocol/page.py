@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 from mmfmkt.utils import ConfigError
-from mmfmkt.utils.files import write_whole
+from mmfmkt.utils.files import write_atomically
 
 from .plan import Method, Table
 
@@ -53,7 +53,7 @@ def render(table: Table) -> None:
         return
     results = json.loads(table.results.read_text(encoding='utf-8'))
     text = table.page.read_text(encoding='utf-8')
-    write_whole(table.page, in_place(text, table, results))
+    write_atomically(table.page, in_place(text, table, results))
     if table.plot is not None and results.get('cost'):
         draw(table, results)
 

@@ -9,7 +9,7 @@ from typing import Any, Dict, List, Optional, Sequence
 import yaml
 
 from mmfmkt.utils import ConfigError
-from mmfmkt.utils.schema import PositiveInt, check_keys, nearest
+from mmfmkt.utils.schema import PositiveInt, check_keys, did_you_mean
 
 ROOT = Path(__file__).resolve().parents[4]
 SCHEMA = dict(
@@ -177,13 +177,13 @@ def read_table(path: str) -> Table:
         raise ConfigError(f'The table {path!r} is no YAML: {error}') from error
     if not isinstance(raw, dict):
         raise ConfigError(f'The table {path!r} must be a mapping of keys.')
-    check_keys(raw, SCHEMA, 'table', needed=NEEDED)
+    check_keys(raw, SCHEMA, 'table', required=NEEDED)
     shared = raw.get('options') or {}
     teacher = raw['teacher']
-    check_keys(teacher, TEACHER_SCHEMA, 'teacher', needed=('config', 'seed'))
+    check_keys(teacher, TEACHER_SCHEMA, 'teacher', required=('config', 'seed'))
     methods = []
     for name, own in raw['methods'].items():
-        check_keys(own, METHOD_SCHEMA, f'methods.{name}', needed=('config',))
+        check_keys(own, METHOD_SCHEMA, f'methods.{name}', required=('config',))
         own = dict(own, options={**shared, **(own.get('options') or {})})
         own.setdefault('seeds', raw['seeds'])
         methods.append(Method(name, **own))
@@ -227,7 +227,8 @@ def runs_of(
     for name in only or ():
         if name not in names:
             raise ConfigError(
-                f'--only: there is no method {name!r}{nearest(name, names)}.'
+                f'--only: there is no method {name!r}'
+                f'{did_you_mean(name, names)}.'
             )
     found = [
         Run(method, seed)

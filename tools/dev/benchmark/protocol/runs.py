@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress, TimeElapsedColumn
 
 from mmfmkt.utils import ConfigError
-from mmfmkt.utils.files import write_whole
+from mmfmkt.utils.files import write_atomically
 
 from .plan import ROOT, Run, Table
 
@@ -147,7 +147,7 @@ def settle(
         result['error'] = str(error)
     result['on'] = machine()
     result['ended'] = datetime.now(timezone.utc).isoformat(timespec='seconds')
-    write_whole(place / RESULT, json.dumps(result, indent=1))
+    write_atomically(place / RESULT, json.dumps(result, indent=1))
     return result
 
 
@@ -311,7 +311,7 @@ def gather(table: Table, folder: Path, cost: Optional[dict] = None) -> None:
         runs=[kept[key] for key in ordered(kept, table)],
         cost=cost or known.get('cost', {}),
     )
-    write_whole(path, json.dumps(report, indent=1) + '\n')
+    write_atomically(path, json.dumps(report, indent=1) + '\n')
 
 
 def ordered(kept: Dict[tuple, dict], table: Table) -> List[tuple]:

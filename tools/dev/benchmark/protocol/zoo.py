@@ -9,7 +9,7 @@ from typing import Any, Dict, List, Tuple
 import yaml
 from mmengine.config import Config
 
-from mmfmkt.utils.files import write_whole
+from mmfmkt.utils.files import write_atomically
 
 from .page import (
     Line,
@@ -61,7 +61,7 @@ def write(tables: List[Table]) -> None:
         tables (list[Table]): All tables; those without results are left out.
     """
     for name, text in {**metafiles(tables), **pages(tables)}.items():
-        write_whole(ROOT / name, text)
+        write_atomically(ROOT / name, text)
 
 
 def pages(tables: List[Table]) -> Dict[str, str]:

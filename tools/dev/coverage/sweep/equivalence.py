@@ -15,7 +15,7 @@ from mmengine.hooks import EMAHook
 from mmengine.hub import get_config
 from mmengine.runner import Runner
 
-from mmfmkt.apis.distill import PRESETS, THETA_PRESETS, decide_taps
+from mmfmkt.apis.distill import PRESETS, THETA_PRESETS, choose_taps
 from mmfmkt.apis.runner import build_runner
 from mmfmkt.apis.train import complete_distillation
 from mmfmkt.utils import ConfigError
@@ -153,7 +153,7 @@ def distilled(cfg: Config, variant: str, tap: str) -> Config:
     )
     if cfg.default_scope == 'mmdet':
         taps: Dict[str, Any] = dict(teacher={})
-        decide_taps(Config(whole), taps, Config(whole), {})
+        choose_taps(Config(whole), taps, Config(whole), {})
         # Inherited weights would change the start of the training.
         taps['teacher'].pop('inherit', None)
         model['teacher'].update(taps.pop('teacher'))

@@ -13,7 +13,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Dict, Iterator, List, Tuple
 
-from mmfmkt.utils.files import write_whole
+from mmfmkt.utils.files import write_atomically
 
 from .errors import PLAIN_DONE
 from .families import Family
@@ -57,7 +57,7 @@ class Results:
     def put(self, family: Family, check: str, result: dict) -> None:
         """Store a result, and write the file."""
         self.by_family.setdefault(family.key, {})[check] = result
-        write_whole(self.path, json.dumps(self.by_family, indent=2))
+        write_atomically(self.path, json.dumps(self.by_family, indent=2))
 
 
 def check_all(

@@ -1,0 +1,164 @@
+"""Guard of losses and gradients against NaN and Inf."""
+
+from typing import Any, Dict, List, Literal
+
+import torch
+from mmengine.hooks import Hook
+from mmengine.runner import Runner
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from mmfmkt.registry import HOOKS
+from mmfmkt.utils import ConfigError
+from mmfmkt.utils.deprecation import renamed_arguments, warn_renamed
+from mmfmkt.utils.schema import PositiveInt
+
+from .progress import unwrap_model
+
+MAX_LISTED_NAMES = 6
+
+
+@HOOKS.register_module()
+class NanGuardHook(Hook):
+    """Stops training on NaN or Inf before the optimizer step.
+
+    The gradients are checked right before the optimizer step, after their
+    reduction, so that all processes take the same decision. A skipped batch
+    changes neither the weights nor the optimizer's state. In float16 the
+    gradient scaler skips infinite gradients itself, so the losses decide.
+
+    Args:
+        action (str): ``'stop'``, or ``'skip'`` to skip the batch and log the
+            number of skipped batches as ``skipped``.
+        max_skips (int): Maximum number of consecutive batches that
+            ``'skip'`` skips before it stops.
+
+    Attributes:
+        skipped (int): Number of skipped batches.
+
+    Raises:
+        ConfigError: During training, with the names of the losses
+            (``<tap>.<level>.<part>``) or parameters.
+
+    Examples:
+        >>> custom_hooks = [dict(type='mmfmkt.NanGuardHook', action='skip')]
+    """
+
+    # Before LoggerHook, which writes the number of skipped batches.
+    priority = 'HIGH'
+
+    @renamed_arguments(most='max_skips')
+    def __init__(
+        self,
+        action: Literal['stop', 'skip'] = 'stop',
+        max_skips: PositiveInt = 100,
+    ) -> None:
+        self.action, self.max_skips = action, max_skips
+        self.skipped, self._consecutive_skips = 0, 0
+        self._losses: Dict[str, Any] = {}
+        self._bad_gradients: List[str] = []
+        self._handles: List[Any] = []
+
+    def before_train(self, runner: Runner) -> None:
+        """Register hooks on the model and its optimizers."""
+        model = unwrap_model(runner.model)
+        self._parameters = dict(model.named_parameters())
+        self._handles = [model.register_forward_hook(self._record_losses)]
+        wrapper = runner.optim_wrapper
+        # OptimWrapperDict holds one wrapper per optimizer.
+        wrappers = (
+            wrapper.values() if hasattr(wrapper, 'values') else [wrapper]
+        )
+        for wrapper in wrappers:
+            self._handles.append(
+                wrapper.optimizer.register_step_pre_hook(self._check_grads)
+            )
+
+    def after_train_iter(self, runner: Runner, *args: Any, **kw: Any) -> None:
+        """Stop or skip if this iteration had NaN or Inf.
+
+        Raises:
+            ConfigError: If training has to stop.
+        """
+        names = non_finite_names(self._losses) or self._bad_gradients
+        self._losses, self._bad_gradients = {}, []
+        self._consecutive_skips = self._consecutive_skips + 1 if names else 0
+        if not names:
+            return
+        listed = ', '.join(names[:MAX_LISTED_NAMES])
+        if len(names) > MAX_LISTED_NAMES:
+            listed += f' and {len(names) - MAX_LISTED_NAMES} more'
+        message = f'NaN or Inf in iteration {runner.iter + 1}: {listed}'
+        if self.action == 'stop' or self._consecutive_skips > self.max_skips:
+            last = runner.message_hub.runtime_info.get('last_ckpt') or 'none'
+            raise ConfigError(
+                f'{message}. The optimizer step was not taken; last '
+                f'checkpoint: {last}. Check the learning rate, clip_grad, '
+                "model.flow.loss_weight, the teacher's checkpoint and float16."
+            )
+        self.skipped += 1
+        runner.message_hub.update_scalar('train/skipped', self.skipped)
+        runner.logger.warning(f'{message}; the batch is skipped.')
+
+    def after_train(self, runner: Runner) -> None:
+        """Remove the hooks."""
+        for handle in self._handles:
+            handle.remove()
+
+    def _record_losses(
+        self, model: nn.Module, args: tuple, output: Any
+    ) -> None:
+        """Keep the losses; values that are only logged may be NaN."""
+        if isinstance(output, dict):
+            self._losses = {k: x for k, x in output.items() if 'loss' in k}
+
+    def _check_grads(
+        self, optimizer: Optimizer, args: tuple, kwargs: dict
+    ) -> None:
+        """Remove all gradients if one of them is not finite."""
+        parameters = [
+            p
+            for group in optimizer.param_groups
+            for p in group['params']
+            if p.grad is not None
+        ]
+        if not parameters or all_finite([p.grad for p in parameters]):
+            return
+        bad = {id(p) for p in parameters if not all_finite([p.grad])}
+        self._bad_gradients = [
+            f'the gradient of {name}'
+            for name, p in self._parameters.items()
+            if id(p) in bad
+        ]
+        for parameter in parameters:
+            # Without a gradient there is no weight decay either.
+            parameter.grad = None
+
+
+@HOOKS.register_module()
+class FiniteHook(NanGuardHook):
+    """Former name of `NanGuardHook`."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        warn_renamed('FiniteHook', 'NanGuardHook')
+        super().__init__(**kwargs)
+
+
+def all_finite(tensors: List[Tensor]) -> bool:
+    """Return whether tensors are finite; synchronizes the device once."""
+    norms = torch._foreach_norm(tensors)
+    return bool(torch.isfinite(torch.stack(norms)).all())
+
+
+def non_finite_names(values: Dict[str, Any]) -> List[str]:
+    """Return the names of values with NaN or Inf.
+
+    Args:
+        values (dict): Tensors, lists of tensors and other objects, by name.
+    """
+    return [
+        name
+        for name, value in values.items()
+        for x in (value if isinstance(value, (list, tuple)) else [value])
+        if isinstance(x, Tensor) and not torch.isfinite(x).all()
+    ]
