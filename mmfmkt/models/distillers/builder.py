@@ -10,6 +10,7 @@ from typing import (
     Callable,
     Dict,
     List,
+    Literal,
     NamedTuple,
     Optional,
     Sequence,
@@ -43,6 +44,7 @@ from ..flows import (
 )
 from ..losses import BaseMetricLoss
 from ..losses.cross_kd_loss import TeacherHead
+from .gradient_share import gradient_share
 from .taps import check_distinct
 
 TeacherHeadFactory = Callable[[], TeacherHead]
@@ -53,6 +55,8 @@ for part in (*vars(flows).values(), *vars(losses).values()):
         if part not in BASES:
             MODELS.register_module(module=part)
 
+# A number, or settings of GradientShare.
+LossWeight = Union[NonNegative, Literal['auto'], dict]
 # Type and default of each key.
 FLOW_SETTINGS = dict(
     encoder=(
@@ -63,7 +67,7 @@ FLOW_SETTINGS = dict(
     metric=(Union[dict, BaseMetricLoss], dict(type='PKDLoss')),
     num_steps=(Union[PositiveInt, Sequence[PositiveInt]], (1, 2, 4, 8, 16)),
     inference_steps=(PositiveInt, 4),
-    loss_weight=(Union[NonNegative, Sequence[NonNegative]], 10.0),
+    loss_weight=(Union[LossWeight, Sequence[LossWeight]], 10.0),
     dirac_ratio=(UnitInterval, 1.0),
     prediction=(str, 'velocity'),
     compare=(str, 'targets'),
@@ -114,8 +118,9 @@ def build_transfer(
     variant: str,
     pair: FeaturePair,
     flow: ConfigDict,
-    loss_weight: float,
+    loss_weight: Union[float, str, dict],
     encoder: Any,
+    name: str,
 ) -> Transfer:
     """Build the transfer of a feature.
 
@@ -123,8 +128,10 @@ def build_transfer(
         variant (str): A key of ``VARIANTS``.
         pair (FeaturePair): Feature and target.
         flow (ConfigDict): Complete settings.
-        loss_weight (float): Weight of the losses.
+        loss_weight (float | str | dict): ``flow.loss_weight``, for this
+            level.
         encoder (dict | MetaEncoder): ``flow.encoder``, for this level.
+        name (str): Tap and level, for the log.
 
     Raises:
         ConfigError: If the settings do not fit each other.
@@ -134,6 +141,8 @@ def build_transfer(
     accepted = signature(variant_cls).parameters
     settings = (*LOSS_TERMS, 'with_cp')
     arguments = {key: flow[key] for key in settings if key in accepted}
+    share = gradient_share(loss_weight, name)
+    arguments['loss_weight'] = loss_weight if share is None else 1.0
     if flow.compare == 'velocities':
         check_equal_shape("model.flow.compare 'velocities'", pair)
     if issubclass(variant_cls, ParallelFMKT):
@@ -144,9 +153,11 @@ def build_transfer(
     if 'field' in accepted:
         arguments['field'] = build_field(pair, flow, encoder)
     try:
-        transfer = variant_cls(loss_weight=loss_weight, **arguments)
+        transfer = variant_cls(**arguments)
     except ValueError as error:
         raise ConfigError(f'model.flow.{error}') from error
+    if share is not None and pair.target_channels is not None:
+        transfer.gradient_share = share
     if flow.compile:
         transfer.compile(**({} if flow.compile is True else flow.compile))
     return transfer

@@ -10,6 +10,7 @@ from mmfmkt.utils import ConfigError
 
 from ..flows import decouple_pairs
 from .builder import FeaturePair, build_transfer
+from .gradient_share import measuring, weigh
 from .step_count import StepCount
 from .taps import as_levels, replace_levels
 
@@ -79,7 +80,12 @@ class FeatureTransfer(TapTransfer):
                 field = next(iter(self.values())).field
                 encoder = field and field.encoder
             self[str(level)] = build_transfer(
-                variant, features[level], flow, weight, encoder
+                variant,
+                features[level],
+                flow,
+                weight,
+                encoder,
+                f'{tap}.{level}',
             )
 
     def sample(self, output: Any) -> Any:
@@ -133,13 +139,15 @@ class FeatureTransfer(TapTransfer):
                 branches = len(source) // len(target)
                 if branches > 1:
                     target = target.repeat(branches, 1, 1, 1)
-            parts, levels[int(name)] = flow(
-                source,
-                target,
-                num_steps,
-                permutation=permutation,
-                diagnose=diagnose,
-            )
+            with measuring(flow):
+                parts, levels[int(name)] = flow(
+                    source,
+                    target,
+                    num_steps,
+                    permutation=permutation,
+                    diagnose=diagnose,
+                )
+            parts = weigh(flow, source, parts, weight == 1)
             for part, loss in parts.items():
                 losses[f'{self.tap}.{name}.{part}'] = weight * loss
         return losses, replace_levels(output, levels, self.tap)
