@@ -1,6 +1,7 @@
 """Summary of a composed distillation: flow, images and deployment cost."""
 
 import json
+from math import ceil
 from pathlib import Path
 from typing import Any, List, Tuple
 
@@ -50,7 +51,34 @@ def describe(path: Path) -> List[str]:
                 else 'the same pixels, each network in its own normalization'
             )
         )
+        lines += training_cost(model)
     return lines + [cost(model)]
+
+
+def training_cost(model: Any) -> List[str]:
+    """Say what the teacher's forward pass costs beside the student's.
+
+    Nothing where they cannot be counted, as in `flops_beside`.
+    """
+    holder = model.teacher_holder
+    scale = holder.view.get('scale', 1.0)
+    multiple = holder.view.get('multiple_of', 1)
+    networks = (UpToNeck(model.student, []), UpToNeck(holder.network, []))
+    for side in SIDES:
+        larger = ceil(side * scale / multiple) * multiple
+        try:
+            student, teacher = (
+                flops_of(network, (pixels, pixels))
+                for network, pixels in zip(networks, (side, larger))
+            )
+        except Exception:
+            continue
+        return [
+            f'training  a forward pass up to the neck takes the student '
+            f'{student} FLOPs for {side}x{side} pixels, and the teacher '
+            f'{teacher} for {larger}x{larger}'
+        ]
+    return []
 
 
 def encoder_names(flow: dict) -> str:
@@ -85,7 +113,10 @@ def flops_beside(model: Any) -> str:
     Empty where they cannot be counted: tracing fails in many ways in heads of
     two stages, and not every network takes images of every size.
     """
-    up_to_neck = UpToNeck(model, []), UpToNeck(model, model.feature_transfers)
+    up_to_neck = (
+        UpToNeck(model.student, []),
+        UpToNeck(model.student, model.feature_transfers),
+    )
     for side in SIDES:
         for what, networks in (
             ('FLOPs', (model.student, model)),
@@ -102,22 +133,22 @@ def flops_beside(model: Any) -> str:
 
 
 class UpToNeck(nn.Module):
-    """A detector without its heads, with some of its flows.
+    """A detector without its heads, with some flows.
 
     Args:
-        model (nn.Module): A distiller.
-        flows (list[FeatureTransfer]): Those of its flows that are to run.
+        network (nn.Module): A detector.
+        flows (list[FeatureTransfer]): Flows at its taps.
     """
 
-    def __init__(self, model: Any, flows: List[FeatureTransfer]) -> None:
+    def __init__(self, network: Any, flows: List[FeatureTransfer]) -> None:
         super().__init__()
-        self.student: Any = model.student
+        self.network: Any = network
         self.flows = nn.ModuleList(flows)
 
     def forward(self, inputs: torch.Tensor) -> Any:
         hooks = [(flow.tap, flow.sample) for flow in self.flows]
-        with output_hooks(self.student, hooks):
-            return self.student.extract_feat(inputs)
+        with output_hooks(self.network, hooks):
+            return self.network.extract_feat(inputs)
 
 
 def flops_of(network: nn.Module, size: Tuple[int, int]) -> str:

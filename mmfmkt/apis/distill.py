@@ -54,6 +54,7 @@ def compose_distillation(
     variant: str = 'fmkt',
     data_root: Optional[str] = None,
     class_maps: bool = False,
+    teacher_scale: Optional[float] = None,
 ) -> Composed:
     """Compose a config from two, write it and say what it does.
 
@@ -70,6 +71,9 @@ def compose_distillation(
             checkpoint gets its number of classes too.
         class_maps (bool): Whether the class maps of both detectors' dense
             heads flow too, beside the pyramid.
+        teacher_scale (float, optional): Side of the teacher's images,
+            relative to the student's; detectors only. None: chosen so that
+            strides are equal.
 
     Raises:
         ConfigError: If the two do not go together; the message names what to
@@ -110,7 +114,7 @@ def compose_distillation(
             **(dict(cfg_options=options) if options else {}),
         )
     if library == 'mmdet':
-        lines += decide_taps(config, model, teacher, options, class_maps)
+        lines += decide_taps(config, model, teacher, class_maps, teacher_scale)
     encoder = None
     if library == 'mmpretrain' and feature_is_vector(config):
         encoder = 'MLPEncoder'

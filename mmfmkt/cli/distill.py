@@ -37,6 +37,13 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
         '--teacher-checkpoint',
         help='path or URL; without one the teacher has random weights',
     )
+    parser.add_argument(
+        '--teacher-scale',
+        type=float,
+        help="side of the teacher's images, relative to the student's "
+        '(default: 1, or what makes a grid of patches fit a stride of the '
+        'student)',
+    )
     parser.add_argument('--variant', choices=tuple(VARIANTS), default='fmkt')
     parser.add_argument(
         '--data-root',
@@ -86,6 +93,7 @@ def compose(args: argparse.Namespace, folder: Path) -> Config:
         variant=args.variant,
         data_root=args.data_root,
         class_maps=args.class_maps,
+        teacher_scale=args.teacher_scale,
     )
     if rank_of(args.launcher) == 0:
         print('\n'.join(composed.decisions))

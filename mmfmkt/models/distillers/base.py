@@ -14,7 +14,7 @@ from typing import (
 
 import torch
 from mmengine.config import ConfigDict
-from mmengine.logging import MessageHub
+from mmengine.logging import MessageHub, print_log
 from mmengine.structures import BaseDataElement
 from torch import Tensor, nn
 
@@ -30,7 +30,13 @@ from .data_pipeline import dataset_of, training_config
 from .feature_transfer import FeatureTransfer, should_diagnose
 from .networks import ConfigSource, build_network, load_model_config
 from .probing import probe
-from .taps import check_levels, output_hooks, pair_levels, read_taps
+from .taps import (
+    check_levels,
+    describe_pairs,
+    output_hooks,
+    pair_levels,
+    read_taps,
+)
 from .teacher import TeacherHolder
 from .wrapper import FLOWS, StudentWrapper
 
@@ -127,6 +133,9 @@ class BaseDistiller(StudentWrapper):
                 self.teacher_holder = TeacherHolder(
                     teacher, self.library, self.student
                 )
+            if teacher is not None and self.teacher_holder.is_foreign:
+                # A classifier's neck gives no maps.
+                teacher = dict(dict(tap='backbone'), **teacher)
             for settings in complete_taps(tap, levels, flow, taps, teacher):
                 # Names of modules must not contain dots.
                 name = settings['tap'].replace('.', '-')
@@ -167,21 +176,35 @@ class BaseDistiller(StudentWrapper):
     ) -> FeatureTransfer:
         """Build the transfer of a tap, and check it against both networks."""
         student = probe(self.student, tap, 'student')
-        levels = check_levels(levels, student, tap)
+        chosen = check_levels(levels, student, tap)
         needs_teacher = VARIANTS[self.variant].needs_teacher
+        if self.teacher is not None:
+            teacher = self.teacher_holder.probe(teacher_tap)
+            pairs = pair_levels(levels and chosen, student, teacher)
+            self.teacher_taps[tap] = (teacher_tap, pairs)
+            if levels is None or any(
+                student[x].stride != teacher[y].stride
+                for x, y in pairs.items()
+            ):
+                paired = '; '.join(describe_pairs(pairs, student, teacher))
+                print_log(
+                    f"Student's {tap}, teacher's {teacher_tap}: {paired}.",
+                    logger='current',
+                )
+            chosen = list(pairs)
         features = {}
-        for level in levels:
+        for level in chosen:
             channels = student[level].channels
             target = None if needs_teacher else channels
             features[level] = FeaturePair(channels, target)
-        if self.teacher is not None:
-            teacher = probe(self.teacher, teacher_tap, 'teacher')
-            pairs = pair_levels(levels, student, teacher, tap, teacher_tap)
-            self.teacher_taps[tap] = (teacher_tap, pairs)
-            for level, index in pairs.items():
-                head = self._teacher_head(teacher_tap, index, len(teacher))
+            if self.teacher is not None:
+                spec = teacher[pairs[level]]
                 features[level] = features[level]._replace(
-                    target_channels=teacher[index].channels, teacher_head=head
+                    target_channels=spec.channels,
+                    stride_ratio=student[level].stride / spec.stride,
+                    teacher_head=self._teacher_head(
+                        teacher_tap, pairs[level], len(teacher)
+                    ),
                 )
         return FeatureTransfer(tap, features, self.variant, flow)
 

@@ -45,7 +45,7 @@ from ..flows import (
 from ..losses import BaseMetricLoss
 from ..losses.cross_kd_loss import TeacherHead
 from .gradient_share import gradient_share
-from .taps import check_distinct
+from .taps import SAME_STRIDE, check_distinct
 
 TeacherHeadFactory = Callable[[], TeacherHead]
 
@@ -105,6 +105,8 @@ class FeaturePair(NamedTuple):
         space (str): Compared outputs, ``'maps'`` or ``'logits'``.
         teacher_head (Callable, optional): Factory of the teacher's dense
             head, for distillation losses that compare its predictions.
+        stride_ratio (float): Stride of the student's map, relative to that of
+            the target.
     """
 
     channels: int
@@ -112,6 +114,7 @@ class FeaturePair(NamedTuple):
     is_vector: bool = False
     space: str = 'maps'
     teacher_head: Optional[TeacherHeadFactory] = None
+    stride_ratio: float = 1.0
 
 
 def build_transfer(
@@ -229,11 +232,13 @@ def build_field(
 def check_equal_shape(name: str, pair: FeaturePair) -> None:
     """Raise a ConfigError if feature and target cannot be interpolated."""
     is_maps = pair.space == 'maps'
-    if not is_maps or pair.target_channels not in (None, pair.channels):
+    is_aligned = abs(pair.stride_ratio - 1) < SAME_STRIDE
+    if not (is_maps and is_aligned) or pair.target_channels not in (None, pair.channels):
         raise ConfigError(
             f"{name} needs features of equal shape, but the student's feature "
             f'has {pair.channels} channels and the target has '
-            f'{pair.target_channels} {"channels" if is_maps else "logits"}.'
+            f'{pair.target_channels} {"channels" if is_maps else "logits"}, '
+            f'at {pair.stride_ratio:.4g} times the stride.'
         )
 
 

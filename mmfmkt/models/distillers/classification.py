@@ -215,7 +215,7 @@ class ClassificationDistiller(BaseDistiller):
         hooks = [(tap, partial(outputs.__setitem__, tap)) for tap in taps]
         with output_hooks(self.teacher, hooks, 'teacher'):
             logits = self.teacher(inputs, mode='tensor')
-        levels = [as_levels(outputs[tap], tap) for tap in taps]
+        levels = [as_levels(outputs[tap], tap, inputs) for tap in taps]
         return {**self._by_student_level(levels), HEAD: logits}
 
 

@@ -72,6 +72,9 @@ class FeatureTransfer(TapTransfer):
                 'model.flow.share_encoder shares one encoder, but '
                 'model.flow.encoder has one for each level.'
             )
+        self.stride_ratios = {
+            str(level): pair.stride_ratio for level, pair in features.items()
+        }
         levels = list(features)
         weights = per_level(flow.loss_weight, levels, 'loss_weight')
         encoders = per_level(flow.encoder, levels, 'encoder')
@@ -131,8 +134,11 @@ class FeatureTransfer(TapTransfer):
         for name, flow in self.items():
             source, target = levels[int(name)], None
             if targets is not None:
-                # At equal strides, a larger map has more padding.
-                height, width = source.shape[-2:]
+                # The rest of a larger map is padding.
+                height, width = (
+                    max(1, round(x * self.stride_ratios[name]))
+                    for x in source.shape[-2:]
+                )
                 target = targets[int(name)][..., :height, :width]
                 # Some students run several branches as one batch; each branch
                 # has the same target.
