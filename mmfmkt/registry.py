@@ -8,6 +8,7 @@ shipped configs carry the ``_scope_`` of their library.
 
 from typing import Any, get_args
 
+from mmengine.registry import DATASETS as MMENGINE_DATASETS
 from mmengine.registry import HOOKS as MMENGINE_HOOKS
 from mmengine.registry import LOG_PROCESSORS as MMENGINE_LOG_PROCESSORS
 from mmengine.registry import LOOPS as MMENGINE_LOOPS
@@ -32,6 +33,12 @@ MODELS = Registry(
     parent=MMENGINE_MODELS,
     scope='mmfmkt',
     locations=['mmfmkt.models.backbones', 'mmfmkt.models.distillers'],
+)
+DATASETS = Registry(
+    'dataset',
+    parent=MMENGINE_DATASETS,
+    scope='mmfmkt',
+    locations=['mmfmkt.datasets.unlabelled_images'],
 )
 HOOKS = Registry(
     'hook', parent=MMENGINE_HOOKS, scope='mmfmkt', locations=['mmfmkt.engine']

@@ -25,6 +25,7 @@ from mmfmkt.utils.types import resolve_type
 
 def decide_taps(
     config: Config,
+    library: str,
     model: dict,
     teacher: Optional[str],
     class_maps: bool = False,
@@ -34,6 +35,7 @@ def decide_taps(
 
     Args:
         config (Config): The student's whole config.
+        library (str): Its library.
         model (dict): Settings of the distiller, changed in place.
         teacher (str, optional): The teacher's config.
         class_maps (bool): Whether the class maps of both dense heads are
@@ -46,9 +48,10 @@ def decide_taps(
         list[str]: What was decided, a line each.
     """
     student = build_network(
-        without_weights(load_model_config(config, 'the student')), 'mmdet'
+        without_weights(load_model_config(config, 'the student')), library
     )
-    tap = 'neck' if getattr(student, 'neck', None) is not None else 'backbone'
+    has_maps = library == 'mmdet' and getattr(student, 'neck', None)
+    tap = 'neck' if has_maps else 'backbone'
     ours = probe(student, tap, 'student')
     model['tap'], model['levels'] = tap, tuple(range(len(ours)))
     if teacher is None:
@@ -82,6 +85,8 @@ def decide_taps(
         lines += pairs_of(head['levels'], ours, theirs, *names)
         neck = dict(tap=tap, levels=levels, teacher_tap=their_tap)
         model['taps'] = [neck, dict(head, flow=preset.flow.to_dict())]
+    if not model.get('task_loss', True):
+        return lines
     return lines + decide_inheritance(model, student, network)
 
 

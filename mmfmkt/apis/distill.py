@@ -24,6 +24,7 @@ from mmfmkt.utils.types import resolve_type, type_name
 from .choose_taps import decide_taps
 from .data_overrides import data_overrides
 from .describe import describe
+from .unlabelled import unlabelled_overrides
 
 PRESETS = dict(mmdet='fmkt_fpn', mmpretrain='fmkt_logits')
 THETA_PRESETS = dict(PRESETS, mmdet='theta_fpn')
@@ -55,6 +56,7 @@ def compose_distillation(
     data_root: Optional[str] = None,
     class_maps: bool = False,
     teacher_scale: Optional[float] = None,
+    unlabelled: Optional[str] = None,
 ) -> Composed:
     """Compose a config from two, write it and say what it does.
 
@@ -74,6 +76,8 @@ def compose_distillation(
         teacher_scale (float, optional): Side of the teacher's images,
             relative to the student's; detectors only. None: chosen so that
             strides are equal.
+        unlabelled (str, optional): Folder of images without annotations, on
+            which the transfer alone trains backbone and neck.
 
     Raises:
         ConfigError: If the two do not go together; the message names what to
@@ -82,7 +86,7 @@ def compose_distillation(
     config, new_style = read_student(student)
     resolved = resolved_text(config, student) if new_style else None
     library = library_of(config, student)
-    check_request(library, teacher, variant, data_root, class_maps)
+    check_request(library, teacher, variant, data_root, class_maps, unlabelled)
     lines = [f'student   {student} ({network_name(config.model)})']
     model: Dict[str, Any] = dict(variant=variant)
     overrides: Dict[str, Any] = {}
@@ -100,6 +104,17 @@ def compose_distillation(
         lines += described
         classes = classes_of(config.model, len(data.classes))
         config.merge_from_dict({f'model.{k}': v for k, v in classes.items()})
+    if unlabelled:
+        replaced, classes, described = unlabelled_overrides(
+            config, unlabelled, library
+        )
+        overrides.update(replaced)
+        lines += described
+        model['task_loss'] = False
+        if library == 'mmpretrain':
+            model.update(
+                type='mmfmkt.ClassificationDistiller', _scope_=library
+            )
     if teacher is not None:
         theirs = load_model_config(teacher, '--teacher')
         lines.append(
@@ -113,10 +128,16 @@ def compose_distillation(
             checkpoint=teacher_checkpoint and absolute(teacher_checkpoint),
             **(dict(cfg_options=options) if options else {}),
         )
-    if library == 'mmdet':
-        lines += decide_taps(config, model, teacher, class_maps, teacher_scale)
+    if library == 'mmdet' or unlabelled:
+        lines += decide_taps(
+            config, library, model, teacher, class_maps, teacher_scale
+        )
     encoder = None
-    if library == 'mmpretrain' and feature_is_vector(config):
+    if (
+        library == 'mmpretrain'
+        and not unlabelled
+        and feature_is_vector(config)
+    ):
         encoder = 'MLPEncoder'
         lines.append('encoder   MLPEncoder: the last feature is a vector')
     base = absolute(student)
@@ -127,7 +148,9 @@ def compose_distillation(
             f'base      {base}, the student as an old-style config: MMEngine '
             'inherits new-style configs in new-style ones alone'
         )
-    text = render(base, config, library, model, overrides, classes, encoder)
+    presets = THETA_PRESETS if variant == 'theta' else PRESETS
+    preset = presets['mmdet' if unlabelled else library]
+    text = render(base, config, preset, model, overrides, classes, encoder)
     write(path, text)
     return Composed(path, lines + describe(path))
 
@@ -138,6 +161,7 @@ def check_request(
     variant: str,
     data_root: Optional[str],
     class_maps: bool,
+    unlabelled: Optional[str],
 ) -> None:
     """Insist on options that go together; see `compose_distillation`.
 
@@ -153,6 +177,16 @@ def check_request(
     if (teacher is None) == kind.needs_teacher:
         need = 'needs a' if teacher is None else 'learns without a'
         raise ConfigError(f'The variant {variant!r} {need} teacher.')
+    if unlabelled and (kind.deploys_flow or teacher is None):
+        raise ConfigError(
+            f'--unlabelled trains a backbone under a teacher, which is used '
+            f'without its flow, but the variant {variant!r} deploys it: use '
+            '--variant theta or direct.'
+        )
+    if unlabelled and (data_root or class_maps):
+        raise ConfigError(
+            '--unlabelled goes neither with --data-root nor with --class-maps.'
+        )
     if data_root and library != 'mmdet':
         raise ConfigError(
             '--data-root is for detectors; set data_root in a '
@@ -267,7 +301,7 @@ def feature_is_vector(config: Config) -> bool:
 def render(
     base: str,
     config: Config,
-    library: str,
+    preset: str,
     model: dict,
     overrides: dict,
     classes: dict,
@@ -278,19 +312,18 @@ def render(
     Args:
         base (str): The student's config, for ``_base_``.
         config (Config): The same, read.
-        library (str): A key of ``PRESETS``.
+        preset (str): Name of a config in ``_base_``, with a ``distiller``.
         model (dict): Settings of the distiller.
         overrides (dict): Other keys of the config.
         classes (dict): Dotted overrides of the student.
         encoder (str, optional): Type of the flow's encoder, where it is not
             the preset's.
     """
-    presets = THETA_PRESETS if model['variant'] == 'theta' else PRESETS
     lines = [
         '# Composed by tools/distill.py; edit it, or inherit it.',
         '_base_ = [',
         f'    {base!r},',
-        f"    'mmfmkt::_base_/{presets[library]}.py',",
+        f"    'mmfmkt::_base_/{preset}.py',",
         ']',
         'model = dict(',
         '    _base_.distiller,',

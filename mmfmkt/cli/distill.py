@@ -44,11 +44,21 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
         '(default: 1, or what makes a grid of patches fit a stride of the '
         'student)',
     )
-    parser.add_argument('--variant', choices=tuple(VARIANTS), default='fmkt')
+    parser.add_argument(
+        '--variant',
+        choices=tuple(VARIANTS),
+        help='how the flow is used (default: fmkt; theta with --unlabelled)',
+    )
     parser.add_argument(
         '--data-root',
         help='folder in COCO format to train on, in the place of the data '
         "set of the student's config",
+    )
+    parser.add_argument(
+        '--unlabelled',
+        metavar='FOLDER',
+        help='train backbone and neck on a folder of images without labels, '
+        'by the transfer alone; the export is a checkpoint for init_cfg',
     )
     parser.add_argument(
         '--class-maps',
@@ -94,6 +104,7 @@ def compose(args: argparse.Namespace, folder: Path) -> Config:
         data_root=args.data_root,
         class_maps=args.class_maps,
         teacher_scale=args.teacher_scale,
+        unlabelled=args.unlabelled,
     )
     if rank_of(args.launcher) == 0:
         print('\n'.join(composed.decisions))
@@ -104,6 +115,8 @@ def compose(args: argparse.Namespace, folder: Path) -> Config:
 
 def run(args: argparse.Namespace) -> None:
     """Compose a distillation and train it."""
+    if args.variant is None:
+        args.variant = 'theta' if args.unlabelled else 'fmkt'
     args.work_dir = args.work_dir or str(Path('work_dirs', name_of(args)))
     if rank_of(args.launcher) == 0:
         cfg = compose(args, Path(args.work_dir))

@@ -48,6 +48,7 @@ DISTILLER_SCHEMA = dict(
     levels=Optional[Sequence[int]],
     flow=Optional[dict],
     taps=Optional[Sequence[dict]],
+    task_loss=bool,
 )
 
 
@@ -59,8 +60,8 @@ class BaseDistiller(StudentWrapper):
 
     Args:
         student, teacher, variant, tap, levels, flow, taps,
-            data_preprocessor: See `DetectionDistiller`. MMEngine's Runner
-            passes the top-level ``data_preprocessor`` of a config.
+            data_preprocessor, task_loss: See `DetectionDistiller`. MMEngine's
+            Runner passes the top-level ``data_preprocessor`` of a config.
         overrides (dict, optional): Changes of the student's config.
 
     Attributes:
@@ -82,6 +83,7 @@ class BaseDistiller(StudentWrapper):
     # Declared here so that StudentWrapper does not set them in the student.
     variant = ''
     transfer_weight = 1.0
+    task_loss = True
 
     def __init__(
         self,
@@ -94,6 +96,7 @@ class BaseDistiller(StudentWrapper):
         taps: Optional[Sequence[dict]] = None,
         data_preprocessor: Optional[dict] = None,
         overrides: Optional[dict] = None,
+        task_loss: bool = True,
     ) -> None:
         require('torch', 'mmengine', *self.packages)
         check_keys(
@@ -105,6 +108,7 @@ class BaseDistiller(StudentWrapper):
                 levels=levels,
                 flow=flow,
                 taps=taps,
+                task_loss=task_loss,
             ),
             DISTILLER_SCHEMA,
             'model',
@@ -142,6 +146,32 @@ class BaseDistiller(StudentWrapper):
                 self.flows[name] = self._build_transfer(**settings)
         if teacher is not None:
             self.teacher_holder.set_taps(self.teacher_taps)
+        self.task_loss = task_loss
+        if not task_loss:
+            self._freeze_untapped()
+
+    def _freeze_untapped(self) -> None:
+        """Freeze what the transfer alone does not train.
+
+        Raises:
+            ConfigError: If the variant or a tap needs the whole student.
+        """
+        if self.deploys_flow or not VARIANTS[self.variant].needs_teacher:
+            raise ConfigError(
+                'model.task_loss=False trains a backbone that is used without '
+                f'its flow, but the variant {self.variant!r} needs it: set '
+                "model.variant to 'theta' or 'direct'."
+            )
+        tapped = {flow.tap.split('.')[0] for flow in self.flows.values()}
+        if not tapped <= {'backbone', 'neck'}:
+            raise ConfigError(
+                'model.task_loss=False needs taps in backbone or neck, but '
+                f'taps {", ".join(sorted(tapped))}.'
+            )
+        trained = ('backbone', *(('neck',) if 'neck' in tapped else ()))
+        for name, part in self.student.named_children():
+            if name not in trained:
+                part.requires_grad_(False)
 
     def init_weights(self) -> None:
         """Initialize the student, including weights from the teacher."""
@@ -272,7 +302,10 @@ class BaseDistiller(StudentWrapper):
         losses: Dict[str, Tensor] = {}
         targets = self.read_teacher(inputs, data_samples)
         with self._training_flows(targets, losses):
-            losses.update(self.student(inputs, data_samples, mode='loss'))
+            if self.task_loss:
+                losses.update(self.student(inputs, data_samples, mode='loss'))
+            else:
+                self.student.extract_feat(inputs)
         return losses
 
     def _training_flows(
