@@ -102,8 +102,15 @@ def build_part(cfg: Any, key: str = 'model.flow', **defaults: Any) -> Any:
     settings = {**defaults, **settings}
     taken, _ = arguments(kind)
     for name, value in settings.items():
-        if takes_module(taken.get(name)) and isinstance(value, dict):
+        if not takes_module(taken.get(name)):
+            continue
+        if isinstance(value, dict):
             settings[name] = build_part(value, f'{key}.{name}')
+        elif isinstance(value, (list, tuple)):
+            settings[name] = [
+                build_part(part, f'{key}.{name}[{i}]')
+                for i, part in enumerate(value)
+            ]
     check_arguments(kind, settings, key)
     try:
         return kind(**settings)

@@ -100,6 +100,22 @@ def test_a_teacher_of_a_larger_image_is_compared_on_its_own_grid():
     losses['neck.0.loss_flow'].backward()
 
 
+def test_a_weighted_sum_of_losses_is_built_from_a_config():
+    metric = dict(
+        type='WeightedSumLoss',
+        losses=[dict(type='CosineLoss'), dict(type='MSELoss')],
+        weights=[0.9, 0.1],
+    )
+    model = MODELS.build(distiller(flow=dict(metric=metric)))
+    assert [type(x).__name__ for x in model.flows.neck['0'].metric.losses] == [
+        'CosineLoss',
+        'MSELoss',
+    ]
+    metric['losses'][1] = dict(type='MSELos')
+    with pytest.raises(ConfigError, match=r'metric.losses\[1\].*MSELoss'):
+        MODELS.build(distiller(flow=dict(metric=metric)))
+
+
 def test_settings_of_the_view_are_checked():
     with pytest.raises(ConfigError, match='model.teacher.view.*zoom'):
         build(view=dict(zoom=2))
