@@ -233,7 +233,10 @@ def check_equal_shape(name: str, pair: FeaturePair) -> None:
     """Raise a ConfigError if feature and target cannot be interpolated."""
     is_maps = pair.space == 'maps'
     is_aligned = abs(pair.stride_ratio - 1) < SAME_STRIDE
-    if not (is_maps and is_aligned) or pair.target_channels not in (None, pair.channels):
+    if not (is_maps and is_aligned) or pair.target_channels not in (
+        None,
+        pair.channels,
+    ):
         raise ConfigError(
             f"{name} needs features of equal shape, but the student's feature "
             f'has {pair.channels} channels and the target has '
