@@ -8,6 +8,7 @@ the shipped configs therefore have the ``_scope_`` of their library.
 
 from typing import Any, get_args
 
+from mmengine.registry import DATASETS as MMENGINE_DATASETS
 from mmengine.registry import HOOKS as MMENGINE_HOOKS
 from mmengine.registry import LOG_PROCESSORS as MMENGINE_LOG_PROCESSORS
 from mmengine.registry import LOOPS as MMENGINE_LOOPS
@@ -32,6 +33,12 @@ MODELS = Registry(
     parent=MMENGINE_MODELS,
     scope='mmfmkt',
     locations=['mmfmkt.models.backbones', 'mmfmkt.models.distillers'],
+)
+DATASETS = Registry(
+    'dataset',
+    parent=MMENGINE_DATASETS,
+    scope='mmfmkt',
+    locations=['mmfmkt.datasets.unlabelled_images'],
 )
 HOOKS = Registry(
     'hook', parent=MMENGINE_HOOKS, scope='mmfmkt', locations=['mmfmkt.engine']
@@ -98,8 +105,15 @@ def build_part(cfg: Any, key: str = 'model.flow', **defaults: Any) -> Any:
     settings = {**defaults, **settings}
     annotations, _ = constructor_arguments(kind)
     for name, value in settings.items():
-        if takes_module(annotations.get(name)) and isinstance(value, dict):
+        if not takes_module(annotations.get(name)):
+            continue
+        if isinstance(value, dict):
             settings[name] = build_part(value, f'{key}.{name}')
+        elif isinstance(value, (list, tuple)):
+            settings[name] = [
+                build_part(part, f'{key}.{name}[{i}]')
+                for i, part in enumerate(value)
+            ]
     check_arguments(kind, settings, key)
     try:
         return kind(**settings)

@@ -73,5 +73,16 @@ def cwd(p, q, temperature=1.0):
     return temperature**2 * total / (samples * channels)
 
 
+def cosine(p, q):
+    """1 - cosine similarity of channels, at each position."""
+    p, q = (x.reshape(*x.shape[:2], -1) for x in (p, q))
+    cosines = [
+        (a @ b) / (a @ a).sqrt() / (b @ b).sqrt()
+        for x, y in zip(p, q)
+        for a, b in zip(x.T, y.T)
+    ]
+    return 1 - sum(cosines) / len(cosines)
+
+
 def mse(p, q):
     return ((p - q) * (p - q)).sum() / p.numel()

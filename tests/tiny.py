@@ -45,6 +45,27 @@ def retinanet(channels=16, base_channels=8):
     return model.model
 
 
+def write_network(path, channels, base_channels, start_level=1):
+    """A whole config of a tiny detector that trains in seconds."""
+    cfg = Config.fromfile(
+        Config._get_cfg_path(
+            'mmdet::retinanet/retinanet_r18_fpn_1x_coco.py', ''
+        )[0]
+    )
+    cfg.model = retinanet(channels, base_channels)
+    cfg.model.neck.start_level = start_level
+    cfg.model.bbox_head.num_classes = 80
+    cfg.train_cfg.update(max_epochs=1, val_interval=1)
+    for split in ('train', 'val', 'test'):
+        loader = cfg[f'{split}_dataloader']
+        loader.update(batch_size=4, num_workers=0, persistent_workers=False)
+        for step in loader.dataset.pipeline:
+            if step.type == 'Resize':
+                step.scale = (64, 64)
+    cfg.dump(path)
+    return path
+
+
 def packaged(name):
     """Return the path of a config of MMDetection."""
     return Config._get_cfg_path(f'mmdet::{name}', '')[0]

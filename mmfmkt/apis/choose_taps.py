@@ -1,9 +1,11 @@
-"""Selection of taps, levels and inherited weights of detectors."""
+"""Selection of taps, levels, teacher images and inherited weights."""
 
-from typing import Dict, List, Optional
+from math import log2
+from typing import Any, Dict, List, Optional, Tuple
 
 from mmengine.config import Config
 from mmengine.hub import get_config
+from mmengine.registry import MODELS
 from torch import nn
 
 from mmfmkt.models.distillers.networks import (
@@ -12,84 +14,181 @@ from mmfmkt.models.distillers.networks import (
     without_weights,
 )
 from mmfmkt.models.distillers.probing import probe
-from mmfmkt.models.distillers.taps import LevelSpec, pair_levels
-from mmfmkt.utils import ConfigError
+from mmfmkt.models.distillers.taps import (
+    LevelSpec,
+    describe_pairs,
+    pair_levels,
+)
+from mmfmkt.models.distillers.teacher import load_teacher_config
+from mmfmkt.utils.types import resolve_type
 
 
 def choose_taps(
     config: Config,
+    library: str,
     model: dict,
-    teacher: Optional[str],
-    options: dict,
     class_maps: bool = False,
+    teacher_scale: Optional[float] = None,
 ) -> List[str]:
-    """Choose the taps and levels of a detector.
+    """Choose taps and levels, and the size of the teacher's images.
 
     Args:
         config (Config): Config of the student.
+        library (str): Library of the student.
         model (dict): ``model`` section of the distillation, changed in
             place.
-        teacher (str, optional): Config of the teacher.
-        options (dict): Overrides of the teacher's ``model`` section.
         class_maps (bool): Whether to distill the heads' class maps, too.
+        teacher_scale (float, optional): Side of the teacher's images,
+            relative to the student's. None: 1, or, if no stride is equal,
+            the factor that makes the two nearest strides equal.
 
     Returns:
         list[str]: Description of the choice by line.
     """
     student = build_network(
-        without_weights(load_model_config(config, 'the student')), 'mmdet'
+        without_weights(load_model_config(config, 'the student')), library
     )
-    tap = 'neck' if has_part(student, 'neck') else 'backbone'
+    has_maps = library == 'mmdet' and has_part(student, 'neck')
+    tap = 'neck' if has_maps else 'backbone'
     model['tap'] = tap
-    if teacher is None:
-        count = len(probe(student, tap, 'student'))
-        model['levels'] = tuple(range(count))
-        return [f'tap       {tap}, {count} levels']
-    teacher_config = Config(
-        dict(model=load_model_config(teacher, '--teacher'))
-    )
-    teacher_config.merge_from_dict(
-        {f'model.{key}': value for key, value in options.items()}
-    )
-    teacher_network = build_network(
-        without_weights(teacher_config.model), 'mmdet'
-    )
-    teacher_tap = tap if has_part(teacher_network, 'neck') else 'backbone'
+    student_levels = probe(student, tap, 'student')
+    if model.get('teacher') is None:
+        model['levels'] = tuple(range(len(student_levels)))
+        return [f'tap       {tap}, {len(student_levels)} levels']
+    teacher, teacher_tap = build_teacher_of(model['teacher'], library, tap)
     if teacher_tap != tap:
         model['teacher']['tap'] = teacher_tap
-    pairs = shared_levels(student, teacher_network, tap, teacher_tap)
-    levels = tuple(pairs)
+    teacher_levels, lines = choose_view(
+        model['teacher'],
+        student_levels,
+        probe(teacher, teacher_tap, 'teacher'),
+        teacher_scale,
+    )
+    pairs = pair_levels(None, student_levels, teacher_levels)
     # The coarsest pyramid level is computed from the others.
-    if len(levels) > 4 and tap == 'neck':
-        levels = levels[:-1]
-    model['levels'] = levels
-    lines = [f"taps      student's {tap}, teacher's {teacher_tap}"]
-    lines += [pairs[level] for level in levels]
+    if len(pairs) > 4 and tap == 'neck':
+        pairs.popitem()
+    model['levels'] = tuple(pairs)
+    lines.append(f"taps      student's {tap}, teacher's {teacher_tap}")
+    lines += indented(describe_pairs(pairs, student_levels, teacher_levels))
     if class_maps:
-        preset = get_config('mmfmkt::_base_/fmkt_dense.py').distiller.taps[-1]
-        head, teacher_head = (
-            'rpn_head[0]' if has_part(network, 'roi_head') else preset.tap
-            for network in (student, teacher_network)
-        )
-        pairs = shared_levels(student, teacher_network, head, teacher_head)
-        head_levels = tuple(pairs)[: len(levels)]
-        lines.append(f"taps      student's {head}, teacher's {teacher_head}")
-        lines += [pairs[level] for level in head_levels]
-        model['taps'] = [
-            dict(tap=tap, levels=levels, teacher_tap=teacher_tap),
-            dict(
-                tap=head,
-                teacher_tap=teacher_head,
-                levels=head_levels,
-                flow=preset.flow.to_dict(),
-            ),
-        ]
-    return lines + choose_inherited(model, student, teacher_network)
+        lines += choose_class_maps(model, student, teacher, teacher_tap)
+    if model.get('task_loss', True):
+        lines += choose_inherited(model, student, teacher)
+    return lines
+
+
+def choose_class_maps(
+    model: dict, student: nn.Module, teacher: nn.Module, teacher_tap: str
+) -> List[str]:
+    """Add the class maps of the heads to the taps.
+
+    Args:
+        model (dict): ``model`` section with ``tap`` and ``levels``, changed
+            in place.
+        student (nn.Module): The student.
+        teacher (nn.Module): The teacher.
+        teacher_tap (str): The teacher's first tap.
+
+    Returns:
+        list[str]: Description of the choice by line.
+    """
+    preset = get_config('mmfmkt::_base_/fmkt_dense.py').distiller.taps[-1]
+    taps = [
+        'rpn_head[0]' if has_part(network, 'roi_head') else preset.tap
+        for network in (student, teacher)
+    ]
+    levels = probe(student, taps[0], 'student')
+    teacher_levels = probe(teacher, taps[1], 'teacher')
+    pairs = pair_levels(None, levels, teacher_levels)
+    pairs = {x: pairs[x] for x in [*pairs][: len(model['levels'])]}
+    model['taps'] = [
+        dict(
+            tap=model['tap'], levels=model['levels'], teacher_tap=teacher_tap
+        ),
+        dict(
+            tap=taps[0],
+            teacher_tap=taps[1],
+            levels=tuple(pairs),
+            flow=preset.flow.to_dict(),
+        ),
+    ]
+    return [
+        f"taps      student's {taps[0]}, teacher's {taps[1]}",
+        *indented(describe_pairs(pairs, levels, teacher_levels)),
+    ]
 
 
 def has_part(network: nn.Module, name: str) -> bool:
     """Return whether a detector has an optional part such as a neck."""
     return getattr(network, name, None) is not None
+
+
+def indented(lines: List[str]) -> List[str]:
+    """Return lines below a heading of the summary."""
+    return [f'          {line}' for line in lines]
+
+
+def build_teacher_of(
+    settings: dict, library: str, tap: str
+) -> Tuple[nn.Module, str]:
+    """Build a teacher without weights, and choose its tap.
+
+    Args:
+        settings (dict): ``model.teacher``, changed in place: a vision
+            transformer is set to output maps.
+        library (str): Library of the student.
+        tap (str): The student's tap.
+    """
+    model, _ = load_teacher_config(settings)
+    scope = model.get('_scope_') or library
+    backbone = model.get('backbone', {})
+    kind = resolve_type(backbone, MODELS, scope)
+    if 'featmap' in getattr(kind, 'OUT_TYPES', ()):
+        options = settings.setdefault('cfg_options', {})
+        options['backbone.out_type'] = backbone['out_type'] = 'featmap'
+    network = build_network(without_weights(model), library)
+    # The neck of a classifier outputs vectors.
+    if scope != 'mmdet' or not has_part(network, 'neck'):
+        tap = 'backbone'
+    return network, tap
+
+
+def choose_view(
+    settings: dict,
+    student: List[LevelSpec],
+    teacher: List[LevelSpec],
+    scale: Optional[float],
+) -> Tuple[List[LevelSpec], List[str]]:
+    """Choose the size of the teacher's images.
+
+    Args:
+        settings (dict): ``model.teacher``, changed in place.
+        student (list[LevelSpec]): Levels of the student.
+        teacher (list[LevelSpec]): Levels of the teacher, with strides in
+            pixels of its own images.
+        scale (float, optional): As ``teacher_scale`` of `choose_taps`.
+
+    Returns:
+        tuple: Levels of the teacher, with strides in pixels of the student's
+        images, and a line if the sizes differ.
+    """
+    if scale is None:
+        ratios = [y.stride / x.stride for x in student for y in teacher]
+        nearest = min(ratios, key=lambda ratio: abs(log2(ratio)))
+        scale = 1.0 if 1 in ratios else nearest
+    view: Dict[str, Any] = dict(scale=scale) if scale != 1 else {}
+    if 'backbone.out_type' in settings.get('cfg_options', {}):
+        # Patches must tile the image.
+        view['multiple_of'] = round(max(x.stride for x in teacher))
+    lines = []
+    if view:
+        settings['view'] = view
+        lines.append(
+            f"view      sides of the teacher's images: {scale:.4g} times the "
+            f"student's, multiples of {view.get('multiple_of', 1)} pixels"
+        )
+    return [LevelSpec(x.channels, x.stride / scale) for x in teacher], lines
 
 
 def choose_inherited(
@@ -112,48 +211,3 @@ def choose_inherited(
         return []
     model['teacher']['inherit'] = shared
     return [f"inherits  the teacher's {', '.join(shared)}"]
-
-
-def shared_levels(
-    student: nn.Module, teacher: nn.Module, tap: str, teacher_tap: str
-) -> Dict[int, str]:
-    """Describe the student's levels with a stride that the teacher has, too.
-
-    Returns:
-        dict[int, str]: Description of each pair by the student's level.
-
-    Raises:
-        ConfigError: If no stride is equal.
-    """
-    student_specs = probe(student, tap, 'student')
-    teacher_specs = probe(teacher, teacher_tap, 'teacher')
-    strides = {x.stride for x in teacher_specs}
-    levels: Dict[float, int] = {}
-    for level, spec in enumerate(student_specs):
-        if spec.stride in strides:
-            levels.setdefault(spec.stride, level)
-    if not levels:
-        raise ConfigError(
-            f"model.tap: the student's {tap} has strides "
-            f"{format_strides(student_specs)}, the teacher's {teacher_tap} "
-            f'{format_strides(teacher_specs)}: no stride is equal. Use a '
-            'teacher config with another pyramid.'
-        )
-    pairs = pair_levels(
-        tuple(levels.values()), student_specs, teacher_specs, tap, teacher_tap
-    )
-    lines = {}
-    for level, partner in pairs.items():
-        source, target = student_specs[level], teacher_specs[partner]
-        lines[level] = (
-            f'          level {level} to {partner}, stride {source.stride:g}, '
-            f'{source.channels} channels to {target.channels}'
-        )
-        if source.channels != target.channels:
-            lines[level] += ' by a 1x1 convolution'
-    return lines
-
-
-def format_strides(specs: List[LevelSpec]) -> str:
-    """Return the strides of levels as text."""
-    return ', '.join(f'{x.stride:g}' for x in specs)

@@ -1,6 +1,7 @@
 """Summary of a distillation config: flow, images and deployment cost."""
 
 import json
+from math import ceil
 from pathlib import Path
 from typing import Any, List
 
@@ -50,7 +51,31 @@ def describe(path: Path) -> List[str]:
                 else 'the same pixels, normalized for each network'
             )
         )
+        lines += describe_teacher_cost(model)
     return lines + [describe_cost(model)]
+
+
+def describe_teacher_cost(model: Any) -> List[str]:
+    """Describe the FLOPs of both forward passes; empty if not countable."""
+    holder = model.teacher_holder
+    scale = holder.view.get('scale', 1.0)
+    multiple = holder.view.get('multiple_of', 1)
+    networks = UpToNeck(model.student, []), UpToNeck(holder.network, [])
+    for side in IMAGE_SIZES:
+        teacher_side = ceil(side * scale / multiple) * multiple
+        try:
+            student, teacher = (
+                size_and_flops(network.eval(), (pixels, pixels))[1] / 1e9
+                for network, pixels in zip(networks, (side, teacher_side))
+            )
+        except Exception:  # of tracing or of the image size
+            continue
+        return [
+            'training  FLOPs of a forward pass without heads: student '
+            f'{student:.2f} G ({side}x{side} pixels), teacher {teacher:.2f} G '
+            f'({teacher_side}x{teacher_side})'
+        ]
+    return []
 
 
 def encoder_names(flow: dict) -> str:
@@ -85,7 +110,10 @@ def describe_flops(model: Any) -> str:
     FLOPs are counted by tracing, which fails for many two-stage heads. Then
     the heads are excluded.
     """
-    up_to_neck = UpToNeck(model, []), UpToNeck(model, model.feature_transfers)
+    up_to_neck = (
+        UpToNeck(model.student, []),
+        UpToNeck(model.student, model.feature_transfers),
+    )
     for side in IMAGE_SIZES:
         for name, networks in (
             ('FLOPs', (model.student, model)),
@@ -106,19 +134,19 @@ def describe_flops(model: Any) -> str:
 
 
 class UpToNeck(nn.Module):
-    """Detector without its heads.
+    """Network without its heads.
 
     Args:
-        model (nn.Module): A distiller.
-        flows (list[FeatureTransfer]): Flows that are run.
+        network (nn.Module): A detector or a classifier.
+        flows (list[FeatureTransfer]): Flows that are run at its taps.
     """
 
-    def __init__(self, model: Any, flows: List[FeatureTransfer]) -> None:
+    def __init__(self, network: Any, flows: List[FeatureTransfer]) -> None:
         super().__init__()
-        self.student: Any = model.student
+        self.network: Any = network
         self.flows = nn.ModuleList(flows)
 
     def forward(self, inputs: torch.Tensor) -> Any:
         hooks = [(flow.tap, flow.sample) for flow in self.flows]
-        with output_hooks(self.student, hooks):
-            return self.student.extract_feat(inputs)
+        with output_hooks(self.network, hooks):
+            return self.network.extract_feat(inputs)

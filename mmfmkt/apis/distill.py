@@ -24,6 +24,7 @@ from mmfmkt.utils.types import resolve_type, type_name
 from .choose_taps import choose_taps
 from .data_overrides import data_overrides
 from .describe import describe
+from .unlabelled import unlabelled_overrides
 
 PRESETS = dict(mmdet='fmkt_fpn', mmpretrain='fmkt_logits')
 THETA_PRESETS = dict(PRESETS, mmdet='theta_fpn')
@@ -54,6 +55,8 @@ def compose_distillation(
     variant: str = 'fmkt',
     data_root: Optional[str] = None,
     class_maps: bool = False,
+    teacher_scale: Optional[float] = None,
+    unlabelled: Optional[str] = None,
 ) -> Composed:
     """Compose a distillation config, write it and describe it.
 
@@ -70,6 +73,10 @@ def compose_distillation(
             gets its number of classes, too.
         class_maps (bool): Whether to distill the class maps of dense heads
             in addition to the feature pyramid.
+        teacher_scale (float, optional): Side of the teacher's images,
+            relative to the student's; detectors only. See `choose_taps`.
+        unlabelled (str, optional): Folder of images without annotations, on
+            which the transfer alone trains backbone and neck.
 
     Raises:
         ConfigError: If student, teacher and options are incompatible.
@@ -77,7 +84,7 @@ def compose_distillation(
     config, new_style = read_student(student)
     resolved = resolved_text(config, student) if new_style else None
     library = library_of(config, student)
-    check_options(library, teacher, variant, data_root, class_maps)
+    check_options(library, teacher, variant, data_root, class_maps, unlabelled)
     lines = [f'student   {student} ({network_name(config.model)})']
     model: Dict[str, Any] = dict(variant=variant)
     overrides: Dict[str, Any] = {}
@@ -95,6 +102,16 @@ def compose_distillation(
         lines += description
         classes = num_classes_overrides(config.model, len(data.classes))
         config.merge_from_dict({f'model.{k}': v for k, v in classes.items()})
+    if unlabelled:
+        replacements, classes, description = unlabelled_overrides(
+            config, unlabelled, library
+        )
+        overrides.update(replacements)
+        lines += description
+        model['task_loss'] = False
+        if library == 'mmpretrain':
+            kind = 'mmfmkt.ClassificationDistiller'
+            model.update(type=kind, _scope_=library)
     if teacher is not None:
         teacher_model = load_model_config(teacher, '--teacher')
         lines.append(
@@ -108,10 +125,10 @@ def compose_distillation(
             checkpoint=teacher_checkpoint and absolute(teacher_checkpoint),
             **(dict(cfg_options=options) if options else {}),
         )
-    if library == 'mmdet':
-        lines += choose_taps(config, model, teacher, options, class_maps)
     encoder = None
-    if library == 'mmpretrain' and feature_is_vector(config):
+    if library == 'mmdet' or unlabelled:
+        lines += choose_taps(config, library, model, class_maps, teacher_scale)
+    elif feature_is_vector(config):
         encoder = 'MLPEncoder'
         lines.append('encoder   MLPEncoder, since the feature is a vector')
     base = absolute(student)
@@ -122,7 +139,9 @@ def compose_distillation(
             f'base      {base}: the student in the old config style, since '
             'MMEngine cannot inherit new-style configs there'
         )
-    text = render(base, config, library, model, overrides, classes, encoder)
+    presets = THETA_PRESETS if variant == 'theta' else PRESETS
+    preset = presets['mmdet' if unlabelled else library]
+    text = render(base, config, preset, model, overrides, classes, encoder)
     write_config(path, text)
     return Composed(path, lines + describe(path))
 
@@ -133,6 +152,7 @@ def check_options(
     variant: str,
     data_root: Optional[str],
     class_maps: bool,
+    unlabelled: Optional[str],
 ) -> None:
     """Check the options of `compose_distillation`.
 
@@ -147,6 +167,16 @@ def check_options(
     if (teacher is None) == kind.needs_teacher:
         need = 'needs' if teacher is None else 'does not use'
         raise ConfigError(f'--teacher: the variant {variant!r} {need} one.')
+    if unlabelled and (kind.deploys_flow or teacher is None):
+        raise ConfigError(
+            '--unlabelled trains a backbone that is used without a flow, but '
+            f'the variant {variant!r} deploys its flow; use --variant theta '
+            'or direct.'
+        )
+    if unlabelled and (data_root or class_maps):
+        raise ConfigError(
+            '--unlabelled cannot be combined with --data-root or --class-maps.'
+        )
     if data_root and library != 'mmdet':
         raise ConfigError(
             '--data-root supports detectors only; set data_root in the '
@@ -262,7 +292,7 @@ def feature_is_vector(config: Config) -> bool:
 def render(
     base: str,
     config: Config,
-    library: str,
+    preset: str,
     model: dict,
     overrides: dict,
     classes: dict,
@@ -273,19 +303,18 @@ def render(
     Args:
         base (str): Student config, for ``_base_``.
         config (Config): Student config.
-        library (str): A key of ``PRESETS``.
+        preset (str): Name of a config in ``_base_`` with a ``distiller``.
         model (dict): Keys of the distiller.
         overrides (dict): Top-level keys.
         classes (dict): Overrides of the student by dotted key.
         encoder (str, optional): Type of the flow's encoder; None: the
             preset's.
     """
-    presets = THETA_PRESETS if model['variant'] == 'theta' else PRESETS
     lines = [
         '# Composed by mmfmkt distill; may be edited and inherited.',
         '_base_ = [',
         f'    {base!r},',
-        f"    'mmfmkt::_base_/{presets[library]}.py',",
+        f"    'mmfmkt::_base_/{preset}.py',",
         ']',
         'model = dict(',
         '    _base_.distiller,',

@@ -38,15 +38,27 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
         help='path or URL; by default the teacher has random weights',
     )
     parser.add_argument(
+        '--teacher-scale',
+        type=float,
+        help="side of the teacher's images, relative to the student's "
+        '(default: 1, or the factor that puts patches on a stride of the '
+        'student)',
+    )
+    parser.add_argument(
         '--variant',
         choices=tuple(VARIANTS),
-        default='fmkt',
-        help='distillation method (fmkt)',
+        help='distillation method (default: fmkt; theta with --unlabelled)',
     )
     parser.add_argument(
         '--data-root',
         help="dataset in COCO format that replaces the student config's "
         'dataset',
+    )
+    parser.add_argument(
+        '--unlabelled',
+        metavar='FOLDER',
+        help='train backbone and neck on images without annotations by the '
+        'transfer alone, and export them for init_cfg',
     )
     parser.add_argument(
         '--class-maps',
@@ -91,6 +103,8 @@ def compose(args: argparse.Namespace, folder: Path) -> Config:
         variant=args.variant,
         data_root=args.data_root,
         class_maps=args.class_maps,
+        teacher_scale=args.teacher_scale,
+        unlabelled=args.unlabelled,
     )
     if rank_of(args.launcher) == 0:
         print('\n'.join(composed.summary))
@@ -101,6 +115,8 @@ def compose(args: argparse.Namespace, folder: Path) -> Config:
 
 def run(args: argparse.Namespace) -> None:
     """Compose a distillation and train it."""
+    if args.variant is None:
+        args.variant = 'theta' if args.unlabelled else 'fmkt'
     args.work_dir = args.work_dir or str(Path('work_dirs', name_of(args)))
     if rank_of(args.launcher) == 0:
         cfg = compose(args, Path(args.work_dir))

@@ -6,7 +6,7 @@ not need mmfmkt, FM-KT the student with its flow. Neither has a teacher.
 
 from copy import deepcopy
 from pathlib import Path
-from typing import NamedTuple, Union
+from typing import NamedTuple, Optional, Union
 
 from mmengine.config import Config, ConfigDict
 from mmengine.registry import HOOKS, METRICS, OPTIM_WRAPPERS, DefaultScope
@@ -32,12 +32,24 @@ class Exported(NamedTuple):
     """Paths of an exported student.
 
     Attributes:
-        config (Path): Config file.
+        config (Path, optional): Config file; None for a backbone that was
+            trained without labels.
         checkpoint (Path): Checkpoint file.
     """
 
-    config: Path
+    config: Optional[Path]
     checkpoint: Path
+
+    @property
+    def usage(self) -> str:
+        """What to write into a config that uses the export."""
+        if self.config is not None:
+            return f'{self.config} and {self.checkpoint}'
+        return (
+            f"{self.checkpoint}: init_cfg=dict(type='Pretrained', "
+            f"checkpoint={str(self.checkpoint)!r}, prefix='backbone.') in a "
+            "backbone, with prefix='neck.' in a neck"
+        )
 
 
 def export_student(
@@ -47,7 +59,9 @@ def export_student(
 ) -> Exported:
     """Export a student as ``student.py`` and ``student.pth``.
 
-    With MMEngine's EMAHook, the averaged weights are exported.
+    Of a training without labels, write ``backbone.pth``, the trained backbone
+    and neck, which any config names in ``init_cfg``. With MMEngine's EMAHook,
+    the averaged weights are exported.
 
     Args:
         config (str | Path | Config): Distillation config.
@@ -65,6 +79,8 @@ def export_student(
             "The config is not a distillation: it has no key 'model.student'."
         )
     loaded = load_checkpoint(str(checkpoint))
+    if not config.model.get('task_loss', True):
+        return export_backbone(config, loaded, Path(out_dir))
     variant = config.model.get('variant', 'fmkt')
     exported = (
         student_with_flow_config(config)
@@ -82,6 +98,34 @@ def export_student(
     save_atomically(paths.checkpoint, dict(meta=meta, state_dict=state))
     exported.dump(paths.config)
     return paths
+
+
+def export_backbone(config: Config, loaded: dict, out_dir: Path) -> Exported:
+    """Write backbone and neck of a training without labels.
+
+    Args:
+        config (Config): The config of the distillation.
+        loaded (dict): Its checkpoint.
+        out_dir (Path): Folder to write to.
+    """
+    model = config.model
+    taps = [
+        x.get('tap') or DetectionDistiller.default_tap
+        for x in model.get('taps') or [model]
+    ]
+    parts = ['backbone.']
+    if any(tap.split('.')[0] == 'neck' for tap in taps):
+        parts.append('neck.')
+    state = {
+        name: x
+        for name, x in loaded.get('state_dict', loaded).items()
+        if name.startswith(tuple(parts))
+    }
+    out_dir.mkdir(parents=True, exist_ok=True)
+    path = out_dir / 'backbone.pth'
+    meta = dict(loaded.get('meta', {}), cfg=config.pretty_text)
+    save_atomically(path, dict(meta=meta, state_dict=state))
+    return Exported(None, path)
 
 
 def deployed_state(state: dict, exported: Config, checkpoint: str) -> dict:

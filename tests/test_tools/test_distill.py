@@ -9,7 +9,7 @@ from coco import CLASSES, coco_folder
 from conftest import ROOT, run, scalars
 from mmengine.config import Config
 from new_style import REGISTRIES, write_new_style
-from tiny import resnet, retinanet, vit
+from tiny import resnet, vit, write_network
 
 pytest.importorskip('mmdet')
 pytestmark = pytest.mark.slow
@@ -27,27 +27,6 @@ sys.argv = [str(Path(mmdet.__file__).parent / '.mim/tools' / sys.argv[1]),
             *sys.argv[2:]]
 runpy.run_path(sys.argv[0], run_name='__main__')
 """
-
-
-def write_network(path, channels, base_channels, start_level=1):
-    """A whole config of a tiny detector that trains in seconds."""
-    cfg = Config.fromfile(
-        Config._get_cfg_path(
-            'mmdet::retinanet/retinanet_r18_fpn_1x_coco.py', ''
-        )[0]
-    )
-    cfg.model = retinanet(channels, base_channels)
-    cfg.model.neck.start_level = start_level
-    cfg.model.bbox_head.num_classes = 80
-    cfg.train_cfg.update(max_epochs=1, val_interval=1)
-    for split in ('train', 'val', 'test'):
-        loader = cfg[f'{split}_dataloader']
-        loader.update(batch_size=4, num_workers=0, persistent_workers=False)
-        for step in loader.dataset.pipeline:
-            if step.type == 'Resize':
-                step.scale = (64, 64)
-    cfg.dump(path)
-    return path
 
 
 @pytest.fixture

@@ -37,7 +37,4 @@ class ExportStudentHook(Hook):
         exported = export_student(
             runner.cfg, checkpoint, osp.join(runner.work_dir, 'student')
         )
-        runner.logger.info(
-            f'The student was exported to {exported.config} '
-            f'and {exported.checkpoint}'
-        )
+        runner.logger.info(f'The student was exported to {exported.usage}')

@@ -14,7 +14,7 @@ from typing import (
 
 import torch
 from mmengine.config import ConfigDict
-from mmengine.logging import MessageHub
+from mmengine.logging import MessageHub, print_log
 from mmengine.structures import BaseDataElement
 from torch import Tensor, nn
 
@@ -30,7 +30,13 @@ from .data_pipeline import dataset_of, training_config
 from .feature_transfer import FeatureTransfer, should_diagnose
 from .networks import ConfigSource, build_network, load_model_config
 from .probing import probe
-from .taps import check_levels, output_hooks, pair_levels, read_taps
+from .taps import (
+    check_levels,
+    describe_pairs,
+    output_hooks,
+    pair_levels,
+    read_taps,
+)
 from .teacher import TeacherHolder
 from .wrapper import FLOWS, StudentWrapper
 
@@ -42,6 +48,7 @@ DISTILLER_SCHEMA = dict(
     levels=Optional[Sequence[int]],
     flow=Optional[dict],
     taps=Optional[Sequence[dict]],
+    task_loss=bool,
 )
 
 
@@ -53,8 +60,8 @@ class BaseDistiller(StudentWrapper):
 
     Args:
         student, teacher, variant, tap, levels, flow, taps,
-            data_preprocessor: See `DetectionDistiller`. MMEngine's Runner
-            passes the top-level ``data_preprocessor`` of a config.
+            data_preprocessor, task_loss: See `DetectionDistiller`. MMEngine's
+            Runner passes the top-level ``data_preprocessor`` of a config.
         overrides (dict, optional): Changes of the student's config.
 
     Attributes:
@@ -76,6 +83,7 @@ class BaseDistiller(StudentWrapper):
     # Declared here so that StudentWrapper does not set them in the student.
     variant = ''
     transfer_weight = 1.0
+    task_loss = True
 
     def __init__(
         self,
@@ -88,6 +96,7 @@ class BaseDistiller(StudentWrapper):
         taps: Optional[Sequence[dict]] = None,
         data_preprocessor: Optional[dict] = None,
         overrides: Optional[dict] = None,
+        task_loss: bool = True,
     ) -> None:
         require('torch', 'mmengine', *self.packages)
         check_keys(
@@ -99,6 +108,7 @@ class BaseDistiller(StudentWrapper):
                 levels=levels,
                 flow=flow,
                 taps=taps,
+                task_loss=task_loss,
             ),
             DISTILLER_SCHEMA,
             'model',
@@ -127,12 +137,41 @@ class BaseDistiller(StudentWrapper):
                 self.teacher_holder = TeacherHolder(
                     teacher, self.library, self.student
                 )
+            if teacher is not None and self.teacher_holder.is_foreign:
+                # A classifier's neck gives no maps.
+                teacher = dict(dict(tap='backbone'), **teacher)
             for settings in complete_taps(tap, levels, flow, taps, teacher):
                 # Names of modules must not contain dots.
                 name = settings['tap'].replace('.', '-')
                 self.flows[name] = self._build_transfer(**settings)
         if teacher is not None:
             self.teacher_holder.set_taps(self.teacher_taps)
+        self.task_loss = task_loss
+        if not task_loss:
+            self._freeze_untapped()
+
+    def _freeze_untapped(self) -> None:
+        """Freeze what the transfer alone does not train.
+
+        Raises:
+            ConfigError: If the variant or a tap needs the whole student.
+        """
+        if self.deploys_flow or not VARIANTS[self.variant].needs_teacher:
+            raise ConfigError(
+                'model.task_loss=False trains a backbone that is used without '
+                f'its flow, but the variant {self.variant!r} needs it: set '
+                "model.variant to 'theta' or 'direct'."
+            )
+        tapped = {flow.tap.split('.')[0] for flow in self.flows.values()}
+        if not tapped <= {'backbone', 'neck'}:
+            raise ConfigError(
+                'model.task_loss=False needs taps in backbone or neck, but '
+                f'taps {", ".join(sorted(tapped))}.'
+            )
+        trained = ('backbone', *(('neck',) if 'neck' in tapped else ()))
+        for name, part in self.student.named_children():
+            if name not in trained:
+                part.requires_grad_(False)
 
     def init_weights(self) -> None:
         """Initialize the student, including weights from the teacher."""
@@ -167,21 +206,35 @@ class BaseDistiller(StudentWrapper):
     ) -> FeatureTransfer:
         """Build the transfer of a tap, and check it against both networks."""
         student = probe(self.student, tap, 'student')
-        levels = check_levels(levels, student, tap)
+        chosen = check_levels(levels, student, tap)
         needs_teacher = VARIANTS[self.variant].needs_teacher
+        if self.teacher is not None:
+            teacher = self.teacher_holder.probe(teacher_tap)
+            pairs = pair_levels(levels and chosen, student, teacher)
+            self.teacher_taps[tap] = (teacher_tap, pairs)
+            if levels is None or any(
+                student[x].stride != teacher[y].stride
+                for x, y in pairs.items()
+            ):
+                paired = '; '.join(describe_pairs(pairs, student, teacher))
+                print_log(
+                    f"Student's {tap}, teacher's {teacher_tap}: {paired}.",
+                    logger='current',
+                )
+            chosen = list(pairs)
         features = {}
-        for level in levels:
+        for level in chosen:
             channels = student[level].channels
             target = None if needs_teacher else channels
             features[level] = FeaturePair(channels, target)
-        if self.teacher is not None:
-            teacher = probe(self.teacher, teacher_tap, 'teacher')
-            pairs = pair_levels(levels, student, teacher, tap, teacher_tap)
-            self.teacher_taps[tap] = (teacher_tap, pairs)
-            for level, index in pairs.items():
-                head = self._teacher_head(teacher_tap, index, len(teacher))
+            if self.teacher is not None:
+                spec = teacher[pairs[level]]
                 features[level] = features[level]._replace(
-                    target_channels=teacher[index].channels, teacher_head=head
+                    target_channels=spec.channels,
+                    stride_ratio=student[level].stride / spec.stride,
+                    teacher_head=self._teacher_head(
+                        teacher_tap, pairs[level], len(teacher)
+                    ),
                 )
         return FeatureTransfer(tap, features, self.variant, flow)
 
@@ -249,7 +302,10 @@ class BaseDistiller(StudentWrapper):
         losses: Dict[str, Tensor] = {}
         targets = self.read_teacher(inputs, data_samples)
         with self._training_flows(targets, losses):
-            losses.update(self.student(inputs, data_samples, mode='loss'))
+            if self.task_loss:
+                losses.update(self.student(inputs, data_samples, mode='loss'))
+            else:
+                self.student.extract_feat(inputs)
         return losses
 
     def _training_flows(

@@ -10,6 +10,7 @@ from typing import (
     Callable,
     Dict,
     List,
+    Literal,
     NamedTuple,
     Optional,
     Sequence,
@@ -43,7 +44,8 @@ from ..flows import (
 )
 from ..losses import BaseMetricLoss
 from ..losses.cross_kd_loss import TeacherHead
-from .taps import check_distinct
+from .gradient_share import gradient_share
+from .taps import SAME_STRIDE, check_distinct
 
 TeacherHeadFactory = Callable[[], TeacherHead]
 
@@ -53,6 +55,8 @@ for part in (*vars(flows).values(), *vars(losses).values()):
         if part not in BASES:
             MODELS.register_module(module=part)
 
+# A number, or settings of GradientShare.
+LossWeight = Union[NonNegative, Literal['auto'], dict]
 # Type and default of each key.
 FLOW_SETTINGS = dict(
     encoder=(
@@ -63,7 +67,7 @@ FLOW_SETTINGS = dict(
     metric=(Union[dict, BaseMetricLoss], dict(type='PKDLoss')),
     num_steps=(Union[PositiveInt, Sequence[PositiveInt]], (1, 2, 4, 8, 16)),
     inference_steps=(PositiveInt, 4),
-    loss_weight=(Union[NonNegative, Sequence[NonNegative]], 10.0),
+    loss_weight=(Union[LossWeight, Sequence[LossWeight]], 10.0),
     dirac_ratio=(UnitInterval, 1.0),
     prediction=(str, 'velocity'),
     compare=(str, 'targets'),
@@ -101,6 +105,8 @@ class FeaturePair(NamedTuple):
         space (str): Compared outputs, ``'maps'`` or ``'logits'``.
         teacher_head (Callable, optional): Factory of the teacher's dense
             head, for distillation losses that compare its predictions.
+        stride_ratio (float): Stride of the student's map, relative to that of
+            the target.
     """
 
     channels: int
@@ -108,14 +114,16 @@ class FeaturePair(NamedTuple):
     is_vector: bool = False
     space: str = 'maps'
     teacher_head: Optional[TeacherHeadFactory] = None
+    stride_ratio: float = 1.0
 
 
 def build_transfer(
     variant: str,
     pair: FeaturePair,
     flow: ConfigDict,
-    loss_weight: float,
+    loss_weight: Union[float, str, dict],
     encoder: Any,
+    name: str,
 ) -> Transfer:
     """Build the transfer of a feature.
 
@@ -123,8 +131,10 @@ def build_transfer(
         variant (str): A key of ``VARIANTS``.
         pair (FeaturePair): Feature and target.
         flow (ConfigDict): Complete settings.
-        loss_weight (float): Weight of the losses.
+        loss_weight (float | str | dict): ``flow.loss_weight``, for this
+            level.
         encoder (dict | MetaEncoder): ``flow.encoder``, for this level.
+        name (str): Tap and level, for the log.
 
     Raises:
         ConfigError: If the settings do not fit each other.
@@ -134,6 +144,8 @@ def build_transfer(
     accepted = signature(variant_cls).parameters
     settings = (*LOSS_TERMS, 'with_cp')
     arguments = {key: flow[key] for key in settings if key in accepted}
+    share = gradient_share(loss_weight, name)
+    arguments['loss_weight'] = loss_weight if share is None else 1.0
     if flow.compare == 'velocities':
         check_equal_shape("model.flow.compare 'velocities'", pair)
     if issubclass(variant_cls, ParallelFMKT):
@@ -144,9 +156,11 @@ def build_transfer(
     if 'field' in accepted:
         arguments['field'] = build_field(pair, flow, encoder)
     try:
-        transfer = variant_cls(loss_weight=loss_weight, **arguments)
+        transfer = variant_cls(**arguments)
     except ValueError as error:
         raise ConfigError(f'model.flow.{error}') from error
+    if share is not None and pair.target_channels is not None:
+        transfer.gradient_share = share
     if flow.compile:
         transfer.compile(**({} if flow.compile is True else flow.compile))
     return transfer
@@ -218,11 +232,16 @@ def build_field(
 def check_equal_shape(name: str, pair: FeaturePair) -> None:
     """Raise a ConfigError if feature and target cannot be interpolated."""
     is_maps = pair.space == 'maps'
-    if not is_maps or pair.target_channels not in (None, pair.channels):
+    is_aligned = abs(pair.stride_ratio - 1) < SAME_STRIDE
+    if not (is_maps and is_aligned) or pair.target_channels not in (
+        None,
+        pair.channels,
+    ):
         raise ConfigError(
             f"{name} needs features of equal shape, but the student's feature "
             f'has {pair.channels} channels and the target has '
-            f'{pair.target_channels} {"channels" if is_maps else "logits"}.'
+            f'{pair.target_channels} {"channels" if is_maps else "logits"}, '
+            f'at {pair.stride_ratio:.4g} times the stride.'
         )
 
 

@@ -47,6 +47,8 @@ class ClassificationDistiller(BaseDistiller):
         flow (dict, optional): See `DetectionDistiller`. The defaults differ:
             KD, N = K = 8 and a weight of 1.
         taps (Sequence[dict], optional): Several taps instead of one.
+        task_loss (bool): See `DetectionDistiller`; not for the tap
+            ``'head'``.
         report_steps (Sequence[int]): Further values of K for which
             predictions contain scores, which StepAccuracy evaluates. The
             backbone runs once for all K.
@@ -215,7 +217,7 @@ class ClassificationDistiller(BaseDistiller):
         hooks = [(tap, partial(outputs.__setitem__, tap)) for tap in taps]
         with output_hooks(self.teacher, hooks, 'teacher'):
             logits = self.teacher(inputs, mode='tensor')
-        levels = [as_levels(outputs[tap], tap) for tap in taps]
+        levels = [as_levels(outputs[tap], tap, inputs) for tap in taps]
         return {**self._by_student_level(levels), HEAD: logits}
 
 

@@ -40,6 +40,9 @@ class DetectionDistiller(BaseDistiller):
             - ``channels_last``: memory format of the teacher.
             - ``compile``: True, or options of ``torch.compile``, for backbone
               and neck unless they are tapped.
+            - ``view``: size of the teacher's images: ``scale``, their side
+              relative to the student's (0.875 puts a grid of 14-pixel patches
+              on stride 16), and ``multiple_of``, which divides their sides.
             - ``cache``: file of the teacher's outputs, keyed by its input, or
               a dict of ``path`` and ``max_gb``.
 
@@ -57,7 +60,8 @@ class DetectionDistiller(BaseDistiller):
         tap (str): Path of the module whose output is distilled, in both
             networks.
         levels (Sequence[int], optional): Indices of the student's tapped
-            levels; None: all. The teacher's levels are matched by stride.
+            levels, each matched to the teacher's level of the nearest
+            stride. None: those of equal stride.
         flow (dict, optional): Settings of the flow. Keys:
 
             - ``encoder``: config of the meta-encoder, or a list with one for
@@ -66,7 +70,9 @@ class DetectionDistiller(BaseDistiller):
               distillation loss.
             - ``num_steps``: N, or values to draw N from.
             - ``inference_steps``: K.
-            - ``loss_weight``: one number, or one for each level.
+            - ``loss_weight``: a number, ``'auto'`` or a dict with ``share``
+              and ``iterations`` (see `GradientShare`), or one of these for
+              each level.
             - ``dirac_ratio``: beta_d, the share of a batch whose teacher
               samples are not permuted.
             - ``prediction``: see `VelocityField`.
@@ -79,6 +85,10 @@ class DetectionDistiller(BaseDistiller):
         taps (Sequence[dict], optional): Several taps instead of one, each
             with ``tap``, ``levels``, ``flow`` and ``teacher_tap``. The
             defaults of the ``flow`` of a tap are those of ``flow`` above.
+        task_loss (bool): Whether the task losses of the student are trained.
+            If False, the transfer alone trains the backbone, and the neck if
+            it is tapped, on images without annotations; for the variants
+            theta and direct.
         data_preprocessor (dict, optional): Preprocessor of the student, if
             its config has none. Some configs of MMDetection have it at the
             top level.

@@ -10,6 +10,7 @@ from mmfmkt.utils import ConfigError
 
 from ..flows import decouple_pairs
 from .builder import FeaturePair, build_transfer
+from .gradient_share import measuring, weigh
 from .step_count import StepCount
 from .taps import as_levels, replace_levels
 
@@ -71,6 +72,9 @@ class FeatureTransfer(TapTransfer):
                 'model.flow.share_encoder shares one encoder, but '
                 'model.flow.encoder has one for each level.'
             )
+        self.stride_ratios = {
+            str(level): pair.stride_ratio for level, pair in features.items()
+        }
         levels = list(features)
         weights = per_level(flow.loss_weight, levels, 'loss_weight')
         encoders = per_level(flow.encoder, levels, 'encoder')
@@ -79,7 +83,12 @@ class FeatureTransfer(TapTransfer):
                 field = next(iter(self.values())).field
                 encoder = field and field.encoder
             self[str(level)] = build_transfer(
-                variant, features[level], flow, weight, encoder
+                variant,
+                features[level],
+                flow,
+                weight,
+                encoder,
+                f'{tap}.{level}',
             )
 
     def sample(self, output: Any) -> Any:
@@ -125,21 +134,26 @@ class FeatureTransfer(TapTransfer):
         for name, flow in self.items():
             source, target = levels[int(name)], None
             if targets is not None:
-                # At equal strides, a larger map has more padding.
-                height, width = source.shape[-2:]
+                # The rest of a larger map is padding.
+                height, width = (
+                    max(1, round(x * self.stride_ratios[name]))
+                    for x in source.shape[-2:]
+                )
                 target = targets[int(name)][..., :height, :width]
                 # Some students run several branches as one batch; each branch
                 # has the same target.
                 branches = len(source) // len(target)
                 if branches > 1:
                     target = target.repeat(branches, 1, 1, 1)
-            parts, levels[int(name)] = flow(
-                source,
-                target,
-                num_steps,
-                permutation=permutation,
-                diagnose=diagnose,
-            )
+            with measuring(flow):
+                parts, levels[int(name)] = flow(
+                    source,
+                    target,
+                    num_steps,
+                    permutation=permutation,
+                    diagnose=diagnose,
+                )
+            parts = weigh(flow, source, parts, weight == 1)
             for part, loss in parts.items():
                 losses[f'{self.tap}.{name}.{part}'] = weight * loss
         return losses, replace_levels(output, levels, self.tap)

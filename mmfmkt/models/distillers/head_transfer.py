@@ -8,6 +8,7 @@ from torch import Tensor
 from ..flows.transforms import Head
 from .builder import FeaturePair, build_transfer
 from .feature_transfer import TapTransfer
+from .gradient_share import measuring, weigh
 
 
 class HeadTransfer(TapTransfer):
@@ -31,7 +32,7 @@ class HeadTransfer(TapTransfer):
     ) -> None:
         super().__init__(tap, flow)
         self.flow = build_transfer(
-            variant, pair, flow, flow.loss_weight, flow.encoder
+            variant, pair, flow, flow.loss_weight, flow.encoder, tap
         )
 
     def draw(self, source: Tensor) -> Tuple[int, Optional[Tensor]]:
@@ -75,9 +76,11 @@ class HeadTransfer(TapTransfer):
         Returns:
             dict: Losses named ``<tap>.<part>``.
         """
-        losses, task_losses, _ = self.flow.forward_head(
-            source, target, num_steps, labels, head, permutation, diagnose
-        )
+        with measuring(self.flow):
+            losses, task_losses, _ = self.flow.forward_head(
+                source, target, num_steps, labels, head, permutation, diagnose
+            )
+        losses = weigh(self.flow, source, losses, weight == 1)
         losses = {name: weight * loss for name, loss in losses.items()}
         return {
             f'{self.tap}.{name}': loss

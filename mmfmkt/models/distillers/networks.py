@@ -30,7 +30,13 @@ def load_config(source: ConfigSource, key: str) -> Union[dict, Config]:
     """
     if isinstance(source, (dict, Config)):
         return source
-    return read_config(str(source), key=key)
+    source = str(source)
+    config = read_config(source, key=key)
+    if '::' in source and 'model' in config:
+        if not config.get('default_scope'):
+            # Not every packaged config names its library.
+            config.model.setdefault('_scope_', source.split('::')[0])
+    return config
 
 
 def load_model_config(source: ConfigSource, key: str) -> ConfigDict:
@@ -50,7 +56,8 @@ def load_model_config(source: ConfigSource, key: str) -> ConfigDict:
     if 'model' in config:
         if 'data_preprocessor' in config:
             model.setdefault('data_preprocessor', config['data_preprocessor'])
-        model.setdefault('_scope_', config.get('default_scope', None))
+        if config.get('default_scope'):
+            model.setdefault('_scope_', config['default_scope'])
     if not isinstance(model.get('type'), (str, type)):
         raise ConfigError(f"{key} holds no model: the key 'type' is missing.")
     return model

@@ -96,16 +96,19 @@ def dummy_inputs(network: nn.Module) -> Iterator[Tensor]:
         network (nn.Module): A detector or a classifier.
     """
     backbone = getattr(network, 'backbone', network)
-    size = getattr(backbone, 'img_size', None)
-    if size is None:
-        patches = getattr(backbone, 'patch_embed', None)
-        size = getattr(patches, 'init_input_size', None)
-    # Most networks take any size. Some need larger images than the first;
-    # others take a single size: img_size, that of ImageNet, or that of MNIST.
+    backbone = getattr(backbone, 'timm_model', backbone)
+    patches = getattr(backbone, 'patch_embed', None)
+    size = (
+        getattr(backbone, 'img_size', None)
+        or getattr(patches, 'init_input_size', None)
+        or getattr(patches, 'img_size', None)
+    )
+    # Most networks take any size, others a single one: their own, that of
+    # ImageNet, or that of digits. Patches divide a network's own size.
     small = 128 if getattr(network, 'head', None) is None else 64
     device = getattr(next(network.parameters(), None), 'device', None)
     for channels in likely_channels(network):
-        for side in filter(None, (small, size, 384, 224, 32)):
+        for side in filter(None, (size, small, 384, 224, 32)):
             shape = (side, side) if isinstance(side, int) else side
             # Some networks drop the batch axis of a single image.
             yield torch.zeros(2, channels, *shape, device=device)

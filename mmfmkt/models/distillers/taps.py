@@ -4,6 +4,7 @@ import re
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
+from math import log2
 from typing import (
     Any,
     Callable,
@@ -20,6 +21,11 @@ from torch import Tensor, nn
 
 from mmfmkt.utils import ConfigError
 from mmfmkt.utils.schema import did_you_mean
+
+# Class, distillation and register tokens of a vision transformer.
+MAX_EXTRA_TOKENS = 8
+# Relative difference of strides that are equal but for rounding.
+SAME_STRIDE = 1e-3
 
 
 @dataclass
@@ -70,12 +76,16 @@ def find_module(network: nn.Module, tap: str, role: str) -> nn.Module:
     )
 
 
-def as_levels(output: Any, tap: str) -> List[Tensor]:
+def as_levels(
+    output: Any, tap: str, images: Optional[Tensor] = None
+) -> List[Tensor]:
     """Return a tap's output as a list of maps, one per level.
 
     Args:
         output (Tensor | Sequence[Tensor]): Output of the tapped module.
         tap (str): The tap.
+        images (Tensor, optional): Input of the network, ``(B, C, H, W)``;
+            with it, tokens of patches become maps.
 
     Raises:
         ConfigError: If the output is not feature maps.
@@ -89,6 +99,8 @@ def as_levels(output: Any, tap: str) -> List[Tensor]:
             )
         output = output[index]
     levels = [output] if isinstance(output, Tensor) else output
+    if images is not None and isinstance(levels, Sequence):
+        levels = [tokens_to_map(level, images) for level in levels]
     if not isinstance(levels, Sequence) or not all(
         isinstance(level, Tensor) and level.dim() == 4 for level in levels
     ):
@@ -98,6 +110,32 @@ def as_levels(output: Any, tap: str) -> List[Tensor]:
             "another module, or one of its outputs, as in 'bbox_head[0]'."
         )
     return list(levels)
+
+
+def tokens_to_map(tokens: Any, images: Tensor) -> Any:
+    """Return tokens of square patches as a map; all else as it is.
+
+    Class, distillation and register tokens come first and are left out.
+
+    Args:
+        tokens (Tensor): ``(B, extra + H / p * W / p, C)``, where p pixels are
+            the side of a patch.
+        images (Tensor): ``(B, C, H, W)``.
+
+    Returns:
+        Tensor: ``(B, C, H / p, W / p)``.
+    """
+    if not isinstance(tokens, Tensor) or tokens.dim() != 3:
+        return tokens
+    height, width = images.shape[-2:]
+    for side in range(2, min(height, width) + 1):
+        rows, columns = height // side, width // side
+        extra = tokens.shape[1] - rows * columns
+        whole = height % side == width % side == 0
+        if whole and 0 <= extra <= MAX_EXTRA_TOKENS:
+            patches = tokens[:, extra:].transpose(1, 2)
+            return patches.unflatten(2, (rows, columns))
+    return tokens
 
 
 def replace_levels(output: Any, levels: List[Tensor], tap: str) -> Any:
@@ -201,7 +239,9 @@ def read_taps(
                 f'{len(recorded)} times in the {role}; tap another module, '
                 'such as the neck.'
             )
-    return [as_levels(x[0], tap) for tap, x in zip(taps, outputs)]
+    # A student's tokens would have to be replaced as tokens.
+    images = inputs if role == 'teacher' else None
+    return [as_levels(x[0], tap, images) for tap, x in zip(taps, outputs)]
 
 
 class StopForward(Exception):
@@ -255,11 +295,9 @@ def check_distinct(values: Sequence[Any], key: str) -> None:
 
 
 def pair_levels(
-    levels: Sequence[int],
+    levels: Optional[Sequence[int]],
     student: List[LevelSpec],
     teacher: List[LevelSpec],
-    tap: str,
-    teacher_tap: str,
 ) -> Dict[int, int]:
     """Match the student's levels to the teacher's by stride.
 
@@ -268,37 +306,62 @@ def pair_levels(
     same index is taken, or else the last one.
 
     Args:
-        levels (Sequence[int]): Tapped levels of the student.
+        levels (Sequence[int], optional): Tapped levels of the student, each
+            of which gets the level of the nearest stride. None: the levels
+            with a partner of equal stride, or, without any, the one whose
+            stride is nearest to one of the teacher's.
         student (list[LevelSpec]): Levels of the student's tap.
-        teacher (list[LevelSpec]): Levels of the teacher's tap.
-        tap (str): The student's tap, for errors.
-        teacher_tap (str): The teacher's tap, for errors.
+        teacher (list[LevelSpec]): Levels of the teacher's tap, with strides
+            in pixels of the student's image.
 
     Returns:
         dict[int, int]: Level of the teacher by level of the student.
-
-    Raises:
-        ConfigError: If the teacher has no level of the same stride.
     """
+    distances = {
+        level: [abs(log2(x.stride / student[level].stride)) for x in teacher]
+        for level in (range(len(student)) if levels is None else levels)
+    }
+    if levels is None:
+        nearest_of_all = min(map(min, distances.values()))
+        equal = [x for x, row in distances.items() if min(row) < SAME_STRIDE]
+        chosen = (
+            equal
+            or [
+                x for x, row in distances.items() if min(row) == nearest_of_all
+            ][:1]
+        )
+    else:
+        chosen = list(levels)
     pairs = {}
-    for level in levels:
-        stride = student[level].stride
-        matches = [i for i, x in enumerate(teacher) if x.stride == stride]
-        if matches:
-            pairs[level] = level if level in matches else matches[-1]
-    if len(pairs) < len(levels):
-        unmatched = next(x for x in levels if x not in pairs)
-        strides = ', '.join(f'{x.stride:g}' for x in teacher)
-        remedy = (
-            f'set model.levels to {tuple(pairs)}'
-            if pairs
-            else 'tap other modules'
-        )
-        raise ConfigError(
-            f'Level {unmatched} of tap {tap!r} has stride '
-            f'{student[unmatched].stride:g} in the student, but tap '
-            f'{teacher_tap!r} of the teacher has the strides {strides}; '
-            f'{remedy}, or set the same pyramid for the teacher in '
-            'model.teacher.cfg_options.'
-        )
+    for level in chosen:
+        row = distances[level]
+        alike = [i for i, x in enumerate(row) if x - min(row) < SAME_STRIDE]
+        pairs[level] = level if level in alike else alike[-1]
     return pairs
+
+
+def describe_pairs(
+    pairs: Dict[int, int], student: List[LevelSpec], teacher: List[LevelSpec]
+) -> List[str]:
+    """Return a line for each pair of levels.
+
+    Args:
+        pairs (dict[int, int]): Level of the teacher by level of the student.
+        student (list[LevelSpec]): Levels of the student's tap.
+        teacher (list[LevelSpec]): Levels of the teacher's tap, with strides
+            in pixels of the student's image.
+    """
+    lines = []
+    for level, partner in pairs.items():
+        own, target = student[level], teacher[partner]
+        line = f'level {level} to {partner}, stride {own.stride:g}'
+        if abs(own.stride / target.stride - 1) > SAME_STRIDE:
+            line += (
+                f" resampled to {target.stride:.4g}, the teacher's stride in "
+                "pixels of the student's image"
+            )
+        line += f', {own.channels} channels to {target.channels}'
+        if own.channels != target.channels:
+            line += ' by a 1x1 convolution'
+        lines.append(line)
+    return lines

@@ -27,7 +27,12 @@ from torch import Tensor, nn
 
 from mmfmkt.utils import ConfigError
 from mmfmkt.utils.checkpoints import DamagedCheckpointError
-from mmfmkt.utils.schema import check_arguments, check_keys
+from mmfmkt.utils.schema import (
+    Positive,
+    PositiveInt,
+    check_arguments,
+    check_keys,
+)
 
 from .data_pipeline import dataset_of, pipeline_normalization
 from .networks import (
@@ -38,7 +43,8 @@ from .networks import (
     load_weights,
     without_weights,
 )
-from .probing import input_channels
+from .probing import input_channels, probe
+from .taps import LevelSpec
 from .teacher_cache import TeacherCache
 from .teacher_input import IDENTITY, Normalization, TeacherInputAdapter
 
@@ -52,7 +58,9 @@ TEACHER_SCHEMA = dict(
     channels_last=bool,
     compile=Union[bool, dict],
     cache=Union[None, str, dict],
+    view=Optional[dict],
 )
+VIEW_SCHEMA = dict(scale=Positive, multiple_of=PositiveInt)
 
 
 class TeacherHolder:
@@ -70,6 +78,8 @@ class TeacherHolder:
     Attributes:
         network (nn.Module): The teacher.
         cache (TeacherCache, optional): Cache of its outputs.
+        view (dict): ``scale`` and ``multiple_of`` of its images.
+        is_foreign (bool): Whether it is of another library than the student.
         input_adapter (TeacherInputAdapter): Converts the student's images to
             the teacher's normalization and channels.
 
@@ -84,10 +94,15 @@ class TeacherHolder:
         self.network = build_teacher(
             model, library, settings.get('checkpoint')
         )
+        self.is_foreign = model.get('_scope_') not in (None, library)
         if settings.get('channels_last'):
             self.network.to(memory_format=torch.channels_last)
         self.cache = open_cache(settings.get('cache'))
         self._settings = settings
+        view = dict(settings.get('view') or {})
+        view.pop('_scope_', None)
+        check_keys(view, VIEW_SCHEMA, 'model.teacher.view')
+        self.view = view
         self._channels = input_channels(student), input_channels(self.network)
         dataset = dataset_of(config)
         self._pipeline: Optional[Normalization] = None
@@ -117,12 +132,25 @@ class TeacherHolder:
             (preprocessor, self.network.data_preprocessor),
             dataset,
             'train_dataloader.dataset',
+            **self.view,
         ).to(self.device)
 
     @property
     def device(self) -> torch.device:
         """Device of the teacher."""
         return next(self.network.parameters()).device
+
+    def probe(self, tap: str) -> List[LevelSpec]:
+        """Return a tap's levels, with strides in the student's pixels.
+
+        Args:
+            tap (str): Path of a module of the teacher.
+        """
+        scale = self.view.get('scale', 1.0)
+        return [
+            LevelSpec(level.channels, level.stride / scale)
+            for level in probe(self.network, tap, 'teacher')
+        ]
 
     def raw_input_adapter(self, dataset: Any) -> TeacherInputAdapter:
         """Return an adapter of batches for the teacher's preprocessor.
@@ -140,6 +168,7 @@ class TeacherHolder:
         preprocessors: Tuple[BaseDataPreprocessor, BaseDataPreprocessor],
         dataset: Any,
         key: str,
+        **view: Any,
     ) -> TeacherInputAdapter:
         pipeline = pipeline_normalization(dataset, key)
         teacher_pipeline = self._pipeline
@@ -157,7 +186,10 @@ class TeacherHolder:
                     level=logging.WARNING,
                 )
         return TeacherInputAdapter(
-            *preprocessors, (pipeline, teacher_pipeline), self._channels
+            *preprocessors,
+            (pipeline, teacher_pipeline),
+            self._channels,
+            **view,
         )
 
     def outputs(
@@ -179,6 +211,9 @@ class TeacherHolder:
             self.input_adapter.to(inputs.device)
         with self._autocast(inputs.device.type):
             images = self.input_adapter(inputs, data_samples)
+            data_samples = self.input_adapter.scale_samples(
+                data_samples, images
+            )
             if self.cache is None:
                 return run(images, data_samples)
             return self.cache.outputs(images, data_samples, run)

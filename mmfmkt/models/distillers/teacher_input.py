@@ -6,7 +6,8 @@ normalization and the channels that it was trained with.
 """
 
 import logging
-from typing import Any, NamedTuple, Optional, Sequence, Tuple
+from math import lcm
+from typing import Any, List, NamedTuple, Optional, Sequence, Tuple
 
 import torch
 import torch.nn.functional as F
@@ -73,6 +74,9 @@ class TeacherInputAdapter(nn.Module):
             of student and teacher.
         channels (tuple[int]): Channels of the images that student and
             teacher take.
+        scale (float): Side of the teacher's images, relative to the
+            student's.
+        multiple_of (int): Sides of the teacher's images are multiples of it.
 
     Attributes:
         is_identity (bool): Whether values and padding are left unchanged.
@@ -88,8 +92,12 @@ class TeacherInputAdapter(nn.Module):
         teacher: BaseDataPreprocessor,
         pipelines: Tuple[Normalization, Normalization] = (IDENTITY, IDENTITY),
         channels: Tuple[int, int] = (3, 3),
+        scale: float = 1.0,
+        multiple_of: int = 1,
     ) -> None:
         super().__init__()
+        self.scale_factor = scale
+        self.multiple_of = multiple_of
         source, target = map(normalization, (student, teacher), channels)
         self.pad_value = pad_value(teacher)
         self.divisor = int(getattr(teacher, 'pad_size_divisor', 1) or 1)
@@ -145,8 +153,13 @@ class TeacherInputAdapter(nn.Module):
 
         Returns:
             Tensor: ``(B, C', H', W')``, padded at the right and the bottom to
-            multiples of the teacher's divisor.
+            multiples of the teacher's divisor, and scaled.
         """
+        return self._scale(self._normalize(inputs, data_samples))
+
+    def _normalize(
+        self, inputs: Tensor, data_samples: Optional[Sequence[BaseDataElement]]
+    ) -> Tensor:
         images = inputs
         if not self.is_identity:
             self._check_range(inputs)
@@ -160,10 +173,58 @@ class TeacherInputAdapter(nn.Module):
                 if (shape := sample.metainfo.get('img_shape')) is not None:
                     image[:, shape[0] :] = self.pad_value
                     image[:, :, shape[1] :] = self.pad_value
-        bottom, right = (-side % self.divisor for side in images.shape[-2:])
+        return images
+
+    def _scale(self, images: Tensor) -> Tensor:
+        """Scale images, and pad them at the right and the bottom.
+
+        Where ``multiple_of`` pixels of the teacher are a whole number of the
+        student's, padding comes first, so that a grid of patches lies exactly
+        on the student's pixels.
+        """
+        if self.scale_factor != 1:
+            unit = self.multiple_of / self.scale_factor
+            if abs(unit - round(unit)) < 1e-6:
+                images = self._pad(images, round(unit))
+            size = [round(x * self.scale_factor) for x in images.shape[-2:]]
+            images = F.interpolate(
+                images,
+                size=size,
+                mode='bilinear',
+                align_corners=False,
+                antialias=self.scale_factor < 1,
+            )
+        return self._pad(images, lcm(self.multiple_of, self.divisor))
+
+    def _pad(self, images: Tensor, multiple: int) -> Tensor:
+        bottom, right = (-side % multiple for side in images.shape[-2:])
         if bottom or right:
             images = F.pad(images, (0, right, 0, bottom), value=self.pad_value)
         return images
+
+    def scale_samples(
+        self, data_samples: List[BaseDataElement], images: Tensor
+    ) -> List[BaseDataElement]:
+        """Return meta data of the teacher's images.
+
+        Args:
+            data_samples (list): Meta data of the student's images.
+            images (Tensor): The teacher's, ``(B, C', H', W')``.
+        """
+        if self.scale_factor == 1:
+            return data_samples
+        scaled = []
+        for sample in data_samples:
+            metainfo = dict(sample.metainfo)
+            for key in ('img_shape', 'pad_shape'):
+                if key in metainfo:
+                    sides = metainfo[key][:2]
+                    metainfo[key] = tuple(
+                        round(x * self.scale_factor) for x in sides
+                    )
+            metainfo['batch_input_shape'] = tuple(images.shape[-2:])
+            scaled.append(BaseDataElement(metainfo=metainfo))
+        return scaled
 
     def adapt_batch(self, batch: Any) -> Any:
         """Return a batch of a data loader with images for the teacher.

@@ -1,6 +1,7 @@
 """Distillation losses D(p, q) between student and teacher."""
 
 from .base import BaseMetricLoss, PreparedTarget
+from .cosine_loss import CosineLoss
 from .cross_kd_loss import CrossKDLoss
 from .cwd_loss import CWDLoss
 from .dist_loss import DISTLoss
@@ -8,10 +9,12 @@ from .dkd_loss import DKDLoss
 from .kd_loss import KDLoss
 from .mse_loss import MSELoss
 from .pkd_loss import PKDLoss
+from .weighted_sum_loss import WeightedSumLoss
 
 __all__ = [
     'BaseMetricLoss',
     'CWDLoss',
+    'CosineLoss',
     'CrossKDLoss',
     'DISTLoss',
     'DKDLoss',
@@ -19,4 +22,5 @@ __all__ = [
     'MSELoss',
     'PKDLoss',
     'PreparedTarget',
+    'WeightedSumLoss',
 ]

@@ -511,27 +511,23 @@ def test_levels_are_matched_by_stride_not_by_index():
         )
 
 
-def test_an_unmatched_level_raises_an_error_with_the_matched_ones():
+def test_without_levels_those_of_equal_stride_are_paired():
+    # P2 to P6 in the teacher, P3 to P7 in the student.
     teacher = retinanet(24, 16)
     teacher.neck.update(start_level=0, num_outs=5)
-    with pytest.raises(
-        ValueError,
-        match='Level 4 .* stride 128 .* strides 4, '
-        r'8, 16, 32, 64; set model.levels to \(0, 1, 2, 3\)',
-    ):
-        build(teacher=teacher, levels=None)
+    model = build(teacher=teacher, levels=None)
+    pairs = {0: 1, 1: 2, 2: 3, 3: 4}
+    assert model.teacher_taps == {'neck': ('neck', pairs)}
+    assert 'neck.3.loss_flow' in losses_of(model)
 
 
-def test_a_student_with_a_finer_pyramid_than_its_teacher_trains():
-    student = retinanet()
-    student.neck.update(start_level=0)
-    student.bbox_head.anchor_generator.strides = [4, 8, 16, 32, 64]
-    with pytest.raises(
-        ValueError, match=r'set model.levels to \(1, 2, 3, 4\)'
-    ):
-        build(student=student, levels=None)
-    model = build(student=student, levels=(1, 2, 3, 4))
-    assert 'neck.4.loss_flow' in losses_of(model)
+def test_a_level_that_is_named_is_resampled_to_the_nearest_stride():
+    teacher = retinanet(24, 16)
+    teacher.neck.update(start_level=0, num_outs=5)
+    model = build(teacher=teacher, levels=(3, 4))
+    assert model.teacher_taps == {'neck': ('neck', {3: 4, 4: 4})}
+    losses = losses_of(model)
+    assert losses['neck.4.loss_flow'].isfinite()
 
 
 def test_the_teachers_tap_can_be_another_module():

@@ -6,12 +6,14 @@ import torch
 import torch.nn.functional as F
 
 from mmfmkt.models.losses import (
+    CosineLoss,
     CWDLoss,
     DISTLoss,
     DKDLoss,
     KDLoss,
     MSELoss,
     PKDLoss,
+    WeightedSumLoss,
 )
 from mmfmkt.models.losses.functional import standardize
 
@@ -48,6 +50,19 @@ CASES = {
     'CWD': (CWDLoss(), references.cwd, MAPS),
     'CWD, T = 4': (CWDLoss(4.0), lambda p, q: references.cwd(p, q, 4.0), MAPS),
     'MSE': (MSELoss(), references.mse, MAPS),
+    'cosine': (CosineLoss(), references.cosine, MAPS),
+    'cosine of vectors': (CosineLoss(), references.cosine, LOGITS),
+    'weighted sum': (
+        WeightedSumLoss([CosineLoss(), MSELoss()], [0.9, 0.1]),
+        lambda p, q: 0.9 * references.cosine(p, q)
+        + 0.1 * references.mse(p, q),
+        MAPS,
+    ),
+    'weighted sum with labels': (
+        WeightedSumLoss([DKDLoss(), KDLoss()]),
+        lambda p, q, y: references.dkd(p, q, y) + references.kd(p, q),
+        LOGITS,
+    ),
 }
 METRICS = [pytest.param(*case[::2], id=name) for name, case in CASES.items()]
 # Value and gradient are compared after the input has been rounded.
@@ -307,3 +322,10 @@ def test_the_former_spelling_of_standardize_works_and_warns():
         metric = kind(standardize=True)
         labels = labels_for(metric)
         assert torch.equal(former(p, q, *labels), metric(p, q, *labels))
+
+
+def test_a_sum_of_losses_needs_one_kind_of_input_and_one_weight_for_each():
+    with pytest.raises(ValueError, match='one kind of input'):
+        WeightedSumLoss([PKDLoss(), KDLoss()])
+    with pytest.raises(ValueError, match='one weight for each'):
+        WeightedSumLoss([PKDLoss(), MSELoss()], [1.0])

@@ -1,0 +1,96 @@
+"""Config overrides that put a folder of images in the place of a data set."""
+
+import os.path as osp
+from copy import deepcopy
+from typing import Any, Dict, List, Tuple
+
+from mmengine.config import Config
+
+from mmfmkt.utils import ConfigError
+from mmfmkt.utils.types import type_name
+
+# They change the pipeline of the student's own data set during training.
+PIPELINE_HOOKS = (
+    'PipelineSwitchHook',
+    'SwitchRecipeHook',
+    'YOLOXModeSwitchHook',
+)
+
+
+def unlabelled_overrides(
+    config: Config, folder: str, library: str
+) -> Tuple[Dict[str, Any], Dict[str, Any], List[str]]:
+    """Return overrides by which a student trains on images without labels.
+
+    Detectors get their test pipeline, with horizontal flips, since transforms
+    of detectors' training data change boxes; classifiers their training
+    pipeline. There is no validation.
+
+    Args:
+        config (Config): The student's config.
+        folder (str): Folder of images.
+        library (str): ``'mmdet'`` or ``'mmpretrain'``.
+
+    Returns:
+        tuple: Overrides of the config by key, those of the student's model by
+        dotted key, and lines that describe them.
+
+    Raises:
+        ConfigError: If there is no such folder.
+    """
+    if not osp.isdir(folder):
+        raise ConfigError(f'--unlabelled: {folder!r} is no folder.')
+    split = 'test' if library == 'mmdet' else 'train'
+    pipeline = [
+        deepcopy(transform)
+        for transform in pipeline_of(config, f'{split}_dataloader')
+        if 'Annotations' not in type_name(transform)
+    ]
+    if library == 'mmdet':
+        pipeline.insert(len(pipeline) - 1, dict(type='RandomFlip', prob=0.5))
+    dataset = dict(
+        _delete_=True,
+        type='mmfmkt.UnlabelledImages',
+        data_root=osp.abspath(folder),
+        pipeline=pipeline,
+    )
+    overrides: Dict[str, Any] = dict(
+        train_dataloader=dict(dataset=dataset, batch_sampler=None),
+        val_dataloader=None,
+        val_evaluator=None,
+        val_cfg=None,
+    )
+    hooks = config.get('custom_hooks') or []
+    kept = [x for x in hooks if type_name(x) not in PIPELINE_HOOKS]
+    if len(kept) < len(hooks):
+        overrides['custom_hooks'] = kept
+    student: Dict[str, Any] = {}
+    model = config.model
+    preprocessor = model.get('data_preprocessor') or {}
+    if preprocessor.get('batch_augments'):
+        student['data_preprocessor.batch_augments'] = None
+    if library == 'mmpretrain' and model.get('train_cfg'):
+        student['train_cfg'] = None  # Mixup and its like mix labels.
+    names = ', '.join(type_name(x) for x in pipeline)
+    return (
+        overrides,
+        student,
+        [f'data      {dataset["data_root"]}, without labels: {names}'],
+    )
+
+
+def pipeline_of(config: Config, key: str) -> List[dict]:
+    """Return the transforms of a data loader's data set.
+
+    Raises:
+        ConfigError: If there are none.
+    """
+    dataset = config.get(key, {}).get('dataset', {})
+    while 'pipeline' not in dataset and 'dataset' in dataset:
+        dataset = dataset['dataset']
+    if 'pipeline' not in dataset:
+        raise ConfigError(
+            f'--unlabelled needs the transforms of {key}.dataset.pipeline in '
+            "the student's config, which has none."
+        )
+    return dataset['pipeline']

@@ -1,0 +1,176 @@
+"""Loss weight of a transfer, set by its share of the gradient."""
+
+from contextlib import nullcontext
+from typing import Any, ContextManager, Dict, Optional
+
+import torch
+from mmengine.dist import all_reduce
+from mmengine.logging import print_log
+from torch import Tensor, nn
+
+from mmfmkt.utils.schema import Positive, PositiveInt, check_arguments
+
+
+class GradientShare(nn.Module):
+    """Weight ``w = share * mean |g_task| / mean |g_transfer|``.
+
+    ``g_task`` and ``g_transfer`` are the gradients of the task's losses and
+    of the unweighted transfer losses at the tapped feature; their norms are
+    averaged over iterations and ranks. The weight is 1 in the first measured
+    iteration, follows the running means, and stays fixed afterwards. It is
+    kept in checkpoints and not exported.
+
+    Args:
+        name (str): Tap and level, for the log.
+        share (float): Norm of the weighted transfer gradient, relative to
+            that of the task.
+        iterations (int): Iterations that are measured.
+    """
+
+    def __init__(
+        self, name: str, share: Positive = 0.5, iterations: PositiveInt = 50
+    ) -> None:
+        super().__init__()
+        self.name, self.share, self.iterations = name, share, iterations
+        # Norms at the task and the transfer: sums, and those of the last
+        # backward pass, which the next forward pass adds on all ranks.
+        self.register_buffer('sums', torch.zeros(2))
+        self.register_buffer('last', torch.zeros(2))
+        self.register_buffer('count', torch.zeros((), dtype=torch.long))
+        self.register_buffer('weight', torch.ones(()))
+        self._is_fixed = False
+
+    @property
+    def is_measuring(self) -> bool:
+        """Whether the weight is not fixed yet."""
+        # Once fixed, no iteration waits for a GPU to tell.
+        self._is_fixed = self._is_fixed or int(self.count) >= self.iterations
+        return not self._is_fixed
+
+    def weigh(
+        self, source: Tensor, losses: Dict[str, Tensor], measure: bool
+    ) -> Dict[str, Tensor]:
+        """Return the weighted losses.
+
+        Args:
+            source (Tensor): The tapped feature.
+            losses (dict[str, Tensor]): Unweighted losses of the transfer.
+            measure (bool): Whether this iteration counts: not while a
+                schedule lowers the weight of the transfer.
+        """
+        measure = measure and self.is_measuring and source.requires_grad
+        if measure:
+            self._add_last()
+        weight = self.weight.clone()
+        weighted = {name: weight * loss for name, loss in losses.items()}
+        if measure and self.is_measuring:
+            self._measure(source, losses, weighted, weight)
+        return weighted
+
+    def _measure(
+        self,
+        source: Tensor,
+        losses: Dict[str, Tensor],
+        weighted: Dict[str, Tensor],
+        weight: Tensor,
+    ) -> None:
+        """Measure both gradients in the backward pass of this iteration.
+
+        The task's is the whole gradient at the feature less the transfer's.
+        Losses may be scaled before backward, which their gradient tells.
+        """
+        terms = [name for name, loss in losses.items() if loss.requires_grad]
+        total = sum(losses[name] for name in terms)
+        (transfer,) = torch.autograd.grad(
+            total, source, retain_graph=True, allow_unused=True
+        )
+        if transfer is None:
+            return
+        scale: Dict[str, Tensor] = {}
+
+        def record_scale(grad: Tensor) -> None:
+            scale['loss'] = grad
+
+        def record_norms(grad: Tensor) -> None:
+            task = grad.float() / scale['loss'] - weight * transfer.float()
+            self.last = torch.stack([task.norm(), transfer.float().norm()])
+
+        weighted[terms[0]].register_hook(record_scale)
+        source.register_hook(record_norms)
+
+    def _add_last(self) -> None:
+        """Add the norms of the last backward pass, averaged over ranks."""
+        norms = self.last.clone()
+        all_reduce(norms, 'mean')
+        self.last.zero_()
+        # Zero: no backward pass yet. Mixed precision may overflow.
+        if not norms.isfinite().all() or not norms[1]:
+            return
+        self.sums += norms
+        self.count += 1
+        self.weight.copy_(self.share * self.sums[0] / self.sums[1])
+        if not self.is_measuring:
+            task, transfer = (self.sums / self.count).tolist()
+            print_log(
+                f'{self.name}: loss_weight is fixed at '
+                f'{float(self.weight):.4g}, for {self.share:g} times the '
+                f'gradient of the task at the tapped feature (mean norms '
+                f'over {int(self.count)} iterations: task {task:.3g}, '
+                f'transfer at weight 1 {transfer:.3g}, a share of '
+                f'{transfer / max(task, 1e-12):.3g}).',
+                logger='current',
+            )
+
+
+def measuring(transfer: nn.Module) -> ContextManager:
+    """Return the context of a transfer's forward pass.
+
+    A compiled graph cannot be run backward twice, so it is not used while
+    gradients are measured.
+
+    Args:
+        transfer (nn.Module): With ``gradient_share`` if its weight is set by
+            the share of the gradient.
+    """
+    share = getattr(transfer, 'gradient_share', None)
+    set_stance = getattr(torch.compiler, 'set_stance', None)
+    if share is None or set_stance is None or not share.is_measuring:
+        return nullcontext()
+    return set_stance('force_eager')
+
+
+def weigh(
+    transfer: nn.Module,
+    source: Tensor,
+    losses: Dict[str, Tensor],
+    measure: bool,
+) -> Dict[str, Tensor]:
+    """Return a transfer's losses, weighted by its share if it has one.
+
+    Args:
+        transfer (nn.Module): As `measuring`.
+        source, losses, measure: As `GradientShare.weigh`.
+    """
+    share = getattr(transfer, 'gradient_share', None)
+    return losses if share is None else share.weigh(source, losses, measure)
+
+
+def gradient_share(loss_weight: Any, name: str) -> Optional[GradientShare]:
+    """Return the module of ``loss_weight='auto'``, or None for a number.
+
+    Args:
+        loss_weight (float | str | dict): ``model.flow.loss_weight`` of a
+            level: ``'auto'``, or a dict with ``share`` and ``iterations``.
+        name (str): Tap and level, for the log.
+
+    Raises:
+        ConfigError: If the dict has other keys or values.
+    """
+    if loss_weight == 'auto':
+        loss_weight = {}
+    if not isinstance(loss_weight, dict):
+        return None
+    settings = {k: v for k, v in loss_weight.items() if k != '_scope_'}
+    settings = dict(settings, name=name)
+    check_arguments(GradientShare, settings, 'model.flow.loss_weight')
+    return GradientShare(**settings)

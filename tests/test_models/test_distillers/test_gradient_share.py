@@ -1,0 +1,139 @@
+"""loss_weight='auto' brings the transfer's gradient to a share of the task's,
+level by level, at the tapped feature."""
+
+import pytest
+import torch
+from tiny import batch, distiller, retinanet
+
+pytest.importorskip('mmdet')
+
+from mmfmkt.registry import MODELS  # noqa: E402
+from mmfmkt.utils import ConfigError  # noqa: E402
+
+SHARE = dict(share=0.25, iterations=3)
+
+
+def build(variant='fmkt', loss_weight=SHARE, **kwargs):
+    torch.manual_seed(0)
+    flow = dict(loss_weight=loss_weight, num_steps=2)
+    return MODELS.build(distiller(variant, flow=flow, **kwargs))
+
+
+def losses_of(model, seed=0):
+    data = model.data_preprocessor(batch(seed=seed), True)
+    return model(**data, mode='loss')
+
+
+def gradients(model, names):
+    """Gradients of losses at the levels of the student's neck."""
+    levels = []
+    handle = model.student.neck.register_forward_hook(
+        lambda _module, _args, output: levels.extend(output)
+    )
+    losses = losses_of(model)
+    handle.remove()
+    total = sum(
+        sum(x) if isinstance(x, list) else x
+        for name, x in losses.items()
+        if 'loss' in name and names(name)
+    )
+    return torch.autograd.grad(total, levels[:3], allow_unused=True)
+
+
+def step(model, scale=1.0):
+    total, _ = model.parse_losses(losses_of(model))
+    (scale * total).backward()
+    model.zero_grad()
+
+
+@pytest.mark.parametrize('variant', ['fmkt', 'theta', 'direct'])
+@pytest.mark.parametrize('scale', [1.0, 1024.0])
+def test_each_level_gets_its_share(variant, scale):
+    model = build(variant)
+    for _ in range(4):
+        step(model, scale)
+    task = gradients(model, lambda name: not name.startswith('neck'))
+    transfer = gradients(model, lambda name: name.startswith('neck'))
+    for own, led in zip(task, transfer):
+        torch.testing.assert_close(
+            led.norm() / own.norm(), torch.tensor(0.25), rtol=1e-3, atol=0
+        )
+
+
+def test_the_weight_is_fixed_afterwards_and_survives_a_checkpoint():
+    model = build()
+    for _ in range(4):
+        step(model)
+    weights = [
+        flow.gradient_share.weight for flow in model.flows.neck.values()
+    ]
+    assert len({float(x) for x in weights}) == 3
+    again = build()
+    again.load_state_dict(model.state_dict())
+    step(again)
+    for flow, weight in zip(again.flows.neck.values(), weights):
+        assert not flow.gradient_share.is_measuring
+        assert flow.gradient_share.weight == weight
+
+
+def test_measuring_continues_after_a_checkpoint_as_without():
+    model, again = build(), build()
+    step(model)
+    again.load_state_dict(model.state_dict())
+    for _ in range(3):
+        step(model)
+        step(again)
+    for a, b in zip(model.flows.neck.values(), again.flows.neck.values()):
+        assert torch.equal(a.gradient_share.weight, b.gradient_share.weight)
+
+
+def test_nothing_is_measured_while_a_schedule_lowers_the_weight():
+    model = build()
+    model.transfer_weight = 0.5
+    step(model)
+    step(model)
+    assert all(x.gradient_share.count == 0 for x in model.flows.neck.values())
+
+
+def test_a_student_may_checkpoint_its_activations_reentrantly():
+    student = retinanet()
+    student.backbone.with_cp = True
+    measured = []
+    for part in (student, retinanet()):
+        model = build(
+            student=part, tap='backbone', levels=(1, 2), teacher=None
+        )
+        for _ in range(4):
+            step(model)
+        measured.append(
+            [
+                float(x.gradient_share.weight)
+                for x in model.flows.backbone.values()
+            ]
+        )
+    assert measured[0] == pytest.approx(measured[1], rel=1e-4)
+
+
+def test_a_compiled_transfer_is_measured_too():
+    model = build('fmkt', levels=(0,))
+    flow = distiller(
+        'fmkt',
+        levels=(0,),
+        flow=dict(
+            loss_weight=SHARE, num_steps=2, compile=dict(backend='eager')
+        ),
+    )
+    torch.manual_seed(0)
+    compiled = MODELS.build(flow)
+    for _ in range(4):
+        step(model)
+        step(compiled)
+    a, b = (x.flows.neck['0'].gradient_share.weight for x in (model, compiled))
+    torch.testing.assert_close(a, b, rtol=1e-4, atol=0)
+
+
+def test_unknown_settings_are_refused():
+    with pytest.raises(ConfigError, match='loss_weight.*shares'):
+        build(loss_weight=dict(shares=0.5))
+    with pytest.raises(ConfigError, match='loss_weight'):
+        build(loss_weight='automatic')
