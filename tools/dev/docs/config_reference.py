@@ -47,6 +47,8 @@ ENCODERS = (
 SCHEDULES = ('RectifiedFlow', 'VPODE', 'SubVPODE', 'VEODE')
 LOSSES = (
     'PKDLoss',
+    'CosineLoss',
+    'WeightedSumLoss',
     'CWDLoss',
     'CrossKDLoss',
     'MSELoss',
@@ -69,6 +71,8 @@ MODEL_TEXT = {
     'levels': 'Indices of the distilled levels of the student; all by '
     'default. Teacher levels are paired by stride.',
     'flow': 'Keys below.',
+    'task_loss': "Whether the student's own losses are trained "
+    '([Training without labels](unlabelled.md)).',
     'taps': 'Several taps instead of `tap` and `levels`, each a dict of the '
     'keys below.',
     'report_steps': 'Classifiers: further values of K whose accuracy '
@@ -86,6 +90,8 @@ TEACHER_TEXT = {
     'channels_last': 'Memory format of the teacher.',
     'compile': '`True` or options of `torch.compile`, for the untapped parts '
     'of backbone and neck.',
+    'view': "Size of the teacher's images: `scale` and `multiple_of` "
+    '([Image size](teachers.md#image-size)).',
     'cache': 'File of stored teacher outputs, or a dict of `path` and '
     '`max_gb` ([Cost](cost.md#a-cache-of-the-teacher)).',
 }
@@ -111,7 +117,8 @@ FLOW_TEXT = {
     'to draw N from in each iteration.',
     'inference_steps': 'K, the number of Euler steps in deployment, `8`; it '
     'may be changed after training.',
-    'loss_weight': 'Weight of the losses of the transfer, or one for each '
+    'loss_weight': "Weight of the losses of the transfer, `'auto'`, or a dict "
+    'of `share` and `iterations` ([Loss weights](loss_weights.md)); or one for each '
     'level, `(10.0, 10.0, 5.0, 5.0)` ([Loss weights](loss_weights.md)).',
     'dirac_ratio': 'Share of a batch that is paired with its own teacher '
     'sample in the loss of the flow (beta_d of the paper), `0.5`.',
