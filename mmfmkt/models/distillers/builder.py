@@ -123,7 +123,7 @@ def build_transfer(
     flow: ConfigDict,
     loss_weight: Union[float, str, dict],
     encoder: Any,
-    name: str,
+    name: str = '',
 ) -> Transfer:
     """Build the transfer of a feature.
 

@@ -118,8 +118,8 @@ FLOW_TEXT = {
     'inference_steps': 'K, the number of Euler steps in deployment, `8`; it '
     'may be changed after training.',
     'loss_weight': "Weight of the losses of the transfer, `'auto'`, or a dict "
-    'of `share` and `iterations` ([Loss weights](loss_weights.md)); or one for each '
-    'level, `(10.0, 10.0, 5.0, 5.0)` ([Loss weights](loss_weights.md)).',
+    'of `share` and `iterations`; or one for each level, '
+    '`(10.0, 10.0, 5.0, 5.0)` ([Loss weights](loss_weights.md)).',
     'dirac_ratio': 'Share of a batch that is paired with its own teacher '
     'sample in the loss of the flow (beta_d of the paper), `0.5`.',
     'prediction': "Output of the encoder: `'velocity'` or `'target'`.",
