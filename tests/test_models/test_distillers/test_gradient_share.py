@@ -1,9 +1,13 @@
 """loss_weight='auto' brings the transfer's gradient to a share of the task's,
 level by level, at the tapped feature."""
 
+import re
+import sys
+
 import pytest
 import torch
-from tiny import batch, distiller, retinanet
+from conftest import ROOT, run
+from tiny import batch, classification, distiller, image_batch, retinanet
 
 pytest.importorskip('mmdet')
 
@@ -137,3 +141,67 @@ def test_unknown_settings_are_refused():
         build(loss_weight=dict(shares=0.5))
     with pytest.raises(ConfigError, match='loss_weight'):
         build(loss_weight='automatic')
+
+
+RANKS = """
+import os, sys
+sys.path.insert(0, {tests!r})
+import torch
+import torch.distributed as dist
+from tiny import batch, distiller
+from mmfmkt.registry import MODELS
+
+dist.init_process_group('gloo')
+torch.manual_seed(0)
+flow = dict(loss_weight=dict(share=0.25, iterations=3), num_steps=2)
+model = MODELS.build(distiller(flow=flow))
+for step in range(4):
+    data = batch(seed=10 * dist.get_rank() + step)  # other images on each rank
+    losses = model(**model.data_preprocessor(data, True), mode='loss')
+    model.parse_losses(losses)[0].backward()
+shares = [x.gradient_share for x in model.flows.neck.values()]
+assert not any(x.is_measuring for x in shares)
+sys.stdout.write(f'weights {{[float(x.weight) for x in shares]}}\\n')
+"""
+
+
+@pytest.mark.slow
+def test_all_ranks_get_the_weights_of_their_mean_norms(tmp_path):
+    script = tmp_path / 'ranks.py'
+    script.write_text(RANKS.format(tests=str(ROOT / 'tests')))
+    log = run(
+        sys.executable,
+        '-m',
+        'torch.distributed.run',
+        '--nproc_per_node=2',
+        '--master_port=29541',
+        script,
+    )
+    weights = re.findall(r'weights (\[.*?\])', log)
+    assert len(weights) == 2 and weights[0] == weights[1]
+
+
+def test_a_classifier_is_measured_at_its_last_feature():
+    pytest.importorskip('mmpretrain')
+    torch.manual_seed(0)
+    model = MODELS.build(
+        classification(flow=dict(loss_weight=SHARE, num_steps=2))
+    )
+    norms = []
+    model.student.backbone.register_forward_hook(
+        lambda _module, _args, output: features.append(output[-1])
+    )
+    for _ in range(4):
+        features = []
+        data = model.data_preprocessor(image_batch(), True)
+        losses = model(**data, mode='loss')
+        norms = [
+            torch.autograd.grad(
+                losses[f'head.loss_{name}'], features[-1], retain_graph=True
+            )[0].norm()
+            for name in ('flow', 'task')
+        ]
+        model.parse_losses(losses)[0].backward()
+    torch.testing.assert_close(
+        norms[0] / norms[1], torch.tensor(0.25), rtol=1e-2, atol=0
+    )
