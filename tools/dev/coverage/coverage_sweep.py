@@ -24,6 +24,7 @@ from sweep.report import report
 from sweep.runs import Results, check_all
 
 from mmfmkt.cli.options import make_parser
+from mmfmkt.utils.configs import link_shipped
 
 CHECKS = ('equivalence', 'variants')
 DONE = ('equal', 'passed', 'cannot apply')
@@ -72,6 +73,7 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_args()
+    link_shipped()
     results = Results(args.out)
     known = [x for library in args.library for x in families(library)]
     todo = []
