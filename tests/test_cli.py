@@ -12,7 +12,15 @@ from mmfmkt.utils.configs import SHIPPED, shipped_models
 from mmfmkt.utils.stack import installed_version
 
 pytest.importorskip('mmdet')
-COMMANDS = ('train', 'test', 'distill', 'export', 'report', 'configs')
+COMMANDS = (
+    'train',
+    'test',
+    'distill',
+    'compare',
+    'export',
+    'report',
+    'configs',
+)
 
 
 def mmfmkt(*options, fails=False, cwd=ROOT):

@@ -14,6 +14,7 @@ COMMANDS = dict(
     train='train a config',
     test='evaluate a checkpoint',
     distill='distill a teacher config into a student config',
+    compare='compare methods over seeds on your own data',
     export='export config and checkpoint of the student',
     report='write an HTML report of training runs',
     configs='list, show or copy shipped configs',

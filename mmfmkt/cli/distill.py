@@ -10,7 +10,6 @@ the work directory and trains it. The config can be edited and inherited.
 
 import argparse
 import os
-import re
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -20,39 +19,24 @@ from mmfmkt.apis import compose_distillation
 from mmfmkt.apis.train import build_model
 from mmfmkt.models.flows import VARIANTS
 
-from .options import add_train_arguments, load_config, make_parser
+from .options import (
+    add_pair_arguments,
+    add_train_arguments,
+    load_config,
+    make_parser,
+    pair_name,
+)
 from .train import train_by_options
 
 
 def build_parser(prog: str) -> argparse.ArgumentParser:
     """Return the parser of the command."""
     parser = make_parser(__doc__, prog=prog)
-    parser.add_argument(
-        'student', help="student config: a file or 'mmdet::...'"
-    )
-    parser.add_argument(
-        '--teacher', help="teacher config; none for the variant 'online'"
-    )
-    parser.add_argument(
-        '--teacher-checkpoint',
-        help='path or URL; by default the teacher has random weights',
-    )
-    parser.add_argument(
-        '--teacher-scale',
-        type=float,
-        help="side of the teacher's images, relative to the student's "
-        '(default: 1, or the factor that puts patches on a stride of the '
-        'student)',
-    )
+    add_pair_arguments(parser)
     parser.add_argument(
         '--variant',
         choices=tuple(VARIANTS),
         help='distillation method (default: fmkt; theta with --unlabelled)',
-    )
-    parser.add_argument(
-        '--data-root',
-        help="dataset in COCO format that replaces the student config's "
-        'dataset',
     )
     parser.add_argument(
         '--unlabelled',
@@ -61,28 +45,12 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
         'transfer alone, and export them for init_cfg',
     )
     parser.add_argument(
-        '--class-maps',
-        action='store_true',
-        help='also distill the class maps of dense heads, which must have '
-        'the same type',
-    )
-    parser.add_argument(
         '--dry-run',
         action='store_true',
         help='write the config and build the model without training',
     )
     add_train_arguments(parser)
     return parser
-
-
-def name_of(args: argparse.Namespace) -> str:
-    """Return a file name with variant, teacher and student."""
-    parts = [args.variant, args.teacher, args.student]
-    return '_'.join(
-        re.sub(r'[^\w.-]', '-', Path(x.split('::')[-1]).stem)
-        for x in parts
-        if x
-    )
 
 
 def rank_of(launcher: str) -> int:
@@ -98,7 +66,7 @@ def compose(args: argparse.Namespace, folder: Path) -> Config:
     composed = compose_distillation(
         args.student,
         args.teacher,
-        folder / f'{name_of(args)}.py',
+        folder / f'{pair_name(args.variant, args)}.py',
         teacher_checkpoint=args.teacher_checkpoint,
         variant=args.variant,
         data_root=args.data_root,
@@ -117,7 +85,9 @@ def run(args: argparse.Namespace) -> None:
     """Compose a distillation and train it."""
     if args.variant is None:
         args.variant = 'theta' if args.unlabelled else 'fmkt'
-    args.work_dir = args.work_dir or str(Path('work_dirs', name_of(args)))
+    args.work_dir = args.work_dir or str(
+        Path('work_dirs', pair_name(args.variant, args))
+    )
     if rank_of(args.launcher) == 0:
         cfg = compose(args, Path(args.work_dir))
     else:

@@ -3,6 +3,7 @@
 import argparse
 import os
 import os.path as osp
+import re
 from pathlib import Path
 from typing import Callable, Optional
 
@@ -108,6 +109,53 @@ def add_train_arguments(parser: argparse.ArgumentParser) -> None:
         help='set persistent_workers of all dataloaders to False',
     )
     add_run_arguments(parser)
+
+
+def add_pair_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options for a student, a teacher and their dataset."""
+    parser.add_argument(
+        'student', help="student config: a file or 'mmdet::...'"
+    )
+    parser.add_argument(
+        '--teacher', help="teacher config; none for the variant 'online'"
+    )
+    parser.add_argument(
+        '--teacher-checkpoint',
+        help='path or URL; by default the teacher has random weights',
+    )
+    parser.add_argument(
+        '--teacher-scale',
+        type=float,
+        help="side of the teacher's images, relative to the student's "
+        '(default: 1, or the factor that puts patches on a stride of the '
+        'student)',
+    )
+    parser.add_argument(
+        '--data-root',
+        help="dataset in COCO format that replaces the student config's "
+        'dataset',
+    )
+    parser.add_argument(
+        '--class-maps',
+        action='store_true',
+        help='also distill the class maps of dense heads, which must have '
+        'the same type',
+    )
+
+
+def pair_name(prefix: str, args: argparse.Namespace) -> str:
+    """Return a file name from a prefix and the names of both configs.
+
+    Args:
+        prefix (str): Its first part.
+        args (argparse.Namespace): With ``teacher`` and ``student``.
+    """
+    parts = [prefix, args.teacher, args.student]
+    return '_'.join(
+        re.sub(r'[^\w.-]', '-', Path(x.split('::')[-1]).stem)
+        for x in parts
+        if x
+    )
 
 
 def add_cfg_options(parser: argparse.ArgumentParser) -> None:

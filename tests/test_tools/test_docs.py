@@ -39,6 +39,7 @@ COMMAND_OF = {
     'tools/train.py': 'train',
     'tools/test.py': 'test',
     'tools/distill.py': 'distill',
+    'tools/compare.py': 'compare',
     'tools/export_student.py': 'export',
     'tools/report.py': 'report',
 }

@@ -68,6 +68,7 @@ def write_report(
     images: int = 6,
     steps: Sequence[int] = (),
     load_checkpoints: bool = True,
+    sections: Sequence[Section] = (),
 ) -> Path:
     """Write the report of one or more runs.
 
@@ -80,6 +81,7 @@ def write_report(
             evaluated.
         load_checkpoints (bool): Whether to add the sections that need
             networks: detections, cost, feature maps and sampling.
+        sections (Sequence[Section]): Sections before those of the runs.
 
     Raises:
         ConfigError: If there is no run.
@@ -91,15 +93,15 @@ def write_report(
         'Accuracy by sampling steps',
         figures=curves.logged_accuracy_by_steps(runs),
     )
-    sections = [results(runs), *training_curves(runs), by_steps]
+    parts = [*sections, results(runs), *training_curves(runs), by_steps]
     if load_checkpoints:
-        sections += network_sections(runs, images, steps, by_steps)
-    sections += [configs(runs), environments(runs)]
+        parts += network_sections(runs, images, steps, by_steps)
+    parts += [configs(runs), environments(runs)]
     page = jinja2.Template(
         TEMPLATE.read_text(encoding='utf-8'), autoescape=True
     ).render(
         title=', '.join(x.name for x in runs),
-        sections=[x for x in sections if x.parts],
+        sections=[x for x in parts if x.parts],
         plotly=get_plotlyjs(),
     )
     path = Path(path)

@@ -14,6 +14,7 @@ pytest.importorskip('mmdet')
 
 from mmengine.config import Config  # noqa: E402
 
+from mmfmkt.apis.compare.plan import run_config  # noqa: E402
 from mmfmkt.utils import ConfigError  # noqa: E402
 
 FOLDER = ROOT / 'tools' / 'dev' / 'benchmark'
@@ -24,9 +25,9 @@ TOOL = FOLDER / 'accuracy.py'
 def protocol():
     sys.path.insert(0, str(FOLDER))
     try:
-        from protocol import page, plan, runs, zoo
+        from protocol import page, plan, zoo
 
-        yield plan, runs, page, zoo
+        yield plan, page, zoo
     finally:
         sys.path.remove(str(FOLDER))
 
@@ -83,7 +84,7 @@ def cells(markdown, name):
 
 
 def test_means_errors_and_paired_differences(tmp_path, protocol):
-    plan, _, page, _ = protocol
+    plan, page, _ = protocol
     table = plan.read_table(str(write_table(tmp_path)))
     pkd, flow = [0.46, 0.45, 0.50], [0.48, 0.472]
     results = results_of(
@@ -113,13 +114,13 @@ def test_means_errors_and_paired_differences(tmp_path, protocol):
 
 
 def test_the_front_is_of_those_that_none_beats(protocol):
-    _, _, page, _ = protocol
+    _, page, _ = protocol
     points = dict(a=(1.0, 0.3), b=(1.0, 0.4), c=(1.2, 0.39), d=(1.3, 0.5))
     assert page.front(points) == ['b', 'd']
 
 
 def test_a_page_without_a_place_is_left_alone(tmp_path, protocol):
-    plan, _, page, _ = protocol
+    plan, page, _ = protocol
     table = plan.read_table(str(write_table(tmp_path)))
     (tmp_path / 'page.md').write_text('no place here')
     (tmp_path / 'results.json').write_text(json.dumps(results_of(PKD=[0.4])))
@@ -138,7 +139,7 @@ def test_a_page_without_a_place_is_left_alone(tmp_path, protocol):
     ),
 )
 def test_a_wrong_table_is_refused_by_its_key(tmp_path, wrong, said, protocol):
-    plan, _, _, _ = protocol
+    plan, _, _ = protocol
     with pytest.raises(ConfigError, match=said):
         plan.read_table(str(write_table(tmp_path, **wrong)))
 
@@ -146,7 +147,7 @@ def test_a_wrong_table_is_refused_by_its_key(tmp_path, wrong, said, protocol):
 @pytest.mark.parametrize('name', ('bccd',))
 def test_pages_and_results_say_the_same(name, protocol):
     """What a page's table has is what its results give, digit by digit."""
-    plan, _, page, _ = protocol
+    plan, page, _ = protocol
     table = plan.read_table(str(FOLDER / 'tables' / f'{name}.yml'))
     results = json.loads(table.results.read_text())
     text = table.page.read_text()
@@ -164,7 +165,7 @@ def test_pages_and_results_say_the_same(name, protocol):
 
 def test_metafiles_and_zoo_are_what_results_and_configs_say(protocol):
     """A number that is changed by hand, in either, is noticed."""
-    plan, _, _, zoo = protocol
+    plan, _, zoo = protocol
     tables = plan.all_tables()
     files = zoo.metafiles(tables)
     assert {x: (ROOT / x).read_text() for x in files} == files
@@ -181,7 +182,7 @@ def test_metafiles_and_zoo_are_what_results_and_configs_say(protocol):
     known = {
         x.method.config
         for table in tables
-        for x in zoo.lines_of(table, zoo.results_of(table))
+        for x in zoo.lines_of(table, zoo.load_results(table))
         if x.values
     }
     assert known == {x['Config'] for x in listed if 'Results' in x} != set()
@@ -210,7 +211,7 @@ def test_a_table_is_run_once_and_written(tmp_path, shapes):
             plain=dict(config=config['plain'], student=True),
             broken=dict(
                 config=config['flow'],
-                options={'model.flow.metric': dict(type='NoLoss')},
+                options={'model.flow.loss_weight': 1e39},
             ),
             flow=dict(
                 config=config['flow'],
@@ -221,11 +222,21 @@ def test_a_table_is_run_once_and_written(tmp_path, shapes):
         plot=str(tmp_path / 'plot.png'),
     )
     out = ('--out', tmp_path / 'runs')
+    # What cannot be built ends the table before its teacher is trained.
+    text = table.read_text()
+    table.write_text(
+        text.replace('1.0e+39', '2.0').replace('flow.py', 'no.py')
+    )
+    log = run(TOOL, table, *out, fails=True)
+    assert 'error: broken: the config' in log and 'no.py' in log
+    assert not (tmp_path / 'runs').exists()
+    table.write_text(text)
     log = run(TOOL, table, *out, '--jobs', 2)
     results = json.loads((tmp_path / 'results.json').read_text())
     found = {x['method']: x for x in results['runs']}
     assert set(found['flow']['metrics']) == {'1', '2'}
-    assert 'NoLoss' in found['broken']['error'] and 'NoLoss' in log
+    error = found['broken']['error']
+    assert 'is not a finite number' in error and error in log
     assert found['flow']['seconds'] > 0 and found['flow']['peak_gb'] > 0.1
     assert found['teacher']['metrics']['-']['coco/bbox_mAP'] >= 0
     trained = Config.fromfile(tmp_path / 'runs/flow/0/config.py')
@@ -249,12 +260,13 @@ def test_a_table_is_run_once_and_written(tmp_path, shapes):
 
 
 def test_teacher_of_views_drawn_anew_is_not_cached(tmp_path, protocol):
-    plan, runs, *_ = protocol
+    plan, *_ = protocol
     table = plan.read_table(str(FOLDER / 'tables/cifar100.yml'))
-    for one in plan.runs_of(table, ['KD', 'OFM-KT'], [0]):
-        place = tmp_path / one.folder
-        config = runs.write_config(one, place, 'teacher.pth', table.cache)
+    assert not table.cache
+    for one in table.runs(['KD', 'OFM-KT'], [0]):
+        config = run_config(one.method, one.seed, 'teacher.pth')
         assert 'cache' not in (config.model.teacher or {})
-        config = runs.write_config(one, place, 'teacher.pth', cached=True)
+        cache = tmp_path / 'cache.sqlite'
+        config = run_config(one.method, one.seed, 'teacher.pth', cache)
         taught = config.model.teacher is not None
         assert ('cache' in (config.model.teacher or {})) == taught

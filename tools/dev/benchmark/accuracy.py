@@ -5,12 +5,13 @@
 
 where TABLE is a file in tools/dev/benchmark/tables/.
 
-Each method is trained with each of its seeds by tools/train.py and evaluated
-by tools/test.py, its last checkpoint, on the split of test_dataloader, of
-which training sees nothing; so nothing is chosen by what is reported. What
-each run gave, failed ones too, goes to one JSON file, and from that the page's
-tables and the plot are written. What is done is not done again, what was
-interrupted goes on: repeat the command.
+Each method is trained with each of its seeds as by tools/train.py and
+evaluated as by tools/test.py, its last checkpoint, on the split of
+test_dataloader, of which training sees nothing; so nothing is chosen by what
+is reported. All configs are checked before training. The results of all runs,
+failed ones too, go to one JSON file, and from that the page's tables and the
+plot are written. Repeat the command to resume. `mmfmkt compare` does the same
+for other students and data.
 """
 
 import argparse
@@ -19,12 +20,13 @@ import signal
 import sys
 from pathlib import Path
 
+from mmfmkt.apis.compare import Executor, check_methods
 from mmfmkt.cli.errors import exit_on_error
 from mmfmkt.cli.options import add_debug, make_parser
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from protocol import cost, page, plan, runs, zoo  # noqa: E402
+from protocol import cost, page, plan, zoo  # noqa: E402
 
 
 def parse_args() -> argparse.Namespace:
@@ -64,20 +66,23 @@ def main() -> None:
     # Tools and configs are named from here.
     folder = folder.resolve()
     os.chdir(plan.ROOT)
+    executor = Executor(table, folder, args.jobs, args.retry)
     if args.cost:
-        runs.gather(table, folder, cost.measure(table))
+        executor.collect(cost.measure(table))
     elif not args.render:
-        todo = plan.runs_of(table, args.only, args.seeds)
+        runs = table.runs(args.only, args.seeds)
         if args.dry_run:
-            for run in todo:
-                print(run, '--', runs.state_of(run, folder))
+            for run in runs:
+                print(run, '--', executor.state(run))
             return
+        pending = [x.method for x in runs if executor.is_pending(x)]
+        check_methods({x.name: x for x in pending}.values(), table.teacher)
         try:
-            runs.run_all(table, todo, folder, args.jobs, args.retry)
+            executor.execute(runs)
         except KeyboardInterrupt:
             sys.exit('interrupted; the same command goes on')
         finally:
-            runs.gather(table, folder)
+            executor.collect()
     page.render(table)
     tables = plan.all_tables()
     if table.name in (x.name for x in tables):

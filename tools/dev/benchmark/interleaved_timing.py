@@ -1,74 +1,22 @@
-"""Interleaved timing of functions in one process, and activation memory.
-
-Each round runs all functions one after the other, so that other load on the
-machine affects all of them. A ratio is the median over rounds, with its
-quartiles.
-"""
+"""Reports of interleaved timing and of activation memory."""
 
 import json
 import platform
 import statistics
 import sys
-import time
 from pathlib import Path
 from typing import Any, Callable, Dict, Iterable, List, Sequence
 
 import torch
 from rich.console import Console
-from rich.progress import track
 from rich.table import Table
 from torch import Tensor
 
-console = Console(stderr=True)
-Functions = Dict[str, Callable[[], Any]]
-
-
-def time_interleaved(
-    functions: Functions, repeats: int
-) -> Dict[str, List[float]]:
-    """Time functions in interleaved rounds.
-
-    An interrupt (Ctrl-C) ends the measurement with the completed rounds.
-
-    Args:
-        functions (dict[str, Callable]): Functions by name.
-        repeats (int): Number of rounds, after one round of warm-up.
-
-    Returns:
-        dict[str, list[float]]: Seconds of each round, by name.
-    """
-    times: Dict[str, List[float]] = {name: [] for name in functions}
-    try:
-        for round_index in track(
-            range(repeats + 1),
-            description='rounds',
-            console=console,
-            disable=not console.is_terminal,
-        ):
-            seconds = {}
-            # Rotated, because the state of caches depends on the predecessor.
-            names = list(functions)
-            first = round_index % len(names)
-            for name in names[first:] + names[:first]:
-                synchronize()
-                start = time.perf_counter()
-                functions[name]()
-                synchronize()
-                seconds[name] = time.perf_counter() - start
-            if round_index:
-                for name in names:
-                    times[name].append(seconds[name])
-    except KeyboardInterrupt:
-        console.print('interrupted: the completed rounds are reported')
-    if not all(times.values()):
-        raise SystemExit('error: no round was completed')
-    return times
-
-
-def synchronize() -> None:
-    """Wait for the GPU, if one is in use."""
-    if torch.cuda.is_available() and torch.cuda.is_initialized():
-        torch.cuda.synchronize()
+from mmfmkt.utils.interleaved_timing import (  # noqa: F401 (for benchmarks)
+    console,
+    ratio_to,
+    time_interleaved,
+)
 
 
 def activation_bytes(
@@ -108,17 +56,11 @@ def timing_row(
             denominator.
     """
     sums = [sum(seconds) for seconds in zip(*(times[x] for x in baseline))]
-    ratios = [x / y for x, y in zip(times[name], sums)]
-    low, _, high = (
-        statistics.quantiles(ratios, n=4) if len(ratios) > 1 else ratios * 3
-    )
     return dict(
         name=name,
         value=statistics.median(times[name]) * 1e3,
         unit='ms',
-        ratio=statistics.median(ratios),
-        low=low,
-        high=high,
+        **ratio_to(times[name], sums),
         times=times[name],
     )
 

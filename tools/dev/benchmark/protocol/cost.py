@@ -1,8 +1,6 @@
 """What the methods of a table cost: deployed, and in training."""
 
-from copy import deepcopy
-from functools import partial
-from typing import Any, Dict, Optional
+from typing import Dict, Optional, Tuple
 
 import interleaved_timing as timing
 import networks
@@ -10,12 +8,11 @@ import torch
 from mmengine.config import Config
 from torch import nn
 
+from mmfmkt.apis.compare import Method, latency
 from mmfmkt.utils import ConfigError
 from mmfmkt.utils.complexity import size_and_flops
 
-from .plan import ROOT, Method, Table
-
-TURNS = 40
+from .plan import ROOT, Table
 
 
 def measure(table: Table) -> Dict[str, dict]:
@@ -55,36 +52,28 @@ def measure(table: Table) -> Dict[str, dict]:
         found[method.name] = dict(
             latency={}, activations=round(kept / 2 / 2**20, 3)
         )
-    rivals = {'plain': partial(predict, plain.eval(), None, batch)}
-    places = {}
+    deployed: Dict[Tuple[str, str], nn.Module] = {}
     for method in methods:
         model, own = built[method.name], found[method.name]
-        deployed = plain
+        network = plain
         if model is not None:
             model.eval()
-            deployed = model if model.deploys_flow else model.student
-        for k in method.inference_steps or [None]:
-            if k is not None:
-                deployed.inference_steps = k
-            own['parameters'], flops = size_and_flops(
-                deployed.eval(), tuple(table.image_size)
-            )
-            label = '-' if k is None else str(k)
-            own.setdefault('flops', {})[label] = flops
-            if k is None:
+            network = model if model.deploys_flow else model.student
+        for k in method.steps:
+            if k != '-':
+                network.inference_steps = int(k)
+                deployed[method.name, k] = network
+            else:
                 # The plain student itself, by construction.
-                same = dict.fromkeys(('ratio', 'low', 'high'), 1.0)
-                own['latency'][label] = same
-                continue
-            name = f'{method.name} {label}'
-            places[name] = (method.name, label)
-            rivals[name] = partial(predict, deployed, k, batch)
-    times = timing.time_interleaved(rivals, TURNS)
-    for name, (method, label) in places.items():
-        row = timing.timing_row(name, times, ['plain'])
-        found[method]['latency'][label] = {
-            key: round(row[key], 4) for key in ('ratio', 'low', 'high')
-        }
+                own['latency'][k] = latency.SAME
+            own['parameters'], flops = size_and_flops(
+                network.eval(), tuple(table.image_size)
+            )
+            own.setdefault('flops', {})[k] = flops
+    data = dict(zip(('inputs', 'data_samples'), batch))
+    rows = latency.latencies(plain.eval(), deployed, data)
+    for (name, k), row in rows.items():
+        found[name]['latency'][k] = row
     return found
 
 
@@ -97,11 +86,3 @@ def distiller_of(method: Method, device: torch.device) -> Optional[nn.Module]:
     # Accuracy at other K beside its own is not what is deployed.
     config.model.pop('report_steps', None)
     return networks.build(config, config.model.variant, None, device)
-
-
-@torch.no_grad()
-def predict(model: nn.Module, k: Optional[int], batch: Any) -> None:
-    """A prediction in K steps."""
-    if k is not None:
-        model.inference_steps = k
-    model(batch[0], deepcopy(batch[1]), mode='predict')

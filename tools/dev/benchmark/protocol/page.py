@@ -1,46 +1,26 @@
 """A results table in Markdown, and its plot."""
 
-import json
 import statistics
 from pathlib import Path
-from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Dict, List, Optional, Sequence, Tuple
 
+from mmfmkt.apis.compare.results import (
+    Line,
+    baseline,
+    best_metric,
+    cells_of,
+    compared,
+    latency_of,
+    lines_of,
+    load_results,
+    markdown_table,
+    mean_and_error,
+    shown,
+)
 from mmfmkt.utils import ConfigError
 from mmfmkt.utils.files import write_atomically
 
-from .plan import Method, Table
-
-# Names in tables and plots; the results' files keep those of the YAML files.
-DISPLAY_NAMES = {
-    'plain': 'Baseline student',
-    'plain, neck at the same rate': 'Baseline student, neck lr_mult = 40',
-    'KD, standardised logits': 'KD, standardized logits',
-    'PKD and CrossKD': 'PKD + CrossKD',
-    'Theta with ensemble': 'Theta, ensemble_weight = 1',
-    'Theta, published': 'Theta, as published',
-    'FM-KT conv': 'FM-KT, ConvEncoder',
-    'FM-KT by KD': 'FM-KT with KD',
-    'FM-KT by DIST': 'FM-KT with DIST',
-    'FM-KT by DIST, bottleneck': 'FM-KT with DIST, BottleneckEncoder',
-}
-
-
-class Line(NamedTuple):
-    """A method at one K.
-
-    Attributes:
-        name (str): Name in the table.
-        method (Method): The method.
-        k (str): K, or ``'-'``.
-        values (dict): The metric by seed.
-        failed (list): Seeds whose run failed.
-    """
-
-    name: str
-    method: Method
-    k: str
-    values: Dict[int, float]
-    failed: List[int]
+from .plan import Table
 
 
 def render(table: Table) -> None:
@@ -51,7 +31,7 @@ def render(table: Table) -> None:
     """
     if not table.results.is_file():
         return
-    results = json.loads(table.results.read_text(encoding='utf-8'))
+    results = load_results(table)
     text = table.page.read_text(encoding='utf-8')
     write_atomically(table.page, in_place(text, table, results))
     if table.plot is not None and results.get('cost'):
@@ -95,50 +75,6 @@ def between(text: str, name: str, part: str, path: Path) -> str:
     return f'{front}{begin}\n\n{part}\n\n{end}{back}'
 
 
-def lines_of(table: Table, results: dict) -> List[Line]:
-    """Return a line for each method, and for each K of a deployed flow."""
-    found = []
-    for method in table.methods:
-        runs = [
-            x for x in results.get('runs', ()) if x['method'] == method.name
-        ]
-        failed = [x['seed'] for x in runs if 'error' in x]
-        for k in [str(x) for x in method.inference_steps] or ['-']:
-            values = {
-                x['seed']: x['metrics'][k][table.metric]
-                for x in runs
-                if k in x.get('metrics', {})
-            }
-            name = DISPLAY_NAMES.get(method.name, method.name)
-            if k != '-':
-                name = f'{name}, K = {k}'
-            if values or failed:
-                found.append(Line(name, method, k, values, failed))
-    return found
-
-
-def mean_and_error(values: Sequence[float]) -> Tuple[float, Optional[float]]:
-    """Return the mean, and the standard error of two or more values."""
-    mean = statistics.mean(values)
-    if len(values) < 2:
-        return mean, None
-    return mean, statistics.stdev(values) / len(values) ** 0.5
-
-
-def differences(ours: Line, theirs: Line) -> List[float]:
-    """Return differences paired by seed, of the seeds that both have."""
-    seeds = sorted(set(ours.values) & set(theirs.values))
-    return [ours.values[x] - theirs.values[x] for x in seeds]
-
-
-def best_metric(lines: Sequence[Line]) -> Optional[Line]:
-    """Return the best distillation loss without a flow."""
-    plain = [x for x in lines if x.method.plain_metric and x.values]
-    return max(
-        plain, key=lambda x: statistics.mean(x.values.values()), default=None
-    )
-
-
 def teacher_value(table: Table, results: dict) -> Optional[float]:
     """Return the metric of the teacher."""
     for run in results.get('runs', ()):
@@ -151,14 +87,25 @@ def markdown(table: Table, results: dict) -> str:
     """Return the caption and the table."""
     lines = lines_of(table, results)
     best, teacher = best_metric(lines), teacher_value(table, results)
-    student = next((x for x in lines if x.method.student and x.values), None)
+    student = baseline(lines)
+    header = (
+        'Method',
+        table.label,
+        'Difference',
+        'Gap closed',
+        'Latency',
+        'Each seed',
+    )
     rows = [
-        f'| Method | {table.label} | Difference | Gap closed | '
-        'Latency | Each seed |',
-        '|---|---|---|---|---|---|',
+        cells_of(
+            line,
+            table.metric,
+            results,
+            compared(line, best, table.metric),
+            gap_closed(line, student, teacher),
+        )
+        for line in lines
     ]
-    for line in lines:
-        rows.append(row(line, best, student, teacher, results, table.metric))
     caption = f'{table.title}. Mean ± standard error over seeds.'
     if teacher is not None:
         caption += f' Teacher: {shown(teacher, table.metric)} (one seed).'
@@ -170,59 +117,18 @@ def markdown(table: Table, results: dict) -> str:
     if student is not None and teacher is not None:
         caption += ' Gap: from the baseline student to the teacher.'
     caption += ' Latency: relative to the baseline student.'
-    return '\n'.join([caption, '', *rows])
+    return f'{caption}\n\n{markdown_table(header, rows)}'
 
 
-def shown(value: float, metric: str, sign: str = '') -> str:
-    """Format a value: accuracy in percent with two digits, mAP with three."""
-    digits = 2 if 'accuracy' in metric else 3
-    return f'{value:{sign}.{digits}f}'
-
-
-def with_error(values: Sequence[float], metric: str, sign: str = '') -> str:
-    """Format mean ± standard error."""
-    if not values:
-        return ''
-    mean, error = mean_and_error(values)
-    text = shown(mean, metric, sign)
-    return text if error is None else f'{text} ± {shown(error, metric)}'
-
-
-def row(
-    line: Line,
-    best: Optional[Line],
-    student: Optional[Line],
-    teacher: Optional[float],
-    results: dict,
-    metric: str,
+def gap_closed(
+    line: Line, student: Optional[Line], teacher: Optional[float]
 ) -> str:
-    """Return a row in Markdown."""
-    compared, share = '', ''
-    if best is not None and line is not best:
-        compared = with_error(differences(line, best), metric, '+')
-    if line.values and student is not None and teacher is not None:
-        low = statistics.mean(student.values.values())
-        mean = statistics.mean(line.values.values())
-        if line is not student and teacher > low:
-            share = f'{(mean - low) / (teacher - low):.0%}'
-    each = [shown(line.values[x], metric) for x in sorted(line.values)]
-    each += [f'{seed} failed' for seed in line.failed]
-    cells = (
-        line.name,
-        with_error(list(line.values.values()), metric),
-        compared,
-        share,
-        latency_of(line, results),
-        ', '.join(each),
-    )
-    return f'| {" | ".join(cells)} |'
-
-
-def latency_of(line: Line, results: dict) -> str:
-    """Return the latency relative to the baseline student, if measured."""
-    cost = results.get('cost', {}).get(line.method.name, {})
-    ratio = cost.get('latency', {}).get(line.k, {}).get('ratio')
-    return '' if ratio is None else f'{ratio:.3f}'
+    """Return the share of the gap between student and teacher."""
+    if not line.values or teacher is None or student in (None, line):
+        return ''
+    low = statistics.mean(student.values.values())
+    mean = statistics.mean(line.values.values())
+    return f'{(mean - low) / (teacher - low):.0%}' if teacher > low else ''
 
 
 def front(points: Dict[str, Tuple[float, float]]) -> List[str]:

@@ -1,6 +1,5 @@
 """Model zoo, results pages and metafiles, written from results and configs."""
 
-import json
 import statistics
 from functools import cache
 from pathlib import Path
@@ -9,20 +8,20 @@ from typing import Any, Dict, List, Tuple
 import yaml
 from mmengine.config import Config
 
-from mmfmkt.utils.files import write_atomically
-
-from .page import (
+from mmfmkt.apis.compare.results import (
     Line,
     best_metric,
-    between,
-    differences,
+    compared,
     latency_of,
     lines_of,
+    load_results,
     mean_and_error,
     shown,
-    teacher_value,
     with_error,
 )
+from mmfmkt.utils.files import write_atomically
+
+from .page import between, teacher_value
 from .plan import ROOT, Table
 
 INDEX = ROOT / 'model-index.yml'
@@ -87,13 +86,6 @@ def shipped() -> Dict[str, Config]:
     }
 
 
-def results_of(table: Table) -> dict:
-    """Return the results of a table, or an empty dict."""
-    if not table.results.is_file():
-        return {}
-    return json.loads(table.results.read_text(encoding='utf-8'))
-
-
 def network(model: Any) -> str:
     """Return the type, backbone and depth of a network."""
     if isinstance(model, str):
@@ -123,7 +115,7 @@ def measured(tables: List[Table]) -> Dict[str, List[dict]]:
     """Return the results by config path, in the form of metafiles."""
     found: Dict[str, List[dict]] = {}
     for table in tables:
-        results = results_of(table)
+        results = load_results(table)
         for line in lines_of(table, results):
             if not line.values:
                 continue
@@ -166,7 +158,7 @@ def summary(tables: List[Table], folder: str) -> str:
         '|---|---|---|---|---|---|---|',
     ]
     for table in tables:
-        results = results_of(table)
+        results = load_results(table)
         lines = [x for x in lines_of(table, results) if x.values]
         best, teacher = best_metric(lines), teacher_value(table, results)
         if best is None:
@@ -203,19 +195,16 @@ def all_results(tables: List[Table]) -> str:
         '|---|---|---|---|---|---|',
     ]
     for table in tables:
-        results = results_of(table)
+        results = load_results(table)
         lines = lines_of(table, results)
         best = best_metric(lines)
         for line in lines:
             value = with_error(list(line.values.values()), table.metric)
-            compared = ''
-            if best is not None and line is not best:
-                pairs = differences(line, best)
-                compared = with_error(pairs, table.metric, '+')
             failed = f', {len(line.failed)} failed' if line.failed else ''
             rows.append(
                 f'| {table.subject} | {line.name} | {value} {table.label} '
-                f'| {compared} | {latency_of(line, results)} '
+                f'| {compared(line, best, table.metric)} '
+                f'| {latency_of(line, results)} '
                 f'| {len(line.values)}{failed} |'
             )
     return '\n'.join(rows)
@@ -274,7 +263,7 @@ def page(tables: List[Table]) -> str:
         '|---|---|---|---|---|---|---|',
     ]
     for table in tables:
-        results = results_of(table)
+        results = load_results(table)
         for line in lines_of(table, results):
             if not line.values:
                 continue

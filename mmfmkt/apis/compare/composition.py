@@ -1,0 +1,202 @@
+"""Configs of the methods: one student, data set and budget for all."""
+
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, List, Optional, Sequence
+
+from mmengine.config import Config
+
+from mmfmkt.engine.export import student_config
+from mmfmkt.models.flows import VARIANTS
+from mmfmkt.utils import ConfigError
+from mmfmkt.utils.configs import read_config
+from mmfmkt.utils.files import write_atomically
+
+from ..distill import compose_distillation
+from ..train import use_amp
+from .plan import Method
+
+BASELINE = 'baseline'
+NAMES = dict(fmkt='FM-KT', theta='Theta', online='OFM-KT', parallel='Parallel')
+# Settings of schedulers that count epochs or iterations.
+COUNTS = ('begin', 'end', 'T_max', 'total_steps', 'step_size', 'milestones')
+
+
+def compose_methods(
+    methods: Sequence[str],
+    student: str,
+    teacher: Optional[str],
+    folder: Path,
+    seeds: Sequence[int],
+    budget: Optional[int] = None,
+    steps: Sequence[int] = (),
+    cfg_options: Optional[dict] = None,
+    amp: bool = False,
+    class_maps: bool = False,
+    **pair: Any,
+) -> List[Method]:
+    """Write a config for each method.
+
+    Args:
+        methods (Sequence[str]): ``'baseline'``, keys of ``VARIANTS`` or
+            config files.
+        student (str): The student's config.
+        teacher (str, optional): The teacher's config.
+        folder (Path): Folder of the configs. They must not differ from those
+            that are there, since their runs may have results.
+        seeds (Sequence[int]): Seeds of each method.
+        budget (int, optional): Epochs that each run trains, or iterations
+            where the student's config counts them.
+        steps (Sequence[int]): K that flows are evaluated at; by default the
+            config's.
+        cfg_options (dict, optional): Overrides of all configs.
+        amp (bool): Whether to train in mixed precision.
+        class_maps (bool): As in `compose_distillation`, for all variants
+            with a teacher.
+        pair: Further arguments of `compose_distillation`.
+
+    Raises:
+        ConfigError: If a config cannot be composed; the message names the
+            method.
+    """
+    found: List[Method] = []
+    for source in methods:
+        try:
+            cfg = method_config(
+                source, student, teacher, cfg_options, class_maps, **pair
+            )
+            if budget is not None:
+                set_budget(cfg, budget)
+            if source == BASELINE:
+                cfg = baseline_of(cfg)
+            if amp:
+                use_amp(cfg)
+        except ConfigError as error:
+            raise ConfigError(f'--methods {source}: {error}') from error
+        keep_latest_checkpoint(cfg)
+        name = NAMES.get(source, Path(source).stem)
+        method = Method(name, '', list(seeds), student=source == BASELINE)
+        if method.folder in [x.folder for x in found]:
+            raise ConfigError(f'--methods: {name!r} is there twice.')
+        model = cfg.model
+        variant = model.get('variant', 'fmkt') if 'student' in model else None
+        method.plain_metric = variant == 'direct'
+        if variant in VARIANTS and VARIANTS[variant].deploys_flow:
+            default = (model.get('flow') or {}).get('inference_steps', 1)
+            method.inference_steps = list(steps) or [default]
+        method.config = str(write_once(folder / f'{method.folder}.py', cfg))
+        found.append(method)
+    return found
+
+
+def method_config(
+    source: str,
+    student: str,
+    teacher: Optional[str],
+    cfg_options: Optional[dict],
+    class_maps: bool,
+    **pair: Any,
+) -> Config:
+    """Return the config of a method; for the baseline, a distillation's.
+
+    Args:
+        source (str): One of the methods of `compose_methods`, which has the
+            other arguments.
+    """
+    if source.endswith('.py'):
+        return read_config(source, cfg_options)
+    # The baseline is the student of any distillation.
+    any_variant = 'direct' if teacher else 'online'
+    variant = any_variant if source == BASELINE else source
+    if variant not in VARIANTS:
+        raise ConfigError(
+            f'a method is {BASELINE}, {", ".join(VARIANTS)} or a config file '
+            '(.py).'
+        )
+    taught = VARIANTS[variant].needs_teacher
+    if not taught:
+        pair = {k: x for k, x in pair.items() if not k.startswith('teacher')}
+    with TemporaryDirectory() as place:
+        composed = compose_distillation(
+            student,
+            teacher if taught else None,
+            Path(place, f'{source}.py'),
+            variant=variant,
+            class_maps=class_maps and taught,
+            **pair,
+        )
+        return read_config(str(composed.config), cfg_options)
+
+
+def set_budget(cfg: Config, budget: int) -> None:
+    """Train for a number of epochs, or of iterations if ``max_iters`` is set.
+
+    Learning-rate schedules are stretched along; in trainings by epoch, those
+    by iteration, which are warm-ups, stay.
+
+    Args:
+        cfg (Config): Changed in place.
+        budget (int): Epochs or iterations.
+    """
+    key = 'max_iters' if 'max_iters' in cfg.train_cfg else 'max_epochs'
+    if not cfg.train_cfg.get(key):
+        raise ConfigError(f'--budget needs the config key train_cfg.{key}.')
+    factor = budget / cfg.train_cfg[key]
+    cfg.train_cfg[key] = budget
+    schedulers = cfg.get('param_scheduler') or []
+    if isinstance(schedulers, dict):
+        schedulers = [schedulers]
+    for scheduler in schedulers:
+        if key == 'max_epochs' and not scheduler.get('by_epoch', True):
+            continue
+        for name in COUNTS:
+            value = scheduler.get(name)
+            if isinstance(value, (list, tuple)):
+                scheduler[name] = [stretch(x, factor) for x in value]
+            elif value:
+                scheduler[name] = stretch(value, factor)
+
+
+def stretch(count: Any, factor: float) -> Any:
+    """Scale a count; an integer stays one of 1 or more."""
+    scaled = count * factor
+    return max(round(scaled), 1) if isinstance(count, int) else scaled
+
+
+def baseline_of(cfg: Config) -> Config:
+    """Return the config that trains a distillation's student alone."""
+    baseline = student_config(cfg)
+    for key in ('load_from', 'robustness'):
+        if key in cfg:
+            baseline[key] = cfg[key]
+    return baseline
+
+
+def keep_latest_checkpoint(cfg: Config) -> None:
+    """Keep only the latest checkpoint of a run, unless the config says how
+    many; the last one is evaluated.
+    """
+    hook = (cfg.get('default_hooks') or {}).get('checkpoint')
+    if isinstance(hook, dict):
+        hook.setdefault('max_keep_ckpts', 1)
+
+
+def write_once(path: Path, cfg: Config) -> Path:
+    """Write a config, unless it is there already.
+
+    Raises:
+        ConfigError: If another one is there.
+    """
+    text = cfg.pretty_text
+    if not path.exists():
+        write_atomically(path, text)
+        return path
+    # The layout may be another: it depends on yapf.
+    there, new = Config.fromfile(path), Config.fromstring(text, '.py')
+    if there.to_dict() != new.to_dict():
+        raise ConfigError(
+            f'{str(path)!r} was written with other settings: repeat the '
+            'options of the first call (methods and seeds may be added), or '
+            'name another --work-dir.'
+        )
+    return path

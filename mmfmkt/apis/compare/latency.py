@@ -1,0 +1,114 @@
+"""Latency of deployed students, as a ratio to the student without a flow."""
+
+from copy import deepcopy
+from functools import partial
+from typing import Any, Dict, Optional, Tuple
+
+import torch
+from mmengine.config import Config
+from mmengine.dataset import pseudo_collate
+from mmengine.device import get_device
+from mmengine.registry import DATASETS, DefaultScope
+from torch import nn
+
+from mmfmkt.utils.interleaved_timing import ratio_to, time_interleaved
+
+from ..inference import load_network
+from .executor import Executor
+from .plan import CONFIG, Method, Run
+
+REPEATS = 40
+SAME = dict.fromkeys(('ratio', 'low', 'high'), 1.0)
+
+
+def is_measured(method: Method, cost: Dict[str, dict]) -> bool:
+    """Return whether the latency of a method is known at each K."""
+    latency = cost.get(method.name, {}).get('latency')
+    known = latency is not None
+    return known and all(str(k) in latency for k in method.inference_steps)
+
+
+def measure_latency(executor: Executor) -> Dict[str, dict]:
+    """Measure methods interleaved, on an image of the test data.
+
+    Networks and weights are those of each method's first finished run.
+
+    Args:
+        executor (Executor): With finished runs.
+
+    Returns:
+        dict: By method, ``latency``: ratio and its quartiles by K.
+    """
+    found: Dict[str, dict] = {}
+    deployed: Dict[Tuple[str, str], nn.Module] = {}
+    student: Optional[nn.Module] = None
+    batch: Any = None
+    for method in executor.comparison.methods:
+        results = ((x, executor.result(Run(method, x))) for x in method.seeds)
+        seed, result = next(
+            ((s, x) for s, x in results if x and 'error' not in x),
+            (None, None),
+        )
+        if result is None:
+            continue
+        place = executor.folder / Run(method, seed).folder
+        cfg = Config.fromfile(place / CONFIG)
+        found[method.name] = dict(latency={})
+        if not method.inference_steps:
+            if method.student or 'student' in cfg.model:
+                # The student itself is deployed.
+                found[method.name]['latency']['-'] = SAME
+            continue
+        network = load_network(cfg, result['checkpoint']).to(get_device())
+        if batch is None:
+            student, batch = network.student, first_batch(cfg, network)
+        for k in method.inference_steps:
+            deployed[method.name, str(k)] = network
+    if student is not None:
+        for (name, k), row in latencies(student, deployed, batch).items():
+            found[name]['latency'][k] = row
+    return found
+
+
+def first_batch(cfg: Config, network: nn.Module) -> dict:
+    """Return the first test image as a batch, preprocessed."""
+    with DefaultScope.overwrite_default_scope(cfg.get('default_scope')):
+        data = DATASETS.build(deepcopy(cfg.test_dataloader.dataset))
+        return network.data_preprocessor(pseudo_collate([data[0]]), False)
+
+
+def latencies(
+    student: nn.Module, deployed: Dict[Tuple[str, str], nn.Module], batch: dict
+) -> Dict[Tuple[str, str], dict]:
+    """Measure networks interleaved with the student.
+
+    Args:
+        student (nn.Module): The student without a flow.
+        deployed (dict): Students with a flow by method and K.
+        batch (dict): ``inputs`` and ``data_samples``.
+
+    Returns:
+        dict: ``ratio`` to the student (median), ``low`` and ``high``
+        (quartiles), by method and K.
+    """
+    reference = ('', '')
+    functions = {reference: partial(predict, student, None, batch)}
+    for (name, k), network in deployed.items():
+        functions[name, k] = partial(predict, network, int(k), batch)
+    times = time_interleaved(functions, REPEATS)
+    return {
+        key: {
+            name: round(x, 4)
+            for name, x in ratio_to(times[key], times[reference]).items()
+        }
+        for key in deployed
+    }
+
+
+@torch.no_grad()
+def predict(network: nn.Module, k: Optional[int], batch: dict) -> None:
+    """Predict, with a flow of K steps if K is given."""
+    if k is not None:
+        network.inference_steps = k
+    samples = deepcopy(batch['data_samples'])
+    network(batch['inputs'], samples, mode='predict')

@@ -1,0 +1,189 @@
+"""Compare distillation methods on your own data, over several seeds.
+
+    %(prog)s mmdet::atss/atss_r50_fpn_1x_coco.py \\
+        --teacher mmdet::atss/atss_r101_fpn_1x_coco.py \\
+        --teacher-checkpoint https://... \\
+        --data-root data/own --methods baseline direct fmkt \\
+        --seeds 0 1 2 --budget 12 --steps 1 4
+
+Trains each method with each seed on the same data for the same number of
+epochs, evaluates the last checkpoints, measures the latency of what is
+deployed, and writes a table of means, standard errors and paired differences
+with a sentence on each method, and an HTML report. All configs are checked
+before training. Repeat the command to resume an interrupted comparison, or
+with more methods or seeds to extend it.
+"""
+
+import argparse
+import signal
+import sys
+from pathlib import Path
+
+from mmfmkt.apis.compare import (
+    Comparison,
+    Executor,
+    check_methods,
+    compose_methods,
+)
+from mmfmkt.apis.compare.composition import BASELINE
+from mmfmkt.apis.compare.latency import is_measured, measure_latency
+from mmfmkt.apis.compare.results import Summary, summarize
+from mmfmkt.models.flows import VARIANTS
+from mmfmkt.utils import ConfigError
+from mmfmkt.utils.extras import import_extra
+from mmfmkt.utils.files import write_atomically
+
+from .options import (
+    add_cfg_options,
+    add_pair_arguments,
+    int_at_least,
+    make_parser,
+    pair_name,
+)
+
+
+def build_parser(prog: str) -> argparse.ArgumentParser:
+    """Return the parser of the command."""
+    parser = make_parser(__doc__, prog=prog)
+    add_pair_arguments(parser)
+    add = parser.add_argument
+    add(
+        '--methods',
+        nargs='+',
+        metavar='METHOD',
+        default=[BASELINE, 'direct', 'theta', 'fmkt'],
+        help=f'{BASELINE} (the student without a teacher), '
+        f'{", ".join(VARIANTS)}, or config files (%(default)s)',
+    )
+    add(
+        '--seeds',
+        nargs='+',
+        type=int_at_least(0),
+        default=[0, 1, 2],
+        metavar='SEED',
+        help='random seeds of each method (%(default)s)',
+    )
+    add(
+        '--budget',
+        type=int_at_least(1),
+        metavar='N',
+        help='epochs of each training, or iterations where the config of the '
+        "student has max_iters; by default the student's",
+    )
+    add(
+        '--steps',
+        type=int_at_least(1),
+        nargs='+',
+        default=(),
+        metavar='K',
+        help='evaluate students with a flow at each of these K',
+    )
+    add(
+        '--metric',
+        help='metric of the table, for instance coco/bbox_mAP_50; by default '
+        "the evaluator's first",
+    )
+    add('--amp', action='store_true', help='train in mixed precision')
+    add(
+        '--jobs',
+        type=int_at_least(1),
+        default=1,
+        help='trainings at a time (%(default)s)',
+    )
+    add(
+        '--work-dir',
+        help='folder of all runs and results; by default work_dirs/ and the '
+        'names of teacher and student',
+    )
+    add(
+        '--dry-run',
+        action='store_true',
+        help='check all methods and list the runs without training',
+    )
+    add_cfg_options(parser)
+    return parser
+
+
+def run(args: argparse.Namespace) -> int:
+    """Compare methods."""
+    name = pair_name('compare', args)
+    folder = Path(args.work_dir or Path('work_dirs', name)).resolve()
+    comparison = Comparison(
+        title=name,
+        metric=args.metric,
+        label='',
+        results=folder / 'results.json',
+        methods=compose_methods(
+            args.methods,
+            args.student,
+            args.teacher,
+            folder / 'configs',
+            args.seeds,
+            args.budget,
+            args.steps,
+            args.cfg_options,
+            args.amp,
+            args.class_maps,
+            teacher_checkpoint=args.teacher_checkpoint,
+            teacher_scale=args.teacher_scale,
+            data_root=args.data_root,
+        ),
+        cache=False,
+    )
+    executor = Executor(comparison, folder, args.jobs, retry=True)
+    runs = comparison.runs()
+    pending = [x for x in runs if executor.is_pending(x)]
+    check_methods({x.method.name: x.method for x in pending}.values())
+    print(f'{len(runs)} runs, {len(pending)} of them to be run, in {folder}')
+    if args.dry_run:
+        print('\n'.join(f'{x}: {executor.state(x)}' for x in runs))
+        return 0
+    execute(executor, runs)
+    results = executor.collect()
+    if not all(is_measured(x, results['cost']) for x in comparison.methods):
+        results = executor.collect(measure_latency(executor))
+    summary = summarize(comparison, results)
+    if summary is not None:
+        print(f'\n{summary}\n')
+        write_atomically(folder / 'comparison.md', f'{summary}\n')
+        write_page(executor, summary)
+    failed = [x for x in runs if executor.state(x) != 'done']
+    for x in failed:
+        print(f'{x}: {executor.state(x)}', file=sys.stderr)
+    return 1 if failed else 0
+
+
+def execute(executor: Executor, runs: list) -> None:
+    """Execute runs; SIGTERM and Ctrl-C end them with checkpoints."""
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        executor.execute(runs)
+    except KeyboardInterrupt:
+        sys.exit('Interrupted; the same command resumes.')
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def write_page(executor: Executor, summary: Summary) -> None:
+    """Write the report of each method's first run, with the comparison."""
+    try:
+        for name in ('plotly', 'jinja2', 'matplotlib'):
+            import_extra(name, 'report')
+        from mmfmkt.visualization.report import read_work_dir, write_report
+        from mmfmkt.visualization.report.comparison import comparison_section
+
+        first = {}
+        for line in summary.lines:
+            if line.values:
+                seed = min(line.values)
+                place = executor.folder / line.method.folder / str(seed)
+                first[line.method.name] = read_work_dir(str(place))
+        path = write_report(
+            list(first.values()),
+            executor.folder / 'report.html',
+            sections=[comparison_section(summary)],
+        )
+    except ConfigError as error:
+        print(f'No report page: {error}')
+    else:
+        print(f'{path} ({path.stat().st_size / 2**20:.1f} MiB)')

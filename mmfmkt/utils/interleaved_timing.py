@@ -1,0 +1,81 @@
+"""Interleaved timing of functions in one process.
+
+Functions run one after the other, again and again, so that other load of the
+machine affects all alike. A ratio is the median over rounds, with quartiles.
+"""
+
+import statistics
+import time
+from typing import Any, Callable, Dict, Hashable, List, Sequence, TypeVar
+
+import torch
+from rich.console import Console
+from rich.progress import track
+
+from .errors import ConfigError
+
+console = Console(stderr=True)
+Key = TypeVar('Key', bound=Hashable)
+
+
+def time_interleaved(
+    functions: Dict[Key, Callable[[], Any]], repeats: int
+) -> Dict[Key, List[float]]:
+    """Time functions round by round, in seconds.
+
+    The first round is a warm-up. An interrupt keeps the rounds so far.
+
+    Args:
+        functions (dict): Functions by name.
+        repeats (int): Number of rounds.
+
+    Raises:
+        ConfigError: If no round is complete.
+    """
+    times: Dict[Key, List[float]] = {name: [] for name in functions}
+    try:
+        for index in track(
+            range(repeats + 1),
+            description='timing',
+            console=console,
+            disable=not console.is_terminal,
+        ):
+            taken = {}
+            # Each comes first in its turn: caches depend on the predecessor.
+            names = list(functions)
+            first = index % len(names)
+            for name in names[first:] + names[:first]:
+                synchronize()
+                start = time.perf_counter()
+                functions[name]()
+                synchronize()
+                taken[name] = time.perf_counter() - start
+            for name, seconds in taken.items() if index else ():
+                times[name].append(seconds)
+    except KeyboardInterrupt:
+        console.print('interrupted: the rounds so far count')
+    if not all(times.values()):
+        raise ConfigError('Timing was interrupted before its first round.')
+    return times
+
+
+def synchronize() -> None:
+    """Wait for the GPU, if one is in use."""
+    if torch.cuda.is_available() and torch.cuda.is_initialized():
+        torch.cuda.synchronize()
+
+
+def ratio_to(
+    times: Sequence[float], reference: Sequence[float]
+) -> Dict[str, float]:
+    """Return the ratio of two timings of the same rounds.
+
+    Returns:
+        dict: ``ratio``, the median over rounds, and its quartiles ``low`` and
+        ``high``.
+    """
+    ratios = [x / y for x, y in zip(times, reference)]
+    low, _, high = (
+        statistics.quantiles(ratios, n=4) if len(ratios) > 1 else ratios * 3
+    )
+    return dict(ratio=statistics.median(ratios), low=low, high=high)

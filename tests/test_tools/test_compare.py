@@ -1,0 +1,214 @@
+"""Comparison of methods: real runs, what they show, and interruptions."""
+
+import json
+import os
+import random
+import signal
+import statistics
+import subprocess
+import sys
+import time
+
+import pytest
+from conftest import CPU, ROOT, run
+from tiny import write_network
+
+from mmfmkt.apis.compare import Comparison, Method
+from mmfmkt.apis.compare.results import (
+    T_QUANTILES,
+    Line,
+    differences,
+    is_shown,
+    mean_and_error,
+    summarize,
+    verdict,
+)
+
+pytest.importorskip('mmdet')
+
+TOOL = 'tools/compare.py'
+MAP = 'coco/bbox_mAP'
+
+
+def line(name, values, **method):
+    method = Method(name, '', list(range(len(values))), **method)
+    return Line(name, method, method.steps[0], dict(enumerate(values)), [])
+
+
+def test_differences_are_paired_by_seed():
+    one, two = line('a', [0.3, 0.5, 0.4]), line('b', [0.1, 0.4])
+    assert differences(one, two) == pytest.approx([0.2, 0.1])
+    one.values.pop(0)
+    assert differences(one, two) == pytest.approx([0.1])
+
+
+def test_the_standard_error_is_that_of_the_mean():
+    values = [random.Random(0).gauss(0, 1) for _ in range(7)]
+    mean, error = mean_and_error(values)
+    assert mean == pytest.approx(sum(values) / 7)
+    assert error**2 * 7 == pytest.approx(statistics.variance(values))
+    assert mean_and_error([0.4]) == (0.4, None)
+
+
+def test_quantiles_are_those_of_students_t():
+    stats = pytest.importorskip('scipy.stats')
+    for degrees, quantile in enumerate(T_QUANTILES, 2):
+        assert stats.t.ppf(0.975, degrees) == pytest.approx(quantile, abs=1e-3)
+
+
+def test_seeds_alone_are_rarely_called_a_difference():
+    """Of methods that are equal, one in twenty seems to differ."""
+    draw = random.Random(0).gauss
+    for seeds in (3, 5, 12):
+        found = sum(
+            is_shown([draw(0, 1) for _ in range(seeds)], MAP)
+            for _ in range(4000)
+        )
+        assert 0.035 < found / 4000 < 0.065
+    assert not is_shown([0.5, 0.5], MAP) and not is_shown([0.5], MAP)
+    # What the table shows as +0.000 is no difference.
+    assert not is_shown([0.0004, 0.0004, 0.0004], MAP)
+
+
+@pytest.mark.parametrize(
+    'gains, sentence',
+    (
+        (
+            [0.008, 0.009, 0.007, 0.010, 0.006],
+            'FM-KT: +0.008 ± 0.001 box mAP over the distillation loss alone, '
+            'in 5 of 5 seeds, at 1.01 x latency.',
+        ),
+        (
+            [-0.010, -0.011, -0.009],
+            'FM-KT: -0.010 ± 0.001 box mAP against the distillation loss '
+            'alone, in 3 of 3 seeds, at 1.01 x latency.',
+        ),
+        (
+            [0.03, -0.01, 0.01],
+            'FM-KT: no difference from the distillation loss alone shown by '
+            '3 seeds (+0.010 ± 0.012 box mAP).',
+        ),
+        (
+            [0.3],
+            'FM-KT: no difference from the distillation loss alone shown by '
+            '1 seed (+0.300 box mAP).',
+        ),
+    ),
+)
+def test_a_verdict_says_no_more_than_the_figures(gains, sentence):
+    direct = line('direct', [0.4, 0.5, 0.3, 0.45, 0.42][: len(gains)])
+    gained = [direct.values[x] + gain for x, gain in enumerate(gains)]
+    flow = line('FM-KT', gained, inference_steps=[1])
+    cost = {'FM-KT': dict(latency={'1': dict(ratio=1.011)})}
+    told = verdict(flow, direct, MAP, 'box mAP', dict(cost=cost))
+    assert told == sentence
+
+
+def test_methods_are_compared_with_the_student_and_the_best_loss(tmp_path):
+    values = dict(baseline=0.2, direct=0.3, theta=0.35)
+    comparison = Comparison(
+        title='',
+        metric=None,
+        label='',
+        results=tmp_path / 'results.json',
+        methods=[
+            Method('baseline', '', [0], student=True),
+            Method('direct', '', [0], plain_metric=True),
+            Method('theta', '', [0]),
+        ],
+    )
+    runs = [
+        dict(method=name, seed=0, metrics={'-': {MAP: x}})
+        for name, x in values.items()
+    ]
+    summary = summarize(comparison, dict(runs=runs, cost={}))
+    assert summary.rows[0][2:4] == ['', '']
+    assert summary.rows[1][2:4] == ['+0.100', '']
+    assert summary.rows[2][2:4] == ['+0.150', '+0.050']
+    assert [x.split(':')[0] for x in summary.verdicts] == ['direct', 'theta']
+    assert 'the baseline' in summary.verdicts[0]
+    assert 'the distillation loss alone' in summary.verdicts[1]
+
+
+@pytest.fixture
+def command(shapes, tmp_path):
+    student = write_network(tmp_path / 'student.py', 16, 8)
+    teacher = write_network(tmp_path / 'teacher.py', 24, 16, start_level=0)
+    return [
+        TOOL,
+        student,
+        *('--teacher', teacher, '--data-root', shapes, '--steps', 1),
+        *('--seeds', 0, 1, '--work-dir', tmp_path / 'run'),
+    ]
+
+
+def until(condition, seconds=300):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.1)
+
+
+@pytest.mark.slow
+def test_a_comparison_is_interrupted_and_continued(command, tmp_path):
+    command += ['--methods', 'baseline', 'fmkt', '--budget', 2, '--jobs', 2]
+    folder = tmp_path / 'run'
+    log = folder / 'fm-kt' / '0' / 'log.txt'
+    process = subprocess.Popen(
+        [sys.executable, *map(str, command)],
+        cwd=ROOT,
+        env={**os.environ, **CPU, 'PYTHONPATH': str(ROOT)},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    until(lambda: log.is_file() and 'Epoch(train)' in log.read_text())
+    process.send_signal(signal.SIGTERM)
+    assert 'the same command resumes' in process.communicate()[1]
+    assert process.returncode == 1
+    assert not (log.parent / 'result.json').is_file()
+
+    said = run(*command)
+    assert 'resumed epoch: ' in log.read_text()
+    epochs = [
+        x.partition('lr:')[0].partition('Epoch')[2]
+        for x in log.read_text().splitlines()
+        if 'Epoch(train)' in x
+    ]
+    assert epochs and len(epochs) == len(set(epochs))
+    results = json.loads((folder / 'results.json').read_text())
+    runs = {(x['method'], x['seed']): x for x in results['runs']}
+    assert set(runs) == {(x, s) for x in ('baseline', 'FM-KT') for s in (0, 1)}
+    assert all(
+        runs['FM-KT', x]['metrics']['1'].get(MAP) is not None for x in (0, 1)
+    )
+    assert 'FM-KT, K = 1: no difference from the baseline shown by' in said
+    assert results['cost']['baseline']['latency']['-']['ratio'] == 1
+    assert results['cost']['FM-KT']['latency']['1']['ratio'] > 0.5
+    page = (folder / 'report.html').read_text()
+    assert 'Accuracy against deployed latency' in page
+    assert 'no difference from the baseline shown by 2 seeds' in page
+    assert said.count('| FM-KT, K = 1 |') == 1
+    assert (folder / 'comparison.md').read_text().strip() in said
+
+    # Nothing is left, and other settings do not mix with these runs.
+    assert '4 runs, 0 of them to be run' in run(*command, '--dry-run')
+    command[command.index('--budget') + 1] = 3
+    assert 'written with other settings' in run(*command, fails=True)
+
+
+@pytest.mark.slow
+def test_a_wrong_path_of_one_method_ends_all_before_training(
+    command, tmp_path
+):
+    own = tmp_path / 'own.py'
+    own.write_text(
+        "_base_ = './run/configs/fm-kt.py'\n"
+        "model = dict(teacher=dict(checkpoint='nowhere.pth'))\n"
+    )
+    said = run(*command, '--methods', 'baseline', 'fmkt', '--dry-run')
+    assert 'FM-KT, seed 1: to be run' in said
+    command += ['--methods', 'baseline', 'fmkt', own]
+    said = run(*command, fails=True).strip().splitlines()
+    assert said[-1].startswith('error: own: model.teacher')
+    assert 'nowhere.pth' in said[-1]
+    assert [x.name for x in (tmp_path / 'run').iterdir()] == ['configs']
