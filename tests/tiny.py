@@ -177,23 +177,6 @@ def write_config(path, shapes, variant, epochs=2):
     return path
 
 
-def write_network(path, channels, base_channels, start_level=1):
-    """A whole config of a tiny detector that trains in seconds."""
-    cfg = Config.fromfile(packaged('retinanet/retinanet_r18_fpn_1x_coco.py'))
-    cfg.model = retinanet(channels, base_channels)
-    cfg.model.neck.start_level = start_level
-    cfg.model.bbox_head.num_classes = 80
-    cfg.train_cfg.update(max_epochs=1, val_interval=1)
-    for split in ('train', 'val', 'test'):
-        loader = cfg[f'{split}_dataloader']
-        loader.update(batch_size=4, num_workers=0, persistent_workers=False)
-        for step in loader.dataset.pipeline:
-            if step.type == 'Resize':
-                step.scale = (64, 64)
-    cfg.dump(path)
-    return path
-
-
 def resnet(width=4, num_classes=5, **kwargs):
     """Return a ResNet for 32x32 images, with ``8 width`` x 4 x 4 features."""
     return dict(
