@@ -10,4 +10,4 @@ from yapf.yapflib import yapf_api
 
 def skip_layout() -> None:
     """Replace yapf; to be called before MMEngine is imported."""
-    yapf_api.FormatCode = lambda text, **_: (text, True)
+    yapf_api.FormatCode = lambda text, **_: (f'{text}\n', True)

@@ -168,7 +168,7 @@ ANNOTATIONS = {
                 for a in x['annotations']
             ],
         ),
-        "wants an 'area'",
+        'MMDetection needs it in each annotation',
     ),
 }
 
@@ -206,10 +206,10 @@ def test_a_missing_image(good, shapes, tmp_path):
 
 CHECKPOINTS = {
     'text': (lambda path: path.write_text('no checkpoint'), 'cannot be read'),
-    'numbers': (lambda path: torch.save([1, 2], path), 'no tensors by name'),
+    'numbers': (lambda path: torch.save([1, 2], path), 'has no state dict'),
     'another network': (
         lambda path: torch.save({'layer.weight': torch.zeros(2)}, path),
-        'missing|none of them|no tensor|fit',
+        'missing|none of the|no tensor|fit',
     ),
     'code': (
         lambda path: path.write_bytes(pickle.dumps(Evil())),

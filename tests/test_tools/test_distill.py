@@ -312,7 +312,7 @@ def test_a_composed_config_is_kept_and_resumed_by_train_py(
     folder = tmp_path / 'work_dirs' / 'direct_teacher_student'
     config = folder / 'direct_teacher_student.py'
     text = config.read_text()
-    assert text.startswith('# Composed by tools/distill.py')
+    assert text.startswith('# Composed by mmfmkt distill')
     assert Config.fromfile(config).model.teacher.checkpoint == str(
         tmp_path / 'teacher.pth'
     )
@@ -354,7 +354,7 @@ def test_one_of_several_processes_writes_the_config(pair, shapes, tmp_path):
     )
     assert log.count('config    ') == 1 and 'Evaluating bbox' in log
     composed = tmp_path / 'run' / 'theta_teacher_student.py'
-    assert composed.read_text().startswith('# Composed by tools/distill.py')
+    assert composed.read_text().startswith('# Composed by mmfmkt distill')
     # What comes of it knows nothing of processes, CPUs or flows.
     text = (tmp_path / 'run/student/student.py').read_text()
     for word in ('mmfmkt', 'flows', 'model_wrapper_cfg'):

@@ -83,7 +83,7 @@ def test_quick_start_ends_with_table_and_page_and_can_be_repeated(tmp_path):
 
     refused = run(*command, '--variant', 'theta', fails=True)
     last = refused.strip().splitlines()[-1]
-    assert last.startswith('error: ') and 'name another --work-dir' in last
+    assert last.startswith('error: ') and 'use another folder' in last
 
 
 def processes_of(work_dir):

@@ -88,4 +88,4 @@ def test_a_variant_that_deploys_its_flow_is_refused_by_name(shapes, tmp_path):
         shapes / 'train',
         fails=True,
     )
-    assert "'fmkt' deploys it: use --variant theta or direct" in log
+    assert "'fmkt' deploys its flow; use --variant theta or direct" in log

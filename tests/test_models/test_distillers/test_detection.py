@@ -350,7 +350,7 @@ BAD = {
     ),
     'unknown encoder': (
         dict(flow=dict(encoder=dict(type='ConvEncodr'))),
-        "no 'ConvEncodr'.*ConvEncoder",
+        "'ConvEncodr' is not registered .*ConvEncoder",
     ),
     'encoder with an unknown argument': (
         dict(flow=dict(encoder=dict(type='ConvEncoder', depth=3))),
@@ -395,7 +395,7 @@ BAD = {
     ),
     'schedule with an invalid value': (
         dict(flow=dict(schedule=dict(type='VEODE', sigma_max=0.0))),
-        'sigma_max is 0.0',
+        'sigma_max must be greater than 0, got 0.0',
     ),
     'duplicate tap': (
         dict(taps=[dict(tap='neck'), dict(tap='neck')]),
@@ -418,12 +418,18 @@ BAD = {
         'encoder.channels is 99, but .* 16 channels',
     ),
     'unknown flow key': (dict(flow=dict(step=3)), "no key 'step'.*num_steps"),
-    'zero steps': (dict(flow=dict(num_steps=0)), 'num_steps is 0'),
+    'zero steps': (
+        dict(flow=dict(num_steps=0)),
+        'num_steps must be .*, got 0',
+    ),
     'zero steps at inference': (
         dict(flow=dict(inference_steps=0)),
-        'inference_steps is 0',
+        'inference_steps must be .*, got 0',
     ),
-    'dirac ratio': (dict(flow=dict(dirac_ratio=2)), 'dirac_ratio is 2'),
+    'dirac ratio': (
+        dict(flow=dict(dirac_ratio=2)),
+        'dirac_ratio must be .* 1, got 2',
+    ),
     'pair decoupling without a flow': (
         dict(variant='direct', flow=dict(dirac_ratio=0.5)),
         "in the variant 'direct' no flow",

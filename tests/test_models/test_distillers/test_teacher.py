@@ -139,7 +139,7 @@ def test_inherited_modules_start_with_the_teachers_weights():
             ['neck.lateral_convs.0'],
             "inherit names 'neck.lateral_convs.0', but",
         ),
-        ('neck', "inherit is 'neck'"),
+        ('neck', "inherit must be a list, got 'neck'"),
     ],
 )
 def test_modules_that_cannot_be_inherited_raise_an_error(inherit, sentence):
