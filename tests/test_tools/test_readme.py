@@ -177,6 +177,9 @@ def test_each_choice_is_one_line_of_a_config(key, choice):
     if key == 'variant':
         assert model.variant == value
         return
+    if value == 'auto':
+        assert level.gradient_share.share == 0.5
+        return
     seen = {
         'flow.num_steps': flow.step_count.choices,
         'flow.inference_steps': flow.inference_steps,
