@@ -14,6 +14,7 @@ from mmfmkt.models.distillers.networks import (
     without_weights,
 )
 from mmfmkt.models.distillers.probing import probe
+from mmfmkt.models.distillers.shared_classes import pair_class_maps
 from mmfmkt.models.distillers.taps import (
     LevelSpec,
     describe_pairs,
@@ -100,6 +101,9 @@ def choose_class_maps(
     ]
     levels = probe(student, taps[0], 'student')
     teacher_levels = probe(teacher, taps[1], 'teacher')
+    _, teacher_levels = pair_class_maps(
+        (student, teacher), taps, (levels, teacher_levels)
+    )
     pairs = pair_levels(None, levels, teacher_levels)
     pairs = {x: pairs[x] for x in [*pairs][: len(model['levels'])]}
     model['taps'] = [

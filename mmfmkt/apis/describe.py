@@ -28,10 +28,17 @@ def describe(path: Path) -> List[str]:
     config = Config.fromfile(path)
     section = config.model
     without_weights(section.student)
+    checkpoint = None
     if section.get('teacher'):
-        section.teacher.checkpoint = None
+        checkpoint, section.teacher.checkpoint = (
+            section.teacher.checkpoint,
+            None,
+        )
     with DefaultScope.overwrite_default_scope(config.get('default_scope')):
         model = MODELS.build(section)
+        if model.teacher is not None:
+            model.teacher_holder.checkpoint = checkpoint
+            model.set_teacher_dataset(dataset_of(config))
     flow = section.flow
     direct = flow.loss_weight * flow.get('direct_weight', 0)
     direct_loss = f' + direct loss, weight {direct:g}' if direct else ''
@@ -42,7 +49,7 @@ def describe(path: Path) -> List[str]:
         f'N = {json.dumps(flow.num_steps)}, K = {flow.inference_steps}',
     ]
     if model.teacher is not None:
-        model.set_teacher_dataset(dataset_of(config))
+        lines += [f'classes   {x}' for x in model.taught_classes]
         lines.append(
             'images    '
             + (

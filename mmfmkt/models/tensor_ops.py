@@ -20,6 +20,21 @@ def sequential_sum(tensors: Sequence[Tensor]) -> Tensor:
     return sum(tensors[1:], tensors[0])
 
 
+def select_classes(x: Tensor, classes: Tensor, count: int) -> Tensor:
+    """Return some classes of class maps or logits, in a given order.
+
+    Args:
+        x (Tensor): Maps ``(..., anchors * count, H, W)``, with the classes of
+            an anchor next to each other, or logits ``(..., count)``, with up
+            to one dimension before the batch.
+        classes (Tensor): Indices of the classes.
+        count (int): Number of classes.
+    """
+    dim = x.dim() - (3 if x.dim() >= 4 else 1)
+    selected = x.unflatten(dim, (-1, count)).index_select(dim + 1, classes)
+    return selected.flatten(dim, dim + 1)
+
+
 def linear_combination(a: float, x: Tensor, b: float, y: Tensor) -> Tensor:
     """Return ``a x + b y`` in as few passes over memory as possible.
 

@@ -30,6 +30,7 @@ from .data_pipeline import dataset_of, training_config
 from .feature_transfer import FeatureTransfer, should_diagnose
 from .networks import ConfigSource, build_network, load_model_config
 from .probing import probe
+from .shared_classes import ClassPair, pair_class_maps
 from .taps import (
     check_levels,
     describe_pairs,
@@ -132,6 +133,9 @@ class BaseDistiller(StudentWrapper):
         self.teacher_holder: Optional[TeacherHolder] = None
         # By tap: the teacher's tap, and its level by level of the student.
         self.teacher_taps: Dict[str, Tuple[str, Dict[int, int]]] = {}
+        # By tap at which classes are compared: student's and teacher's.
+        self.class_outputs: Dict[str, ClassPair] = {}
+        self.taught_classes: List[str] = []
         with self.random_stream:
             if teacher is not None:
                 self.teacher_holder = TeacherHolder(
@@ -181,21 +185,41 @@ class BaseDistiller(StudentWrapper):
             self.student.load_state_dict(inherited, strict=False)
         # MMEngine's Runner has published its config before.
         self.set_teacher_dataset(dataset_of(training_config()))
+        for line in self.taught_classes:
+            print_log(f'{line}.', logger='current')
 
     def set_teacher_dataset(self, dataset: Any) -> None:
         """Set the data set whose images are converted for the teacher.
+
+        Classes that are compared are matched by their names in the data set.
 
         Args:
             dataset (Dataset | dict, optional): The data set, or its config;
                 None: images without a pipeline.
 
         Raises:
-            ConfigError: If the images cannot be converted.
+            ConfigError: If the images cannot be converted, or if the classes
+                cannot be matched.
         """
         if self.teacher_holder is not None:
             self.teacher_holder.set_student_data(
                 self.data_preprocessor, dataset
             )
+            self._match_classes(dataset)
+
+    def _match_classes(self, dataset: Any) -> None:
+        """Match the classes of student and teacher at each tap."""
+        device = next(self.student.parameters()).device
+        self.taught_classes = []
+        for flow in self.flows.values():
+            if pair := self.class_outputs.get(flow.tap):
+                matched, text = self.teacher_holder.match_classes(
+                    pair, dataset
+                )
+                if matched is not None:
+                    flow.match_classes(matched, pair[1].channels, device)
+                if text and flow.teacher_classes is not None:
+                    self.taught_classes.append(f'{flow.tap}: {text}')
 
     def _build_transfer(
         self,
@@ -209,7 +233,13 @@ class BaseDistiller(StudentWrapper):
         chosen = check_levels(levels, student, tap)
         needs_teacher = VARIANTS[self.variant].needs_teacher
         if self.teacher is not None:
-            teacher = self.teacher_holder.probe(teacher_tap)
+            pair, teacher = pair_class_maps(
+                (self.student, self.teacher),
+                (tap, teacher_tap),
+                (student, self.teacher_holder.probe(teacher_tap)),
+            )
+            if pair is not None:
+                self.class_outputs[tap] = pair
             pairs = pair_levels(levels and chosen, student, teacher)
             self.teacher_taps[tap] = (teacher_tap, pairs)
             if levels is None or any(
@@ -361,9 +391,27 @@ class BaseDistiller(StudentWrapper):
                 'model.teacher to train it.'
             )
         with self.random_stream, self.teacher_stopwatch.on(inputs.device):
-            return self.teacher_holder.outputs(
+            targets = self.teacher_holder.outputs(
                 inputs, data_samples, self._run_teacher
             )
+        return {**targets, **self._in_student_classes(targets)}
+
+    def _in_student_classes(self, targets: Dict[str, Any]) -> Dict[str, Any]:
+        """Return the targets at taps at which classes are compared."""
+        converted = {}
+        for flow in self.flows.values():
+            if pair := self.class_outputs.get(flow.tap):
+                student, teacher = pair
+                if flow.teacher_classes is None and student != teacher:
+                    raise ConfigError(
+                        f'The student has {student.classes} classes and the '
+                        f'teacher {teacher.classes}: call '
+                        'set_teacher_dataset of the distiller with the '
+                        'training data set, whose classes are matched by name.'
+                    )
+                target = targets[flow.tap]
+                converted[flow.tap] = flow.in_student_classes(target)
+        return converted
 
     def _run_teacher(
         self, inputs: Tensor, data_samples: List[BaseDataElement]

@@ -17,6 +17,7 @@ from .builder import HEAD_DEFAULTS, FeaturePair
 from .feature_transfer import FeatureTransfer, should_diagnose
 from .head_transfer import HeadTransfer
 from .probing import run_on_dummy_inputs
+from .shared_classes import ClassOutputs
 from .taps import as_levels, output_hooks
 
 HEAD = 'head'
@@ -86,13 +87,9 @@ class ClassificationDistiller(BaseDistiller):
         feature, logits = probe_classifier(self.student, 'student')
         if self.teacher is not None:
             _, teacher_logits = probe_classifier(self.teacher, 'teacher')
-            if teacher_logits.shape != logits.shape:
-                raise ConfigError(
-                    f'The student has {logits.shape[1]} classes and the '
-                    f'teacher {teacher_logits.shape[1]}; set '
-                    'model.teacher.config to a teacher of the same classes, '
-                    'or tap feature maps.'
-                )
+            counts = logits.shape[1], teacher_logits.shape[1]
+            student, teacher = (ClassOutputs(x, x) for x in counts)
+            self.class_outputs[tap] = student, teacher
         pair = FeaturePair(
             feature.shape[1],
             logits.shape[1],

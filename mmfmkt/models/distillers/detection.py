@@ -40,6 +40,12 @@ class DetectionDistiller(BaseDistiller):
             - ``channels_last``: memory format of the teacher.
             - ``compile``: True, or options of ``torch.compile``, for backbone
               and neck unless they are tapped.
+            - ``classes``: where classes are compared (taps ``'bbox_head[0]'``
+              and ``'head'``), a dict from the student's class names to the
+              teacher's, or the list of the teacher's class names. By
+              default, equal names are matched. The student's names are
+              those of its training data set, the teacher's those of its
+              checkpoint or else of its config.
             - ``view``: size of the teacher's images: ``scale``, their side
               relative to the student's (0.875 puts a grid of 14-pixel patches
               on stride 16), and ``multiple_of``, which divides their sides.

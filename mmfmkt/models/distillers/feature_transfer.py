@@ -1,14 +1,16 @@
 """Transfers between feature maps: one for each level of a tap."""
 
-from typing import Any, Dict, Optional, Sequence, Tuple
+from typing import Any, Dict, Optional, Sequence, Tuple, Union
 
+import torch
 from mmengine.config import ConfigDict
 from mmengine.logging import MessageHub
 from torch import Tensor, nn
 
 from mmfmkt.utils import ConfigError
 
-from ..flows import decouple_pairs
+from ..flows import ParallelFMKT, decouple_pairs
+from ..tensor_ops import select_classes
 from .builder import FeaturePair, build_transfer
 from .gradient_share import measuring, weigh
 from .step_count import StepCount
@@ -28,7 +30,11 @@ class TapTransfer(nn.ModuleDict):
     Attributes:
         inference_steps (int): Number K of Euler steps at inference.
         step_count (StepCount): Number N of Euler steps in training.
+        teacher_classes (Tensor, optional): The teacher's class output of
+            each class output of the student; None: the same.
     """
+
+    teacher_classes: Optional[Tensor]
 
     def __init__(self, tap: str, flow: ConfigDict) -> None:
         super().__init__()
@@ -36,6 +42,70 @@ class TapTransfer(nn.ModuleDict):
         self.inference_steps = flow.inference_steps
         self.dirac_ratio = flow.dirac_ratio
         self.step_count = StepCount(flow.num_steps)
+        self.register_buffer('teacher_classes', None, persistent=False)
+
+    def match_classes(
+        self,
+        matched: Sequence[Optional[int]],
+        count: int,
+        device: torch.device,
+    ) -> None:
+        """Compare class outputs that student and teacher share.
+
+        Args:
+            matched (Sequence[int | None]): The teacher's class output of each
+                class output of the student; None: not compared.
+            count (int): Number of class outputs of the teacher.
+            device (torch.device): Device of the targets.
+
+        Raises:
+            ConfigError: If variant or metric need all classes.
+        """
+        self.num_teacher_classes = count
+        is_equal = list(matched) == list(range(count))
+        # Any output of the teacher stands for one that is not compared.
+        targets = torch.tensor([x or 0 for x in matched], device=device)
+        self.teacher_classes = None if is_equal else targets
+        shared = [i for i, x in enumerate(matched) if x is not None]
+        if len(shared) == len(matched):
+            for flow in self.values():
+                flow.metric.compare_classes(None, 0)
+            return
+        for flow in self.values():
+            if (
+                flow.metric.needs_labels
+                or isinstance(flow, ParallelFMKT)
+                or getattr(flow, 'compare', 'targets') != 'targets'
+            ):
+                raise ConfigError(
+                    f'The teacher has only {len(shared)} of {len(matched)} '
+                    f'classes of the student, but at the tap {self.tap!r} '
+                    f'{type(flow).__name__} with '
+                    f'{type(flow.metric).__name__} needs all of them: set '
+                    'model.flow.metric to a loss without labels, such as '
+                    "KDLoss, model.flow.compare to 'targets' and "
+                    "model.variant to 'fmkt', 'theta' or 'direct'."
+                )
+            flow.metric.compare_classes(
+                torch.tensor(shared, device=device), len(matched)
+            )
+
+    def in_student_classes(
+        self, target: Union[Tensor, Dict[int, Tensor]]
+    ) -> Union[Tensor, Dict[int, Tensor]]:
+        """Return the teacher's outputs with the classes of the student.
+
+        Args:
+            target (Tensor | dict[int, Tensor]): The teacher's logits, or its
+                class maps by level.
+        """
+        if self.teacher_classes is None:
+            return target
+        if isinstance(target, dict):
+            return {k: self.in_student_classes(x) for k, x in target.items()}
+        return select_classes(
+            target, self.teacher_classes, self.num_teacher_classes
+        )
 
     def draw_permutation(self, source: Tensor) -> Optional[Tensor]:
         """Draw a permutation of the targets; None keeps their order."""

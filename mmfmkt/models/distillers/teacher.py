@@ -44,6 +44,13 @@ from .networks import (
     without_weights,
 )
 from .probing import input_channels, probe
+from .shared_classes import (
+    ClassPair,
+    checkpoint_class_names,
+    class_names,
+    describe_classes,
+    match_classes,
+)
 from .taps import LevelSpec
 from .teacher_cache import TeacherCache
 from .teacher_input import IDENTITY, Normalization, TeacherInputAdapter
@@ -59,6 +66,7 @@ TEACHER_SCHEMA = dict(
     compile=Union[bool, dict],
     cache=Union[None, str, dict],
     view=Optional[dict],
+    classes=Union[None, Dict[str, str], Sequence[str]],
 )
 VIEW_SCHEMA = dict(scale=Positive, multiple_of=PositiveInt)
 
@@ -77,6 +85,7 @@ class TeacherHolder:
 
     Attributes:
         network (nn.Module): The teacher.
+        checkpoint (str, optional): Its checkpoint, which may name classes.
         cache (TeacherCache, optional): Cache of its outputs.
         view (dict): ``scale`` and ``multiple_of`` of its images.
         is_foreign (bool): Whether it is of another library than the student.
@@ -99,6 +108,7 @@ class TeacherHolder:
             self.network.to(memory_format=torch.channels_last)
         self.cache = open_cache(settings.get('cache'))
         self._settings = settings
+        self.checkpoint = settings.get('checkpoint')
         view = dict(settings.get('view') or {})
         view.pop('_scope_', None)
         check_keys(view, VIEW_SCHEMA, 'model.teacher.view')
@@ -106,11 +116,11 @@ class TeacherHolder:
         self._channels = input_channels(student), input_channels(self.network)
         dataset = dataset_of(config)
         self._pipeline: Optional[Normalization] = None
+        scope = config.get('default_scope') or library
+        self._dataset, self._scope = dataset, scope
         if dataset is not None:
             self._pipeline = pipeline_normalization(
-                dataset,
-                'model.teacher.config',
-                config.get('default_scope') or library,
+                dataset, 'model.teacher.config', scope
             )
         self.set_student_data(student.data_preprocessor, None)
         self.inherited_weights(student)
@@ -134,6 +144,52 @@ class TeacherHolder:
             'train_dataloader.dataset',
             **self.view,
         ).to(self.device)
+
+    def match_classes(
+        self, outputs: ClassPair, dataset: Any
+    ) -> Tuple[Optional[List[Optional[int]]], str]:
+        """Match the student's classes to the teacher's by name.
+
+        Args:
+            outputs (tuple[ClassOutputs, ClassOutputs]): Student and teacher.
+            dataset (Dataset | dict, optional): Data set of the student, or
+                its config.
+
+        Returns:
+            tuple: Result of `match_classes`, or None without a data set, and
+            a description of the taught classes.
+
+        Raises:
+            ConfigError: As `match_classes`.
+        """
+        names = class_names(dataset)
+        if names is not None and len(names) != outputs[0].classes:
+            names = None
+        teacher_names = self._class_names(outputs[1].classes)
+        given, mapping = self._settings.get('classes'), None
+        if isinstance(given, dict):
+            mapping = {k: v for k, v in given.items() if k != '_scope_'}
+        if dataset is None and teacher_names is not None:
+            return None, ''
+        matched = match_classes(outputs, names, teacher_names, mapping)
+        if names is None or teacher_names is None:
+            return matched, ''
+        return matched, describe_classes(matched, names, teacher_names)
+
+    def _class_names(self, count: int) -> Optional[List[str]]:
+        """Return the names of the teacher's classes, or None if unknown."""
+        given = self._settings.get('classes')
+        if isinstance(given, (list, tuple)):
+            if len(given) != count:
+                raise ConfigError(
+                    f'model.teacher.classes has {len(given)} names, but the '
+                    f'teacher has {count} classes; name all of them.'
+                )
+            return list(given)
+        names = self.checkpoint and checkpoint_class_names(self.checkpoint)
+        if not names or len(names) != count:
+            names = class_names(self._dataset, self._scope)
+        return names if names and len(names) == count else None
 
     @property
     def device(self) -> torch.device:

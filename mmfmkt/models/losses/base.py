@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from ..deprecation import warn_renamed
-from ..tensor_ops import at_least_float32, sequential_sum
+from ..tensor_ops import at_least_float32, select_classes, sequential_sum
 
 # Names that subclasses define, by their former names.
 FORMER_NAMES = dict(
@@ -58,6 +58,26 @@ class BaseMetricLoss(nn.Module, metaclass=ABCMeta):
     ignores_scale = False
     needs_teacher_head = False
     supports_step_dim = False
+    compared_classes: Optional[Tensor]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.compare_classes(None, 0)
+
+    def compare_classes(self, classes: Optional[Tensor], count: int) -> None:
+        """Compare some classes of class maps or logits only.
+
+        Args:
+            classes (Tensor, optional): Indices of the classes; None: all.
+            count (int): Number of classes.
+        """
+        self.num_classes = count
+        self.register_buffer('compared_classes', classes, persistent=False)
+
+    def _compared(self, x: Tensor) -> Tensor:
+        if self.compared_classes is None:
+            return x
+        return select_classes(x, self.compared_classes, self.num_classes)
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -117,7 +137,9 @@ class BaseMetricLoss(nn.Module, metaclass=ABCMeta):
         kwargs = dict(labels=labels) if self.needs_labels else {}
         dtype = at_least_float32(dtype or target.dtype)
         with torch.autocast(target.device.type, enabled=False):
-            encoded = self.encode_target(target.detach().to(dtype), **kwargs)
+            encoded = self.encode_target(
+                self._compared(target.detach().to(dtype)), **kwargs
+            )
         return PreparedTarget(target.shape, encoded)
 
     def loss_from_prepared(
@@ -163,7 +185,7 @@ class BaseMetricLoss(nn.Module, metaclass=ABCMeta):
 
     def _loss_in_float32(self, pred: Tensor, target: Any) -> Tensor:
         """Call ``compute_loss`` in float32 or better, without autocast."""
-        pred = pred.to(at_least_float32(pred.dtype))
+        pred = self._compared(pred.to(at_least_float32(pred.dtype)))
         with torch.autocast(pred.device.type, enabled=False):
             return self.compute_loss(pred, target)
 

@@ -92,6 +92,10 @@ TEACHER_TEXT = {
     'of backbone and neck.',
     'view': "Size of the teacher's images: `scale` and `multiple_of` "
     '([Image size](teachers.md#image-size)).',
+    'classes': 'Where classes are compared (`bbox_head[0]`, `head`): dict of '
+    "the student's class names and the teacher's, or list of the teacher's "
+    'class names; by default, equal names are matched '
+    '([Other classes](teachers.md#other-classes)).',
     'cache': 'File of stored teacher outputs, or a dict of `path` and '
     '`max_gb` ([Cost](cost.md#a-cache-of-the-teacher)).',
 }
