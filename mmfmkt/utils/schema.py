@@ -76,7 +76,7 @@ def check_value(value: Any, kind: Any, key: str) -> None:
         where = ''.join(
             f'[{x}]' if isinstance(x, int) else f'.{x}'
             for x in first['loc']
-            if not str(x).startswith(('constrained', 'function'))
+            if not str(x).startswith(('constrained', 'function', 'dict['))
             and str(x) not in KINDS
         )
         messages = sorted({x['msg'] for x in error.errors(include_url=False)})

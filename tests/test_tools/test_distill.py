@@ -399,6 +399,37 @@ def test_class_maps_are_distilled_on_request(pair, shapes, tmp_path):
     assert config.model.taps[1].flow.metric.type == 'CWDLoss'
 
 
+def test_a_coco_teacher_teaches_class_maps_of_some_of_its_classes(
+    pair, tmp_path
+):
+    student, teacher = pair
+    folder = tmp_path / 'data'
+    coco_folder(folder, classes=('dog', 'cow', 'gnu'))
+    model = Config.fromfile(teacher).model | dict(_scope_='mmdet')
+    checkpoint = tmp_path / 'teacher.pth'
+    torch.save(dict(state_dict=MODELS.build(model).state_dict()), checkpoint)
+    command = (
+        'tools/distill.py',
+        student,
+        '--teacher',
+        teacher,
+        '--teacher-checkpoint',
+        checkpoint,
+        '--data-root',
+        folder,
+        '--class-maps',
+        '--work-dir',
+    )
+    log = run(*command, tmp_path / 'run')
+    line = 'bbox_head[0]: 2 of 3 classes are taught: dog, cow'
+    assert f'classes   {line}\n' in log and f'{line}.\n' in log
+    assert 'level 0 to 1, stride 8, 27 channels to 27\n' in log
+    assert 'bbox_head[0].3.loss_flow' in scalars(tmp_path / 'run')[0]
+    option = 'model.teacher.classes.gnu=okapi'
+    log = run(*command, tmp_path / 'run', '--cfg-options', option, fails=True)
+    assert "names 'okapi', which is not a class of the teacher" in log
+
+
 def test_no_teacher_is_needed_online(pair, shapes, tmp_path):
     log = run(
         'tools/distill.py',

@@ -66,7 +66,7 @@ TEACHER_SCHEMA = dict(
     compile=Union[bool, dict],
     cache=Union[None, str, dict],
     view=Optional[dict],
-    classes=Union[None, Dict[str, str], Sequence[str]],
+    classes=Union[None, dict, Sequence[str]],
 )
 VIEW_SCHEMA = dict(scale=Positive, multiple_of=PositiveInt)
 

@@ -309,10 +309,6 @@ BAD = {
         dict(variant='direct', flow=dict(dirac_ratio=0.5)),
         "in the variant 'direct' no flow",
     ),
-    'different numbers of classes': (
-        dict(teacher=resnet(8, num_classes=7)),
-        'The student has 5 classes and the teacher 7',
-    ),
     'encoder of maps for a vector': (
         dict(student=vit()),
         'ConvEncoder takes feature',
