@@ -84,7 +84,8 @@ class TapTransfer(nn.ModuleDict):
                     f'{type(flow.metric).__name__} needs all of them: set '
                     'model.flow.metric to a loss without labels, such as '
                     "KDLoss, model.flow.compare to 'targets' and "
-                    "model.variant to 'fmkt', 'theta' or 'direct'."
+                    "model.variant to 'fmkt', 'theta' or 'direct', or name "
+                    'all classes in model.teacher.classes.'
                 )
             flow.metric.compare_classes(
                 torch.tensor(shared, device=device), len(matched)
