@@ -28,12 +28,8 @@ def describe(path: Path) -> List[str]:
     config = Config.fromfile(path)
     section = config.model
     without_weights(section.student)
-    checkpoint = None
-    if section.get('teacher'):
-        checkpoint, section.teacher.checkpoint = (
-            section.teacher.checkpoint,
-            None,
-        )
+    teacher = section.get('teacher') or {}
+    checkpoint = teacher.pop('checkpoint', None)
     with DefaultScope.overwrite_default_scope(config.get('default_scope')):
         model = MODELS.build(section)
         if model.teacher is not None:

@@ -61,25 +61,23 @@ class TapTransfer(nn.ModuleDict):
         Raises:
             ConfigError: If variant or metric need all classes.
         """
-        self.num_teacher_classes = count
-        is_equal = list(matched) == list(range(count))
+        self.num_teacher_classes, total = count, len(matched)
+        is_equal = list(matched) == [*range(count)]
         # Any output of the teacher stands for one that is not compared.
         targets = torch.tensor([x or 0 for x in matched], device=device)
         self.teacher_classes = None if is_equal else targets
         shared = [i for i, x in enumerate(matched) if x is not None]
-        if len(shared) == len(matched):
-            for flow in self.values():
-                flow.metric.compare_classes(None, 0)
-            return
+        compared = torch.tensor(shared, device=device)
         for flow in self.values():
-            if (
+            needs_all = (
                 flow.metric.needs_labels
                 or isinstance(flow, ParallelFMKT)
                 or getattr(flow, 'compare', 'targets') != 'targets'
-            ):
+            )
+            if needs_all and len(shared) < total:
                 raise ConfigError(
-                    f'The teacher has only {len(shared)} of {len(matched)} '
-                    f'classes of the student, but at the tap {self.tap!r} '
+                    f'The teacher has only {len(shared)} of {total} classes '
+                    f'of the student, but at the tap {self.tap!r} '
                     f'{type(flow).__name__} with '
                     f'{type(flow.metric).__name__} needs all of them: set '
                     'model.flow.metric to a loss without labels, such as '
@@ -88,7 +86,7 @@ class TapTransfer(nn.ModuleDict):
                     'all classes in model.teacher.classes.'
                 )
             flow.metric.compare_classes(
-                torch.tensor(shared, device=device), len(matched)
+                compared if len(shared) < total else None, total
             )
 
     def in_student_classes(

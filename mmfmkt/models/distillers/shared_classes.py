@@ -58,16 +58,11 @@ def pair_class_maps(
     pair = []
     for network, tap, specs in zip(networks, taps, levels):
         head = getattr(network, 'bbox_head', None)
-        classes = getattr(head, 'num_classes', None)
-        channels = getattr(head, 'cls_out_channels', None)
-        if (
-            tap != CLASS_MAPS
-            or not classes
-            or not channels
-            or any(x.channels % channels for x in specs)
-        ):
+        channels = getattr(head, 'cls_out_channels', 0)
+        is_known = tap == CLASS_MAPS and channels
+        if not is_known or any(x.channels % channels for x in specs):
             return None, levels[1]
-        pair.append(ClassOutputs(classes, channels))
+        pair.append(ClassOutputs(head.num_classes, channels))
     student, teacher = pair
     return (student, teacher), [
         replace(x, channels=x.channels // teacher.channels * student.channels)
@@ -77,17 +72,17 @@ def pair_class_maps(
 
 def match_classes(
     outputs: ClassPair,
-    student: Optional[Sequence[str]],
-    teacher: Optional[Sequence[str]],
+    student: Optional[List[str]],
+    teacher: Optional[List[str]],
     mapping: Optional[Mapping[str, str]] = None,
 ) -> List[Optional[int]]:
     """Return the teacher's output of each output of the student.
 
     Args:
         outputs (tuple[ClassOutputs, ClassOutputs]): Student and teacher.
-        student (Sequence[str], optional): The student's class names; None:
+        student (list[str], optional): The student's class names; None:
             unknown.
-        teacher (Sequence[str], optional): The teacher's class names.
+        teacher (list[str], optional): The teacher's class names.
         mapping (Mapping[str, str], optional): Name of the teacher's class by
             that of the student's; None: equal names.
 
@@ -100,8 +95,9 @@ def match_classes(
     """
     count, teacher_count = (x.classes for x in outputs)
     unknown = student is None or teacher is None
-    if unknown and count == teacher_count and mapping is None:
-        student = teacher = [str(i) for i in range(count)]
+    if mapping is None and count == teacher_count:
+        if unknown or student == teacher:
+            student = teacher = [str(i) for i in range(count)]
     if teacher is None:
         raise ConfigError(
             f'The student has {count} classes and the teacher '
@@ -117,17 +113,15 @@ def match_classes(
         )
     if mapping is None:
         mapping = {name: name for name in student if name in teacher}
-    for role, names, given in (
-        ('student', student, mapping),
-        ('teacher', teacher, mapping.values()),
-    ):
-        for name in given:
-            if name not in names:
-                raise ConfigError(
-                    f'model.teacher.classes names {name!r}, which is not a '
-                    f'class of the {role}{did_you_mean(name, names)}; its '
-                    f'classes are {shorten(names)}.'
-                )
+    given = [('student', student, x) for x in mapping]
+    given += [('teacher', teacher, x) for x in mapping.values()]
+    for role, names, name in given:
+        if name not in names:
+            raise ConfigError(
+                f'model.teacher.classes names {name!r}, which is not a class '
+                f'of the {role}{did_you_mean(name, names)}; its classes are '
+                f'{shorten(names)}.'
+            )
     if not mapping:
         raise ConfigError(
             f'The classes of the student ({shorten(student)}) and of the '
@@ -135,19 +129,12 @@ def match_classes(
             "model.teacher.classes to a dict from the student's names to the "
             "teacher's, or tap feature maps."
         )
-    matched: List[Optional[int]] = []
-    for i, name in enumerate(student):
-        target = mapping.get(name)
-        if target is None:
-            matched.append(None)
-        else:
-            # Two classes of ImageNet are cranes.
-            same = target in teacher[i : i + 1]
-            matched.append(i if same else list(teacher).index(target))
-    backgrounds = [
-        x.classes if x.channels > x.classes else None for x in outputs
-    ]
-    return matched if backgrounds[0] is None else [*matched, backgrounds[1]]
+    indices = {name: teacher.index(x) for name, x in mapping.items()}
+    matched = [indices.get(name) for name in student]
+    has_background, in_teacher = (x.channels > x.classes for x in outputs)
+    if has_background:
+        matched.append(teacher_count if in_teacher else None)
+    return matched
 
 
 def describe_classes(
@@ -166,9 +153,8 @@ def describe_classes(
         (x, teacher[i]) for x, i in zip(student, matched) if i is not None
     ]
     names = [x if x == y else f"{x} (teacher's {y})" for x, y in pairs]
-    return (
-        f'{len(names)} of {len(student)} classes are taught: {shorten(names)}'
-    )
+    count = f'{len(names)} of {len(student)} classes'
+    return f'{count} are taught: {shorten(names)}'
 
 
 def shorten(names: Sequence[str]) -> str:
@@ -189,23 +175,17 @@ def class_names(
             scope of the run.
     """
     scope = get_field(source, '_scope_') or scope
-    kind = (
-        resolve_type(source, DATASETS, scope)
-        if isinstance(source, dict)
-        else None
-    )
+    is_config = isinstance(source, dict)
+    kind = resolve_type(source, DATASETS, scope) if is_config else None
     for names in (
         (get_field(source, 'metainfo') or {}).get('classes'),
         get_field(source, 'classes'),
         getattr(kind, 'METAINFO', {}).get('classes'),
     ):
+        if isinstance(names, str):  # path of a file with a name a line
+            return list_from_file(names)
         if names:
-            # A string is the path of a file with a name a line.
-            return (
-                list_from_file(names)
-                if isinstance(names, str)
-                else [str(x) for x in names]
-            )
+            return [str(x) for x in names]
     wrapped = get_field(source, 'datasets') or [get_field(source, 'dataset')]
     found = (class_names(x, scope) for x in wrapped if x is not None)
     return next(filter(None, found), None)

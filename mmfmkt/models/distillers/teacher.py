@@ -162,19 +162,19 @@ class TeacherHolder:
         Raises:
             ConfigError: As `match_classes`.
         """
-        names = class_names(dataset)
-        if names is not None and len(names) != outputs[0].classes:
-            names = None
-        teacher_names = self._class_names(outputs[1].classes)
+        student = class_names(dataset)
+        if student and len(student) != outputs[0].classes:
+            student = None
+        teacher = self._class_names(outputs[1].classes)
+        if dataset is None and teacher:
+            return None, ''
         given, mapping = self._settings.get('classes'), None
         if isinstance(given, dict):
             mapping = {k: v for k, v in given.items() if k != '_scope_'}
-        if dataset is None and teacher_names is not None:
-            return None, ''
-        matched = match_classes(outputs, names, teacher_names, mapping)
-        if names is None or teacher_names is None:
+        matched = match_classes(outputs, student, teacher, mapping)
+        if student is None or teacher is None:
             return matched, ''
-        return matched, describe_classes(matched, names, teacher_names)
+        return matched, describe_classes(matched, student, teacher)
 
     def _class_names(self, count: int) -> Optional[List[str]]:
         """Return the names of the teacher's classes, or None if unknown."""
