@@ -8,6 +8,11 @@ from mmengine.hub import get_config
 from mmengine.registry import MODELS
 from torch import nn
 
+from mmfmkt.models.distillers.levels import (
+    LevelSpec,
+    describe_pairs,
+    pair_levels,
+)
 from mmfmkt.models.distillers.networks import (
     build_network,
     load_model_config,
@@ -15,12 +20,7 @@ from mmfmkt.models.distillers.networks import (
 )
 from mmfmkt.models.distillers.probing import probe
 from mmfmkt.models.distillers.shared_classes import pair_class_maps
-from mmfmkt.models.distillers.taps import (
-    LevelSpec,
-    describe_pairs,
-    pair_levels,
-)
-from mmfmkt.models.distillers.teacher import load_teacher_config
+from mmfmkt.models.distillers.teacher_config import load_teacher_config
 from mmfmkt.utils.types import resolve_type
 
 

@@ -28,17 +28,13 @@ from ..losses import BaseMetricLoss
 from .builder import FeaturePair, TeacherHeadFactory, complete_taps
 from .data_pipeline import dataset_of, training_config
 from .feature_transfer import FeatureTransfer, should_diagnose
+from .levels import check_levels, log_pairs, pair_levels
 from .networks import ConfigSource, build_network, load_model_config
 from .probing import probe
-from .shared_classes import ClassPair, pair_class_maps
-from .taps import (
-    check_levels,
-    describe_pairs,
-    output_hooks,
-    pair_levels,
-    read_taps,
-)
+from .shared_classes import SharedClasses, pair_class_maps
+from .taps import output_hooks, read_taps
 from .teacher import TeacherHolder
+from .unlabelled import freeze_untapped
 from .wrapper import FLOWS, StudentWrapper
 
 DISTILLER_SCHEMA = dict(
@@ -133,9 +129,7 @@ class BaseDistiller(StudentWrapper):
         self.teacher_holder: Optional[TeacherHolder] = None
         # By tap: the teacher's tap, and its level by level of the student.
         self.teacher_taps: Dict[str, Tuple[str, Dict[int, int]]] = {}
-        # By tap at which classes are compared: student's and teacher's.
-        self.class_outputs: Dict[str, ClassPair] = {}
-        self.taught_classes: List[str] = []
+        self.shared_classes = SharedClasses()
         with self.random_stream:
             if teacher is not None:
                 self.teacher_holder = TeacherHolder(
@@ -152,30 +146,7 @@ class BaseDistiller(StudentWrapper):
             self.teacher_holder.set_taps(self.teacher_taps)
         self.task_loss = task_loss
         if not task_loss:
-            self._freeze_untapped()
-
-    def _freeze_untapped(self) -> None:
-        """Freeze what the transfer alone does not train.
-
-        Raises:
-            ConfigError: If the variant or a tap needs the whole student.
-        """
-        if self.deploys_flow or not VARIANTS[self.variant].needs_teacher:
-            raise ConfigError(
-                'model.task_loss=False trains a backbone that is used without '
-                f'its flow, but the variant {self.variant!r} needs it: set '
-                "model.variant to 'theta' or 'direct'."
-            )
-        tapped = {flow.tap.split('.')[0] for flow in self.flows.values()}
-        if not tapped <= {'backbone', 'neck'}:
-            raise ConfigError(
-                'model.task_loss=False needs taps in backbone or neck, but '
-                f'taps {", ".join(sorted(tapped))}.'
-            )
-        trained = ('backbone', *(('neck',) if 'neck' in tapped else ()))
-        for name, part in self.student.named_children():
-            if name not in trained:
-                part.requires_grad_(False)
+            freeze_untapped(self.student, variant, self.flows.values())
 
     def init_weights(self) -> None:
         """Initialize the student, including weights from the teacher."""
@@ -185,7 +156,7 @@ class BaseDistiller(StudentWrapper):
             self.student.load_state_dict(inherited, strict=False)
         # MMEngine's Runner has published its config before.
         self.set_teacher_dataset(dataset_of(training_config()))
-        for line in self.taught_classes:
+        for line in self.shared_classes.summary:
             print_log(f'{line}.', logger='current')
 
     def set_teacher_dataset(self, dataset: Any) -> None:
@@ -205,21 +176,9 @@ class BaseDistiller(StudentWrapper):
             self.teacher_holder.set_student_data(
                 self.data_preprocessor, dataset
             )
-            self._match_classes(dataset)
-
-    def _match_classes(self, dataset: Any) -> None:
-        """Match the classes of student and teacher at each tap."""
-        device = next(self.student.parameters()).device
-        self.taught_classes = []
-        for flow in self.flows.values():
-            if pair := self.class_outputs.get(flow.tap):
-                matched, text = self.teacher_holder.match_classes(
-                    pair, dataset
-                )
-                if matched is not None:
-                    flow.match_classes(matched, pair[1].channels, device)
-                if text and flow.teacher_classes is not None:
-                    self.taught_classes.append(f'{flow.tap}: {text}')
+            self.shared_classes.match(
+                self.flows.values(), self.teacher_holder, dataset
+            )
 
     def _build_transfer(
         self,
@@ -239,18 +198,10 @@ class BaseDistiller(StudentWrapper):
                 (student, self.teacher_holder.probe(teacher_tap)),
             )
             if pair is not None:
-                self.class_outputs[tap] = pair
+                self.shared_classes.outputs[tap] = pair
             pairs = pair_levels(levels and chosen, student, teacher)
             self.teacher_taps[tap] = (teacher_tap, pairs)
-            if levels is None or any(
-                student[x].stride != teacher[y].stride
-                for x, y in pairs.items()
-            ):
-                paired = '; '.join(describe_pairs(pairs, student, teacher))
-                print_log(
-                    f"Student's {tap}, teacher's {teacher_tap}: {paired}.",
-                    logger='current',
-                )
+            log_pairs((tap, teacher_tap), pairs, student, teacher)
             chosen = list(pairs)
         features = {}
         for level in chosen:
@@ -394,24 +345,7 @@ class BaseDistiller(StudentWrapper):
             targets = self.teacher_holder.outputs(
                 inputs, data_samples, self._run_teacher
             )
-        return {**targets, **self._in_student_classes(targets)}
-
-    def _in_student_classes(self, targets: Dict[str, Any]) -> Dict[str, Any]:
-        """Return the targets at taps at which classes are compared."""
-        converted = {}
-        for flow in self.flows.values():
-            if pair := self.class_outputs.get(flow.tap):
-                student, teacher = pair
-                if flow.teacher_classes is None and student != teacher:
-                    raise ConfigError(
-                        f'The student has {student.classes} classes and the '
-                        f'teacher {teacher.classes}: call '
-                        'set_teacher_dataset of the distiller with the '
-                        'training data set, whose classes are matched by name.'
-                    )
-                target = targets[flow.tap]
-                converted[flow.tap] = flow.in_student_classes(target)
-        return converted
+        return self.shared_classes.select(self.flows.values(), targets)
 
     def _run_teacher(
         self, inputs: Tensor, data_samples: List[BaseDataElement]

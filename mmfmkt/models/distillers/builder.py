@@ -45,7 +45,7 @@ from ..flows import (
 from ..losses import BaseMetricLoss
 from ..losses.cross_kd_loss import TeacherHead
 from .gradient_share import gradient_share
-from .taps import SAME_STRIDE, check_distinct
+from .levels import SAME_STRIDE, check_distinct
 
 TeacherHeadFactory = Callable[[], TeacherHead]
 

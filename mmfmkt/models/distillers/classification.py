@@ -89,7 +89,7 @@ class ClassificationDistiller(BaseDistiller):
             _, teacher_logits = probe_classifier(self.teacher, 'teacher')
             counts = logits.shape[1], teacher_logits.shape[1]
             student, teacher = (ClassOutputs(x, x) for x in counts)
-            self.class_outputs[tap] = student, teacher
+            self.shared_classes.outputs[tap] = student, teacher
         pair = FeaturePair(
             feature.shape[1],
             logits.shape[1],

@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 from mmfmkt.utils import ConfigError
 
-from .taps import LevelSpec, read_taps, split_tap
+from .levels import LevelSpec
+from .taps import read_taps, split_tap
 
 # Errors of PyTorch and mmcv for operators that are not implemented on CPUs.
 UNSUPPORTED_ON_CPU = (

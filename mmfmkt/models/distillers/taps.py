@@ -2,13 +2,10 @@
 
 import re
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from functools import partial
-from math import log2
 from typing import (
     Any,
     Callable,
-    Dict,
     Iterator,
     List,
     Optional,
@@ -24,21 +21,6 @@ from mmfmkt.utils.schema import did_you_mean
 
 # Class, distillation and register tokens of a vision transformer.
 MAX_EXTRA_TOKENS = 8
-# Relative difference of strides that are equal but for rounding.
-SAME_STRIDE = 1e-3
-
-
-@dataclass
-class LevelSpec:
-    """One level of a tap's output.
-
-    Attributes:
-        channels (int): C.
-        stride (float): Pixels of the image for each pixel of the map.
-    """
-
-    channels: int
-    stride: float
 
 
 def split_tap(tap: str) -> Tuple[str, Optional[int]]:
@@ -258,110 +240,3 @@ def dummy_samples(inputs: Tensor) -> List[BaseDataElement]:
     metainfo = dict.fromkeys(keys, tuple(inputs.shape[-2:]))
     metainfo['scale_factor'] = (1.0, 1.0)
     return [BaseDataElement(metainfo=metainfo) for _ in inputs]
-
-
-def check_levels(
-    levels: Optional[Sequence[int]], specs: List[LevelSpec], tap: str
-) -> List[int]:
-    """Return the tapped levels of the student, by default all.
-
-    Args:
-        levels (Sequence[int], optional): ``model.levels``.
-        specs (list[LevelSpec]): Levels of the student's tap.
-        tap (str): The tap, for errors.
-
-    Raises:
-        ConfigError: If a level does not exist or is given twice.
-    """
-    if levels is None:
-        return list(range(len(specs)))
-    for level in levels:
-        if level not in range(len(specs)):
-            raise ConfigError(
-                f'model.levels has level {level!r}, but tap {tap!r} of the '
-                f'student has the levels 0 to {len(specs) - 1}.'
-            )
-    check_distinct(levels, 'model.levels')
-    return list(levels)
-
-
-def check_distinct(values: Sequence[Any], key: str) -> None:
-    """Raise a ConfigError if there are no values or two are equal."""
-    if not values or len(set(values)) < len(values):
-        raise ConfigError(
-            f'{key} must have one or more distinct values, but is '
-            f'{tuple(values)}.'
-        )
-
-
-def pair_levels(
-    levels: Optional[Sequence[int]],
-    student: List[LevelSpec],
-    teacher: List[LevelSpec],
-) -> Dict[int, int]:
-    """Match the student's levels to the teacher's by stride.
-
-    Pyramids may start and end at different strides. If several levels of the
-    teacher have the same stride, as in a dilated backbone, the level of the
-    same index is taken, or else the last one.
-
-    Args:
-        levels (Sequence[int], optional): Tapped levels of the student, each
-            of which gets the level of the nearest stride. None: the levels
-            with a partner of equal stride, or, without any, the one whose
-            stride is nearest to one of the teacher's.
-        student (list[LevelSpec]): Levels of the student's tap.
-        teacher (list[LevelSpec]): Levels of the teacher's tap, with strides
-            in pixels of the student's image.
-
-    Returns:
-        dict[int, int]: Level of the teacher by level of the student.
-    """
-    distances = {
-        level: [abs(log2(x.stride / student[level].stride)) for x in teacher]
-        for level in (range(len(student)) if levels is None else levels)
-    }
-    if levels is None:
-        nearest_of_all = min(map(min, distances.values()))
-        equal = [x for x, row in distances.items() if min(row) < SAME_STRIDE]
-        chosen = (
-            equal
-            or [
-                x for x, row in distances.items() if min(row) == nearest_of_all
-            ][:1]
-        )
-    else:
-        chosen = list(levels)
-    pairs = {}
-    for level in chosen:
-        row = distances[level]
-        alike = [i for i, x in enumerate(row) if x - min(row) < SAME_STRIDE]
-        pairs[level] = level if level in alike else alike[-1]
-    return pairs
-
-
-def describe_pairs(
-    pairs: Dict[int, int], student: List[LevelSpec], teacher: List[LevelSpec]
-) -> List[str]:
-    """Return a line for each pair of levels.
-
-    Args:
-        pairs (dict[int, int]): Level of the teacher by level of the student.
-        student (list[LevelSpec]): Levels of the student's tap.
-        teacher (list[LevelSpec]): Levels of the teacher's tap, with strides
-            in pixels of the student's image.
-    """
-    lines = []
-    for level, partner in pairs.items():
-        own, target = student[level], teacher[partner]
-        line = f'level {level} to {partner}, stride {own.stride:g}'
-        if abs(own.stride / target.stride - 1) > SAME_STRIDE:
-            line += (
-                f" resampled to {target.stride:.4g}, the teacher's stride in "
-                "pixels of the student's image"
-            )
-        line += f', {own.channels} channels to {target.channels}'
-        if own.channels != target.channels:
-            line += ' by a 1x1 convolution'
-        lines.append(line)
-    return lines

@@ -11,7 +11,7 @@ from tiny import batch, distiller, packaged, retinanet
 
 pytest.importorskip('mmdet')
 
-from mmfmkt.models.distillers.teacher import build_teacher  # noqa: E402
+from mmfmkt.models.distillers.teacher_config import build_teacher  # noqa: E402
 from mmfmkt.registry import MODELS  # noqa: E402
 
 

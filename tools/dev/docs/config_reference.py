@@ -33,7 +33,7 @@ from mmfmkt.models.distillers import ClassificationDistiller
 from mmfmkt.models.distillers.base import DISTILLER_SCHEMA
 from mmfmkt.models.distillers.builder import FLOW_DEFAULTS, TAP_SCHEMA
 from mmfmkt.models.distillers.builder import FLOW_SCHEMA as FLOW
-from mmfmkt.models.distillers.teacher import TEACHER_SCHEMA
+from mmfmkt.models.distillers.teacher_config import TEACHER_SCHEMA
 
 PAGE = Path(__file__).resolve().parents[3] / 'docs' / 'config_reference.md'
 ENCODERS = (

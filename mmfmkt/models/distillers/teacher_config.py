@@ -1,0 +1,128 @@
+"""Building a teacher from ``model.teacher`` of a config."""
+
+import logging
+import os
+from typing import (
+    Any,
+    Dict,
+    Literal,
+    Optional,
+    Sequence,
+    Tuple,
+    Union,
+)
+
+from mmengine.config import Config, ConfigDict
+from mmengine.logging import print_log
+from mmengine.registry import DefaultScope
+from torch import nn
+
+from mmfmkt.utils import ConfigError
+from mmfmkt.utils.checkpoints import DamagedCheckpointError
+from mmfmkt.utils.schema import (
+    Positive,
+    PositiveInt,
+    check_arguments,
+    check_keys,
+)
+
+from .networks import (
+    build_network,
+    init_random_weights,
+    load_config,
+    load_model_config,
+    load_weights,
+    without_weights,
+)
+from .teacher_cache import TeacherCache
+
+TEACHER_SCHEMA = dict(
+    config=Union[str, dict, Config, os.PathLike],
+    checkpoint=Optional[str],
+    cfg_options=Optional[Dict[str, Any]],
+    tap=Optional[str],
+    inherit=Optional[Sequence[str]],
+    dtype=Optional[Literal['float32', 'bfloat16', 'float16']],
+    channels_last=bool,
+    compile=Union[bool, dict],
+    cache=Union[None, str, dict],
+    view=Optional[dict],
+    classes=Union[None, dict, Sequence[str]],
+)
+VIEW_SCHEMA = dict(scale=Positive, multiple_of=PositiveInt)
+
+
+def load_teacher_config(
+    teacher: dict,
+) -> Tuple[ConfigDict, Union[dict, Config]]:
+    """Return the teacher's model config with its overrides, and the source.
+
+    Args:
+        teacher (dict): ``model.teacher``; see ``TEACHER_SCHEMA``.
+
+    Raises:
+        ConfigError: If a key is missing or unknown.
+    """
+    settings = {k: v for k, v in teacher.items() if k != '_scope_'}
+    check_keys(settings, TEACHER_SCHEMA, 'model.teacher', required=('config',))
+    key = 'model.teacher.config'
+    source = load_config(teacher['config'], key)
+    config = Config(dict(model=load_model_config(source, key)))
+    options = teacher.get('cfg_options') or {}
+    config.merge_from_dict({f'model.{k}': v for k, v in options.items()})
+    return config.model, source
+
+
+def build_teacher(
+    model: dict, library: str, checkpoint: Optional[str]
+) -> nn.Module:
+    """Build a frozen teacher in eval mode.
+
+    Args:
+        model (dict): Its ``model`` section.
+        library (str): Default scope, for configs without one.
+        checkpoint (str, optional): Path or URL; None: random weights, for dry
+            runs.
+
+    Raises:
+        ConfigError: If the checkpoint cannot be read or downloaded, or
+            belongs to another network.
+    """
+    if checkpoint is None:
+        teacher = build_network(without_weights(model), library)
+        with DefaultScope.overwrite_default_scope(library):
+            init_random_weights(teacher)
+        print_log(
+            'model.teacher.checkpoint is None: random teacher weights.',
+            logger='current',
+            level=logging.WARNING,
+        )
+    else:
+        teacher = build_network(model, library)
+        try:
+            load_weights(teacher, checkpoint, 'model.teacher.')
+        except DamagedCheckpointError as error:
+            raise ConfigError(
+                f'model.teacher: {str(error).rstrip(".")}: give a path or URL '
+                'that can be reached, or None for a dry run with random '
+                'weights.'
+            ) from error
+    return teacher.requires_grad_(False).eval()
+
+
+def open_cache(settings: Union[None, str, dict]) -> Optional[TeacherCache]:
+    """Open the cache of the teacher's outputs, or return None.
+
+    Args:
+        settings (str | dict, optional): ``model.teacher.cache``.
+
+    Raises:
+        ConfigError: If a setting is wrong or the file cannot be used.
+    """
+    if settings is None:
+        return None
+    if isinstance(settings, str):
+        settings = dict(path=settings)
+    settings = {k: v for k, v in settings.items() if k != '_scope_'}
+    check_arguments(TeacherCache, settings, 'model.teacher.cache')
+    return TeacherCache(**settings)
