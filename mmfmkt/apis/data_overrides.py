@@ -97,7 +97,8 @@ def data_overrides(
             text = f'CocoMetric replaces {names_of(removed)}'
             changes.setdefault(text, []).append(key)
     return overrides, [
-        f'data      {data.root}, {len(data.classes)} classes',
+        f'data      {data.root}, {data.format} format, '
+        f'{len(data.classes)} classes',
         *(f'          {text} ({", ".join(x)})' for text, x in changes.items()),
     ]
 

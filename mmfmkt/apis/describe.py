@@ -131,7 +131,7 @@ def describe_flops(model: Any) -> str:
                 continue
             return (
                 f', {name} of a {side}x{side} image: {before:.2f} G to '
-                f'{after:.2f} G'
+                f'{after:.2f} G ({after / before - 1:+.1%})'
             )
     return ''
 

@@ -1,19 +1,15 @@
 """Composition of a distillation from a student and a teacher config."""
 
 import os.path as osp
+from inspect import signature
 from pathlib import Path
 from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 
 from mmengine.config import Config
 from mmengine.registry import MODELS
 
-from mmfmkt.datasets.coco_folder import find_coco_folder
-from mmfmkt.models.distillers.classification import probe_classifier
-from mmfmkt.models.distillers.networks import (
-    build_network,
-    load_model_config,
-    without_weights,
-)
+from mmfmkt.datasets.data_folder import find_data_folder
+from mmfmkt.models.distillers.networks import load_model_config
 from mmfmkt.models.flows import VARIANTS
 from mmfmkt.utils import ConfigError
 from mmfmkt.utils.config_text import assignment
@@ -21,6 +17,7 @@ from mmfmkt.utils.configs import read_config, walk
 from mmfmkt.utils.files import write_atomically
 from mmfmkt.utils.types import resolve_type, type_name
 
+from .choose_flow import choose_flow
 from .choose_taps import choose_taps
 from .data_overrides import data_overrides
 from .describe import describe
@@ -28,6 +25,9 @@ from .unlabelled import unlabelled_overrides
 
 PRESETS = dict(mmdet='fmkt_fpn', mmpretrain='fmkt_logits')
 THETA_PRESETS = dict(PRESETS, mmdet='theta_fpn')
+CLASSIFIER_DATA = (
+    "supports detectors only; set data_root in the classifier's config."
+)
 # Base classes of the networks that the libraries' distillers support.
 BASE_CLASSES = dict(
     mmdet='mmdet.models.detectors.BaseDetector',
@@ -57,6 +57,9 @@ def compose_distillation(
     class_maps: bool = False,
     teacher_scale: Optional[float] = None,
     unlabelled: Optional[str] = None,
+    encoder: Optional[str] = None,
+    inference_steps: Optional[int] = None,
+    annotations: Optional[Path] = None,
 ) -> Composed:
     """Compose a distillation config, write it and describe it.
 
@@ -68,15 +71,20 @@ def compose_distillation(
         teacher_checkpoint (str, optional): Path or URL; None: random
             weights.
         variant (str): A key of ``VARIANTS``.
-        data_root (str, optional): Folder in COCO format that replaces the
-            student's dataset; detectors only. A teacher without a checkpoint
-            gets its number of classes, too.
+        data_root (str, optional): Folder in COCO, YOLO or Pascal VOC format
+            that replaces the student's dataset; detectors only. A teacher
+            without a checkpoint gets its number of classes, too.
         class_maps (bool): Whether to distill the class maps of dense heads
             in addition to the feature pyramid.
         teacher_scale (float, optional): Side of the teacher's images,
             relative to the student's; detectors only. See `choose_taps`.
         unlabelled (str, optional): Folder of images without annotations, on
             which the transfer alone trains backbone and neck.
+        encoder (str, optional): Type of the flow's encoder. None: the
+            preset's for detectors, `choose_flow` for classifiers.
+        inference_steps (int, optional): K. None: as ``encoder``.
+        annotations (Path, optional): Folder of converted annotations of
+            ``data_root``. None: that of the output file.
 
     Raises:
         ConfigError: If student, teacher and options are incompatible.
@@ -85,17 +93,16 @@ def compose_distillation(
     resolved = resolved_text(config, student) if new_style else None
     library = library_of(config, student)
     check_options(library, teacher, variant, data_root, class_maps, unlabelled)
+    check_flow_options(variant, encoder, inference_steps)
     lines = [f'student   {student} ({network_name(config.model)})']
     model: Dict[str, Any] = dict(variant=variant)
     overrides: Dict[str, Any] = {}
     classes: Dict[str, Any] = {}
     options: Dict[str, Any] = {}
-    if not config.get('default_scope') and not resolve_type(
-        config.model, MODELS, 'mmengine'
-    ):
-        # The config names classes of one library without a scope.
-        config.default_scope = overrides['default_scope'] = library
-    data = find_coco_folder(data_root) if data_root else None
+    complete_scope(config, library, overrides)
+    data = None
+    if data_root:
+        data = find_data_folder(data_root, annotations or path.parent)
     if data is not None:
         replacements, description = data_overrides(config, data)
         overrides.update(replacements)
@@ -125,25 +132,108 @@ def compose_distillation(
             checkpoint=teacher_checkpoint and absolute(teacher_checkpoint),
             **(dict(cfg_options=options) if options else {}),
         )
-    encoder = None
-    if library == 'mmdet' or unlabelled:
-        lines += choose_taps(config, library, model, class_maps, teacher_scale)
-    elif feature_is_vector(config):
-        encoder = 'MLPEncoder'
-        lines.append('encoder   MLPEncoder, since the feature is a vector')
-    base = absolute(student)
-    if resolved:
-        base = f'{path.stem}_student.py'
-        write_config(path.with_name(base), resolved)
-        lines.append(
-            f'base      {base}: the student in the old config style, since '
-            'MMEngine cannot inherit new-style configs there'
-        )
     presets = THETA_PRESETS if variant == 'theta' else PRESETS
     preset = presets['mmdet' if unlabelled else library]
-    text = render(base, config, preset, model, overrides, classes, encoder)
+    flow: Dict[str, Any] = {}
+    if encoder:
+        flow['encoder'] = dict(type=encoder)
+    if inference_steps:
+        flow['inference_steps'] = inference_steps
+    if library == 'mmdet' or unlabelled:
+        lines += choose_taps(config, library, model, class_maps, teacher_scale)
+    else:
+        lines += choose_flow(config, preset, variant, flow)
+    base, description = write_base(student, resolved, path)
+    lines += description
+    text = render(base, config, preset, model, overrides, classes, flow)
+    if data is not None:
+        data.write()
     write_config(path, text)
     return Composed(path, lines + describe(path))
+
+
+def compose_training(source: str, data_root: str, path: Path) -> Composed:
+    """Compose a config that trains a detector on a folder, and write it.
+
+    Args:
+        source (str): Config of a detector: a file or a packaged config.
+        data_root (str): Folder in COCO, YOLO or Pascal VOC format.
+        path (Path): Output file. Converted annotations are written beside
+            it.
+
+    Raises:
+        ConfigError: If the config is no detector, or the folder lacks files.
+    """
+    config, new_style = read_student(source, 'The config')
+    resolved = resolved_text(config, source) if new_style else None
+    if 'student' in config.model:
+        raise ConfigError(
+            '--data-root: mmfmkt train supports detectors, but the config is '
+            'a distillation; use mmfmkt distill --data-root.'
+        )
+    library = library_of(config, source)
+    if library != 'mmdet':
+        raise ConfigError(f'--data-root {CLASSIFIER_DATA}')
+    overrides: Dict[str, Any] = {}
+    complete_scope(config, library, overrides)
+    data = find_data_folder(data_root, path.parent)
+    replacements, lines = data_overrides(config, data)
+    overrides.update(replacements)
+    base, description = write_base(source, resolved, path)
+    text = [
+        '# Composed by mmfmkt train; may be edited and inherited.',
+        f'_base_ = [{base!r}]',
+        'model = dict(_base_.model, _delete_=True)',
+        *assignments(
+            'model', num_classes_overrides(config.model, len(data.classes))
+        ),
+        *(assignment(key, value) for key, value in overrides.items()),
+        '',
+    ]
+    data.write()
+    write_config(path, '\n'.join(text))
+    model = f'model     {source} ({network_name(config.model)})'
+    return Composed(path, [model, *lines, *description])
+
+
+def complete_scope(
+    config: Config, library: str, overrides: Dict[str, Any]
+) -> None:
+    """Set ``default_scope`` of a config without one, if it needs one.
+
+    Args:
+        config (Config): Changed in place.
+        library (str): Library of the model.
+        overrides (dict): Top-level keys, changed in place.
+    """
+    if not config.get('default_scope') and not resolve_type(
+        config.model, MODELS, 'mmengine'
+    ):
+        # The config names classes of one library without a scope.
+        config.default_scope = overrides['default_scope'] = library
+
+
+def write_base(
+    source: str, resolved: Optional[str], path: Path
+) -> Tuple[str, List[str]]:
+    """Write the base config of a new-style config.
+
+    Args:
+        source (str): The config.
+        resolved (str, optional): Its resolved text, if it has the new style.
+        path (Path): The composed config.
+
+    Returns:
+        tuple: Value of ``_base_``, and its description by line.
+    """
+    if resolved is None:
+        return absolute(source), []
+    base = f'{path.stem}_student.py'
+    write_config(path.with_name(base), resolved)
+    return base, [
+        f'base      {base}: the student in the old config style, since '
+        'MMEngine cannot inherit new-style configs there'
+    ]
 
 
 def check_options(
@@ -178,13 +268,27 @@ def check_options(
             '--unlabelled cannot be combined with --data-root or --class-maps.'
         )
     if data_root and library != 'mmdet':
-        raise ConfigError(
-            '--data-root supports detectors only; set data_root in the '
-            "classifier's config."
-        )
+        raise ConfigError(f'--data-root {CLASSIFIER_DATA}')
     if class_maps and (library != 'mmdet' or teacher is None):
         raise ConfigError(
             '--class-maps supports detectors with a teacher only.'
+        )
+
+
+def check_flow_options(
+    variant: str, encoder: Optional[str], inference_steps: Optional[int]
+) -> None:
+    """Check ``encoder`` and ``inference_steps`` of `compose_distillation`.
+
+    Raises:
+        ConfigError: If a flow does not exist or is not deployed.
+    """
+    kind: Any = VARIANTS[variant]
+    if encoder and 'field' not in signature(kind).parameters:
+        raise ConfigError(f'--encoder: the variant {variant!r} has no flow.')
+    if inference_steps and not kind.deploys_flow:
+        raise ConfigError(
+            f'--inference-steps: the variant {variant!r} deploys no flow.'
         )
 
 
@@ -203,8 +307,14 @@ def write_config(path: Path, text: str) -> None:
     write_atomically(path, text)
 
 
-def read_student(student: str) -> Tuple[Config, bool]:
-    """Read the student's config.
+def read_student(
+    student: str, key: str = 'The student'
+) -> Tuple[Config, bool]:
+    """Read the config of the student or, to train it alone, of a detector.
+
+    Args:
+        student (str): A file or a packaged config.
+        key (str): Name of the config in errors.
 
     Returns:
         tuple: The config, and whether it has the new style
@@ -213,8 +323,8 @@ def read_student(student: str) -> Tuple[Config, bool]:
     Raises:
         ConfigError: If the config does not exist or has no model.
     """
-    config = read_config(student, key='The student')
-    load_model_config(config, 'the student')
+    config = read_config(student, key=key)
+    load_model_config(config, key)
     # Private in MMEngine 0.10.7, which has no public equivalent.
     return config, Config._is_lazy_import(config.filename)
 
@@ -281,14 +391,6 @@ def num_classes_overrides(model: dict, num_classes: int) -> Dict[str, Any]:
     return overrides
 
 
-def feature_is_vector(config: Config) -> bool:
-    """Return whether a classifier's last feature is a vector, not a map."""
-    network = build_network(
-        without_weights(load_model_config(config, 'the student')), 'mmpretrain'
-    )
-    return probe_classifier(network, 'student')[0].dim() == 2
-
-
 def render(
     base: str,
     config: Config,
@@ -296,7 +398,7 @@ def render(
     model: dict,
     overrides: dict,
     classes: dict,
-    encoder: Optional[str],
+    flow: dict,
 ) -> str:
     """Return the text of the composed config.
 
@@ -307,8 +409,7 @@ def render(
         model (dict): Keys of the distiller.
         overrides (dict): Top-level keys.
         classes (dict): Overrides of the student by dotted key.
-        encoder (str, optional): Type of the flow's encoder; None: the
-            preset's.
+        flow (dict): Keys of the flow.
     """
     lines = [
         '# Composed by mmfmkt distill; may be edited and inherited.',
@@ -327,13 +428,19 @@ def render(
         # The distiller passes it to the student.
         lines.append("model['data_preprocessor'] = _base_.data_preprocessor")
     lines += [assignment(f'model[{key!r}]', x) for key, x in model.items()]
-    if encoder:
-        lines.append(f"model['flow']['encoder'] = dict(type={encoder!r})")
-    for name, value in classes.items():
+    lines += assignments("model['flow']", flow)
+    lines += assignments("model['student']", classes)
+    lines += [assignment(key, value) for key, value in overrides.items()]
+    return '\n'.join(lines) + '\n'
+
+
+def assignments(variable: str, values: Dict[str, Any]) -> List[str]:
+    """Return the source text that sets items of a dict by dotted key."""
+    lines = []
+    for name, value in values.items():
         keys = ''.join(
             f'[{int(key) if key.isdigit() else key!r}]'
             for key in name.split('.')
         )
-        lines.append(assignment(f"model['student']{keys}", value))
-    lines += [assignment(key, value) for key, value in overrides.items()]
-    return '\n'.join(lines) + '\n'
+        lines.append(assignment(f'{variable}{keys}', value))
+    return lines

@@ -32,6 +32,7 @@ def train(
     resume: Optional[str] = None,
     amp: bool = False,
     check_teacher: bool = False,
+    export_last: bool = False,
 ) -> None:
     """Train a config, with the additions of ``robustness``.
 
@@ -41,6 +42,8 @@ def train(
             the latest one in the work directory.
         amp (bool): Whether to use mixed precision.
         check_teacher (bool): Whether to validate the teacher first.
+        export_last (bool): Whether to export the last checkpoint instead of
+            the best one.
 
     Raises:
         ConfigError: If the run cannot be built, or its first iteration fails.
@@ -52,6 +55,9 @@ def train(
         if amp:
             use_amp(cfg)
         complete_distillation(cfg)
+        export_hook = cfg.get('default_hooks', {}).get('export_student')
+        if export_last and export_hook:
+            export_hook.last = True
         complete_robustness(cfg)
         if check_teacher:
             add_hooks(cfg, ['mmfmkt.TeacherCheckHook'])

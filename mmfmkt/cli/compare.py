@@ -127,6 +127,7 @@ def run(args: argparse.Namespace) -> int:
             teacher_checkpoint=args.teacher_checkpoint,
             teacher_scale=args.teacher_scale,
             data_root=args.data_root,
+            annotations=folder,
         ),
         cache=False,
     )

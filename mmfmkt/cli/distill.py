@@ -9,24 +9,33 @@ the work directory and trains it. The config can be edited and inherited.
 """
 
 import argparse
-import os
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from mmengine.config import Config
 
 from mmfmkt.apis import compose_distillation
 from mmfmkt.apis.train import build_model
-from mmfmkt.models.flows import VARIANTS
+from mmfmkt.models import flows
+from mmfmkt.models.flows import VARIANTS, MetaEncoder
 
 from .options import (
     add_pair_arguments,
     add_train_arguments,
-    load_config,
+    composing_folder,
+    int_at_least,
+    load_composed,
     make_parser,
     pair_name,
 )
 from .train import train_by_options
+
+ENCODERS = [
+    name
+    for name, part in vars(flows).items()
+    if isinstance(part, type)
+    and issubclass(part, MetaEncoder)
+    and part is not MetaEncoder
+]
 
 
 def build_parser(prog: str) -> argparse.ArgumentParser:
@@ -45,20 +54,24 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
         'transfer alone, and export them for init_cfg',
     )
     parser.add_argument(
+        '--encoder',
+        choices=ENCODERS,
+        help="the flow's encoder (default: the preset's; of classifiers, the "
+        'largest one that adds at most 5%% FLOPs to the student)',
+    )
+    parser.add_argument(
+        '--inference-steps',
+        type=int_at_least(1),
+        metavar='K',
+        help='steps of the deployed flow (default: as --encoder)',
+    )
+    parser.add_argument(
         '--dry-run',
         action='store_true',
         help='write the config and build the model without training',
     )
     add_train_arguments(parser)
     return parser
-
-
-def rank_of(launcher: str) -> int:
-    """Return this process's rank before the process group exists."""
-    names = dict(
-        pytorch='RANK', slurm='SLURM_PROCID', mpi='OMPI_COMM_WORLD_RANK'
-    )
-    return int(os.environ.get(names.get(launcher, ''), 0))
 
 
 def compose(args: argparse.Namespace, folder: Path) -> Config:
@@ -73,12 +86,10 @@ def compose(args: argparse.Namespace, folder: Path) -> Config:
         class_maps=args.class_maps,
         teacher_scale=args.teacher_scale,
         unlabelled=args.unlabelled,
+        encoder=args.encoder,
+        inference_steps=args.inference_steps,
     )
-    if rank_of(args.launcher) == 0:
-        print('\n'.join(composed.summary))
-        print(f'config    {composed.config}')
-    args.config = str(composed.config)
-    return load_config(args)
+    return load_composed(*composed, args)
 
 
 def run(args: argparse.Namespace) -> None:
@@ -88,13 +99,9 @@ def run(args: argparse.Namespace) -> None:
     args.work_dir = args.work_dir or str(
         Path('work_dirs', pair_name(args.variant, args))
     )
-    if rank_of(args.launcher) == 0:
-        cfg = compose(args, Path(args.work_dir))
-    else:
-        # Only rank 0 writes to the work directory.
-        with TemporaryDirectory() as folder:
-            cfg = compose(args, Path(folder))
-    if args.dry_run:
-        build_model(cfg)
-    else:
-        train_by_options(cfg, args)
+    with composing_folder(args) as folder:
+        cfg = compose(args, folder)
+        if args.dry_run:
+            build_model(cfg)
+        else:
+            train_by_options(cfg, args)

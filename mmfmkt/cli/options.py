@@ -4,8 +4,10 @@ import argparse
 import os
 import os.path as osp
 import re
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Callable, Optional
+from tempfile import TemporaryDirectory
+from typing import Callable, Iterator, List, Optional
 
 from mmengine.config import Config, DictAction
 
@@ -92,6 +94,12 @@ def add_train_arguments(parser: argparse.ArgumentParser) -> None:
         action='store_true',
         help="validate the teacher on the student's validation data first",
     )
+    parser.add_argument(
+        '--last',
+        action='store_true',
+        help='export the student of the last checkpoint, also where '
+        'save_best is set',
+    )
     # Options of MMPretrain's train.py.
     parser.add_argument(
         '--no-validate',
@@ -109,6 +117,16 @@ def add_train_arguments(parser: argparse.ArgumentParser) -> None:
         help='set persistent_workers of all dataloaders to False',
     )
     add_run_arguments(parser)
+
+
+def add_data_root(parser: argparse.ArgumentParser) -> None:
+    """Add ``--data-root``."""
+    parser.add_argument(
+        '--data-root',
+        metavar='FOLDER',
+        help='dataset in COCO, YOLO or Pascal VOC format that replaces the '
+        "detector config's dataset",
+    )
 
 
 def add_pair_arguments(parser: argparse.ArgumentParser) -> None:
@@ -130,11 +148,7 @@ def add_pair_arguments(parser: argparse.ArgumentParser) -> None:
         '(default: 1, or the factor that puts patches on a stride of the '
         'student)',
     )
-    parser.add_argument(
-        '--data-root',
-        help="dataset in COCO format that replaces the student config's "
-        'dataset',
-    )
+    add_data_root(parser)
     parser.add_argument(
         '--class-maps',
         action='store_true',
@@ -196,6 +210,39 @@ def load_config(args: argparse.Namespace) -> Config:
     elif cfg.get('work_dir') is None:
         cfg.work_dir = osp.join('./work_dirs', Path(args.config).stem)
     return with_separate_dump(cfg)
+
+
+def rank_of(launcher: str) -> int:
+    """Return this process's rank before the process group exists."""
+    names = dict(
+        pytorch='RANK', slurm='SLURM_PROCID', mpi='OMPI_COMM_WORLD_RANK'
+    )
+    return int(os.environ.get(names.get(launcher, ''), 0))
+
+
+@contextmanager
+def composing_folder(args: argparse.Namespace) -> Iterator[Path]:
+    """Yield the folder of the composed config and its annotation files.
+
+    Only rank 0 writes to the work directory. The other ranks read their files
+    during the training.
+    """
+    if rank_of(args.launcher) == 0:
+        yield Path(args.work_dir)
+    else:
+        with TemporaryDirectory() as folder:
+            yield Path(folder)
+
+
+def load_composed(
+    config: Path, summary: List[str], args: argparse.Namespace
+) -> Config:
+    """Print the summary of a composed config once, and read the config."""
+    if rank_of(args.launcher) == 0:
+        print('\n'.join(summary))
+        print(f'config    {config}')
+    args.config = str(config)
+    return load_config(args)
 
 
 def with_separate_dump(cfg: Config) -> Config:

@@ -2,44 +2,56 @@
 
 import json
 from pathlib import Path
-from typing import List, NamedTuple, Tuple
+from typing import List, NamedTuple, Optional, Tuple
 
 from mmfmkt.utils import ConfigError
+from mmfmkt.utils.files import write_atomically
 
 
 class CocoSplit(NamedTuple):
-    """Split of a dataset. Paths are relative to its root.
+    """Split of a dataset. Paths are absolute or relative to its root.
 
     Attributes:
         ann_file (str): Annotation file.
         images (str): Folder of the images.
         classes (tuple[str]): Names of the categories.
         has_masks (bool): Whether annotations have masks.
+        content (dict, optional): Content of ``ann_file``, if it is converted
+            and not yet written.
     """
 
     ann_file: str
     images: str
     classes: Tuple[str, ...]
     has_masks: bool
+    content: Optional[dict] = None
 
 
 class CocoFolder(NamedTuple):
-    """Dataset in COCO format.
+    """Dataset in COCO format, or converted to it.
 
     Attributes:
         root (Path): Root folder.
         train (CocoSplit): Training split.
         val (CocoSplit): Validation split.
+        format (str): Format of the folder.
     """
 
     root: Path
     train: CocoSplit
     val: CocoSplit
+    format: str = 'COCO'
 
     @property
     def classes(self) -> Tuple[str, ...]:
         """Names of the classes of the training split."""
         return self.train.classes
+
+    def write(self) -> None:
+        """Write the annotation files that are converted."""
+        for split in (self.train, self.val):
+            if split.content:
+                write_atomically(split.ann_file, json.dumps(split.content))
 
 
 def find_coco_folder(root: str) -> CocoFolder:
@@ -81,7 +93,8 @@ def only(found: List[Path], pattern: str, root: Path) -> str:
         names = ', '.join(x.name for x in found) or 'none'
         raise ConfigError(
             f'--data-root: {str(root)!r} must have exactly one {pattern}, got '
-            f'{names}. Otherwise set the dataset in the config.'
+            f'{names}, or be in YOLO (data.yaml) or Pascal VOC format '
+            '(JPEGImages/). Otherwise set the dataset in the config.'
         )
     return str(found[0].relative_to(root))
 

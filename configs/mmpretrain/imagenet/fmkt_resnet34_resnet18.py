@@ -14,7 +14,11 @@ model = dict(
     ),
 )
 model['flow'] = dict(
-    model['flow'], metric=dict(type='KDLoss', temperature=1.0)
+    model['flow'],
+    # The largest flow that adds at most 5 % FLOPs.
+    encoder=dict(type='BottleneckEncoder', width=256),
+    inference_steps=1,
+    metric=dict(type='KDLoss', temperature=1.0),
 )
 val_evaluator = dict(type='mmfmkt.StepAccuracy', topk=(1, 5))
 test_evaluator = val_evaluator

@@ -1,9 +1,10 @@
 """Export of the student after training."""
 
 import os.path as osp
+from typing import Optional
 
 from mmengine.dist import master_only
-from mmengine.hooks import Hook
+from mmengine.hooks import CheckpointHook, Hook
 from mmengine.runner import Runner
 
 from mmfmkt.registry import HOOKS
@@ -13,13 +14,26 @@ from ..export import export_student
 
 @HOOKS.register_module()
 class ExportStudentHook(Hook):
-    """Exports the last checkpoint's student to ``<work_dir>/student/``.
+    """Exports a checkpoint's student to ``<work_dir>/student/``.
 
-    Equivalent to ``mmfmkt export``. It runs after CheckpointHook and EMAHook,
-    which write the checkpoint.
+    It is the best checkpoint if CheckpointHook has ``save_best`` (of several
+    metrics, the first), otherwise the last one. Equivalent to ``mmfmkt
+    export``. The hook runs after CheckpointHook and EMAHook, which write the
+    checkpoint.
+
+    Args:
+        last (bool): Whether to export the last checkpoint in any case.
+
+    Examples:
+        >>> default_hooks = dict(
+        ...     checkpoint=dict(type='CheckpointHook', save_best='auto'),
+        ...     export_student=dict(type='mmfmkt.ExportStudentHook'))
     """
 
     priority = 'LOWEST'
+
+    def __init__(self, last: bool = False) -> None:
+        self.last = last
 
     @master_only
     def after_train(self, runner: Runner) -> None:
@@ -28,7 +42,8 @@ class ExportStudentHook(Hook):
         Args:
             runner (Runner): The runner of the training process.
         """
-        checkpoint = runner.message_hub.runtime_info.get('last_ckpt')
+        best = None if self.last else best_checkpoint(runner)
+        checkpoint = best or runner.message_hub.runtime_info.get('last_ckpt')
         if checkpoint is None:
             runner.logger.warning(
                 'The student was not exported: no checkpoint was saved.'
@@ -37,4 +52,34 @@ class ExportStudentHook(Hook):
         exported = export_student(
             runner.cfg, checkpoint, osp.join(runner.work_dir, 'student')
         )
-        runner.logger.info(f'The student was exported to {exported.usage}')
+        kind = 'best' if best else 'last'
+        runner.logger.info(
+            f'The student of the {kind} checkpoint ({checkpoint}) was '
+            f'exported to {exported.usage}'
+        )
+
+
+def best_checkpoint(runner: Runner) -> Optional[str]:
+    """Return the best checkpoint of a run with ``save_best``.
+
+    Args:
+        runner (Runner): The runner of the training process.
+
+    Returns:
+        str, optional: Its path; None without ``save_best``, before the first
+        validation, and if the file does not exist any more.
+    """
+    info = runner.message_hub.runtime_info
+    for hook in runner.hooks:
+        if isinstance(hook, CheckpointHook) and hook.save_best is not None:
+            key, metrics = 'best_ckpt', hook.key_indicators
+            if len(metrics) > 1:
+                key = f'{key}_{metrics[0]}'
+            path = info.get(key)
+            if path and hook.file_backend.exists(path):
+                return path
+            runner.logger.warning(
+                f'save_best: there is no best checkpoint ({path}); the last '
+                'one is exported.'
+            )
+    return None

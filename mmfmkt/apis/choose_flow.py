@@ -1,0 +1,145 @@
+"""Selection of a classifier's flow by the FLOPs of the deployed student."""
+
+from functools import lru_cache
+from itertools import takewhile
+from typing import Any, Dict, List, Optional, Tuple
+
+from mmengine.config import Config
+from mmengine.hub import get_config
+from mmengine.registry import DefaultScope
+from torch import nn
+
+from mmfmkt.models.distillers.classification import probe_classifier
+from mmfmkt.models.distillers.networks import (
+    build_network,
+    load_model_config,
+    without_weights,
+)
+from mmfmkt.models.flows import VARIANTS
+from mmfmkt.registry import MODELS
+from mmfmkt.utils.complexity import size_and_flops
+
+from .describe import IMAGE_SIZES
+
+# FLOPs of the flow, relative to those of the student.
+MAX_COST = 0.05
+# Candidates, from the cheapest on; the widths are at most half the channels.
+WIDTHS = (16, 32, 64, 128, 256, 512)
+STEP_COUNTS = (1, 2, 4, 8)
+
+
+def choose_flow(
+    config: Config, preset: str, variant: str, flow: Dict[str, Any]
+) -> List[str]:
+    """Choose encoder and K of a classifier at the tap ``'head'``.
+
+    The encoder is the most expensive one that costs at most ``MAX_COST`` at
+    K = 1, and K the largest number of steps that it allows. Costs are counted
+    on built networks.
+
+    Args:
+        config (Config): Student config.
+        preset (str): Name of the config in ``_base_`` with a ``distiller``.
+        variant (str): A key of ``VARIANTS``.
+        flow (dict): ``encoder`` and ``inference_steps``, if given; changed in
+            place.
+
+    Returns:
+        list[str]: Description of the choice by line.
+    """
+    model = without_weights(load_model_config(config, 'the student'))
+    student = build_network(model, 'mmpretrain')
+    feature = probe_classifier(student, 'student')[0]
+    is_vector = feature.dim() == 2
+    lines = []
+    if is_vector and 'encoder' not in flow:
+        flow['encoder'] = dict(type='MLPEncoder')
+        lines.append('encoder   MLPEncoder, since the feature is a vector')
+    if not VARIANTS[variant].deploys_flow:
+        return lines
+    side, student_flops = count_flops(student)
+    if not student_flops:
+        return [*lines, 'cost      not countable: the flow of the preset']
+    section = get_config(f'mmfmkt::_base_/{preset}.py').distiller
+
+    @lru_cache(None)
+    def cost(index: int, num_steps: int) -> float:
+        """Return the relative cost of an encoder with K steps."""
+        deployed = dict(section, student=model, variant=variant, teacher=None)
+        deployed['flow'] = dict(
+            section.flow, encoder=encoders[index], inference_steps=num_steps
+        )
+        with DefaultScope.overwrite_default_scope('mmpretrain'):
+            network = MODELS.build(deployed)
+        return count_flops(network, side)[1] / student_flops - 1
+
+    encoders = candidates(flow.get('encoder'), feature.shape[1])
+    chosen = len(encoders) - 1
+    while chosen and cost(chosen, 1) > MAX_COST:
+        chosen -= 1
+    allowed = takewhile(lambda k: cost(chosen, k) <= MAX_COST, STEP_COUNTS)
+    steps = flow.get('inference_steps') or max(allowed, default=1)
+    flow.update(encoder=encoders[chosen], inference_steps=steps)
+    name = name_of(encoders[chosen])
+    more = [
+        f'K = {2 * steps}: {cost(chosen, 2 * steps):+.1%} '
+        f'(--inference-steps {2 * steps})'
+    ]
+    if chosen + 1 < len(encoders):
+        larger = encoders[chosen + 1]
+        option = f'--encoder {larger["type"]}'
+        if 'width' in larger:
+            width = larger['width']
+            option = f'--cfg-options model.flow.encoder.width={width}'
+        more.append(
+            f'{name_of(larger)}, K = 1: {cost(chosen + 1, 1):+.1%} ({option})'
+        )
+    return [
+        *lines,
+        f'cost      {name}, K = {steps}: {cost(chosen, steps):+.1%} FLOPs '
+        f'({side}x{side} pixels); the default is at most {MAX_COST:+.0%}',
+        f'          larger: {"; ".join(more)}',
+    ]
+
+
+def candidates(encoder: Optional[dict], channels: int) -> List[dict]:
+    """Return encoders from the cheapest on.
+
+    Args:
+        encoder (dict, optional): Encoder that is asked for.
+        channels (int): Channels of the feature.
+    """
+    kind = (encoder or {}).get('type')
+    if kind not in (None, 'BottleneckEncoder'):
+        return [dict(type=kind)]
+    widths = [x for x in WIDTHS if x <= channels // 2] or [channels]
+    found = [dict(type='BottleneckEncoder', width=x) for x in widths]
+    return found if kind else [*found, dict(type='ConvEncoder')]
+
+
+def count_flops(
+    network: nn.Module, side: Optional[int] = None
+) -> Tuple[int, int]:
+    """Return the side of a square image that works, and its FLOPs.
+
+    Args:
+        network (nn.Module): A classifier.
+        side (int, optional): Side in pixels; None: the first of
+            ``IMAGE_SIZES`` that works.
+
+    Returns:
+        tuple[int, int]: Both are 0 if no image works.
+    """
+    for pixels in [side] if side else IMAGE_SIZES:
+        try:
+            size = pixels, pixels
+            return pixels, size_and_flops(network.eval(), size)[1]
+        except Exception:  # of tracing or of the image size
+            continue
+    return 0, 0
+
+
+def name_of(encoder: dict) -> str:
+    """Return type and width of an encoder."""
+    width = encoder.get('width')
+    return encoder['type'] + (f'(width={width})' if width else '')

@@ -1,0 +1,208 @@
+"""YOLO and Pascal VOC folders are read as the same data in COCO format."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from coco import CLASSES, coco_folder
+from conftest import ROOT
+from PIL import Image
+from yolo_voc import read_coco, to_voc, to_yolo
+
+from mmfmkt.datasets.data_folder import find_data_folder
+from mmfmkt.utils import ConfigError
+
+BCCD = ROOT.parent / 'shared' / 'data' / 'bccd'
+
+
+@pytest.fixture
+def coco(tmp_path):
+    return coco_folder(tmp_path / 'coco')
+
+
+@pytest.fixture
+def yolo(coco, tmp_path):
+    return to_yolo(coco, tmp_path / 'yolo')
+
+
+@pytest.fixture
+def voc(coco, tmp_path):
+    return to_voc(coco, tmp_path / 'voc')
+
+
+def objects(content):
+    """Return class, box and crowd flag of all objects, in order."""
+    names = {x['id']: x['name'] for x in content['categories']}
+    return [
+        (x['image_id'], names[x['category_id']], x['bbox'], x['iscrowd'])
+        for x in content['annotations']
+    ]
+
+
+def check_equal(root, coco, out, limit=None):
+    """Check that converted annotations are those of a COCO folder."""
+    data = find_data_folder(str(root), out)
+    for name, split in (('train', data.train), ('val', data.val)):
+        expected, by_image = read_coco(coco, name, limit)
+        found = split.content
+        sizes = sorted((x['width'], x['height']) for x in found['images'])
+        assert sizes == sorted(
+            (x['width'], x['height']) for x in expected['images']
+        )
+        files = {
+            Path(x['file_name']).stem.removeprefix(f'{name}_'): x['id']
+            for x in found['images']
+        }
+        names = {x['id']: x['name'] for x in expected['categories']}
+        for image in expected['images']:
+            image_id = files[Path(image['file_name']).stem]
+            ours = [x for x in objects(found) if x[0] == image_id]
+            theirs = by_image[image['id']]
+            assert [x[1] for x in ours] == [
+                names[x['category_id']] for x in theirs
+            ]
+            assert [x[3] for x in ours] == [
+                x.get('iscrowd', 0) for x in theirs
+            ]
+            for x, y in zip(ours, theirs):
+                np.testing.assert_allclose(x[2], y['bbox'], atol=1e-3)
+        for image in found['images']:
+            assert (data.root / image['file_name']).is_file()
+    return data
+
+
+@pytest.mark.parametrize('convert', [to_yolo, to_voc])
+def test_boxes_equal_those_of_the_coco_annotations(
+    convert, coco, shapes, tmp_path
+):
+    file = coco / 'annotations/instances_train.json'
+    content = json.loads(file.read_text())
+    if convert is to_voc:
+        content['annotations'][1]['iscrowd'] = 1
+    # The last image is background.
+    content['annotations'] = [
+        x for x in content['annotations'] if x['image_id'] != 3
+    ]
+    file.write_text(json.dumps(content))
+    sources = dict(coco=(coco, None), shapes=(shapes, 5))
+    if BCCD.is_dir():
+        sources['bccd'] = BCCD, 6
+    for name, (source, limit) in sources.items():
+        root = convert(source, tmp_path / f'{name}_converted', limit)
+        before = sorted(root.rglob('*'))
+        data = check_equal(root, source, tmp_path / 'out', limit)
+        data.write()
+        assert sorted(root.rglob('*')) == before
+        assert json.loads(Path(data.train.ann_file).read_text())
+
+
+def test_polygons_become_masks(coco, tmp_path):
+    root = to_yolo(coco, tmp_path / 'yolo', masks=True)
+    data = check_equal(root, coco, tmp_path)
+    assert data.train.has_masks and data.classes == CLASSES
+    annotation = data.train.content['annotations'][0]
+    assert annotation['area'] == pytest.approx(24 * 30)
+    expected = read_coco(coco, 'train')[0]['annotations'][0]
+    np.testing.assert_allclose(
+        annotation['segmentation'], expected['segmentation'], atol=1e-3
+    )
+
+
+@pytest.mark.parametrize(
+    'entries',
+    [
+        dict(train='../images/train', val=['images/val']),
+        dict(path='elsewhere', train=['images/train'], val='images/val'),
+        dict(train='list.txt', val='images/val'),
+        dict(names=dict(enumerate(CLASSES))),
+    ],
+)
+def test_forms_of_data_yaml(entries, yolo, coco, tmp_path):
+    config = yaml.safe_load((yolo / 'data.yaml').read_text())
+    config.pop('path')
+    (yolo / 'data.yaml').write_text(yaml.safe_dump(config | entries))
+    images = sorted((yolo / 'images/train').iterdir())
+    lines = [f'./{x.relative_to(yolo)}' for x in images[:2]]
+    (yolo / 'list.txt').write_text('\n'.join([*lines, *map(str, images[2:])]))
+    check_equal(yolo, coco, tmp_path)
+
+
+def test_labels_refer_to_images_as_they_are_displayed(yolo, tmp_path):
+    path = yolo / 'images/train/0.jpg'
+    exif = Image.Exif()
+    exif[274] = 6
+    Image.new('RGB', (40, 20)).save(path, exif=exif)
+    (image, *_) = find_data_folder(str(yolo), tmp_path).train.content['images']
+    assert (image['width'], image['height']) == (20, 40)
+
+
+def write(path, text):
+    path.write_text(text)
+
+
+LABEL = 'labels/train/0.txt'
+
+
+@pytest.mark.parametrize(
+    'change, sentence',
+    [
+        (lambda x: write(x / LABEL, '3 .5 .5 .1 .1'), 'line 1: unknown cla'),
+        (lambda x: write(x / LABEL, '0 .5 .5 .1'), 'must be a class and 4 nu'),
+        (lambda x: write(x / LABEL, '0 8 8 20 20'), 'must be a class and 4'),
+        (lambda x: write(x / LABEL, 'cat .5 .5 .1 .1'), 'must be a class and'),
+        (lambda x: write(x / 'data.yaml', 'names: [a]'), "KeyError: 'train'"),
+        (lambda x: write(x / 'data.yaml', '['), 'must have train, val and'),
+        (lambda x: shutil.rmtree(x / 'images/val'), "names 'images/val' for"),
+        (
+            lambda x: write(x / 'images/train/0.jpg', 'text'),
+            '0.jpg.* cannot be read: UnidentifiedImageError',
+        ),
+    ],
+)
+def test_errors_of_yolo_folders_name_file_and_rule(
+    change, sentence, yolo, tmp_path
+):
+    change(yolo)
+    with pytest.raises(ConfigError, match=sentence) as error:
+        find_data_folder(str(yolo), tmp_path)
+    assert str(error.value).startswith('--data-root: ')
+    assert '\n' not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    'change, sentence',
+    [
+        (
+            lambda x: (x / 'ImageSets/Main/val.txt').unlink(),
+            'must have ImageSets/Main/val.txt',
+        ),
+        (lambda x: (x / 'JPEGImages/train_0.jpg').unlink(), 'no image'),
+        (
+            lambda x: write(x / 'Annotations/train_0.xml', '<annotation>'),
+            'is not in Pascal VOC format: ParseError',
+        ),
+        (
+            lambda x: write(
+                x / 'Annotations/train_0.xml',
+                '<annotation><object><name>a</name></object></annotation>',
+            ),
+            'is not in Pascal VOC format: ValueError',
+        ),
+    ],
+)
+def test_errors_of_voc_folders_name_file_and_rule(
+    change, sentence, voc, tmp_path
+):
+    change(voc)
+    with pytest.raises(ConfigError, match=sentence) as error:
+        find_data_folder(str(voc), tmp_path)
+    assert str(error.value).startswith('--data-root: ')
+
+
+def test_voc_images_without_annotations_are_background(voc, tmp_path):
+    (voc / 'Annotations/train_0.xml').unlink()
+    content = find_data_folder(str(voc), tmp_path).train.content
+    assert len(content['images']) == 4 and len(content['annotations']) == 6
