@@ -120,6 +120,10 @@ def test_checkpoints_of_mmengine_are_read(tmp_path):
         optimizer.load_state_dict(found['optimizer'])
 
 
+@pytest.mark.skipif(
+    torch.__version__.startswith('2.1.'),
+    reason='torch 2.1 cannot compile an optimizer step with momentum',
+)
 def test_checkpoints_of_compiled_runs_are_read(tmp_path):
     model = torch.nn.Linear(3, 2)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)

@@ -1,5 +1,6 @@
 """DKD: Decoupled Knowledge Distillation (arXiv 2203.08679)."""
 
+from math import prod
 from typing import NamedTuple, Optional
 
 import torch
@@ -123,5 +124,5 @@ class DKDLoss(BaseMetricLoss):
         tckd = kl_divergence(student.binary, target.binary)
         # At the labeled class both are -inf; its term is 0.
         gap = (target.others - student.others).masked_fill(target.mask, 0.0)
-        nckd = (target.others.exp() * gap).sum() / gap.shape[:-1].numel()
+        nckd = (target.others.exp() * gap).sum() / prod(gap.shape[:-1])
         return self.alpha * tckd + self.beta * nckd

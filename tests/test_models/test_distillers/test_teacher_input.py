@@ -336,6 +336,8 @@ def test_in_a_runner_the_teacher_gets_its_normalization(
         cfg.dump(tmp_path / 'old.py')
         (tmp_path / 'new.py').write_text(NEW_STYLE.format(**RGB))
         cfg = Config.fromfile(tmp_path / 'new.py')
+    if '<class ' in cfg.pretty_text:
+        pytest.skip('this version of MMEngine writes no classes of configs')
     expected = teacher_inputs(cfg)
     inputs, log = train(cfg)
     torch.testing.assert_close(inputs, expected, rtol=0, atol=1e-5)

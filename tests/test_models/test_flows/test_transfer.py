@@ -378,6 +378,13 @@ def test_checkpointing_saves_memory_and_keeps_losses_and_gradients(
     assert recalls == calls
 
 
+# torch 2.1, of the upstream stack, splits the graph of a transfer.
+needs_one_graph = pytest.mark.skipif(
+    torch.__version__.startswith('2.1.'), reason='torch 2.1 splits the graph'
+)
+
+
+@needs_one_graph
 @pytest.mark.slow
 @pytest.mark.parametrize('variant', ('fmkt', 'theta'))
 def test_a_compiled_flow_is_one_graph_for_each_n_whatever_the_size(variant):
@@ -403,6 +410,7 @@ def test_a_compiled_flow_is_one_graph_for_each_n_whatever_the_size(variant):
     assert not counters['graph_break']
 
 
+@needs_one_graph
 @pytest.mark.slow
 def test_hooks_on_a_compiled_flow_compile_nothing_and_copies_are_plain():
     from torch._dynamo.utils import counters
