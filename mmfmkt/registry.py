@@ -73,7 +73,7 @@ TRANSFORMS = Registry(
 
 
 def build_part(cfg: Any, key: str = 'model.flow', **defaults: Any) -> Any:
-    """Build a part of a flow in the scope ``mmfmkt``.
+    """Build a part of a flow: an encoder, schedule or distillation loss.
 
     Args:
         cfg (dict | Any): Config with ``type``, or an object, which is
@@ -99,8 +99,8 @@ def build_part(cfg: Any, key: str = 'model.flow', **defaults: Any) -> Any:
     if not isinstance(kind, type):
         raise ConfigError(
             f'{key}.type: {cfg["type"]!r} is not registered'
-            f'{did_you_mean(cfg["type"], MODELS.module_dict)}; a class of '
-            'your own needs its module in custom_imports.'
+            f'{did_you_mean(cfg["type"], MODELS.module_dict)}; the module of '
+            'a class of your own must be in custom_imports.'
         )
     settings = {**defaults, **settings}
     annotations, _ = constructor_arguments(kind)
@@ -120,7 +120,8 @@ def build_part(cfg: Any, key: str = 'model.flow', **defaults: Any) -> Any:
     except ConfigError:
         raise
     except (ValueError, TypeError) as error:
-        # A message that starts with an argument gives '<key>.<argument> ...'.
+        # If the message starts with the name of an argument, the error reads
+        # '<key>.<argument> ...', else '<key>: ...'.
         names_argument = str(error).split(' ')[0] in annotations
         separator = '.' if names_argument else ': '
         raise ConfigError(f'{key}{separator}{error}') from error

@@ -27,8 +27,8 @@ def renamed_method(old: str, new: str) -> Callable:
     """Return a method that warns and calls another.
 
     Args:
-        old (str): Its former name.
-        new (str): Name of the method that it calls.
+        old (str): Former name of the method.
+        new (str): Current name, of the method that is called.
     """
 
     def method(self: Any, *args: Any, **kwargs: Any) -> Any:
@@ -39,7 +39,8 @@ def renamed_method(old: str, new: str) -> Callable:
 
 
 def renamed_argument(old: str, former: Optional[T], new: str, current: T) -> T:
-    """Return the value of an argument that has a former name.
+    """Return the value of an argument that is set by its current or former
+    name.
 
     Args:
         old (str): Former name.

@@ -12,7 +12,7 @@ def at_least_float32(dtype: torch.dtype) -> torch.dtype:
 
 
 def sequential_sum(tensors: Sequence[Tensor]) -> Tensor:
-    """Return the sum of tensors, added one after the other.
+    """Return the sum of tensors, added in order without stacking them.
 
     Args:
         tensors (Sequence[Tensor]): One or more tensors of one shape.

@@ -1,4 +1,5 @@
-"""Distillation losses D(p, q) between student and teacher."""
+"""Distillation losses D(p, q) between student output p and teacher output
+q."""
 
 from .base import BaseMetricLoss, PreparedTarget
 from .cosine_loss import CosineLoss

@@ -1,4 +1,5 @@
-"""Base class of the distillation losses: precision, checks, fixed targets."""
+"""Base class of the distillation losses: precision, checks of the shapes,
+and targets that are encoded once for all steps."""
 
 from abc import ABCMeta, abstractmethod
 from typing import Any, NamedTuple, Optional, Tuple
@@ -9,7 +10,7 @@ from torch import Tensor, nn
 from ..deprecation import warn_renamed
 from ..tensor_ops import at_least_float32, select_classes, sequential_sum
 
-# Names that subclasses define, by their former names.
+# Former name: current name, of methods and attributes of subclasses.
 FORMER_NAMES = dict(
     prepared='encode_target',
     compare='compute_loss',
@@ -30,7 +31,8 @@ class PreparedTarget(NamedTuple):
 
 
 class BaseMetricLoss(nn.Module, metaclass=ABCMeta):
-    """Base class of the distillation losses D(p, q).
+    """Base class of the distillation losses D(p, q), where p is the output of
+    the student and q that of the teacher.
 
     Losses are computed in float32, or in float64 for float64 input, also
     under autocast: sums over whole feature maps overflow or lose precision in
@@ -40,11 +42,11 @@ class BaseMetricLoss(nn.Module, metaclass=ABCMeta):
     depends on the target alone, ``encode_target``.
 
     Attributes:
-        spaces (tuple[str]): Accepted inputs: ``'maps'`` (N, C, H, W),
-            ``'vectors'`` (N, C), ``'logits'`` (N, classes).
+        spaces (tuple[str]): Accepted kinds of input: ``'maps'`` (B, C, H,
+            W), ``'vectors'`` (B, C), ``'logits'`` (B, classes).
         needs_labels (bool): Whether the class of each sample is needed.
-        ignores_scale (bool): Whether the loss is invariant to the scale of
-            p.
+        ignores_scale (bool): Whether the loss is invariant to a positive
+            factor on p.
         needs_teacher_head (bool): Whether the teacher's dense head has to be
             set as ``teacher_head``.
         supports_step_dim (bool): Whether ``compute_loss`` accepts p with a
@@ -53,6 +55,7 @@ class BaseMetricLoss(nn.Module, metaclass=ABCMeta):
             attribute gets its steps one by one.
     """
 
+    # Accepted kinds of input.
     spaces: Tuple[str, ...] = ('maps', 'vectors', 'logits')
     needs_labels = False
     ignores_scale = False
@@ -98,9 +101,9 @@ class BaseMetricLoss(nn.Module, metaclass=ABCMeta):
             pred (Tensor): Student output p, of any floating type.
             target (Tensor): Teacher output q, of the same shape. It is
                 detached.
-            labels (Tensor, optional): Classes ``(N, )``, or probabilities
-                ``(N, classes)`` of which the largest counts. Only losses with
-                ``needs_labels`` use them.
+            labels (Tensor, optional): Classes ``(B, )``, or probabilities
+                ``(B, classes)``, whose argmax is the class. Only losses with
+                ``needs_labels`` use labels.
 
         Returns:
             Tensor: Scalar loss, float32 (float64 for float64 input).
@@ -190,7 +193,7 @@ class BaseMetricLoss(nn.Module, metaclass=ABCMeta):
             return self.compute_loss(pred, target)
 
     def set_epoch(self, epoch: int) -> None:
-        """Adapt the loss to the epoch; by default nothing changes.
+        """Adapt the loss to the epoch; the default does nothing.
 
         A distiller calls this in each iteration.
 
@@ -200,7 +203,7 @@ class BaseMetricLoss(nn.Module, metaclass=ABCMeta):
 
     def compile(self, *args: Any, **kwargs: Any) -> None:
         """Compile ``compute_loss``; arguments of ``torch.compile``."""
-        # Not `forward`, which prepares the target in every call.
+        # `forward` is not compiled: it prepares the target in every call.
         self.compute_loss = torch.compile(  # type: ignore[method-assign]
             self.compute_loss, *args, **kwargs
         )
@@ -218,23 +221,23 @@ class BaseMetricLoss(nn.Module, metaclass=ABCMeta):
             raise ValueError(f'{name} got an empty target of shape {shape}.')
         if target.dim() != 4 and self.spaces == ('maps',):
             raise ValueError(
-                f'{name} needs feature maps (N, C, H, W), got a tensor of '
+                f'{name} needs feature maps (B, C, H, W), got a tensor of '
                 f'shape {shape}.'
             )
         if target.dim() != 2 and 'maps' not in self.spaces:
             raise ValueError(
-                f'{name} needs logits (N, classes), got a tensor of shape '
+                f'{name} needs logits (B, classes), got a tensor of shape '
                 f'{shape}.'
             )
         if self.needs_labels and labels is None:
             raise ValueError(f'{name} needs labels, got None.')
 
     def encode_target(self, target: Tensor, *args: Any, **kwargs: Any) -> Any:
-        """Return the part of the computation that needs the target alone.
+        """Return everything that is computed from the target alone.
 
         Args:
             target (Tensor): Teacher output, float32 or float64.
-            labels (Tensor): Classes ``(N, )``; only passed to losses with
+            labels (Tensor): Classes ``(B, )``; only passed to losses with
                 ``needs_labels``.
         """
         return target

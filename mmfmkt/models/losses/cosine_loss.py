@@ -9,8 +9,8 @@ from .base import BaseMetricLoss
 class CosineLoss(BaseMetricLoss):
     """``1 - cos(p, q)`` over channels, averaged over positions.
 
-    The usual loss under vision foundation models, as in AM-RADIO
-    (arXiv 2312.06709).
+    p is the student's feature, q the teacher's. The loss is usual with vision
+    foundation models as teachers, as in AM-RADIO (arXiv 2312.06709).
 
     Examples:
         >>> student = torch.randn(2, 8, 5, 5)

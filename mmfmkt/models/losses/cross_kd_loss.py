@@ -10,22 +10,25 @@ from torch import Tensor
 from ..bounds import NonNegative, Positive
 from .base import BaseMetricLoss
 
+# Dimensions of samples and positions in (..., B, C, H, W).
 SAMPLE_DIMS = (-4, -2, -1)
-# From a map (N, C, H, W) of the teacher's level to logits (N, priors,
-# classes) and boxes (N, priors, 4) as corners.
+# Function from a feature map (B, C, H, W) of one level to logits (B, priors,
+# classes) and to boxes (B, priors, 4) as corners.
 TeacherHead = Callable[[Tensor], Tuple[Tensor, Tensor]]
 
 
 class TeacherPredictions(NamedTuple):
-    """Encoded target of CrossKD: statistics of a map and predictions on it.
+    """Encoded target of CrossKD: channel statistics of the teacher's map and
+    the predictions of the teacher's head on it.
 
     Attributes:
         mean (Tensor): Mean of each channel, ``(1, C, 1, 1)``.
         std (Tensor): Standard deviation of each channel, ``(1, C, 1, 1)``.
-        scores (Tensor): Probabilities ``(N, priors, classes)``.
-        boxes (Tensor): Corners ``(N, priors, 4)``.
-        best_scores (Tensor): Largest score of each prior, ``(N, priors)``.
-        features (Any): Encoded target of the loss of the maps themselves.
+        scores (Tensor): Probabilities ``(B, priors, classes)``.
+        boxes (Tensor): Corners ``(B, priors, 4)``.
+        best_scores (Tensor): Largest score of each prior, ``(B, priors)``.
+        features (Any): Encoded target of `CrossKDLoss.features`; None
+            without that loss.
     """
 
     mean: Tensor
@@ -43,22 +46,24 @@ class CrossKDLoss(BaseMetricLoss):
     The student's map is first aligned with the mean and standard deviation of
     the teacher's, channel by channel, as in the authors' code. Scores are
     compared by the quality focal loss ``|s(p) - s(q)|^beta BCE(p, s(q))``,
-    boxes by ``1 - GIoU``, weighted by the teacher's largest score. The
-    authors divide both by the number of positive priors over all levels; here
-    each level is divided by the sum of the teacher's largest scores on it,
-    which needs no labels. A detection distiller sets ``teacher_head``.
+    where p and q are the logits on the student's and the teacher's map and s
+    is the sigmoid. Boxes are compared by ``1 - GIoU``, weighted by the
+    teacher's largest score of the prior. The authors divide both terms by the
+    number of positive priors over all levels; here the terms of a level are
+    divided by the sum of these weights on it, which needs no labels. A
+    detection distiller sets ``teacher_head``.
 
     Args:
         beta (float): Exponent of the quality focal loss.
-        score_weight (float): Weight of the scores.
-        box_weight (float): Weight of the boxes.
-        features (BaseMetricLoss, optional): Loss of the maps themselves that
-            is added, such as `PKDLoss`.
-        eps (float): Added to the student's standard deviation.
+        score_weight (float): Weight of the loss of the scores.
+        box_weight (float): Weight of the loss of the boxes.
+        features (BaseMetricLoss, optional): Additional loss between student
+            and teacher maps, such as `PKDLoss`.
+        eps (float): Term added to the student's standard deviation.
 
     Attributes:
-        teacher_head (Callable, optional): From a map ``(N, C, H, W)`` to
-            logits ``(N, priors, classes)`` and boxes ``(N, priors, 4)``.
+        teacher_head (Callable, optional): From a map ``(B, C, H, W)`` to
+            logits ``(B, priors, classes)`` and boxes ``(B, priors, 4)``.
 
     Examples:
         >>> def teacher_head(maps):
@@ -102,7 +107,7 @@ class CrossKDLoss(BaseMetricLoss):
         if self.teacher_head is None:
             raise ValueError(
                 'CrossKDLoss.teacher_head is not set; it must be a function '
-                'from maps (N, C, H, W) to logits and boxes.'
+                'from maps (B, C, H, W) to logits and boxes.'
             )
         return self.teacher_head(maps)
 
@@ -122,7 +127,7 @@ class CrossKDLoss(BaseMetricLoss):
 
         std, mean = torch.std_mean(pred, SAMPLE_DIMS, keepdim=True)
         aligned = (pred - mean) / (std + self.eps) * target.std + target.mean
-        # The head takes the maps of all steps as one batch.
+        # One call of the head on the maps of all steps.
         logits, boxes = (
             x.view(*pred.shape[:-3], *x.shape[1:])
             for x in self._predict(aligned.flatten(0, -4))

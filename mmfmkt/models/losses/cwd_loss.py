@@ -12,11 +12,12 @@ from .functional import kl_divergence
 class CWDLoss(BaseMetricLoss):
     """T^2 KL divergence between channels as distributions (Eqs. 3 and 4).
 
-    Each channel becomes softmax(. / T) over (H, W). The KL divergence from
-    the teacher's channels is averaged over samples and channels.
+    A softmax over (H, W), at temperature T, turns each channel into a
+    distribution over positions. The KL divergence between the teacher's and
+    the student's is averaged over samples and channels.
 
     Args:
-        temperature (float): T.
+        temperature (float): Temperature T of the softmax.
 
     Examples:
         >>> student, teacher = torch.randn(2, 2, 8, 5, 5).unbind()
@@ -32,9 +33,13 @@ class CWDLoss(BaseMetricLoss):
         self.temperature = temperature
 
     def encode_target(self, target: Tensor) -> Tensor:
-        """Return log-probabilities of positions, ``(..., C, H * W)``."""
-        return F.log_softmax(target.flatten(-2) / self.temperature, dim=-1)
+        """Return the teacher's log-probabilities ``(B, C, H * W)``."""
+        return self._log_probabilities(target)
 
     def compute_loss(self, pred: Tensor, target: Tensor) -> Tensor:
-        divergence = kl_divergence(self.encode_target(pred), target)
+        divergence = kl_divergence(self._log_probabilities(pred), target)
         return self.temperature**2 * divergence
+
+    def _log_probabilities(self, maps: Tensor) -> Tensor:
+        """Return log-probabilities of positions, ``(..., C, H * W)``."""
+        return F.log_softmax(maps.flatten(-2) / self.temperature, dim=-1)

@@ -11,19 +11,20 @@ from .functional import standardize
 
 
 class DISTLoss(BaseMetricLoss):
-    """``T^2 (beta inter + gamma intra)``, each 1 - Pearson (Eqs. 6 to 9).
+    """``T^2 (beta inter + gamma intra)`` (Eqs. 6 to 9).
 
-    Probabilities softmax(. / T) are correlated over the classes of each
-    sample (inter) and over the samples of each class (intra). If one side is
-    constant, the correlation is 0 and the term is 1.
+    Both terms are 1 - r, where r is the Pearson correlation of the student's
+    with the teacher's probabilities, softmax(logits / T): over the classes of
+    each sample (inter), or over the samples of each class (intra). If the
+    probabilities of student or teacher are constant, r is 0 and the term 1.
 
     Args:
         beta (float): Weight of the inter-class term.
         gamma (float): Weight of the intra-class term.
         temperature (float): T; 4 is usual on CIFAR, 1 on ImageNet.
         eps (float): Lower bound of the standard deviations.
-        sync (bool): Whether the intra-class term is over the samples of all
-            processes instead of each process's own.
+        sync (bool): Whether the intra-class term is computed over the
+            samples of all processes, or of each process alone.
 
     Examples:
         >>> student, teacher = torch.randn(2, 8, 10).unbind()
@@ -48,9 +49,15 @@ class DISTLoss(BaseMetricLoss):
         self.temperature, self.eps = temperature, eps
 
     def encode_target(self, target: Tensor) -> Tuple[Tensor, Tensor]:
-        """Return probabilities, standardized over classes and samples."""
-        target = gather_samples(target, self.sync, dim=-2)
-        probabilities = (target / self.temperature).softmax(-1)
+        """Return the teacher's standardized probabilities."""
+        return self._standardized_probabilities(target)
+
+    def _standardized_probabilities(
+        self, logits: Tensor
+    ) -> Tuple[Tensor, Tensor]:
+        """Return probabilities, standardized over classes, over samples."""
+        logits = gather_samples(logits, self.sync, dim=-2)
+        probabilities = (logits / self.temperature).softmax(-1)
         return (
             standardize(probabilities, (-1,), self.eps),
             standardize(probabilities, (-2,), self.eps),
@@ -59,8 +66,7 @@ class DISTLoss(BaseMetricLoss):
     def compute_loss(
         self, pred: Tensor, target: Tuple[Tensor, Tensor]
     ) -> Tensor:
-        inter, intra = (
-            1 - (p * q).mean()
-            for p, q in zip(self.encode_target(pred), target)
-        )
+        student = self._standardized_probabilities(pred)
+        # The mean product of standardized values is their correlation.
+        inter, intra = (1 - (p * q).mean() for p, q in zip(student, target))
         return self.temperature**2 * (self.beta * inter + self.gamma * intra)

@@ -20,7 +20,7 @@ def sum_over_processes(value: Tensor, sync: bool) -> Tensor:
 
     Args:
         value (Tensor): Value of this process.
-        sync (bool): Whether to add those of the others.
+        sync (bool): Whether to add the values of the other processes.
     """
     if num_processes(sync) > 1:
         value = value.clone()
@@ -31,13 +31,14 @@ def sum_over_processes(value: Tensor, sync: bool) -> Tensor:
 def gather_samples(samples: Tensor, sync: bool, dim: int = 0) -> Tensor:
     """Concatenate the samples of all processes.
 
-    The gradient of a process's samples is the sum of the gradients in all
-    processes. The mean over processes is then the gradient of the whole
-    batch.
+    The gradient of a process's samples is the sum of the gradients that all
+    processes compute for them. After DDP has averaged gradients over
+    processes, it equals that of one process with the whole batch.
 
     Args:
-        samples (Tensor): Samples of this process, as many as in the others.
-        sync (bool): Whether to add those of the others.
+        samples (Tensor): Samples of this process. All processes must have
+            the same number of samples.
+        sync (bool): Whether to add the samples of the other processes.
         dim (int): Dimension of the samples.
     """
     if num_processes(sync) == 1:

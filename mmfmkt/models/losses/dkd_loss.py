@@ -17,11 +17,12 @@ class DecoupledLogits(NamedTuple):
     """Log-probabilities that DKD compares.
 
     Attributes:
-        mask (Tensor): One-hot labels, bool, ``(N, classes)``.
-        binary (Tensor): Log-probabilities ``(..., N, 2)`` of the labeled
+        mask (Tensor): One-hot labels, bool, ``(B, classes)``; True at the
+            labeled class.
+        binary (Tensor): Log-probabilities ``(..., B, 2)`` of the labeled
             class and of all others together. They are computed from sums of
             logits, so that neither is log 0.
-        others (Tensor): Log-probabilities ``(..., N, classes)`` among the
+        others (Tensor): Log-probabilities ``(..., B, classes)`` among the
             other classes; -inf at the labeled one.
     """
 
@@ -31,7 +32,10 @@ class DecoupledLogits(NamedTuple):
 
     @classmethod
     def from_logits(cls, logits: Tensor, mask: Tensor) -> 'DecoupledLogits':
-        """Decouple logits ``(..., N, classes)``, without a GPU sync."""
+        """Decouple logits ``(..., B, classes)``.
+
+        Masks instead of indices avoid a synchronization with the GPU.
+        """
         others = logits.masked_fill(mask, -torch.inf)
         labeled = logits.masked_fill(~mask, 0.0).sum(-1)
         binary = torch.stack([labeled, others.logsumexp(-1)], -1)
@@ -43,8 +47,9 @@ class DecoupledLogits(NamedTuple):
 class DKDLoss(BaseMetricLoss):
     """``T^2 (alpha TCKD + beta NCKD)``, Eq. 7, with a linear warm-up.
 
-    TCKD is the KL divergence between the binary probabilities of the labeled
-    class, NCKD the one among the other classes.
+    TCKD is the KL divergence between teacher and student for the binary
+    distribution of labeled class and all other classes; NCKD is that for the
+    distribution among the other classes. T is the temperature.
 
     Args:
         alpha (float): Weight of TCKD.
@@ -95,7 +100,8 @@ class DKDLoss(BaseMetricLoss):
     def _loss_in_float32(
         self, pred: Tensor, target: DecoupledLogits
     ) -> Tensor:
-        # Outside `compute_loss`: a new factor causes no recompilation.
+        # The factor is outside `compute_loss`, which is compiled: a new
+        # factor then causes no recompilation.
         weight = self.warmup_factor * self.temperature**2
         return weight * super()._loss_in_float32(pred, target)
 
@@ -123,6 +129,8 @@ class DKDLoss(BaseMetricLoss):
         student = self._decouple(pred, target.mask)
         tckd = kl_divergence(student.binary, target.binary)
         # At the labeled class both are -inf; its term is 0.
-        gap = (target.others - student.others).masked_fill(target.mask, 0.0)
-        nckd = (target.others.exp() * gap).sum() / prod(gap.shape[:-1])
+        log_ratio = target.others - student.others
+        log_ratio = log_ratio.masked_fill(target.mask, 0.0)
+        nckd = (target.others.exp() * log_ratio).sum()
+        nckd = nckd / prod(log_ratio.shape[:-1])
         return self.alpha * tckd + self.beta * nckd

@@ -10,7 +10,7 @@ def standardize(x: Tensor, dims: Tuple[int, ...], eps: float) -> Tensor:
 
     Args:
         x (Tensor): Any shape.
-        dims (tuple[int]): Dimensions of the statistics.
+        dims (tuple[int]): Dimensions that mean and variance are taken over.
         eps (float): Lower bound of the standard deviation. Constant values
             become 0 instead of infinite.
     """
@@ -36,7 +36,8 @@ def scale_by_temperature(
 
 
 def kl_divergence(pred: Tensor, target: Tensor) -> Tensor:
-    """Return KL(q || p), averaged over all but the last dimension.
+    """Return KL(q || p) of student p and teacher q, averaged over all but the
+    last dimension.
 
     Args:
         pred (Tensor): Log-probabilities log p, ``(..., outcomes)``.

@@ -14,6 +14,8 @@ from .functional import kl_divergence, scale_by_temperature
 class KDLoss(BaseMetricLoss):
     """``T^2 KL(softmax(q / T) || softmax(p / T))``, mean over the batch.
 
+    p are the logits of the student, q those of the teacher.
+
     Args:
         temperature (float): T; 4 is usual on CIFAR, 1 on ImageNet.
         standardize (bool): Whether to standardize the logits of each sample
@@ -42,12 +44,16 @@ class KDLoss(BaseMetricLoss):
         )
 
     def encode_target(self, target: Tensor) -> Tensor:
-        """Return log-probabilities ``(..., N, classes)``."""
-        logits = scale_by_temperature(
-            target, self.temperature, self.standardize
-        )
-        return F.log_softmax(logits, dim=-1)
+        """Return the teacher's log-probabilities ``(B, classes)``."""
+        return self._log_probabilities(target)
 
     def compute_loss(self, pred: Tensor, target: Tensor) -> Tensor:
-        divergence = kl_divergence(self.encode_target(pred), target)
+        divergence = kl_divergence(self._log_probabilities(pred), target)
         return self.temperature**2 * divergence
+
+    def _log_probabilities(self, logits: Tensor) -> Tensor:
+        """Return log-probabilities ``(..., B, classes)`` at temperature T."""
+        scaled = scale_by_temperature(
+            logits, self.temperature, self.standardize
+        )
+        return F.log_softmax(scaled, dim=-1)

@@ -7,7 +7,7 @@ from .base import BaseMetricLoss
 
 
 class MSELoss(BaseMetricLoss):
-    """Mean squared error, the NLL of a Gaussian up to constants.
+    """Mean squared error of student and teacher output.
 
     Examples:
         >>> MSELoss()(torch.zeros(2, 3), torch.ones(2, 3))

@@ -12,7 +12,8 @@ from ..bounds import Positive
 from .base import BaseMetricLoss
 from .distributed import num_processes, sum_over_processes
 
-# Samples and positions of (N, C, H, W), with or without leading steps.
+# Dimensions of samples and positions in (..., B, C, H, W); a leading
+# dimension is that of the steps.
 SAMPLE_DIMS = (-4, -2, -1)
 
 
@@ -20,10 +21,10 @@ class StandardizedMaps(NamedTuple):
     """Encoded target of PKD.
 
     Attributes:
-        maps (Tensor): Channels with zero mean and unit variance, ``(N, C, H,
+        maps (Tensor): Channels with zero mean and unit variance, ``(B, C, H,
             W)``.
-        power (Tensor): Mean squares of the channels, ``(1, C, 1, 1)``: 1, or
-            0 for a constant channel.
+        power (Tensor): Mean square of each standardized channel, ``(1, C, 1,
+            1)``: 1, or 0 for a constant channel.
     """
 
     maps: Tensor
@@ -34,13 +35,13 @@ class PKDLoss(BaseMetricLoss):
     """Half the MSE of standardized features, which is 1 - r (Eq. 3).
 
     r is the Pearson correlation of a channel of the student with the same
-    channel of the teacher over (N, H, W), averaged over channels.
+    channel of the teacher over (B, H, W), averaged over channels.
 
     Args:
         eps (float): Lower bound of the standard deviations.
-        sync (bool): Whether the statistics are over the batches of all
-            processes, as in SyncBN, instead of each process's own. The
-            gradients then equal those of a single process with the whole
+        sync (bool): Whether mean and variance are those of the batches of
+            all processes, as in SyncBN, or of each process alone. If True,
+            the gradients equal those of a single process with the whole
             batch.
 
     Examples:
@@ -77,13 +78,15 @@ class PKDLoss(BaseMetricLoss):
 
 
 class HalfSquaredDistance(Function):
-    """Half the mean of (y - g)^2, y being p standardized.
+    """Half the mean of (y - g)^2 of standardized student maps y and
+    standardized teacher maps g.
 
-    With c = p - mean p and the factor s = 1 / max(std, eps) of a channel, y
-    = s c, and the mean is ``s^2 mean c^2 - 2 s mean c g + mean g^2``. Its
-    gradient is a combination of c and g with two coefficients per channel.
-    Backward therefore keeps only c beside the target, which all steps share.
-    With a leading dimension of steps, each step has its own statistics.
+    Let p be a channel of the student, c = p - mean(p) and s = 1 / max(std(p),
+    eps). Then y = s c, and the mean is ``s^2 mean(c^2) - 2 s mean(c g) +
+    mean(g^2)``. Its gradient is a linear combination of c and g with two
+    coefficients per channel. Backward therefore saves c and g only, and all
+    steps share g. With a leading dimension of steps, each step has its own
+    mean and standard deviation.
     """
 
     @staticmethod
@@ -106,15 +109,16 @@ class HalfSquaredDistance(Function):
         power = factor.square() * variance
         products = (centered * target).sum(SAMPLE_DIMS, keepdim=True)
         correlation = factor * sum_over_processes(products, sync) / count
-        # The gradient in y is y - g. That in c has no component along y
-        # where the factor depends on c: there y^2 has the constant mean 1.
-        along = torch.where(variance > eps**2, power - correlation, 0)
+        # Up to a factor, the gradient with respect to y is y - g. Where s
+        # depends on c, the mean of y^2 is constant at 1, and the gradient
+        # with respect to c has no component along y: subtract it.
+        along_y = torch.where(variance > eps**2, power - correlation, 0)
         # Data parallelism averages gradients over processes.
         target_coef = -factor * num_processes(sync) / (count * factor.numel())
-        centered_coef = (along - 1) * factor * target_coef
+        centered_coef = (along_y - 1) * factor * target_coef
         ctx.save_for_backward(centered, target, centered_coef, target_coef)
         squares = power - 2 * correlation + target_power
-        # Rounding may turn a distance of zero negative.
+        # Rounding may make a distance of zero negative.
         return squares.clamp_min(0).mean() / 2
 
     @staticmethod
@@ -128,7 +132,7 @@ class HalfSquaredDistance(Function):
 
 
 def samples_per_channel(maps: Tensor, sync: bool) -> Union[float, Tensor]:
-    """Return the number of values of a channel in a batch, ``N H W``."""
+    """Return the number of values of a channel in a batch, ``B H W``."""
     count = maps.shape[-4] * maps.shape[-2] * maps.shape[-1]
     if num_processes(sync) == 1:
         return count

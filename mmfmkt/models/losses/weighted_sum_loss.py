@@ -9,7 +9,7 @@ from .cross_kd_loss import TeacherHead
 
 
 class WeightedSumLoss(BaseMetricLoss):
-    """``sum_i weights_i D_i(p, q)``.
+    """``sum_i weights_i D_i(p, q)`` of student output p and teacher output q.
 
     Args:
         losses (Sequence[BaseMetricLoss]): The losses D_i; in a config, their
@@ -17,8 +17,8 @@ class WeightedSumLoss(BaseMetricLoss):
         weights (Sequence[float], optional): Their weights; by default all 1.
 
     Raises:
-        ValueError: If there are no losses, if the number of weights differs,
-            or if no kind of input suits all losses.
+        ValueError: If there are no losses, if there is not one weight for
+            each loss, or if no kind of input is accepted by all losses.
 
     Examples:
         >>> loss = WeightedSumLoss([CosineLoss(), MSELoss()], [0.9, 0.1])
@@ -49,8 +49,8 @@ class WeightedSumLoss(BaseMetricLoss):
         )
         if not self.spaces:
             raise ValueError(
-                'WeightedSumLoss needs losses of one kind of input, got '
-                f'{" and ".join(str(x.spaces) for x in losses)}.'
+                'WeightedSumLoss needs losses that share a kind of input; '
+                f'theirs are {" and ".join(str(x.spaces) for x in losses)}.'
             )
         self.needs_labels = any(x.needs_labels for x in losses)
         self.needs_teacher_head = any(x.needs_teacher_head for x in losses)
@@ -59,15 +59,17 @@ class WeightedSumLoss(BaseMetricLoss):
 
     @property
     def teacher_head(self) -> Optional[TeacherHead]:
-        """The teacher's head, of those losses that need it."""
-        return next((x.teacher_head for x in self._with_head()), None)
+        """The teacher's head, shared by the losses that need it; None if no
+        loss does."""
+        losses = self._losses_with_head()
+        return next((x.teacher_head for x in losses), None)
 
     @teacher_head.setter
     def teacher_head(self, head: Optional[TeacherHead]) -> None:
-        for loss in self._with_head():
+        for loss in self._losses_with_head():
             loss.teacher_head = head
 
-    def _with_head(self) -> Iterator[Any]:
+    def _losses_with_head(self) -> Iterator[Any]:
         return (x for x in self.losses if x.needs_teacher_head)
 
     def encode_target(
