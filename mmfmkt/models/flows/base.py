@@ -24,13 +24,15 @@ from .transforms import Head, Losses, MapTransform, resize
 from .velocity import VelocityField
 
 COMPARE_MODES = ('targets', 'velocities')
+# Lower bound of torch.compile's limit of graphs per function.
 MAX_GRAPHS = 64
-# Losses of the transfer and of the student's task, and output.
+# Losses of the transfer, losses of the student's task, and the input of the
+# student's head (with a head as T: the logits).
 TransferOutputs = Tuple[Losses, Losses, Tensor]
 
 
 class TransferInputs(NamedTuple):
-    """Arguments of `Transfer.forward_head`; without a head of ``forward``."""
+    """Arguments of `Transfer.forward_head`; for ``forward``, head is None."""
 
     source: Tensor
     target: Optional[Tensor]
@@ -47,7 +49,8 @@ class Transfer(nn.Module, metaclass=ABCMeta):
     Args:
         metric (BaseMetricLoss, optional): Distillation loss D. None for
             inference: the flow can then be sampled but not trained.
-        transform (nn.Module, optional): T, by default resizing alone.
+        transform (nn.Module, optional): Transform T from the student's
+            feature space to the teacher's; by default resizing alone.
         loss_weight (float): Weight of the losses of the transfer.
 
     Attributes:
@@ -73,11 +76,15 @@ class Transfer(nn.Module, metaclass=ABCMeta):
 
     @property
     def distillation_loss(self) -> BaseMetricLoss:
-        """``metric``; a RuntimeError if there is none."""
+        """The distillation loss ``metric``.
+
+        Raises:
+            RuntimeError: If ``metric`` is None.
+        """
         if self.metric is None:
             raise RuntimeError(
-                f'{type(self).__name__} was built without a metric, for '
-                'inference; set metric to a distillation loss to train it.'
+                f'{type(self).__name__} was built for inference, without '
+                'metric; set metric to a distillation loss to train it.'
             )
         return self.metric
 
@@ -96,9 +103,9 @@ class Transfer(nn.Module, metaclass=ABCMeta):
             source (Tensor): ``X_S``, ``(B, C_s, H, W)`` or ``(B, C_s)``.
                 Gradients reach it.
             target (Tensor, optional): ``X_T``, ``(B, C_t, H', W')`` or ``(B,
-                classes)``. It is detached. None while the transfer is
-                stopped, and without a teacher.
-            num_steps (int): N.
+                classes)``. It is detached. None while the distillation is
+                switched off, and without a teacher.
+            num_steps (int): Number of Euler steps N.
             labels (Tensor, optional): Classes ``(B, )`` or probabilities
                 ``(B, classes)``, for losses that need them.
             permutation (Tensor, optional): Indices ``(B, )`` of
@@ -129,7 +136,7 @@ class Transfer(nn.Module, metaclass=ABCMeta):
         permutation: Optional[Tensor] = None,
         diagnose: bool = False,
     ) -> TransferOutputs:
-        """Compute losses and logits, with the student's own head as T.
+        """Compute losses and logits, with the student's head as T.
 
         Args:
             source, target, num_steps, labels, permutation, diagnose: As in
@@ -156,12 +163,12 @@ class Transfer(nn.Module, metaclass=ABCMeta):
         step_counts: Sequence[int],
         head: Callable[[Tensor], Tensor],
     ) -> Dict[int, Tensor]:
-        """Return the deployed logits, by default the student's own.
+        """Return the deployed logits, by default those of the source.
 
         Args:
             source (Tensor): ``X_S``, ``(B, C_s, H, W)`` or ``(B, C_s)``.
             step_counts (Sequence[int]): One or more values of K.
-            head (Callable): The student's own head, which returns logits.
+            head (Callable): The student's head, which returns logits.
 
         Returns:
             dict: Logits ``(B, classes)`` by K.
@@ -172,21 +179,22 @@ class Transfer(nn.Module, metaclass=ABCMeta):
         """Compile sampler, T and distillation loss.
 
         ``forward`` is one graph with N as a constant: each new number of
-        steps is one more compilation. In ``forward_head``, with the student's
-        head, and in ``sample`` only encoder and distillation loss are
-        compiled.
+        steps causes one more compilation. In ``forward_head``, with the
+        student's head, and in ``sample`` only encoder and distillation loss
+        are compiled.
 
         Args:
-            options: Of ``torch.compile``. By default sizes are ``dynamic``,
-                so that a new image size does not recompile.
+            options: Arguments of ``torch.compile``. By default ``dynamic`` is
+                True, so that a new image size does not recompile.
         """
-        # Imported here: it takes seconds.
+        # Imported here, because the import takes seconds.
         from torch._dynamo import config
 
         # One graph for each N; PyTorch gives up after 8 by default.
         config.cache_size_limit = max(config.cache_size_limit, MAX_GRAPHS)
         options = {'dynamic': True, **options}
-        # Not `nn.Module.compile`, which recompiles as hooks come and go.
+        # `nn.Module.compile` would recompile whenever a forward hook is
+        # added or removed.
         self.forward = torch.compile(  # type: ignore[method-assign]
             self.forward, **options
         )
@@ -197,7 +205,8 @@ class Transfer(nn.Module, metaclass=ABCMeta):
 
     def __getstate__(self) -> Dict[str, Any]:
         state = super().__getstate__()
-        # The compiled function is bound to this module; copies have none.
+        # The compiled function is bound to this module, so a copy must not
+        # have it.
         state.pop('forward', None)
         return state
 
@@ -209,7 +218,10 @@ class Transfer(nn.Module, metaclass=ABCMeta):
         return []
 
     def _zero_loss(self, source: Tensor) -> Tensor:
-        """Return 0 with a gradient for every parameter, as DDP needs."""
+        """Return 0 with a zero gradient for every parameter.
+
+        DDP needs a gradient for each parameter.
+        """
         return sum(
             (0 * p.sum() for p in self.parameters()), source.new_zeros(())
         )
@@ -221,7 +233,7 @@ class FlowTransfer(Transfer):
     Args:
         field (VelocityField): The flow.
         metric, transform, loss_weight: As `Transfer`. In ``forward_head``,
-            the student's own head is T.
+            the student's head is T.
         with_cp (bool): Whether to checkpoint the steps: backward recomputes
             them, which saves memory.
     """
@@ -265,9 +277,9 @@ class FlowTransfer(Transfer):
 
         Args:
             source (Tensor): ``X_S``, ``(B, C_s, H, W)`` or ``(B, C_s)``.
-            step_counts (Sequence[int]): One or more values of K. All share
-                the first step.
-            head (Callable): The student's own head, which returns logits.
+            step_counts (Sequence[int]): One or more values of K. The first
+                step is computed once for all of them.
+            head (Callable): The student's head, which returns logits.
 
         Returns:
             dict: Logits ``(B, classes)`` by K.
@@ -296,8 +308,9 @@ class FlowTransfer(Transfer):
         Args:
             steps (StepBatch): The steps.
             target (Tensor, optional): ``X_T``.
-            head (Callable, optional): The student's own head as T.
-            predictions (list): Outputs of ``head`` are appended to it.
+            head (Callable, optional): The student's head as T.
+            predictions (list): List to which outputs of ``head`` are
+                appended.
         """
         if head is None:
             outputs = self.transform(steps.estimate.flatten(0, 1), target)
@@ -312,7 +325,8 @@ class FlowTarget(NamedTuple):
 
     Attributes:
         feature (Tensor): ``X_T``, permuted if pairs are decoupled.
-        prepared (PreparedTarget): The same, for the distillation loss.
+        prepared (PreparedTarget): ``feature``, encoded for the distillation
+            loss.
     """
 
     feature: Tensor
@@ -326,8 +340,10 @@ class TeacherFlowTransfer(FlowTransfer):
         field, metric, transform, loss_weight, with_cp: As `FlowTransfer`.
         direct_weight (float): Weight, in units of ``loss_weight``, of the
             additional term D(T(X_S), X_T), without the flow.
-        compare (str): ``'targets'``: D(T(X_hat), X_T); ``'velocities'``:
-            D(v, alpha' X_S + sigma' X_T), for features of equal shape.
+        compare (str): What the distillation loss compares. ``'targets'``:
+            the estimates, D(T(X_hat), X_T); ``'velocities'``: the velocities,
+            D(v, alpha' X_S + sigma' X_T), for features of equal shape. alpha'
+            and sigma' are derivatives of the noise schedule.
 
     Raises:
         ValueError: If the settings contradict each other.
@@ -379,7 +395,7 @@ class TeacherFlowTransfer(FlowTransfer):
     def _flow_loss(
         self, steps: StepBatch, outputs: Tensor, target: FlowTarget
     ) -> Tensor:
-        """Return the mean loss of steps, of their outputs or velocities."""
+        """Return the mean loss of the outputs or velocities of steps."""
         metric = self.distillation_loss
         if self.compare == 'targets':
             return metric.mean_loss_over_steps(outputs, target.prepared)
@@ -393,7 +409,12 @@ class TeacherFlowTransfer(FlowTransfer):
 
     @torch.no_grad()
     def _metric_of_mean(self, output: Tensor, target: FlowTarget) -> Tensor:
-        """Return ``metric_of_mean``, of T of the mean of the estimates."""
+        """Return ``metric_of_mean``.
+
+        Args:
+            output (Tensor): T of the mean of the estimates.
+            target (FlowTarget): Target of the flow.
+        """
         metric = self.distillation_loss
         loss = metric.loss_from_prepared(output, target.prepared)
         return self.loss_weight * loss
@@ -401,6 +422,12 @@ class TeacherFlowTransfer(FlowTransfer):
     def _direct_loss(
         self, output: Tensor, target: Tensor, labels: Optional[Tensor]
     ) -> Tensor:
-        """Return ``loss_direct``, of T of the source."""
+        """Return ``loss_direct``.
+
+        Args:
+            output (Tensor): T of the source.
+            target (Tensor): ``X_T``.
+            labels (Tensor, optional): As in ``forward``.
+        """
         weight = self.loss_weight * self.direct_weight
         return weight * self.distillation_loss(output, target, labels)

@@ -4,7 +4,7 @@ from .base import Transfer, TransferInputs, TransferOutputs
 
 
 class DirectTransfer(Transfer):
-    """Loss ``D(T(X_S), X_T)`` of the feature itself, without a flow.
+    """Loss ``D(T(X_S), X_T)`` of the student's feature, without a flow.
 
     Arguments as `Transfer`; the number of steps is ignored.
 

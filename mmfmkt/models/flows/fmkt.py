@@ -41,7 +41,8 @@ class FMKT(TeacherFlowTransfer):
                 return {}
             return dict(loss_flow=self._flow_loss(steps, outputs, flow_target))
 
-        # The student's own head is not recomputed: it may have side effects.
+        # With the student's head as T, only the encoder is checkpointed: a
+        # head may have side effects, so it must not be recomputed.
         checkpoint_segments = self.with_cp and head is None
         sampler = self._training_sampler(
             source,
@@ -81,5 +82,12 @@ class FMKT(TeacherFlowTransfer):
         num_steps: int,
         with_cp: bool,
     ) -> EulerSampler:
-        """Return the sampler of training; ``target`` is the flow's."""
+        """Return the sampler of training.
+
+        Args:
+            source (Tensor): ``X_S``.
+            target (Tensor, optional): ``FlowTarget.feature``.
+            num_steps (int): N.
+            with_cp (bool): Whether to checkpoint the encoder's ``body``.
+        """
         return EulerSampler(self.field, source, num_steps, with_cp=with_cp)

@@ -13,17 +13,19 @@ from .sampler import EulerSampler
 
 @dataclass
 class FlowStats:
-    """Statistics of one sampling run; features stay on their device.
+    """Statistics of one sampling run.
+
+    D is the distillation loss, T the transform to the teacher's space.
 
     Attributes:
-        velocity (float): Root mean square of the velocities in units of that
-            of the source, mean over the steps.
+        velocity (float): Root mean square of the velocity, mean over the
+            steps, divided by that of the source.
         before (float): D(T(X_S), X_T), without the flow.
         after (float): D(T(mean_i X_hat_i), X_T), of the deployed feature.
         bound (float): mean_i D(T(X_hat_i), X_T), an upper bound of ``after``
             for a convex D (Jensen's inequality).
         per_step (list[float]): D(T(X_hat_i), X_T) of each step from t = 1.
-        estimates (list[Tensor]): X_hat_i, shape of the source.
+        estimates (list[Tensor]): X_hat_i, shape and device of the source.
     """
 
     velocity: float
@@ -55,10 +57,11 @@ def measure_flow(
     """Sample a flow and compute its statistics.
 
     Args:
-        transfer (Transfer): A transfer with a metric, without a head as T.
+        transfer (Transfer): A transfer whose ``metric`` is set and whose T is
+            ``transform``, not a head.
         source (Tensor): ``X_S``, ``(B, C_s, H, W)``.
         target (Tensor): ``X_T``, ``(B, C_t, H, W)``.
-        num_steps (int): Number of steps.
+        num_steps (int): Number of Euler steps.
 
     Examples:
         >>> from mmfmkt.models.flows.inspection import measure_flow

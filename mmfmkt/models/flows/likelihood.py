@@ -47,8 +47,9 @@ def log_density_change(
             computes the exact trace, with one probe for each dimension.
         rtol (float): Relative tolerance of the solver (dopri5).
         atol (float): Absolute tolerance of the solver.
-        generator (torch.Generator, optional): Generator of the probes, which
-            are fixed along the path, as the solver needs.
+        generator (torch.Generator, optional): Generator of the probes. They
+            are drawn once per call: the solver needs a derivative without
+            noise.
 
     Raises:
         ImportError: If torchdiffeq is missing.
@@ -61,7 +62,7 @@ def log_density_change(
         ) from error
     if num_probes is None:
         size = source[0].numel()
-        # Scaled so that their mean is the trace.
+        # Scaled so that the mean over all probes is the exact trace.
         basis = torch.eye(size).to(source) * size**0.5
         probes = [x.view_as(source[:1]).expand_as(source) for x in basis]
     else:
@@ -78,7 +79,8 @@ def log_density_change(
             v = velocity(z, float(t))
             trace = torch.zeros_like(state[1])
             for probe in probes:
-                # A velocity that is constant in z has no graph to z.
+                # materialize_grads returns zeros for a velocity that does
+                # not depend on z.
                 grad = torch.autograd.grad(
                     v,
                     z,
@@ -110,23 +112,25 @@ def autonomous_velocity(
         ValueError: If the velocity also depends on the source: the map from
             Z_1 to Z_0 is then not the flow of a single velocity field.
     """
-    # Whether the coefficient of the source is 0 does not depend on time.
+    # One time suffices: the coefficient of the source is 0 at all times or
+    # at none.
     if field.coefficients(0.5)[0].source:
         raise ValueError(
             'The likelihood needs a velocity that depends on state and time '
-            'alone: a RectifiedFlow and an encoder with zero_init, or '
-            "prediction='velocity' and an encoder without it."
+            'alone: use RectifiedFlow and an encoder with zero_init=True, or '
+            "prediction='velocity' and an encoder with zero_init=False."
         )
     return lambda state, t: field(source, state, t)[0]
 
 
 @dataclass
 class LinearFlowCheck:
-    """Deviation of the estimate from a closed form.
+    """Deviation of the estimated log-density change from its closed form.
 
     Attributes:
         relative_error (float): Relative error of the mean log-density change.
-        deviation (float): Error of that mean in standard errors.
+        deviation (float): Error of the mean log-density change, divided by
+            its standard error.
         state_error (float): Largest relative error of ``Z_0``.
     """
 
@@ -140,11 +144,11 @@ def check_on_linear_flow(
 ) -> LinearFlowCheck:
     """Compare the estimate with the closed form of a linear flow.
 
-    For v = (1 + t) A Z the change is 3/2 tr A for every sample, and Z_0 is
-    exp(-3/2 A) Z_1.
+    For v = (1 + t) A Z with a matrix A, the log-density change is 3/2 tr A
+    for every sample, and Z_0 is exp(-3/2 A) Z_1.
 
     Args:
-        size (int): Dimensions of the state.
+        size (int): Number of dimensions of the state.
         num_samples (int): Number of samples, each with its own probes.
         seed (int): Random seed.
     """

@@ -14,8 +14,9 @@ from .transforms import Losses, mean_prediction
 class OFMKT(FlowTransfer):
     """Loss ``1/N sum_i D(o_i, sg(mean_j o_j))`` of outputs o_i = T(X_hat_i).
 
-    On feature maps T is the identity. The losses of a head are the student's
-    own. Arguments as `FlowTransfer`.
+    sg stops the gradient. In ``forward`` T is the identity; in
+    ``forward_head`` T is the student's head, whose task losses are averaged
+    over the steps. Arguments as `FlowTransfer`.
 
     Examples:
         >>> transfer = OFMKT(
@@ -30,7 +31,8 @@ class OFMKT(FlowTransfer):
 
     def _run(self, inputs: TransferInputs) -> TransferOutputs:
         source, num_steps, head = inputs.source, inputs.num_steps, inputs.head
-        # All outputs are kept: their mean is only known after the last.
+        # All outputs are kept, since their mean is only known after the last
+        # step.
         sampler = EulerSampler(
             self.field, source, num_steps, with_cp=self.with_cp
         )

@@ -9,11 +9,11 @@ from torch import Tensor
 def decouple_pairs(
     batch_size: int, dirac_ratio: float, device: Optional[torch.device] = None
 ) -> Tensor:
-    """Draw a permutation of the teacher samples (section 2).
+    """Draw a permutation of the teacher samples (section 2 of the method).
 
-    The first ``int(dirac_ratio * batch_size)`` samples keep their own
-    teacher sample; the others are permuted among themselves. One permutation
-    serves all levels of a pyramid.
+    The first ``int(dirac_ratio * batch_size)`` student samples keep the
+    teacher sample of the same image; the other teacher samples are permuted
+    among themselves. All levels of a pyramid use one permutation.
 
     Args:
         batch_size (int): B.
@@ -21,7 +21,8 @@ def decouple_pairs(
         device (torch.device, optional): Device of the indices.
 
     Returns:
-        Tensor: Indices ``(B, )``, int64.
+        Tensor: Index of the teacher sample of each student sample, ``(B, )``,
+        int64.
     """
     kept = int(dirac_ratio * batch_size)
     permutation = torch.arange(batch_size, device=device)

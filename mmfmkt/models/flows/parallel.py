@@ -13,8 +13,8 @@ class ParallelFMKT(FMKT):
     """FM-KT trained on interpolated states.
 
     In training the encoder's input is ``Z_t = alpha_t X_S + sigma_t X_T``,
-    which leaks the target; at inference it is the sampler's own state.
-    Arguments as `FMKT`; student and teacher features need equal shapes.
+    which leaks the target; at inference it is the state of the Euler sampler.
+    Arguments as `FMKT`; student and teacher features need equal channels.
 
     Examples:
         >>> transfer = ParallelFMKT(

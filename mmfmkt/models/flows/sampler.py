@@ -1,19 +1,21 @@
 """Euler sampler of a flow, from the student's feature to the teacher's.
 
-The sampler takes equal Euler steps from t = 1 to t = 0 (section 2, Alg. 1)
-along its own trajectory. It does not depend on the target, which an
-interpolated state would leak.
+The sampler takes equal Euler steps from t = 1 to t = 0 (section 2, Alg. 1).
+Each step starts at the result of the previous one. The sampler does not
+depend on the target, which an interpolated state would leak.
 
-States are kept in the encoder's input space, ``a_t = proj_in(Z_t)``. Velocity
-and estimate are linear combinations of the source and the encoder's output,
-and ``proj_in`` and ``proj_out`` are linear. Therefore
+The sampler stores projected states, ``a_t = proj_in(Z_t)``. In step i, the
+velocity is ``c_i X_S + b_i o_i`` and the estimate is ``p_i X_S + q_i o_i``,
+where ``o_i = proj_out(h_i)`` is the encoder's output, ``h_i = body(a, t)``,
+and the coefficients are those of the schedule (`VelocityField.coefficients`).
+Since ``proj_in`` and ``proj_out`` are linear,
 
-    a <- a - (c a_1 + b update(h)) / N,    h = body(a, t),
+    a <- a - (c_i a_1 + b_i update(h_i)) / N
 
-is the step ``Z <- Z - v / N`` in that space, and the mean of the estimates is
-``P X_S + proj_out(sum_i q_i h_i)``. For most encoders ``proj_in`` is the
-identity, and these are plain Euler steps. A bottleneck runs its first and
-last layer once, whatever the number of steps.
+is the projected Euler step ``Z <- Z - v / N``, and the mean of the estimates
+is ``(sum_i p_i X_S + proj_out(sum_i q_i h_i)) / N``. For most encoders
+``proj_in`` is the identity and ``a`` is ``Z``. A bottleneck encoder runs its
+first and last layer once, whatever the number of steps.
 """
 
 import math
@@ -29,7 +31,7 @@ from .velocity import VelocityField
 
 Values = Dict[str, Tensor]
 StepFunction = Callable[[StepBatch], Values]
-# Key of the sum of hidden features, beside the names of a step function.
+# Key of the sum of hidden features among the values of a step function.
 HIDDEN = 'hidden'
 
 
@@ -80,17 +82,18 @@ class EulerSampler:
         self.field, self.num_steps = field, num_steps
         self.first_hidden = first_hidden
         self.with_cp = with_cp and torch.is_grad_enabled()
-        # Whether whole segments are checkpointed.
+        # Whether `accumulate` checkpoints whole segments.
         self.recompute = False
         self.indices = step_indices(num_steps)
-        # States are kept in float32 or better.
+        # States have float32 or float64, also under autocast.
         self.source = source.to(at_least_float32(source.dtype))
         encoder = field.encoder
         self.start = encoder.proj_in(self.source).to(self.source)
         times = [i / num_steps for i in self.indices]
         self.time_embeddings = encoder.embed_times(times).unbind()
         self.fused_weight = encoder.fused_weight() if num_steps > 1 else None
-        # Hidden features are summed in units of the first coefficient.
+        # q of the first step. Hidden features are summed with weights
+        # q_i / unit, which are 1 for a straight schedule.
         self.unit = field.coefficients(times[0])[1].output
 
     def __iter__(self) -> Iterator[Step]:
@@ -103,15 +106,15 @@ class EulerSampler:
         """Take some consecutive steps.
 
         Args:
-            state (Tensor): First state, in the encoder's input space.
-            indices (range): A part of ``step_indices``.
+            state (Tensor): Projected state before the first of the steps.
+            indices (range): Consecutive part of ``step_indices``.
 
         Yields:
             tuple: A step, and the state after it.
         """
         for i in indices:
             step = self.step(state, i)
-            # With projections, the last state is not the result.
+            # The state after the last step is only used as the mean.
             if i > 1 or self.final_state_is_mean:
                 update = self.field.encoder.update(
                     step.hidden, self.source, self.fused_weight
@@ -125,7 +128,7 @@ class EulerSampler:
     def batches(
         self, state: Tensor, indices: range
     ) -> Iterator[Tuple[StepBatch, Tensor]]:
-        """Take some consecutive steps, grouped as ``steps_per_batch`` says.
+        """Take some consecutive steps in batches of ``steps_per_batch``.
 
         Args:
             state (Tensor): As ``segment``.
@@ -162,12 +165,12 @@ class EulerSampler:
         """Average values over all steps without keeping the steps.
 
         Args:
-            fn (Callable): From a batch of steps to named values, each the
-                mean over these steps.
+            fn (Callable): Function from a batch of steps to named values,
+                each the mean over these steps.
             with_mean (bool): Whether to return the mean of the estimates.
             checkpoint_segments (bool): Whether to checkpoint segments of
-                about sqrt(N) steps with ``fn`` (arXiv 1604.06174). ``fn``
-                must have no side effects.
+                about sqrt(N) steps, including ``fn`` (arXiv 1604.06174).
+                ``fn`` must then have no side effects.
 
         Returns:
             tuple: Mean values over all steps, and the mean of the estimates,
@@ -208,11 +211,12 @@ class EulerSampler:
 
     @property
     def final_state_is_mean(self) -> bool:
-        """Whether the last state is the mean of the estimates.
+        """Whether the state after the last step is the mean of the estimates.
 
-        This holds for a straight schedule. Under other schedules Z_0 still
-        contains some of the source, and a discretization error that depends
-        on K; the mean of the estimates does not.
+        This holds for a straight schedule and an encoder without projections.
+        Under other schedules, the state after the last step still contains
+        part of the source and has a discretization error that depends on K;
+        the mean of the estimates has neither.
         """
         encoder = self.field.encoder
         return self.field.schedule.straight and not encoder.has_projections
@@ -221,7 +225,8 @@ class EulerSampler:
         """Return the mean of the estimates.
 
         Args:
-            hidden (Tensor): ``sum_i (q_i / unit) h_i``.
+            hidden (Tensor): ``sum_i (q_i / unit) h_i``, with q_i and h_i of
+                the module's docstring.
         """
         source_coef = sum(
             [
@@ -241,7 +246,7 @@ class EulerSampler:
 
 
 class InterpolatedSampler(EulerSampler):
-    """Steps whose states are interpolated between source and target.
+    """Sampler whose states are interpolated between source and target.
 
     Args:
         field (VelocityField): The velocity field.
@@ -290,8 +295,8 @@ def split_range(indices: range, length: int) -> List[range]:
 def steps_per_batch(state: Tensor, indices: range) -> int:
     """Return how many steps are processed as one batch.
 
-    One on a CPU, so that a step stays in its caches. All on other devices,
-    which takes the fewest kernels.
+    On a CPU it is one step, whose tensors stay in the CPU's caches. On other
+    devices it is all steps, which launches the fewest kernels.
     """
     return 1 if state.device.type == 'cpu' else len(indices)
 

@@ -33,9 +33,10 @@ class SchedulePoint(NamedTuple):
 class NoiseSchedule(metaclass=ABCMeta):
     """Base class of the schedules; a subclass implements ``point``.
 
-    A schedule whose derivatives diverge at t = 1 sets ``last_time``:
-    derivatives at later times are those at ``last_time``. Estimates remain
-    exact under the oracle velocity, which has the same derivatives.
+    A schedule whose derivatives diverge at t = 1 sets ``last_time``: at later
+    times, the derivatives at ``last_time`` are used. The velocity of the
+    interpolant uses the same derivatives, so a flow with this velocity still
+    has exact estimates.
 
     Attributes:
         last_time (float): Last time at which derivatives are evaluated.
@@ -55,7 +56,7 @@ class NoiseSchedule(metaclass=ABCMeta):
         """Evaluate the schedule, with derivatives up to ``last_time``.
 
         Args:
-            t (float): Time in [0, 1]; 1 is the student's side.
+            t (float): Time in [0, 1]; t = 1 is the student's feature.
         """
         point = self.point(t)
         if t <= self.last_time:
@@ -64,11 +65,12 @@ class NoiseSchedule(metaclass=ABCMeta):
         return point._replace(d_alpha=last.d_alpha, d_sigma=last.d_sigma)
 
     def check(self) -> None:
-        """Check that the flow starts at the source and has a target.
+        """Check alpha and sigma at t = 1 and the derivative of sigma.
 
         Raises:
-            ValueError: If alpha_1 is not 1, sigma_1 is not 0, or a derivative
-                of sigma, by which estimates are divided, is not negative.
+            ValueError: If alpha is not 1 or sigma is not 0 at t = 1, so that
+                the flow does not start at the source, or if the derivative of
+                sigma, by which estimates are divided, is not negative.
         """
         name, point = type(self).__name__, self(1.0)
         if abs(point.alpha - 1) > 1e-6 or abs(point.sigma) > 1e-6:
@@ -81,8 +83,8 @@ class NoiseSchedule(metaclass=ABCMeta):
             if not -math.inf < slope < 0:
                 raise ValueError(
                     f'schedule {name} must have a finite derivative of sigma '
-                    f'below 0, got {slope:g} at t = {t:g}; set last_time '
-                    'before a pole.'
+                    f'below 0, got {slope:g} at t = {t:g}; if the derivative '
+                    'diverges at t = 1, set last_time below 1.'
                 )
 
     @abstractmethod
@@ -127,7 +129,8 @@ class VPBase(NoiseSchedule):
     2011.13456), appendix C, with reversed time.
 
     Args:
-        a (float): Twice the slope of the noise rate.
+        a (float): Increase of the noise rate from t = 1 to t = 0; the noise
+            rate is a (1 - t) + b.
         b (float): Noise rate at t = 1.
 
     Raises:
@@ -175,7 +178,7 @@ class VPODE(VPBase):
 
 
 class SubVPODE(VPBase):
-    """Below the variance of VP: ``sigma = 1 - alpha^2``.
+    """Sub-variance-preserving: ``sigma = 1 - alpha^2``.
 
     Arguments as `VPBase`.
 
@@ -198,13 +201,14 @@ class VEODE(NoiseSchedule):
     sigma_max / sigma_min, so ``X_hat = v / sigma'``. The derivative of sigma
     has a pole at t = 1; after t = 1 - 1e-3 it is constant.
 
-    For images, sigma_max is usually up to 50, to turn them into noise. Here
-    sigma is the coefficient of the teacher's feature, and sigma_max = 1 keeps
-    its scale: ``Z_0 = X_S + X_T``, to 5e-5.
+    In image generation, sigma is the scale of the noise and sigma_max is up
+    to 50. Here sigma is the coefficient of the teacher's feature, and
+    sigma_max = 1 keeps the feature's scale: ``Z_0 = X_S + X_T`` up to a
+    relative error of 5e-5.
 
     Args:
         sigma_min (float): Scale of sigma near t = 1.
-        sigma_max (float): About sigma at t = 0.
+        sigma_max (float): Approximate value of sigma at t = 0.
 
     Raises:
         ValueError: If not 0 < sigma_min < sigma_max.

@@ -54,10 +54,11 @@ class Step:
         return self.estimate_coefs.combine(self.source, self.encoder_output)
 
     def scaled_hidden(self, unit: float) -> Tensor:
-        """Return ``(q / unit) h``, q being the coefficient in the estimate.
+        """Return ``(q / unit) h``, where h is ``hidden`` and q the coefficient
+        of the encoder's output in the estimate.
 
         Args:
-            unit (float): Coefficient that is divided by.
+            unit (float): Divisor, `EulerSampler.unit`.
         """
         factor = self.estimate_coefs.output / unit
         return self.hidden if factor == 1 else factor * self.hidden
@@ -66,12 +67,13 @@ class Step:
 class StepBatch:
     """Several steps as one batch, with a leading dimension of steps.
 
-    The encoder's ``body`` runs step by step, ``proj_out`` on the batch.
+    The encoder's ``body`` has run step by step; ``proj_out`` runs once on the
+    batch.
 
     Args:
         steps (Sequence[Step]): One or more steps of one sampler.
-        recompute (bool): Whether the steps are checkpointed, so that backward
-            has to keep nothing of them.
+        recompute (bool): Whether the steps are checkpointed, so that their
+            tensors are not saved for backward.
 
     Examples:
         >>> field = VelocityField(ConvEncoder(8), RectifiedFlow())
@@ -95,7 +97,7 @@ class StepBatch:
     @property
     def encoder_output(self) -> Tensor:
         """Encoder outputs, ``(steps, *source.shape)``."""
-        with self._without_saving_batch():
+        with self._save_steps_not_batch():
             output = self.field.encoder.proj_out(self.hidden, self.source)
         return output.to(self.source).unflatten(0, (len(self), -1))
 
@@ -114,7 +116,7 @@ class StepBatch:
         return self._combine([step.estimate_coefs for step in self.steps])
 
     def _combine(self, coefs: Sequence[Coefficients]) -> Tensor:
-        """Return the combinations of source and encoder outputs."""
+        """Return the linear combination of source and output of each step."""
         output = self.encoder_output
         if len(set(coefs)) == 1:
             return coefs[0].combine(self.source, output)
@@ -130,14 +132,15 @@ class StepBatch:
             return self.hidden.unflatten(0, (len(self), -1)).sum(0)
         return sequential_sum([x.scaled_hidden(unit) for x in self.steps])
 
-    def _without_saving_batch(self) -> ContextManager:
-        """Have backward concatenate ``hidden`` again from its steps.
+    def _save_steps_not_batch(self) -> ContextManager:
+        """Return a context in which autograd does not save ``hidden``.
 
-        The sampler keeps the steps for backward anyway; ``proj_out`` would
-        keep the batch as well.
+        The sampler saves the hidden feature of each step for backward anyway;
+        ``proj_out`` would also save their concatenation. Backward
+        concatenates them again instead.
         """
-        projects = self.field.encoder.has_projections
-        if not projects or self.recompute or is_compiling():
+        has_projections = self.field.encoder.has_projections
+        if not has_projections or self.recompute or is_compiling():
             return nullcontext()
         batch, parts = self.hidden, [step.hidden for step in self.steps]
 

@@ -23,17 +23,19 @@ from .velocity import VelocityField
 class FMKTTheta(TeacherFlowTransfer):
     """``1/N sum_i D(T(X_hat_i), X_T) + D(T_s(X_S), sg(mean_i T(X_hat_i)))``.
 
-    The flow is a training-only branch with its own T. The student's feature,
-    transformed by ``T_s``, is distilled from the mean of the branch's outputs
-    (the ensemble). The student's head receives the feature unchanged. In
-    ``forward_head`` the student's own head is ``T_s``, T returns logits, and
-    the branch is also trained on the labels (``loss_branch``).
+    The flow is a training-only branch with a transform T. The ensemble is the
+    mean of the branch's outputs T(X_hat_i); sg stops its gradient. The
+    student's feature, transformed by ``T_s``, is distilled from the ensemble.
+    The student's head receives the feature unchanged. In ``forward_head`` the
+    student's head is ``T_s``, T returns logits, and the branch is also
+    trained on the labels (``loss_branch``).
 
-    As published every term has weight 1. A direct term (``direct_weight``)
-    distills the student's feature from the teacher while the ensemble is not
-    yet accurate, as in the leader of OKDDip (arXiv 1912.00350). Without the
-    ensemble term the flow is an auxiliary branch, which affects the student
-    by its gradient in the shared feature only.
+    In the paper every term has weight 1. The direct term
+    (``direct_weight``), D(T_s(X_S), X_T), distills the student's feature from
+    the teacher while the ensemble is not yet accurate, as for the leader of
+    OKDDip (arXiv 1912.00350). Without the ensemble term the flow is an
+    auxiliary branch, which affects the student only by its gradient with
+    respect to the shared feature.
 
     Args:
         field, metric, transform, loss_weight, direct_weight, compare,

@@ -1,9 +1,9 @@
 """Transforms T(.) from the student's feature space to the teacher's.
 
-Only the student's side is transformed: a learned transform of the teacher's
-side could collapse the target (section 2, "What is compared"). Both
-transforms are affine, so T of the mean of the estimates is the mean of T of
-the estimates.
+Only the student's feature is transformed: a learned transform of the
+teacher's feature could collapse the target (section 2 of the method).
+`MapTransform` and `PooledHead` are affine, so T of the mean of the estimates
+is the mean of T of the estimates.
 """
 
 from typing import Callable, Dict, Optional, Sequence, Tuple
@@ -14,18 +14,18 @@ from torch import Tensor, nn
 from ..tensor_ops import sequential_sum
 
 Losses = Dict[str, Tensor]
-# A student's own head as T: from a feature to logits, and the losses of the
-# student's task on them.
+# The student's head as T: a function from a feature to logits and the losses
+# of the student's task.
 Head = Callable[[Tensor], Tuple[Tensor, Losses]]
 
 
 class MapTransform(nn.Module):
-    """1x1 convolution if the channels differ, and resizing if sizes do.
+    """1x1 convolution if the channels differ, and resizing if sizes differ.
 
     Args:
-        in_channels (int, optional): C_s.
-        out_channels (int, optional): C_t. By default, and if both are equal,
-            there is no convolution.
+        in_channels (int, optional): Channels C_s of the student's feature.
+        out_channels (int, optional): Channels C_t of the teacher's feature.
+            If one is None or both are equal, there is no convolution.
 
     Examples:
         >>> transform = MapTransform(8, 16)
@@ -63,7 +63,7 @@ class PooledHead(nn.Module):
     """Global average pooling and a linear layer, from features to logits.
 
     Args:
-        in_channels (int): C_s.
+        in_channels (int): Channels C_s of the student's feature.
         num_classes (int): Number of classes of the teacher.
 
     Examples:
@@ -86,7 +86,8 @@ def mean_prediction(
     """Return the mean of a head's outputs on several features.
 
     Args:
-        predictions (Sequence): Logits ``(B, classes)`` and losses by feature.
+        predictions (Sequence): Logits ``(B, classes)`` and losses of each
+            feature.
     """
     logits, losses = zip(*predictions)
     means = {

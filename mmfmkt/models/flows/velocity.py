@@ -1,7 +1,8 @@
 """Velocity field: a meta-encoder under a noise schedule.
 
-Velocity and estimate of the target are tied by ``v = alpha'_t X_S + sigma'_t
-X_hat`` (section 2 of the method); the encoder predicts one of them.
+The velocity v and the estimate X_hat of the target satisfy ``v = alpha'_t X_S
++ sigma'_t X_hat`` (section 2 of the method), where alpha'_t and sigma'_t are
+the derivatives of the noise schedule. The encoder predicts one of the two.
 """
 
 from typing import NamedTuple, Tuple
@@ -29,18 +30,18 @@ class Coefficients(NamedTuple):
 class VelocityField(nn.Module):
     """Velocity at a state, and the estimate of the target.
 
-    If the encoder starts as the identity (``zero_init``), its output is the
-    difference from the velocity, or target, of a flow that stays at the
-    source.
+    If the flow starts as the identity (``encoder.zero_init``), the encoder
+    predicts the difference between velocity (or target) and that of a flow
+    that stays at the source.
 
     Args:
-        encoder (MetaEncoder): g(Z_t, t).
-        schedule (NoiseSchedule): alpha and sigma.
-        prediction (str): Prediction of the encoder, ``'velocity'`` or
+        encoder (MetaEncoder): Network g(Z_t, t).
+        schedule (NoiseSchedule): Schedule of alpha_t and sigma_t.
+        prediction (str): What the encoder predicts, ``'velocity'`` or
             ``'target'``.
 
     Raises:
-        ValueError: If ``prediction`` is neither.
+        ValueError: If ``prediction`` has another value.
 
     Examples:
         >>> field = VelocityField(ConvEncoder(8), RectifiedFlow())

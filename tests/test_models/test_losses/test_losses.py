@@ -325,7 +325,7 @@ def test_the_former_spelling_of_standardize_works_and_warns():
 
 
 def test_a_sum_of_losses_needs_one_kind_of_input_and_one_weight_for_each():
-    with pytest.raises(ValueError, match='one kind of input'):
+    with pytest.raises(ValueError, match='share a kind of input'):
         WeightedSumLoss([PKDLoss(), KDLoss()])
     with pytest.raises(ValueError, match='one weight for each'):
         WeightedSumLoss([PKDLoss(), MSELoss()], [1.0])

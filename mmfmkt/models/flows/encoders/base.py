@@ -21,18 +21,18 @@ class MetaEncoder(nn.Module, metaclass=ABCMeta):
 
     An encoder is ``proj_out(body(proj_in(state), t))``, where ``proj_in`` and
     ``proj_out`` are linear. By default they are identities. The states of an
-    encoder with projections are kept in its input space (``sampler.py``).
+    encoder with projections are outputs of ``proj_in`` (``sampler.py``).
 
     Args:
         channels (int): C of the state.
-        layers (Sequence[nn.Module]): Layers from a state to the same shape.
-            The weights of the last one are zeroed by ``zero_init``. The first
-            one may modify its input in place.
+        layers (Sequence[nn.Module]): Layers whose output has the shape of the
+            state. ``zero_init`` sets the weights of the last layer to zero.
+            The first layer may modify its input in place.
         zero_init (bool): Whether the flow starts as the identity: the last
-            layer starts at zero, and the encoder's output is the difference
-            from a flow that stays at the source. The loss then starts as that
-            without a flow, and the student is distilled from the first
-            iteration on.
+            layer starts at zero, and the encoder predicts the difference
+            between the velocity and that of a flow that stays at the source.
+            The initial loss is then that without a flow, so the student is
+            distilled from the first iteration on.
         deep_time (bool): Whether the time embedding has two layers, as is
             usual for logits, instead of one.
 
@@ -82,18 +82,20 @@ class MetaEncoder(nn.Module, metaclass=ABCMeta):
         return self.proj_out(self.body(self.proj_in(state), time), state)
 
     def proj_in(self, state: Tensor) -> Tensor:
-        """Apply the first, linear part: from a state to ``body``'s input."""
+        """Apply the first, linear part, which maps a state to the input of
+        ``body``."""
         return state
 
     def embed_times(self, times: Sequence[float]) -> Tensor:
         """Return the embeddings that are added to ``body``'s input.
 
         Args:
-            times (Sequence[float]): Times in (0, 1]. All times of a sampler
-                at once take as many kernels as one.
+            times (Sequence[float]): Times in (0, 1]. Embedding all times in
+                one call launches as many kernels as embedding one time.
 
         Returns:
-            Tensor: ``(len(times), C')``, C' being the channels of the input.
+            Tensor: ``(len(times), C')``, where C' is the number of channels
+            of ``body``'s input.
         """
         return self.time_embedding(times)
 
@@ -109,7 +111,7 @@ class MetaEncoder(nn.Module, metaclass=ABCMeta):
         )
 
     def proj_out(self, hidden: Tensor, like: Tensor) -> Tensor:
-        """Apply the last, linear part, to the shape of ``like``.
+        """Apply the last, linear part; the output has the shape of ``like``.
 
         Args:
             hidden (Tensor): Output of ``body``.
@@ -118,7 +120,7 @@ class MetaEncoder(nn.Module, metaclass=ABCMeta):
         return hidden
 
     def fused_weight(self) -> Optional[Tensor]:
-        """Return the weight that ``update`` needs, once for all steps."""
+        """Return the weight that ``update`` uses in all steps, or None."""
         return None
 
     def update(

@@ -15,9 +15,10 @@ class BottleneckEncoder(MetaEncoder):
     """conv down, GroupNorm(1), SiLU, conv3x3, GroupNorm(1), SiLU, conv1x1 up;
     no bias.
 
-    The first and the last convolution are linear, and the sampler works
-    between them: K steps run them once, and each step costs two convolutions
-    on ``width`` channels.
+    There is no activation before the first convolution or after the last, so
+    the sampler keeps its state at ``width`` channels. It runs the first and
+    the last convolution once per sample. Each of the K steps runs the 3x3
+    convolution and the product of last and first (``fused_weight``).
 
     Args:
         channels (int): C of the state.
@@ -34,6 +35,7 @@ class BottleneckEncoder(MetaEncoder):
         (torch.Size([2, 16, 5, 5]), torch.Size([2, 64, 5, 5]))
     """
 
+    # The sampler's state is the output of `proj_in`.
     has_projections = True
 
     def __init__(
@@ -73,17 +75,22 @@ class BottleneckEncoder(MetaEncoder):
         return self.layers[0](self._downsample(state))
 
     def embed_times(self, times: Sequence[float]) -> Tensor:
-        # The first convolution of a constant map, without its border.
-        weight = self._weight(0)
-        pixel = weight.sum((2, 3)) if self.padding else weight.flatten(1)
-        return F.linear(self.time_embedding(times), pixel)
+        # The time embedding is constant over the map: away from the zero
+        # padding, its convolution is the kernel summed over positions.
+        weight = self._conv_weight(0)
+        summed = weight.sum((2, 3)) if self.padding else weight.flatten(1)
+        return F.linear(self.time_embedding(times), summed)
 
     def proj_out(self, hidden: Tensor, like: Tensor) -> Tensor:
         return self._upsample(self.layers[2](hidden), like)
 
     def fused_weight(self) -> Tensor:
-        # Interpolation and the 1x1 convolution commute.
-        down, up = self._weight(0), self._weight(2)
+        """Return the kernel of the last convolution followed by the first.
+
+        The kernels can be multiplied, because the interpolation between the
+        convolutions commutes with a 1x1 convolution.
+        """
+        down, up = self._conv_weight(0), self._conv_weight(2)
         if self.padding:
             return torch.einsum('dchw,cu->duhw', down, up.flatten(1))
         return (down.flatten(1) @ up.flatten(1))[..., None, None]
@@ -91,12 +98,13 @@ class BottleneckEncoder(MetaEncoder):
     def update(
         self, hidden: Tensor, like: Tensor, fused_weight: Optional[Tensor]
     ) -> Tensor:
+        """Return ``proj_in(proj_out(hidden))``, at ``width`` channels."""
         if fused_weight is None:
             fused_weight = self.fused_weight()
         resized = self._downsample(self._upsample(hidden, like))
         return F.conv2d(resized, fused_weight, padding=self.padding)
 
-    def _weight(self, index: int) -> Tensor:
+    def _conv_weight(self, index: int) -> Tensor:
         return cast(nn.Conv2d, self.layers[index]).weight
 
     def _downsample(self, x: Tensor) -> Tensor:

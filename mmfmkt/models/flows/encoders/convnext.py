@@ -14,7 +14,7 @@ class ConvNeXtEncoder(MetaEncoder):
 
     Args:
         channels (int): C of the state.
-        expansion (int): Width of the hidden layer in units of C.
+        expansion (int): Channels of the hidden layer divided by C.
         num_blocks (int): Number of blocks. All but the last, whose output is
             the prediction, have a skip connection.
         kwargs: ``zero_init`` and ``deep_time`` of `MetaEncoder`.

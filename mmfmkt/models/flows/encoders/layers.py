@@ -14,7 +14,8 @@ def is_compiling() -> bool:
 class CompilableSequential(nn.Sequential):
     """Sequential whose ``compile()`` has an effect.
 
-    PyTorch skips the forward of ``nn.Sequential`` itself.
+    PyTorch does not compile the forward of ``nn.Sequential`` itself, but that
+    of a subclass.
     """
 
     def forward(self, x: Tensor) -> Tensor:

@@ -8,12 +8,12 @@ from .layers import Residual
 
 
 class MLPEncoder(MetaEncoder):
-    """n blocks: x + conv1x1-ReLU-conv1x1, then LayerNorm over channels.
+    """Blocks of x + conv1x1-ReLU-conv1x1 and LayerNorm over channels.
 
     Args:
         channels (int): C of the state.
-        num_blocks (int): n.
-        expansion (int): Width of the hidden layers in units of C.
+        num_blocks (int): Number of blocks.
+        expansion (int): Channels of the hidden layers divided by C.
         kwargs: ``zero_init`` and ``deep_time`` of `MetaEncoder`.
 
     Examples:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from .layers import is_compiling
 
 MAX_PERIOD = 1e4
-# An adaptive ODE solver evaluates at ever new times.
+# Limit of the cache: an adaptive ODE solver evaluates at ever new times.
 MAX_CACHED = 64
 
 
@@ -35,12 +35,13 @@ def sinusoidal_embedding(
     Args:
         times (Sequence[float]): Times in [0, 1].
         frequencies (Tensor): Result of ``sinusoidal_frequencies``.
-        dim (int): Length of a row; an odd one ends in a zero.
+        dim (int): Length of a row. If it is odd, the last value is zero.
 
     Returns:
-        Tensor: ``(len(times), dim)``, of the type of ``frequencies``.
+        Tensor: ``(len(times), dim)``, with the dtype of ``frequencies``.
     """
-    # Python numbers times a tensor: no copy from the host to the device.
+    # Multiplying the tensor by Python numbers avoids a copy from the host to
+    # the device.
     rows = [t * frequencies for t in times]
     angles = torch.stack(rows) if len(rows) > 1 else rows[0][None]
     embedding = torch.cat([angles.cos(), angles.sin()], dim=1)
@@ -64,7 +65,7 @@ class TimeEmbedding(nn.Module):
     def __init__(self, channels: int, deep: bool = False) -> None:
         super().__init__()
         self.channels = channels
-        # A buffer, so that no step copies from the host to the device.
+        # As a buffer, the frequencies are on the device before each step.
         self.register_buffer(
             'frequencies', sinusoidal_frequencies(channels), persistent=False
         )
@@ -87,7 +88,8 @@ class TimeEmbedding(nn.Module):
         key = (*times, frequencies.device, self.frequencies.dtype)
         if key not in self._cache:
             embedding = sinusoidal_embedding(times, frequencies, self.channels)
-            # Tensors of a tracer or of inference mode cannot be reused.
+            # Tensors of a tracer or of inference mode cannot be used in
+            # later calls, so they are not cached.
             if type(embedding) is not Tensor or embedding.is_inference():
                 return embedding
             if len(self._cache) == MAX_CACHED:

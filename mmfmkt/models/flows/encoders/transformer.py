@@ -16,10 +16,10 @@ class TransformerEncoder(MetaEncoder):
 
     Args:
         channels (int): C of the state.
-        num_heads (int): Attention heads.
+        num_heads (int): Number of attention heads.
         head_dim (int): Channels of a head.
-        window (int): Side of a window in pixels of the map. Other maps than
-            multiples of it are padded, and the padding is masked.
+        window (int): Side of a window in pixels of the map. Maps whose size
+            is no multiple of it are padded, and the padding is masked.
         expansion (int): Width of the MLPs in units of C.
         kwargs: ``zero_init`` and ``deep_time`` of `MetaEncoder`.
 

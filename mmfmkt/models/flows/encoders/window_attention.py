@@ -8,16 +8,18 @@ from torch import Tensor, nn
 class WindowAttention(nn.Module):
     """Multi-head attention within windows (Swin, arXiv 2103.14030).
 
-    Windows are shifted by padding the map at its upper left instead of
-    rolling it. No window then contains two sides of the map, and one padding
-    mask covers both the shift and the size of the map.
+    Windows are shifted by padding the map at the top and the left instead of
+    rolling it. No window then joins opposite borders of the map, and one mask
+    excludes the padding for the shift and the padding to a multiple of the
+    window.
 
     Args:
-        channels (int): C.
-        num_heads (int): Heads.
-        head_dim (int): Channels of a head.
-        window (int): Side of a window.
-        shift (int): Offset of the windows before the map, in [0, window).
+        channels (int): C of the map.
+        num_heads (int): Number of attention heads.
+        head_dim (int): Channels D of a head.
+        window (int): Side of a window in pixels.
+        shift (int): Rows and columns of padding at the top and the left, in
+            [0, window).
     """
 
     def __init__(
@@ -54,11 +56,12 @@ class WindowAttention(nn.Module):
         mask = None
         if any(pads):
             valid = F.pad(x.new_ones(1, 1, height, width), pads)
-            # (B * windows, 1, 1, positions)
             valid = self.partition(valid, 1)[..., 0][:, :, None]
+            # (B * windows, 1, 1, positions)
             mask = valid.repeat(len(x), 1, 1, 1) > 0
         qkv = self.partition(F.pad(self.qkv(x), pads), 3 * self.num_heads)
-        # Fused kernels need four dimensions.
+        # (B * windows, heads, positions, D): the fused kernels of
+        # scaled_dot_product_attention need four dimensions.
         q, k, v = qkv.chunk(3, dim=1)
         attended = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
         rows = (height + sum(pads[2:])) // self.window
@@ -72,7 +75,12 @@ class WindowAttention(nn.Module):
         )
 
     def partition(self, x: Tensor, heads: int) -> Tensor:
-        """Split ``(B, heads * D, H, W)`` into windows.
+        """Split maps into windows.
+
+        Args:
+            x (Tensor): ``(B, heads * D, H, W)``; H and W are multiples of
+                ``window``.
+            heads (int): Number of heads.
 
         Returns:
             Tensor: ``(B * windows, heads, positions, D)``.
@@ -85,7 +93,13 @@ class WindowAttention(nn.Module):
         return x.flatten(4, 5).flatten(0, 2)
 
     def merge(self, x: Tensor, batch: int, rows: int) -> Tensor:
-        """Merge windows into maps, the inverse of ``partition``."""
+        """Merge windows into maps, the inverse of ``partition``.
+
+        Args:
+            x (Tensor): ``(B * windows, heads, positions, D)``.
+            batch (int): B.
+            rows (int): Number of windows in a column of the map.
+        """
         size = self.window
         x = x.unflatten(2, (size, size)).unflatten(0, (batch, rows, -1))
         # (B, rows, columns, heads, size, size, D)
