@@ -155,7 +155,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def execute(executor: Executor, runs: list) -> None:
-    """Execute runs; SIGTERM and Ctrl-C end them with checkpoints."""
+    """Execute runs; on SIGTERM and Ctrl-C they save checkpoints and end."""
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         executor.execute(runs)
@@ -166,7 +166,8 @@ def execute(executor: Executor, runs: list) -> None:
 
 
 def write_page(executor: Executor, summary: Summary) -> None:
-    """Write the report of each method's first run, with the comparison."""
+    """Write the HTML report of the comparison and of each method's run with
+    the smallest seed."""
     try:
         for name in ('plotly', 'jinja2', 'matplotlib'):
             import_extra(name, 'report')

@@ -98,7 +98,7 @@ def test_all_that_is_missing_is_named_at_once(tmp_path, monkeypatch):
     monkeypatch.setattr(
         setup_env.shutil,
         'disk_usage',
-        lambda place: shutil._ntuple_diskusage(9e9, 0, 1e9),
+        lambda folder: shutil._ntuple_diskusage(9e9, 0, 1e9),
     )
     with pytest.raises(SystemExit) as stopped:
         setup_env.preflight(tmp_path / 'new' / 'venv', newest=(3, 9))
@@ -114,7 +114,7 @@ def test_a_machine_that_has_all_goes_on(tmp_path, monkeypatch):
     monkeypatch.setattr(
         setup_env.shutil,
         'disk_usage',
-        lambda place: shutil._ntuple_diskusage(9e9, 0, 9e9),
+        lambda folder: shutil._ntuple_diskusage(9e9, 0, 9e9),
     )
     setup_env.preflight(tmp_path, newest=(3, 99))
 
@@ -178,7 +178,7 @@ def test_a_part_of_a_stack_in_the_users_venv_is_left_alone(tmp_path):
     bare_venv(path)
     (site_packages(path) / 'torch').mkdir()
     (site_packages(path) / 'torch/__init__.py').touch()
-    with pytest.raises(SystemExit, match='whose stack fails'):
+    with pytest.raises(SystemExit, match='cannot be imported'):
         setup_env.find_stack(path)
 
 
@@ -244,7 +244,7 @@ def test_uv_gets_the_settings_of_pip(tmp_path, monkeypatch):
 
 def test_a_failing_command_shows_its_last_lines_and_a_remedy(capsys):
     code = 'print("the cause"); raise SystemExit(3)'
-    with pytest.raises(SystemExit, match='same command continues'):
+    with pytest.raises(SystemExit, match='same command again'):
         setup_env.run([sys.executable, '-c', code], quiet=True)
     assert 'the cause' in capsys.readouterr().err
 
@@ -296,7 +296,7 @@ def test_an_interrupted_command_leaves_no_process_behind(tmp_path, number):
 
 def finish(venv):
     """Write the stamp of a finished set-up."""
-    stamp = f'{ROOT} {setup_env.needs_digest()}'
+    stamp = f'{ROOT} {setup_env.requirements_digest()}'
     (venv / setup_env.MARK / 'done').write_text(stamp)
 
 

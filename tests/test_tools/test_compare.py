@@ -16,10 +16,10 @@ from tiny import write_network
 from mmfmkt.apis.compare import Comparison, Method
 from mmfmkt.apis.compare.results import (
     T_QUANTILES,
-    Line,
+    ResultRow,
     differences,
-    is_shown,
-    mean_and_error,
+    is_significant,
+    mean_and_standard_error,
     summarize,
     verdict,
 )
@@ -32,7 +32,9 @@ MAP = 'coco/bbox_mAP'
 
 def line(name, values, **method):
     method = Method(name, '', list(range(len(values))), **method)
-    return Line(name, method, method.steps[0], dict(enumerate(values)), [])
+    return ResultRow(
+        name, method, method.steps[0], dict(enumerate(values)), []
+    )
 
 
 def test_differences_are_paired_by_seed():
@@ -44,10 +46,10 @@ def test_differences_are_paired_by_seed():
 
 def test_the_standard_error_is_that_of_the_mean():
     values = [random.Random(0).gauss(0, 1) for _ in range(7)]
-    mean, error = mean_and_error(values)
+    mean, error = mean_and_standard_error(values)
     assert mean == pytest.approx(sum(values) / 7)
     assert error**2 * 7 == pytest.approx(statistics.variance(values))
-    assert mean_and_error([0.4]) == (0.4, None)
+    assert mean_and_standard_error([0.4]) == (0.4, None)
 
 
 def test_quantiles_are_those_of_students_t():
@@ -61,13 +63,15 @@ def test_seeds_alone_are_rarely_called_a_difference():
     draw = random.Random(0).gauss
     for seeds in (3, 5, 12):
         found = sum(
-            is_shown([draw(0, 1) for _ in range(seeds)], MAP)
+            is_significant([draw(0, 1) for _ in range(seeds)], MAP)
             for _ in range(4000)
         )
         assert 0.035 < found / 4000 < 0.065
-    assert not is_shown([0.5, 0.5], MAP) and not is_shown([0.5], MAP)
+    assert not is_significant([0.5, 0.5], MAP) and not is_significant(
+        [0.5], MAP
+    )
     # What the table shows as +0.000 is no difference.
-    assert not is_shown([0.0004, 0.0004, 0.0004], MAP)
+    assert not is_significant([0.0004, 0.0004, 0.0004], MAP)
 
 
 @pytest.mark.parametrize(
@@ -112,8 +116,8 @@ def test_methods_are_compared_with_the_student_and_the_best_loss(tmp_path):
         label='',
         results=tmp_path / 'results.json',
         methods=[
-            Method('baseline', '', [0], student=True),
-            Method('direct', '', [0], plain_metric=True),
+            Method('baseline', '', [0], is_baseline=True),
+            Method('direct', '', [0], is_loss_without_flow=True),
             Method('theta', '', [0]),
         ],
     )

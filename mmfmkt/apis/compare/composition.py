@@ -75,12 +75,12 @@ def compose_methods(
             raise ConfigError(f'--methods {source}: {error}') from error
         keep_latest_checkpoint(cfg)
         name = NAMES.get(source, Path(source).stem)
-        method = Method(name, '', list(seeds), student=source == BASELINE)
+        method = Method(name, '', list(seeds), is_baseline=source == BASELINE)
         if method.folder in [x.folder for x in found]:
             raise ConfigError(f'--methods: {name!r} is there twice.')
         model = cfg.model
         variant = model.get('variant', 'fmkt') if 'student' in model else None
-        method.plain_metric = variant == 'direct'
+        method.is_loss_without_flow = variant == 'direct'
         if variant in VARIANTS and VARIANTS[variant].deploys_flow:
             default = (model.get('flow') or {}).get('inference_steps', 1)
             method.inference_steps = list(steps) or [default]
@@ -116,11 +116,11 @@ def method_config(
     taught = VARIANTS[variant].needs_teacher
     if not taught:
         pair = {k: x for k, x in pair.items() if not k.startswith('teacher')}
-    with TemporaryDirectory() as place:
+    with TemporaryDirectory() as folder:
         composed = compose_distillation(
             student,
             teacher if taught else None,
-            Path(place, f'{source}.py'),
+            Path(folder, f'{source}.py'),
             variant=variant,
             class_maps=class_maps and taught,
             **pair,
@@ -164,7 +164,8 @@ def stretch(count: Any, factor: float) -> Any:
 
 
 def baseline_of(cfg: Config) -> Config:
-    """Return the config that trains a distillation's student alone."""
+    """Return the config that trains a distillation's student without a
+    teacher."""
     baseline = student_config(cfg)
     for key in ('load_from', 'robustness'):
         if key in cfg:

@@ -184,10 +184,10 @@ class Executor:
         """Execute a run, unless it has a result, and write its result."""
         if not self.is_pending(run):
             return self.result(run) or {}
-        place = self.folder / run.folder
+        work_dir = self.folder / run.folder
         result: Dict[str, Any] = dict(method=run.method.name, seed=run.seed)
         try:
-            result.update(self._attempt(run, place, checkpoint))
+            result.update(self._attempt(run, work_dir, checkpoint))
         except RunFailed as error:
             if self._interrupted.is_set():
                 # It has not failed: the next call resumes it.
@@ -196,33 +196,33 @@ class Executor:
         result['on'] = environment()
         now = datetime.now(timezone.utc)
         result['ended'] = now.isoformat(timespec='seconds')
-        write_atomically(place / RESULT, json.dumps(result, indent=1))
+        write_atomically(work_dir / RESULT, json.dumps(result, indent=1))
         return result
 
     def _attempt(
-        self, run: Run, place: Path, checkpoint: Optional[str]
+        self, run: Run, work_dir: Path, checkpoint: Optional[str]
     ) -> dict:
         """Train and evaluate a run in a process of its own."""
-        place.mkdir(parents=True, exist_ok=True)
+        work_dir.mkdir(parents=True, exist_ok=True)
         cache = self.folder / 'teacher_cache.sqlite'
         run_config(
             run.method,
             run.seed,
             checkpoint,
             cache if self.comparison.cache else None,
-        ).dump(place / CONFIG)
+        ).dump(work_dir / CONFIG)
         task = dict(
             steps=run.method.steps,
             amp=self.comparison.amp,
             weights=run.method.checkpoint,
         )
         threads = max((os.cpu_count() or 1) // self.jobs, 1)
-        with open(place / LOG, 'ab') as log:
+        with open(work_dir / LOG, 'ab') as log:
             process = subprocess.Popen(
                 [
                     sys.executable,
                     *('-m', 'mmfmkt.apis.compare.worker'),
-                    *(str(place), json.dumps(task)),
+                    *(str(work_dir), json.dumps(task)),
                 ],
                 env={'OMP_NUM_THREADS': str(threads), **os.environ},
                 stdin=subprocess.DEVNULL,
@@ -245,11 +245,12 @@ class Executor:
         finally:
             self._processes.remove(process)
         if process.returncode:
-            raise RunFailed(last_error(place / LOG, process.returncode))
+            raise RunFailed(last_error(work_dir / LOG, process.returncode))
         metrics = {
-            k: read_metrics(evaluation_folder(place, k)) for k in task['steps']
+            k: read_metrics(evaluation_folder(work_dir, k))
+            for k in task['steps']
         }
-        return dict(metrics=metrics, **trained(place))
+        return dict(metrics=metrics, **trained(work_dir))
 
     def collect(self, cost: Optional[dict] = None) -> dict:
         """Write the results of all runs into one file, and return them.

@@ -18,28 +18,35 @@ from .executor import Executor
 from .plan import CONFIG, Method, Run
 
 REPEATS = 40
+# Latency of the student relative to itself.
 SAME = dict.fromkeys(('ratio', 'low', 'high'), 1.0)
 
 
 def is_measured(method: Method, cost: Dict[str, dict]) -> bool:
-    """Return whether the latency of a method is known at each K."""
+    """Return whether the latency of a method was measured at each K.
+
+    Args:
+        method (Method): The method.
+        cost (dict): Measured costs by method.
+    """
     latency = cost.get(method.name, {}).get('latency')
     known = latency is not None
     return known and all(str(k) in latency for k in method.inference_steps)
 
 
 def measure_latency(executor: Executor) -> Dict[str, dict]:
-    """Measure methods interleaved, on an image of the test data.
+    """Measure the latency of all methods on an image of the test data.
 
     Networks and weights are those of each method's first finished run.
 
     Args:
-        executor (Executor): With finished runs.
+        executor (Executor): Executor of a comparison with finished runs.
 
     Returns:
-        dict: By method, ``latency``: ratio and its quartiles by K.
+        dict: By method, a dict with ``latency``: ratio to the student and its
+        quartiles by K.
     """
-    found: Dict[str, dict] = {}
+    costs: Dict[str, dict] = {}
     deployed: Dict[Tuple[str, str], nn.Module] = {}
     student: Optional[nn.Module] = None
     batch: Any = None
@@ -51,13 +58,13 @@ def measure_latency(executor: Executor) -> Dict[str, dict]:
         )
         if result is None:
             continue
-        place = executor.folder / Run(method, seed).folder
-        cfg = Config.fromfile(place / CONFIG)
-        found[method.name] = dict(latency={})
+        work_dir = executor.folder / Run(method, seed).folder
+        cfg = Config.fromfile(work_dir / CONFIG)
+        costs[method.name] = dict(latency={})
         if not method.inference_steps:
-            if method.student or 'student' in cfg.model:
-                # The student itself is deployed.
-                found[method.name]['latency']['-'] = SAME
+            if method.is_baseline or 'student' in cfg.model:
+                # Without a flow, the deployed network is the student.
+                costs[method.name]['latency']['-'] = SAME
             continue
         network = load_network(cfg, result['checkpoint']).to(get_device())
         if batch is None:
@@ -66,8 +73,8 @@ def measure_latency(executor: Executor) -> Dict[str, dict]:
             deployed[method.name, str(k)] = network
     if student is not None:
         for (name, k), row in latencies(student, deployed, batch).items():
-            found[name]['latency'][k] = row
-    return found
+            costs[name]['latency'][k] = row
+    return costs
 
 
 def first_batch(cfg: Config, network: nn.Module) -> dict:

@@ -23,18 +23,19 @@ class Method:
     """A method of a comparison.
 
     Attributes:
-        name (str): Its name in results.
-        config (str): Path of its config.
-        seeds (list[int]): Seeds that it is trained with.
+        name (str): Name of the method in the file of results.
+        config (str): Path of the method's config.
+        seeds (list[int]): Seeds of the trainings.
         options (dict): Overrides of the config, by dotted keys.
-        inference_steps (list[int]): K that it is evaluated at; empty where
-            it deploys no flow.
-        plain_metric (bool): Whether it is a distillation loss without a flow,
-            the best of which is a reference for the others.
-        student (bool): Whether it is the student without a teacher.
+        inference_steps (list[int]): Numbers of sampling steps K at which the
+            method is evaluated; empty if it deploys no flow.
+        is_loss_without_flow (bool): Whether the method is a distillation loss
+            without a flow. Other methods are compared with the best of these.
+        is_baseline (bool): Whether the method is the student without a
+            teacher.
         checkpoint (str, optional): Trained weights, which are evaluated
             instead of training.
-        title (str): Its name in tables; by default ``name``.
+        title (str): Name of the method in tables; by default ``name``.
     """
 
     name: str
@@ -42,37 +43,40 @@ class Method:
     seeds: List[int]
     options: Dict[str, Any] = field(default_factory=dict)
     inference_steps: List[int] = field(default_factory=list)
-    plain_metric: bool = False
-    student: bool = False
+    is_loss_without_flow: bool = False
+    is_baseline: bool = False
     checkpoint: Optional[str] = None
     title: str = ''
 
     @property
     def steps(self) -> List[str]:
-        """K that it is evaluated at, as results name them."""
+        """Keys of the evaluations in results: each K, or ``'-'`` without a
+        flow."""
         return [str(x) for x in self.inference_steps] or ['-']
 
     @property
     def folder(self) -> str:
-        """Name of the folder of its runs."""
+        """Name of the folder with the method's runs."""
         return re.sub(r'[^\w.=-]+', '_', self.name).strip('_').lower()
 
-    def applied(self, distils: bool) -> Dict[str, Any]:
-        """Return the options that apply: a baseline student has no flow.
+    def effective_options(self, is_distiller: bool) -> Dict[str, Any]:
+        """Return the options that apply to the config.
+
+        Options of ``model`` do not apply to the config of a baseline student.
 
         Args:
-            distils (bool): Whether the config is a distillation.
+            is_distiller (bool): Whether the config is a distillation.
         """
         return {
             key: deepcopy(value)
             for key, value in self.options.items()
-            if distils or not key.startswith('model.')
+            if is_distiller or not key.startswith('model.')
         }
 
 
 @dataclass(frozen=True)
 class Run:
-    """A method with a seed.
+    """Training and evaluation of a method with one seed.
 
     Attributes:
         method (Method): The method.
@@ -87,27 +91,27 @@ class Run:
 
     @property
     def folder(self) -> str:
-        """Name of its work directory."""
+        """Work directory of the run, relative to the folder of all runs."""
         return f'{self.method.folder}/{self.seed}'
 
 
 @dataclass(kw_only=True)
 class Comparison:
-    """Methods that are compared, and by what.
+    """Methods that are compared, and the metric of the comparison.
 
     Attributes:
-        title (str): Data, student and schedule, in a line.
-        metric (str, optional): Name of the metric, as the evaluator gives it;
-            None for the first.
-        label (str): Its name in tables.
+        title (str): Data, student and schedule, separated by commas.
+        metric (str, optional): Name of the metric in the evaluator's output;
+            None for the first metric.
+        label (str): Name of the metric in tables; empty for a default.
         results (Path): JSON file of all runs.
         methods (list[Method]): The methods.
-        teacher (Method, optional): Teacher of one seed that is trained before
-            the others; it is evaluated only where it has a checkpoint. None
-            where the configs name the teacher's checkpoint.
+        teacher (Method, optional): Teacher, trained with one seed before the
+            other methods. If it has a checkpoint, it is only evaluated. None
+            if the configs name the teacher's checkpoint.
         amp (bool): Whether to train in mixed precision.
-        cache (bool): Whether to cache the teacher's outputs, which pays off
-            where training repeats views of an image.
+        cache (bool): Whether to cache the teacher's outputs, which saves time
+            if training repeats the augmented views of an image.
     """
 
     title: str
@@ -121,7 +125,7 @@ class Comparison:
 
     @property
     def all_methods(self) -> List[Method]:
-        """The teacher, if it is a method, and the methods."""
+        """Teacher, if there is one, and methods."""
         return [*([self.teacher] if self.teacher else []), *self.methods]
 
     def runs(
@@ -129,14 +133,15 @@ class Comparison:
         only: Optional[Sequence[str]] = None,
         seeds: Optional[Sequence[int]] = None,
     ) -> List[Run]:
-        """Return the runs, seed by seed.
+        """Return the runs, ordered by seed.
 
         Args:
-            only (Sequence[str], optional): Names of methods.
-            seeds (Sequence[int], optional): Seeds.
+            only (Sequence[str], optional): Names of the methods to return; by
+                default all.
+            seeds (Sequence[int], optional): Seeds to return; by default all.
 
         Raises:
-            ConfigError: If there is no method of a name.
+            ConfigError: If ``only`` has a name that no method has.
         """
         names = [x.name for x in self.methods]
         for name in only or ():
@@ -152,18 +157,19 @@ class Comparison:
             if (not only or method.name in only)
             and (not seeds or seed in seeds)
         ]
-        # An interrupted comparison has whole seeds, which can be paired.
+        # Seed by seed: an interrupted comparison then has all methods of its
+        # first seeds, whose differences can be paired.
         return sorted(found, key=lambda run: run.seed)
 
 
-def trained(place: Path) -> Dict[str, Any]:
+def trained(work_dir: Path) -> Dict[str, Any]:
     """Return checkpoint, time and memory of a finished training."""
-    return json.loads((place / TRAINED).read_text())
+    return json.loads((work_dir / TRAINED).read_text())
 
 
-def evaluation_folder(place: Path, k: str) -> Path:
+def evaluation_folder(work_dir: Path, k: str) -> Path:
     """Return the folder of an evaluation at K."""
-    return place / f'test_{k.strip("-")}'
+    return work_dir / f'test_{k.strip("-")}'
 
 
 def run_config(
@@ -172,18 +178,21 @@ def run_config(
     checkpoint: Optional[str] = None,
     cache: Optional[Path] = None,
 ) -> Config:
-    """Return the config of a run; the last epoch is evaluated afterwards.
+    """Return the config of a run, without validation during training.
+
+    The last checkpoint is evaluated after the training.
 
     Args:
         method (Method): The method.
         seed (int): The seed.
-        checkpoint (str, optional): The teacher's, in place of the config's.
+        checkpoint (str, optional): Checkpoint of the teacher; by default that
+            of the config.
         cache (Path, optional): Cache of the teacher's outputs.
     """
     cfg = Config.fromfile(method.config)
-    distils = 'student' in cfg.model
-    options = method.applied(distils)
-    if distils and cfg.model.get('teacher') is not None:
+    is_distiller = 'student' in cfg.model
+    options = method.effective_options(is_distiller)
+    if is_distiller and cfg.model.get('teacher') is not None:
         if checkpoint is not None:
             options['model.teacher.checkpoint'] = checkpoint
         if cache is not None:

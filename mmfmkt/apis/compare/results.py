@@ -9,7 +9,7 @@ from mmfmkt.utils import ConfigError
 from .plan import Comparison, Method
 
 # 97.5 % quantiles of Student's t distribution for 2, 3, ... degrees of
-# freedom; the last is taken for more.
+# freedom; the last value is used for more than 9.
 T_QUANTILES = (4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
 # Names of metrics in tables.
 LABELS = {
@@ -17,7 +17,7 @@ LABELS = {
     'coco/segm_mAP': 'mask mAP',
     'accuracy/top1': 'top-1',
 }
-# With two seeds, an interval is too wide to show anything.
+# With two seeds, the confidence interval is too wide to be useful.
 MIN_SEEDS = 3
 NOTE = (
     'Mean ± standard error over seeds; differences are paired by seed. A '
@@ -27,14 +27,14 @@ NOTE = (
 )
 
 
-class Line(NamedTuple):
-    """A method at one K.
+class ResultRow(NamedTuple):
+    """Results of a method at one number of sampling steps K.
 
     Attributes:
-        name (str): Its name in tables.
+        name (str): Name of the row in tables.
         method (Method): The method.
-        k (str): K, or ``'-'``.
-        values (dict): The metric by seed.
+        k (str): K, or ``'-'`` without a flow.
+        values (dict): Value of the metric by seed.
         failed (list): Seeds of failed runs.
     """
 
@@ -46,10 +46,10 @@ class Line(NamedTuple):
 
 
 def load_results(comparison: Comparison) -> Dict[str, Any]:
-    """Return the results of a comparison; empty ones where there is no file.
+    """Return the results of a comparison; empty if there is no file yet.
 
     Returns:
-        dict: ``runs``, and ``cost`` by method.
+        dict: ``runs``, a list of dicts, and ``cost``, a dict by method.
     """
     known = {}
     if comparison.results.is_file():
@@ -64,7 +64,7 @@ def metric_of(
 
     Args:
         metrics (dict): All metrics of an evaluation.
-        name (str, optional): The metric; None for the first.
+        name (str, optional): Name of the metric; None for the first metric.
 
     Raises:
         ConfigError: If the evaluation has no such metric.
@@ -72,14 +72,14 @@ def metric_of(
     name = name or next(iter(metrics), 'a number')
     if name not in metrics:
         raise ConfigError(
-            f'The evaluator has no metric {name!r}; it gives '
+            f'The evaluator has no metric {name!r}; its metrics are '
             f'{", ".join(metrics) or "none"}.'
         )
     return name, metrics[name]
 
 
-def lines_of(comparison: Comparison, results: dict) -> List[Line]:
-    """Return the lines of a table: methods, those with a flow at each K."""
+def rows_of(comparison: Comparison, results: dict) -> List[ResultRow]:
+    """Return one row for each method, or for each of its K with a flow."""
     found = []
     for method in comparison.methods:
         runs = [x for x in results['runs'] if x['method'] == method.name]
@@ -93,60 +93,74 @@ def lines_of(comparison: Comparison, results: dict) -> List[Line]:
             name = method.title or method.name
             name = name if k == '-' else f'{name}, K = {k}'
             if values or failed:
-                found.append(Line(name, method, k, values, failed))
+                found.append(ResultRow(name, method, k, values, failed))
     return found
 
 
-def mean_and_error(values: Sequence[float]) -> Tuple[float, Optional[float]]:
-    """Return the mean, and its standard error for two values or more."""
+def mean_and_standard_error(
+    values: Sequence[float],
+) -> Tuple[float, Optional[float]]:
+    """Return the mean and its standard error; None for a single value."""
     mean = statistics.mean(values)
     if len(values) < 2:
         return mean, None
     return mean, statistics.stdev(values) / len(values) ** 0.5
 
 
-def differences(line: Line, reference: Line) -> List[float]:
-    """Return the paired differences, of the seeds that both have."""
+def differences(line: ResultRow, reference: ResultRow) -> List[float]:
+    """Return the differences of the metric for the seeds of both rows."""
     seeds = sorted(set(line.values) & set(reference.values))
     return [line.values[x] - reference.values[x] for x in seeds]
 
 
-def best_metric(lines: Sequence[Line]) -> Optional[Line]:
+def best_loss_without_flow(lines: Sequence[ResultRow]) -> Optional[ResultRow]:
     """Return the best of the distillation losses without a flow."""
-    plain = [x for x in lines if x.method.plain_metric and x.values]
+    candidates = [
+        x for x in lines if x.method.is_loss_without_flow and x.values
+    ]
     return max(
-        plain, key=lambda x: statistics.mean(x.values.values()), default=None
+        candidates,
+        key=lambda x: statistics.mean(x.values.values()),
+        default=None,
     )
 
 
-def baseline(lines: Sequence[Line]) -> Optional[Line]:
-    """Return the student without a teacher."""
-    return next((x for x in lines if x.method.student and x.values), None)
+def baseline(lines: Sequence[ResultRow]) -> Optional[ResultRow]:
+    """Return the row of the student without a teacher."""
+    return next((x for x in lines if x.method.is_baseline and x.values), None)
 
 
-def shown(value: float, metric: str, sign: str = '') -> str:
-    """Format a value: percentages have one digit less than shares."""
+def format_value(value: float, metric: str, sign: str = '') -> str:
+    """Format a value of a metric.
+
+    Accuracies are percentages with 2 decimals, other metrics are in [0, 1]
+    and have 3.
+    """
     digits = 2 if 'accuracy' in metric else 3
     return f'{value:{sign}.{digits}f}'
 
 
-def with_error(values: Sequence[float], metric: str, sign: str = '') -> str:
-    """Format the mean, with its standard error if there is one."""
+def format_mean_and_error(
+    values: Sequence[float], metric: str, sign: str = ''
+) -> str:
+    """Format the mean, and its standard error if there are several values."""
     if not values:
         return ''
-    mean, error = mean_and_error(values)
-    text = shown(mean, metric, sign)
-    return text if error is None else f'{text} ± {shown(error, metric)}'
+    mean, error = mean_and_standard_error(values)
+    text = format_value(mean, metric, sign)
+    return text if error is None else f'{text} ± {format_value(error, metric)}'
 
 
-def compared(line: Line, reference: Optional[Line], metric: str) -> str:
-    """Format the paired difference; empty for the reference itself."""
+def format_difference(
+    line: ResultRow, reference: Optional[ResultRow], metric: str
+) -> str:
+    """Format the paired difference to the reference; empty in its row."""
     if reference in (None, line):
         return ''
-    return with_error(differences(line, reference), metric, '+')
+    return format_mean_and_error(differences(line, reference), metric, '+')
 
 
-def latency_row(line: Line, results: dict) -> Dict[str, float]:
+def latency_row(line: ResultRow, results: dict) -> Dict[str, float]:
     """Return the latency as a ratio to the student's, and its quartiles.
 
     Returns:
@@ -156,100 +170,108 @@ def latency_row(line: Line, results: dict) -> Dict[str, float]:
     return cost.get('latency', {}).get(line.k, {})
 
 
-def latency_of(line: Line, results: dict) -> str:
-    """Format the latency, empty where it was not measured."""
+def latency_of(line: ResultRow, results: dict) -> str:
+    """Format the latency ratio; empty if it was not measured."""
     row = latency_row(line, results)
     return f'{row["ratio"]:.3f}' if row else ''
 
 
-def cells_of(
-    line: Line, metric: str, results: dict, *columns: str
+def table_cells(
+    line: ResultRow, metric: str, results: dict, *columns: str
 ) -> List[str]:
-    """Return the cells of a line.
+    """Return the cells of a row as text.
 
     Args:
-        line (Line): The line.
-        metric (str): Name of the metric, for its digits.
-        results (dict): Results, for the latency.
-        columns (str): Cells behind the mean.
+        line (ResultRow): The row.
+        metric (str): Name of the metric, which determines the decimals.
+        results (dict): Results with the latency.
+        columns (str): Additional cells, right of the mean.
     """
-    each = [shown(line.values[x], metric) for x in sorted(line.values)]
+    each = [format_value(line.values[x], metric) for x in sorted(line.values)]
     each += [f'{seed} failed' for seed in line.failed]
-    mean = with_error(list(line.values.values()), metric)
+    mean = format_mean_and_error(list(line.values.values()), metric)
     latency = latency_of(line, results)
     return [line.name, mean, *columns, latency, ', '.join(each)]
 
 
 def markdown_table(header: Sequence[str], rows: List[List[str]]) -> str:
     """Return a table in Markdown."""
-    bars = [f'| {" | ".join(x)} |' for x in (header, *rows)]
-    return '\n'.join([bars[0], f'|{"---|" * len(header)}', *bars[1:]])
+    first, *rest = [f'| {" | ".join(x)} |' for x in (header, *rows)]
+    return '\n'.join([first, f'|{"---|" * len(header)}', *rest])
 
 
-def is_shown(pairs: Sequence[float], metric: str) -> bool:
-    """Return whether paired differences show one; see ``NOTE``."""
-    if len(pairs) < MIN_SEEDS:
+def is_significant(paired_differences: Sequence[float], metric: str) -> bool:
+    """Return whether the mean difference is significant, as in ``NOTE``."""
+    if len(paired_differences) < MIN_SEEDS:
         return False
-    mean, error = mean_and_error(pairs)
-    quantile = T_QUANTILES[min(len(pairs) - 3, len(T_QUANTILES) - 1)]
-    # A difference that rounds to zero is none in the table either.
-    visible = float(shown(mean, metric)) != 0
+    mean, error = mean_and_standard_error(paired_differences)
+    quantile = T_QUANTILES[
+        min(len(paired_differences) - 3, len(T_QUANTILES) - 1)
+    ]
+    # A difference that the table shows as zero is not called significant.
+    visible = float(format_value(mean, metric)) != 0
     return visible and abs(mean) > quantile * (error or 0.0)
 
 
 def verdict(
-    line: Line, reference: Line, metric: str, label: str, results: dict
+    line: ResultRow,
+    reference: ResultRow,
+    metric: str,
+    label: str,
+    results: dict,
 ) -> str:
-    """Return what the figures show of a method, in one sentence.
+    """Return the comparison of a method with a reference as one sentence.
 
     Args:
-        line (Line): The method.
-        reference (Line): What it is compared with.
-        metric (str): Name of the metric, for its digits.
+        line (ResultRow): Row of the method.
+        reference (ResultRow): Row of the reference.
+        metric (str): Name of the metric, which determines the decimals.
         label (str): Name of the metric in tables.
-        results (dict): Results, for the latency.
+        results (dict): Results with the latency.
     """
-    pairs = differences(line, reference)
-    count = f'{len(pairs)} seed{"" if len(pairs) == 1 else "s"}'
+    paired_differences = differences(line, reference)
+    num_seeds = len(paired_differences)
+    count = f'{num_seeds} seed{"" if num_seeds == 1 else "s"}'
     name = (
         'the baseline'
-        if reference.method.student
+        if reference.method.is_baseline
         else 'the distillation loss alone'
     )
     if reference.name not in ('baseline', 'direct'):
         name += f' ({reference.name})'
-    if not is_shown(pairs, metric):
-        figures = with_error(pairs, metric, '+')
+    if not is_significant(paired_differences, metric):
+        figures = format_mean_and_error(paired_differences, metric, '+')
         figures = figures and f' ({figures} {label})'
         return (
             f'{line.name}: no difference from {name} shown by {count}'
             f'{figures}.'
         )
-    mean = statistics.mean(pairs)
-    agree = sum(x * mean > 0 for x in pairs)
+    mean = statistics.mean(paired_differences)
+    agree = sum(x * mean > 0 for x in paired_differences)
     row = latency_row(line, results)
+    mean_text = format_mean_and_error(paired_differences, metric, '+')
     latency = f', at {row["ratio"]:.2f} x latency' if row else ''
     return (
-        f'{line.name}: {with_error(pairs, metric, "+")} {label} '
+        f'{line.name}: {mean_text} {label} '
         f'{"over" if mean > 0 else "against"} {name}, in {agree} of {count}'
         f'{latency}.'
     )
 
 
 class Summary(NamedTuple):
-    """Table and verdicts of a comparison.
+    """Table and verdicts (sentences) of a comparison.
 
     Attributes:
         label (str): Name of the metric.
-        lines (list[Line]): Lines of the table.
+        lines (list[ResultRow]): Results by row of the table.
         header (list[str]): Header of the table.
         rows (list[list[str]]): Rows of the table.
-        verdicts (list[str]): A sentence for each line but the reference.
-        latencies (list[dict]): ``latency_row`` of each line.
+        verdicts (list[str]): A sentence for each row that has a reference.
+        latencies (list[dict]): ``latency_row`` of each row.
     """
 
     label: str
-    lines: List[Line]
+    lines: List[ResultRow]
     header: List[str]
     rows: List[List[str]]
     verdicts: List[str]
@@ -261,19 +283,20 @@ class Summary(NamedTuple):
 
 
 def summarize(comparison: Comparison, results: dict) -> Optional[Summary]:
-    """Return table and verdicts; None where no run has ended well.
+    """Return table and verdicts; None if no run has succeeded.
 
-    Methods are compared with the baseline and with the best distillation
-    loss without a flow; the verdict takes the latter where there is one.
+    The table compares methods with the baseline student and with the best
+    distillation loss without a flow. The verdicts compare them with the
+    latter if there is one, else with the baseline.
     """
-    lines = lines_of(comparison, results)
+    lines = rows_of(comparison, results)
     measured = next((x for x in results['runs'] if 'metrics' in x), None)
     if measured is None:
         return None
     first = next(iter(measured['metrics'].values()))
     metric, _ = metric_of(first, comparison.metric)
     label = comparison.label or LABELS.get(metric, metric)
-    student, best = baseline(lines), best_metric(lines)
+    student, best = baseline(lines), best_loss_without_flow(lines)
     columns = {'to the baseline': student, 'to the loss alone': best}
     used = {k: x for k, x in columns.items() if x is not None}
     blank = [''] * len(used)
@@ -287,14 +310,17 @@ def summarize(comparison: Comparison, results: dict) -> Optional[Summary]:
         lines,
         ['method', label, *used, 'latency', 'by seed'],
         [
-            cells_of(
+            table_cells(
                 line,
                 metric,
                 results,
                 *(
                     blank
                     if line is student
-                    else [compared(line, x, metric) for x in used.values()]
+                    else [
+                        format_difference(line, x, metric)
+                        for x in used.values()
+                    ]
                 ),
             )
             for line in lines

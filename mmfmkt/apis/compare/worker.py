@@ -23,34 +23,37 @@ from mmfmkt.utils.files import write_atomically
 from .plan import CONFIG, TRAINED, evaluation_folder, trained
 
 
-def train(place: Path, amp: bool) -> None:
+def train(work_dir: Path, amp: bool) -> None:
     """Train, or resume a training, and write what it took."""
     start = time.monotonic()
     options = ['--resume', *(['--amp'] if amp else [])]
-    run('train', [str(place / CONFIG), '--work-dir', str(place), *options])
+    run(
+        'train',
+        [str(work_dir / CONFIG), '--work-dir', str(work_dir), *options],
+    )
     # Kibibytes on Linux; data loaders' workers are children.
     peak = max(
         resource.getrusage(x).ru_maxrss
         for x in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
     )
     took = dict(
-        checkpoint=(place / 'last_checkpoint').read_text().strip(),
+        checkpoint=(work_dir / 'last_checkpoint').read_text().strip(),
         seconds=round(time.monotonic() - start, 1),
         peak_gb=round(peak * 1024 / 1e9, 3),
         threads=int(os.environ['OMP_NUM_THREADS']),
     )
-    write_atomically(place / TRAINED, json.dumps(took))
+    write_atomically(work_dir / TRAINED, json.dumps(took))
 
 
-def evaluate(place: Path, k: str) -> None:
+def evaluate(work_dir: Path, k: str) -> None:
     """Evaluate the last checkpoint at K."""
-    folder = evaluation_folder(place, k)
+    folder = evaluation_folder(work_dir, k)
     if k == '-':
         options = []
     else:
         options = ['--cfg-options', f'model.flow.inference_steps={k}']
-    weights = trained(place)['checkpoint']
-    arguments = [str(place / CONFIG), weights, '--work-dir', str(folder)]
+    weights = trained(work_dir)['checkpoint']
+    arguments = [str(work_dir / CONFIG), weights, '--work-dir', str(folder)]
     run('test', [*arguments, *options])
 
 
@@ -66,17 +69,17 @@ def main() -> None:
     threading.Thread(
         target=end_with, args=(os.getppid(),), daemon=True
     ).start()
-    place, task = Path(sys.argv[1]), json.loads(sys.argv[2])
-    if not (place / TRAINED).is_file():
+    work_dir, task = Path(sys.argv[1]), json.loads(sys.argv[2])
+    if not (work_dir / TRAINED).is_file():
         if task['weights'] is None:
-            train(place, task['amp'])
+            train(work_dir, task['amp'])
         else:
             took = dict(checkpoint=task['weights'])
-            write_atomically(place / TRAINED, json.dumps(took))
+            write_atomically(work_dir / TRAINED, json.dumps(took))
     for k in task['steps']:
         gc.collect()
-        if not any(evaluation_folder(place, k).glob('*/*.json')):
-            evaluate(place, k)
+        if not any(evaluation_folder(work_dir, k).glob('*/*.json')):
+            evaluate(work_dir, k)
 
 
 if __name__ == '__main__':

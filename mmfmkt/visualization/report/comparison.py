@@ -4,7 +4,7 @@ from typing import Dict, List
 
 import plotly.graph_objects as go
 
-from mmfmkt.apis.compare.results import NOTE, Summary, mean_and_error
+from mmfmkt.apis.compare.results import NOTE, Summary, mean_and_standard_error
 
 from .page import Section
 
@@ -52,7 +52,7 @@ def points_of(summary: Summary) -> List[Dict]:
     points = []
     for line, latency in zip(summary.lines, summary.latencies):
         if line.values and latency:
-            mean, error = mean_and_error(list(line.values.values()))
+            mean, error = mean_and_standard_error(list(line.values.values()))
             points.append(
                 dict(latency, name=line.name, mean=mean, error=error or 0.0)
             )

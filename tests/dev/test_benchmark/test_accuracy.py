@@ -116,7 +116,7 @@ def test_means_errors_and_paired_differences(tmp_path, protocol):
 def test_the_front_is_of_those_that_none_beats(protocol):
     _, page, _ = protocol
     points = dict(a=(1.0, 0.3), b=(1.0, 0.4), c=(1.2, 0.39), d=(1.3, 0.5))
-    assert page.front(points) == ['b', 'd']
+    assert page.pareto_front(points) == ['b', 'd']
 
 
 def test_a_page_without_a_place_is_left_alone(tmp_path, protocol):
@@ -151,7 +151,7 @@ def test_pages_and_results_say_the_same(name, protocol):
     table = plan.read_table(str(FOLDER / 'tables' / f'{name}.yml'))
     results = json.loads(table.results.read_text())
     text = table.page.read_text()
-    assert page.in_place(text, table, results) == text
+    assert page.replace_table(text, table, results) == text
     for method in (table.teacher, *table.methods):
         assert (ROOT / method.config).is_file()
         if method.name in results['configs']:
@@ -160,7 +160,7 @@ def test_pages_and_results_say_the_same(name, protocol):
     begin = f'<!-- {name}: table -->'
     front, rest = text.split(begin)
     forged = front + begin + re.sub(r'\| 0\.\d', '| 0.9', rest, count=1)
-    assert page.in_place(forged, table, results) == text != forged
+    assert page.replace_table(forged, table, results) == text != forged
 
 
 def test_metafiles_and_zoo_are_what_results_and_configs_say(protocol):
@@ -182,7 +182,7 @@ def test_metafiles_and_zoo_are_what_results_and_configs_say(protocol):
     known = {
         x.method.config
         for table in tables
-        for x in zoo.lines_of(table, zoo.load_results(table))
+        for x in zoo.rows_of(table, zoo.load_results(table))
         if x.values
     }
     assert known == {x['Config'] for x in listed if 'Results' in x} != set()

@@ -1,17 +1,17 @@
-"""Runs a table of methods and seeds, and writes what they gave.
+"""Train and evaluate the methods of a table, and write its results page.
 
     python tools/dev/benchmark/accuracy.py TABLE --jobs 2
     python tools/dev/benchmark/accuracy.py TABLE --render
 
 where TABLE is a file in tools/dev/benchmark/tables/.
 
-Each method is trained with each of its seeds as by tools/train.py and
-evaluated as by tools/test.py, its last checkpoint, on the split of
-test_dataloader, of which training sees nothing; so nothing is chosen by what
-is reported. All configs are checked before training. The results of all runs,
-failed ones too, go to one JSON file, and from that the page's tables and the
-plot are written. Repeat the command to resume. `mmfmkt compare` does the same
-for other students and data.
+Each method is trained with each of its seeds, as by tools/train.py, and its
+last checkpoint is evaluated, as by tools/test.py, on test_dataloader. Training
+does not use this split, so no checkpoint is selected by the reported metric.
+All configs are checked before training. The results of all runs, including
+failed ones, are written to one JSON file. The page's tables and the plot are
+made from this file. Repeat the command to resume. `mmfmkt compare` does the
+same for other students and data.
 """
 
 import argparse
@@ -33,22 +33,27 @@ def parse_args() -> argparse.Namespace:
     parser = make_parser(__doc__)
     add = parser.add_argument
     add('table', help='YAML file with methods and seeds')
-    add('--out', help='folder of the runs (work_dirs/tables/ and its name)')
-    add('--jobs', type=int, default=1, help='runs side by side (%(default)s)')
-    add('--only', nargs='+', metavar='METHOD', help='of these methods')
-    add('--seeds', nargs='+', type=int, help='of these seeds')
-    add('--retry', action='store_true', help='run again what failed')
-    add('--dry-run', action='store_true', help='say what is to be run')
+    add('--out', help='folder of the runs (default: work_dirs/tables/NAME)')
+    add(
+        '--jobs',
+        type=int,
+        default=1,
+        help='number of parallel runs (default: %(default)s)',
+    )
+    add('--only', nargs='+', metavar='METHOD', help='run only these methods')
+    add('--seeds', nargs='+', type=int, help='run only these seeds')
+    add('--retry', action='store_true', help='repeat failed runs')
+    add('--dry-run', action='store_true', help='list the runs and their state')
     add(
         '--cost',
         action='store_true',
-        help='measure latency, parameters, FLOPs and saved activations (on a '
-        'quiet machine) instead of training',
+        help='instead of training, measure latency, parameters, FLOPs and '
+        'saved activations (the machine should be idle)',
     )
     add(
         '--render',
         action='store_true',
-        help='write page and plot from the results that there are',
+        help='write page and plot from existing results, without training',
     )
     add_debug(parser)
     args = parser.parse_args()
@@ -58,12 +63,12 @@ def parse_args() -> argparse.Namespace:
 
 
 def main() -> None:
-    # Whoever ends this ends what it has started, as by Ctrl-C.
+    # SIGTERM is handled like Ctrl-C, so that running trainings are ended.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     args = parse_args()
     table = plan.read_table(args.table)
     folder = Path(args.out or Path('work_dirs/tables', table.name))
-    # Tools and configs are named from here.
+    # Paths of configs in tables are relative to the project's root.
     folder = folder.resolve()
     os.chdir(plan.ROOT)
     executor = Executor(table, folder, args.jobs, args.retry)
@@ -80,7 +85,7 @@ def main() -> None:
         try:
             executor.execute(runs)
         except KeyboardInterrupt:
-            sys.exit('interrupted; the same command goes on')
+            sys.exit('interrupted; repeat the command to resume')
         finally:
             executor.collect()
     page.render(table)

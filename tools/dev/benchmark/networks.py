@@ -49,7 +49,8 @@ def build(
     torch.manual_seed(0)
     with DefaultScope.overwrite_default_scope(config.default_scope):
         distiller = MODELS.build(model)
-    # Zero-initialized last layers have no gradient before them.
+    # With a zero-initialized last layer, the layers before it would have no
+    # gradient.
     for module in distiller.flows.modules():
         if isinstance(module, MetaEncoder):
             for p in module.layers[-1].parameters():
@@ -102,7 +103,7 @@ def noise(
     return images, samples
 
 
-def stepper(model: nn.Module, batch: tuple) -> Callable[[], Tensor]:
+def training_forward(model: nn.Module, batch: tuple) -> Callable[[], Tensor]:
     """Return a function that computes the training loss of a batch."""
 
     def forward() -> Tensor:

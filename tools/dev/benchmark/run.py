@@ -132,7 +132,7 @@ def measure_training(args: argparse.Namespace) -> list:
 
     def step(model):
         with precision(args):
-            loss = networks.stepper(model, batch)()
+            loss = networks.training_forward(model, batch)()
         networks.backward(model, loss)
 
     def teach():
@@ -188,7 +188,7 @@ def measure_memory(args: argparse.Namespace) -> list:
     def activations(model):
         excluded = [*model.parameters(), batch[0]]
         with precision(args):
-            forward = networks.stepper(model, batch)
+            forward = networks.training_forward(model, batch)
             return timing.activation_bytes(forward, excluded)
 
     baseline = activations(direct)

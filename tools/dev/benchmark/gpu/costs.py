@@ -96,7 +96,7 @@ def measure_peaks(report: Report, name: str, options: Namespace) -> None:
             torch.cuda.reset_peak_memory_stats(device)
             before = torch.cuda.memory_allocated(device)
             with run.precision(options):
-                loss = run.networks.stepper(model, batch)()
+                loss = run.networks.training_forward(model, batch)()
             run.networks.backward(model, loss)
             del loss
             peak = torch.cuda.max_memory_allocated(device)

@@ -1,1 +1,1 @@
-"""The parts of accuracy.py: what to run, running it, what it means."""
+"""Parts of accuracy.py: tables, costs, results pages and model zoo."""

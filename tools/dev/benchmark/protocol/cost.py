@@ -1,4 +1,4 @@
-"""What the methods of a table cost: deployed, and in training."""
+"""Costs of the methods of a benchmark table, in deployment and training."""
 
 from typing import Dict, Optional, Tuple
 
@@ -16,16 +16,18 @@ from .plan import ROOT, Table
 
 
 def measure(table: Table) -> Dict[str, dict]:
-    """Measure all methods in turn, on noise and with random weights.
+    """Measure the methods of a benchmark table (`tables/*.yml`).
+
+    Inputs are noise and weights are random.
 
     Args:
-        table (Table): The table; its first distillation's student is what
-            latencies are divided by.
+        table (Table): The table. Latencies are relative to the student of its
+            first distillation method.
 
     Returns:
         dict: By method, ``latency`` (ratio and its quartiles by K),
-        ``parameters``, ``flops`` and ``activations`` (MiB that autograd
-        keeps of a training step of one image).
+        ``parameters``, ``flops`` and ``activations`` (MiB that autograd saves
+        in a training step, per image).
     """
     device = torch.device('cuda' if torch.cuda.is_available() else 'cpu')
     built: Dict[str, Optional[nn.Module]] = {}
@@ -35,27 +37,26 @@ def measure(table: Table) -> Dict[str, dict]:
         except ConfigError as error:
             timing.console.print(f'{method.name} is not measured: {error}')
     methods = [x for x in table.methods if x.name in built]
-    plain = next(x for x in built.values() if x is not None).student
-    any_distiller = next(x for x in built.values() if x is not None)
+    first_distiller = next(x for x in built.values() if x is not None)
+    student = first_distiller.student
     size = tuple(table.image_size)
-    batch = networks.noise(any_distiller, 1, size)
-    # Batch norm of a map of one place wants two images.
-    two = networks.noise(any_distiller, 2, size)
-    found: Dict[str, dict] = {}
+    batch = networks.noise(first_distiller, 1, size)
+    # In training mode, batch norm of a 1x1 map needs at least two images.
+    two_images = networks.noise(first_distiller, 2, size)
+    costs: Dict[str, dict] = {}
     for method in methods:
-        distiller = built[method.name]
-        trained = (distiller or plain).train()
-        forward = networks.stepper(trained, two)
-        kept = timing.activation_bytes(
-            forward, [*trained.parameters(), two[0]]
+        trained = (built[method.name] or student).train()
+        forward = networks.training_forward(trained, two_images)
+        saved = timing.activation_bytes(
+            forward, [*trained.parameters(), two_images[0]]
         )
-        found[method.name] = dict(
-            latency={}, activations=round(kept / 2 / 2**20, 3)
+        costs[method.name] = dict(
+            latency={}, activations=round(saved / 2 / 2**20, 3)
         )
     deployed: Dict[Tuple[str, str], nn.Module] = {}
     for method in methods:
-        model, own = built[method.name], found[method.name]
-        network = plain
+        model, cost = built[method.name], costs[method.name]
+        network = student
         if model is not None:
             model.eval()
             network = model if model.deploys_flow else model.student
@@ -64,25 +65,26 @@ def measure(table: Table) -> Dict[str, dict]:
                 network.inference_steps = int(k)
                 deployed[method.name, k] = network
             else:
-                # The plain student itself, by construction.
-                own['latency'][k] = latency.SAME
-            own['parameters'], flops = size_and_flops(
+                # Without a flow, the deployed network is the student: its
+                # ratio is 1 and is not timed.
+                cost['latency'][k] = latency.SAME
+            cost['parameters'], flops = size_and_flops(
                 network.eval(), tuple(table.image_size)
             )
-            own.setdefault('flops', {})[k] = flops
+            cost.setdefault('flops', {})[k] = flops
     data = dict(zip(('inputs', 'data_samples'), batch))
-    rows = latency.latencies(plain.eval(), deployed, data)
-    for (name, k), row in rows.items():
-        found[name]['latency'][k] = row
-    return found
+    ratios = latency.latencies(student.eval(), deployed, data)
+    for (name, k), ratio in ratios.items():
+        costs[name]['latency'][k] = ratio
+    return costs
 
 
 def distiller_of(method: Method, device: torch.device) -> Optional[nn.Module]:
-    """The distiller of a method, None for a plain student."""
+    """Return the distiller of a method; None for a baseline student."""
     config = Config.fromfile(ROOT / method.config)
     if 'student' not in config.model:
         return None
     config.merge_from_dict(method.options)
-    # Accuracy at other K beside its own is not what is deployed.
+    # `report_steps` also predicts at other K; only the deployed K is timed.
     config.model.pop('report_steps', None)
     return networks.build(config, config.model.variant, None, device)

@@ -5,17 +5,17 @@ from pathlib import Path
 from typing import Dict, List, Optional, Sequence, Tuple
 
 from mmfmkt.apis.compare.results import (
-    Line,
+    ResultRow,
     baseline,
-    best_metric,
-    cells_of,
-    compared,
+    best_loss_without_flow,
+    format_difference,
+    format_value,
     latency_of,
-    lines_of,
     load_results,
     markdown_table,
-    mean_and_error,
-    shown,
+    mean_and_standard_error,
+    rows_of,
+    table_cells,
 )
 from mmfmkt.utils import ConfigError
 from mmfmkt.utils.files import write_atomically
@@ -27,39 +27,43 @@ def render(table: Table) -> None:
     """Write the table into its page, and draw the plot.
 
     Raises:
-        ConfigError: If the page has no marks for it.
+        ConfigError: If the page has no marks for the table.
     """
     if not table.results.is_file():
         return
     results = load_results(table)
     text = table.page.read_text(encoding='utf-8')
-    write_atomically(table.page, in_place(text, table, results))
+    write_atomically(table.page, replace_table(text, table, results))
     if table.plot is not None and results.get('cost'):
         draw(table, results)
 
 
-def in_place(text: str, table: Table, results: dict) -> str:
-    """Return a page with its table replaced.
+def replace_table(text: str, table: Table, results: dict) -> str:
+    """Return the text of a page with its table replaced.
 
     Args:
-        text (str): The page.
+        text (str): Text of the page.
         table (Table): The table.
-        results (dict): Its results.
+        results (dict): Results of the table.
 
     Raises:
-        ConfigError: If the page has no marks for it.
+        ConfigError: If the page has no marks for the table.
     """
-    return between(text, table.name, markdown(table, results), table.page)
+    return replace_section(
+        text, table.name, markdown(table, results), table.page
+    )
 
 
-def between(text: str, name: str, part: str, path: Path) -> str:
-    """Return a page with the text between its marks replaced.
+def replace_section(text: str, name: str, part: str, path: Path) -> str:
+    """Return the text of a page with the part between two marks replaced.
+
+    The marks are ``<!-- NAME: table -->`` and ``<!-- NAME: end of table -->``.
 
     Args:
-        text (str): The page.
-        name (str): Name of the marks.
-        part (str): Text between the marks.
-        path (Path): Path of the page, for the error.
+        text (str): Text of the page.
+        name (str): NAME of the marks.
+        part (str): New text between the marks.
+        path (Path): Path of the page, named in the error.
 
     Raises:
         ConfigError: If the page has no such marks.
@@ -67,16 +71,16 @@ def between(text: str, name: str, part: str, path: Path) -> str:
     begin, end = (f'<!-- {name}: {x} -->' for x in ('table', 'end of table'))
     if text.count(begin) != 1 or text.count(end) != 1:
         raise ConfigError(
-            f'{path} must have one line {begin} and one line {end}; the '
-            'table stands between them.'
+            f'{path} must have one line {begin} and one line {end}, with the '
+            'table between them.'
         )
-    front, rest = text.split(begin)
-    _, back = rest.split(end)
-    return f'{front}{begin}\n\n{part}\n\n{end}{back}'
+    before, rest = text.split(begin)
+    _, after = rest.split(end)
+    return f'{before}{begin}\n\n{part}\n\n{end}{after}'
 
 
 def teacher_value(table: Table, results: dict) -> Optional[float]:
-    """Return the metric of the teacher."""
+    """Return the teacher's value of the table's metric, or None."""
     for run in results.get('runs', ()):
         if run['method'] == table.teacher.name and 'metrics' in run:
             return run['metrics']['-'][table.metric]
@@ -85,8 +89,11 @@ def teacher_value(table: Table, results: dict) -> Optional[float]:
 
 def markdown(table: Table, results: dict) -> str:
     """Return the caption and the table."""
-    lines = lines_of(table, results)
-    best, teacher = best_metric(lines), teacher_value(table, results)
+    lines = rows_of(table, results)
+    best, teacher = (
+        best_loss_without_flow(lines),
+        teacher_value(table, results),
+    )
     student = baseline(lines)
     header = (
         'Method',
@@ -97,33 +104,39 @@ def markdown(table: Table, results: dict) -> str:
         'Each seed',
     )
     rows = [
-        cells_of(
+        table_cells(
             line,
             table.metric,
             results,
-            compared(line, best, table.metric),
+            format_difference(line, best, table.metric),
             gap_closed(line, student, teacher),
         )
         for line in lines
     ]
     caption = f'{table.title}. Mean ± standard error over seeds.'
     if teacher is not None:
-        caption += f' Teacher: {shown(teacher, table.metric)} (one seed).'
+        caption += (
+            f' Teacher: {format_value(teacher, table.metric)} (one seed).'
+        )
     if best is not None:
         caption += (
-            f' Difference: to {best.name}, the best loss without a flow, '
-            'paired by seed.'
+            f' Difference: to {best.name}, the best distillation loss without '
+            'a flow, paired by seed.'
         )
     if student is not None and teacher is not None:
-        caption += ' Gap: from the baseline student to the teacher.'
+        caption += (
+            ' Gap closed: share of the difference between baseline student '
+            'and teacher.'
+        )
     caption += ' Latency: relative to the baseline student.'
     return f'{caption}\n\n{markdown_table(header, rows)}'
 
 
 def gap_closed(
-    line: Line, student: Optional[Line], teacher: Optional[float]
+    line: ResultRow, student: Optional[ResultRow], teacher: Optional[float]
 ) -> str:
-    """Return the share of the gap between student and teacher."""
+    """Return the share of the gap between baseline student and teacher that
+    a method closes; empty if it is undefined."""
     if not line.values or teacher is None or student in (None, line):
         return ''
     low = statistics.mean(student.values.values())
@@ -131,31 +144,33 @@ def gap_closed(
     return f'{(mean - low) / (teacher - low):.0%}' if teacher > low else ''
 
 
-def front(points: Dict[str, Tuple[float, float]]) -> List[str]:
-    """Return the Pareto front: no other is as fast and more accurate.
+def pareto_front(points: Dict[str, Tuple[float, float]]) -> List[str]:
+    """Return the methods for which no method is as fast and more accurate.
 
     Args:
         points (dict): Latency and accuracy by name.
     """
-    found: List[str] = []
+    names: List[str] = []
     highest = float('-inf')
     for name in sorted(points, key=lambda x: (points[x][0], -points[x][1])):
         if points[name][1] > highest:
             highest = points[name][1]
-            found.append(name)
-    return found
+            names.append(name)
+    return names
 
 
 def visible_range(
     means: Sequence[float], teacher: Optional[float]
 ) -> Tuple[float, float]:
-    """Return the values between which the methods can be told apart.
+    """Return the smallest and the largest value on the axis of the plot.
 
-    Methods far below the best, such as the baseline student, are left out.
+    Methods far below the best, such as the baseline student, are outside: the
+    others could not be told apart otherwise.
 
     Args:
         means (Sequence[float]): Means of the methods.
-        teacher (float, optional): The teacher's, shown if it is near.
+        teacher (float, optional): Value of the teacher, which is inside if it
+            is close to the best method.
     """
     best, spread = max(means), max(means) - min(means)
     near = [x for x in means if best - x < 0.4 * spread] or list(means)
@@ -176,7 +191,7 @@ def draw(table: Table, results: dict) -> None:
     matplotlib.use('Agg')
     import matplotlib.pyplot as plt
 
-    lines = [x for x in lines_of(table, results) if x.values]
+    lines = [x for x in rows_of(table, results) if x.values]
     means = {x.name: statistics.mean(x.values.values()) for x in lines}
     lines.sort(key=lambda x: means[x.name])
     teacher = teacher_value(table, results)
@@ -185,7 +200,7 @@ def draw(table: Table, results: dict) -> None:
         for x in lines
         if latency_of(x, results)
     }
-    edge = front(points)
+    front = pareto_front(points)
     low, high = visible_range(list(means.values()), teacher)
     inside = [x for x in lines if means[x.name] >= low]
     seeds = [v for x in inside for v in x.values.values()]
@@ -194,10 +209,10 @@ def draw(table: Table, results: dict) -> None:
     figure, axes = plt.subplots(figsize=(9, 0.42 * len(lines) + 1.4))
     for place, line in enumerate(lines):
         values = list(line.values.values())
-        mean, error = mean_and_error(values)
+        mean, error = mean_and_standard_error(values)
         if line not in inside:
             axes.annotate(
-                shown(mean, table.metric),
+                format_value(mean, table.metric),
                 (0.0, place),
                 (0.06, place),
                 xycoords=('axes fraction', 'data'),
@@ -217,7 +232,7 @@ def draw(table: Table, results: dict) -> None:
                 markersize=7,
                 capsize=4,
                 color='#1f5fa8',
-                mfc='#1f5fa8' if line.name in edge else 'white',
+                mfc='#1f5fa8' if line.name in front else 'white',
             )
         ratio = latency_of(line, results)
         axes.annotate(

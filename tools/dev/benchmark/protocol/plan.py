@@ -1,4 +1,4 @@
-"""What a table is to hold, from its file."""
+"""Benchmark tables: methods, seeds and pages, read from `tables/*.yml`."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +10,8 @@ from mmfmkt.apis.compare import Comparison, Method
 from mmfmkt.utils import ConfigError
 from mmfmkt.utils.schema import PositiveInt, check_keys
 
-# Names in tables and plots; the results' files keep those of the YAML files.
+# Names of methods in published tables and plots, by their names in the YAML
+# files and result files.
 DISPLAY_NAMES = {
     'plain': 'Baseline student',
     'plain, neck at the same rate': 'Baseline student, neck lr_mult = 40',
@@ -40,7 +41,7 @@ SCHEMA = dict(
     options=Optional[Dict[str, Any]],
     methods=Dict[str, dict],
 )
-NEEDED = tuple(x for x in SCHEMA if x not in ('plot', 'options', 'amp'))
+REQUIRED = tuple(x for x in SCHEMA if x not in ('plot', 'options', 'amp'))
 TEACHER_SCHEMA = dict(
     config=str,
     seed=int,
@@ -63,13 +64,13 @@ class Table(Comparison):
     """A comparison with a page in the documentation.
 
     Attributes:
-        name (str): Name of its file.
-        task (str): Task, as in a metafile.
+        name (str): Name of the table's file without suffix.
+        task (str): Task as in OpenMMLab's metafiles.
         dataset (str): Name of the data set.
-        page (Path): Markdown file with marks for the table.
+        page (Path): Markdown file with comments that mark the table's place.
         plot (Path, optional): Plot of accuracy and latency.
-        image_size (list[int]): Width and height of the images that costs are
-            measured with.
+        image_size (list[int]): Width and height of the images on which costs
+            are measured.
     """
 
     name: str
@@ -81,12 +82,12 @@ class Table(Comparison):
 
     @property
     def subject(self) -> str:
-        """Data and student, of the title."""
+        """Data and student: the first two parts of the title."""
         return ', '.join(self.title.split(', ')[:2])
 
 
 def all_tables() -> List[Table]:
-    """The tables that the project has."""
+    """Read all tables of the project."""
     found = sorted(Path(__file__).parents[1].glob('tables/*.yml'))
     return [read_table(str(path)) for path in found]
 
@@ -95,29 +96,40 @@ def read_table(path: str) -> Table:
     """Read a table's file.
 
     Raises:
-        ConfigError: If it is not there, or not of this form.
+        ConfigError: If the file does not exist or violates ``SCHEMA``.
     """
     if not Path(path).is_file():
         raise ConfigError(f'The table {path!r} does not exist.')
     try:
         raw = yaml.safe_load(Path(path).read_text(encoding='utf-8'))
     except yaml.YAMLError as error:
-        raise ConfigError(f'The table {path!r} is no YAML: {error}') from error
+        raise ConfigError(
+            f'The table {path!r} is not valid YAML: {error}'
+        ) from error
     if not isinstance(raw, dict):
         raise ConfigError(f'The table {path!r} must be a mapping of keys.')
-    check_keys(raw, SCHEMA, 'table', required=NEEDED)
+    check_keys(raw, SCHEMA, 'table', required=REQUIRED)
     shared = raw.get('options') or {}
     teacher = raw['teacher']
     check_keys(teacher, TEACHER_SCHEMA, 'teacher', required=('config', 'seed'))
     methods = []
-    for name, own in raw['methods'].items():
-        check_keys(own, METHOD_SCHEMA, f'methods.{name}', required=('config',))
-        own = dict(own, options={**shared, **(own.get('options') or {})})
-        own.setdefault('seeds', raw['seeds'])
-        own['title'] = DISPLAY_NAMES.get(name, name)
-        methods.append(Method(name, **own))
-    named = ('title', 'task', 'dataset', 'metric', 'label', 'image_size')
-    given = {x: raw[x] for x in named}
+    for name, settings in raw['methods'].items():
+        key = f'methods.{name}'
+        check_keys(settings, METHOD_SCHEMA, key, required=('config',))
+        methods.append(
+            Method(
+                name,
+                settings['config'],
+                settings.get('seeds', raw['seeds']),
+                {**shared, **(settings.get('options') or {})},
+                settings.get('inference_steps', []),
+                settings.get('plain_metric', False),
+                settings.get('student', False),
+                title=DISPLAY_NAMES.get(name, name),
+            )
+        )
+    names = ('title', 'task', 'dataset', 'metric', 'label', 'image_size')
+    unchanged = {x: raw[x] for x in names}
     return Table(
         name=Path(path).stem,
         page=ROOT / raw['page'],
@@ -133,5 +145,5 @@ def read_table(path: str) -> Table:
         methods=methods,
         amp=raw.get('amp', False),
         cache=teacher.get('cache', True),
-        **given,
+        **unchanged,
     )

@@ -9,22 +9,23 @@ import yaml
 from mmengine.config import Config
 
 from mmfmkt.apis.compare.results import (
-    Line,
-    best_metric,
-    compared,
+    ResultRow,
+    best_loss_without_flow,
+    format_difference,
+    format_mean_and_error,
+    format_value,
     latency_of,
-    lines_of,
     load_results,
-    mean_and_error,
-    shown,
-    with_error,
+    mean_and_standard_error,
+    rows_of,
 )
 from mmfmkt.utils.files import write_atomically
 
-from .page import between, teacher_value
+from .page import replace_section, teacher_value
 from .plan import ROOT, Table
 
 INDEX = ROOT / 'model-index.yml'
+# Pages with the summary, and the prefix of their links to docs/.
 SUMMARY_PAGES = {
     ROOT / 'README.md': 'docs/',
     ROOT / 'docs' / 'index.md': '',
@@ -68,8 +69,10 @@ def pages(tables: List[Table]) -> Dict[str, str]:
     texts = {PAGE: page(tables)}
     for path, folder in SUMMARY_PAGES.items():
         text = path.read_text(encoding='utf-8')
-        texts[path] = between(text, 'summary', summary(tables, folder), path)
-    texts[RESULTS] = between(
+        texts[path] = replace_section(
+            text, 'summary', summary(tables, folder), path
+        )
+    texts[RESULTS] = replace_section(
         texts[RESULTS], 'results', all_results(tables), RESULTS
     )
     return {x.relative_to(ROOT).as_posix(): y for x, y in texts.items()}
@@ -87,7 +90,11 @@ def shipped() -> Dict[str, Config]:
 
 
 def network(model: Any) -> str:
-    """Return the type, backbone and depth of a network."""
+    """Return a short name of a network: type, backbone and depth.
+
+    Args:
+        model (dict | str): Model config, or path of a config.
+    """
     if isinstance(model, str):
         return Path(model.split('::')[-1]).stem
     backbone = model.get('backbone') or {}
@@ -112,14 +119,14 @@ def metadata(config: Config) -> Dict[str, str]:
 
 
 def measured(tables: List[Table]) -> Dict[str, List[dict]]:
-    """Return the results by config path, in the form of metafiles."""
+    """Return the entries ``Results`` of metafiles by config path."""
     found: Dict[str, List[dict]] = {}
     for table in tables:
         results = load_results(table)
-        for line in lines_of(table, results):
+        for line in rows_of(table, results):
             if not line.values:
                 continue
-            mean, error = mean_and_error(list(line.values.values()))
+            mean, error = mean_and_standard_error(list(line.values.values()))
             metrics = {table.label: number(mean, table.metric)}
             if error is not None:
                 metrics['standard error'] = number(error, table.metric)
@@ -133,8 +140,8 @@ def measured(tables: List[Table]) -> Dict[str, List[dict]]:
                 entry['Failed Seeds'] = line.failed
             if line.k != '-':
                 entry['Inference Steps'] = int(line.k)
-            distils = 'student' in shipped()[line.method.config].model
-            if options := line.method.applied(distils):
+            is_distiller = 'student' in shipped()[line.method.config].model
+            if options := line.method.effective_options(is_distiller):
                 entry['Options'] = options
             seconds, memory = spent(line, results)
             entry['Training Time (s)'] = round(seconds)
@@ -144,23 +151,27 @@ def measured(tables: List[Table]) -> Dict[str, List[dict]]:
 
 
 def summary(tables: List[Table], folder: str) -> str:
-    """Return a row for each table: its main methods, with a link.
+    """Return the summary: a row of main methods for each table, with a link.
 
-    FM-KT uses the distillation loss that is the best without a flow.
+    The FM-KT columns show the run whose distillation loss is the best without
+    a flow.
 
     Args:
         tables (list[Table]): All tables.
-        folder (str): Folder of the pages, as seen from the summary's page.
+        folder (str): Prefix of the links to the tables' pages.
     """
     rows = [
-        '| Data, student, metric | Baseline | Best loss without flow | '
-        'Theta | FM-KT, K = 1 | FM-KT, K > 1 | Teacher |',
+        '| Data, student, metric | Baseline | Best distillation loss, no flow '
+        '| FM-KT^Theta | FM-KT, K = 1 | FM-KT, K > 1 | Teacher |',
         '|---|---|---|---|---|---|---|',
     ]
     for table in tables:
         results = load_results(table)
-        lines = [x for x in lines_of(table, results) if x.values]
-        best, teacher = best_metric(lines), teacher_value(table, results)
+        lines = [x for x in rows_of(table, results) if x.values]
+        best, teacher = (
+            best_loss_without_flow(lines),
+            teacher_value(table, results),
+        )
         if best is None:
             continue
         flow = {
@@ -168,19 +179,21 @@ def summary(tables: List[Table], folder: str) -> str:
             for x in lines
             if x.method.name in ('FM-KT', f'FM-KT by {best.method.name}')
         }
-        found = {
-            'student': next((x for x in lines if x.method.student), None),
+        columns = {
+            'student': next((x for x in lines if x.method.is_baseline), None),
             'best': best,
             'theta': next((x for x in lines if x.name == 'Theta'), None),
             'one': flow.get('1'),
             'several': flow.get('4') or flow.get('8'),
         }
         cells = {
-            key: with_error(list(x.values.values()), table.metric) if x else ''
-            for key, x in found.items()
+            key: format_mean_and_error(list(x.values.values()), table.metric)
+            if x
+            else ''
+            for key, x in columns.items()
         }
         cells['best'] = f'{best.name} {cells["best"]}'
-        last = '' if teacher is None else shown(teacher, table.metric)
+        last = '' if teacher is None else format_value(teacher, table.metric)
         rows.append(
             f'| [{table.subject}]({folder}{table.page.name}), {table.label} '
             f'| {" | ".join(cells.values())} | {last} |'
@@ -191,27 +204,34 @@ def summary(tables: List[Table], folder: str) -> str:
 def all_results(tables: List[Table]) -> str:
     """Return all methods of all tables as one table."""
     rows = [
-        '| Data, student | Method | Result | Difference | Latency | Seeds |',
+        '| Data, student | Method | Result | Difference to best loss without '
+        'flow | Latency / student | Seeds |',
         '|---|---|---|---|---|---|',
     ]
     for table in tables:
         results = load_results(table)
-        lines = lines_of(table, results)
-        best = best_metric(lines)
+        lines = rows_of(table, results)
+        best = best_loss_without_flow(lines)
         for line in lines:
-            value = with_error(list(line.values.values()), table.metric)
+            value = format_mean_and_error(
+                list(line.values.values()), table.metric
+            )
             failed = f', {len(line.failed)} failed' if line.failed else ''
             rows.append(
                 f'| {table.subject} | {line.name} | {value} {table.label} '
-                f'| {compared(line, best, table.metric)} '
+                f'| {format_difference(line, best, table.metric)} '
                 f'| {latency_of(line, results)} '
                 f'| {len(line.values)}{failed} |'
             )
     return '\n'.join(rows)
 
 
-def spent(line: Line, results: dict) -> Tuple[float, float]:
-    """Return median seconds and largest memory of a line's runs."""
+def spent(line: ResultRow, results: dict) -> Tuple[float, float]:
+    """Return training time and memory of a method.
+
+    Returns:
+        tuple: Median seconds and maximum GB of the method's runs.
+    """
     runs = [
         x
         for x in results['runs']
@@ -222,8 +242,8 @@ def spent(line: Line, results: dict) -> Tuple[float, float]:
 
 
 def number(value: float, metric: str) -> float:
-    """Round a value as the tables do."""
-    return float(shown(value, metric))
+    """Round a value to the decimals of the tables."""
+    return float(format_value(value, metric))
 
 
 def metafiles(tables: List[Table]) -> Dict[str, str]:
@@ -246,15 +266,15 @@ def metafiles(tables: List[Table]) -> Dict[str, str]:
         for name, entries in models.items()
     }
     files[INDEX.name] = dict(Import=sorted(models))
-    made = '# Made by tools/dev/benchmark/accuracy.py; see docs/zoo.md.'
+    header = '# Made by tools/dev/benchmark/accuracy.py; see docs/zoo.md.'
     return {
-        name: f'{made}\n{yaml.safe_dump(content, sort_keys=False)}'
+        name: f'{header}\n{yaml.safe_dump(content, sort_keys=False)}'
         for name, content in files.items()
     }
 
 
 def page(tables: List[Table]) -> str:
-    """Return the model zoo."""
+    """Return the text of the page of the model zoo."""
     parts = [HEAD]
     parts.append('## Measured results\n')
     rows = [
@@ -264,12 +284,14 @@ def page(tables: List[Table]) -> str:
     ]
     for table in tables:
         results = load_results(table)
-        for line in lines_of(table, results):
+        for line in rows_of(table, results):
             if not line.values:
                 continue
             seconds, memory = spent(line, results)
             failed = f', {len(line.failed)} failed' if line.failed else ''
-            value = with_error(list(line.values.values()), table.metric)
+            value = format_mean_and_error(
+                list(line.values.values()), table.metric
+            )
             rows.append(
                 f'| {line.name}: `{line.method.config}` | {table.dataset} '
                 f'| {line.k} | {table.label} | {value} '
@@ -277,7 +299,7 @@ def page(tables: List[Table]) -> str:
                 f'| {seconds:.0f} s, {memory:.1f} GB |'
             )
     parts.append('\n'.join(rows) + '\n')
-    parts.append('## Published results of the same pairs\n')
+    parts.append('## Published results of the same students and teachers\n')
     rows = [
         '| Config | Data | Metric | Student | Teacher | Methods | Source |',
         '|---|---|---|---|---|---|---|',
