@@ -51,15 +51,15 @@ class FlowEMAHook(EMAHook):
 
 @contextmanager
 def flows_of(checkpoint: dict) -> Iterator[dict]:
-    """Yield a checkpoint of the flows only; its changes are kept."""
+    """Yield a checkpoint of the flows only, and copy its changes back."""
     state = checkpoint['state_dict']
     flows = {
         name.removeprefix(PREFIX): x
         for name, x in state.items()
         if name.startswith(PREFIX)
     }
-    view = {**checkpoint, 'state_dict': flows}
-    yield view
+    flow_checkpoint = {**checkpoint, 'state_dict': flows}
+    yield flow_checkpoint
     state.update({PREFIX + name: x for name, x in flows.items()})
-    if 'ema_state_dict' in view:
-        checkpoint['ema_state_dict'] = view['ema_state_dict']
+    if 'ema_state_dict' in flow_checkpoint:
+        checkpoint['ema_state_dict'] = flow_checkpoint['ema_state_dict']

@@ -23,10 +23,14 @@ class FlowMonitorHook(Hook):
 
     Scalars of each tap and level of feature maps, ``flow/<tap>.<level>/...``:
 
-    - ``velocity``: RMS of the velocity over RMS of the feature.
-    - ``distance_before``: unweighted distillation loss without the flow.
-    - ``distance_after``: the same loss of the deployed feature.
-    - ``jensen_gap``: loss of the flow minus ``distance_after``.
+    - ``velocity``: RMS of the velocity, mean of N steps, divided by the RMS
+      of the student's feature.
+    - ``distance_before``: unweighted distillation loss of the student's
+      feature, without the flow.
+    - ``distance_after``: unweighted distillation loss of the mean of the
+      estimates.
+    - ``jensen_gap``: mean distillation loss of the estimates minus the loss
+      of their mean (``distance_after``).
 
     ``flow/grad_norm_student`` and ``flow/grad_norm_flow`` are the gradient
     norms before the optimizer step. Each record costs N forward passes of the
@@ -44,7 +48,7 @@ class FlowMonitorHook(Hook):
         self.interval = interval
         self._handles: List[Any] = []
         self._scalars: Dict[str, float] = {}
-        self._flows: Sequence[nn.Parameter] = ()
+        self._flow_parameters: Sequence[nn.Parameter] = ()
 
     def before_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: Any = None
@@ -54,12 +58,13 @@ class FlowMonitorHook(Hook):
         if not hasattr(model, 'flows') or not self._due(runner):
             return
         self._scalars = {}
-        self._flows = list(model.flows.parameters())
-        for tap in model.feature_transfers:
-            for level, transfer in tap.items():
+        self._flow_parameters = list(model.flows.parameters())
+        for transfers in model.feature_transfers:
+            for level, transfer in transfers.items():
                 if transfer.metric is None:
                     continue
-                hook = partial(record, f'{tap.tap}.{level}', self._scalars)
+                name = f'{transfers.tap}.{level}'
+                hook = partial(record, name, self._scalars)
                 self._handles.append(transfer.register_forward_hook(hook))
         optimizer = getattr(runner.optim_wrapper, 'optimizer', None)
         if isinstance(optimizer, Optimizer):
@@ -95,12 +100,12 @@ class FlowMonitorHook(Hook):
     def _record_grad_norms(
         self, optimizer: Optimizer, args: tuple, kwargs: dict
     ) -> None:
-        flows = {id(p) for p in self._flows}
+        flow_ids = {id(p) for p in self._flow_parameters}
         grads: Dict[str, List[torch.Tensor]] = {'flow': [], 'student': []}
         for group in optimizer.param_groups:
             for p in group['params']:
                 if p.grad is not None:
-                    name = 'flow' if id(p) in flows else 'student'
+                    name = 'flow' if id(p) in flow_ids else 'student'
                     grads[name].append(p.grad)
         for name, tensors in grads.items():
             if tensors:
@@ -115,7 +120,7 @@ def record(
     args: tuple,
     output: Any,
 ) -> None:
-    """Record the statistics of a transfer; a forward hook.
+    """Record the statistics of a transfer, as a forward hook.
 
     Args:
         name (str): ``<tap>.<level>``.

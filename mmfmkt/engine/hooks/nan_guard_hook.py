@@ -25,7 +25,8 @@ class NanGuardHook(Hook):
     The gradients are checked right before the optimizer step, after their
     reduction, so that all processes take the same decision. A skipped batch
     changes neither the weights nor the optimizer's state. In float16 the
-    gradient scaler skips infinite gradients itself, so the losses decide.
+    gradient scaler skips steps with infinite gradients itself, so only the
+    losses are checked.
 
     Args:
         action (str): ``'stop'``, or ``'skip'`` to skip the batch and log the
@@ -131,7 +132,8 @@ class NanGuardHook(Hook):
             if id(p) in bad
         ]
         for parameter in parameters:
-            # Without a gradient there is no weight decay either.
+            # The optimizer ignores parameters without a gradient; with a zero
+            # gradient it would apply weight decay.
             parameter.grad = None
 
 

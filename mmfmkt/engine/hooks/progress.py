@@ -48,7 +48,7 @@ def get_distiller(runner: Runner) -> nn.Module:
     model = unwrap_model(runner.model)
     if not hasattr(model, 'flows'):
         raise ConfigError(
-            'custom_hooks: this hook needs a distillation, but the model is a '
+            'custom_hooks: the hook needs a distiller of mmfmkt as model, got '
             f'{type(model).__name__}.'
         )
     return model

@@ -24,8 +24,8 @@ class TeacherCacheHook(Hook):
     priority = 'LOWEST'
 
     def before_train(self, runner: Runner) -> None:
-        """Reset the estimate."""
-        self._estimated = False
+        """Let the next iteration log the size."""
+        self._size_logged = False
 
     def after_train_iter(self, runner: Runner, *args: Any, **kw: Any) -> None:
         """Log the estimated size of the cache after the first batch.
@@ -34,31 +34,34 @@ class TeacherCacheHook(Hook):
             ConfigError: If the disk has too little free space.
         """
         cache = cache_of(runner)
-        if self._estimated or cache is None or not cache.entry_bytes:
+        if self._size_logged or cache is None or not cache.entry_bytes:
             return
-        self._estimated = True
+        self._size_logged = True
         dataset = runner.train_dataloader.dataset
         views = views_of(dataset)
         size = cache.entry_bytes / GIGABYTE
         total = size * len(dataset) * (views or 1)
-        limit = (
-            f'{views} views per image'
+        estimate = (
+            f'{total:.3g} GB: {views} augmented views of each of '
+            f'{len(dataset)} images'
             if views
-            else 'unlimited views per image, see mmfmkt.RecordedViews'
+            else f'at least {total:.3g} GB: one augmented view of each of '
+            f'{len(dataset)} images. The number of views is not limited; '
+            'mmfmkt.RecordedViews limits it'
         )
         free = shutil.disk_usage(cache.path.parent).free / GIGABYTE
         written = cache.bytes_on_disk / GIGABYTE
         runner.logger.info(
             f'Teacher cache {cache.path}: {size * 1e3:.3g} MB per view, '
-            f'{total:.3g} GB for {views or 1} views of {len(dataset)} images '
-            f'({limit}). Written: {written:.3g} GB, limit: {cache.max_gb:g} '
-            f'GB, free on disk: {free:.3g} GB.'
+            f'{estimate}. Written: {written:.3g} GB, max_gb: '
+            f'{cache.max_gb:g} GB, free on disk: {free:.3g} GB.'
         )
         if min(total, cache.max_gb) - written > free:
             raise ConfigError(
                 f'model.teacher.cache: {str(cache.path)!r} needs {total:.3g} '
                 f'GB, but the disk has {free:.3g} GB free. Use another path, '
-                'set max_gb, or remove the cache.'
+                'lower max_gb to fit, or remove model.teacher.cache from the '
+                'config.'
             )
 
     def after_train_epoch(self, runner: Runner) -> None:

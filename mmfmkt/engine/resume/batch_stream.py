@@ -138,8 +138,8 @@ class BatchStream:
         loader (DataLoader): A loader that has not been iterated.
 
     Attributes:
-        main (bytes): Packed random states that the main process restores;
-            empty: none.
+        main (bytes): Packed random states that the main process restores; if
+            empty, it restores none.
     """
 
     def __init__(self, loader: DataLoader) -> None:

@@ -40,7 +40,7 @@ class ResumableEpochLoop(EpochBasedTrainLoop):
         self.runner.model.train()
         first = self._iter - self._epoch * len(self.dataloader)
         if not 0 < first < len(self.dataloader):
-            first = 0  # a new epoch, or another number of batches
+            first = 0  # start of an epoch, or the number of batches changed
         for index, batch in enumerate(self.stream.read(first), first):
             self.run_iter(index, batch)
         self.runner.call_hook('after_train_epoch')

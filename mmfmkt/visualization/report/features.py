@@ -63,19 +63,19 @@ def read_features(
     inputs, samples = batch['inputs'], batch['data_samples']
     targets = distiller.read_teacher(inputs, samples)
     levels = []
-    for flow in distiller.feature_transfers:
+    for transfers in distiller.feature_transfers:
+        tap, num_steps = transfers.tap, transfers.inference_steps
         (sources,) = read_taps(
-            distiller.student, [flow.tap], inputs, 'student', samples
+            distiller.student, [tap], inputs, 'student', samples
         )
-        for level, transfer in flow.items():
+        for level, transfer in transfers.items():
             source = sources[int(level)].float()
             height, width = source.shape[-2:]
-            target = targets[flow.tap][int(level)].float()
+            target = targets[tap][int(level)].float()
             target = target[..., :height, :width]
-            name = f'{flow.tap}.{level}'
             levels.append(
                 LevelFeatures(
-                    name, transfer, source, target, flow.inference_steps
+                    f'{tap}.{level}', transfer, source, target, num_steps
                 )
             )
     return levels
@@ -83,10 +83,10 @@ def read_features(
 
 @torch.no_grad()
 def measure_steps(level: LevelFeatures) -> Dict[str, List[float]]:
-    """Return the values of `curves.STEP_STATS` for all sampling steps.
+    """Return distance and CKA to the teacher's feature, `curves.STEP_STATS`.
 
-    Each list has the value of the student's feature, of each step's estimate
-    and of their mean, the deployed feature.
+    Each list has K + 2 values: of the student's feature, of the K estimates,
+    and of the mean of the estimates, which is deployed.
     """
     transfer, target = level.transfer, level.target
     stats = measure_flow(transfer, level.source, target, level.num_steps)

@@ -12,9 +12,13 @@ from typing import List, NamedTuple, Sequence, Tuple
 import cv2
 import numpy as np
 
-# One batch; sides of more than 32 pass the libraries' filters.
+# One batch. Images and objects are larger than 32 pixels, which the data
+# sets' `filter_cfg` requires.
 NUM_IMAGES = 2
 WIDTH, HEIGHT = 160, 128
+# Class maps are 8-bit images, but LVIS has 1203 classes: labels are taken
+# modulo COCO's number of classes.
+MAX_MAP_CLASSES = 80
 
 
 class Object(NamedTuple):
@@ -39,7 +43,8 @@ def draw_images(folder: Path, num_classes: int) -> List[List[Object]]:
         image = rng.integers(0, 255, (8, 10, 3), dtype=np.uint8)
         image = cv2.resize(image, (WIDTH, HEIGHT))
         objects = []
-        # One in each quadrant, so that none occludes another.
+        # Three objects, each in a different quadrant, so that none occludes
+        # another.
         for quadrant in range(3):
             w, h = rng.integers(40, 64), rng.integers(36, 56)
             x = int(quadrant % 2 * WIDTH // 2 + rng.integers(0, 80 - w))
@@ -119,7 +124,9 @@ def write_class_maps(folder: Path, drawn: List[List[Object]]) -> None:
         labels = np.zeros((HEIGHT, WIDTH), np.uint8)
         for x in objects:
             cv2.fillPoly(
-                labels, [np.array(x.outline).reshape(-1, 2)], x.label % 80
+                labels,
+                [np.array(x.outline).reshape(-1, 2)],
+                x.label % MAX_MAP_CLASSES,
             )
         cv2.imwrite(str(folder / f'{i}.png'), labels)
 
