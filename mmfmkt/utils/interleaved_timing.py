@@ -1,7 +1,7 @@
 """Interleaved timing of functions in one process.
 
-Functions run one after the other, again and again, so that other load of the
-machine affects all alike. A ratio is the median over rounds, with quartiles.
+Each round runs every function once, so that other load of the machine affects
+all functions equally. A ratio is the median over rounds, with quartiles.
 """
 
 import statistics
@@ -23,11 +23,12 @@ def time_interleaved(
 ) -> Dict[Key, List[float]]:
     """Time functions round by round, in seconds.
 
-    The first round is a warm-up. An interrupt keeps the rounds so far.
+    The first round is a warm-up. An interrupt (Ctrl-C) ends the timing; the
+    complete rounds are returned.
 
     Args:
         functions (dict): Functions by name.
-        repeats (int): Number of rounds.
+        repeats (int): Number of rounds after the warm-up.
 
     Raises:
         ConfigError: If no round is complete.
@@ -41,7 +42,8 @@ def time_interleaved(
             disable=not console.is_terminal,
         ):
             taken = {}
-            # Each comes first in its turn: caches depend on the predecessor.
+            # The first function of a round rotates: the time of a function
+            # depends on what its predecessor left in the caches.
             names = list(functions)
             first = index % len(names)
             for name in names[first:] + names[:first]:
@@ -53,7 +55,7 @@ def time_interleaved(
             for name, seconds in taken.items() if index else ():
                 times[name].append(seconds)
     except KeyboardInterrupt:
-        console.print('interrupted: the rounds so far count')
+        console.print('interrupted: using the complete rounds')
     if not all(times.values()):
         raise ConfigError('Timing was interrupted before its first round.')
     return times
@@ -69,6 +71,10 @@ def ratio_to(
     times: Sequence[float], reference: Sequence[float]
 ) -> Dict[str, float]:
     """Return the ratio of two timings of the same rounds.
+
+    Args:
+        times (Sequence[float]): Seconds by round, the numerator.
+        reference (Sequence[float]): Seconds by round, the denominator.
 
     Returns:
         dict: ``ratio``, the median over rounds, and its quartiles ``low`` and

@@ -1,4 +1,4 @@
-"""Training and evaluation of runs, in processes of their own."""
+"""Training and evaluation of runs, each in a separate process."""
 
 import fcntl
 import json
@@ -37,20 +37,20 @@ LOCK = '.lock'
 
 
 class RunFailed(Exception):
-    """The process of a run ended with an error; the message says which."""
+    """Error of the process of a run; the message has the process's error."""
 
 
 class Executor:
     """Executes the runs of a comparison that have no result yet.
 
-    Each run has a work directory with its config, log and ``result.json``. A
-    training that was interrupted resumes from its latest checkpoint; what is
-    trained is not trained again, what is evaluated not evaluated again.
+    Each run has a work directory with config, log and ``result.json``. An
+    interrupted training resumes from its latest checkpoint. Finished trainings
+    and evaluations are not repeated.
 
     Args:
         comparison (Comparison): The comparison.
-        folder (Path): Folder of the work directorys.
-        jobs (int): Number of runs at a time.
+        folder (Path): Folder of the work directories.
+        jobs (int): Number of parallel runs.
         retry (bool): Whether to execute failed runs again.
     """
 
@@ -68,7 +68,7 @@ class Executor:
         self._interrupted = threading.Event()
 
     def result(self, run: Run) -> Optional[dict]:
-        """Return the result of a run, None if it has none."""
+        """Return the saved result of a run, or None."""
         path = self.folder / run.folder / RESULT
         return json.loads(path.read_text()) if path.is_file() else None
 
@@ -81,25 +81,25 @@ class Executor:
         return not all(k in result['metrics'] for k in steps)
 
     def state(self, run: Run) -> str:
-        """Return whether a run is done, failed or pending, in words."""
+        """Return 'done', 'to be run', or the error of a failed run."""
         result = self.result(run) or {}
         if 'error' in result:
             return f'failed: {result["error"]}'
         return 'to be run' if self.is_pending(run) else 'done'
 
     def execute(self, runs: Sequence[Run]) -> None:
-        """Execute runs; the teacher, if it is a method, first.
+        """Execute runs, after the comparison's teacher if there is one.
 
         Args:
-            runs (Sequence[Run]): Runs of the comparison; those with a result
-                are left out.
+            runs (Sequence[Run]): Runs of the comparison; runs with a result
+                are skipped.
 
         Raises:
             ConfigError: If the teacher failed or the metric does not exist.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
-        # Children inherit the lock: trainings of a killed comparison, which
-        # save a checkpoint and end, keep others out of their work directorys.
+        # Child processes inherit the lock. If this process is killed, a new
+        # comparison waits until the trainings have saved their checkpoints.
         with open(self.folder / LOCK, 'w') as self._lock:
             try:
                 fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -117,8 +117,8 @@ class Executor:
         result = self._settle(run, None)
         if 'error' in result:
             raise ConfigError(
-                f'The teacher failed ({result["error"]}): see '
-                f'{self.folder / run.folder / LOG}; --retry runs it again.'
+                f'The training of the teacher failed ({result["error"]}): see '
+                f'{self.folder / run.folder / LOG}; --retry repeats it.'
             )
         return result['checkpoint']
 
@@ -190,7 +190,7 @@ class Executor:
             result.update(self._attempt(run, work_dir, checkpoint))
         except RunFailed as error:
             if self._interrupted.is_set():
-                # It has not failed: the next call resumes it.
+                # An interrupted run has not failed: the next call resumes it.
                 raise
             result['error'] = str(error)
         result['on'] = environment()
@@ -202,7 +202,7 @@ class Executor:
     def _attempt(
         self, run: Run, work_dir: Path, checkpoint: Optional[str]
     ) -> dict:
-        """Train and evaluate a run in a process of its own."""
+        """Train and evaluate a run in a separate process."""
         work_dir.mkdir(parents=True, exist_ok=True)
         cache = self.folder / 'teacher_cache.sqlite'
         run_config(
@@ -228,7 +228,8 @@ class Executor:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                # Ctrl-C comes from this process, as SIGTERM.
+                # The child does not receive Ctrl-C; this process sends it
+                # SIGTERM.
                 start_new_session=True,
                 pass_fds=(self._lock.fileno(),) if self._lock else (),
             )
@@ -255,7 +256,7 @@ class Executor:
     def collect(self, cost: Optional[dict] = None) -> dict:
         """Write the results of all runs into one file, and return them.
 
-        Runs in the file whose work directorys no longer exist stay in it.
+        Runs in the file whose work directories no longer exist stay in it.
 
         Args:
             cost (dict, optional): Cost by method; by default that of the
@@ -263,17 +264,17 @@ class Executor:
         """
         comparison = self.comparison
         known = load_results(comparison)
-        kept = {(x['method'], x['seed']): x for x in known['runs']}
+        all_runs = {(x['method'], x['seed']): x for x in known['runs']}
         for method in comparison.all_methods:
             for seed in method.seeds:
                 result = self.result(Run(method, seed))
                 if result is not None:
                     result.pop('checkpoint', None)
-                    kept[method.name, seed] = result
+                    all_runs[method.name, seed] = result
         names = [x.name for x in comparison.all_methods]
-        # In the order of the methods; then those of former methods.
+        # Runs in the order of the methods, then runs of removed methods.
         order = sorted(
-            kept,
+            all_runs,
             key=lambda x: (
                 names.index(x[0]) if x[0] in names else 99,
                 *x,
@@ -286,7 +287,7 @@ class Executor:
                 x.name: dict(config=x.config, options=x.options)
                 for x in comparison.all_methods
             },
-            runs=[kept[key] for key in order],
+            runs=[all_runs[key] for key in order],
             cost=cost or known['cost'],
         )
         write_atomically(
@@ -296,7 +297,8 @@ class Executor:
 
 
 def last_error(log: Path, code: int) -> str:
-    """Return why a process ended, from its log."""
+    """Return the error that ended a process: a signal, or the last line of
+    the log with an error."""
     if code < 0:
         return f'ended by {signal.Signals(-code).name}'
     lines = log.read_text(encoding='utf-8', errors='replace').split('\n')
@@ -318,7 +320,7 @@ def read_metrics(work_dir: Path) -> Dict[str, float]:
 
 
 def environment() -> Dict[str, str]:
-    """Return device and versions."""
+    """Return the device and versions of torch and mmengine."""
     device = platform.processor() or platform.machine()
     if torch.cuda.is_available():
         device = torch.cuda.get_device_name()

@@ -1,8 +1,8 @@
-"""Counts the kernels of a flow: ATen operators except views.
+"""Count the kernels of a flow: ATen operators except views.
 
     python tools/dev/benchmark/kernels.py --encoders BottleneckEncoder
 
-On a GPU that is not fully used, the number of kernels decides the time of a
+On a GPU that is not fully used, the number of kernels determines the time of a
 flow. One level is counted on the CPU: forward and backward of a training step,
 and forward of the deployed flow. ``--compile`` instead counts compiled graphs
 over sizes and numbers of steps, and times the default compiler.
@@ -33,7 +33,7 @@ STEP_COUNTS = (1, 2, 3, 4, 8)
 NO_COMPUTATION = ('_unsafe_view', 'detach', 'empty', 'promote_types')
 
 
-# How many steps this machine runs as one batch.
+# Original function, which a measurement replaces.
 STEPS_PER_BATCH = sampler.steps_per_batch
 
 

@@ -1,4 +1,4 @@
-"""Measures the cost of distillation, relative to its unavoidable part.
+"""Measure the cost of distillation relative to a lower bound.
 
     python tools/dev/benchmark/run.py training --device cuda --amp
     python tools/dev/benchmark/run.py inference --inference-steps 1 4 8
@@ -50,33 +50,84 @@ def parse_args() -> argparse.Namespace:
     parser = make_parser(__doc__)
     add = parser.add_argument
     add('what', choices=tuple(MEASURES), help='what to measure')
-    add('--config', default=str(FLAGSHIP), help='a distillation (%(default)s)')
-    add('--variants', nargs='+', default=['fmkt', 'theta'])
+    add(
+        '--config',
+        default=str(FLAGSHIP),
+        help='distillation config (default: %(default)s)',
+    )
+    add(
+        '--variants',
+        nargs='+',
+        default=['fmkt', 'theta'],
+        help='variants to measure',
+    )
     add(
         '--encoders',
         nargs='+',
         default=['ConvEncoder', 'DepthwiseConvEncoder', 'BottleneckEncoder'],
         choices=ENCODERS,
+        help='encoders to measure',
     )
-    add('--num-steps', nargs='+', type=int, default=[4], help='N')
-    add('--inference-steps', nargs='+', type=int, default=[1, 4, 8], help='K')
-    add('--image-size', nargs=2, type=int, default=(512, 320), help='W H')
-    add('--map-size', nargs=3, type=int, default=(256, 40, 64), help='C H W')
-    add('--batch-size', type=int, default=1)
-    add('--repeats', type=int, default=10, help='timed rounds')
-    add('--device', default='cpu', type=torch.device)
-    add('--amp', action='store_true', help='autocast')
-    add('--with-cp', action='store_true', help='also with flow.with_cp')
-    add('--compile', action='store_true', help='also with flow.compile')
+    add(
+        '--num-steps',
+        nargs='+',
+        type=int,
+        default=[4],
+        metavar='N',
+        help='numbers of Euler steps in training',
+    )
+    add(
+        '--inference-steps',
+        nargs='+',
+        type=int,
+        default=[1, 4, 8],
+        metavar='K',
+        help='numbers of Euler steps of the deployed flow',
+    )
+    add(
+        '--image-size',
+        nargs=2,
+        type=int,
+        default=(512, 320),
+        metavar=('W', 'H'),
+        help='image size in pixels',
+    )
+    add(
+        '--map-size',
+        nargs=3,
+        type=int,
+        default=(256, 40, 64),
+        metavar=('C', 'H', 'W'),
+        help='size of the feature map of `flow`',
+    )
+    add('--batch-size', type=int, default=1, help='images per batch')
+    add('--repeats', type=int, default=10, help='number of timed rounds')
+    add('--device', default='cpu', type=torch.device, help='device of PyTorch')
+    add('--amp', action='store_true', help='measure under autocast')
+    add(
+        '--with-cp',
+        action='store_true',
+        help='additionally measure with flow.with_cp=True',
+    )
+    add(
+        '--compile',
+        action='store_true',
+        help='additionally measure with flow.compile=True',
+    )
     add(
         '--sync-check',
         action='store_true',
-        help='fail on GPU synchronization',
+        help='fail if an operation synchronizes CPU and GPU',
     )
     add('--out', help='JSON file to write')
     add('--plot', help='image file to write')
     add('--compare', metavar='BASELINE', help='JSON file to compare with')
-    add('--tolerance', type=float, default=0.1, help='for --compare')
+    add(
+        '--tolerance',
+        type=float,
+        default=0.1,
+        help='largest accepted relative growth of a ratio in --compare',
+    )
     add_cfg_options(parser)
     return parser.parse_args()
 

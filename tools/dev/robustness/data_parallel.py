@@ -1,12 +1,12 @@
-"""Compares the gradients of two processes with those of one.
+"""Compare the gradients of two processes with those of one.
 
     python tools/dev/robustness/data_parallel.py
 
 Prints for each variant and distillation loss: the largest difference, relative
 to the largest gradient, between one process with a whole batch and two
-processes with half of it each; and whether both processes have equal weights
-after 20 iterations with random step counts, pair decoupling, gradient
-accumulation and an average of the weights.
+processes with half of the batch each; and whether both processes have equal
+weights after 20 iterations with random numbers of steps, pair decoupling,
+gradient accumulation and a moving average of the weights.
 """
 
 import argparse
@@ -62,7 +62,7 @@ def detectors() -> Iterator[Case]:
         base_channels=8,
         stem_channels=8,
         frozen_stages=-1,
-        # Batch norm would have statistics per process.
+        # Group norm: with batch norm, statistics would differ by process.
         norm_cfg=GROUPS,
         norm_eval=False,
         init_cfg=None,

@@ -1,12 +1,12 @@
-"""Kills and resumes a training repeatedly, and compares the result.
+"""Kill and resume a training repeatedly, and compare the result.
 
     python tools/dev/robustness/kill_and_resume.py CONFIG --in-write 10
     python tools/dev/robustness/kill_and_resume.py CONFIG --processes 2
 
 CONFIG is trained once without interruption, and once with interruptions: it is
 killed by SIGKILL at random times, also while a checkpoint is written, and
-resumed after each. Both runs must end with the same bits in every tensor of
-weights, averages and optimizer state.
+resumed after each kill. Both runs must end with the same bits in every tensor
+of weights, moving averages and optimizer state.
 """
 
 import argparse
@@ -49,13 +49,13 @@ def parse_args() -> argparse.Namespace:
         '--in-write',
         type=int,
         default=10,
-        help='additional kills during a write',
+        help='number of additional kills while a checkpoint is written',
     )
     parser.add_argument(
         '--terminations',
         type=int,
         default=0,
-        help='additional SIGTERMs at random times',
+        help='number of additional SIGTERMs at random times',
     )
     parser.add_argument(
         '--processes',
@@ -69,7 +69,7 @@ def parse_args() -> argparse.Namespace:
         help='folder for both runs; existing contents are deleted',
     )
     parser.add_argument(
-        '--seed', type=int, default=SEED, help='seed of the times'
+        '--seed', type=int, default=SEED, help='seed of the random times'
     )
     parser.add_argument(
         '--cfg-options',

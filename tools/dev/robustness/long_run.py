@@ -1,4 +1,4 @@
-"""Records memory, file handles and threads of a training.
+"""Record memory, file handles and threads of a training.
 
     python tools/dev/robustness/long_run.py CONFIG --plot watch.png
 
@@ -30,21 +30,33 @@ KINDS = dict(memory='memory in MiB', handles='file handles', threads='threads')
 def parse_args() -> argparse.Namespace:
     parser = make_parser(__doc__)
     parser.add_argument('config', help='path of a training config')
-    parser.add_argument('--work-dir', default='work_dirs/long_run')
+    parser.add_argument(
+        '--work-dir',
+        default='work_dirs/long_run',
+        help='work directory of the training (default: %(default)s)',
+    )
     parser.add_argument(
         '--every', type=float, default=2.0, help='seconds between two samples'
     )
     parser.add_argument('--out', help='JSON file to write')
     parser.add_argument('--plot', help='image file to write')
     parser.add_argument(
-        '--cfg-options', nargs='+', default=[], metavar='KEY=VALUE'
+        '--cfg-options',
+        nargs='+',
+        default=[],
+        metavar='KEY=VALUE',
+        help='override settings of the config',
     )
     add_debug(parser)
     return parser.parse_args()
 
 
 def sample(process: psutil.Process) -> Dict[str, float]:
-    """Return sums over a process and its children (memory: PSS)."""
+    """Return sums over a process and its children.
+
+    Memory is the proportional set size (PSS), which counts shared memory
+    once.
+    """
     sums = dict.fromkeys(KINDS, 0.0)
     for member in [process, *process.children(recursive=True)]:
         with suppress(psutil.NoSuchProcess, psutil.AccessDenied):
