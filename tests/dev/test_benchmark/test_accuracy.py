@@ -109,7 +109,7 @@ def test_means_errors_and_paired_differences(tmp_path, protocol):
     assert cells(found, 'PKD')[2] == ''
     assert cells(found, 'CWD')[1] == '0.440'
     assert cells(found, 'CWD')[5] == '0.440, 1 failed'
-    assert 'to PKD, the best loss without a flow' in found
+    assert 'to PKD, the best distillation loss without a flow' in found
     assert 'Teacher: 0.500' in found
 
 
