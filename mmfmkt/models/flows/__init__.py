@@ -1,6 +1,6 @@
 """Flow matching for knowledge transfer (arXiv 2402.02012)."""
 
-from .base import FlowTransfer, TeacherFlowTransfer, Transfer
+from .base import Transfer
 from .direct import DirectTransfer
 from .encoders import (
     BottleneckEncoder,
@@ -12,6 +12,7 @@ from .encoders import (
     TimeEmbedding,
     TransformerEncoder,
 )
+from .flow_transfer import FlowTransfer
 from .fmkt import FMKT
 from .online import OFMKT
 from .pairing import decouple_pairs
@@ -26,6 +27,7 @@ from .schedules import (
     SubVPODE,
 )
 from .steps import Step, StepBatch
+from .teacher_flow_transfer import TeacherFlowTransfer
 from .theta import FMKTTheta
 from .transforms import MapTransform, PooledHead
 from .velocity import VelocityField

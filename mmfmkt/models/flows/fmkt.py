@@ -5,9 +5,10 @@ from typing import List, Optional, Tuple
 
 from torch import Tensor
 
-from .base import TeacherFlowTransfer, TransferInputs, TransferOutputs
+from .base import TransferInputs, TransferOutputs
 from .sampler import EulerSampler
 from .steps import StepBatch
+from .teacher_flow_transfer import TeacherFlowTransfer
 from .transforms import Losses, mean_prediction
 
 

@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 
 from ..tensor_ops import sequential_sum
-from .base import FlowTransfer, TransferInputs, TransferOutputs
+from .base import TransferInputs, TransferOutputs
+from .flow_transfer import FlowTransfer
 from .sampler import EulerSampler
 from .transforms import Losses, mean_prediction
 

@@ -7,15 +7,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..losses.base import BaseMetricLoss
-from .base import (
-    FlowTarget,
-    TeacherFlowTransfer,
-    Transfer,
-    TransferInputs,
-    TransferOutputs,
-)
+from .base import Transfer, TransferInputs, TransferOutputs
 from .sampler import EulerSampler
 from .steps import StepBatch
+from .teacher_flow_transfer import FlowTarget, TeacherFlowTransfer
 from .transforms import Losses, MapTransform
 from .velocity import VelocityField
 

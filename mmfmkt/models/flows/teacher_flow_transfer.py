@@ -1,0 +1,132 @@
+"""Base of the variants whose flow is trained towards a teacher's feature."""
+
+from typing import (
+    NamedTuple,
+    Optional,
+)
+
+import torch
+from torch import Tensor, nn
+
+from ..losses.base import BaseMetricLoss, PreparedTarget
+from ..tensor_ops import sequential_sum
+from .base import TransferInputs
+from .flow_transfer import FlowTransfer
+from .steps import StepBatch
+from .transforms import resize
+from .velocity import VelocityField
+
+COMPARE_MODES = ('targets', 'velocities')
+
+
+class FlowTarget(NamedTuple):
+    """Target that the flow is trained towards.
+
+    Attributes:
+        feature (Tensor): ``X_T``, permuted if pairs are decoupled.
+        prepared (PreparedTarget): ``feature``, encoded for the distillation
+            loss.
+    """
+
+    feature: Tensor
+    prepared: PreparedTarget
+
+
+class TeacherFlowTransfer(FlowTransfer):
+    """Base class of the variants whose flow targets a teacher's feature.
+
+    Args:
+        field, metric, transform, loss_weight, with_cp: As `FlowTransfer`.
+        direct_weight (float): Weight, in units of ``loss_weight``, of the
+            additional term D(T(X_S), X_T), without the flow.
+        compare (str): What the distillation loss compares. ``'targets'``:
+            the estimates, D(T(X_hat), X_T); ``'velocities'``: the velocities,
+            D(v, alpha' X_S + sigma' X_T), for features of equal shape. alpha'
+            and sigma' are derivatives of the noise schedule.
+
+    Raises:
+        ValueError: If the settings contradict each other.
+    """
+
+    def __init__(
+        self,
+        field: VelocityField,
+        metric: Optional[BaseMetricLoss] = None,
+        transform: Optional[nn.Module] = None,
+        loss_weight: float = 1.0,
+        direct_weight: float = 0.0,
+        compare: str = 'targets',
+        with_cp: bool = False,
+    ) -> None:
+        super().__init__(field, metric, transform, loss_weight, with_cp)
+        self.direct_weight, self.compare = direct_weight, compare
+        if compare not in COMPARE_MODES:
+            raise ValueError(
+                f'compare must be one of {", ".join(COMPARE_MODES)}, got '
+                f'{compare!r}.'
+            )
+        if (
+            compare == 'velocities'
+            and metric is not None
+            and metric.ignores_scale
+            and field.encoder.zero_init
+        ):
+            raise ValueError(
+                f'metric {type(metric).__name__} ignores scale and '
+                'cannot compare velocities that start at zero; set '
+                'encoder.zero_init to False.'
+            )
+
+    def _flow_target(
+        self, target: Tensor, inputs: TransferInputs
+    ) -> FlowTarget:
+        """Return the target that all steps are compared with."""
+        labels, permutation = inputs.labels, inputs.permutation
+        if permutation is not None:
+            # A pair has the label of its teacher sample.
+            target = target[permutation]
+            labels = None if labels is None else labels[permutation]
+        prepared = self.distillation_loss.prepare_target(
+            target, labels, inputs.source.dtype
+        )
+        return FlowTarget(target, prepared)
+
+    def _flow_loss(
+        self, steps: StepBatch, outputs: Tensor, target: FlowTarget
+    ) -> Tensor:
+        """Return the mean loss of the outputs or velocities of steps."""
+        metric = self.distillation_loss
+        if self.compare == 'targets':
+            return metric.mean_loss_over_steps(outputs, target.prepared)
+        source, velocity = steps.source, self.field.schedule.velocity
+        feature = resize(target.feature, source).to(source)
+        losses = [
+            metric(pred, velocity(source, feature, step.t))
+            for pred, step in zip(steps.velocity, steps.steps)
+        ]
+        return sequential_sum(losses) / len(steps)
+
+    @torch.no_grad()
+    def _metric_of_mean(self, output: Tensor, target: FlowTarget) -> Tensor:
+        """Return ``metric_of_mean``.
+
+        Args:
+            output (Tensor): T of the mean of the estimates.
+            target (FlowTarget): Target of the flow.
+        """
+        metric = self.distillation_loss
+        loss = metric.loss_from_prepared(output, target.prepared)
+        return self.loss_weight * loss
+
+    def _direct_loss(
+        self, output: Tensor, target: Tensor, labels: Optional[Tensor]
+    ) -> Tensor:
+        """Return ``loss_direct``.
+
+        Args:
+            output (Tensor): T of the source.
+            target (Tensor): ``X_T``.
+            labels (Tensor, optional): As in ``forward``.
+        """
+        weight = self.loss_weight * self.direct_weight
+        return weight * self.distillation_loss(output, target, labels)
