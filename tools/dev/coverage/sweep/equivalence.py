@@ -152,11 +152,10 @@ def distilled(cfg: Config, variant: str, tap: str) -> Config:
         teacher=dict(config=whole, checkpoint=None),
     )
     if cfg.default_scope == 'mmdet':
-        taps: Dict[str, Any] = dict(teacher={})
-        choose_taps(Config(whole), taps, Config(whole), {})
+        taps: Dict[str, Any] = dict(teacher=model['teacher'])
+        choose_taps(Config(whole), 'mmdet', taps)
         # Inherited weights would change the start of the training.
         taps['teacher'].pop('inherit', None)
-        model['teacher'].update(taps.pop('teacher'))
         model.update(taps)
     else:
         model.update(type='mmfmkt.ClassificationDistiller', levels=None)
