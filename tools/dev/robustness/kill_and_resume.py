@@ -35,7 +35,7 @@ from mmfmkt.engine.resume.latest_checkpoint import (
 from mmfmkt.utils import ConfigError
 
 ROOT = Path(__file__).resolve().parents[3]
-STAGES = ('half written', 'written aside', 'renamed', 'pointed at')
+STAGES = ('half written', 'written aside', 'renamed')
 SEED = 0
 
 
@@ -212,7 +212,7 @@ def die_in_write(stage: str, writes: int, argv: List[str]) -> None:
         if here and stage == 'written aside' and checkpoint:
             os.kill(os.getpid(), signal.SIGKILL)
         replace(source, target)
-        if here and stage == ('renamed' if checkpoint else 'pointed at'):
+        if here and stage == 'renamed' and checkpoint:
             os.kill(os.getpid(), signal.SIGKILL)
 
     os.fsync, os.replace = dying_fsync, dying_replace

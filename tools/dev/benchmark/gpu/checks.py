@@ -79,6 +79,12 @@ def run_loss(
     return found, found.detach()
 
 
+def build_sum() -> nn.Module:
+    """Build a weighted sum of two losses of maps."""
+    parts = [losses.CosineLoss(), losses.MSELoss()]
+    return losses.WeightedSumLoss(parts, [0.9, 0.1])
+
+
 def read_boxes(maps: Tensor) -> Tuple[Tensor, Tensor]:
     """Return logits and boxes of maps, as a teacher's dense head."""
     cells = maps.flatten(2).mT
@@ -103,7 +109,8 @@ def cases() -> Iterator[Case]:
         kind = getattr(losses, name)
         if name.endswith('Loss') and not name.startswith('Base'):
             shape = MAPS if 'maps' in kind.spaces else LOGITS
-            yield f'loss {name}', kind, run_loss, shape, shape
+            build = build_sum if kind is losses.WeightedSumLoss else kind
+            yield f'loss {name}', build, run_loss, shape, shape
     yield 'head', build_head_transfer, run_transfer, VECTORS, LOGITS
 
 
