@@ -47,10 +47,28 @@ COLLECTION = {
 }
 HEAD = """# Model zoo
 
-`python tools/dev/benchmark/accuracy.py TABLE --render` writes this page from
-the configs, the measured results (`docs/results/*.json`) and published
-baselines. Each folder of `configs/` has the same numbers in `metafile.yml`, in
-OpenMMLab's format. A config without a number was not run.
+`python tools/dev/benchmark/accuracy.py TABLE --render`, where `TABLE` is a file
+of `tools/dev/benchmark/tables/`, writes this page from the configs, the
+measured results (`docs/results/*.json`) and published baselines. Each folder of
+`configs/` has the same numbers in `metafile.yml`, in OpenMMLab's format. A
+config without a number was not run.
+
+- Data: [BCCD](bccd.md), [playing cards](cards.md), [shapes](shapes.md) and
+  CIFAR-10, first with [8 epochs](cifar10_8_epochs.md), then with
+  [15 epochs](cifar10.md). `cifar10_folder` reads images from folders.
+- `w16` in a config's name: a student of width 16, a quarter.
+- A row that names another method or encoder than its config was run with
+  options, which `metafile.yml` lists.
+- FM-KT without an encoder: the config's, `BottleneckEncoder` for detectors and
+  `ConvEncoder` for classifiers.
+- Theta has ensemble weight 0 and a direct term. Theta with ensemble_weight = 1
+  also has the ensemble term; as published, it has no direct term.
+- Training time and memory are those of one run on a CPU: median and maximum
+  over the runs.
+- `flow_resnet8.py` is the control without distillation (`loss_weight=0`).
+- `configs/retinanet/fmkt_retinanet_r101_r50.py` inherits
+  `configs/fmkt_retinanet_r101_r50.py` and changes nothing.
+- An empty cell of the published results: not listed here.
 """
 
 
