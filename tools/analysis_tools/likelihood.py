@@ -82,7 +82,8 @@ def check_estimator(seed: int) -> dict:
     console.print(
         'Linear flow: relative error of the log-density change '
         f'{check.relative_error:.1e} ({check.deviation:.1f} standard errors '
-        f'of the trace estimate), of the state {check.state_error:.1e}'
+        f'of the trace estimate); relative error of the state '
+        f'{check.state_error:.1e}'
     )
     if check.deviation > MAX_DEVIATION or check.state_error > 1e-4:
         sys.exit(
@@ -93,7 +94,7 @@ def check_estimator(seed: int) -> dict:
 
 
 def estimate(args: argparse.Namespace) -> dict:
-    """Return mean and standard error, in nats per dimension, by level."""
+    """Return the change of each image, in nats per dimension, by level."""
     cfg = read_config(args.config, args.cfg_options)
     if 'student' not in cfg.model:
         raise ConfigError(
@@ -113,13 +114,13 @@ def estimate(args: argparse.Namespace) -> dict:
     ):
         with torch.no_grad():
             inputs = model.data_preprocessor(data, False)['inputs']
-            taps = [flow.tap for flow in model.flows.values()]
+            taps = [x.tap for x in model.flows.values()]
             sources = read_taps(model.student, taps, inputs, 'student')
-        for tap, levels in zip(model.flows.values(), sources):
-            for name, flow in tap.items():
+        for tap_flow, levels in zip(model.flows.values(), sources):
+            for name, transfer in tap_flow.items():
                 source = levels[int(name)]
                 try:
-                    velocity = autonomous_velocity(flow.field, source)
+                    velocity = autonomous_velocity(transfer.field, source)
                 except ValueError as error:
                     raise ConfigError(f'model.flow: {error}') from error
                 change = log_density_change(
@@ -130,7 +131,7 @@ def estimate(args: argparse.Namespace) -> dict:
                     atol=args.tolerance,
                     generator=generator,
                 ).change
-                changes[f'{tap.tap}.{name}'] += (
+                changes[f'{tap_flow.tap}.{name}'] += (
                     change / source[0].numel()
                 ).tolist()
     return dict(changes)
@@ -140,7 +141,10 @@ def main() -> None:
     args = parse_args()
     check = check_estimator(args.seed)
     changes_by_level = estimate(args)
-    table = Table(title='Log-density change, log p_0(Z_0) - log p_1(Z_1)')
+    table = Table(
+        title='Log-density change, log p_0(Z_0) - log p_1(Z_1), from the '
+        'student feature Z_1 to the end of the flow Z_0'
+    )
     table.add_column('level')
     for column in ('nats per dimension', 'standard error', 'images'):
         table.add_column(column, justify='right')

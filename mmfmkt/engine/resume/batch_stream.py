@@ -17,7 +17,7 @@ class BatchWithState(NamedTuple):
 
     Attributes:
         batch (Any): Output of the loader's ``collate_fn``; None for an empty
-            batch.
+            batch of `ResumeBatchSampler`.
         state (bytes): Packed random state; empty without workers.
     """
 
@@ -48,8 +48,8 @@ class StatefulCollate:
 class WorkerInit:
     """``worker_init_fn`` that restores a worker's random state.
 
-    Workers ignore SIGINT and SIGTERM; the main process terminates them after
-    its iteration.
+    Workers ignore SIGINT, and SIGTERM from others than the main process, which
+    finishes its training iteration and then ends them.
 
     Args:
         worker_init_fn (Callable, optional): The loader's
@@ -138,8 +138,8 @@ class BatchStream:
         loader (DataLoader): A loader that has not been iterated.
 
     Attributes:
-        main (bytes): Packed random states that the main process restores; if
-            empty, it restores none.
+        main (bytes): Packed random states of the main process, which the next
+            :meth:`read` restores; if empty, it restores none.
     """
 
     def __init__(self, loader: DataLoader) -> None:
@@ -166,7 +166,7 @@ class BatchStream:
         return dict(self._worker_states)
 
     def resume(self, main: bytes, workers: Dict[int, bytes]) -> None:
-        """Set the random states with which the next iteration starts.
+        """Set the random states with which the next :meth:`read` starts.
 
         Args:
             main (bytes): State of the main process; see :attr:`main`.
@@ -189,8 +189,10 @@ class BatchStream:
         collate = loader.collate_fn
         loader.collate_fn = StatefulCollate(collate)
         try:
-            # Draws the workers' base seed in the main process. A state from
-            # within an epoch includes this draw, so it is restored later.
+            # `iter` draws the workers' base seed from the random state of the
+            # main process. A state from within an epoch was saved after this
+            # draw, so it is restored after `iter`; a state from the start of
+            # an epoch was saved before, so it is restored above.
             batches = iter(loader)
         finally:
             loader.collate_fn = collate
@@ -198,10 +200,12 @@ class BatchStream:
         self._restore()
         if not (loader.persistent_workers or first):
             self._worker_states = {}
+        # The first `first % count` batches are empty.
         for index, batch in enumerate(batches, first - first % count):
             if index < first:
                 continue
-            # Persistent workers of another iteration return no state.
+            # Persistent workers that were started outside `read` have the
+            # loader's own `collate_fn` and return no state.
             if isinstance(batch, BatchWithState):
                 batch, state = batch
                 if state:

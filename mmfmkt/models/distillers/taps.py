@@ -179,7 +179,7 @@ def read_taps(
     data_samples: Optional[Sequence[BaseDataElement]] = None,
     stop: bool = False,
 ) -> List[List[Tensor]]:
-    """Run a network up to its taps and return the levels of each tap.
+    """Run the part of a network with its taps and return their levels.
 
     Args:
         network (nn.Module): A detector. For taps in backbone and neck,
@@ -187,7 +187,8 @@ def read_taps(
             Other taps need the whole forward pass.
         taps (Sequence[str]): The taps.
         inputs (Tensor): Normalized images ``(B, C, H, W)``.
-        role (str): ``'student'`` or ``'teacher'``, for errors.
+        role (str): ``'student'`` or ``'teacher'``, for errors; tokens become
+            maps for ``'teacher'`` only.
         data_samples (Sequence, optional): With the sizes of the images,
             which transformers and two-stage heads need.
         stop (bool): Whether to stop the forward pass at the last tap. Then a
@@ -207,7 +208,8 @@ def read_taps(
     with suppress(StopForward), output_hooks(network, hooks, role):
         features = network.extract_feat(inputs)
         for tap, recorded in zip(taps, outputs):
-            # Detectors call forward methods of their heads without hooks.
+            # Detectors call `head.forward`, which skips hooks. Only taps of
+            # dense heads have an index.
             if split_tap(tap)[1] is not None and not recorded:
                 find_module(network, tap, role)(features)
         if not all(outputs):
@@ -221,7 +223,8 @@ def read_taps(
                 f'{len(recorded)} times in the {role}; tap another module, '
                 'such as the neck.'
             )
-    # A student's tokens would have to be replaced as tokens.
+    # Not for a student: the transformed map would have to be converted back
+    # to tokens.
     images = inputs if role == 'teacher' else None
     return [as_levels(x[0], tap, images) for tap, x in zip(taps, outputs)]
 

@@ -18,13 +18,14 @@ class FlowStats:
     D is the distillation loss, T the transform to the teacher's space.
 
     Attributes:
-        velocity (float): Root mean square of the velocity, mean over the
-            steps, divided by that of the source.
+        velocity (float): Root mean square (RMS) of the velocity, averaged
+            over the steps, relative to the RMS of the source.
         before (float): D(T(X_S), X_T), without the flow.
         after (float): D(T(mean_i X_hat_i), X_T), of the deployed feature.
         bound (float): mean_i D(T(X_hat_i), X_T), an upper bound of ``after``
             for a convex D (Jensen's inequality).
-        per_step (list[float]): D(T(X_hat_i), X_T) of each step from t = 1.
+        per_step (list[float]): D(T(X_hat_i), X_T) of each step, in order from
+            t = 1 to t = 0.
         estimates (list[Tensor]): X_hat_i, shape and device of the source.
     """
 
@@ -57,8 +58,9 @@ def measure_flow(
     """Sample a flow and compute its statistics.
 
     Args:
-        transfer (Transfer): A transfer whose ``metric`` is set and whose T is
-            ``transform``, not a head.
+        transfer (Transfer): A transfer between feature maps, whose T is its
+            module ``transform``, with a ``distillation_loss``. For
+            classifiers, T is the student's head, which is not supported.
         source (Tensor): ``X_S``, ``(B, C_s, H, W)``.
         target (Tensor): ``X_T``, ``(B, C_t, H, W)``.
         num_steps (int): Number of Euler steps.
@@ -70,6 +72,7 @@ def measure_flow(
         ... )
         >>> student, teacher = torch.randn(2, 2, 8, 5, 5).unbind()
         >>> stats = measure_flow(transfer, student, teacher, num_steps=4)
+        >>> # The last layer of an encoder starts at zero (`zero_init`).
         >>> len(stats.per_step), stats.velocity
         (4, 0.0)
     """
@@ -81,7 +84,7 @@ def measure_flow(
         return float(metric.loss_from_prepared(output, prepared))
 
     before = distance(source)
-    if transfer.field is None:
+    if transfer.field is None:  # variant `direct`: no flow
         return FlowStats(0.0, before, before, before)
     squares, estimates = [], []
     for step in EulerSampler(transfer.field, source, num_steps):

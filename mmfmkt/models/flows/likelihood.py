@@ -102,7 +102,7 @@ def log_density_change(
 def autonomous_velocity(
     field: VelocityField, source: Tensor
 ) -> Callable[[Tensor, float], Tensor]:
-    """Return a field's velocity as a function of state and time alone.
+    """Return a velocity that depends on state and time, not on the source.
 
     Args:
         field (VelocityField): Field of a trained flow.

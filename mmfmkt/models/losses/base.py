@@ -52,7 +52,8 @@ class BaseMetricLoss(nn.Module, metaclass=ABCMeta):
         supports_step_dim (bool): Whether ``compute_loss`` accepts p with a
             leading dimension of steps and returns the mean over them. A
             subclass that overrides ``compute_loss`` and does not set this
-            attribute gets its steps one by one.
+            attribute is called once for each step, even if its
+            parent supports the dimension.
     """
 
     # Accepted kinds of input.
@@ -68,11 +69,12 @@ class BaseMetricLoss(nn.Module, metaclass=ABCMeta):
         self.compare_classes(None, 0)
 
     def compare_classes(self, classes: Optional[Tensor], count: int) -> None:
-        """Compare some classes of class maps or logits only.
+        """Restrict the loss to some classes of class maps or logits.
 
         Args:
             classes (Tensor, optional): Indices of the classes; None: all.
-            count (int): Number of classes.
+            count (int): Number of all classes of the output, which separates
+                anchors from classes; unused if ``classes`` is None.
         """
         self.num_classes = count
         self.register_buffer('compared_classes', classes, persistent=False)
@@ -166,7 +168,7 @@ class BaseMetricLoss(nn.Module, metaclass=ABCMeta):
     def mean_loss_over_steps(
         self, preds: Tensor, target: PreparedTarget
     ) -> Tensor:
-        """Return the mean of ``loss_from_prepared`` over a batch of steps.
+        """Return the mean of ``loss_from_prepared`` over stacked steps.
 
         Args:
             preds (Tensor): ``(steps, *target.shape)``, of any floating type.
@@ -203,7 +205,8 @@ class BaseMetricLoss(nn.Module, metaclass=ABCMeta):
 
     def compile(self, *args: Any, **kwargs: Any) -> None:
         """Compile ``compute_loss``; arguments of ``torch.compile``."""
-        # `forward` is not compiled: it prepares the target in every call.
+        # Not `forward`: training prepares the target once and calls
+        # `compute_loss` for the steps.
         self.compute_loss = torch.compile(  # type: ignore[method-assign]
             self.compute_loss, *args, **kwargs
         )

@@ -7,7 +7,7 @@ from torch.distributed.nn.functional import all_gather
 
 
 def num_processes(sync: bool) -> int:
-    """Return the number of processes that share a batch.
+    """Return the number of processes over which statistics are computed.
 
     Args:
         sync (bool): Whether statistics are synchronized.
@@ -32,8 +32,8 @@ def gather_samples(samples: Tensor, sync: bool, dim: int = 0) -> Tensor:
     """Concatenate the samples of all processes.
 
     The gradient of a process's samples is the sum of the gradients that all
-    processes compute for them. After DDP has averaged gradients over
-    processes, it equals that of one process with the whole batch.
+    processes compute for them. After DDP has averaged the gradients of the
+    parameters, they equal those of one process with the whole batch.
 
     Args:
         samples (Tensor): Samples of this process. All processes must have

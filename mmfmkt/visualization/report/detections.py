@@ -61,6 +61,7 @@ def draw_detections(
     detections = {}
     for _, model, _ in loaded:
         if getattr(model, 'teacher', None) is not None:
+            # Raw: before the data preprocessor.
             adapter = model.teacher_holder.raw_input_adapter(dataset)
             detections['teacher'] = detect(
                 model.teacher, dataset, index, threshold, adapter
@@ -225,7 +226,7 @@ def draw_boxes(axes: Any, boxes: List[Box]) -> None:
         boxes (list[Box]): The boxes.
     """
     panel = axes.get_window_extent()
-    # Size of a pixel of the picture in pixels of the image.
+    # Image pixels per pixel of the rendered figure.
     pixel = (axes.get_xlim()[1] - axes.get_xlim()[0]) / panel.width
     extents: List[Any] = []
     for corners, kind, text in boxes:

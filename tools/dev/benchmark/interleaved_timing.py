@@ -1,4 +1,7 @@
-"""Reports of interleaved timing and of activation memory."""
+"""Reports of timings and of activation memory.
+
+Functions are timed in turn in each round.
+"""
 
 import json
 import platform
@@ -12,7 +15,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from mmfmkt.utils.interleaved_timing import (  # noqa: F401 (for benchmarks)
+from mmfmkt.utils.interleaved_timing import (  # noqa: F401 (benchmarks use it)
     console,
     ratio_to,
     time_interleaved,
@@ -35,8 +38,9 @@ def activation_bytes(
     def pack(x: Tensor) -> None:
         storage = x.untyped_storage()
         if storage.data_ptr() not in known:
-            # Kept alive, so that no address is reused. The graph stores None:
-            # a tensor would keep the graph alive through its own history.
+            # Kept alive, so that no address is reused. `pack` returns None,
+            # which the graph stores instead of the tensor: a tensor would
+            # refer back to the graph.
             kept[storage.data_ptr()] = storage
 
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda x: x):
@@ -48,6 +52,9 @@ def timing_row(
     name: str, times: Dict[str, List[float]], baseline: Sequence[str]
 ) -> dict:
     """Return a report's row: time of a function, and ratio to a baseline.
+
+    The time is the median; ``ratio``, ``low`` and ``high`` are median and
+    quartiles of the ratio.
 
     Args:
         name (str): Name of the function.

@@ -17,7 +17,8 @@ class ConvNeXtEncoder(MetaEncoder):
         expansion (int): Channels of the hidden layer divided by C.
         num_blocks (int): Number of blocks. All but the last, whose output is
             the prediction, have a skip connection.
-        kwargs: ``zero_init`` and ``deep_time`` of `MetaEncoder`.
+        kwargs: ``zero_init`` and ``deep_time`` (two layers for the time
+            embedding), see `MetaEncoder`.
 
     Examples:
         >>> ConvNeXtEncoder(8)(torch.randn(2, 8, 5, 5), 0.5).shape

@@ -47,10 +47,10 @@ COLLECTION = {
 }
 HEAD = """# Model zoo
 
-`python tools/dev/benchmark/accuracy.py TABLE --render`, where `TABLE` is a file
-of `tools/dev/benchmark/tables/`, writes this page from the configs, the
-measured results (`docs/results/*.json`) and published baselines. Each folder of
-`configs/` has the same numbers in `metafile.yml`, in OpenMMLab's format. A
+`python tools/dev/benchmark/accuracy.py TABLE --render`, where `TABLE` is a
+file of `tools/dev/benchmark/tables/`, writes this page from the configs, the
+measured results (`docs/results/*.json`) and published baselines. Each folder
+of `configs/` has the same numbers in `metafile.yml`, in OpenMMLab's format. A
 config without a number was not run.
 
 - Data: [BCCD](bccd.md), [playing cards](cards.md), [shapes](shapes.md) and

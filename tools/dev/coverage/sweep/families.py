@@ -21,7 +21,7 @@ OTHER_TASKS = {
     'Image-To-Text Retrieval': 'compares images with text',
     'Text-To-Image Retrieval': 'compares images with text',
     'NLVR': 'reads text',
-    'Image Retrieval': 'image retrieval',
+    'Image Retrieval': 'compares images with images',
 }
 # Patterns of config names, from small to large networks.
 SIZES = (

@@ -1,4 +1,4 @@
-"""Result table of the sweep, on the console and in Markdown."""
+"""Result table of the sweep, which tries each model family as a student."""
 
 from collections import Counter
 from pathlib import Path
@@ -10,10 +10,16 @@ from rich.table import Table
 COLUMNS = ('family', 'equivalence', 'theta', 'fmkt', 'config', 'why')
 
 
-def row(key: str, results: Dict[str, dict]) -> List[str]:
-    """Return a family's row: status of each check, config and reasons."""
-    equivalence = results.get('equivalence', {})
-    variants = results.get('variants', {})
+def row(key: str, checks: Dict[str, dict]) -> List[str]:
+    """Return a family's row: status of each check, config and reasons.
+
+    Args:
+        key (str): Library and name of the family.
+        checks (dict): Results of the family by check: ``equivalence`` (of
+            distilling with weight 0 and plain training) and ``variants``.
+    """
+    equivalence = checks.get('equivalence', {})
+    variants = checks.get('variants', {})
     both = [equivalence, variants]
     cells = [equivalence.get('status', '')]
     cells += [
