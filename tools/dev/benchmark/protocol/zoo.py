@@ -59,7 +59,7 @@ config without a number was not run.
 - `w16` in a config's name: a student of width 16, a quarter.
 - A row that names another method or encoder than its config was run with
   options, which `metafile.yml` lists.
-- FM-KT without an encoder: the config's, `BottleneckEncoder` for detectors and
+- FM-KT without an encoder's name: `BottleneckEncoder` for detectors and
   `ConvEncoder` for classifiers.
 - Theta has ensemble weight 0 and a direct term. Theta with ensemble_weight = 1
   also has the ensemble term; as published, it has no direct term.
