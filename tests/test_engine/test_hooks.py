@@ -211,7 +211,7 @@ def test_impossible_settings_are_refused_in_one_sentence(hook):
 def test_hooks_of_a_distillation_name_any_other_model(tmp_path):
     from tiny import retinanet
 
-    with pytest.raises(ConfigError, match='the model is a RetinaNet'):
+    with pytest.raises(ConfigError, match='got RetinaNet'):
         train(
             tmp_path,
             TransferWeightHook(),
