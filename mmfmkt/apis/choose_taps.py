@@ -153,7 +153,7 @@ def build_teacher_of(
         options['backbone.out_type'] = backbone['out_type'] = 'featmap'
     network = build_network(without_weights(model), library)
     # The neck of a classifier outputs vectors.
-    if scope != 'mmdet' or not has_part(network, 'neck'):
+    if scope == 'mmpretrain' or not has_part(network, 'neck'):
         tap = 'backbone'
     return network, tap
 

@@ -4,16 +4,18 @@ import os.path as osp
 from copy import deepcopy
 from typing import Any, Dict, List, Tuple
 
+from mmcv.transforms import LoadAnnotations
 from mmengine.config import Config
+from mmengine.registry import HOOKS, TRANSFORMS, Registry
 
 from mmfmkt.utils import ConfigError
-from mmfmkt.utils.types import type_name
+from mmfmkt.utils.types import resolve_type, type_name
 
 # They change the pipeline of the student's own data set during training.
 PIPELINE_HOOKS = (
-    'PipelineSwitchHook',
-    'SwitchRecipeHook',
-    'YOLOXModeSwitchHook',
+    'mmdet.PipelineSwitchHook',
+    'mmdet.YOLOXModeSwitchHook',
+    'mmpretrain.SwitchRecipeHook',
 )
 
 
@@ -44,7 +46,7 @@ def unlabelled_overrides(
     pipeline = [
         deepcopy(transform)
         for transform in pipeline_of(config, f'{split}_dataloader')
-        if 'Annotations' not in type_name(transform)
+        if not is_a(transform, [LoadAnnotations], TRANSFORMS, library)
     ]
     if library == 'mmdet':
         pipeline.insert(len(pipeline) - 1, dict(type='RandomFlip', prob=0.5))
@@ -61,7 +63,10 @@ def unlabelled_overrides(
         val_cfg=None,
     )
     hooks = config.get('custom_hooks') or []
-    kept = [x for x in hooks if type_name(x) not in PIPELINE_HOOKS]
+    # None if a library is not installed.
+    switches = [resolve_type(x, HOOKS) for x in PIPELINE_HOOKS]
+    kinds = [x for x in switches if x is not None]
+    kept = [x for x in hooks if not is_a(x, kinds, HOOKS, library)]
     if len(kept) < len(hooks):
         overrides['custom_hooks'] = kept
     student: Dict[str, Any] = {}
@@ -77,6 +82,14 @@ def unlabelled_overrides(
         student,
         [f'data      {dataset["data_root"]}, without labels: {names}'],
     )
+
+
+def is_a(
+    config: Any, kinds: List[type], registry: Registry, scope: str
+) -> bool:
+    """Return whether a config builds an instance of one of some classes."""
+    kind = resolve_type(config, registry, scope) or object
+    return issubclass(kind, tuple(kinds))
 
 
 def pipeline_of(config: Config, key: str) -> List[dict]:

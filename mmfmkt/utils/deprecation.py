@@ -1,8 +1,9 @@
 """Former names of classes and arguments, kept for one release."""
 
-import warnings
 from functools import wraps
 from typing import Any, Callable, Dict, Mapping
+
+from mmfmkt.models.deprecation import warn_renamed
 
 
 def renamed_arguments(**new_names: str) -> Callable:
@@ -36,12 +37,3 @@ def with_current_names(kind: type, arguments: Mapping) -> Dict[str, Any]:
     for base in kind.__mro__:
         new_names |= getattr(vars(base).get('__init__'), 'new_names', {})
     return {new_names.get(name, name): x for name, x in arguments.items()}
-
-
-def warn_renamed(old: str, new: str) -> None:
-    """Warn that a name is deprecated."""
-    warnings.warn(
-        f'{old} will be removed in the next release; use {new}.',
-        FutureWarning,
-        stacklevel=3,
-    )

@@ -8,9 +8,10 @@ from mmengine.runner import Runner
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from mmfmkt.models.deprecation import warn_renamed
 from mmfmkt.registry import HOOKS
 from mmfmkt.utils import ConfigError
-from mmfmkt.utils.deprecation import renamed_arguments, warn_renamed
+from mmfmkt.utils.deprecation import renamed_arguments
 from mmfmkt.utils.schema import PositiveInt
 
 from .progress import unwrap_model

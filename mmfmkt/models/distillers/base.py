@@ -135,9 +135,9 @@ class BaseDistiller(StudentWrapper):
                 self.teacher_holder = TeacherHolder(
                     teacher, self.library, self.student
                 )
-            if teacher is not None and self.teacher_holder.is_foreign:
-                # A classifier's neck gives no maps.
-                teacher = dict(dict(tap='backbone'), **teacher)
+                if self.teacher_holder.library == 'mmpretrain' != self.library:
+                    # The neck of a classifier outputs vectors.
+                    teacher = {'tap': 'backbone', **teacher}
             for settings in complete_taps(tap, levels, flow, taps, teacher):
                 # Names of modules must not contain dots.
                 name = settings['tap'].replace('.', '-')
@@ -199,7 +199,7 @@ class BaseDistiller(StudentWrapper):
             )
             if pair is not None:
                 self.shared_classes.outputs[tap] = pair
-            pairs = pair_levels(levels and chosen, student, teacher)
+            pairs = pair_levels(levels, student, teacher)
             self.teacher_taps[tap] = (teacher_tap, pairs)
             log_pairs((tap, teacher_tap), pairs, student, teacher)
             chosen = list(pairs)

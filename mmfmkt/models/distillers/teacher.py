@@ -20,9 +20,7 @@ from mmengine.structures import BaseDataElement
 from torch import Tensor, nn
 
 from mmfmkt.utils import ConfigError
-from mmfmkt.utils.schema import (
-    check_keys,
-)
+from mmfmkt.utils.schema import check_keys
 
 from .data_pipeline import dataset_of, pipeline_normalization
 from .levels import LevelSpec
@@ -60,7 +58,7 @@ class TeacherHolder:
         checkpoint (str, optional): Its checkpoint, which may name classes.
         cache (TeacherCache, optional): Cache of its outputs.
         view (dict): ``scale`` and ``multiple_of`` of its images.
-        is_foreign (bool): Whether it is of another library than the student.
+        library (str): Scope of its config.
         input_adapter (TeacherInputAdapter): Converts the student's images to
             the teacher's normalization and channels.
 
@@ -75,7 +73,7 @@ class TeacherHolder:
         self.network = build_teacher(
             model, library, settings.get('checkpoint')
         )
-        self.is_foreign = model.get('_scope_') not in (None, library)
+        self.library = model.get('_scope_') or library
         if settings.get('channels_last'):
             self.network.to(memory_format=torch.channels_last)
         self.cache = open_cache(settings.get('cache'))

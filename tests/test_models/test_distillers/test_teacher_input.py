@@ -290,6 +290,8 @@ def configured(path, shapes, *transforms, **preprocessor):
 
 def train(cfg):
     """Return the teacher's first input in a Runner, and the log."""
+    # Runs of the same second would share a logger.
+    cfg.experiment_name = str(cfg.work_dir)
     runner, inputs = Runner.from_cfg(cfg), []
     runner.model.teacher.backbone.register_forward_pre_hook(
         lambda module, args: inputs.append(args[0].clone())
