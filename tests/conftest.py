@@ -9,13 +9,15 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from config_layout import skip_layout
+from fast_configs import cache_metafiles, skip_yapf
 
-skip_layout()
+skip_yapf()
 
 from mmengine.logging import MessageHub  # noqa: E402
 
 from mmfmkt.utils.configs import link_shipped  # noqa: E402
+
+cache_metafiles()
 
 ROOT = Path(__file__).resolve().parent.parent
 CPU = dict(

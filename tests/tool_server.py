@@ -15,7 +15,7 @@ import traceback
 from importlib import import_module
 from multiprocessing import util
 
-from config_layout import skip_layout
+from fast_configs import cache_metafiles, skip_yapf
 
 LIBRARIES = (
     'torch',
@@ -82,12 +82,14 @@ def main():
     # Libraries print while they are imported.
     answers = os.fdopen(os.dup(1), 'w', buffering=1)
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-    skip_layout()
+    skip_yapf()
     for name in LIBRARIES:
         try:
             import_module(name)
         except ImportError:
             continue
+    names = ('mmdet', 'mmpretrain')
+    cache_metafiles(*(sys.modules[x] for x in names if x in sys.modules))
     # Tools collect no garbage among these libraries.
     gc.freeze()
     for line in sys.stdin:
