@@ -4,9 +4,11 @@ import base64
 import io
 from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
-import matplotlib
 import mmcv
 import torch
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 from mmdet.structures.bbox import bbox_overlaps
 from mmengine.dataset import pseudo_collate
 from mmengine.structures import InstanceData
@@ -15,11 +17,6 @@ from torch import Tensor, nn
 from mmfmkt.models.distillers.teacher_input import TeacherInputAdapter
 
 from .loading import LoadedRun
-
-matplotlib.use('Agg')
-
-import matplotlib.pyplot as plt  # noqa: E402
-from matplotlib.patches import Rectangle  # noqa: E402
 
 # Colors of boxes: correct; correct, but missed by the first run; missed, but
 # detected by the first run; false positive.
@@ -198,13 +195,7 @@ def draw_panels(image: Any, panels: Dict[str, List[Box]]) -> str:
     height, width = image.shape[:2]
     rows = -(-len(panels) // COLUMNS)
     panel_height = WIDTH / COLUMNS * height / width + 0.4
-    figure, axes = plt.subplots(
-        rows,
-        COLUMNS,
-        figsize=(WIDTH, rows * panel_height),
-        squeeze=False,
-        layout='constrained',
-    )
+    figure, axes = make_figure(rows, COLUMNS, (WIDTH, rows * panel_height))
     for panel in axes.flat:
         panel.axis('off')
     for panel, title in zip(axes.flat, panels):
@@ -265,10 +256,24 @@ def draw_boxes(axes: Any, boxes: List[Box]) -> None:
         extents.append(extent)
 
 
-def embed(figure: Any) -> str:
-    """Return a matplotlib figure as a data URL, and close it."""
+def make_figure(
+    rows: int, columns: int, size: Tuple[float, float]
+) -> Tuple[Figure, Any]:
+    """Return a figure without a window, and its axes ``(rows, columns)``.
+
+    Args:
+        rows (int): Number of rows.
+        columns (int): Number of columns.
+        size (tuple[float, float]): Width and height in inches.
+    """
+    figure = Figure(size, layout='constrained')
+    FigureCanvasAgg(figure)
+    return figure, figure.subplots(rows, columns, squeeze=False)
+
+
+def embed(figure: Figure) -> str:
+    """Return a figure as a data URL."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format='jpg', dpi=100, pil_kwargs=dict(quality=85))
-    plt.close(figure)
     data = base64.b64encode(buffer.getvalue()).decode()
     return f'data:image/jpeg;base64,{data}'

@@ -12,7 +12,7 @@ from mmfmkt.models.distillers.taps import read_taps
 from mmfmkt.models.flows import EulerSampler, Transfer
 from mmfmkt.models.flows.inspection import measure_flow
 
-from .detections import embed, plt
+from .detections import embed, make_figure
 
 # Maximum number of spatial positions in CKA and PCA, and in the plot.
 MAX_POSITIONS = 4096
@@ -172,13 +172,7 @@ def draw_maps(levels: List[LevelFeatures], path: str) -> str:
         str: The picture as a data URL.
     """
     image = mmcv.imread(path, channel_order='rgb')
-    figure, axes = plt.subplots(
-        len(levels),
-        4,
-        figsize=(12, 2.6 * len(levels)),
-        squeeze=False,
-        layout='constrained',
-    )
+    figure, axes = make_figure(len(levels), 4, (12, 2.6 * len(levels)))
     for row, level in zip(axes, levels):
         transfer, target = level.transfer, level.target
         after, title = level.source, 'no flow'
