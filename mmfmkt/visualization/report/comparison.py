@@ -1,11 +1,8 @@
 """Section of the report that compares methods over seeds."""
 
-from typing import Dict, List
-
-import plotly.graph_objects as go
-
 from mmfmkt.apis.compare.results import NOTE, Summary, mean_and_standard_error
 
+from .curves import figure
 from .page import Section
 
 
@@ -15,45 +12,29 @@ def comparison_section(summary: Summary) -> Section:
     Args:
         summary (Summary): Table and verdicts of a comparison.
     """
-    text = ' '.join([*summary.verdicts, NOTE])
-    section = Section('Comparison', text)
+    section = Section('Comparison', ' '.join([*summary.verdicts, NOTE]))
     section.add(header=summary.header, rows=summary.rows)
-    points = points_of(summary)
-    if points:
-        figure = go.Figure(
-            [
-                go.Scatter(
-                    x=[x['ratio']],
-                    y=[x['mean']],
-                    error_x=dict(
-                        type='data',
-                        symmetric=False,
-                        array=[x['high'] - x['ratio']],
-                        arrayminus=[x['ratio'] - x['low']],
-                    ),
-                    error_y=dict(type='data', array=[x['error']]),
-                    mode='markers',
-                    name=x['name'],
-                )
-                for x in points
-            ]
-        )
-        figure.update_layout(
-            title='Accuracy against deployed latency',
-            xaxis_title='latency / student, median and quartiles',
-            yaxis_title=f'{summary.label}, mean and standard error',
-        )
-        section.plot(figure)
-    return section
-
-
-def points_of(summary: Summary) -> List[Dict]:
-    """Return accuracy and latency of the lines for which both are known."""
-    points = []
+    plot = figure(
+        'Accuracy against deployed latency',
+        'latency / student, median and quartiles',
+        f'{summary.label}, mean and standard error',
+        {},
+    )
     for line, latency in zip(summary.lines, summary.latencies):
         if line.values and latency:
+            ratio = latency['ratio']
             mean, error = mean_and_standard_error(list(line.values.values()))
-            points.append(
-                dict(latency, name=line.name, mean=mean, error=error or 0.0)
+            plot.add_scatter(
+                x=[ratio],
+                y=[mean],
+                error_x=dict(
+                    array=[latency['high'] - ratio],
+                    arrayminus=[ratio - latency['low']],
+                ),
+                error_y=dict(array=[error or 0.0]),
+                mode='markers',
+                name=line.name,
             )
-    return points
+    if plot.data:
+        section.plot(plot)
+    return section

@@ -1,12 +1,15 @@
 """Plotly figures of the report."""
 
+import re
 from typing import Any, Callable, Dict, List, Optional, Sequence
 
 import plotly.colors
 import plotly.graph_objects as go
 
-from .runs import LOSS_NAME, WorkDir
+from .runs import WorkDir
 
+# Distillation losses: '<tap>.<level>.<part>', or of classifiers 'head.<part>'.
+DISTILLATION_LOSS = re.compile(r'.+\.\d+\.[a-z_]+$|head\.')
 # Suffixes of the main metrics.
 MAIN_METRICS = ('mAP', 'AP', 'top1')
 COLORS = plotly.colors.qualitative.D3
@@ -75,11 +78,6 @@ def series(lines: List[dict], x: str, y: str) -> tuple:
     return [row[x] for row in rows], [row[y] for row in rows]
 
 
-def is_distillation_loss(name: str) -> bool:
-    """Return whether a loss is a distillation loss."""
-    return bool(LOSS_NAME.match(name)) or name.startswith('head.')
-
-
 def metric_curves(runs: List[WorkDir]) -> List[go.Figure]:
     """Plot the main validation metrics over the epochs."""
     names = list(dict.fromkeys(name for run in runs for name in run.metrics))
@@ -107,13 +105,13 @@ def loss_curves(runs: List[WorkDir]) -> List[go.Figure]:
             {run.name: series(run.train, 'iter', name) for run in runs},
         )
         for name in names
-        if not is_distillation_loss(name)
+        if not DISTILLATION_LOSS.match(name)
     ]
 
 
 def transfer_curves(run: WorkDir) -> List[go.Figure]:
     """Plot the distillation losses of each level."""
-    names = [x for x in run.losses() if is_distillation_loss(x)]
+    names = [x for x in run.losses() if DISTILLATION_LOSS.match(x)]
     dashes = {'loss_flow': None, 'metric_of_mean': 'dot'}
     if not names:
         return []
@@ -161,13 +159,13 @@ def flow_curves(run: WorkDir) -> List[go.Figure]:
 
 
 def accuracy_by_steps(
-    accuracy: Dict[str, Dict[int, float]], name: str
+    name: str, accuracy: Dict[str, Dict[int, float]]
 ) -> go.Figure:
     """Plot accuracy over the number of sampling steps K.
 
     Args:
-        accuracy (dict): Accuracy by run and K.
         name (str): Name of the metric.
+        accuracy (dict): Accuracy by run and K.
     """
     curves = {
         run: (list(values), list(values.values()))
@@ -177,19 +175,6 @@ def accuracy_by_steps(
     plot = figure(title, 'K', name, curves, mode='lines+markers')
     plot.update_xaxes(type='log', tickvals=[1, 2, 4, 8, 16, 32])
     return plot
-
-
-def logged_accuracy_by_steps(runs: List[WorkDir]) -> List[go.Figure]:
-    """Plot accuracy over K, if validations report it."""
-    accuracy: Dict[str, Dict[str, Dict[int, float]]] = {}
-    for run in runs:
-        for name, values in run.metrics_by_steps().items():
-            accuracy.setdefault(name, {})[run.name] = values
-    return [
-        accuracy_by_steps(values, name)
-        for name, values in accuracy.items()
-        if name.endswith(MAIN_METRICS)
-    ]
 
 
 def sampling_curves(

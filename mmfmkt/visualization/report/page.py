@@ -1,7 +1,7 @@
 """The report: one HTML file that needs no network connection."""
 
 from pathlib import Path
-from typing import Any, Iterable, List, Sequence, Union
+from typing import Any, Dict, Iterable, List, Sequence, Tuple, Union
 
 import jinja2
 from mmengine.logging import print_log
@@ -89,14 +89,19 @@ def write_report(
     if not runs:
         raise ConfigError('A report needs at least one work directory.')
     make_names_unique(runs)
-    by_steps = Section(
-        'Accuracy by sampling steps',
-        figures=curves.logged_accuracy_by_steps(runs),
-    )
-    parts = [*sections, results(runs), *training_curves(runs), by_steps]
-    if load_checkpoints:
-        parts += network_sections(runs, images, steps, by_steps)
-    parts += [configs(runs), environments(runs)]
+    loaded, errors = load_runs(runs if load_checkpoints else [])
+    networks = network_sections(loaded, errors, images)
+    # Last, since it changes K of the networks.
+    by_steps = accuracy_by_steps(runs, loaded, steps)
+    parts = [
+        *sections,
+        results(runs),
+        *training_curves(runs),
+        by_steps,
+        *networks,
+        configs(runs),
+        environments(runs),
+    ]
     page = jinja2.Template(
         TEMPLATE.read_text(encoding='utf-8'), autoescape=True
     ).render(
@@ -114,7 +119,8 @@ def results(runs: List[WorkDir]) -> Section:
     keys = dict.fromkeys(name for run in runs for name in run.metrics)
     metrics = [x for x in keys if not STEP_METRIC.match(x)]
     header = ['run', 'variant', 'encoder', 'seed', 'iterations', *metrics]
-    rows, teachers = [], {}
+    rows: List[Dict[str, Any]] = []
+    teachers: Dict[str, List[WorkDir]] = {}
     for run in runs:
         model = run.config.model
         row = {
@@ -178,11 +184,27 @@ def training_curves(runs: List[WorkDir]) -> List[Section]:
     ]
 
 
-def network_sections(
+def load_runs(
     runs: List[WorkDir],
-    images: int,
-    steps: Sequence[int],
-    by_steps: Section,
+) -> Tuple[List[LoadedRun], Dict[str, str]]:
+    """Load the detectors of the runs.
+
+    Returns:
+        tuple: The loaded runs, and errors by name of the run.
+    """
+    loaded, errors = [], {}
+    for run in runs:
+        if run.config.get('default_scope') == 'mmpretrain':
+            continue
+        try:
+            loaded.append(load_run(run))
+        except (ConfigError, OSError, RuntimeError, KeyError) as error:
+            errors[run.name] = ' '.join(str(error).split())
+    return loaded, errors
+
+
+def network_sections(
+    loaded: List[LoadedRun], errors: Dict[str, str], images: int
 ) -> List[Section]:
     """Return the sections that need the networks of the runs."""
     section = Section(
@@ -192,16 +214,9 @@ def network_sections(
         f'Orange (wrong): false positive. Score at least {SCORE_THRESHOLD}, '
         'IoU at least 0.5. Click a picture to enlarge it.',
     )
-    loaded = []
-    for run in runs:
-        if run.config.get('default_scope') == 'mmpretrain':
-            continue
-        try:
-            loaded.append(load_run(run))
-        except (ConfigError, OSError, RuntimeError, KeyError) as error:
-            reason = ' '.join(str(error).split())
-            section.add(summary=f'{run.name} is not shown', body=reason)
-            print_log(f'{run.name} is not shown: {reason}', logger='current')
+    for name, error in errors.items():
+        section.add(summary=f'{name} is not shown', body=error)
+        print_log(f'{name} is not shown: {error}', logger='current')
     if not loaded:
         return [section]
     indices = features.spaced_indices(len(loaded[0].data), images)
@@ -210,8 +225,6 @@ def network_sections(
             loaded, index, SCORE_THRESHOLD
         )
         section.add(image=image, caption=Path(path).name)
-    if steps:
-        plot_accuracy_by_steps(by_steps, loaded, steps)
     return [cost(loaded), section, *flow_sections(loaded, indices)]
 
 
@@ -270,24 +283,31 @@ def flow_sections(
     return [maps, trajectories]
 
 
-def plot_accuracy_by_steps(
-    section: Section, loaded: List[LoadedRun], steps: Sequence[int]
-) -> None:
-    """Evaluate students with a flow at each K and plot the accuracy."""
-    accuracy: dict = {}
-    name = ''
+def accuracy_by_steps(
+    runs: List[WorkDir], loaded: List[LoadedRun], steps: Sequence[int]
+) -> Section:
+    """Return accuracy over K: as logged, and of loaded students with a flow.
+
+    Args:
+        runs (list[WorkDir]): All runs.
+        loaded (list[LoadedRun]): Runs that are evaluated; their K changes.
+        steps (Sequence[int]): Values of K.
+    """
+    accuracy: Dict[str, Dict[str, Dict[int, float]]] = {}
+    for run in runs:
+        for name, values in run.metrics_by_steps().items():
+            if name.endswith(curves.MAIN_METRICS):
+                accuracy.setdefault(name, {})[run.name] = values
     for run, model, _ in loaded:
-        if not getattr(model, 'deploys_flow', False):
-            continue
-        for k in steps:
-            model.inference_steps = k
-            metrics = evaluate(run, model)
-            # CocoMetric returns no metrics if nothing is detected.
-            name = name or next(iter(metrics), '')
-            if name in metrics:
-                accuracy.setdefault(run.name, {})[k] = metrics[name]
-    if accuracy:
-        section.plot(curves.accuracy_by_steps(accuracy, name))
+        if getattr(model, 'deploys_flow', False):
+            for k in steps:
+                model.inference_steps = k
+                # CocoMetric returns no metrics if nothing is detected.
+                for name, value in list(evaluate(run, model).items())[:1]:
+                    by_run = accuracy.setdefault(name, {})
+                    by_run.setdefault(run.name, {})[k] = value
+    figures = [curves.accuracy_by_steps(x, y) for x, y in accuracy.items()]
+    return Section('Accuracy by sampling steps', figures=figures)
 
 
 def configs(runs: List[WorkDir]) -> Section:

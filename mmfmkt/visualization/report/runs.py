@@ -14,8 +14,6 @@ from mmfmkt.engine.resume.latest_checkpoint import checkpoints_of
 from mmfmkt.utils import ConfigError
 from mmfmkt.utils.configs import walk
 
-# Name of a distillation loss.
-LOSS_NAME = re.compile(r'^(?P<tap>.+?)\.(?P<level>\d+)\.(?P<part>[a-z_]+)$')
 # Name of a metric at one K, from StepAccuracy.
 STEP_METRIC = re.compile(r'^(?P<name>.+)_k(?P<k>\d+)$')
 # Logged values that are neither losses nor metrics.
