@@ -47,11 +47,6 @@ def parse_args() -> argparse.Namespace:
         '--out', help='ONNX file; default: in the folder of the checkpoint'
     )
     parser.add_argument('--opset', type=int, help='ONNX opset version')
-    parser.add_argument(
-        '--no-check',
-        action='store_true',
-        help='do not compare the outputs in ONNX Runtime',
-    )
     add_cfg_options(parser)
     return parser.parse_args()
 
@@ -75,17 +70,14 @@ def main() -> None:
         model, out, tuple(args.image_size), args.batch_size, args.opset
     )
     print(f'{out} ({out.stat().st_size / 2**20:.1f} MiB)')
-    differences = {}
-    if not args.no_check:
-        width, height = args.image_size
-        channels = input_channels(model)
-        noise = torch.randn(args.batch_size, channels, height, width)
-        differences = largest_difference(model, out, noise)
+    width, height = args.image_size
+    noise = torch.randn(args.batch_size, input_channels(model), height, width)
+    differences = largest_difference(model, out, noise)
     for name, shape in outputs.items():
-        line = f'{name}: {" x ".join(map(str, shape))}'
-        if name in differences:
-            line += f', differs by {differences[name]:.2g} in ONNX Runtime'
-        print(line)
+        print(
+            f'{name}: {" x ".join(map(str, shape))}, differs by '
+            f'{differences[name]:.2g} in ONNX Runtime'
+        )
 
 
 if __name__ == '__main__':
