@@ -1,4 +1,4 @@
-"""Compares methods over seeds: the command ``mmfmkt compare`` in a clone."""
+"""Compare methods over seeds: ``mmfmkt compare`` in a clone."""
 
 import sys
 

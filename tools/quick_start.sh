@@ -12,19 +12,19 @@ for argument in "$@"; do
         echo
         python=${MMFMKT_VENV:-$root_dir/.venv}/bin/python
         if [ ! -x "$python" ]; then
-            echo 'The options of quick_start.py are shown here once it is set' \
-                'up.'
+            echo 'The options of quick_start.py are shown here after the' \
+                'set-up.'
             exit
         fi
         exec "$python" "$root_dir/tools/quick_start.py" --help
     fi
 done
 
-# The set-up runs in the background, in a process group of its own, which ends
-# if this script is told to: bash minds a signal at once only while it waits.
-answer=$(mktemp)
-exec 3>"$answer" 4<"$answer"
-rm "$answer"
+# The set-up runs in the background in its own process group, and a signal to
+# this script is passed on to it: bash runs a trap immediately only in `wait`.
+output=$(mktemp)
+exec 3>"$output" 4<"$output"
+rm "$output"
 end_set_up() {
     kill -TERM -- "-$!" || true
     wait "$!" || true
@@ -35,7 +35,7 @@ trap 'end_set_up 130' INT
 trap 'end_set_up 143' TERM
 set -m
 {
-    # Ends after the set-up, and not beside it.
+    # Runs when the set-up has ended, after its clean-up.
     trap 'exit 143' TERM
     set_up
 } >&3 &

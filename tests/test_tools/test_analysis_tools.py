@@ -13,7 +13,7 @@ from mmfmkt.registry import MODELS
 pytest.importorskip('mmdet')
 pytestmark = pytest.mark.slow
 
-OWN = """
+CUSTOM_SCHEDULE = """
 from mmfmkt.models.flows import NoiseSchedule, SchedulePoint
 from mmfmkt.registry import MODELS
 
@@ -34,12 +34,12 @@ def test_schedules_are_checked_numerically():
 
 
 def test_a_custom_schedule_is_checked_numerically(tmp_path):
-    (tmp_path / 'own_schedule.py').write_text(OWN)
+    (tmp_path / 'custom_schedule.py').write_text(CUSTOM_SCHEDULE)
     log = run(
         'tools/analysis_tools/schedules.py',
         'Square',
         '--import',
-        'own_schedule',
+        'custom_schedule',
         PYTHONPATH=f'{tmp_path}:.',
     )
     assert 'Square' in log and 'VEODE' not in log
@@ -68,7 +68,7 @@ def test_the_likelihood_before_and_after_training(shapes, tmp_path):
             out,
         )
         assert 'Linear flow: relative error' in log and 'neck.3' in log
-        found = json.loads(out.read_text())
-        assert found['linear_flow']['relative_error'] < 0.01
-        changes.append([x['mean'] for x in found['levels'].values()])
+        results = json.loads(out.read_text())
+        assert results['linear_flow']['relative_error'] < 0.01
+        changes.append([x['mean'] for x in results['levels'].values()])
     assert changes[0] == [0, 0, 0, 0] and all(changes[1])

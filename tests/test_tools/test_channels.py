@@ -17,7 +17,8 @@ COLOR_TYPES = {1: 'grayscale', 4: 'unchanged'}
 
 @pytest.fixture(params=COLOR_TYPES)
 def student(request, tmp_path):
-    """Configs whose student takes so many channels, and its teacher three."""
+    """Write configs of a student with 1 or 4 input channels, and a teacher
+    with 3."""
     from mmfmkt.datasets import make_shapes
 
     channels = request.param
@@ -25,10 +26,10 @@ def student(request, tmp_path):
     make_shapes(data, num_train=4, num_val=4, image_size=(64, 64), seed=0)
     if channels == 4:
         for path in data.rglob('*.jpg'):
-            picture = cv2.imread(str(path))
-            picture = np.dstack([picture, picture[..., :1]])
-            # JPEG has no fourth channel; who reads it looks at the content.
-            path.write_bytes(cv2.imencode('.png', picture)[1].tobytes())
+            image = cv2.imread(str(path))
+            image = np.dstack([image, image[..., :1]])
+            # JPEG has no fourth channel; readers detect PNG by its content.
+            path.write_bytes(cv2.imencode('.png', image)[1].tobytes())
     cfg = Config.fromfile(write_config(tmp_path / 'c.py', data, 'fmkt', 1))
     for split in ('train', 'val', 'test'):
         load = cfg[f'{split}_dataloader'].dataset.pipeline[0]
@@ -46,7 +47,7 @@ def student(request, tmp_path):
     return channels
 
 
-def test_students_of_other_channels_pass_through_all_tools(student, tmp_path):
+def test_students_with_1_or_4_channels_work_in_all_tools(student, tmp_path):
     config, work_dir = tmp_path / 'c.py', tmp_path / 'run'
     log = run(
         'tools/train.py', config, '--work-dir', work_dir, '--check-teacher'

@@ -14,7 +14,7 @@ from conftest import CPU, ROOT, run, scalars
 pytest.importorskip('mmdet')
 pytestmark = pytest.mark.slow
 
-# In the place of find_python.sh: a set-up that needs a while to clean up.
+# Stand-in for find_python.sh: a set-up whose clean-up takes 0.3 s.
 SET_UP = """
 root_dir=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 set_up() {
@@ -33,7 +33,9 @@ except KeyboardInterrupt:
 """
 
 
-def test_quick_start_ends_with_table_and_page_and_can_be_repeated(tmp_path):
+def test_quick_start_prints_a_table_writes_a_report_and_can_be_repeated(
+    tmp_path,
+):
     work_dir = tmp_path / 'quick start'
     command = (
         'tools/quick_start.py',
@@ -82,11 +84,11 @@ def test_quick_start_ends_with_table_and_page_and_can_be_repeated(tmp_path):
 
 
 def processes_of(work_dir):
-    """Those whose command line names a folder."""
-    found = subprocess.run(
+    """Return the command lines of processes that name a folder."""
+    listing = subprocess.run(
         ['ps', '-ww', '-eo', 'args'], capture_output=True, text=True
     ).stdout
-    return [line for line in found.splitlines() if str(work_dir) in line]
+    return [line for line in listing.splitlines() if str(work_dir) in line]
 
 
 def test_a_signal_to_the_quick_start_ends_its_training(tmp_path):
@@ -114,13 +116,13 @@ def test_a_signal_to_the_quick_start_ends_its_training(tmp_path):
         time.sleep(0.2)
     assert len(processes_of(tmp_path)) > 1
     process.send_signal(signal.SIGTERM)
-    _, said = process.communicate(timeout=30)
-    assert process.returncode and 'the same command continues' in said
+    _, errors = process.communicate(timeout=30)
+    assert process.returncode and 'the same command continues' in errors
     assert not processes_of(tmp_path)
 
 
 def start_script(folder, mode):
-    """Start quick_start.sh with another set-up, in a session of its own."""
+    """Start quick_start.sh with the stand-in set-up in its own session."""
     tools = folder / 'tools'
     (tools / 'dev').mkdir(parents=True)
     shutil.copy(ROOT / 'tools/quick_start.sh', tools)
@@ -150,12 +152,12 @@ def test_a_signal_to_the_script_ends_its_set_up(number, tmp_path):
 
 
 @pytest.mark.parametrize(
-    'mode, code, said',
+    'mode, code, output',
     [('go', 0, 'tools/quick_start.py --epochs 1\n'), ('fail', 3, '')],
 )
-def test_the_script_goes_on_after_its_set_up_unless_that_failed(
-    mode, code, said, tmp_path
+def test_the_script_continues_after_its_set_up_unless_it_failed(
+    mode, code, output, tmp_path
 ):
     process = start_script(tmp_path, mode)
-    assert process.communicate(timeout=10)[0] == said
+    assert process.communicate(timeout=10)[0] == output
     assert process.returncode == code

@@ -35,7 +35,7 @@ from mmfmkt.visualization.report.runs import (  # noqa: E402
 )
 
 
-def found(*boxes, labels=None):
+def instances(*boxes, labels=None):
     labels = labels or [0] * len(boxes)
     return InstanceData(
         bboxes=torch.tensor(boxes, dtype=torch.float).reshape(-1, 4),
@@ -43,9 +43,9 @@ def found(*boxes, labels=None):
     )
 
 
-def test_each_object_is_found_once_by_the_surest_of_its_class():
-    wanted = found((0, 0, 10, 10), (20, 0, 30, 10), labels=[0, 1])
-    seen = found(
+def test_each_object_is_matched_once_by_the_highest_score_of_its_class():
+    objects = instances((0, 0, 10, 10), (20, 0, 30, 10), labels=[0, 1])
+    detected = instances(
         (0, 0, 10, 9),
         (0, 0, 10, 10),
         (20, 0, 30, 10),
@@ -53,23 +53,24 @@ def test_each_object_is_found_once_by_the_surest_of_its_class():
         (50, 50, 60, 60),
         labels=[0, 0, 0, 1, 0],
     )
-    assert match(seen, wanted) == [0, -1, -1, 1, -1]
-    assert match(found(), wanted) == [] == match(found(), found())
-    assert match(seen, found()) == [-1] * 5
+    assert match(detected, objects) == [0, -1, -1, 1, -1]
+    none = instances()
+    assert match(none, objects) == [] == match(none, none)
+    assert match(detected, none) == [-1] * 5
 
 
-def test_cka_knows_rotations_and_scales_and_nothing_else():
+def test_cka_is_invariant_to_rotation_and_scale_only():
     torch.manual_seed(0)
     x = torch.randn(2, 6, 9, 8)
-    turn = torch.linalg.qr(torch.randn(6, 6))[0]
-    turned = torch.einsum('bchw,cd->bdhw', x, turn) * 3 + 1
-    assert linear_cka(x, turned) == pytest.approx(1)
+    rotation = torch.linalg.qr(torch.randn(6, 6))[0]
+    rotated = torch.einsum('bchw,cd->bdhw', x, rotation) * 3 + 1
+    assert linear_cka(x, rotated) == pytest.approx(1)
     other = torch.randn(2, 10, 9, 8)
     assert 0 <= linear_cka(x, other) < 0.3
     assert linear_cka(x, other) == pytest.approx(linear_cka(other, x))
 
 
-def level(channels=6, target=9):
+def level_features(channels=6, target=9):
     torch.manual_seed(0)
     transfer = FMKT(
         VelocityField(
@@ -84,32 +85,34 @@ def level(channels=6, target=9):
 
 
 def test_sampling_paths_end_at_the_deployed_output():
-    one = level()
+    level = level_features()
     with torch.no_grad():
-        deployed = one.transfer.sample(one.source, 4)
-        brought = one.transfer.transform(deployed, one.target)
-        flat = one.target.movedim(1, -1).flatten(0, -2).double()
+        deployed = level.transfer.sample(level.source, 4)
+        transformed = level.transfer.transform(deployed, level.target)
+        flat = level.target.movedim(1, -1).flatten(0, -2).double()
         plane = torch.linalg.svd(flat - flat.mean(0))[2][:2].T
-        ended = brought.movedim(1, -1).flatten(0, -2).double()
-        ended = (ended - flat.mean(0)) @ plane
-    seen = sampling_trajectories(one)
-    assert len(seen['states']) == 5 and len(seen['targets']) == 40
-    few = ended[torch.tensor(spaced_indices(len(ended), 40))]
-    ours = torch.tensor(seen['states'][-1], dtype=torch.double)
+        projected = transformed.movedim(1, -1).flatten(0, -2).double()
+        projected = (projected - flat.mean(0)) @ plane
+    paths = sampling_trajectories(level)
+    assert len(paths['states']) == 5 and len(paths['targets']) == 40
+    expected = projected[torch.tensor(spaced_indices(len(projected), 40))]
+    last = torch.tensor(paths['states'][-1], dtype=torch.double)
     # The axes of a plane have no sign.
-    torch.testing.assert_close(ours.abs(), few.abs(), atol=1e-4, rtol=1e-4)
-    assert 0 < sum(seen['explained_variance']) < 1
-    values = measure_steps(one)
+    torch.testing.assert_close(
+        last.abs(), expected.abs(), atol=1e-4, rtol=1e-4
+    )
+    assert 0 < sum(paths['explained_variance']) < 1
+    values = measure_steps(level)
     assert len(values['distance']) == len(values['cka']) == 6
-    metric = one.transfer.metric(brought, one.target)
+    metric = level.transfer.metric(transformed, level.target)
     assert values['distance'][-1] == pytest.approx(metric.item(), rel=1e-4)
 
 
 def write_run(folder, lines, config='model = dict(type="X")\n'):
-    place = folder / '20260101_000000' / 'vis_data'
-    place.mkdir(parents=True)
-    (place / 'config.py').write_text(config)
-    (place / 'scalars.json').write_text('\n'.join(lines))
+    vis_data = folder / '20260101_000000' / 'vis_data'
+    vis_data.mkdir(parents=True)
+    (vis_data / 'config.py').write_text(config)
+    (vis_data / 'scalars.json').write_text('\n'.join(lines))
     return str(folder)
 
 
@@ -147,8 +150,8 @@ def test_a_running_and_resumed_training_is_read(tmp_path):
 def test_a_folder_without_a_training_is_refused(tmp_path):
     with pytest.raises(ConfigError, match='not a work directory'):
         read_work_dir(str(tmp_path))
-    said = run('tools/report.py', tmp_path, fails=True)
-    assert said.strip().splitlines()[-1].startswith('error: ')
+    output = run('tools/report.py', tmp_path, fails=True)
+    assert output.strip().splitlines()[-1].startswith('error: ')
 
 
 def test_the_teacher_is_in_the_table_of_runs(tmp_path):
@@ -169,16 +172,16 @@ def test_the_teacher_is_in_the_table_of_runs(tmp_path):
         ('run', 'fmkt', 0.1),
         ('teacher', 'teacher', 0.4321),
     ]
-    # Without a validation by the hook, that of its own training counts.
+    # Without TeacherCheckHook, the last validation of its training is shown.
     runs[0].teacher = {}
-    own = read_work_dir(write_run(teacher, text[1:]))
+    teacher_run = read_work_dir(write_run(teacher, text[1:]))
     header, rows = results(runs).parts[0].values()
     assert [row[-1] for row in rows] == [0.1, 0.1]
-    header, rows = results([*runs, own]).parts[0].values()
+    header, rows = results([*runs, teacher_run]).parts[0].values()
     assert [row[0] for row in rows] == ['run', 'teacher']
 
 
-def test_logs_alone_make_a_page_that_needs_no_network(tmp_path):
+def test_the_page_of_logs_alone_needs_no_network(tmp_path):
     line = {
         'loss': 1.0,
         'loss_cls': 0.4,
@@ -188,8 +191,8 @@ def test_logs_alone_make_a_page_that_needs_no_network(tmp_path):
     }
     folder = write_run(tmp_path / 'run', [json.dumps(line)])
     out = tmp_path / 'report.html'
-    said = run('tools/report.py', folder, '--logs-only', '--out', out)
-    assert 'report.html' in said
+    output = run('tools/report.py', folder, '--logs-only', '--out', out)
+    assert 'report.html' in output
     page = out.read_text()
     assert 'neck.0.loss_flow' in page and 'loss_cls' in page
     head = page.split('<script>')[0] + page.rsplit('</script>', 1)[1]

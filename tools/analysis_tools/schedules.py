@@ -53,7 +53,7 @@ def derivative_error(schedule: flows.NoiseSchedule) -> float:
     The reference is a five-point finite difference, whose step decreases
     towards a pole at t = 1.
     """
-    worst = 0.0
+    max_error = 0.0
     for i in range(1, 200):
         t = schedule.last_time * i / 200
         step = (1 - t) / 200
@@ -63,8 +63,8 @@ def derivative_error(schedule: flows.NoiseSchedule) -> float:
             a, b, c, d = (getattr(x, part) for x in points)
             reference = (-a + 8 * b - 8 * c + d) / (12 * step)
             error = abs(getattr(point, f'd_{part}') - reference)
-            worst = max(worst, error / max(abs(reference), 1.0))
-    return worst
+            max_error = max(max_error, error / max(abs(reference), 1.0))
+    return max_error
 
 
 def sampling_errors(schedule: flows.NoiseSchedule) -> list:

@@ -67,10 +67,8 @@ def draw_detections(
     for run, model, data in loaded:
         detections[run.name] = detect(model, data, index, threshold)
     path = dataset.get_data_info(index)['img_path']
-    objects, classes = (
-        ground_truth(dataset, index),
-        dataset.metainfo['classes'],
-    )
+    objects = ground_truth(dataset, index)
+    classes = dataset.metainfo['classes']
     reference = set(match(detections[loaded[0].run.name], objects)) - {-1}
     panels = {
         'ground truth': [
@@ -78,8 +76,8 @@ def draw_detections(
             for box, label in zip(objects.bboxes, objects.labels)
         ]
     }
-    for name, found in detections.items():
-        boxes = classify(found, objects, reference, classes)
+    for name, detected in detections.items():
+        boxes = classify(detected, objects, reference, classes)
         kinds = [box.kind for box in boxes]
         counts = [f'{kinds.count(x)} {x}' for x in COLORS if x in kinds]
         panels[f'{name}: {", ".join(counts) or "no detections"}'] = boxes
@@ -120,25 +118,25 @@ def detect(
     batch = pseudo_collate([dataset[index]])
     if adapter is not None:
         batch = adapter.adapt_batch(batch)
-    found = model.test_step(batch)[0].pred_instances.cpu()
-    found = found[found.scores >= threshold]
-    return found[found.scores.argsort(descending=True)]
+    detected = model.test_step(batch)[0].pred_instances.cpu()
+    detected = detected[detected.scores >= threshold]
+    return detected[detected.scores.argsort(descending=True)]
 
 
 def match(
-    found: InstanceData, objects: InstanceData, min_iou: float = 0.5
+    detected: InstanceData, objects: InstanceData, min_iou: float = 0.5
 ) -> List[int]:
-    """Assign each detection an object of its class, or -1.
+    """Return the index of each detection's object of its class, or -1.
 
     Each object is assigned once, to the detection with the highest score.
 
     Args:
-        found (InstanceData): Detections, sorted by score.
+        detected (InstanceData): Detections, sorted by score.
         objects (InstanceData): Ground truth.
         min_iou (float): Minimum intersection over union.
     """
-    overlaps = bbox_overlaps(found.bboxes.float(), objects.bboxes.float())
-    overlaps[found.labels[:, None] != objects.labels] = 0
+    overlaps = bbox_overlaps(detected.bboxes.float(), objects.bboxes.float())
+    overlaps[detected.labels[:, None] != objects.labels] = 0
     matches = []
     for row in overlaps:
         best = int(row.argmax()) if len(row) else -1
@@ -151,7 +149,7 @@ def match(
 
 
 def classify(
-    found: InstanceData,
+    detected: InstanceData,
     objects: InstanceData,
     reference: set,
     classes: Sequence[str],
@@ -159,19 +157,19 @@ def classify(
     """Compare detections with the ground truth and a reference detector.
 
     Args:
-        found (InstanceData): Detections, sorted by score.
+        detected (InstanceData): Detections, sorted by score.
         objects (InstanceData): Ground truth.
         reference (set[int]): Indices of the objects that the reference
             detects.
         classes (Sequence[str]): Names of the classes.
     """
-    matches = match(found, objects)
+    matches = match(detected, objects)
     boxes = []
     for corners, label, score, index in zip(
-        found.bboxes, found.labels, found.scores, matches
+        detected.bboxes, detected.labels, detected.scores, matches
     ):
         if index in reference:
-            # Without a label, which would only hide the image.
+            # Without a label, which would hide a part of the image.
             boxes.append(Box(corners, 'correct', ''))
             continue
         kind = 'wrong' if index < 0 else 'gained'
@@ -217,16 +215,17 @@ def draw_boxes(axes: Any, boxes: List[Box]) -> None:
         boxes (list[Box]): The boxes.
     """
     panel = axes.get_window_extent()
+    left, right = axes.get_xlim()
     # Image pixels per pixel of the rendered figure.
-    pixel = (axes.get_xlim()[1] - axes.get_xlim()[0]) / panel.width
+    pixel = (right - left) / panel.width
     extents: List[Any] = []
     for corners, kind, text in boxes:
-        x, y, right, bottom = corners.tolist()
+        x, y, x2, y2 = corners.tolist()
         axes.add_patch(
             Rectangle(
                 (x, y),
-                right - x,
-                bottom - y,
+                x2 - x,
+                y2 - y,
                 edgecolor=COLORS[kind],
                 linestyle='--' if kind == 'lost' else '-',
                 linewidth=1.8,

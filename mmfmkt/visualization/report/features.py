@@ -83,10 +83,10 @@ def read_features(
 
 @torch.no_grad()
 def measure_steps(level: LevelFeatures) -> Dict[str, List[float]]:
-    """Return distance and CKA to the teacher's feature, `curves.STEP_STATS`.
+    """Return distillation loss and CKA with the teacher's feature.
 
-    Each list has K + 2 values: of the student's feature, of the K estimates,
-    and of the mean of the estimates, which is deployed.
+    The keys are those of `curves.STEP_STATS`. Each list has K + 2 values: for
+    the student's feature, the K estimates, and their mean, which is deployed.
     """
     transfer, target = level.transfer, level.target
     stats = measure_flow(transfer, level.source, target, level.num_steps)

@@ -81,7 +81,7 @@ def write_report(
             evaluated.
         load_checkpoints (bool): Whether to add the sections that need
             networks: detections, cost, feature maps and sampling.
-        sections (Sequence[Section]): Sections before those of the runs.
+        sections (Sequence[Section]): Additional sections, shown first.
 
     Raises:
         ConfigError: If there is no run.
@@ -139,7 +139,7 @@ def results(runs: List[WorkDir]) -> Section:
     for students in teachers.values():
         checkpoint = students[0].config.model.teacher.get('checkpoint')
         if any(run.contains(checkpoint) for run in runs):
-            continue  # the teacher's own run is in the table
+            continue  # the run of the teacher is in the table
         names = ', '.join(x.name for x in students)
         name = 'teacher' if len(teachers) == 1 else f'teacher of {names}'
         logged = next((x.teacher for x in students if x.teacher), None)
@@ -147,7 +147,7 @@ def results(runs: List[WorkDir]) -> Section:
         rows.append({**values, 'run': name, 'variant': 'teacher'})
     section = Section('Results', 'Click a column heading to sort.')
     table = [
-        # COCO's -1 stands for sizes of which there is no object.
+        # CocoMetric returns -1 for object sizes that do not occur.
         [None if row.get(key) == -1 else row.get(key) for key in header]
         for row in rows
     ]
@@ -156,7 +156,7 @@ def results(runs: List[WorkDir]) -> Section:
 
 
 def encoder_name(model: dict) -> str:
-    """Return the type of a distillation's encoder."""
+    """Return the encoder type, 'several', or '' without an encoder."""
     if model.get('variant') == 'direct':
         return ''
     encoder = (model.get('flow') or {}).get('encoder') or {}

@@ -102,7 +102,7 @@ def read_work_dir(folder: str) -> WorkDir:
             "MMEngine's LocalVisBackend are missing."
         )
     parts = path.resolve().parts
-    # A folder that is named by its seed alone is ambiguous.
+    # Work directories of mmfmkt compare are <method>/<seed>.
     name = '/'.join(parts[-2:]) if parts[-1].isdigit() else parts[-1]
     run = WorkDir(name, path, Config.fromfile(configs[-1]))
     for line in (x for log in logs for x in read_lines(log)):
@@ -124,7 +124,7 @@ def read_work_dir(folder: str) -> WorkDir:
 
 
 def last_validation(checkpoint: Optional[str]) -> Dict[str, float]:
-    """Return the last metrics of the run that saved a checkpoint."""
+    """Return the last metrics of a checkpoint's run; empty if not logged."""
     with suppress(ConfigError):
         if checkpoint:
             run = read_work_dir(str(Path(checkpoint).parent))
@@ -165,7 +165,7 @@ def make_names_unique(runs: List[WorkDir]) -> None:
 
 
 def differences(runs: List[WorkDir]) -> Dict[str, List[str]]:
-    """Return the values of all runs for each key in which configs differ."""
+    """Return the config keys in which runs differ, with each run's value."""
     configs = [
         {
             key: repr(value)
