@@ -8,10 +8,10 @@ the cache.
 import hashlib
 import json
 import sqlite3
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterator, List, Tuple
+from typing import Any, Callable, Dict, Iterator, List
 
 import torch
 from mmengine.logging import print_log
@@ -23,12 +23,10 @@ from mmfmkt.utils.checkpoints import digest
 from mmfmkt.utils.schema import Positive
 
 # Version of the format of entries.
-VERSION = 1
+VERSION = 2
 GIGABYTE = 1e9
 TIMEOUT_S = 120.0
 INTEGERS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
-# Name, shape and type of each tensor of an image.
-Layout = List[Tuple[str, List[int], str]]
 
 
 class TeacherCache:
@@ -58,24 +56,17 @@ class TeacherCache:
                 'CREATE TABLE IF NOT EXISTS outputs '
                 '(key BLOB PRIMARY KEY, value BLOB) WITHOUT ROWID'
             )
-            file.execute(
-                'CREATE TABLE IF NOT EXISTS layouts '
-                '(key BLOB PRIMARY KEY, value TEXT)'
-            )
 
     @contextmanager
     def _open(self) -> Iterator[sqlite3.Connection]:
         """Connect for one transaction: forks must not share connections."""
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            file = sqlite3.connect(self.path, timeout=TIMEOUT_S)
-            try:
+            with closing(sqlite3.connect(self.path, timeout=TIMEOUT_S)) as file:
                 # A power failure may lose entries.
                 file.execute('PRAGMA synchronous=NORMAL')
                 with file:
                     yield file
-            finally:
-                file.close()
         except (sqlite3.Error, OSError) as error:
             raise ConfigError(
                 f'model.teacher.cache: {str(self.path)!r} cannot be used '
@@ -84,13 +75,12 @@ class TeacherCache:
 
     @property
     def bytes_on_disk(self) -> int:
-        """Size of the file and its write-ahead log."""
-        size = 0
-        for part in (self.path, self.path.with_name(f'{self.path.name}-wal')):
-            # SQLite deletes the log when the last process closes the file.
-            with suppress(FileNotFoundError):
-                size += part.stat().st_size
-        return size
+        """Size of the database."""
+        with self._open() as file:
+            return file.execute(
+                'SELECT page_count * page_size '
+                'FROM pragma_page_count, pragma_page_size'
+            ).fetchone()[0]
 
     def set_teacher(self, teacher: nn.Module, *settings: Any) -> None:
         """Set the teacher whose outputs are read and written.
@@ -124,43 +114,30 @@ class TeacherCache:
             self._teacher + repr((images.shape[1:], precision)).encode()
         ).digest()[:16]
         keys = [prefix + x for x in hash_images(images)]
-        layout, entries = self._read(prefix, keys)
+        entries = self._read(keys)
         missing = [i for i, key in enumerate(keys) if key not in entries]
         self.lookups += len(keys)
         self.hits += len(keys) - len(missing)
         if missing:
-            tensors = flatten(
-                run(images[missing], [data_samples[i] for i in missing])
-            )
-            layout = layout_of(tensors)
-            new = {keys[i]: pack(tensors, j) for j, i in enumerate(missing)}
+            outputs = run(images[missing], [data_samples[i] for i in missing])
+            new = {keys[i]: pack(outputs, j) for j, i in enumerate(missing)}
             entries.update(new)
-            self._write(prefix, layout, new)
+            self._write(new)
         self.entry_bytes = len(entries[keys[0]])
-        return unpack([entries[key] for key in keys], layout, images.device)
+        return unpack([entries[key] for key in keys], images.device)
 
-    def _read(
-        self, prefix: bytes, keys: List[bytes]
-    ) -> Tuple[Layout, Dict[bytes, bytes]]:
-        """Return the layout of the entries, and the cached entries by key."""
+    def _read(self, keys: List[bytes]) -> Dict[bytes, bytes]:
+        """Return the cached entries by key."""
         with self._open() as file:
-            layout = file.execute(
-                'SELECT value FROM layouts WHERE key = ?', (prefix,)
-            ).fetchone()
-            if layout is None:
-                return [], {}
             rows = {
                 key: file.execute(
                     'SELECT value FROM outputs WHERE key = ?', (key,)
                 ).fetchone()
                 for key in keys
             }
-            entries = {key: row[0] for key, row in rows.items() if row}
-            return json.loads(layout[0]), entries
+        return {key: row[0] for key, row in rows.items() if row}
 
-    def _write(
-        self, prefix: bytes, layout: Layout, entries: Dict[bytes, bytes]
-    ) -> None:
+    def _write(self, entries: Dict[bytes, bytes]) -> None:
         if self._full:
             return
         if self.bytes_on_disk > self.max_gb * GIGABYTE:
@@ -173,10 +150,6 @@ class TeacherCache:
             )
             return
         with self._open() as file:
-            file.execute(
-                'INSERT OR REPLACE INTO layouts VALUES (?, ?)',
-                (prefix, json.dumps(layout)),
-            )
             file.executemany(
                 'INSERT OR IGNORE INTO outputs VALUES (?, ?)', entries.items()
             )
@@ -217,50 +190,39 @@ def matmul_dtype(device: torch.device) -> str:
     return str((one @ one).dtype)
 
 
-def flatten(outputs: Dict[str, Any]) -> Dict[str, Tensor]:
-    """Return outputs by tap, or by tap and level, as one dict of tensors."""
-    tensors = {}
+def pack(outputs: Dict[str, Any], index: int) -> bytes:
+    """Return the outputs of one image: a line of JSON, then the values.
+
+    The JSON lists tap, level, shape and type of each tensor. Outputs without
+    levels, such as logits, have the level None.
+    """
+    layout, values = [], []
     for tap, output in outputs.items():
-        if isinstance(output, Tensor):
-            tensors[tap] = output
-        else:
-            tensors.update({f'{tap}|{i}': x for i, x in output.items()})
-    return tensors
+        levels = output if isinstance(output, dict) else {None: output}
+        for level, tensor in levels.items():
+            tensor = tensor[index].detach().contiguous().cpu()
+            dtype_name = str(tensor.dtype).removeprefix('torch.')
+            layout.append((tap, level, list(tensor.shape), dtype_name))
+            raw = tensor.reshape(-1).view(torch.uint8)
+            values.append(raw.numpy().tobytes())
+    return b'\n'.join([json.dumps(layout).encode(), b''.join(values)])
 
 
-def layout_of(tensors: Dict[str, Tensor]) -> Layout:
-    """Return names, shapes and types of the outputs of one image."""
-    return [
-        (name, list(x.shape[1:]), str(x.dtype).removeprefix('torch.'))
-        for name, x in tensors.items()
-    ]
-
-
-def pack(tensors: Dict[str, Tensor], index: int) -> bytes:
-    """Return the bytes of the outputs of one image."""
-    parts = [x[index].detach().contiguous() for x in tensors.values()]
-    return b''.join(
-        x.cpu().reshape(-1).view(torch.uint8).numpy().tobytes() for x in parts
-    )
-
-
-def unpack(
-    entries: List[bytes], layout: Layout, device: torch.device
-) -> Dict[str, Any]:
+def unpack(entries: List[bytes], device: torch.device) -> Dict[str, Any]:
     """Return the outputs of a batch from the entries of its images."""
     raw = torch.frombuffer(bytearray(b''.join(entries)), dtype=torch.uint8)
     raw = raw.view(len(entries), -1)
     outputs: Dict[str, Any] = {}
-    start = 0
-    for name, shape, dtype_name in layout:
+    start = entries[0].index(b'\n') + 1
+    # Images of a batch have equal shapes.
+    for tap, level, shape, dtype_name in json.loads(entries[0][:start]):
         dtype = getattr(torch, dtype_name)
         size = torch.Size(shape).numel() * dtype.itemsize
         part = raw[:, start : start + size].clone().view(dtype)
         tensor = part.view(len(entries), *shape).to(device)
         start += size
-        tap, level, index = name.partition('|')
-        if level:
-            outputs.setdefault(tap, {})[int(index)] = tensor
-        else:
+        if level is None:
             outputs[tap] = tensor
+        else:
+            outputs.setdefault(tap, {})[level] = tensor
     return outputs
