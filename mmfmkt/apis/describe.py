@@ -45,7 +45,7 @@ def describe(path: Path) -> List[str]:
         f'N = {json.dumps(flow.num_steps)}, K = {flow.inference_steps}',
     ]
     if model.teacher is not None:
-        lines += [f'classes   {x}' for x in model.shared_classes.summary]
+        lines += [f'classes   {x}' for x in model.class_summary]
         lines.append(
             'images    '
             + (

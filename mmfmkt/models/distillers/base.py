@@ -20,33 +20,23 @@ from torch import Tensor, nn
 
 from mmfmkt.utils import ConfigError, require
 from mmfmkt.utils.random_stream import RandomStream
-from mmfmkt.utils.schema import check_keys
+from mmfmkt.utils.schema import check_arguments
 from mmfmkt.utils.stopwatch import Stopwatch
 
 from ..flows import VARIANTS
 from ..losses import BaseMetricLoss
-from .builder import FeaturePair, TeacherHeadFactory, complete_taps
+from .builder import FeaturePair, complete_taps
 from .data_pipeline import dataset_of, training_config
 from .feature_transfer import FeatureTransfer, should_diagnose
-from .levels import check_levels, log_pairs, pair_levels
+from .levels import check_levels, describe_pairs, pair_levels
 from .networks import ConfigSource, build_network, load_model_config
 from .probing import probe
-from .shared_classes import SharedClasses, pair_class_maps
+from .shared_classes import pair_class_maps
 from .taps import output_hooks, read_taps
 from .teacher import TeacherHolder
+from .teacher_head import TeacherHeadReader
 from .unlabelled import freeze_untapped
 from .wrapper import FLOWS, StudentWrapper
-
-DISTILLER_SCHEMA = dict(
-    variant=Literal[tuple(VARIANTS)],
-    student=ConfigSource,
-    tap=Optional[str],
-    teacher=Optional[dict],
-    levels=Optional[Sequence[int]],
-    flow=Optional[dict],
-    taps=Optional[Sequence[dict]],
-    task_loss=bool,
-)
 
 
 class BaseDistiller(StudentWrapper):
@@ -57,9 +47,9 @@ class BaseDistiller(StudentWrapper):
 
     Args:
         student, teacher, variant, tap, levels, flow, taps,
-            data_preprocessor, task_loss: See `DetectionDistiller`. MMEngine's
-            Runner passes the top-level ``data_preprocessor`` of a config.
-        overrides (dict, optional): Changes of the student's config.
+            data_preprocessor, backbone, task_loss: See `DetectionDistiller`.
+            MMEngine's Runner passes the top-level ``data_preprocessor`` of a
+            config.
 
     Attributes:
         library (str): Default scope of the networks' configs.
@@ -86,17 +76,18 @@ class BaseDistiller(StudentWrapper):
         self,
         student: ConfigSource,
         teacher: Optional[dict] = None,
-        variant: str = 'fmkt',
+        variant: Literal[tuple(VARIANTS)] = 'fmkt',
         tap: Optional[str] = None,
         levels: Optional[Sequence[int]] = None,
         flow: Optional[dict] = None,
         taps: Optional[Sequence[dict]] = None,
         data_preprocessor: Optional[dict] = None,
-        overrides: Optional[dict] = None,
+        backbone: Optional[dict] = None,
         task_loss: bool = True,
     ) -> None:
         require('torch', 'mmengine', *self.packages)
-        check_keys(
+        check_arguments(
+            BaseDistiller,
             dict(
                 student=student,
                 variant=variant,
@@ -107,7 +98,6 @@ class BaseDistiller(StudentWrapper):
                 taps=taps,
                 task_loss=task_loss,
             ),
-            DISTILLER_SCHEMA,
             'model',
         )
         if teacher is not None and not VARIANTS[variant].needs_teacher:
@@ -120,8 +110,8 @@ class BaseDistiller(StudentWrapper):
         student_cfg = load_model_config(student, 'model.student')
         if data_preprocessor is not None:
             student_cfg.setdefault('data_preprocessor', data_preprocessor)
-        for key, value in (overrides or {}).items():
-            student_cfg[key].update(value)
+        if backbone is not None:
+            student_cfg.backbone.update(backbone)
         super().__init__(build_network(student_cfg, self.library))
         self.random_stream = RandomStream()
         self.teacher_stopwatch = Stopwatch()
@@ -129,7 +119,6 @@ class BaseDistiller(StudentWrapper):
         self.teacher_holder: Optional[TeacherHolder] = None
         # By tap: the teacher's tap, and its level by level of the student.
         self.teacher_taps: Dict[str, Tuple[str, Dict[int, int]]] = {}
-        self.shared_classes = SharedClasses()
         with self.random_stream:
             if teacher is not None:
                 self.teacher_holder = TeacherHolder(
@@ -156,7 +145,7 @@ class BaseDistiller(StudentWrapper):
             self.student.load_state_dict(inherited, strict=False)
         # MMEngine's Runner has published its config before.
         self.set_teacher_dataset(dataset_of(training_config()))
-        for line in self.shared_classes.summary:
+        for line in self.class_summary:
             print_log(f'{line}.', logger='current')
 
     def set_teacher_dataset(self, dataset: Any) -> None:
@@ -176,9 +165,8 @@ class BaseDistiller(StudentWrapper):
             self.teacher_holder.set_student_data(
                 self.data_preprocessor, dataset
             )
-            self.shared_classes.match(
-                self.flows.values(), self.teacher_holder, dataset
-            )
+            for flow in self.flows.values():
+                flow.match_classes(self.teacher_holder, dataset)
 
     def _build_transfer(
         self,
@@ -190,40 +178,40 @@ class BaseDistiller(StudentWrapper):
         """Build the transfer of a tap, and check it against both networks."""
         student = probe(self.student, tap, 'student')
         chosen = check_levels(levels, student, tap)
-        needs_teacher = VARIANTS[self.variant].needs_teacher
-        if self.teacher is not None:
-            pair, teacher = pair_class_maps(
-                (self.student, self.teacher),
-                (tap, teacher_tap),
-                (student, self.teacher_holder.probe(teacher_tap)),
-            )
-            if pair is not None:
-                self.shared_classes.outputs[tap] = pair
-            pairs = pair_levels(levels, student, teacher)
-            self.teacher_taps[tap] = (teacher_tap, pairs)
-            log_pairs((tap, teacher_tap), pairs, student, teacher)
-            chosen = list(pairs)
+        if self.teacher is None:
+            needs_teacher = VARIANTS[self.variant].needs_teacher
+            features = {}
+            for level in chosen:
+                channels = student[level].channels
+                target_channels = None if needs_teacher else channels
+                features[level] = FeaturePair(channels, target_channels)
+            return FeatureTransfer(tap, features, self.variant, flow)
+        class_outputs, teacher = pair_class_maps(
+            (self.student, self.teacher),
+            (tap, teacher_tap),
+            (student, self.teacher_holder.probe(teacher_tap)),
+        )
+        pairs = pair_levels(levels, student, teacher)
+        self.teacher_taps[tap] = (teacher_tap, pairs)
+        description = '; '.join(describe_pairs(pairs, student, teacher))
+        print_log(
+            f"Student's {tap}, teacher's {teacher_tap}: {description}.",
+            logger='current',
+        )
         features = {}
-        for level in chosen:
-            channels = student[level].channels
-            target = None if needs_teacher else channels
-            features[level] = FeaturePair(channels, target)
-            if self.teacher is not None:
-                spec = teacher[pairs[level]]
-                features[level] = features[level]._replace(
-                    target_channels=spec.channels,
-                    stride_ratio=student[level].stride / spec.stride,
-                    teacher_head=self._teacher_head(
-                        teacher_tap, pairs[level], len(teacher)
-                    ),
-                )
-        return FeatureTransfer(tap, features, self.variant, flow)
-
-    def _teacher_head(
-        self, teacher_tap: str, level: int, num_levels: int
-    ) -> Optional[TeacherHeadFactory]:
-        """Return a factory of the teacher's dense head, or None."""
-        return None
+        for level, index in pairs.items():
+            head = partial(
+                TeacherHeadReader, self.teacher, index, len(teacher)
+            )
+            features[level] = FeaturePair(
+                student[level].channels,
+                teacher[index].channels,
+                teacher_head=head if teacher_tap == 'neck' else None,
+                stride_ratio=student[level].stride / teacher[index].stride,
+            )
+        transfer = FeatureTransfer(tap, features, self.variant, flow)
+        transfer.class_outputs = class_outputs
+        return transfer
 
     @property
     def teacher(self) -> Optional[nn.Module]:
@@ -248,7 +236,14 @@ class BaseDistiller(StudentWrapper):
     @property
     def feature_transfers(self) -> List[FeatureTransfer]:
         """The transfers between feature maps."""
-        return list(self.flows.values())
+        flows = self.flows.values()
+        return [flow for flow in flows if isinstance(flow, FeatureTransfer)]
+
+    @property
+    def class_summary(self) -> List[str]:
+        """Which classes are compared, by tap with other classes."""
+        flows = [x for x in self.flows.values() if x.class_summary]
+        return [f'{flow.tap}: {flow.class_summary}' for flow in flows]
 
     def forward(
         self,
@@ -345,7 +340,10 @@ class BaseDistiller(StudentWrapper):
             targets = self.teacher_holder.outputs(
                 inputs, data_samples, self._run_teacher
             )
-        return self.shared_classes.select(self.flows.values(), targets)
+        return {
+            flow.tap: flow.in_student_classes(targets[flow.tap])
+            for flow in self.flows.values()
+        }
 
     def _run_teacher(
         self, inputs: Tensor, data_samples: List[BaseDataElement]

@@ -85,28 +85,25 @@ class ClassificationDistiller(BaseDistiller):
         if tap != HEAD:
             return super()._build_transfer(tap, levels, flow, teacher_tap)
         feature, logits = probe_classifier(self.student, 'student')
+        class_outputs = None
         if self.teacher is not None:
             _, teacher_logits = probe_classifier(self.teacher, 'teacher')
             counts = logits.shape[1], teacher_logits.shape[1]
-            student, teacher = (ClassOutputs(x, x) for x in counts)
-            self.shared_classes.outputs[tap] = student, teacher
+            class_outputs = tuple(ClassOutputs(x, x) for x in counts)
         pair = FeaturePair(
             feature.shape[1],
             logits.shape[1],
             is_vector=feature.dim() == 2,
             space='logits',
         )
-        return HeadTransfer(tap, pair, self.variant, flow)
+        transfer = HeadTransfer(tap, pair, self.variant, flow)
+        transfer.class_outputs = class_outputs
+        return transfer
 
     @property
     def head_transfer(self) -> Optional[HeadTransfer]:
         """The transfer before neck and head (tap ``'head'``), or None."""
         return self.flows[HEAD] if HEAD in self.flows else None
-
-    @property
-    def feature_transfers(self) -> List[FeatureTransfer]:
-        """The transfers between feature maps."""
-        return [flow for flow in self.flows.values() if flow.tap != HEAD]
 
     def forward(
         self,
@@ -242,18 +239,9 @@ def probe_classifier(network: nn.Module, role: str) -> Tuple[Tensor, Tensor]:
         role (str): ``'student'`` or ``'teacher'``, for errors.
 
     Raises:
-        ConfigError: If it has no backbone or no single-label head, or does
-            not run.
+        ConfigError: If it has no single-label head or does not run.
     """
     from mmpretrain.models import MultiLabelClsHead
-
-    parts = (getattr(network, name, None) for name in ('backbone', 'head'))
-    if not all(isinstance(part, nn.Module) for part in parts):
-        raise ConfigError(
-            f'The {role} ({type(network).__name__}) has no backbone and head, '
-            "which the tap 'head' (the feature before neck and head) needs; "
-            'use an ImageClassifier.'
-        )
 
     def run(images: Tensor) -> Tuple[Any, Any]:
         features = network.extract_feat(images, stage='backbone')
@@ -273,16 +261,12 @@ def probe_classifier(network: nn.Module, role: str) -> Tuple[Tensor, Tensor]:
             f'{type(network.head).__name__} of the {role} does not output; '
             "tap a module that outputs feature maps, such as tap='backbone'."
         )
+    shape = getattr(last, 'shape', f'{len(last)} tensors')
     if not isinstance(last, Tensor) or last.dim() not in (2, 4):
-        description = (
-            f'of shape {tuple(last.shape)}'
-            if isinstance(last, Tensor)
-            else f'{len(last)} tensors'
-        )
         raise ConfigError(
             f'The last feature of the {role} must be a map (B, C, H, W) or a '
             "class token (B, C) for the tap 'head' (the feature before neck "
-            f'and head), but is {description}; tap a module that outputs '
-            'maps, or set out_type of the backbone if it has this key.'
+            f'and head), but is {shape}; tap a module that outputs maps, or '
+            'set out_type of the backbone if it has this key.'
         )
     return last, logits

@@ -1,13 +1,8 @@
 """Distiller for any pair of MMDetection detectors."""
 
-from functools import partial
-from typing import Any, Optional
-
 from mmfmkt.registry import MODELS
 
 from .base import BaseDistiller
-from .builder import TeacherHeadFactory
-from .teacher_head import TeacherHeadReader
 
 
 @MODELS.register_module()
@@ -114,16 +109,3 @@ class DetectionDistiller(BaseDistiller):
     library = 'mmdet'
     packages = ('mmcv', 'mmdet')
     default_tap = 'neck'
-
-    def __init__(
-        self, *args: Any, backbone: Optional[dict] = None, **kwargs: Any
-    ) -> None:
-        overrides = dict(backbone=backbone) if backbone else None
-        super().__init__(*args, overrides=overrides, **kwargs)
-
-    def _teacher_head(
-        self, teacher_tap: str, level: int, num_levels: int
-    ) -> Optional[TeacherHeadFactory]:
-        if teacher_tap != 'neck':
-            return None
-        return partial(TeacherHeadReader, self.teacher, level, num_levels)

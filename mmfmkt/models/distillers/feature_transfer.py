@@ -1,6 +1,6 @@
 """Transfers between feature maps: one for each level of a tap."""
 
-from typing import Any, Dict, Optional, Sequence, Tuple, Union
+from typing import Any, Dict, List, Optional, Sequence, Tuple, Union
 
 import torch
 from mmengine.config import ConfigDict
@@ -13,8 +13,10 @@ from ..flows import ParallelFMKT, decouple_pairs
 from ..tensor_ops import select_classes
 from .builder import FeaturePair, build_transfer
 from .gradient_share import measuring, weigh
+from .shared_classes import ClassPair
 from .step_count import StepCount
 from .taps import as_levels, replace_levels
+from .teacher import TeacherHolder
 
 # MMEngine's loggers write at multiples of this number of iterations.
 DIAGNOSIS_INTERVAL = 10
@@ -30,11 +32,16 @@ class TapTransfer(nn.ModuleDict):
     Attributes:
         inference_steps (int): Number K of Euler steps at inference.
         step_count (StepCount): Number N of Euler steps in training.
+        class_outputs (tuple[ClassOutputs, ClassOutputs], optional): Class
+            outputs of student and teacher, if classes are compared.
         teacher_classes (Tensor, optional): The teacher's class output of
             each class output of the student; None: the same.
+        class_summary (str): Which classes are compared, if not all.
     """
 
+    class_outputs: Optional[ClassPair] = None
     teacher_classes: Optional[Tensor]
+    class_summary = ''
 
     def __init__(self, tap: str, flow: ConfigDict) -> None:
         super().__init__()
@@ -44,37 +51,48 @@ class TapTransfer(nn.ModuleDict):
         self.step_count = StepCount(flow.num_steps)
         self.register_buffer('teacher_classes', None, persistent=False)
 
-    def match_classes(
-        self,
-        matched: Sequence[Optional[int]],
-        count: int,
-        device: torch.device,
-    ) -> None:
-        """Compare class outputs that student and teacher share.
+    def match_classes(self, teacher: TeacherHolder, dataset: Any) -> None:
+        """Compare the classes that student and teacher share.
 
         Args:
-            matched (Sequence[int | None]): The teacher's class output of each
-                class output of the student; None: not compared.
-            count (int): Number of class outputs of the teacher.
-            device (torch.device): Device of the targets.
+            teacher (TeacherHolder): The teacher.
+            dataset (Dataset | dict, optional): Data set of the student, or
+                its config.
 
         Raises:
-            ConfigError: If variant or metric need all classes.
+            ConfigError: If classes cannot be matched by name, or if variant
+                or metric need all classes.
         """
-        self.num_teacher_classes, total = count, len(matched)
-        is_equal = list(matched) == [*range(count)]
+        if self.class_outputs is None:
+            return
+        matched, summary = teacher.match_classes(self.class_outputs, dataset)
+        if matched is None:
+            return
+        self.num_teacher_classes = self.class_outputs[1].channels
+        is_equal = matched == [*range(self.num_teacher_classes)]
         # Any output of the teacher stands for one that is not compared.
-        targets = torch.tensor([x or 0 for x in matched], device=device)
+        targets = torch.tensor(
+            [x or 0 for x in matched], device=teacher.device
+        )
         self.teacher_classes = None if is_equal else targets
+        self.class_summary = '' if is_equal else summary
         shared = [i for i, x in enumerate(matched) if x is not None]
-        compared = torch.tensor(shared, device=device)
+        self._compare_classes(shared, len(matched), teacher.device)
+
+    def _compare_classes(
+        self, shared: List[int], total: int, device: torch.device
+    ) -> None:
+        """Restrict the distillation losses to shared classes."""
+        compared = None
+        if len(shared) < total:
+            compared = torch.tensor(shared, device=device)
         for flow in self.values():
             needs_all = (
                 flow.metric.needs_labels
                 or isinstance(flow, ParallelFMKT)
                 or getattr(flow, 'compare', 'targets') != 'targets'
             )
-            if needs_all and len(shared) < total:
+            if needs_all and compared is not None:
                 raise ConfigError(
                     f'The teacher has only {len(shared)} of {total} classes '
                     f'of the student, but at the tap {self.tap!r} '
@@ -85,9 +103,7 @@ class TapTransfer(nn.ModuleDict):
                     "model.variant to 'fmkt', 'theta' or 'direct', or name "
                     'all classes in model.teacher.classes.'
                 )
-            flow.metric.compare_classes(
-                compared if len(shared) < total else None, total
-            )
+            flow.metric.compare_classes(compared, total)
 
     def in_student_classes(
         self, target: Union[Tensor, Dict[int, Tensor]]
@@ -97,8 +113,19 @@ class TapTransfer(nn.ModuleDict):
         Args:
             target (Tensor | dict[int, Tensor]): The teacher's logits, or its
                 class maps by level.
+
+        Raises:
+            ConfigError: If different classes were not matched.
         """
         if self.teacher_classes is None:
+            student, teacher = self.class_outputs or (None, None)
+            if student != teacher:
+                raise ConfigError(
+                    f'The student has {student.classes} classes and the '
+                    f'teacher {teacher.classes}: call set_teacher_dataset of '
+                    'the distiller with the training data set, whose classes '
+                    'are matched by name.'
+                )
             return target
         if isinstance(target, dict):
             return {k: self.in_student_classes(x) for k, x in target.items()}
@@ -222,9 +249,8 @@ class FeatureTransfer(TapTransfer):
                     permutation=permutation,
                     diagnose=diagnose,
                 )
-            parts = weigh(flow, source, parts, weight == 1)
-            for part, loss in parts.items():
-                losses[f'{self.tap}.{name}.{part}'] = weight * loss
+            for part, loss in weigh(flow, source, parts, weight).items():
+                losses[f'{self.tap}.{name}.{part}'] = loss
         return losses, replace_levels(output, levels, self.tap)
 
 

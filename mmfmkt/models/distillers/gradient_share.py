@@ -143,16 +143,19 @@ def weigh(
     transfer: nn.Module,
     source: Tensor,
     losses: Dict[str, Tensor],
-    measure: bool,
+    weight: float,
 ) -> Dict[str, Tensor]:
-    """Return a transfer's losses, weighted by its share if it has one.
+    """Return a transfer's weighted losses.
 
     Args:
         transfer (nn.Module): As `measuring`.
-        source, losses, measure: As `GradientShare.weigh`.
+        source, losses: As `GradientShare.weigh`.
+        weight (float): Factor by which a schedule scales the transfer.
     """
     share = getattr(transfer, 'gradient_share', None)
-    return losses if share is None else share.weigh(source, losses, measure)
+    if share is not None:
+        losses = share.weigh(source, losses, measure=weight == 1)
+    return {name: weight * loss for name, loss in losses.items()}
 
 
 def gradient_share(loss_weight: Any, name: str) -> Optional[GradientShare]:

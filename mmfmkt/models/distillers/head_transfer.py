@@ -80,12 +80,8 @@ class HeadTransfer(TapTransfer):
             losses, task_losses, _ = self.flow.forward_head(
                 source, target, num_steps, labels, head, permutation, diagnose
             )
-        losses = weigh(self.flow, source, losses, weight == 1)
-        losses = {name: weight * loss for name, loss in losses.items()}
-        return {
-            f'{self.tap}.{name}': loss
-            for name, loss in {**task_losses, **losses}.items()
-        }
+        task_losses |= weigh(self.flow, source, losses, weight)
+        return {f'{self.tap}.{name}': x for name, x in task_losses.items()}
 
     def logits(
         self,

@@ -4,8 +4,6 @@ from dataclasses import dataclass
 from math import log2
 from typing import Any, Dict, List, Optional, Sequence
 
-from mmengine.logging import print_log
-
 from mmfmkt.utils import ConfigError
 
 # Relative difference of strides that are equal but for rounding.
@@ -87,18 +85,10 @@ def pair_levels(
         for level in (range(len(student)) if levels is None else levels)
     }
     if levels is None:
-        nearest_of_all = min(map(min, distances.values()))
-        equal = [x for x, row in distances.items() if min(row) < SAME_STRIDE]
-        chosen = (
-            equal
-            or [
-                x for x, row in distances.items() if min(row) == nearest_of_all
-            ][:1]
-        )
-    else:
-        chosen = list(levels)
+        levels = [x for x, row in distances.items() if min(row) < SAME_STRIDE]
+        levels = levels or [min(distances, key=lambda x: min(distances[x]))]
     pairs = {}
-    for level in chosen:
+    for level in levels:
         row = distances[level]
         alike = [i for i, x in enumerate(row) if x - min(row) < SAME_STRIDE]
         pairs[level] = level if level in alike else alike[-1]
@@ -130,26 +120,3 @@ def describe_pairs(
             line += ' by a 1x1 convolution'
         lines.append(line)
     return lines
-
-
-def log_pairs(
-    taps: Sequence[str],
-    pairs: Dict[int, int],
-    student: List[LevelSpec],
-    teacher: List[LevelSpec],
-) -> None:
-    """Log pairs that differ in stride or leave out levels of the student.
-
-    Args:
-        taps (Sequence[str]): Taps of student and teacher.
-        pairs, student, teacher: As `describe_pairs`.
-    """
-    resampled = any(
-        student[x].stride != teacher[y].stride for x, y in pairs.items()
-    )
-    if resampled or len(pairs) < len(student):
-        print_log(
-            f"Student's {taps[0]}, teacher's {taps[1]}: "
-            f'{"; ".join(describe_pairs(pairs, student, teacher))}.',
-            logger='current',
-        )

@@ -32,10 +32,9 @@ def load_config(source: ConfigSource, key: str) -> Union[dict, Config]:
         return source
     source = str(source)
     config = read_config(source, key=key)
-    if '::' in source and 'model' in config:
-        if not config.get('default_scope'):
-            # Not every packaged config names its library.
-            config.model.setdefault('_scope_', source.split('::')[0])
+    if '::' in source and not config.get('default_scope'):
+        # Not every packaged config names its library.
+        config.model.setdefault('_scope_', source.split('::')[0])
     return config
 
 

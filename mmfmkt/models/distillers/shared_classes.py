@@ -3,8 +3,6 @@
 from dataclasses import replace
 from typing import (
     Any,
-    Dict,
-    Iterable,
     List,
     Mapping,
     NamedTuple,
@@ -145,67 +143,6 @@ def match_classes(
     if has_background:
         matched.append(teacher_count if in_teacher else None)
     return matched
-
-
-class SharedClasses:
-    """Classes that are compared at the taps of class outputs.
-
-    Attributes:
-        outputs (dict[str, ClassPair]): Class outputs of student and teacher
-            by tap.
-        summary (list[str]): Which classes are taught, by line.
-    """
-
-    def __init__(self) -> None:
-        self.outputs: Dict[str, ClassPair] = {}
-        self.summary: List[str] = []
-
-    def match(self, flows: Iterable[Any], teacher: Any, dataset: Any) -> None:
-        """Match the classes at each tap by their names.
-
-        Args:
-            flows (Iterable[TapTransfer]): Transfers of all taps.
-            teacher (TeacherHolder): The teacher.
-            dataset (Dataset | dict, optional): Data set of the student.
-
-        Raises:
-            ConfigError: As `match_classes`.
-        """
-        self.summary = []
-        for flow in flows:
-            if pair := self.outputs.get(flow.tap):
-                matched, text = teacher.match_classes(pair, dataset)
-                if matched is not None:
-                    flow.match_classes(
-                        matched, pair[1].channels, teacher.device
-                    )
-                if text and flow.teacher_classes is not None:
-                    self.summary.append(f'{flow.tap}: {text}')
-
-    def select(
-        self, flows: Iterable[Any], targets: Dict[str, Any]
-    ) -> Dict[str, Any]:
-        """Return targets with class outputs in the student's order.
-
-        Args:
-            flows (Iterable[TapTransfer]): Transfers of all taps.
-            targets (dict): Outputs of the teacher by tap.
-
-        Raises:
-            ConfigError: If different classes were not matched.
-        """
-        selected = dict(targets)
-        for flow in flows:
-            if pair := self.outputs.get(flow.tap):
-                if flow.teacher_classes is None and pair[0] != pair[1]:
-                    raise ConfigError(
-                        f'The student has {pair[0].classes} classes and the '
-                        f'teacher {pair[1].classes}: call '
-                        'set_teacher_dataset of the distiller with the '
-                        'training data set, whose classes are matched by name.'
-                    )
-                selected[flow.tap] = flow.in_student_classes(targets[flow.tap])
-        return selected
 
 
 def describe_classes(

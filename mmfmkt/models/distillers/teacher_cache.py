@@ -62,7 +62,9 @@ class TeacherCache:
         """Connect for one transaction: forks must not share connections."""
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            with closing(sqlite3.connect(self.path, timeout=TIMEOUT_S)) as file:
+            with closing(
+                sqlite3.connect(self.path, timeout=TIMEOUT_S)
+            ) as file:
                 # A power failure may lose entries.
                 file.execute('PRAGMA synchronous=NORMAL')
                 with file:

@@ -51,9 +51,10 @@ class Normalization(NamedTuple):
 
     def equals(self, other: 'Normalization') -> bool:
         """Return whether two normalizations give the same values."""
-        return self.swaps_rgb == other.swaps_rgb and all(
-            x.shape == y.shape and torch.equal(x, y)
-            for x, y in zip(self[:2], other[:2])
+        return (
+            torch.equal(self.mean, other.mean)
+            and torch.equal(self.std, other.std)
+            and self.swaps_rgb == other.swaps_rgb
         )
 
 
@@ -136,8 +137,7 @@ class TeacherInputAdapter(nn.Module):
             shift=shift,
             indices=None if keeps_channels else torch.tensor(indices),
             gray=torch.tensor(gray).view(-1, 1, 1),
-            student_mean=source.mean,
-            student_std=source.std,
+            student_std=source.std.flatten(),
         ).items():
             self.register_buffer(name, tensor, persistent=False)
 
@@ -162,7 +162,9 @@ class TeacherInputAdapter(nn.Module):
     ) -> Tensor:
         images = inputs
         if not self.is_identity:
-            self._check_range(inputs)
+            if self.checks_range:
+                self._check_range(inputs)
+                self.checks_range = False
             if self.indices is not None:
                 images = images.index_select(1, self.indices)
             images = images * self.scale + self.shift
@@ -241,12 +243,8 @@ class TeacherInputAdapter(nn.Module):
 
     def _check_range(self, inputs: Tensor) -> None:
         """Warn if the first images are blank for the teacher."""
-        if not self.checks_range:
-            return
-        self.checks_range = False
-        pixels = inputs * self.student_std + self.student_mean
-        spans = pixels.amax((0, 2, 3)) - pixels.amin((0, 2, 3))
-        span = spans.max().item()
+        spans = inputs.amax((0, 2, 3)) - inputs.amin((0, 2, 3))
+        span = (spans * self.student_std).max().item()
         if span < MIN_RANGE:
             print_log(
                 f'model.teacher: the first images span {span:.3g} of 255 '

@@ -91,7 +91,7 @@ def test_class_maps_are_the_teachers_maps_of_the_students_classes(variant):
     assert student.shape == target.shape
     expected = by_class(teacher, 6)[:, :, [5, 0, 2]]
     assert torch.equal(by_class(target, 3), expected)
-    assert model.shared_classes.summary == [
+    assert model.class_summary == [
         f'{CLASS_MAPS}: 3 of 3 classes are taught: bus, person, car'
     ]
     losses = model(**data, mode='loss')
@@ -109,7 +109,7 @@ def test_classes_are_mapped_to_other_names():
     )
     _, _, teacher, target = read(model)
     assert torch.equal(by_class(target, 2), by_class(teacher, 6)[:, :, [0, 5]])
-    assert model.shared_classes.summary[0].endswith(
+    assert model.class_summary[0].endswith(
         "2 of 2 classes are taught: human (teacher's person), lorry "
         "(teacher's bus)"
     )
@@ -138,7 +138,7 @@ def test_only_shared_classes_are_compared(variant):
         assert not untaught.any() and all(x.any() for x in taught)
     assert (
         '2 of 3 classes are taught: car, person'
-        in model.shared_classes.summary[0]
+        in model.class_summary[0]
     )
     losses = model(**data, mode='loss')
     model.parse_losses(losses)[0].backward()
@@ -177,7 +177,7 @@ def test_equal_classes_are_compared_as_they_are(names):
         teacher = teacher['model']
     model = build('direct', teacher, names or TEACHER)
     _, _, maps, target = read(model)
-    assert torch.equal(maps, target) and not model.shared_classes.summary
+    assert torch.equal(maps, target) and not model.class_summary
     flow = model.flows['bbox_head[0]']
     assert flow.teacher_classes is flow['0'].metric.compared_classes is None
 
@@ -191,7 +191,7 @@ def test_names_in_a_checkpoint_precede_those_of_the_config(tmp_path):
         path = str(tmp_path / f'{key}.pth')
         torch.save(dict(state_dict=network.state_dict(), meta=meta), path)
         model = build('direct', teacher, settings=dict(checkpoint=path))
-        assert 'bus, person, car' in model.shared_classes.summary[0]
+        assert 'bus, person, car' in model.class_summary[0]
 
 
 def test_a_list_names_the_classes_of_a_teacher_without_names():
@@ -202,7 +202,7 @@ def test_a_list_names_the_classes_of_a_teacher_without_names():
     )
     assert (
         '2 of 3 classes are taught: bus, car'
-        in model.shared_classes.summary[0]
+        in model.class_summary[0]
     )
 
 
@@ -324,7 +324,7 @@ def test_logits_of_shared_classes_are_compared(variant):
     model.train()
     model.parse_losses(model(**data, mode='loss'))[0].backward()
     assert all(p.grad is not None for p in model.parameters())
-    assert model.shared_classes.summary == [
+    assert model.class_summary == [
         "head: 3 of 4 classes are taught: bus, person, lorry (teacher's car)"
     ]
 

@@ -30,7 +30,7 @@ from mmfmkt.engine import hooks
 from mmfmkt.models import flows, losses
 from mmfmkt.models.bounds import Bound
 from mmfmkt.models.distillers import ClassificationDistiller
-from mmfmkt.models.distillers.base import DISTILLER_SCHEMA
+from mmfmkt.models.distillers.base import BaseDistiller
 from mmfmkt.models.distillers.builder import FLOW_DEFAULTS, TAP_SCHEMA
 from mmfmkt.models.distillers.builder import FLOW_SCHEMA as FLOW
 from mmfmkt.models.distillers.teacher_config import TEACHER_SCHEMA
@@ -71,10 +71,10 @@ MODEL_TEXT = {
     'levels': 'Indices of the distilled levels of the student; all by '
     'default. Teacher levels are paired by stride.',
     'flow': 'Keys below.',
-    'task_loss': "Whether the student's own losses are trained "
-    '([Training without labels](unlabelled.md)).',
     'taps': 'Several taps instead of `tap` and `levels`, each a dict of the '
     'keys below.',
+    'task_loss': "Whether the student's own losses are trained "
+    '([Training without labels](unlabelled.md)).',
     'report_steps': 'Classifiers: further values of K whose accuracy '
     'validation reports.',
 }
@@ -289,10 +289,10 @@ def part(kind: type, common: Tuple[str, ...] = ()) -> str:
 
 def page() -> str:
     """Return the page."""
-    hints = get_type_hints(
-        ClassificationDistiller.__init__, include_extras=True
-    )
-    model = {**DISTILLER_SCHEMA, 'report_steps': hints['report_steps']}
+    hints: Dict[str, Any] = {}
+    for kind in (BaseDistiller, ClassificationDistiller):
+        hints |= get_type_hints(kind.__init__, include_extras=True)
+    model = {key: hints[key] for key in MODEL_TEXT}
     model_defaults = {
         key: entry.default
         for owner in ClassificationDistiller.__mro__[:2]
