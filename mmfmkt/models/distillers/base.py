@@ -25,16 +25,13 @@ from mmfmkt.utils.stopwatch import Stopwatch
 
 from ..flows import VARIANTS
 from ..losses import BaseMetricLoss
-from .builder import FeaturePair, complete_taps
+from .builder import complete_taps
 from .data_pipeline import dataset_of, training_config
+from .feature_pairs import pair_features, student_features
 from .feature_transfer import FeatureTransfer, should_diagnose
-from .levels import check_levels, describe_pairs, pair_levels
 from .networks import ConfigSource, build_network, load_model_config
-from .probing import probe
-from .shared_classes import pair_class_maps
-from .taps import output_hooks, read_taps
+from .taps import HEAD, output_hooks, read_taps
 from .teacher import TeacherHolder
-from .teacher_head import TeacherHeadReader
 from .unlabelled import freeze_untapped
 from .wrapper import FLOWS, StudentWrapper
 
@@ -176,39 +173,14 @@ class BaseDistiller(StudentWrapper):
         teacher_tap: str,
     ) -> FeatureTransfer:
         """Build the transfer of a tap, and check it against both networks."""
-        student = probe(self.student, tap, 'student')
-        chosen = check_levels(levels, student, tap)
         if self.teacher is None:
-            needs_teacher = VARIANTS[self.variant].needs_teacher
-            features = {}
-            for level in chosen:
-                channels = student[level].channels
-                target_channels = None if needs_teacher else channels
-                features[level] = FeaturePair(channels, target_channels)
+            has_teacher = VARIANTS[self.variant].needs_teacher
+            features = student_features(self.student, tap, levels, has_teacher)
             return FeatureTransfer(tap, features, self.variant, flow)
-        class_outputs, teacher = pair_class_maps(
-            (self.student, self.teacher),
-            (tap, teacher_tap),
-            (student, self.teacher_holder.probe(teacher_tap)),
+        pairs, features, class_outputs = pair_features(
+            self.student, self.teacher_holder, (tap, teacher_tap), levels
         )
-        pairs = pair_levels(levels, student, teacher)
         self.teacher_taps[tap] = (teacher_tap, pairs)
-        description = '; '.join(describe_pairs(pairs, student, teacher))
-        print_log(
-            f"Student's {tap}, teacher's {teacher_tap}: {description}.",
-            logger='current',
-        )
-        features = {}
-        for level, index in pairs.items():
-            head = partial(
-                TeacherHeadReader, self.teacher, index, len(teacher)
-            )
-            features[level] = FeaturePair(
-                student[level].channels,
-                teacher[index].channels,
-                teacher_head=head if teacher_tap == 'neck' else None,
-                stride_ratio=student[level].stride / teacher[index].stride,
-            )
         transfer = FeatureTransfer(tap, features, self.variant, flow)
         transfer.class_outputs = class_outputs
         return transfer
@@ -348,22 +320,19 @@ class BaseDistiller(StudentWrapper):
     def _run_teacher(
         self, inputs: Tensor, data_samples: List[BaseDataElement]
     ) -> Dict[str, Any]:
-        """Return the teacher's levels by tap and level of the student."""
+        """Return the teacher's outputs by tap and level of the student."""
         taps = [tap for tap, _ in self.teacher_taps.values()]
         outputs = read_taps(
             self.teacher, taps, inputs, 'teacher', data_samples, stop=True
         )
-        return self._by_student_level(outputs)
-
-    def _by_student_level(
-        self, outputs: List[List[Tensor]]
-    ) -> Dict[str, Dict[int, Tensor]]:
-        return {
-            tap: {level: levels[i] for level, i in pairs.items()}
-            for levels, (tap, (_, pairs)) in zip(
-                outputs, self.teacher_taps.items()
-            )
-        }
+        targets: Dict[str, Any] = {}
+        for levels, (tap, (_, pairs)) in zip(
+            outputs, self.teacher_taps.items()
+        ):
+            targets[tap] = levels
+            if tap != HEAD:
+                targets[tap] = {x: levels[i] for x, i in pairs.items()}
+        return targets
 
     def _apply(self, fn, *args, **kwargs):
         """Apply to(), cuda() and half() to the teacher as well."""

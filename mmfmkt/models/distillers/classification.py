@@ -18,9 +18,7 @@ from .feature_transfer import FeatureTransfer, should_diagnose
 from .head_transfer import HeadTransfer
 from .probing import run_on_dummy_inputs
 from .shared_classes import ClassOutputs
-from .taps import as_levels, output_hooks
-
-HEAD = 'head'
+from .taps import HEAD, output_hooks
 
 
 @MODELS.register_module()
@@ -90,6 +88,7 @@ class ClassificationDistiller(BaseDistiller):
             _, teacher_logits = probe_classifier(self.teacher, 'teacher')
             counts = logits.shape[1], teacher_logits.shape[1]
             class_outputs = tuple(ClassOutputs(x, x) for x in counts)
+            self.teacher_taps[tap] = (HEAD, {})
         pair = FeaturePair(
             feature.shape[1],
             logits.shape[1],
@@ -200,19 +199,6 @@ class ClassificationDistiller(BaseDistiller):
             should_diagnose(),
         )
         return {**losses, **head_losses}
-
-    def _run_teacher(
-        self, inputs: Tensor, data_samples: List[BaseDataElement]
-    ) -> Dict[str, Any]:
-        if self.head_transfer is None:
-            return super()._run_teacher(inputs, data_samples)
-        taps = [tap for tap, _ in self.teacher_taps.values()]
-        outputs: Dict[str, Any] = {}
-        hooks = [(tap, partial(outputs.__setitem__, tap)) for tap in taps]
-        with output_hooks(self.teacher, hooks, 'teacher'):
-            logits = self.teacher(inputs, mode='tensor')
-        levels = [as_levels(outputs[tap], tap, inputs) for tap in taps]
-        return {**self._by_student_level(levels), HEAD: logits}
 
 
 def labels_of(data_samples: List[BaseDataElement]) -> Tensor:

@@ -19,6 +19,8 @@ from torch import Tensor, nn
 from mmfmkt.utils import ConfigError
 from mmfmkt.utils.schema import did_you_mean
 
+# Head of a classifier, whose output is its logits.
+HEAD = 'head'
 # Class, distillation and register tokens of a vision transformer.
 MAX_EXTRA_TOKENS = 8
 
@@ -178,14 +180,16 @@ def read_taps(
     role: str,
     data_samples: Optional[Sequence[BaseDataElement]] = None,
     stop: bool = False,
-) -> List[List[Tensor]]:
+) -> List[Any]:
     """Run the part of a network with its taps and return their levels.
 
     Args:
-        network (nn.Module): A detector. For taps in backbone and neck,
-            ``extract_feat`` runs, and for a tapped dense head also the head.
-            Other taps need the whole forward pass.
-        taps (Sequence[str]): The taps.
+        network (nn.Module): A detector or a classifier. For taps in backbone
+            and neck, ``extract_feat`` runs, and for a tapped dense head or
+            the head of a classifier also the head. Other taps need the whole
+            forward pass.
+        taps (Sequence[str]): The taps; ``'head'`` has the logits of a
+            classifier instead of levels.
         inputs (Tensor): Normalized images ``(B, C, H, W)``.
         role (str): ``'student'`` or ``'teacher'``, for errors; tokens become
             maps for ``'teacher'`` only.
@@ -210,7 +214,8 @@ def read_taps(
         for tap, recorded in zip(taps, outputs):
             # Detectors call `head.forward`, which skips hooks. Only taps of
             # dense heads have an index.
-            if split_tap(tap)[1] is not None and not recorded:
+            is_head = tap == HEAD or split_tap(tap)[1] is not None
+            if is_head and not recorded:
                 find_module(network, tap, role)(features)
         if not all(outputs):
             for recorded in outputs:
@@ -226,7 +231,10 @@ def read_taps(
     # Not for a student: the transformed map would have to be converted back
     # to tokens.
     images = inputs if role == 'teacher' else None
-    return [as_levels(x[0], tap, images) for tap, x in zip(taps, outputs)]
+    return [
+        x if tap == HEAD else as_levels(x, tap, images)
+        for tap, (x,) in zip(taps, outputs)
+    ]
 
 
 class StopForward(Exception):

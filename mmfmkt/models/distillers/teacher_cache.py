@@ -220,8 +220,11 @@ def unpack(entries: List[bytes], device: torch.device) -> Dict[str, Any]:
     for tap, level, shape, dtype_name in json.loads(entries[0][:start]):
         dtype = getattr(torch, dtype_name)
         size = torch.Size(shape).numel() * dtype.itemsize
-        part = raw[:, start : start + size].clone().view(dtype)
-        tensor = part.view(len(entries), *shape).to(device)
+        # Copied, as values may start at any byte of an entry.
+        part = raw[:, start : start + size].clone(
+            memory_format=torch.contiguous_format
+        )
+        tensor = part.view(dtype).view(len(entries), *shape).to(device)
         start += size
         if level is None:
             outputs[tap] = tensor
