@@ -112,7 +112,7 @@ def channel_shuffle(x: Tensor, groups: int) -> Tensor:
 
 
 def depth_per_stage(network: str, depth: int, extra: int) -> int:
-    """Return n of a network with 6n + ``extra`` layers, n blocks a stage.
+    """Return n of a network with 6n + ``extra`` layers, n blocks per stage.
 
     Args:
         network (str): Class of the network, for the error.

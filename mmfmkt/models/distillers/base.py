@@ -118,10 +118,9 @@ class BaseDistiller(StudentWrapper):
         self.teacher_taps: Dict[str, Tuple[str, Dict[int, int]]] = {}
         with self.random_stream:
             if teacher is not None:
-                self.teacher_holder = TeacherHolder(
-                    teacher, self.library, self.student
-                )
-                if self.teacher_holder.library == 'mmpretrain' != self.library:
+                holder = TeacherHolder(teacher, self.library, self.student)
+                self.teacher_holder = holder
+                if holder.library == 'mmpretrain' != self.library:
                     # The neck of a classifier outputs vectors.
                     teacher = {'tap': 'backbone', **teacher}
             for settings in complete_taps(tap, levels, flow, taps, teacher):
@@ -158,12 +157,11 @@ class BaseDistiller(StudentWrapper):
             ConfigError: If the images cannot be converted, or if the classes
                 cannot be matched.
         """
-        if self.teacher_holder is not None:
-            self.teacher_holder.set_student_data(
-                self.data_preprocessor, dataset
-            )
+        holder = self.teacher_holder
+        if holder is not None:
+            holder.set_student_data(self.data_preprocessor, dataset)
             for flow in self.flows.values():
-                flow.match_classes(self.teacher_holder, dataset)
+                flow.match_classes(holder, dataset)
 
     def _build_transfer(
         self,
@@ -262,12 +260,10 @@ class BaseDistiller(StudentWrapper):
         """Transfer tapped outputs in a context, and add losses to a dict."""
 
         def transfer(flow: FeatureTransfer, output: Any) -> Any:
+            target = targets.get(flow.tap)
             with self.random_stream:
                 transfer_losses, output = flow(
-                    output,
-                    targets.get(flow.tap),
-                    self.transfer_weight,
-                    should_diagnose(),
+                    output, target, self.transfer_weight, should_diagnose()
                 )
             losses.update(transfer_losses)
             return output
@@ -325,12 +321,10 @@ class BaseDistiller(StudentWrapper):
         outputs = read_taps(
             self.teacher, taps, inputs, 'teacher', data_samples, stop=True
         )
-        targets: Dict[str, Any] = {}
-        for levels, (tap, (_, pairs)) in zip(
-            outputs, self.teacher_taps.items()
-        ):
-            targets[tap] = levels
+        targets = dict(zip(self.teacher_taps, outputs))
+        for tap, (_, pairs) in self.teacher_taps.items():
             if tap != HEAD:
+                levels = targets[tap]
                 targets[tap] = {x: levels[i] for x, i in pairs.items()}
         return targets
 

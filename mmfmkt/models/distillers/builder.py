@@ -146,10 +146,8 @@ def build_transfer(
     arguments = {key: flow[key] for key in settings if key in accepted}
     share = gradient_share(loss_weight, name)
     arguments['loss_weight'] = loss_weight if share is None else 1.0
-    if flow.compare == 'velocities':
-        check_equal_shape("model.flow.compare 'velocities'", pair)
-    if issubclass(variant_cls, ParallelFMKT):
-        check_equal_shape(f'model.variant {variant!r}', pair)
+    if flow.compare == 'velocities' or issubclass(variant_cls, ParallelFMKT):
+        check_equal_shape(variant, flow.compare, pair)
     if pair.target_channels is not None:
         arguments.update(build_transforms(variant_cls, pair))
         arguments['metric'] = build_metric(flow.metric, pair)
@@ -229,17 +227,16 @@ def build_field(
         raise ConfigError(f'model.flow.{error}') from error
 
 
-def check_equal_shape(name: str, pair: FeaturePair) -> None:
+def check_equal_shape(variant: str, compare: str, pair: FeaturePair) -> None:
     """Raise a ConfigError if feature and target cannot be interpolated."""
     is_maps = pair.space == 'maps'
     is_aligned = abs(pair.stride_ratio - 1) < SAME_STRIDE
-    if not (is_maps and is_aligned) or pair.target_channels not in (
-        None,
-        pair.channels,
-    ):
+    has_equal_channels = pair.target_channels in (None, pair.channels)
+    if not (is_maps and is_aligned and has_equal_channels):
         raise ConfigError(
-            f"{name} needs features of equal shape, but the student's feature "
-            f'has {pair.channels} channels and the target has '
+            f'model.variant {variant!r} with model.flow.compare {compare!r} '
+            "needs features of equal shape, but the student's feature has "
+            f'{pair.channels} channels and the target has '
             f'{pair.target_channels} {"channels" if is_maps else "logits"}, '
             f'at {pair.stride_ratio:.4g} times the stride.'
         )

@@ -70,7 +70,7 @@ class TapTransfer(nn.ModuleDict):
             return
         self.num_teacher_classes = self.class_outputs[1].channels
         is_equal = matched == [*range(self.num_teacher_classes)]
-        # Any output of the teacher stands for one that is not compared.
+        # Index 0 is a placeholder for outputs that are not compared.
         targets = torch.tensor(
             [x or 0 for x in matched], device=teacher.device
         )

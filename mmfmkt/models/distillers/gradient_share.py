@@ -32,8 +32,8 @@ class GradientShare(nn.Module):
     ) -> None:
         super().__init__()
         self.name, self.share, self.iterations = name, share, iterations
-        # Norms at the task and the transfer: sums, and those of the last
-        # backward pass, which the next forward pass adds on all ranks.
+        # Gradient norms of task and transfer: their sums, and those of the
+        # last backward pass, which the next forward pass averages over ranks.
         self.register_buffer('sums', torch.zeros(2))
         self.register_buffer('last', torch.zeros(2))
         self.register_buffer('count', torch.zeros((), dtype=torch.long))
@@ -43,7 +43,7 @@ class GradientShare(nn.Module):
     @property
     def is_measuring(self) -> bool:
         """Whether the weight is not fixed yet."""
-        # Once fixed, no iteration waits for a GPU to tell.
+        # Cached, because reading the count synchronizes with the GPU.
         self._is_fixed = self._is_fixed or int(self.count) >= self.iterations
         return not self._is_fixed
 
@@ -76,8 +76,9 @@ class GradientShare(nn.Module):
     ) -> None:
         """Measure both gradients in the backward pass of this iteration.
 
-        The task's is the whole gradient at the feature less the transfer's.
-        Losses may be scaled before backward, which their gradient tells.
+        The gradient of the task is the total gradient at the feature minus
+        that of the transfer. The gradient of a loss is the scale that mixed
+        precision or accumulation gives it.
         """
         terms = [name for name, loss in losses.items() if loss.requires_grad]
         total = sum(losses[name] for name in terms)

@@ -108,15 +108,15 @@ def describe_pairs(
     """
     lines = []
     for level, partner in pairs.items():
-        own, target = student[level], teacher[partner]
-        line = f'level {level} to {partner}, stride {own.stride:g}'
-        if abs(own.stride / target.stride - 1) > SAME_STRIDE:
+        source, target = student[level], teacher[partner]
+        line = f'level {level} to {partner}, stride {source.stride:g}'
+        if abs(source.stride / target.stride - 1) > SAME_STRIDE:
             line += (
                 f" resampled to {target.stride:.4g}, the teacher's stride in "
                 "pixels of the student's image"
             )
-        line += f', {own.channels} channels to {target.channels}'
-        if own.channels != target.channels:
+        line += f', {source.channels} channels to {target.channels}'
+        if source.channels != target.channels:
             line += ' by a 1x1 convolution'
         lines.append(line)
     return lines

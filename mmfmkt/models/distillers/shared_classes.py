@@ -157,10 +157,11 @@ def describe_classes(
         student (Sequence[str]): The student's class names.
         teacher (Sequence[str]): The teacher's class names.
     """
-    pairs = [
-        (x, teacher[i]) for x, i in zip(student, matched) if i is not None
+    names = [
+        x if x == teacher[i] else f"{x} (teacher's {teacher[i]})"
+        for x, i in zip(student, matched)
+        if i is not None
     ]
-    names = [x if x == y else f"{x} (teacher's {y})" for x, y in pairs]
     count = f'{len(names)} of {len(student)} classes'
     return f'{count} are taught: {shorten(names)}'
 
@@ -190,7 +191,7 @@ def class_names(
         get_field(source, 'classes'),
         getattr(kind, 'METAINFO', {}).get('classes'),
     ):
-        if isinstance(names, str):  # path of a file with a name a line
+        if isinstance(names, str):  # path of a file with one name per line
             return list_from_file(names)
         if names:
             return [str(x) for x in names]

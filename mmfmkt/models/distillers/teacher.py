@@ -70,27 +70,23 @@ class TeacherHolder:
         self, settings: dict, library: str, student: nn.Module
     ) -> None:
         model, config = load_teacher_config(settings)
-        self.network = build_teacher(
-            model, library, settings.get('checkpoint')
-        )
+        self.checkpoint = settings.get('checkpoint')
+        self.network = build_teacher(model, library, self.checkpoint)
         self.library = model.get('_scope_') or library
         if settings.get('channels_last'):
             self.network.to(memory_format=torch.channels_last)
         self.cache = open_cache(settings.get('cache'))
         self._settings = settings
-        self.checkpoint = settings.get('checkpoint')
-        view = dict(settings.get('view') or {})
-        view.pop('_scope_', None)
-        check_keys(view, VIEW_SCHEMA, 'model.teacher.view')
-        self.view = view
+        self.view = dict(settings.get('view') or {})
+        self.view.pop('_scope_', None)
+        check_keys(self.view, VIEW_SCHEMA, 'model.teacher.view')
         self._channels = input_channels(student), input_channels(self.network)
-        dataset = dataset_of(config)
+        self._scope = config.get('default_scope') or library
+        self._dataset = dataset_of(config)
         self._pipeline: Optional[Normalization] = None
-        scope = config.get('default_scope') or library
-        self._dataset, self._scope = dataset, scope
-        if dataset is not None:
+        if self._dataset is not None:
             self._pipeline = pipeline_normalization(
-                dataset, 'model.teacher.config', scope
+                self._dataset, 'model.teacher.config', self._scope
             )
         self.set_student_data(student.data_preprocessor, None)
         self.inherited_weights(student)

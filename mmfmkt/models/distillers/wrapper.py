@@ -52,8 +52,7 @@ class StudentWrapper(BaseModel):
         """Share the student's current containers and children."""
         student = self.student
         for name in SHARED:
-            if hasattr(student, name):
-                self.__dict__[name] = student.__dict__[name]
+            self.__dict__[name] = student.__dict__[name]
         self.__dict__['_modules'] = {
             **student._modules,
             FLOWS: self._modules[FLOWS],

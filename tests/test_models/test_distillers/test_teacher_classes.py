@@ -136,10 +136,7 @@ def test_only_shared_classes_are_compared(variant):
     if variant == 'direct':
         untaught, *taught = by_class(student.grad, 3).unbind(2)
         assert not untaught.any() and all(x.any() for x in taught)
-    assert (
-        '2 of 3 classes are taught: car, person'
-        in model.class_summary[0]
-    )
+    assert '2 of 3 classes are taught: car, person' in model.class_summary[0]
     losses = model(**data, mode='loss')
     model.parse_losses(losses)[0].backward()
     assert all(p.grad is not None for p in model.parameters())
@@ -200,10 +197,7 @@ def test_a_list_names_the_classes_of_a_teacher_without_names():
         detector(TEACHER, 24, 16)['model'],
         settings=dict(classes=['a', 'b', 'car', 'c', 'd', 'bus']),
     )
-    assert (
-        '2 of 3 classes are taught: bus, car'
-        in model.class_summary[0]
-    )
+    assert '2 of 3 classes are taught: bus, car' in model.class_summary[0]
 
 
 UNNAMED = detector(TEACHER, 24, 16)['model']
