@@ -9,7 +9,7 @@ import ast
 import sys
 from contextlib import suppress
 from functools import partial
-from typing import Any, Callable, Dict, Iterator, Optional
+from typing import Any, Callable, Dict, Iterator, List, Optional
 
 import torch
 from mmengine.logging import MessageHub
@@ -40,9 +40,9 @@ def pipeline_normalization(
         ConfigError: If concatenated data sets normalize differently.
     """
     scope = get_field(dataset, '_scope_') or scope
-    inner = get_field(dataset, 'datasets') or [get_field(dataset, 'dataset')]
     inner = [
-        pipeline_normalization(x, key, scope) for x in inner if x is not None
+        pipeline_normalization(x, key, scope)
+        for x in wrapped_datasets(dataset)
     ]
     total = inner[0] if inner else IDENTITY
     if not all(x.equals(total) for x in inner):
@@ -141,6 +141,16 @@ def get_field(part: Any, name: str) -> Any:
     if isinstance(part, dict):
         return part.get(name)
     return getattr(part, name, None)
+
+
+def wrapped_datasets(dataset: Any) -> List[Any]:
+    """Return the data sets that a wrapper contains, or their configs.
+
+    Args:
+        dataset (Dataset | dict, optional): The wrapper or any data set.
+    """
+    inner = get_field(dataset, 'datasets') or [get_field(dataset, 'dataset')]
+    return [x for x in inner if x is not None]
 
 
 def dataset_of(config: dict) -> Optional[dict]:

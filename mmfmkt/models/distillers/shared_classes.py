@@ -20,7 +20,7 @@ from mmfmkt.utils.checkpoints import load_checkpoint
 from mmfmkt.utils.schema import did_you_mean
 from mmfmkt.utils.types import resolve_type
 
-from .data_pipeline import get_field
+from .data_pipeline import get_field, wrapped_datasets
 from .levels import LevelSpec
 
 # Tap of the class maps of a one-stage detector.
@@ -195,8 +195,7 @@ def class_names(
             return list_from_file(names)
         if names:
             return [str(x) for x in names]
-    wrapped = get_field(source, 'datasets') or [get_field(source, 'dataset')]
-    found = (class_names(x, scope) for x in wrapped if x is not None)
+    found = (class_names(x, scope) for x in wrapped_datasets(source))
     return next(filter(None, found), None)
 
 
