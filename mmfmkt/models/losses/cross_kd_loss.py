@@ -134,7 +134,7 @@ class CrossKDLoss(BaseMetricLoss):
         )
         focal_weight = (logits.sigmoid() - target.scores).abs().pow(self.beta)
         cross_entropy = F.binary_cross_entropy_with_logits(
-            logits, target.scores, reduction='none'
+            logits, target.scores.expand_as(logits), reduction='none'
         )
         box_loss = generalized_box_iou_loss(boxes, target.boxes, eps=self.eps)
         total = self.score_weight * (focal_weight * cross_entropy).sum()

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 
 from mmfmkt.models.losses import (
     CosineLoss,
+    CrossKDLoss,
     CWDLoss,
     DISTLoss,
     DKDLoss,
@@ -267,7 +268,20 @@ def test_dkd_warms_up_without_compiling_again():
     assert len(compiled) == 1
 
 
-@pytest.mark.parametrize('metric, shape', METRICS)
+def cross_kd():
+    def teacher_head(maps):
+        positions = maps.flatten(2).mT
+        corners = positions[..., :2].cumsum(-1).repeat(1, 1, 2)
+        return positions, corners + corners.new_tensor([0, 0, 1, 2])
+
+    metric = CrossKDLoss(features=PKDLoss())
+    metric.teacher_head = teacher_head
+    return metric
+
+
+@pytest.mark.parametrize(
+    'metric, shape', [*METRICS, pytest.param(cross_kd(), MAPS, id='CrossKD')]
+)
 def test_the_loss_of_a_batch_of_steps_is_their_mean(metric, shape):
     q = torch.randn(shape, dtype=torch.float64)
     steps = torch.randn(3, *shape, dtype=torch.float64, requires_grad=True)
