@@ -10,23 +10,19 @@ from torch import Tensor, nn
 from ..deprecation import warn_renamed
 from ..tensor_ops import at_least_float32, select_classes, sequential_sum
 
-# Former name: current name, of methods and attributes of subclasses.
-FORMER_NAMES = dict(
-    prepared='encode_target',
-    compare='compute_loss',
-    takes_steps='supports_step_dim',
-)
+# Former name: current name, of methods of subclasses.
+FORMER_NAMES = dict(prepared='encode_target', compare='compute_loss')
 
 
 class PreparedTarget(NamedTuple):
     """Teacher output, encoded for one distillation loss.
 
     Attributes:
-        shape (torch.Size): Shape of the teacher output.
+        output (Tensor): The teacher output q.
         encoded (Any): Result of ``encode_target``.
     """
 
-    shape: torch.Size
+    output: Tensor
     encoded: Any
 
 
@@ -114,7 +110,7 @@ class BaseMetricLoss(nn.Module, metaclass=ABCMeta):
             ValueError: If the shapes differ or are not supported, or if
                 labels are missing.
         """
-        self._check_shape(pred, target.shape)
+        self._check_shape(pred, target)
         prepared = self.prepare_target(target, labels, pred.dtype)
         return self.loss_from_prepared(pred, prepared)
 
@@ -145,7 +141,7 @@ class BaseMetricLoss(nn.Module, metaclass=ABCMeta):
             encoded = self.encode_target(
                 self._compared(target.detach().to(dtype)), **kwargs
             )
-        return PreparedTarget(target.shape, encoded)
+        return PreparedTarget(target, encoded)
 
     def loss_from_prepared(
         self, pred: Tensor, target: PreparedTarget
@@ -162,7 +158,7 @@ class BaseMetricLoss(nn.Module, metaclass=ABCMeta):
         Raises:
             ValueError: If the shapes differ.
         """
-        self._check_shape(pred, target.shape)
+        self._check_shape(pred, target.output)
         return self._loss_in_float32(pred, target.encoded)
 
     def mean_loss_over_steps(
@@ -171,7 +167,8 @@ class BaseMetricLoss(nn.Module, metaclass=ABCMeta):
         """Return the mean of ``loss_from_prepared`` over stacked steps.
 
         Args:
-            preds (Tensor): ``(steps, *target.shape)``, of any floating type.
+            preds (Tensor): Student outputs, with a leading dimension of
+                steps, of any floating type.
             target (PreparedTarget): Result of ``prepare_target``.
 
         Returns:
@@ -182,7 +179,7 @@ class BaseMetricLoss(nn.Module, metaclass=ABCMeta):
         """
         if len(preds) == 1:
             return self.loss_from_prepared(preds[0], target)
-        self._check_shape(preds[0], target.shape)
+        self._check_shape(preds[0], target.output)
         if self.supports_step_dim:
             return self._loss_in_float32(preds, target.encoded)
         losses = [self._loss_in_float32(x, target.encoded) for x in preds]
@@ -211,26 +208,23 @@ class BaseMetricLoss(nn.Module, metaclass=ABCMeta):
             self.compute_loss, *args, **kwargs
         )
 
-    def _check_shape(self, pred: Tensor, shape: torch.Size) -> None:
-        if pred.shape != shape:
+    def _check_shape(self, pred: Tensor, target: Tensor) -> None:
+        if pred.shape != target.shape:
             raise ValueError(
                 f'{type(self).__name__} needs student and teacher outputs of '
-                f'equal shape, got {tuple(pred.shape)} and {tuple(shape)}.'
+                f'equal shape, got {tuple(pred.shape)} and '
+                f'{tuple(target.shape)}.'
             )
 
     def _check_target(self, target: Tensor, labels: Optional[Tensor]) -> None:
         name, shape = type(self).__name__, tuple(target.shape)
         if not target.numel():
             raise ValueError(f'{name} got an empty target of shape {shape}.')
-        if target.dim() != 4 and self.spaces == ('maps',):
+        dims = {4 if space == 'maps' else 2 for space in self.spaces}
+        if len(dims) == 1 and target.dim() not in dims:
             raise ValueError(
-                f'{name} needs feature maps (B, C, H, W), got a tensor of '
-                f'shape {shape}.'
-            )
-        if target.dim() != 2 and 'maps' not in self.spaces:
-            raise ValueError(
-                f'{name} needs logits (B, classes), got a tensor of shape '
-                f'{shape}.'
+                f'{name} needs {" or ".join(self.spaces)} with '
+                f'{dims.pop()} dimensions, got a tensor of shape {shape}.'
             )
         if self.needs_labels and labels is None:
             raise ValueError(f'{name} needs labels, got None.')

@@ -9,9 +9,8 @@ from torch import Tensor
 
 from ..bounds import NonNegative, Positive
 from .base import BaseMetricLoss
+from .functional import SAMPLE_DIMS
 
-# Dimensions of samples and positions in (..., B, C, H, W).
-SAMPLE_DIMS = (-4, -2, -1)
 # Function from a feature map (B, C, H, W) of one level to logits (B, priors,
 # classes) and to boxes (B, priors, 4) as corners.
 TeacherHead = Callable[[Tensor], Tuple[Tensor, Tensor]]

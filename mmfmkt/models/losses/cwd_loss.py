@@ -5,19 +5,18 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..bounds import Positive
-from .base import BaseMetricLoss
-from .functional import kl_divergence
+from .kd_loss import KDLoss
 
 
-class CWDLoss(BaseMetricLoss):
-    """T^2 KL divergence between channels as distributions (Eqs. 3 and 4).
+class CWDLoss(KDLoss):
+    """``T^2 KL(softmax(q / T) || softmax(p / T))`` of channels (Eqs. 3, 4).
 
-    A softmax over (H, W), at temperature T, turns each channel into a
-    distribution over positions. The KL divergence between the teacher's and
-    the student's is averaged over samples and channels.
+    p are the maps of the student, q those of the teacher. As in `KDLoss`, but
+    each channel is a distribution over the positions (H, W), and the mean is
+    over samples and channels.
 
     Args:
-        temperature (float): Temperature T of the softmax.
+        temperature (float): T.
 
     Examples:
         >>> student, teacher = torch.randn(2, 2, 8, 5, 5).unbind()
@@ -26,20 +25,10 @@ class CWDLoss(BaseMetricLoss):
     """
 
     spaces = ('maps',)
-    supports_step_dim = True
 
     def __init__(self, temperature: Positive = 1.0) -> None:
-        super().__init__()
-        self.temperature = temperature
+        super().__init__(temperature)
 
-    def encode_target(self, target: Tensor) -> Tensor:
-        """Return the teacher's log-probabilities ``(B, C, H * W)``."""
-        return self._log_probabilities(target)
-
-    def compute_loss(self, pred: Tensor, target: Tensor) -> Tensor:
-        divergence = kl_divergence(self._log_probabilities(pred), target)
-        return self.temperature**2 * divergence
-
-    def _log_probabilities(self, maps: Tensor) -> Tensor:
+    def _log_probabilities(self, outputs: Tensor) -> Tensor:
         """Return log-probabilities of positions, ``(..., C, H * W)``."""
-        return F.log_softmax(maps.flatten(-2) / self.temperature, dim=-1)
+        return F.log_softmax(outputs.flatten(-2) / self.temperature, dim=-1)

@@ -10,7 +10,7 @@ def num_processes(sync: bool) -> int:
     """Return the number of processes over which statistics are computed.
 
     Args:
-        sync (bool): Whether statistics are synchronized.
+        sync (bool): Whether statistics are those of all processes.
     """
     return dist.get_world_size() if sync and dist.is_initialized() else 1
 
@@ -28,7 +28,7 @@ def sum_over_processes(value: Tensor, sync: bool) -> Tensor:
     return value
 
 
-def gather_samples(samples: Tensor, sync: bool, dim: int = 0) -> Tensor:
+def gather_samples(samples: Tensor, sync: bool, dim: int) -> Tensor:
     """Concatenate the samples of all processes.
 
     The gradient of a process's samples is the sum of the gradients that all
@@ -43,8 +43,4 @@ def gather_samples(samples: Tensor, sync: bool, dim: int = 0) -> Tensor:
     """
     if num_processes(sync) == 1:
         return samples
-    if samples.requires_grad:
-        return torch.cat(all_gather(samples), dim)
-    parts = [torch.empty_like(samples) for _ in range(num_processes(sync))]
-    dist.all_gather(parts, samples.contiguous())
-    return torch.cat(parts, dim)
+    return torch.cat(all_gather(samples), dim)

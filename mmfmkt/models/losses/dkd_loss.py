@@ -1,6 +1,5 @@
 """DKD: Decoupled Knowledge Distillation (arXiv 2203.08679)."""
 
-from math import prod
 from typing import NamedTuple, Optional
 
 import torch
@@ -14,7 +13,7 @@ from .functional import kl_divergence, scale_by_temperature
 
 
 class DecoupledLogits(NamedTuple):
-    """Log-probabilities that DKD compares.
+    """Log-probabilities that DKD compares, decoupled at the labels.
 
     Attributes:
         mask (Tensor): One-hot labels, bool, ``(B, classes)``; True at the
@@ -29,19 +28,6 @@ class DecoupledLogits(NamedTuple):
     mask: Tensor
     binary: Tensor
     others: Tensor
-
-    @classmethod
-    def from_logits(cls, logits: Tensor, mask: Tensor) -> 'DecoupledLogits':
-        """Decouple logits ``(..., B, classes)``.
-
-        Masks instead of indices avoid a synchronization with the GPU.
-        """
-        others = logits.masked_fill(mask, -torch.inf)
-        labeled = logits.masked_fill(~mask, 0.0).sum(-1)
-        binary = torch.stack([labeled, others.logsumexp(-1)], -1)
-        return cls(
-            mask, F.log_softmax(binary, dim=-1), F.log_softmax(others, dim=-1)
-        )
 
 
 class DKDLoss(BaseMetricLoss):
@@ -120,10 +106,19 @@ class DKDLoss(BaseMetricLoss):
         return self._decouple(target, mask)
 
     def _decouple(self, logits: Tensor, mask: Tensor) -> DecoupledLogits:
-        scaled = scale_by_temperature(
+        """Decouple logits ``(..., B, classes)``.
+
+        Masks instead of indices avoid a synchronization with the GPU.
+        """
+        logits = scale_by_temperature(
             logits, self.temperature, self.standardize
         )
-        return DecoupledLogits.from_logits(scaled, mask)
+        others = logits.masked_fill(mask, -torch.inf)
+        labeled = logits.masked_fill(~mask, 0.0).sum(-1)
+        binary = torch.stack([labeled, others.logsumexp(-1)], -1)
+        return DecoupledLogits(
+            mask, F.log_softmax(binary, dim=-1), F.log_softmax(others, dim=-1)
+        )
 
     def compute_loss(self, pred: Tensor, target: DecoupledLogits) -> Tensor:
         student = self._decouple(pred, target.mask)
@@ -132,5 +127,5 @@ class DKDLoss(BaseMetricLoss):
         log_ratio = target.others - student.others
         log_ratio = log_ratio.masked_fill(target.mask, 0.0)
         nckd = (target.others.exp() * log_ratio).sum()
-        nckd = nckd / prod(log_ratio.shape[:-1])
+        nckd = nckd / pred.shape[:-1].numel()
         return self.alpha * tckd + self.beta * nckd

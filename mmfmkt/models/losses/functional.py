@@ -4,6 +4,10 @@ from typing import Tuple
 
 from torch import Tensor
 
+# Dimensions of samples and positions of maps (..., B, C, H, W), which may have
+# a leading dimension of steps.
+SAMPLE_DIMS = (-4, -2, -1)
+
 
 def standardize(x: Tensor, dims: Tuple[int, ...], eps: float) -> Tensor:
     """Return a tensor with zero mean and unit variance over some dimensions.

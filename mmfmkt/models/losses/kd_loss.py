@@ -44,16 +44,16 @@ class KDLoss(BaseMetricLoss):
         )
 
     def encode_target(self, target: Tensor) -> Tensor:
-        """Return the teacher's log-probabilities ``(B, classes)``."""
+        """Return the teacher's log-probabilities."""
         return self._log_probabilities(target)
 
     def compute_loss(self, pred: Tensor, target: Tensor) -> Tensor:
         divergence = kl_divergence(self._log_probabilities(pred), target)
         return self.temperature**2 * divergence
 
-    def _log_probabilities(self, logits: Tensor) -> Tensor:
-        """Return log-probabilities ``(..., B, classes)`` at temperature T."""
+    def _log_probabilities(self, outputs: Tensor) -> Tensor:
+        """Return log-probabilities of logits, ``(..., B, classes)``."""
         scaled = scale_by_temperature(
-            logits, self.temperature, self.standardize
+            outputs, self.temperature, self.standardize
         )
         return F.log_softmax(scaled, dim=-1)

@@ -11,10 +11,7 @@ from torch.autograd.function import once_differentiable
 from ..bounds import Positive
 from .base import BaseMetricLoss
 from .distributed import num_processes, sum_over_processes
-
-# Dimensions of samples and positions in (..., B, C, H, W); a leading
-# dimension is that of the steps.
-SAMPLE_DIMS = (-4, -2, -1)
+from .functional import SAMPLE_DIMS
 
 
 class StandardizedMaps(NamedTuple):

@@ -1,9 +1,10 @@
 """Weighted sum of distillation losses."""
 
-from typing import Any, Iterator, List, Optional, Sequence
+from typing import Any, List, Optional, Sequence
 
 from torch import Tensor, nn
 
+from ..tensor_ops import sequential_sum
 from .base import BaseMetricLoss
 from .cross_kd_loss import TeacherHead
 
@@ -27,15 +28,14 @@ class WeightedSumLoss(BaseMetricLoss):
         torch.Size([])
     """
 
-    supports_step_dim = True
-
     def __init__(
         self,
         losses: Sequence[BaseMetricLoss],
         weights: Optional[Sequence[float]] = None,
     ) -> None:
         super().__init__()
-        self.losses = nn.ModuleList(losses)
+        # Typed as Any: the elements of a ModuleList have no methods in mypy.
+        self.losses: Any = nn.ModuleList(losses)
         self.weights = [1.0] * len(losses) if weights is None else [*weights]
         if not losses or len(self.weights) != len(losses):
             raise ValueError(
@@ -53,7 +53,10 @@ class WeightedSumLoss(BaseMetricLoss):
                 f'theirs are {" and ".join(str(x.spaces) for x in losses)}.'
             )
         self.needs_labels = any(x.needs_labels for x in losses)
-        self.needs_teacher_head = any(x.needs_teacher_head for x in losses)
+        self._with_head: List[Any] = [
+            x for x in losses if x.needs_teacher_head
+        ]
+        self.needs_teacher_head = bool(self._with_head)
         self.ignores_scale = all(x.ignores_scale for x in losses)
         self.supports_step_dim = all(x.supports_step_dim for x in losses)
 
@@ -61,16 +64,12 @@ class WeightedSumLoss(BaseMetricLoss):
     def teacher_head(self) -> Optional[TeacherHead]:
         """The teacher's head, shared by the losses that need it; None if no
         loss does."""
-        losses = self._losses_with_head()
-        return next((x.teacher_head for x in losses), None)
+        return next((x.teacher_head for x in self._with_head), None)
 
     @teacher_head.setter
     def teacher_head(self, head: Optional[TeacherHead]) -> None:
-        for loss in self._losses_with_head():
+        for loss in self._with_head:
             loss.teacher_head = head
-
-    def _losses_with_head(self) -> Iterator[Any]:
-        return (x for x in self.losses if x.needs_teacher_head)
 
     def encode_target(
         self, target: Tensor, labels: Optional[Tensor] = None
@@ -83,11 +82,8 @@ class WeightedSumLoss(BaseMetricLoss):
         ]
 
     def compute_loss(self, pred: Tensor, target: List[Any]) -> Tensor:
-        terms = (
+        terms = [
             weight * loss._loss_in_float32(pred, encoded)
             for weight, loss, encoded in zip(self.weights, self.losses, target)
-        )
-        total = next(terms)
-        for term in terms:
-            total = total + term
-        return total
+        ]
+        return sequential_sum(terms)

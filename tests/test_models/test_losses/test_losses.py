@@ -315,8 +315,6 @@ def test_subclasses_with_former_method_names_work_and_warn():
     with pytest.warns(FutureWarning, match='use encode_target'):
 
         class Former(KDLoss):
-            takes_steps = True
-
             def prepared(self, target):
                 return 2 * target
 
@@ -325,7 +323,6 @@ def test_subclasses_with_former_method_names_work_and_warn():
 
     p, q = torch.randn(2, *LOGITS).unbind()
     torch.testing.assert_close(Former()(p, q), (p - 2 * q).square().sum())
-    assert Former.supports_step_dim
 
 
 def test_the_former_spelling_of_standardize_works_and_warns():
