@@ -47,7 +47,7 @@ class FMKT(TeacherFlowTransfer):
         checkpoint_segments = self.with_cp and head is None
         sampler = self._training_sampler(
             source,
-            None if flow_target is None else flow_target.feature,
+            None if flow_target is None else flow_target.output,
             inputs.num_steps,
             self.with_cp and not checkpoint_segments,
         )
@@ -87,7 +87,8 @@ class FMKT(TeacherFlowTransfer):
 
         Args:
             source (Tensor): ``X_S``.
-            target (Tensor, optional): ``FlowTarget.feature``.
+            target (Tensor, optional): ``X_T``, permuted if pairs are
+                decoupled.
             num_steps (int): N.
             with_cp (bool): Whether to checkpoint the encoder's ``body``.
         """

@@ -1,4 +1,5 @@
-"""OFM-KT: self-distillation of the steps, without a teacher (section 3)."""
+"""OFM-KT: self-distillation of the steps, without a teacher (arXiv
+2402.02012)."""
 
 from typing import List, Tuple
 
@@ -9,6 +10,7 @@ from ..tensor_ops import sequential_sum
 from .base import TransferInputs, TransferOutputs
 from .flow_transfer import FlowTransfer
 from .sampler import EulerSampler
+from .steps import StepBatch
 from .transforms import Losses, mean_prediction
 
 
@@ -39,8 +41,12 @@ class OFMKT(FlowTransfer):
         )
         outputs: List[Tensor] = []
         predictions: List[Tuple[Tensor, Losses]] = []
-        for steps, _ in sampler.batches(sampler.start, sampler.indices):
+
+        def collect(steps: StepBatch) -> Losses:
             outputs.append(self._step_outputs(steps, None, head, predictions))
+            return {}
+
+        sampler.accumulate(collect, with_mean=False)
         mean = torch.cat(outputs).mean(0)
         metric = self.distillation_loss
         mean_target = metric.prepare_target(mean, inputs.labels, source.dtype)

@@ -9,7 +9,7 @@ from torch import Tensor
 def decouple_pairs(
     batch_size: int, dirac_ratio: float, device: Optional[torch.device] = None
 ) -> Tensor:
-    """Draw a permutation of the teacher samples (section 2 of the method).
+    """Draw a permutation of the teacher samples.
 
     The first ``int(dirac_ratio * batch_size)`` student samples keep the
     teacher sample of the same image; the other teacher samples are permuted

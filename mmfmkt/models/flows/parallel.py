@@ -1,4 +1,4 @@
-"""Parallel training, an ablation (section 3 of the method)."""
+"""Parallel training, an ablation: the encoder sees the target."""
 
 from typing import Optional
 

@@ -1,8 +1,12 @@
 """Euler sampler of a flow, from the student's feature to the teacher's.
 
-The sampler takes equal Euler steps from t = 1 to t = 0 (section 2, Alg. 1).
-Each step starts at the result of the previous one. The sampler does not
-depend on the target, which an interpolated state would leak.
+With Z = X_S, for i = N, ..., 1 (arXiv 2402.02012, Alg. 1):
+
+    t = i / N,  v = g(Z, t),  X_hat_i = (v - alpha'_t X_S) / sigma'_t,
+    Z <- Z - v / N
+
+The output is the mean of the estimates X_hat_i of the target. The sampler does
+not depend on the target, which an interpolated state would leak.
 
 The sampler stores projected states, ``a_t = proj_in(Z_t)``. In step i, the
 velocity is ``c_i X_S + b_i o_i`` and the estimate is ``p_i X_S + q_i o_i``,
@@ -21,7 +25,6 @@ first and last layer once, whatever the number of steps.
 import math
 from typing import Callable, Dict, Iterator, List, Optional, Tuple
 
-import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
@@ -80,10 +83,7 @@ class EulerSampler:
         with_cp: bool = False,
     ) -> None:
         self.field, self.num_steps = field, num_steps
-        self.first_hidden = first_hidden
-        self.with_cp = with_cp and torch.is_grad_enabled()
-        # Whether `accumulate` checkpoints whole segments.
-        self.recompute = False
+        self.first_hidden, self.with_cp = first_hidden, with_cp
         self.indices = step_indices(num_steps)
         # States have float32 or float64, also under autocast.
         self.source = source.to(at_least_float32(source.dtype))
@@ -125,25 +125,6 @@ class EulerSampler:
                 state = state.add(change, alpha=-1 / self.num_steps)
             yield step, state
 
-    def batches(
-        self, state: Tensor, indices: range
-    ) -> Iterator[Tuple[StepBatch, Tensor]]:
-        """Take some consecutive steps in batches of ``steps_per_batch``.
-
-        Args:
-            state (Tensor): As ``segment``.
-            indices (range): As ``segment``.
-
-        Yields:
-            tuple: A batch of steps, and the state after it.
-        """
-        for group in split_range(indices, steps_per_batch(state, indices)):
-            steps = []
-            for step, next_state in self.segment(state, group):
-                steps.append(step)
-                state = next_state
-            yield StepBatch(steps, self.recompute), state
-
     def step(self, state: Tensor, i: int) -> Step:
         """Return step i of ``step_indices`` from a state."""
         body, time = self.field.encoder.body, self.time_embeddings[-i]
@@ -176,36 +157,55 @@ class EulerSampler:
             tuple: Mean values over all steps, and the mean of the estimates,
             or the last state if ``with_mean`` is False.
         """
-        self.recompute = checkpoint_segments and torch.is_grad_enabled()
         length = self.num_steps
-        if self.recompute:
+        if checkpoint_segments:
             length = math.isqrt(self.num_steps - 1) + 1
+        sum_hidden = with_mean and not self.final_state_is_mean
         totals: Values = {}
         state = self.start
         for indices in split_range(self.indices, length):
-            args = (state, indices, fn, with_mean)
-            if self.recompute:
+            args = (state, indices, fn, sum_hidden, checkpoint_segments)
+            if checkpoint_segments:
                 values, state = checkpoint(
                     self._accumulate_segment, *args, use_reentrant=False
                 )
             else:
                 values, state = self._accumulate_segment(*args)
             add_values(totals, values)
-        if with_mean and not self.final_state_is_mean:
+        if sum_hidden:
             state = self._mean_from_hidden(totals.pop(HIDDEN))
         return {k: x / self.num_steps for k, x in totals.items()}, state
 
     def _accumulate_segment(
-        self, state: Tensor, indices: range, fn: StepFunction, with_mean: bool
+        self,
+        state: Tensor,
+        indices: range,
+        fn: StepFunction,
+        sum_hidden: bool,
+        recompute: bool,
     ) -> Tuple[Values, Tensor]:
-        """Return the sums of values over a segment, and the state after it."""
+        """Return the sums of values over a segment, and the state after it.
+
+        Args:
+            state (Tensor): As ``segment``.
+            indices (range): As ``segment``.
+            fn (Callable): As ``accumulate``.
+            sum_hidden (bool): Whether to sum the hidden features as well, for
+                the mean of the estimates.
+            recompute (bool): Whether the segment is checkpointed.
+        """
         totals: Values = {}
-        for steps, next_state in self.batches(state, indices):
-            values, state = fn(steps), next_state
+        for group in split_range(indices, steps_per_batch(state, indices)):
+            steps = []
+            for step, next_state in self.segment(state, group):
+                steps.append(step)
+                state = next_state
+            batch = StepBatch(steps, recompute)
+            values = fn(batch)
             if len(steps) > 1:
                 values = {k: len(steps) * x for k, x in values.items()}
-            if with_mean and not self.final_state_is_mean:
-                values = {**values, HIDDEN: steps.scaled_hidden(self.unit)}
+            if sum_hidden:
+                values = {**values, HIDDEN: batch.scaled_hidden(self.unit)}
             add_values(totals, values)
         return totals, state
 

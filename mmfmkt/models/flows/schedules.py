@@ -132,17 +132,9 @@ class VPBase(NoiseSchedule):
         a (float): Increase of the noise rate from t = 1 to t = 0; the noise
             rate is a (1 - t) + b.
         b (float): Noise rate at t = 1.
-
-    Raises:
-        ValueError: If ``a`` or ``b`` is not positive.
     """
 
     def __init__(self, a: Positive = 19.9, b: Positive = 0.1) -> None:
-        if a <= 0 or b <= 0:
-            raise ValueError(
-                f'a and b of {type(self).__name__} must be positive, got '
-                f'{a!r} and {b!r}.'
-            )
         self.a, self.b = a, b
 
     def log_alpha(self, t: float) -> float:

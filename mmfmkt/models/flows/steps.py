@@ -41,27 +41,12 @@ class Step:
         self.velocity_coefs, self.estimate_coefs = field.coefficients(t)
 
     @property
-    def encoder_output(self) -> Tensor:
-        output = self.field.encoder.proj_out(self.hidden, self.source)
-        return output.to(self.source)
-
-    @property
     def velocity(self) -> Tensor:
-        return self.velocity_coefs.combine(self.source, self.encoder_output)
+        return StepBatch([self]).velocity[0]
 
     @property
     def estimate(self) -> Tensor:
-        return self.estimate_coefs.combine(self.source, self.encoder_output)
-
-    def scaled_hidden(self, unit: float) -> Tensor:
-        """Return ``(q / unit) h``, where h is ``hidden`` and q the coefficient
-        of the encoder's output in the estimate.
-
-        Args:
-            unit (float): Divisor, `EulerSampler.unit`.
-        """
-        factor = self.estimate_coefs.output / unit
-        return self.hidden if factor == 1 else factor * self.hidden
+        return StepBatch([self]).estimate[0]
 
 
 class StepBatch:
@@ -104,33 +89,37 @@ class StepBatch:
     @property
     def velocity(self) -> Tensor:
         """Velocities, ``(steps, *source.shape)``."""
-        if len(self) == 1:
-            return self.steps[0].velocity[None]
         return self._combine([step.velocity_coefs for step in self.steps])
 
     @property
     def estimate(self) -> Tensor:
         """Estimates of the target, ``(steps, *source.shape)``."""
-        if len(self) == 1:
-            return self.steps[0].estimate[None]
         return self._combine([step.estimate_coefs for step in self.steps])
 
     def _combine(self, coefs: Sequence[Coefficients]) -> Tensor:
         """Return the linear combination of source and output of each step."""
         output = self.encoder_output
         if len(set(coefs)) == 1:
-            return coefs[0].combine(self.source, output)
+            return coefs[0].combine(self.source[None], output)
         return torch.stack(
             [x.combine(self.source, y) for x, y in zip(coefs, output)]
         )
 
     def scaled_hidden(self, unit: float) -> Tensor:
-        """Return the sum of `Step.scaled_hidden` over the steps."""
-        if len(self) == 1:
-            return self.steps[0].scaled_hidden(unit)
-        if {step.estimate_coefs.output for step in self.steps} == {unit}:
+        """Return ``sum_i (q_i / unit) h_i`` over the steps i, where h_i is
+        ``hidden`` and q_i the coefficient of the encoder's output in the
+        estimate.
+
+        Args:
+            unit (float): Divisor, `EulerSampler.unit`.
+        """
+        factors = [step.estimate_coefs.output / unit for step in self.steps]
+        if len(self) > 1 and set(factors) == {1.0}:
             return self.hidden.unflatten(0, (len(self), -1)).sum(0)
-        return sequential_sum([x.scaled_hidden(unit) for x in self.steps])
+        hidden = [step.hidden for step in self.steps]
+        return sequential_sum(
+            [h if f == 1 else f * h for f, h in zip(factors, hidden)]
+        )
 
     def _save_steps_not_batch(self) -> ContextManager:
         """Return a context in which autograd does not save ``hidden``.
@@ -140,7 +129,8 @@ class StepBatch:
         concatenates them again instead.
         """
         has_projections = self.field.encoder.has_projections
-        if not has_projections or self.recompute or is_compiling():
+        is_batch = len(self) > 1 and has_projections
+        if not is_batch or self.recompute or is_compiling():
             return nullcontext()
         batch, parts = self.hidden, [step.hidden for step in self.steps]
 

@@ -1,9 +1,6 @@
 """Base of the variants whose flow is trained towards a teacher's feature."""
 
-from typing import (
-    NamedTuple,
-    Optional,
-)
+from typing import Optional
 
 import torch
 from torch import Tensor, nn
@@ -17,19 +14,6 @@ from .transforms import resize
 from .velocity import VelocityField
 
 COMPARE_MODES = ('targets', 'velocities')
-
-
-class FlowTarget(NamedTuple):
-    """Target that the flow is trained towards.
-
-    Attributes:
-        feature (Tensor): ``X_T``, permuted if pairs are decoupled.
-        prepared (PreparedTarget): ``feature``, encoded for the distillation
-            loss.
-    """
-
-    feature: Tensor
-    prepared: PreparedTarget
 
 
 class TeacherFlowTransfer(FlowTransfer):
@@ -79,27 +63,33 @@ class TeacherFlowTransfer(FlowTransfer):
 
     def _flow_target(
         self, target: Tensor, inputs: TransferInputs
-    ) -> FlowTarget:
-        """Return the target that all steps are compared with."""
+    ) -> PreparedTarget:
+        """Return ``X_T``, permuted if pairs are decoupled, and encoded."""
         labels, permutation = inputs.labels, inputs.permutation
         if permutation is not None:
             # A pair has the label of its teacher sample.
             target = target[permutation]
             labels = None if labels is None else labels[permutation]
-        prepared = self.distillation_loss.prepare_target(
+        return self.distillation_loss.prepare_target(
             target, labels, inputs.source.dtype
         )
-        return FlowTarget(target, prepared)
 
     def _flow_loss(
-        self, steps: StepBatch, outputs: Tensor, target: FlowTarget
+        self, steps: StepBatch, outputs: Tensor, target: PreparedTarget
     ) -> Tensor:
-        """Return the mean loss of the outputs or velocities of steps."""
+        """Return the mean over steps of ``D(T(X_hat), X_T)``, or of
+        ``D(v, alpha' X_S + sigma' X_T)``.
+
+        Args:
+            steps (StepBatch): The steps.
+            outputs (Tensor): T of their estimates.
+            target (PreparedTarget): Result of ``_flow_target``.
+        """
         metric = self.distillation_loss
         if self.compare == 'targets':
-            return metric.mean_loss_over_steps(outputs, target.prepared)
+            return metric.mean_loss_over_steps(outputs, target)
         source, velocity = steps.source, self.field.schedule.velocity
-        feature = resize(target.feature, source).to(source)
+        feature = resize(target.output, source).to(source)
         losses = [
             metric(pred, velocity(source, feature, step.t))
             for pred, step in zip(steps.velocity, steps.steps)
@@ -107,21 +97,22 @@ class TeacherFlowTransfer(FlowTransfer):
         return sequential_sum(losses) / len(steps)
 
     @torch.no_grad()
-    def _metric_of_mean(self, output: Tensor, target: FlowTarget) -> Tensor:
-        """Return ``metric_of_mean``.
+    def _metric_of_mean(
+        self, output: Tensor, target: PreparedTarget
+    ) -> Tensor:
+        """Return ``metric_of_mean``, ``D(T(mean_i X_hat_i), X_T)``.
 
         Args:
             output (Tensor): T of the mean of the estimates.
-            target (FlowTarget): Target of the flow.
+            target (PreparedTarget): Result of ``_flow_target``.
         """
-        metric = self.distillation_loss
-        loss = metric.loss_from_prepared(output, target.prepared)
+        loss = self.distillation_loss.loss_from_prepared(output, target)
         return self.loss_weight * loss
 
     def _direct_loss(
         self, output: Tensor, target: Tensor, labels: Optional[Tensor]
     ) -> Tensor:
-        """Return ``loss_direct``.
+        """Return ``loss_direct``, ``D(T(X_S), X_T)``.
 
         Args:
             output (Tensor): T of the source.

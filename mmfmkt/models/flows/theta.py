@@ -1,4 +1,4 @@
-"""FM-KT^Theta: the flow is a training-only branch (section 3)."""
+"""FM-KT^Theta: the flow is a training-only branch (arXiv 2402.02012)."""
 
 from typing import Optional, Tuple
 
@@ -6,11 +6,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..losses.base import BaseMetricLoss
+from ..losses.base import BaseMetricLoss, PreparedTarget
 from .base import Transfer, TransferInputs, TransferOutputs
 from .sampler import EulerSampler
 from .steps import StepBatch
-from .teacher_flow_transfer import FlowTarget, TeacherFlowTransfer
+from .teacher_flow_transfer import TeacherFlowTransfer
 from .transforms import Losses, MapTransform
 from .velocity import VelocityField
 
@@ -115,7 +115,10 @@ class FMKTTheta(TeacherFlowTransfer):
         return losses, task, output
 
     def _run_branch(
-        self, target: Tensor, flow_target: FlowTarget, inputs: TransferInputs
+        self,
+        target: Tensor,
+        flow_target: PreparedTarget,
+        inputs: TransferInputs,
     ) -> Tuple[Losses, Tensor]:
         """Return the branch's losses and the mean of its estimates."""
         labels = inputs.labels if inputs.head else None

@@ -1,7 +1,7 @@
 """Transforms T(.) from the student's feature space to the teacher's.
 
 Only the student's feature is transformed: a learned transform of the
-teacher's feature could collapse the target (section 2 of the method).
+teacher's feature could collapse the target.
 `MapTransform` and `PooledHead` are affine, so T of the mean of the estimates
 is the mean of T of the estimates.
 """

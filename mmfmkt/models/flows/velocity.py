@@ -1,8 +1,8 @@
 """Velocity field: a meta-encoder under a noise schedule.
 
 The velocity v and the estimate X_hat of the target satisfy ``v = alpha'_t X_S
-+ sigma'_t X_hat`` (section 2 of the method), where alpha'_t and sigma'_t are
-the derivatives of the noise schedule. The encoder predicts one of the two.
++ sigma'_t X_hat``, where alpha'_t and sigma'_t are the derivatives of the
+noise schedule. The encoder predicts one of the two.
 """
 
 from typing import NamedTuple, Tuple
@@ -31,8 +31,8 @@ class VelocityField(nn.Module):
     """Velocity at a state, and the estimate of the target.
 
     If the flow starts as the identity (``encoder.zero_init``), the encoder
-    predicts the difference between velocity (or target) and that of a flow
-    that stays at the source.
+    predicts a difference: that of the velocity to ``(alpha'_t + sigma'_t)
+    X_S``, or that of the target to ``X_S``.
 
     Args:
         encoder (MetaEncoder): Network g(Z_t, t).
@@ -72,19 +72,18 @@ class VelocityField(nn.Module):
         Args:
             t (float): Time in (0, 1].
         """
-        point, identity_init = self.schedule(t), self.encoder.zero_init
-        source = point.d_alpha + (point.d_sigma if identity_init else 0.0)
+        _, _, d_alpha, d_sigma = self.schedule(t)
+        # A flow that starts as the identity adds the encoder's output to the
+        # estimate X_S, whose velocity is (alpha' + sigma') X_S.
+        identity = float(self.encoder.zero_init)
         if self.prediction == 'target':
             return (
-                Coefficients(source, point.d_sigma),
-                Coefficients(float(identity_init), 1.0),
+                Coefficients(d_alpha + identity * d_sigma, d_sigma),
+                Coefficients(identity, 1.0),
             )
-        inverse = 1 / point.d_sigma
-        if identity_init:
-            return Coefficients(source, 1.0), Coefficients(1.0, inverse)
         return (
-            Coefficients(0.0, 1.0),
-            Coefficients(-point.d_alpha / point.d_sigma, inverse),
+            Coefficients(identity * (d_alpha + d_sigma), 1.0),
+            Coefficients(identity or -d_alpha / d_sigma, 1 / d_sigma),
         )
 
     def forward(

@@ -150,8 +150,6 @@ def test_schedules_without_source_or_target_are_refused(schedule, sentence):
     [
         lambda: VEODE(sigma_min=0.5, sigma_max=0.1),
         lambda: VEODE(sigma_min=0.0),
-        lambda: VPODE(a=0),
-        lambda: SubVPODE(b=-1),
     ],
 )
 def test_arguments_out_of_range_are_refused(build):

@@ -42,8 +42,7 @@ def sinusoidal_embedding(
     """
     # Multiplying the tensor by Python numbers avoids a copy from the host to
     # the device.
-    rows = [t * frequencies for t in times]
-    angles = torch.stack(rows) if len(rows) > 1 else rows[0][None]
+    angles = torch.stack([t * frequencies for t in times])
     embedding = torch.cat([angles.cos(), angles.sin()], dim=1)
     return F.pad(embedding, (0, 1)) if dim % 2 else embedding
 
