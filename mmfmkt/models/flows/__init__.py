@@ -1,17 +1,16 @@
 """Flow matching for knowledge transfer (arXiv 2402.02012)."""
 
+from typing import Dict, Type
+
 from .base import Transfer
 from .direct import DirectTransfer
-from .encoders import (
-    BottleneckEncoder,
-    ConvEncoder,
-    ConvNeXtEncoder,
-    DepthwiseConvEncoder,
-    MetaEncoder,
-    MLPEncoder,
-    TimeEmbedding,
-    TransformerEncoder,
-)
+from .encoders.base import MetaEncoder
+from .encoders.bottleneck import BottleneckEncoder
+from .encoders.conv import ConvEncoder, DepthwiseConvEncoder
+from .encoders.convnext import ConvNeXtEncoder
+from .encoders.mlp import MLPEncoder
+from .encoders.time_embedding import TimeEmbedding
+from .encoders.transformer import TransformerEncoder
 from .flow_transfer import FlowTransfer
 from .fmkt import FMKT
 from .online import OFMKT
@@ -32,7 +31,7 @@ from .theta import FMKTTheta
 from .transforms import MapTransform, PooledHead
 from .velocity import VelocityField
 
-VARIANTS = dict(
+VARIANTS: Dict[str, Type[Transfer]] = dict(
     fmkt=FMKT,
     theta=FMKTTheta,
     online=OFMKT,

@@ -10,7 +10,7 @@ from typing import NamedTuple, Tuple
 from torch import Tensor, nn
 
 from ..tensor_ops import linear_combination
-from .encoders import MetaEncoder
+from .encoders.base import MetaEncoder
 from .schedules import NoiseSchedule
 
 PREDICTIONS = ('velocity', 'target')
