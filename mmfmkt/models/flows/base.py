@@ -27,7 +27,7 @@ TransferOutputs = Tuple[Losses, Losses, Tensor]
 
 
 class TransferInputs(NamedTuple):
-    """Arguments of `Transfer.forward_head`; for ``forward``, head is None."""
+    """Arguments of `Transfer.forward_head`."""
 
     source: Tensor
     target: Optional[Tensor]
@@ -115,10 +115,9 @@ class Transfer(nn.Module, metaclass=ABCMeta):
         Returns:
             tuple: Losses by name, and the input of the student's head.
         """
-        inputs = TransferInputs(
+        losses, _, output = self.forward_head(
             source, target, num_steps, labels, None, permutation, diagnose
         )
-        losses, _, output = self._run(inputs)
         return losses, output
 
     def forward_head(
@@ -127,7 +126,7 @@ class Transfer(nn.Module, metaclass=ABCMeta):
         target: Optional[Tensor],
         num_steps: int,
         labels: Optional[Tensor],
-        head: Head,
+        head: Optional[Head],
         permutation: Optional[Tensor] = None,
         diagnose: bool = False,
     ) -> TransferOutputs:
@@ -136,8 +135,9 @@ class Transfer(nn.Module, metaclass=ABCMeta):
         Args:
             source, target, num_steps, labels, permutation, diagnose: As in
                 ``forward``.
-            head (Callable): From a feature to logits ``(B, classes)`` and
-                the losses of the student's task.
+            head (Callable, optional): From a feature to logits ``(B,
+                classes)`` and the losses of the student's task. None: T is
+                ``transform``, as in ``forward``.
 
         Returns:
             tuple: Losses of the transfer and of the task, both by name, and

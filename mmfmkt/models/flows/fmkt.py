@@ -67,10 +67,7 @@ class FMKT(TeacherFlowTransfer):
                 output if head else self.transform(mean, target), flow_target
             )
         if self.direct_weight:
-            if head is None:
-                pred = self.transform(source, target)
-            else:
-                pred, _ = head(source)
+            pred = head(source)[0] if head else self.transform(source, target)
             losses['loss_direct'] = self._direct_loss(
                 pred, target, inputs.labels
             )

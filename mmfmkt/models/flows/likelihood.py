@@ -86,7 +86,6 @@ def log_density_change(
                     z,
                     probe,
                     retain_graph=True,
-                    allow_unused=True,
                     materialize_grads=True,
                 )[0]
                 trace = trace + (grad * probe).flatten(1).sum(1)
