@@ -8,14 +8,7 @@ the shipped configs therefore have the ``_scope_`` of their library.
 
 from typing import Any, get_args
 
-from mmengine.registry import DATASETS as MMENGINE_DATASETS
-from mmengine.registry import HOOKS as MMENGINE_HOOKS
-from mmengine.registry import LOG_PROCESSORS as MMENGINE_LOG_PROCESSORS
-from mmengine.registry import LOOPS as MMENGINE_LOOPS
-from mmengine.registry import METRICS as MMENGINE_METRICS
-from mmengine.registry import MODELS as MMENGINE_MODELS
-from mmengine.registry import OPTIM_WRAPPERS as MMENGINE_OPTIM_WRAPPERS
-from mmengine.registry import TRANSFORMS as MMENGINE_TRANSFORMS
+import mmengine.registry as mmengine_registry
 from mmengine.registry import Registry
 from torch import nn
 
@@ -28,47 +21,33 @@ from mmfmkt.utils.schema import (
     short_repr,
 )
 
-MODELS = Registry(
-    'model',
-    parent=MMENGINE_MODELS,
-    scope='mmfmkt',
-    locations=['mmfmkt.models.backbones', 'mmfmkt.models.distillers'],
+def child_registry(parent: Registry, *modules: str) -> Registry:
+    """Return mmfmkt's child of a registry of MMEngine.
+
+    Args:
+        parent (Registry): The registry of MMEngine.
+        modules (str): Modules of mmfmkt that register classes; they are
+            imported when a class is looked up.
+    """
+    locations = [f'mmfmkt.{module}' for module in modules]
+    return Registry(
+        parent.name, parent=parent, scope='mmfmkt', locations=locations
+    )
+
+
+MODELS = child_registry(
+    mmengine_registry.MODELS, 'models.backbones', 'models.distillers'
 )
-DATASETS = Registry(
-    'dataset',
-    parent=MMENGINE_DATASETS,
-    scope='mmfmkt',
-    locations=['mmfmkt.datasets.unlabelled_images'],
+DATASETS = child_registry(
+    mmengine_registry.DATASETS, 'datasets.unlabelled_images'
 )
-HOOKS = Registry(
-    'hook', parent=MMENGINE_HOOKS, scope='mmfmkt', locations=['mmfmkt.engine']
-)
-LOOPS = Registry(
-    'loop', parent=MMENGINE_LOOPS, scope='mmfmkt', locations=['mmfmkt.engine']
-)
-LOG_PROCESSORS = Registry(
-    'log processor',
-    parent=MMENGINE_LOG_PROCESSORS,
-    scope='mmfmkt',
-    locations=['mmfmkt.engine'],
-)
-METRICS = Registry(
-    'metric',
-    parent=MMENGINE_METRICS,
-    scope='mmfmkt',
-    locations=['mmfmkt.evaluation'],
-)
-OPTIM_WRAPPERS = Registry(
-    'optimizer wrapper',
-    parent=MMENGINE_OPTIM_WRAPPERS,
-    scope='mmfmkt',
-    locations=['mmfmkt.engine'],
-)
-TRANSFORMS = Registry(
-    'transform',
-    parent=MMENGINE_TRANSFORMS,
-    scope='mmfmkt',
-    locations=['mmfmkt.datasets.transforms'],
+HOOKS = child_registry(mmengine_registry.HOOKS, 'engine')
+LOOPS = child_registry(mmengine_registry.LOOPS, 'engine')
+LOG_PROCESSORS = child_registry(mmengine_registry.LOG_PROCESSORS, 'engine')
+METRICS = child_registry(mmengine_registry.METRICS, 'evaluation')
+OPTIM_WRAPPERS = child_registry(mmengine_registry.OPTIM_WRAPPERS, 'engine')
+TRANSFORMS = child_registry(
+    mmengine_registry.TRANSFORMS, 'datasets.transforms'
 )
 
 
@@ -84,9 +63,7 @@ def build_part(cfg: Any, key: str = 'model.flow', **defaults: Any) -> Any:
     Raises:
         ConfigError: If the type is not registered or an argument is invalid.
     """
-    if isinstance(cfg, nn.Module) or not isinstance(
-        cfg, (dict, *BUILTIN_TYPES)
-    ):
+    if not isinstance(cfg, BUILTIN_TYPES):
         return cfg
     if not isinstance(cfg, dict) or 'type' not in cfg:
         raise ConfigError(

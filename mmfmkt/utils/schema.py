@@ -28,7 +28,6 @@ from mmfmkt.models.bounds import (  # noqa: F401 (types for schemas)
     UnitInterval,
 )
 
-from .deprecation import with_current_names
 from .errors import ConfigError
 
 STRICT = ConfigDict(arbitrary_types_allowed=True, strict=True)
@@ -179,7 +178,6 @@ def check_arguments(kind: type, settings: Mapping, key: str) -> None:
     Raises:
         ConfigError: If an argument is unknown, missing or invalid.
     """
-    settings = with_current_names(kind, settings)
     annotations, required = constructor_arguments(kind)
     # Objects that are built already are not checked.
     built = {

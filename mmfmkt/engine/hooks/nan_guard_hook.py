@@ -1,6 +1,6 @@
 """Guard of losses and gradients against NaN and Inf."""
 
-from typing import Any, Dict, List, Literal
+from typing import Any, Dict, List, Literal, Optional
 
 import torch
 from mmengine.hooks import Hook
@@ -8,10 +8,9 @@ from mmengine.runner import Runner
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from mmfmkt.models.deprecation import warn_renamed
+from mmfmkt.models.deprecation import renamed_argument, warn_renamed
 from mmfmkt.registry import HOOKS
 from mmfmkt.utils import ConfigError
-from mmfmkt.utils.deprecation import renamed_arguments
 from mmfmkt.utils.schema import PositiveInt
 
 from .progress import unwrap_model
@@ -34,6 +33,7 @@ class NanGuardHook(Hook):
             number of skipped batches as ``skipped``.
         max_skips (int): Maximum number of consecutive batches that
             ``'skip'`` skips before it stops.
+        most (int, optional): Former name of ``max_skips``.
 
     Attributes:
         skipped (int): Number of skipped batches.
@@ -49,13 +49,14 @@ class NanGuardHook(Hook):
     # Before LoggerHook, which writes the number of skipped batches.
     priority = 'HIGH'
 
-    @renamed_arguments(most='max_skips')
     def __init__(
         self,
         action: Literal['stop', 'skip'] = 'stop',
         max_skips: PositiveInt = 100,
+        most: Optional[PositiveInt] = None,
     ) -> None:
-        self.action, self.max_skips = action, max_skips
+        self.action = action
+        self.max_skips = renamed_argument('most', most, 'max_skips', max_skips)
         self.skipped, self._consecutive_skips = 0, 0
         self._losses: Dict[str, Any] = {}
         self._bad_gradients: List[str] = []

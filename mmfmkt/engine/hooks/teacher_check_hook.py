@@ -8,9 +8,9 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from torch import Tensor
 
+from mmfmkt.models.deprecation import renamed_argument
 from mmfmkt.registry import HOOKS
 from mmfmkt.utils import ConfigError
-from mmfmkt.utils.deprecation import renamed_arguments
 from mmfmkt.utils.schema import Finite
 
 from .progress import get_distiller
@@ -26,6 +26,7 @@ class TeacherCheckHook(Hook):
 
     Args:
         min_metric (float, optional): Minimum of the first scalar metric.
+        least (float, optional): Former name of ``min_metric``.
 
     Raises:
         ConfigError: Before training, if the metric is lower.
@@ -33,9 +34,14 @@ class TeacherCheckHook(Hook):
 
     priority = 'NORMAL'
 
-    @renamed_arguments(least='min_metric')
-    def __init__(self, min_metric: Optional[Finite] = None) -> None:
-        self.min_metric = min_metric
+    def __init__(
+        self,
+        min_metric: Optional[Finite] = None,
+        least: Optional[Finite] = None,
+    ) -> None:
+        self.min_metric = renamed_argument(
+            'least', least, 'min_metric', min_metric
+        )
 
     @torch.no_grad()
     def before_train(self, runner: Runner) -> None:
