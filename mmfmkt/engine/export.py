@@ -12,6 +12,7 @@ from mmengine.config import Config, ConfigDict
 from mmengine.registry import HOOKS, METRICS, OPTIM_WRAPPERS, DefaultScope
 from mmengine.registry import MODELS as MMENGINE_MODELS
 
+from mmfmkt.evaluation import StepAccuracy
 from mmfmkt.models.distillers import DetectionDistiller
 from mmfmkt.models.distillers.networks import (
     load_model_config,
@@ -113,13 +114,12 @@ def export_backbone(config: Config, loaded: dict, out_dir: Path) -> Exported:
         x.get('tap') or DetectionDistiller.default_tap
         for x in model.get('taps') or [model]
     ]
-    parts = ['backbone.']
-    if any(tap.split('.')[0] == 'neck' for tap in taps):
-        parts.append('neck.')
+    uses_neck = any(tap.split('.')[0] == 'neck' for tap in taps)
+    prefixes = ('backbone.', 'neck.') if uses_neck else ('backbone.',)
     state = {
         name: x
         for name, x in loaded.get('state_dict', loaded).items()
-        if name.startswith(tuple(parts))
+        if name.startswith(prefixes)
     }
     out_dir.mkdir(parents=True, exist_ok=True)
     path = out_dir / 'backbone.pth'
@@ -167,34 +167,17 @@ def student_config(config: Config) -> Config:
     for key in ('val_evaluator', 'test_evaluator'):
         for _, metric in walk(exported.get(key)):
             # StepAccuracy is needed only with a flow.
-            if isinstance(metric, dict) and is_from_mmfmkt(
-                resolve_type(metric, METRICS, scope)
-            ):
+            if resolve_type(metric, METRICS, scope) is StepAccuracy:
                 metric['type'] = 'mmpretrain.Accuracy'
-    remove_flow_options(exported)
-    imports = exported.get('custom_imports')
-    if imports:
-        kept = [x for x in imports['imports'] if not x.startswith('mmfmkt')]
-        imports['imports'] = kept
-        if not kept:
-            exported.pop('custom_imports')
+    if exported.get('custom_imports'):
+        exported.custom_imports['imports'] = [
+            module
+            for module in exported.custom_imports['imports']
+            if not module.startswith('mmfmkt')
+        ]
     if 'mmfmkt.' in exported.pretty_text:
         add_mmfmkt_import(exported)
     return exported
-
-
-def remove_flow_options(config: Config) -> None:
-    """Remove the flow's ``paramwise_cfg.custom_keys``, in place."""
-    wrapper = config.get('optim_wrapper') or {}
-    options = wrapper.get('paramwise_cfg') or {}
-    keys = options.get('custom_keys') or {}
-    for key in list(keys):
-        if f'{key}.'.startswith(FLOWS_PREFIX):
-            del keys[key]
-    if 'custom_keys' in options and not keys:
-        del options['custom_keys']
-    if 'paramwise_cfg' in wrapper and not options:
-        del wrapper['paramwise_cfg']
 
 
 def student_with_flow_config(config: Config) -> Config:
@@ -233,14 +216,14 @@ def without_training(config: Config) -> Config:
     wrapper = exported.get('optim_wrapper')
     if is_from_mmfmkt(resolve_type(wrapper, OPTIM_WRAPPERS, scope)):
         wrapper.type = 'OptimWrapper'
-    exported.custom_hooks = [
-        hook
-        for hook in exported.get('custom_hooks') or []
-        if not is_from_mmfmkt(resolve_type(hook, HOOKS, scope))
-    ]
+
+    def is_kept(hook: dict) -> bool:
+        return not is_from_mmfmkt(resolve_type(hook, HOOKS, scope))
+
+    hooks = exported.get('custom_hooks') or []
+    exported.custom_hooks = [hook for hook in hooks if is_kept(hook)]
+    default_hooks = exported.get('default_hooks') or {}
     exported.default_hooks = {
-        name: hook
-        for name, hook in (exported.get('default_hooks') or {}).items()
-        if not is_from_mmfmkt(resolve_type(hook, HOOKS, scope))
+        name: hook for name, hook in default_hooks.items() if is_kept(hook)
     }
     return exported

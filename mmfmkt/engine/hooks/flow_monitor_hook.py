@@ -50,21 +50,19 @@ class FlowMonitorHook(Hook):
         self._scalars: Dict[str, float] = {}
         self._flow_parameters: Sequence[nn.Parameter] = ()
 
-    def before_train_iter(
-        self, runner: Runner, batch_idx: int, data_batch: Any = None
-    ) -> None:
+    def before_train_iter(self, runner: Runner, *args, **kwargs) -> None:
         """Register forward and optimizer hooks for this iteration."""
         model = unwrap_model(runner.model)
-        if not hasattr(model, 'flows') or not self._due(runner):
+        if not hasattr(model, 'flows') or not self.every_n_train_iters(
+            runner, self.interval
+        ):
             return
-        self._scalars = {}
         self._flow_parameters = list(model.flows.parameters())
         for transfers in model.feature_transfers:
             for level, transfer in transfers.items():
                 if transfer.metric is None:
                     continue
-                name = f'{transfers.tap}.{level}'
-                hook = partial(record, name, self._scalars)
+                hook = partial(self._record_flow, f'{transfers.tap}.{level}')
                 self._handles.append(transfer.register_forward_hook(hook))
         optimizer = getattr(runner.optim_wrapper, 'optimizer', None)
         if isinstance(optimizer, Optimizer):
@@ -72,13 +70,7 @@ class FlowMonitorHook(Hook):
                 optimizer.register_step_pre_hook(self._record_grad_norms)
             )
 
-    def after_train_iter(
-        self,
-        runner: Runner,
-        batch_idx: int,
-        data_batch: Any = None,
-        outputs: Any = None,
-    ) -> None:
+    def after_train_iter(self, runner: Runner, *args, **kwargs) -> None:
         """Write the statistics and remove the hooks."""
         model = unwrap_model(runner.model)
         if not hasattr(model, 'flows'):
@@ -88,14 +80,25 @@ class FlowMonitorHook(Hook):
         )
         for handle in self._handles:
             handle.remove()
-        self._handles = []
-        if self._scalars and self._due(runner):
+        if self._scalars:
             scalars = {f'flow/{key}': x for key, x in self._scalars.items()}
             runner.visualizer.add_scalars(scalars, step=runner.iter + 1)
-            self._scalars = {}
+        self._handles, self._scalars = [], {}
 
-    def _due(self, runner: Runner) -> bool:
-        return self.every_n_train_iters(runner, self.interval)
+    def _record_flow(
+        self, name: str, transfer: Transfer, args: tuple, output: Any
+    ) -> None:
+        """Record the statistics of a transfer, as a forward hook.
+
+        Args:
+            name (str): ``<tap>.<level>``.
+            transfer (Transfer): The transfer.
+            args (tuple): Source, target and number of steps.
+            output (Any): Output of the transfer.
+        """
+        if args[1] is not None:
+            for key, value in measure_flow(transfer, *args).scalars().items():
+                self._scalars[f'{name}/{key}'] = value
 
     def _record_grad_norms(
         self, optimizer: Optimizer, args: tuple, kwargs: dict
@@ -111,24 +114,3 @@ class FlowMonitorHook(Hook):
             if tensors:
                 norms = torch.stack(torch._foreach_norm(tensors))
                 self._scalars[f'grad_norm_{name}'] = float(norms.norm())
-
-
-def record(
-    name: str,
-    scalars: Dict[str, float],
-    transfer: Transfer,
-    args: tuple,
-    output: Any,
-) -> None:
-    """Record the statistics of a transfer, as a forward hook.
-
-    Args:
-        name (str): ``<tap>.<level>``.
-        scalars (dict): Dict to which the statistics are added.
-        transfer (Transfer): The transfer.
-        args (tuple): Source, target and number of steps.
-        output (Any): Output of the transfer.
-    """
-    if args[1] is not None:
-        for key, value in measure_flow(transfer, *args).scalars().items():
-            scalars[f'{name}/{key}'] = value

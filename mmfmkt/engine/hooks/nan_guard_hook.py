@@ -4,6 +4,7 @@ from typing import Any, Dict, List, Literal, Optional
 
 import torch
 from mmengine.hooks import Hook
+from mmengine.optim import OptimWrapperDict
 from mmengine.runner import Runner
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -68,13 +69,10 @@ class NanGuardHook(Hook):
         self._parameters = dict(model.named_parameters())
         self._handles = [model.register_forward_hook(self._record_losses)]
         wrapper = runner.optim_wrapper
-        # OptimWrapperDict holds one wrapper per optimizer.
-        wrappers = (
-            wrapper.values() if hasattr(wrapper, 'values') else [wrapper]
-        )
-        for wrapper in wrappers:
+        several = isinstance(wrapper, OptimWrapperDict)
+        for each in wrapper.values() if several else [wrapper]:
             self._handles.append(
-                wrapper.optimizer.register_step_pre_hook(self._check_grads)
+                each.optimizer.register_step_pre_hook(self._check_grads)
             )
 
     def after_train_iter(self, runner: Runner, *args: Any, **kw: Any) -> None:

@@ -71,22 +71,12 @@ class TeacherCheckHook(Hook):
             for k, v in metrics.items()
             if isinstance(v, Real) or (isinstance(v, Tensor) and not v.ndim)
         }
-        runner.logger.info(
-            'Teacher metrics: '
-            + ', '.join(
-                f'{k} {numbers[k]:.4f}' if k in numbers else f'{k} {v}'
-                for k, v in metrics.items()
-            )
-        )
+        text = ', '.join(f'{k} {x:.4f}' for k, x in numbers.items())
+        runner.logger.info(f'Teacher metrics: {text}')
         scalars = {f'teacher/{k}': x for k, x in numbers.items()}
         runner.visualizer.add_scalars(scalars, step=0)
         if self.min_metric is None:
             return
-        if not numbers:
-            raise ConfigError(
-                'TeacherCheckHook.min_metric needs a scalar metric, but '
-                f'val_evaluator returns {", ".join(metrics) or "none"}.'
-            )
         name, value = next(iter(numbers.items()))
         if not value >= self.min_metric:
             raise ConfigError(
