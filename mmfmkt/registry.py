@@ -21,6 +21,7 @@ from mmfmkt.utils.schema import (
     short_repr,
 )
 
+
 def child_registry(parent: Registry, *modules: str) -> Registry:
     """Return mmfmkt's child of a registry of MMEngine.
 

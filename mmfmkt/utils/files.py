@@ -3,7 +3,7 @@
 import io
 import os
 from pathlib import Path
-from typing import Any, Union
+from typing import Any, List, Union
 
 import torch
 from mmengine.fileio import LocalBackend, register_backend
@@ -42,10 +42,15 @@ def save_atomically(path: Union[str, Path], content: Any) -> None:
 
 @register_backend('atomic', force=True)
 class AtomicLocalBackend(LocalBackend):
-    """MMEngine's backend for local files with atomic writing.
+    """MMEngine's backend for local files, with atomic writing.
 
-    It is selected by ``backend_args=dict(backend='atomic')``.
+    It is selected by ``backend_args=dict(backend='atomic')``. Removed files
+    are deleted by `delete_removed`, so that a killed process leaves the old
+    or the new file.
     """
+
+    def __init__(self) -> None:
+        self._removed: List[str] = []
 
     def put(self, obj: bytes, filepath: Union[str, Path]) -> None:
         """Write a file atomically.
@@ -55,3 +60,16 @@ class AtomicLocalBackend(LocalBackend):
             filepath (str | Path): The file.
         """
         write_atomically(filepath, obj)
+
+    def remove(self, filepath: str) -> None:
+        """Mark a file for deletion.
+
+        Args:
+            filepath (str): The file.
+        """
+        self._removed.append(filepath)
+
+    def delete_removed(self) -> None:
+        """Delete the removed files."""
+        while self._removed:
+            super().remove(self._removed.pop())

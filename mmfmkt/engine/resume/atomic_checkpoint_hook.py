@@ -1,7 +1,6 @@
 """Atomic checkpoints with the states of an exact resume."""
 
-from contextlib import contextmanager
-from typing import Any, Dict, Iterator, List, Optional
+from typing import Any, Dict, Optional
 
 from mmengine.dist import all_gather_object, get_rank, is_main_process
 from mmengine.hooks import CheckpointHook
@@ -10,9 +9,11 @@ from mmengine.runner import EpochBasedTrainLoop, Runner
 from mmfmkt.registry import HOOKS
 from mmfmkt.utils import ConfigError
 from mmfmkt.utils.checkpoints import digest
+from mmfmkt.utils.files import AtomicLocalBackend
 from mmfmkt.utils.random_stream import get_random_states, set_random_states
 
 from ..hooks.progress import unwrap_model
+from .batch_stream import BatchStream
 from .random_states import pack_states, unpack_states
 
 STATE_KEY = 'resume'
@@ -25,10 +26,11 @@ class AtomicCheckpointHook(CheckpointHook):
 
     Args:
         exact_resume (bool): Whether a checkpoint has the teacher's SHA-256
-            and the random states of all ranks and dataloader workers.
-        atomic (bool): Whether files are written to a temporary file and
-            renamed, and old checkpoints are removed only after the new one is
-            complete.
+            and the random states of all ranks and dataloader workers. This
+            needs a loop of `mmfmkt.engine.resume`.
+        atomic (bool): Whether local files are written to a temporary file
+            and renamed, and old checkpoints are removed only after the new
+            one is complete.
         kwargs: Arguments of CheckpointHook.
     """
 
@@ -87,11 +89,12 @@ class AtomicCheckpointHook(CheckpointHook):
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Restore the state of an exact resume."""
         state = checkpoint.get(STATE_KEY)
-        resumes = self.exact_resume and getattr(runner, '_resume', False)
-        if not resumes or state is None:
+        if not getattr(runner, '_resume', False) or state is None:
+            return
+        stream = self._stream(runner)
+        if stream is None:
             return
         self._teacher_digest = state['teacher']
-        stream = getattr(runner.train_loop, 'stream', None)
         saved = len(state['ranks']), state['num_batches']
         current = runner.world_size, len(runner.train_dataloader)
         if saved != current:
@@ -100,14 +103,18 @@ class AtomicCheckpointHook(CheckpointHook):
                 f'{saved[0]} processes and {saved[1]} batches per epoch, this '
                 f'run has {current[0]} and {current[1]}.'
             )
-        elif stream is not None:
-            rank_state = state['ranks'][get_rank()]
-            stream.resume(rank_state['main'], rank_state['workers'])
-            model = unwrap_model(runner.model)
-            random_stream = getattr(model, 'random_stream', None)
-            if random_stream is not None:
-                packed = rank_state['distiller']
-                random_stream.states = unpack_states(packed) if packed else {}
+            return
+        rank_state = state['ranks'][get_rank()]
+        stream.resume(rank_state['main'], rank_state['workers'])
+        if rank_state['distiller']:
+            random_stream = unwrap_model(runner.model).random_stream
+            random_stream.states = unpack_states(rank_state['distiller'])
+
+    def _stream(self, runner: Runner) -> Optional[BatchStream]:
+        """Return the loop's batch stream if resuming is exact."""
+        if not self.exact_resume:
+            return None
+        return getattr(runner.train_loop, 'stream', None)
 
     def _check_teacher(self, teacher_digest: str) -> None:
         if self._teacher_digest and teacher_digest != self._teacher_digest:
@@ -118,80 +125,41 @@ class AtomicCheckpointHook(CheckpointHook):
             )
         self._teacher_digest = teacher_digest
 
-    # Private methods of MMEngine 0.10, which has no hook around saving.
+    # Private method of MMEngine 0.10, which has no hook around saving.
     def _save_checkpoint_with_step(
         self, runner: Runner, step: int, meta: dict
     ) -> None:
         self._resume_state = self._gather_states(runner, meta)
-        with self._delayed_removal():
-            super()._save_checkpoint_with_step(runner, step, meta)
+        super()._save_checkpoint_with_step(runner, step, meta)
         self._resume_state = None
-        interrupted = self.file_backend.join_path(self.out_dir, INTERRUPTED)
-        if is_main_process() and self.file_backend.exists(interrupted):
-            if self.file_backend.isfile(interrupted):
-                self.file_backend.remove(interrupted)
-            else:  # DeepSpeed saves folders
-                self.file_backend.rmtree(interrupted)
-
-    def _save_best_checkpoint(self, runner: Runner, metrics: dict) -> None:
-        with self._delayed_removal():
-            super()._save_best_checkpoint(runner, metrics)
-
-    @contextmanager
-    def _delayed_removal(self) -> Iterator[None]:
-        """Remove old checkpoints after the new one is complete."""
-        if not self.atomic:
-            yield
-            return
         backend = self.file_backend
-        self.file_backend = delayed = DelayedRemovalBackend(backend)
-        try:
-            yield
-        finally:
-            self.file_backend = backend
-        for remove, path in delayed.removals:
-            remove(path)
+        interrupted = backend.join_path(self.out_dir, INTERRUPTED)
+        if is_main_process() and backend.isfile(interrupted):
+            backend.remove(interrupted)
+        if isinstance(backend, AtomicLocalBackend):
+            # A new best checkpoint is complete now, too: MMEngine saves it
+            # before this one.
+            backend.delete_removed()
 
     def _gather_states(self, runner: Runner, meta: dict) -> Optional[dict]:
         """Gather the states of an exact resume from all ranks."""
-        if not self.exact_resume:
+        stream = self._stream(runner)
+        if stream is None:
             return None
         at_epoch_end = isinstance(runner.train_loop, EpochBasedTrainLoop) and (
             meta['epoch'] != runner.epoch or self._training_states is not None
         )
-        stream = getattr(runner.train_loop, 'stream', None)
         model = unwrap_model(runner.model)
-        random_stream = getattr(model, 'random_stream', None)
+        has_stream = hasattr(model, 'random_stream')
         rank_state = dict(
             main=self._training_states or pack_states(get_random_states()),
-            workers=stream.worker_states(at_epoch_end) if stream else {},
-            distiller=b''
-            if random_stream is None
-            else pack_states(random_stream.states),
+            workers=stream.worker_states(at_epoch_end),
+            distiller=pack_states(model.random_stream.states)
+            if has_stream
+            else b'',
         )
         return dict(
             ranks=all_gather_object(rank_state),
             num_batches=len(runner.train_dataloader),
             teacher=self._teacher_digest,
         )
-
-
-class DelayedRemovalBackend:
-    """Wrapper of a storage backend that records removals.
-
-    Args:
-        backend (BaseStorageBackend): The wrapped backend.
-
-    Attributes:
-        removals (list[tuple]): Methods of the backend, and paths.
-    """
-
-    def __init__(self, backend: Any) -> None:
-        self.backend = backend
-        self.removals: List[tuple] = []
-
-    def __getattr__(self, name: str) -> Any:
-        method = getattr(self.backend, name)
-        if name in ('remove', 'rmtree'):
-            return lambda path: self.removals.append((method, path))
-        return method

@@ -3,6 +3,7 @@
 import os
 import signal
 import threading
+from itertools import islice
 from typing import Any, Callable, Dict, Iterator, NamedTuple, Optional
 
 from torch.utils.data import DataLoader, Sampler, get_worker_info
@@ -17,7 +18,7 @@ class BatchWithState(NamedTuple):
 
     Attributes:
         batch (Any): Output of the loader's ``collate_fn``; None for an empty
-            batch of `ResumeBatchSampler`.
+            batch of `SkippingBatchSampler`.
         state (bytes): Packed random state; empty without workers.
     """
 
@@ -54,16 +55,16 @@ class WorkerInit:
     Args:
         worker_init_fn (Callable, optional): The loader's
             ``worker_init_fn``.
-
-    Attributes:
-        states (dict[int, bytes]): Packed random states by worker.
+        states (dict[int, bytes]): Packed random states by worker; workers
+            without one keep the state that PyTorch sets.
     """
 
     def __init__(
-        self, worker_init_fn: Optional[Callable[[int], None]]
+        self,
+        worker_init_fn: Optional[Callable[[int], None]],
+        states: Dict[int, bytes],
     ) -> None:
-        self.worker_init_fn = worker_init_fn
-        self.states: Dict[int, bytes] = {}
+        self.worker_init_fn, self.states = worker_init_fn, states
 
     def __call__(self, worker_id: int) -> None:
         ignore_worker_signals()
@@ -91,8 +92,8 @@ def ignore_worker_signals() -> None:
     threading.Thread(target=wait, daemon=True).start()
 
 
-class ResumeBatchSampler(Sampler):
-    """Batch sampler that can skip the first batches without loading them.
+class SkippingBatchSampler:
+    """Batch sampler that skips the first batches without loading them.
 
     The loader assigns batches to workers in turn. After a skip, empty batches
     come first, so that each worker gets the batches that it would have had in
@@ -100,39 +101,27 @@ class ResumeBatchSampler(Sampler):
 
     Args:
         batch_sampler (Sampler): The loader's batch sampler.
-        num_workers (int): The loader's number of workers.
-
-    Attributes:
-        skip (int): Number of batches that the next iteration skips.
+        skip (int): Number of batches that the first iteration skips.
+        count (int): Number of workers, or 1.
     """
 
-    def __init__(self, batch_sampler: Sampler, num_workers: int) -> None:
-        self.batch_sampler, self.num_workers = batch_sampler, num_workers
-        self.skip = 0
-
-    def __len__(self) -> int:
-        return len(self.batch_sampler)
+    def __init__(self, batch_sampler: Sampler, skip: int, count: int) -> None:
+        self.batch_sampler, self.skip, self.count = batch_sampler, skip, count
 
     def __iter__(self) -> Iterator[list]:
+        # Persistent workers iterate again in the next epoch.
         skip, self.skip = self.skip, 0
-        for _ in range(skip % self.num_workers if self.num_workers else 0):
+        for _ in range(skip % self.count):
             yield []
-        for index, batch in enumerate(self.batch_sampler):
-            if index >= skip:
-                yield batch
-
-    def __getattr__(self, name: str) -> Any:
-        if name == 'batch_sampler':  # during unpickling
-            raise AttributeError(name)
-        return getattr(self.batch_sampler, name)
+        yield from islice(self.batch_sampler, skip, None)
 
 
 class BatchStream:
     """Iteration over a dataloader that can resume within an epoch.
 
-    The loader's ``worker_init_fn`` and ``batch_sampler`` are wrapped
-    permanently, ``collate_fn`` only while the stream creates an iterator.
-    Other iterations over the loader therefore get ordinary batches.
+    Batch sampler, ``collate_fn`` and ``worker_init_fn`` of the loader are
+    wrapped only while the stream creates an iterator. Other iterations over
+    the loader therefore get ordinary batches.
 
     Args:
         loader (DataLoader): A loader that has not been iterated.
@@ -146,13 +135,7 @@ class BatchStream:
         self.loader = loader
         self.main = b''
         self._worker_states: Dict[int, bytes] = {}
-        self._worker_init = WorkerInit(loader.worker_init_fn)
-        loader.worker_init_fn = self._worker_init
-        if loader.batch_sampler is not None:
-            # DataLoader.__setattr__ refuses to replace the batch sampler.
-            vars(loader)['batch_sampler'] = ResumeBatchSampler(
-                loader.batch_sampler, loader.num_workers
-            )
+        self._resumed_workers: Dict[int, bytes] = {}
 
     def worker_states(self, at_epoch_end: bool) -> Dict[int, bytes]:
         """Return the workers' random states after the last batch.
@@ -172,7 +155,7 @@ class BatchStream:
             main (bytes): State of the main process; see :attr:`main`.
             workers (dict[int, bytes]): States of the workers.
         """
-        self.main, self._worker_init.states = main, dict(workers)
+        self.main, self._resumed_workers = main, workers
         self._worker_states = dict(workers)
 
     def read(self, first: int = 0) -> Iterator[Any]:
@@ -181,24 +164,16 @@ class BatchStream:
         Args:
             first (int): Index of the first batch.
         """
-        loader, count = self.loader, max(self.loader.num_workers, 1)
-        if first:
-            loader.batch_sampler.skip = first
-        else:
+        count = max(self.loader.num_workers, 1)
+        if not first:
             self._restore()
-        collate = loader.collate_fn
-        loader.collate_fn = StatefulCollate(collate)
-        try:
-            # `iter` draws the workers' base seed from the random state of the
-            # main process. A state from within an epoch was saved after this
-            # draw, so it is restored after `iter`; a state from the start of
-            # an epoch was saved before, so it is restored above.
-            batches = iter(loader)
-        finally:
-            loader.collate_fn = collate
-        self._worker_init.states = {}
+        # `iter` draws the workers' base seed from the random state of the
+        # main process. A state from within an epoch was saved after this
+        # draw, so it is restored after `iter`; a state from the start of an
+        # epoch was saved before, so it is restored above.
+        batches = self._create_iterator(first, count)
         self._restore()
-        if not (loader.persistent_workers or first):
+        if not (self.loader.persistent_workers or first):
             self._worker_states = {}
         # The first `first % count` batches are empty.
         for index, batch in enumerate(batches, first - first % count):
@@ -211,6 +186,26 @@ class BatchStream:
                 if state:
                     self._worker_states[index % count] = state
             yield batch
+
+    def _create_iterator(self, first: int, count: int) -> Iterator[Any]:
+        """Create an iterator of the loader with the wrapped functions."""
+        # DataLoader.__setattr__ refuses to replace the batch sampler.
+        attributes = vars(self.loader)
+        original = dict(attributes)
+        attributes['collate_fn'] = StatefulCollate(self.loader.collate_fn)
+        attributes['worker_init_fn'] = WorkerInit(
+            self.loader.worker_init_fn, self._resumed_workers
+        )
+        if self.loader.batch_sampler is not None:
+            attributes['batch_sampler'] = SkippingBatchSampler(
+                self.loader.batch_sampler, first, count
+            )
+        self._resumed_workers = {}
+        try:
+            return iter(self.loader)
+        finally:
+            for name in ('collate_fn', 'worker_init_fn', 'batch_sampler'):
+                attributes[name] = original[name]
 
     def _restore(self) -> None:
         if self.main:

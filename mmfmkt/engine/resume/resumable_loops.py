@@ -23,15 +23,14 @@ class ResumableEpochLoop(EpochBasedTrainLoop):
     """EpochBasedTrainLoop that can resume within an epoch.
 
     Args:
-        args: Arguments of EpochBasedTrainLoop.
         kwargs: Arguments of EpochBasedTrainLoop.
 
     Attributes:
         stream (BatchStream): Iteration over the dataloader.
     """
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
         self.stream = BatchStream(self.dataloader)
 
     def run_epoch(self) -> None:
@@ -48,7 +47,7 @@ class ResumableEpochLoop(EpochBasedTrainLoop):
 
 
 class EmptyLoader:
-    """Placeholder for a loader, of which MMEngine 0.10 creates an iterator.
+    """Placeholder for a dataloader, whose iterator MMEngine 0.10 creates.
 
     Args:
         dataset (Any): Dataset of the loader.
@@ -68,8 +67,7 @@ class ResumableIterLoop(IterBasedTrainLoop):
     Args:
         runner (Runner): The runner of the training process.
         dataloader (DataLoader | dict): The dataloader, or its config.
-        args: Arguments of IterBasedTrainLoop.
-        kwargs: Arguments of IterBasedTrainLoop.
+        kwargs: Other arguments of IterBasedTrainLoop.
 
     Attributes:
         stream (BatchStream): Iteration over the dataloader.
@@ -79,14 +77,13 @@ class ResumableIterLoop(IterBasedTrainLoop):
         self,
         runner: Runner,
         dataloader: Union[DataLoader, dict],
-        *args: Any,
         **kwargs: Any,
     ) -> None:
         # EpochBasedTrainLoop builds the loader without an iterator.
         loader = EpochBasedTrainLoop(runner, dataloader, 1).dataloader
         # The real loader's workers start in the first iteration only.
         placeholder = EmptyLoader(loader.dataset)
-        super().__init__(runner, placeholder, *args, **kwargs)
+        super().__init__(runner, placeholder, **kwargs)
         self.dataloader = loader
         self.stream = BatchStream(loader)
 
