@@ -7,6 +7,8 @@ from typing import List, NamedTuple, Optional, Tuple
 from mmfmkt.utils import ConfigError
 from mmfmkt.utils.files import write_atomically
 
+SPLITS = ('train', 'val')
+
 
 class CocoSplit(NamedTuple):
     """Split of a dataset. Paths are absolute or relative to its root.

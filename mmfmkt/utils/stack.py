@@ -13,16 +13,8 @@ from typing import List, Optional, Tuple
 # Import name: (distributions, minimum version, first unsupported version).
 STACK = {
     'torch': (('torch',), '2.1.0', '3.0.0'),
-    'mmengine': (
-        ('mmengine', 'mmengine-lite', 'onedl-mmengine'),
-        '0.8.0',
-        '1.0.0',
-    ),
-    'mmcv': (
-        ('mmcv', 'mmcv-lite', 'onedl-mmcv', 'onedl-mmcv-lite'),
-        '2.0.0',
-        '3.0.0',
-    ),
+    'mmengine': (('mmengine', 'onedl-mmengine'), '0.8.0', '1.0.0'),
+    'mmcv': (('mmcv', 'onedl-mmcv'), '2.0.0', '3.0.0'),
     'mmdet': (('mmdet', 'onedl-mmdetection'), '3.1.0', '4.0.0'),
     'mmpretrain': (('mmpretrain', 'onedl-mmpretrain'), '1.0.0', '2.0.0'),
 }
@@ -65,23 +57,9 @@ def version_conflicts(name: str) -> List[str]:
     required = f'(required: {name}>={minimum},<{maximum})'
     if found is None:
         return [f'{name} is not installed {required}']
-    if (
-        not parse_release(minimum)
-        <= parse_release(found)
-        < parse_release(maximum)
-    ):
+    low, release, high = map(parse_release, (minimum, found, maximum))
+    if not low <= release < high:
         return [f'{name} {found} is installed {required}']
-    numpy = installed_version('numpy') or '0'
-    # PyTorch before 2.3 is compiled against NumPy 1.
-    if (
-        name == 'torch'
-        and parse_release(found) < (2, 3)
-        and parse_release(numpy) >= (2,)
-    ):
-        return [
-            f'numpy {numpy} is installed (required by torch {found}: '
-            'numpy>=1.0.0,<2.0.0)'
-        ]
     return []
 
 

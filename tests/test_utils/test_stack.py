@@ -74,22 +74,6 @@ def test_an_assertion_of_mmdet_about_mmcv_is_reported(tmp_path, monkeypatch):
     require('mmcv', 'mmdet', optional=True)
 
 
-def test_a_torch_compiled_against_another_numpy_is_named(
-    tmp_path, monkeypatch
-):
-    fake(monkeypatch, tmp_path / '1', torch='2.2.2', numpy='1.26.4')
-    require('torch')
-    fake(monkeypatch, tmp_path / '2', numpy='2.0.1')
-    with pytest.raises(
-        ImportError,
-        match=r'numpy 2.0.1 is installed \(required by torch '
-        r'2.2.2: numpy>=1.0.0,<2.0.0\)',
-    ):
-        require('torch')
-    fake(monkeypatch, tmp_path / '3', torch='2.3.0')
-    require('torch')
-
-
 def test_release_ignores_build_tags():
     assert stack.parse_release('2.11.0+cu130') == (2, 11, 0)
     assert stack.parse_release('3.5.1rc2') == (3, 5, 1)

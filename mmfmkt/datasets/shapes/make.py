@@ -9,12 +9,10 @@ from rich.progress import track
 
 from mmfmkt.utils.files import write_atomically
 
+from ..coco_folder import SPLITS
 from .annotation import annotate
 from .classes import SHAPES_CLASSES
 from .folder import (
-    MANIFEST,
-    PARTIAL,
-    SPLITS,
     annotation_file,
     check_parameters,
     prepare_folder,
@@ -78,10 +76,10 @@ def make_shapes(
 ) -> Path:
     """Create the shapes dataset, unless it exists.
 
-    Writes ``annotations/instances_{train,val}.json``, the images
-    ``{train,val}/000001.jpg``, ..., and finally the manifest ``shapes.json``
-    with the parameters. An interrupted call is continued by the next call
-    with the same parameters. Only one process may write to a root at a time.
+    Writes the manifest ``shapes.json`` with the parameters, the images
+    ``{train,val}/000001.jpg``, ..., and
+    ``annotations/instances_{train,val}.json``. The next call with the same
+    parameters continues an interrupted call. Only one process may write to a root at a time.
 
     Each image has 1 to 8 objects. Annotations are amodal: boxes, areas and
     polygons include the parts that are hidden by other objects, clipped to
@@ -120,6 +118,4 @@ def make_shapes(
     if prepare_folder(root, params, overwrite):
         for split in SPLITS:
             write_split(root, split, params)
-        write_json(root / MANIFEST, params, 2)
-        (root / PARTIAL).unlink(missing_ok=True)
     return root

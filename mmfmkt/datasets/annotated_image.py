@@ -1,0 +1,119 @@
+"""Annotated images, and their conversion to COCO format."""
+
+from pathlib import Path
+from typing import Any, Dict, List, NamedTuple, Sequence, Tuple
+
+import numpy as np
+from PIL import Image
+
+from mmfmkt.utils import ConfigError
+
+from .coco_folder import CocoSplit
+
+ORIENTATION = 274  # EXIF tag; images with 5 to 8 are transposed when read
+
+
+class Instance(NamedTuple):
+    """Annotated object.
+
+    Attributes:
+        name (str): Name of the class.
+        box (tuple[float]): x and y of the upper left corner, width, height.
+        polygon (list[float]): x and y of each corner of the mask, or empty.
+        ignore (bool): Whether training and evaluation ignore the object.
+    """
+
+    name: str
+    box: Tuple[float, float, float, float]
+    polygon: List[float] = []
+    ignore: bool = False
+
+
+class AnnotatedImage(NamedTuple):
+    """Image with its objects.
+
+    Attributes:
+        path (Path): Image file.
+        size (tuple[int]): Width and height in pixels.
+        instances (list[Instance]): Objects; none for background.
+    """
+
+    path: Path
+    size: Tuple[int, int]
+    instances: List[Instance]
+
+
+def image_size(path: Path) -> Tuple[int, int]:
+    """Return width and height of an image from its header.
+
+    Raises:
+        ConfigError: If the image is missing or cannot be read.
+    """
+    try:
+        with Image.open(path) as image:
+            width, height = image.size
+            exif = image.getexif() if image.format == 'JPEG' else {}
+    except OSError as error:
+        raise ConfigError(
+            f'--data-root: the image {str(path)!r} cannot be read: '
+            f'{type(error).__name__}.'
+        ) from error
+    transposed = exif.get(ORIENTATION, 1) >= 5
+    return (height, width) if transposed else (width, height)
+
+
+def to_coco(
+    root: Path,
+    split: str,
+    images: List[AnnotatedImage],
+    classes: Sequence[str],
+    out_dir: Path,
+) -> CocoSplit:
+    """Convert a split to COCO format.
+
+    Args:
+        root (Path): Root folder of the data set.
+        split (str): ``'train'`` or ``'val'``.
+        images (list[AnnotatedImage]): Images of the split.
+        classes (Sequence[str]): Names of the classes.
+        out_dir (Path): Folder of the annotation file.
+    """
+    if not images:
+        raise ConfigError(f'--data-root: {str(root)!r} has no {split} images.')
+    category_ids = {name: i for i, name in enumerate(classes, 1)}
+    records: List[dict] = []
+    annotations: List[Dict[str, Any]] = []
+    for image_id, (path, (width, height), instances) in enumerate(images, 1):
+        if root in path.parents:
+            path = path.relative_to(root)
+        name = path.as_posix()
+        records.append(
+            dict(id=image_id, file_name=name, width=width, height=height)
+        )
+        for instance in instances:
+            box, polygon = instance.box, instance.polygon
+            annotation = dict(
+                id=len(annotations) + 1,
+                image_id=image_id,
+                category_id=category_ids[instance.name],
+                bbox=list(box),
+                area=area_of(polygon) if polygon else box[2] * box[3],
+                iscrowd=int(instance.ignore),
+            )
+            if polygon:
+                annotation['segmentation'] = [polygon]
+            annotations.append(annotation)
+    categories = [dict(id=i, name=x) for x, i in category_ids.items()]
+    content = dict(
+        images=records, annotations=annotations, categories=categories
+    )
+    with_mask = [x for x in annotations if 'segmentation' in x]
+    has_masks = 0 < len(with_mask) == len(annotations)
+    ann_file = str(out_dir / f'annotations_{split}.json')
+    return CocoSplit(ann_file, '', tuple(classes), has_masks, content)
+
+
+def area_of(polygon: List[float]) -> float:
+    """Return the area of a polygon."""
+    x, y = np.reshape(polygon, (-1, 2)).T
+    return abs(float(x @ np.roll(y, 1) - y @ np.roll(x, 1))) / 2
