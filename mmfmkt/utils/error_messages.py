@@ -11,18 +11,13 @@ from contextlib import contextmanager
 from typing import Any, Callable, Iterator, List
 
 from mmengine.config import Config
-from mmengine.registry import Registry, root
 from mmengine.runner import Runner
 
 from .configs import walk
 from .errors import ConfigError
-from .schema import did_you_mean
 
 NOT_REGISTERED = re.compile(r"'?(\S+) is not in the (.+?) registry")
-NOT_ACCEPTED = re.compile(r"(\w+)\.__init__\(\) got an unexpected .*'(\w+)'")
 IN_WORKER = re.compile(r'^Caught (\w+) in DataLoader worker')
-# MMEngine's Runner re-raises a TypeError of a hook without its cause.
-IN_HOOK = re.compile(r' in <\S+ object at 0x[0-9a-f]+>$')
 # Config keys that methods of MMEngine's Runner read. Other `build_<key>`
 # methods have the key in their name.
 SECTIONS = dict(
@@ -41,7 +36,6 @@ SPLIT_KEYS = ('dataloader', 'evaluator')
 REMEDIES = {
     'need at least one array to concatenate': 'the dataset is empty: no '
     'image is left after filtering by classes, boxes and filter_cfg',
-    'area': "KeyError: 'area': MMDetection needs it in each annotation",
 }
 
 
@@ -87,8 +81,7 @@ def exception_chain(error: BaseException) -> Iterator[BaseException]:
     """Yield an error and its causes, the root cause last."""
     while error is not None:
         yield error
-        hidden = error.__suppress_context__ and not IN_HOOK.search(str(error))
-        error = error.__cause__ or (None if hidden else error.__context__)
+        error = error.__cause__ or error.__context__
 
 
 def config_key_of(chain: List[BaseException], cfg: Any) -> str:
@@ -100,24 +93,21 @@ def config_key_of(chain: List[BaseException], cfg: Any) -> str:
     if match := NOT_REGISTERED.search(message):
         if key := key_of_value(cfg, match[1]):
             return key
-    unexpected = NOT_ACCEPTED.search(message)
-    argument = f'.{unexpected[2]}' if unexpected else ''
     called = [name for error in chain for name in functions_of(error)]
-    called += [f'{unexpected[1]}.__init__'] if unexpected else []
     # Innermost frame of a class in the config or of a method of Runner.
     for index, name in reversed(list(enumerate(called))):
         owner, _, method = name.rpartition('.')
         owner = owner.rpartition('.')[2]
         key = key_of_value(cfg, owner) if owner else ''
         if key.endswith('.type'):
-            return key.removesuffix('.type') + argument
+            return key.removesuffix('.type')
         section = SECTIONS.get(method) or method.partition('build_')[2]
         if section in SPLIT_KEYS:
             loops = ' '.join(called[:index])
             if match := re.search(r'.*build_(train|val|test)_loop', loops):
-                return f'{match[1]}_{section}{argument}'
+                return f'{match[1]}_{section}'
         if section in names or method in SECTIONS:
-            return section + argument
+            return section
     return ''
 
 
@@ -146,29 +136,16 @@ def key_of_value(cfg: dict, name: str) -> str:
 
 def error_text(error: BaseException) -> str:
     """Return the message of an error on one line."""
-    text = ' '.join(str(error.args[0] if error.args else '').split())
-    if match := NOT_REGISTERED.search(text):
-        name, registry = match.groups()
-        hint = did_you_mean(name, registered_names())
-        return f'{name!r} is not in the {registry} registry{hint}'
-    if IN_WORKER.match(text):
+    message = str(error)
+    if IN_WORKER.match(message):
         # The last line of the worker's traceback.
-        return str(error).strip().splitlines()[-1]
-    if isinstance(error, OSError):
-        text = str(error)
+        return message.strip().splitlines()[-1]
+    if isinstance(error, KeyError) and error.args:
+        # Without the quotes that KeyError adds.
+        message = str(error.args[0])
+    text = ' '.join(message.split())
     if not text and isinstance(error, AssertionError):
         line = traceback.extract_tb(error.__traceback__)[-1].line
         text = f'assertion failed: {line}'
     text = REMEDIES.get(text) or f'{type(error).__name__}: {text}'
     return text if len(text) < 400 else f'{text[:396]}...'
-
-
-def registered_names() -> List[str]:
-    """Return the names in all registries of all libraries."""
-    todo = [x for x in vars(root).values() if isinstance(x, Registry)]
-    names: List[str] = []
-    while todo:
-        registry = todo.pop()
-        names += registry.module_dict
-        todo += registry.children.values()
-    return names

@@ -151,7 +151,7 @@ LABEL = 'labels/train/0.txt'
     [
         (
             lambda x: write(x / LABEL, '3 .5 .5 .1 .1'),
-            'line .3 .5.*: unknown cla',
+            '3 .5.*: unknown cla',
         ),
         (lambda x: write(x / LABEL, '0 .5 .5 .1'), 'must be a class and 4 nu'),
         (lambda x: write(x / LABEL, '0 8 8 20 20'), 'must be a class and 4'),

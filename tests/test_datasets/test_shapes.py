@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -15,7 +16,7 @@ from mmfmkt.datasets import (
     SHAPES_METAINFO,
     make_shapes,
 )
-from mmfmkt.datasets.shapes import folder, make, paint
+from mmfmkt.datasets.shapes import make, paint
 from mmfmkt.datasets.shapes.annotation import annotate
 from mmfmkt.datasets.shapes.paint import paint_scene
 from mmfmkt.datasets.shapes.piece import OVERSAMPLING
@@ -349,8 +350,8 @@ def test_a_file_cut_off_while_written_is_never_taken_for_an_image(
             raise KeyboardInterrupt
         return replace(source, target)
 
-    replace = folder.os.replace
-    monkeypatch.setattr(folder.os, 'replace', killed)
+    replace = os.replace
+    monkeypatch.setattr(os, 'replace', killed)
     with pytest.raises(KeyboardInterrupt):
         make_shapes(root, **SMALL)
     monkeypatch.undo()
@@ -431,7 +432,7 @@ def test_the_tool_draws_the_same_and_reports_errors_without_a_traceback(
                 '48',
                 *options,
             ],
-            env={**folder.os.environ, 'PYTHONPATH': str(REPOSITORY)},
+            env={**os.environ, 'PYTHONPATH': str(REPOSITORY)},
             capture_output=True,
             text=True,
         )

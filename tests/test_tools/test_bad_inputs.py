@@ -60,13 +60,13 @@ SETTINGS = (
     # What the libraries say while the run is built.
     ('model.type', 'DetectionDistiler', 'model.type'),
     (f'{STUDENT}backbone.depth', 19, 'invalid depth 19 for resnet'),
-    (f'{STUDENT}backbone.type', 'ResNett', 'student.backbone.type.*ResNet'),
-    (f'{STUDENT}bbox_head.colour', 'red', 'student.bbox_head.colour'),
+    (f'{STUDENT}backbone.type', 'ResNett', 'student.backbone.type.*ResNett'),
+    (f'{STUDENT}bbox_head.colour', 'red', "model.student.*'colour'"),
     (f'{STUDENT}bbox_head.loss_cls', None, 'student.bbox_head'),
     ('train_dataloader.batch_size', 0, 'batch_size'),
     ('train_dataloader.batch_siz', 2, 'batch_siz'),
-    ('train_dataloader.sampler', dict(type='DefaultSamplr'), 'DefaultSampler'),
-    (f'{DATA}type', 'CocoDatast', "did you mean 'CocoDataset'"),
+    ('train_dataloader.sampler', dict(type='DefaultSamplr'), 'DefaultSamplr'),
+    (f'{DATA}type', 'CocoDatast', 'dataset.type.*CocoDatast'),
     (f'{DATA}data_root', 'no/such', 'no/such'),
     (f'{DATA}pipeline', [dict(type='LoadImage')], 'pipeline.0.type'),
     (f'{DATA}filter_cfg', dict(min_size=10**6), 'dataset is empty'),
@@ -76,7 +76,7 @@ SETTINGS = (
     (
         'optim_wrapper.optimizer',
         dict(type='AdamW', lr=1e-3, weight=1),
-        'optim_wrapper.optimizer.weight',
+        "optim_wrapper.*'weight'",
     ),
     ('param_scheduler', dict(type='MultiStepLR'), 'milestones'),
     ('train_cfg', dict(type='EpochLoop'), 'train_cfg.type'),
@@ -168,7 +168,7 @@ ANNOTATIONS = {
                 for a in x['annotations']
             ],
         ),
-        'MMDetection needs it in each annotation',
+        "train_dataloader.dataset: KeyError: 'area'",
     ),
 }
 

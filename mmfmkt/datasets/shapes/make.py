@@ -79,7 +79,8 @@ def make_shapes(
     Writes the manifest ``shapes.json`` with the parameters, the images
     ``{train,val}/000001.jpg``, ..., and
     ``annotations/instances_{train,val}.json``. The next call with the same
-    parameters continues an interrupted call. Only one process may write to a root at a time.
+    parameters continues an interrupted call. Only one process may write to a
+    root at a time.
 
     Each image has 1 to 8 objects. Annotations are amodal: boxes, areas and
     polygons include the parts that are hidden by other objects, clipped to
