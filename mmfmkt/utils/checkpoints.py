@@ -145,34 +145,23 @@ def load_restricted(
         args: As ``torch.load``.
         kwargs: As ``torch.load``.
     """
-    kwargs.pop('weights_only', None)
-    kwargs.pop('pickle_module', None)
-    device = args[:1]
+    kwargs.update(weights_only=False, pickle_module=RESTRICTED_PICKLE)
+    name = getattr(file, 'name', file)
     try:
-        return original_load(
-            file,
-            *device,
-            pickle_module=RESTRICTED_PICKLE,
-            weights_only=False,
-            **kwargs,
-        )
+        # The second positional argument is map_location, the third one
+        # pickle_module.
+        return original_load(file, *args[:1], **kwargs)
     except UntrustedCheckpointError as error:
         raise UntrustedCheckpointError(
-            f'The checkpoint {file_name(file)} {error}.'
+            f'The checkpoint {name} {error}.'
         ) from None
     except OSError:
         raise
     except Exception as error:  # unpickling other bytes may raise anything
         raise DamagedCheckpointError(
-            f'The checkpoint {file_name(file)} cannot be read; it is damaged '
+            f'The checkpoint {name} cannot be read; it is damaged '
             f'or not a PyTorch file ({type(error).__name__}: {error}).'
         ) from error
-
-
-def file_name(file: Any) -> str:
-    """Return the name of a path or file object, or ''."""
-    name = getattr(file, 'name', file)
-    return str(name) if isinstance(name, (str, Path)) else ''
 
 
 def load_checkpoint(path: str) -> dict:
@@ -185,11 +174,10 @@ def load_checkpoint(path: str) -> dict:
         UntrustedCheckpointError: As `read_checkpoint`.
         DamagedCheckpointError: Also if the file has no state dict.
     """
-    state = loaded = read_checkpoint(path)
-    if isinstance(loaded, dict):
-        state = loaded.get('state_dict', loaded)
-    values = state.values() if isinstance(state, dict) else ()
-    if not any(isinstance(x, torch.Tensor) for x in values):
+    loaded = read_checkpoint(path)
+    is_dict = isinstance(loaded, dict)
+    state = loaded.get('state_dict', loaded) if is_dict else {}
+    if not any(isinstance(x, torch.Tensor) for x in state.values()):
         raise DamagedCheckpointError(
             f'The checkpoint {path} has no state dict.'
         )

@@ -140,9 +140,6 @@ def error_text(error: BaseException) -> str:
     if IN_WORKER.match(message):
         # The last line of the worker's traceback.
         return message.strip().splitlines()[-1]
-    if isinstance(error, KeyError) and error.args:
-        # Without the quotes that KeyError adds.
-        message = str(error.args[0])
     text = ' '.join(message.split())
     if not text and isinstance(error, AssertionError):
         line = traceback.extract_tb(error.__traceback__)[-1].line
