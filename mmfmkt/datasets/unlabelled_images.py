@@ -15,9 +15,9 @@ SUFFIXES = ('.jpg', '.jpeg', '.png', '.ppm', '.bmp', '.tif', '.tiff', '.webp')
 class UnlabelledImages(BaseDataset):
     """Images of a folder and its subfolders, for training without labels.
 
-    Arguments as `mmengine.dataset.BaseDataset`; images are searched in
-    ``data_root``, or in its folder ``data_prefix['img_path']``. Pipelines of
-    MMDetection and MMPretrain apply, less those transforms that need
+    Takes the arguments of `mmengine.dataset.BaseDataset`. The folder is
+    ``data_root``, or its subfolder ``data_prefix['img_path']``. Pipelines of
+    MMDetection and MMPretrain work without the transforms that need
     annotations.
 
     Raises:
@@ -37,7 +37,7 @@ class UnlabelledImages(BaseDataset):
         )
         if not paths:
             raise ConfigError(
-                f'train_dataloader.dataset.data_root {folder!r} holds no '
+                f'train_dataloader.dataset.data_root {folder!r} has no '
                 f'images ({", ".join(SUFFIXES)}).'
             )
         return [

@@ -55,7 +55,7 @@ class StepAccuracy(BaseMetric):
             ranks += [rank_of(score, label) for score in scores.values()]
         # Synchronize the device once per batch.
         ranks = iter(torch.stack(ranks).tolist())
-        self.results += [dict(zip(own, ranks)) for own in names]
+        self.results += [dict(zip(sample, ranks)) for sample in names]
 
     def compute_metrics(
         self, results: List[Dict[str, int]]

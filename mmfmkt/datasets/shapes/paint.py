@@ -97,8 +97,8 @@ def paint_scene(scene: Scene, rng: np.random.Generator) -> np.ndarray:
     image = np.zeros((height, width, 3), np.float32)
     free = np.ones((height, width, 1), np.float32)
     for piece in scene.pieces:
-        inside, own = piece.windows(width, height)
-        cover = piece.alpha[own][..., None]
+        inside, cropped = piece.windows(width, height)
+        cover = piece.alpha[cropped][..., None]
         if not cover.size:
             continue
         behind = background[inside].mean((0, 1))

@@ -49,7 +49,7 @@ class Piece:
         self.alpha = alpha.astype(np.float32) / 255
 
     def windows(self, width: int, height: int) -> Tuple[tuple, tuple]:
-        """Return the slices of the part in the image, and of ``alpha``."""
+        """Return the slices of the image and of ``alpha`` that overlap."""
         (x, y), (rows, cols) = self.corner, self.alpha.shape
         x1, x2 = np.clip((x, x + cols), 0, width)
         y1, y2 = np.clip((y, y + rows), 0, height)
@@ -61,11 +61,11 @@ class Piece:
         Args:
             free (ndarray): Uncovered fraction of each pixel, (H, W).
         """
-        inside, own = self.windows(*free.shape[::-1])
-        visible = float((self.alpha[own] * free[inside]).sum())
+        inside, cropped = self.windows(*free.shape[::-1])
+        visible = float((self.alpha[cropped] * free[inside]).sum())
         return visible / float(self.alpha.sum())
 
     def cover(self, free: np.ndarray) -> None:
         """Remove the covered fraction of pixels from ``free``, in place."""
-        inside, own = self.windows(*free.shape[::-1])
-        free[inside] *= 1 - self.alpha[own]
+        inside, cropped = self.windows(*free.shape[::-1])
+        free[inside] *= 1 - self.alpha[cropped]
