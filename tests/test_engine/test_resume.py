@@ -231,7 +231,10 @@ def test_a_damaged_checkpoint_is_skipped_when_resuming(damage, tmp_path):
     with pytest.warns(UserWarning, match='previous checkpoint'):
         assert latest_checkpoint(tmp_path)[1]['meta']['age'] == 9
     (tmp_path / 'epoch_1.pth').unlink()
-    with pytest.raises(ConfigError, match='Start a new run'):
+    with (
+        pytest.warns(UserWarning, match='is damaged'),
+        pytest.raises(ConfigError, match='Start a new run'),
+    ):
         latest_checkpoint(tmp_path)
     newest.unlink()
     (tmp_path / 'last_checkpoint').unlink()

@@ -48,22 +48,20 @@ def latest_checkpoint(
     Raises:
         ConfigError: If all checkpoints are damaged.
     """
-    damaged: List[str] = []
-    for path in checkpoints_of(work_dir):
+    paths = checkpoints_of(work_dir)
+    for path in paths:
         loaded = load_if_complete(path)
         if loaded is not None:
-            if damaged:
-                warnings.warn(
-                    f'Damaged checkpoint {" and ".join(damaged)}: resuming '
-                    f'from the previous checkpoint {path}.',
-                    stacklevel=2,
-                )
             return str(path), loaded
-        damaged.append(str(path))
-    if damaged:
+        warnings.warn(
+            f'The checkpoint {path} is damaged; the previous checkpoint is '
+            'used.',
+            stacklevel=2,
+        )
+    if paths:
         raise ConfigError(
-            f'--resume: {" and ".join(damaged)} is damaged. Start a new run '
-            'without --resume, or pass the path of another checkpoint.'
+            f'--resume: all checkpoints in {work_dir} are damaged. Start a '
+            'new run without --resume, or pass the path of another checkpoint.'
         )
     return None, None
 
