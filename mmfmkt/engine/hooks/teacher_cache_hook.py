@@ -36,9 +36,9 @@ class TeacherCacheHook(Hook):
         free = shutil.disk_usage(cache.path.parent).free / GIGABYTE
         written = cache.bytes_on_disk / GIGABYTE
         runner.logger.info(
-            f'Teacher cache {cache.path}: {size * 1e3:.3g} MB per augmented '
-            f'view, {size * images:.3g} GB for one view of each of {images} '
-            f'images. Written: {written:.3g} GB, max_gb: {cache.max_gb:g} GB, '
+            f'Teacher cache {cache.path}: {size * 1e3:.3g} MB per view, '
+            f'{size * images:.3g} GB for one augmented view of each of '
+            f'{images} images. Written: {written:.3g} GB, max_gb: {cache.max_gb:g} GB, '
             f'free on disk: {free:.3g} GB.'
         )
 
