@@ -38,8 +38,8 @@ class TeacherCacheHook(Hook):
         runner.logger.info(
             f'Teacher cache {cache.path}: {size * 1e3:.3g} MB per view, '
             f'{size * images:.3g} GB for one augmented view of each of '
-            f'{images} images. Written: {written:.3g} GB, max_gb: {cache.max_gb:g} GB, '
-            f'free on disk: {free:.3g} GB.'
+            f'{images} images. Written: {written:.3g} GB, max_gb: '
+            f'{cache.max_gb:g} GB, free on disk: {free:.3g} GB.'
         )
 
     def after_train_epoch(self, runner: Runner) -> None:
