@@ -142,7 +142,7 @@ def command(shapes, tmp_path):
         TOOL,
         student,
         *('--teacher', teacher, '--data-root', shapes, '--steps', 1),
-        *('--seeds', 0, 1, '--work-dir', tmp_path / 'run'),
+        *('--seeds', 0, '--work-dir', tmp_path / 'run'),
     ]
 
 
@@ -181,21 +181,19 @@ def test_a_comparison_is_interrupted_and_continued(command, tmp_path):
     assert epochs and len(epochs) == len(set(epochs))
     results = json.loads((folder / 'results.json').read_text())
     runs = {(x['method'], x['seed']): x for x in results['runs']}
-    assert set(runs) == {(x, s) for x in ('baseline', 'FM-KT') for s in (0, 1)}
-    assert all(
-        runs['FM-KT', x]['metrics']['1'].get(MAP) is not None for x in (0, 1)
-    )
+    assert set(runs) == {('baseline', 0), ('FM-KT', 0)}
+    assert runs['FM-KT', 0]['metrics']['1'].get(MAP) is not None
     assert 'FM-KT, K = 1: no difference from the baseline shown by' in said
     assert results['cost']['baseline']['latency']['-']['ratio'] == 1
     assert results['cost']['FM-KT']['latency']['1']['ratio'] > 0.5
     page = (folder / 'report.html').read_text()
     assert 'Accuracy against deployed latency' in page
-    assert 'no difference from the baseline shown by 2 seeds' in page
+    assert 'no difference from the baseline shown by 1 seed' in page
     assert said.count('| FM-KT, K = 1 |') == 1
     assert (folder / 'comparison.md').read_text().strip() in said
 
     # Nothing is left, and other settings do not mix with these runs.
-    assert '4 runs, 0 of them to be run' in run(*command, '--dry-run')
+    assert '2 runs, 0 of them to be run' in run(*command, '--dry-run')
     command[command.index('--budget') + 1] = 3
     assert 'written with other settings' in run(*command, fails=True)
 
@@ -210,7 +208,7 @@ def test_a_wrong_path_of_one_method_ends_all_before_training(
         "model = dict(teacher=dict(checkpoint='nowhere.pth'))\n"
     )
     said = run(*command, '--methods', 'baseline', 'fmkt', '--dry-run')
-    assert 'FM-KT, seed 1: to be run' in said
+    assert 'FM-KT, seed 0: to be run' in said
     command += ['--methods', 'baseline', 'fmkt', own]
     said = run(*command, fails=True).strip().splitlines()
     assert said[-1].startswith('error: own: model.teacher')

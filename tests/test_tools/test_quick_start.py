@@ -33,7 +33,37 @@ except KeyboardInterrupt:
 """
 
 
-def test_quick_start_prints_a_table_writes_a_report_and_can_be_repeated(
+def processes_of(work_dir):
+    """Return the command lines of processes that name a folder."""
+    listing = subprocess.run(
+        ['ps', '-ww', '-eo', 'args'], capture_output=True, text=True
+    ).stdout
+    return [line for line in listing.splitlines() if str(work_dir) in line]
+
+
+def interrupt(command, work_dir):
+    """Send SIGTERM to a quick start when its teacher is trained."""
+    process = subprocess.Popen(
+        [sys.executable, *map(str, command)],
+        cwd=ROOT,
+        env={**os.environ, **CPU},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    while 'Epoch(train)' not in ''.join(
+        log.read_text() for log in work_dir.glob('teacher/*/*.log')
+    ):
+        assert process.poll() is None
+        time.sleep(0.2)
+    assert len(processes_of(work_dir)) > 1
+    process.send_signal(signal.SIGTERM)
+    _, errors = process.communicate(timeout=30)
+    assert process.returncode and 'the same command continues' in errors
+    assert not processes_of(work_dir)
+
+
+def test_an_interrupted_quick_start_continues_to_its_table_and_report(
     tmp_path,
 ):
     work_dir = tmp_path / 'quick start'
@@ -48,6 +78,7 @@ def test_quick_start_prints_a_table_writes_a_report_and_can_be_repeated(
         '--val-images',
         8,
     )
+    interrupt(command, work_dir)
     shown = run(*command)
     for word in (
         'teacher',
@@ -70,55 +101,9 @@ def test_quick_start_prints_a_table_writes_a_report_and_can_be_repeated(
     assert costs['student']['parameters'] < costs['distilled']['parameters']
     assert costs['distilled']['flops'] < costs['teacher']['flops']
 
-    # An evaluation that was interrupted is repeated, the others are not.
-    shutil.rmtree(work_dir / 'evaluation' / 'student')
-    before = (work_dir / 'teacher' / 'epoch_1.pth').stat().st_mtime
-    again = run(*command)
-    assert 'teacher: already complete' in again
-    assert 'student: already complete' not in again
-    assert (work_dir / 'teacher' / 'epoch_1.pth').stat().st_mtime == before
-
     refused = run(*command, '--variant', 'theta', fails=True)
     last = refused.strip().splitlines()[-1]
     assert last.startswith('error: ') and 'use another folder' in last
-
-
-def processes_of(work_dir):
-    """Return the command lines of processes that name a folder."""
-    listing = subprocess.run(
-        ['ps', '-ww', '-eo', 'args'], capture_output=True, text=True
-    ).stdout
-    return [line for line in listing.splitlines() if str(work_dir) in line]
-
-
-def test_a_signal_to_the_quick_start_ends_its_training(tmp_path):
-    process = subprocess.Popen(
-        [
-            sys.executable,
-            'tools/quick_start.py',
-            '--work-dir',
-            tmp_path,
-            '--train-images',
-            '64',
-            '--val-images',
-            '1',
-        ],
-        cwd=ROOT,
-        env={**os.environ, **CPU},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    while 'Epoch(train)' not in ''.join(
-        log.read_text() for log in tmp_path.glob('teacher/*/*.log')
-    ):
-        assert process.poll() is None
-        time.sleep(0.2)
-    assert len(processes_of(tmp_path)) > 1
-    process.send_signal(signal.SIGTERM)
-    _, errors = process.communicate(timeout=30)
-    assert process.returncode and 'the same command continues' in errors
-    assert not processes_of(tmp_path)
 
 
 def start_script(folder, mode):

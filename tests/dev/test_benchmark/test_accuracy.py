@@ -190,6 +190,7 @@ def test_metafiles_and_zoo_are_what_results_and_configs_say(protocol):
         assert (ROOT / entry['config']).is_file() and entry['source']
 
 
+@pytest.mark.slow
 def test_a_table_is_run_once_and_written(tmp_path, shapes):
     """Teacher, plain and flow through the tools; one fails."""
     write_config(tmp_path / 'flow.py', shapes, 'fmkt', epochs=1)
