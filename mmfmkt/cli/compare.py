@@ -7,8 +7,8 @@
         --seeds 0 1 2 --budget 12 --steps 1 4
 
 Trains each method with each seed on the same data for the same number of
-epochs, evaluates the last checkpoints, measures the latency of what is
-deployed, and writes a table of means, standard errors and paired differences
+epochs, evaluates the last checkpoints, measures the latency of the deployed
+networks, and writes a table of means, standard errors and paired differences
 with a sentence on each method, and an HTML report. All configs are checked
 before training. Repeat the command to resume an interrupted comparison, or
 with more methods or seeds to extend it.
@@ -22,6 +22,7 @@ from pathlib import Path
 from mmfmkt.apis.compare import (
     Comparison,
     Executor,
+    Run,
     check_methods,
     compose_methods,
 )
@@ -30,7 +31,6 @@ from mmfmkt.apis.compare.latency import is_measured, measure_latency
 from mmfmkt.apis.compare.results import Summary, summarize
 from mmfmkt.models.flows import VARIANTS
 from mmfmkt.utils import ConfigError
-from mmfmkt.utils.extras import import_extra
 from mmfmkt.utils.files import write_atomically
 
 from .options import (
@@ -40,6 +40,7 @@ from .options import (
     make_parser,
     pair_name,
 )
+from .report import import_report
 
 
 def build_parser(prog: str) -> argparse.ArgumentParser:
@@ -129,7 +130,6 @@ def run(args: argparse.Namespace) -> int:
             data_root=args.data_root,
             annotations=folder,
         ),
-        cache=False,
     )
     executor = Executor(comparison, folder, args.jobs, retry=True)
     runs = comparison.runs()
@@ -155,37 +155,39 @@ def run(args: argparse.Namespace) -> int:
 
 
 def execute(executor: Executor, runs: list) -> None:
-    """Execute runs; on SIGTERM and Ctrl-C they save checkpoints and end."""
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    """Execute runs; SIGTERM and Ctrl-C end them after saving checkpoints."""
+    handler = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         executor.execute(runs)
     except KeyboardInterrupt:
         sys.exit('Interrupted; the same command resumes.')
     finally:
-        signal.signal(signal.SIGTERM, before)
+        signal.signal(signal.SIGTERM, handler)
 
 
 def write_page(executor: Executor, summary: Summary) -> None:
-    """Write the HTML report of the comparison and of each method's run with
-    the smallest seed."""
-    try:
-        for name in ('plotly', 'jinja2', 'matplotlib'):
-            import_extra(name, 'report')
-        from mmfmkt.visualization.report import read_work_dir, write_report
-        from mmfmkt.visualization.report.comparison import comparison_section
+    """Write the HTML report of the comparison.
 
-        first = {}
-        for line in summary.lines:
-            if line.values:
-                seed = min(line.values)
-                place = executor.folder / line.method.folder / str(seed)
-                first[line.method.name] = read_work_dir(str(place))
-        path = write_report(
-            list(first.values()),
-            executor.folder / 'report.html',
-            sections=[comparison_section(summary)],
-        )
+    It includes the run of each method with its smallest successful seed.
+    """
+    try:
+        report = import_report()
     except ConfigError as error:
         print(f'No report page: {error}')
-    else:
-        print(f'{path} ({path.stat().st_size / 2**20:.1f} MiB)')
+        return
+    from mmfmkt.visualization.report.comparison import comparison_section
+
+    work_dirs = {
+        row.method.name: Run(row.method, min(row.values)).folder
+        for row in summary.rows
+        if row.values
+    }
+    path = report.write_report(
+        [
+            report.read_work_dir(str(executor.folder / x))
+            for x in work_dirs.values()
+        ],
+        executor.folder / 'report.html',
+        sections=[comparison_section(summary)],
+    )
+    print(f'{path} ({path.stat().st_size / 2**20:.1f} MiB)')

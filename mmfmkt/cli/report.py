@@ -9,6 +9,8 @@ needs no network connection.
 """
 
 import argparse
+from importlib import import_module
+from types import ModuleType
 
 from mmfmkt.utils.extras import import_extra
 
@@ -52,14 +54,22 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
     return parser
 
 
-def run(args: argparse.Namespace) -> None:
-    """Write the report."""
+def import_report() -> ModuleType:
+    """Import ``mmfmkt.visualization.report``.
+
+    Raises:
+        ConfigError: If a library of the extra 'report' is not installed.
+    """
     for name in ('plotly', 'jinja2', 'matplotlib'):
         import_extra(name, 'report')
-    from mmfmkt.visualization.report import read_work_dir, write_report
+    return import_module('mmfmkt.visualization.report')
 
-    runs = [read_work_dir(x) for x in args.work_dirs]
-    path = write_report(
+
+def run(args: argparse.Namespace) -> None:
+    """Write the report."""
+    report = import_report()
+    runs = [report.read_work_dir(x) for x in args.work_dirs]
+    path = report.write_report(
         runs, args.out, args.images, args.steps, not args.logs_only
     )
     print(f'{path} ({path.stat().st_size / 2**20:.1f} MiB)')

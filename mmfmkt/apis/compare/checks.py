@@ -3,7 +3,16 @@
 from contextlib import redirect_stdout
 from copy import deepcopy
 from functools import partial
-from typing import Any, Callable, Dict, Iterable, Optional, Set, Tuple
+from typing import (
+    Any,
+    Callable,
+    Dict,
+    Iterable,
+    Mapping,
+    Optional,
+    Set,
+    Tuple,
+)
 
 from mmengine.config import Config
 from mmengine.optim import build_optim_wrapper
@@ -12,37 +21,33 @@ from mmengine.runner import Runner
 
 from mmfmkt.models.distillers.networks import init_random_weights
 from mmfmkt.utils import ConfigError
-from mmfmkt.utils.configs import add_mmfmkt_import
 from mmfmkt.utils.error_messages import errors_as_config_errors
 
 from ..robustness import check_mmfmkt_hooks
-from ..train import complete_distillation, verify_load_from
+from ..train import verify_load_from
 from .plan import Method, run_config
 
 
 def check_methods(
-    methods: Iterable[Method], teacher: Optional[Method] = None
+    methods: Iterable[Method], teacher: Optional[Mapping[str, Any]] = None
 ) -> None:
     """Build model, optimizer, data sets and evaluator of each method.
 
     Weights are loaded and a sample of each data set is read, so that wrong
-    paths are found. What several methods share is built once.
+    paths are found. Equal parts of several methods are built once.
 
     Args:
         methods (Iterable[Method]): The methods.
-        teacher (Method, optional): Teacher that is trained or evaluated
-            before them; its checkpoint takes the place of the configs'.
+        teacher (Mapping, optional): As in `run_config`.
 
     Raises:
-        ConfigError: If something cannot be built; the message names the
-            method and the config key.
+        ConfigError: If a part cannot be built; the message names the method
+            and the config key.
     """
     built: Set[str] = set()
-    for method in ([teacher] if teacher else []) + list(methods):
+    for method in methods:
         try:
-            cfg = read_run_config(method)
-            if teacher and cfg.model.get('teacher'):
-                cfg.model.teacher.checkpoint = teacher.checkpoint
+            cfg = run_config(method, method.seeds[0], teacher)
             scope = cfg.get('default_scope')
             with DefaultScope.overwrite_default_scope(scope):
                 for keys, build in CHECKS.items():
@@ -59,31 +64,12 @@ def check_methods(
             raise ConfigError(f'{method.name}: {error}') from error
 
 
-def read_run_config(method: Method) -> Config:
-    """Return the config of a method's run, with what training adds to it.
-
-    Raises:
-        ConfigError: If it cannot be read.
-    """
-    try:
-        cfg = run_config(method, method.seeds[0])
-    except Exception as error:  # A config is a program.
-        reason = ' '.join(str(error).split())
-        raise ConfigError(
-            f'the config {method.config!r} cannot be read: '
-            f'{type(error).__name__}: {reason}'
-        ) from error
-    add_mmfmkt_import(cfg)
-    complete_distillation(cfg)
-    return cfg
-
-
 def build_training(cfg: Config) -> None:
     """Build the model, load its weights, and build the optimizer."""
     check_mmfmkt_hooks(cfg)
     section = deepcopy(cfg.model)
     if section.get('teacher'):
-        section.teacher.pop('cache', None)  # a check leaves no file behind
+        section.teacher.pop('cache', None)  # building writes its file
     model = MODELS.build(section)
     init_random_weights(model)  # loads pretrained weights
     if not cfg.get('strategy'):
@@ -95,7 +81,7 @@ def read_sample(cfg: Config, key: str) -> None:
     _ = DATASETS.build(deepcopy(cfg[key]['dataset']))[0]
 
 
-# What is built of a config, by the keys that it depends on.
+# Functions that build a part of a config, by the keys of the part.
 CHECKS: Dict[Tuple[str, ...], Callable[[Config], Any]] = {
     (
         'model',

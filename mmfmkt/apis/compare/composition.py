@@ -42,12 +42,12 @@ def compose_methods(
             config files.
         student (str): The student's config.
         teacher (str, optional): The teacher's config.
-        folder (Path): Folder of the configs. They must not differ from those
-            that are there, since their runs may have results.
+        folder (Path): Folder of the configs. Existing configs must be equal,
+            since their runs may have results.
         seeds (Sequence[int]): Seeds of each method.
-        budget (int, optional): Epochs that each run trains, or iterations
-            where the student's config counts them.
-        steps (Sequence[int]): K that flows are evaluated at; by default the
+        budget (int, optional): Epochs of each run, or iterations if the
+            config has ``max_iters``.
+        steps (Sequence[int]): K at which flows are evaluated; by default the
             config's.
         cfg_options (dict, optional): Overrides of all configs.
         amp (bool): Whether to train in mixed precision.
@@ -59,7 +59,7 @@ def compose_methods(
         ConfigError: If a config cannot be composed; the message names the
             method.
     """
-    found: List[Method] = []
+    composed: List[Method] = []
     for source in methods:
         try:
             cfg = method_config(
@@ -76,8 +76,8 @@ def compose_methods(
         keep_latest_checkpoint(cfg)
         name = NAMES.get(source, Path(source).stem)
         method = Method(name, '', list(seeds), is_baseline=source == BASELINE)
-        if method.folder in [x.folder for x in found]:
-            raise ConfigError(f'--methods: {name!r} is there twice.')
+        if method.folder in [x.folder for x in composed]:
+            raise ConfigError(f'--methods: {name!r} is given twice.')
         model = cfg.model
         variant = model.get('variant', 'fmkt') if 'student' in model else None
         method.is_loss_without_flow = variant == 'direct'
@@ -85,8 +85,8 @@ def compose_methods(
             default = (model.get('flow') or {}).get('inference_steps', 1)
             method.inference_steps = list(steps) or [default]
         method.config = str(write_once(folder / f'{method.folder}.py', cfg))
-        found.append(method)
-    return found
+        composed.append(method)
+    return composed
 
 
 def method_config(
@@ -97,32 +97,31 @@ def method_config(
     class_maps: bool,
     **pair: Any,
 ) -> Config:
-    """Return the config of a method; for the baseline, a distillation's.
+    """Return the config of a method.
 
-    Args:
-        source (str): One of the methods of `compose_methods`, which has the
-            other arguments.
+    For the baseline, it is the config of a distillation of the student. The
+    arguments are those of `compose_methods`; ``source`` is one of ``methods``.
     """
     if source.endswith('.py'):
         return read_config(source, cfg_options)
-    # The baseline is the student of any distillation.
-    any_variant = 'direct' if teacher else 'online'
-    variant = any_variant if source == BASELINE else source
+    variant = source
+    if source == BASELINE:
+        variant = 'direct' if teacher else 'online'
     if variant not in VARIANTS:
         raise ConfigError(
-            f'a method is {BASELINE}, {", ".join(VARIANTS)} or a config file '
+            f'must be {BASELINE}, {", ".join(VARIANTS)} or a config file '
             '(.py).'
         )
-    taught = VARIANTS[variant].needs_teacher
-    if not taught:
+    needs_teacher = VARIANTS[variant].needs_teacher
+    if not needs_teacher:
         pair = {k: x for k, x in pair.items() if not k.startswith('teacher')}
     with TemporaryDirectory() as folder:
         composed = compose_distillation(
             student,
-            teacher if taught else None,
+            teacher if needs_teacher else None,
             Path(folder, f'{source}.py'),
             variant=variant,
-            class_maps=class_maps and taught,
+            class_maps=class_maps and needs_teacher,
             **pair,
         )
         return read_config(str(composed.config), cfg_options)
@@ -131,8 +130,8 @@ def method_config(
 def set_budget(cfg: Config, budget: int) -> None:
     """Train for a number of epochs, or of iterations if ``max_iters`` is set.
 
-    Learning-rate schedules are stretched along; in trainings by epoch, those
-    by iteration, which are warm-ups, stay.
+    Learning-rate schedules are scaled likewise, except for warm-ups:
+    schedules by iteration in a training by epoch.
 
     Args:
         cfg (Config): Changed in place.
@@ -152,20 +151,19 @@ def set_budget(cfg: Config, budget: int) -> None:
         for name in COUNTS:
             value = scheduler.get(name)
             if isinstance(value, (list, tuple)):
-                scheduler[name] = [stretch(x, factor) for x in value]
+                scheduler[name] = [scale_count(x, factor) for x in value]
             elif value:
-                scheduler[name] = stretch(value, factor)
+                scheduler[name] = scale_count(value, factor)
 
 
-def stretch(count: Any, factor: float) -> Any:
-    """Scale a count; an integer stays one of 1 or more."""
+def scale_count(count: Any, factor: float) -> Any:
+    """Scale a count; an integer remains an integer of at least 1."""
     scaled = count * factor
     return max(round(scaled), 1) if isinstance(count, int) else scaled
 
 
 def baseline_of(cfg: Config) -> Config:
-    """Return the config that trains a distillation's student without a
-    teacher."""
+    """Return the config of a distillation's student without a teacher."""
     baseline = student_config(cfg)
     for key in ('load_from', 'robustness'):
         if key in cfg:
@@ -174,30 +172,25 @@ def baseline_of(cfg: Config) -> Config:
 
 
 def keep_latest_checkpoint(cfg: Config) -> None:
-    """Keep only the latest checkpoint of a run, unless the config says how
-    many; the last one is evaluated.
-    """
+    """Set the default of ``max_keep_ckpts`` to 1: the last is evaluated."""
     hook = (cfg.get('default_hooks') or {}).get('checkpoint')
     if isinstance(hook, dict):
         hook.setdefault('max_keep_ckpts', 1)
 
 
 def write_once(path: Path, cfg: Config) -> Path:
-    """Write a config, unless it is there already.
+    """Write a config.
 
     Raises:
-        ConfigError: If another one is there.
+        ConfigError: If the file exists with another config.
     """
-    text = cfg.pretty_text
-    if not path.exists():
-        write_atomically(path, text)
-        return path
-    # The layout may be another: it depends on yapf.
-    there, new = Config.fromfile(path), Config.fromstring(text, '.py')
-    if there.to_dict() != new.to_dict():
+    # Texts are not compared: their layout depends on yapf's version.
+    config = Config.fromstring(cfg.pretty_text, '.py').to_dict()
+    if path.exists() and Config.fromfile(path).to_dict() != config:
         raise ConfigError(
             f'{str(path)!r} was written with other settings: repeat the '
             'options of the first call (methods and seeds may be added), or '
-            'name another --work-dir.'
+            'use another --work-dir.'
         )
+    write_atomically(path, cfg.pretty_text)
     return path

@@ -29,9 +29,8 @@ def is_measured(method: Method, cost: Dict[str, dict]) -> bool:
         method (Method): The method.
         cost (dict): Measured costs by method.
     """
-    latency = cost.get(method.name, {}).get('latency')
-    known = latency is not None
-    return known and all(str(k) in latency for k in method.inference_steps)
+    latency = cost.get(method.name, {}).get('latency', {})
+    return all(k in latency for k in method.steps)
 
 
 def measure_latency(executor: Executor) -> Dict[str, dict]:
@@ -44,33 +43,29 @@ def measure_latency(executor: Executor) -> Dict[str, dict]:
 
     Returns:
         dict: By method, a dict with ``latency``: ratio to the student and its
-        quartiles by K.
+        quartiles by K, or an empty dict for another network without a flow.
     """
     costs: Dict[str, dict] = {}
     deployed: Dict[Tuple[str, str], nn.Module] = {}
     student: Optional[nn.Module] = None
     batch: Any = None
     for method in executor.comparison.methods:
-        results = ((x, executor.result(Run(method, x))) for x in method.seeds)
-        seed, result = next(
-            ((s, x) for s, x in results if x and 'error' not in x),
-            (None, None),
-        )
-        if result is None:
+        runs = [Run(method, seed) for seed in method.seeds]
+        finished = [x for x in runs if executor.state(x) == 'done']
+        if not finished:
             continue
-        work_dir = executor.folder / Run(method, seed).folder
-        cfg = Config.fromfile(work_dir / CONFIG)
+        cfg = Config.fromfile(executor.folder / finished[0].folder / CONFIG)
         costs[method.name] = dict(latency={})
         if not method.inference_steps:
-            if method.is_baseline or 'student' in cfg.model:
-                # Without a flow, the deployed network is the student.
-                costs[method.name]['latency']['-'] = SAME
+            is_student = method.is_baseline or 'student' in cfg.model
+            costs[method.name]['latency']['-'] = SAME if is_student else {}
             continue
-        network = load_network(cfg, result['checkpoint']).to(get_device())
+        checkpoint = (executor.result(finished[0]) or {})['checkpoint']
+        network = load_network(cfg, checkpoint).to(get_device())
         if batch is None:
             student, batch = network.student, first_batch(cfg, network)
-        for k in method.inference_steps:
-            deployed[method.name, str(k)] = network
+        for k in method.steps:
+            deployed[method.name, k] = network
     if student is not None:
         for (name, k), row in latencies(student, deployed, batch).items():
             costs[name]['latency'][k] = row

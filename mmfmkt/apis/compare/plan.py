@@ -1,16 +1,14 @@
 """Methods, seeds and runs of a comparison."""
 
-import json
 import re
 from copy import deepcopy
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Sequence
+from typing import Any, Dict, List, Mapping, Optional
 
 from mmengine.config import Config
 
-from mmfmkt.utils import ConfigError
-from mmfmkt.utils.schema import did_you_mean
+from mmfmkt.utils.configs import read_config
 
 # Files in the work directory of a run.
 CONFIG = 'config.py'
@@ -34,7 +32,7 @@ class Method:
         is_baseline (bool): Whether the method is the student without a
             teacher.
         checkpoint (str, optional): Trained weights, which are evaluated
-            instead of training.
+            without training.
         title (str): Name of the method in tables; by default ``name``.
     """
 
@@ -106,12 +104,10 @@ class Comparison:
         label (str): Name of the metric in tables; empty for a default.
         results (Path): JSON file of all runs.
         methods (list[Method]): The methods.
-        teacher (Method, optional): Teacher, trained with one seed before the
-            other methods. If it has a checkpoint, it is only evaluated. None
-            if the configs name the teacher's checkpoint.
+        teacher (Method, optional): Teacher of the methods, whose runs are
+            also among the results. None if the configs name the teacher's
+            checkpoint.
         amp (bool): Whether to train in mixed precision.
-        cache (bool): Whether to cache the teacher's outputs, which saves time
-            if training repeats the augmented views of an image.
     """
 
     title: str
@@ -121,50 +117,20 @@ class Comparison:
     methods: List[Method]
     teacher: Optional[Method] = None
     amp: bool = False
-    cache: bool = True
 
     @property
     def all_methods(self) -> List[Method]:
         """Teacher, if there is one, and methods."""
         return [*([self.teacher] if self.teacher else []), *self.methods]
 
-    def runs(
-        self,
-        only: Optional[Sequence[str]] = None,
-        seeds: Optional[Sequence[int]] = None,
-    ) -> List[Run]:
+    def runs(self) -> List[Run]:
         """Return the runs, ordered by seed.
 
-        Args:
-            only (Sequence[str], optional): Names of the methods to return; by
-                default all.
-            seeds (Sequence[int], optional): Seeds to return; by default all.
-
-        Raises:
-            ConfigError: If ``only`` has a name that no method has.
+        An interrupted comparison then has all methods of its first seeds,
+        whose differences can be paired.
         """
-        names = [x.name for x in self.methods]
-        for name in only or ():
-            if name not in names:
-                raise ConfigError(
-                    f'--only: there is no method {name!r}'
-                    f'{did_you_mean(name, names)}.'
-                )
-        found = [
-            Run(method, seed)
-            for method in self.methods
-            for seed in method.seeds
-            if (not only or method.name in only)
-            and (not seeds or seed in seeds)
-        ]
-        # Seed by seed: an interrupted comparison then has all methods of its
-        # first seeds, whose differences can be paired.
-        return sorted(found, key=lambda run: run.seed)
-
-
-def trained(work_dir: Path) -> Dict[str, Any]:
-    """Return checkpoint, time and memory of a finished training."""
-    return json.loads((work_dir / TRAINED).read_text())
+        runs = [Run(x, seed) for x in self.methods for seed in x.seeds]
+        return sorted(runs, key=lambda run: run.seed)
 
 
 def evaluation_folder(work_dir: Path, k: str) -> Path:
@@ -173,10 +139,7 @@ def evaluation_folder(work_dir: Path, k: str) -> Path:
 
 
 def run_config(
-    method: Method,
-    seed: int,
-    checkpoint: Optional[str] = None,
-    cache: Optional[Path] = None,
+    method: Method, seed: int, teacher: Optional[Mapping[str, Any]] = None
 ) -> Config:
     """Return the config of a run, without validation during training.
 
@@ -185,18 +148,18 @@ def run_config(
     Args:
         method (Method): The method.
         seed (int): The seed.
-        checkpoint (str, optional): Checkpoint of the teacher; by default that
-            of the config.
-        cache (Path, optional): Cache of the teacher's outputs.
+        teacher (Mapping, optional): Keys of ``model.teacher`` that are set if
+            the config has a teacher. Options of the method have precedence.
+
+    Raises:
+        ConfigError: If the config cannot be read.
     """
-    cfg = Config.fromfile(method.config)
+    cfg = read_config(method.config, key='the config')
     is_distiller = 'student' in cfg.model
     options = method.effective_options(is_distiller)
     if is_distiller and cfg.model.get('teacher') is not None:
-        if checkpoint is not None:
-            options['model.teacher.checkpoint'] = checkpoint
-        if cache is not None:
-            options.setdefault('model.teacher.cache', str(cache))
+        for key, value in (teacher or {}).items():
+            options.setdefault(f'model.teacher.{key}', value)
     cfg.merge_from_dict({**options, 'randomness.seed': seed})
     for key in ('val_cfg', 'val_dataloader', 'val_evaluator'):
         cfg[key] = None

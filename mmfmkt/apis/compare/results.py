@@ -36,6 +36,8 @@ class ResultRow(NamedTuple):
         k (str): K, or ``'-'`` without a flow.
         values (dict): Value of the metric by seed.
         failed (list): Seeds of failed runs.
+        latency (dict): Latency relative to the student's: ``ratio`` and its
+            quartiles ``low`` and ``high``; empty if it was not measured.
     """
 
     name: str
@@ -43,6 +45,7 @@ class ResultRow(NamedTuple):
     k: str
     values: Dict[int, float]
     failed: List[int]
+    latency: Dict[str, float]
 
 
 def load_results(comparison: Comparison) -> Dict[str, Any]:
@@ -51,10 +54,11 @@ def load_results(comparison: Comparison) -> Dict[str, Any]:
     Returns:
         dict: ``runs``, a list of dicts, and ``cost``, a dict by method.
     """
-    known = {}
+    results = dict(runs=[], cost={})
     if comparison.results.is_file():
-        known = json.loads(comparison.results.read_text(encoding='utf-8'))
-    return dict(runs=[], cost={}) | known
+        text = comparison.results.read_text(encoding='utf-8')
+        results.update(json.loads(text))
+    return results
 
 
 def metric_of(
@@ -80,10 +84,11 @@ def metric_of(
 
 def rows_of(comparison: Comparison, results: dict) -> List[ResultRow]:
     """Return one row for each method, or for each of its K with a flow."""
-    found = []
+    rows = []
     for method in comparison.methods:
         runs = [x for x in results['runs'] if x['method'] == method.name]
-        failed = [x['seed'] for x in runs if 'error' in x]
+        failed = sorted(x['seed'] for x in runs if 'error' in x)
+        cost = results['cost'].get(method.name, {})
         for k in method.steps:
             values = {
                 x['seed']: metric_of(x['metrics'][k], comparison.metric)[1]
@@ -92,9 +97,12 @@ def rows_of(comparison: Comparison, results: dict) -> List[ResultRow]:
             }
             name = method.title or method.name
             name = name if k == '-' else f'{name}, K = {k}'
+            latency = cost.get('latency', {}).get(k, {})
             if values or failed:
-                found.append(ResultRow(name, method, k, values, failed))
-    return found
+                rows.append(
+                    ResultRow(name, method, k, values, failed, latency)
+                )
+    return rows
 
 
 def mean_and_standard_error(
@@ -107,27 +115,24 @@ def mean_and_standard_error(
     return mean, statistics.stdev(values) / len(values) ** 0.5
 
 
-def differences(line: ResultRow, reference: ResultRow) -> List[float]:
+def differences(row: ResultRow, reference: ResultRow) -> List[float]:
     """Return the differences of the metric for the seeds of both rows."""
-    seeds = sorted(set(line.values) & set(reference.values))
-    return [line.values[x] - reference.values[x] for x in seeds]
+    seeds = sorted(set(row.values) & set(reference.values))
+    return [row.values[x] - reference.values[x] for x in seeds]
 
 
-def best_loss_without_flow(lines: Sequence[ResultRow]) -> Optional[ResultRow]:
+def best_loss_without_flow(rows: Sequence[ResultRow]) -> Optional[ResultRow]:
     """Return the best of the distillation losses without a flow."""
-    candidates = [
-        x for x in lines if x.method.is_loss_without_flow and x.values
-    ]
     return max(
-        candidates,
+        (x for x in rows if x.method.is_loss_without_flow and x.values),
         key=lambda x: statistics.mean(x.values.values()),
         default=None,
     )
 
 
-def baseline(lines: Sequence[ResultRow]) -> Optional[ResultRow]:
+def baseline(rows: Sequence[ResultRow]) -> Optional[ResultRow]:
     """Return the row of the student without a teacher."""
-    return next((x for x in lines if x.method.is_baseline and x.values), None)
+    return next((x for x in rows if x.method.is_baseline and x.values), None)
 
 
 def format_value(value: float, metric: str, sign: str = '') -> str:
@@ -152,46 +157,32 @@ def format_mean_and_error(
 
 
 def format_difference(
-    line: ResultRow, reference: Optional[ResultRow], metric: str
+    row: ResultRow, reference: Optional[ResultRow], metric: str
 ) -> str:
     """Format the paired difference to the reference; empty in its row."""
-    if reference in (None, line):
+    if reference in (None, row):
         return ''
-    return format_mean_and_error(differences(line, reference), metric, '+')
+    return format_mean_and_error(differences(row, reference), metric, '+')
 
 
-def latency_row(line: ResultRow, results: dict) -> Dict[str, float]:
-    """Return the latency as a ratio to the student's, and its quartiles.
-
-    Returns:
-        dict: ``ratio``, ``low`` and ``high``; empty if not measured.
-    """
-    cost = results['cost'].get(line.method.name, {})
-    return cost.get('latency', {}).get(line.k, {})
-
-
-def latency_of(line: ResultRow, results: dict) -> str:
+def format_latency(row: ResultRow) -> str:
     """Format the latency ratio; empty if it was not measured."""
-    row = latency_row(line, results)
-    return f'{row["ratio"]:.3f}' if row else ''
+    return f'{row.latency["ratio"]:.3f}' if row.latency else ''
 
 
-def table_cells(
-    line: ResultRow, metric: str, results: dict, *columns: str
-) -> List[str]:
+def table_cells(row: ResultRow, metric: str, *columns: str) -> List[str]:
     """Return the cells of a row as text.
 
     Args:
-        line (ResultRow): The row.
+        row (ResultRow): The row.
         metric (str): Name of the metric, which determines the decimals.
-        results (dict): Results with the latency.
         columns (str): Additional cells, right of the mean.
     """
-    each = [format_value(line.values[x], metric) for x in sorted(line.values)]
-    each += [f'{seed} failed' for seed in line.failed]
-    mean = format_mean_and_error(list(line.values.values()), metric)
-    latency = latency_of(line, results)
-    return [line.name, mean, *columns, latency, ', '.join(each)]
+    by_seed = [format_value(row.values[x], metric) for x in sorted(row.values)]
+    by_seed += [f'{seed} failed' for seed in row.failed]
+    mean = format_mean_and_error(list(row.values.values()), metric)
+    latency = format_latency(row)
+    return [row.name, mean, *columns, latency, ', '.join(by_seed)]
 
 
 def markdown_table(header: Sequence[str], rows: List[List[str]]) -> str:
@@ -205,33 +196,26 @@ def is_significant(paired_differences: Sequence[float], metric: str) -> bool:
     if len(paired_differences) < MIN_SEEDS:
         return False
     mean, error = mean_and_standard_error(paired_differences)
-    quantile = T_QUANTILES[
-        min(len(paired_differences) - 3, len(T_QUANTILES) - 1)
-    ]
+    index = min(len(paired_differences) - MIN_SEEDS, len(T_QUANTILES) - 1)
     # A difference that the table shows as zero is not called significant.
     visible = float(format_value(mean, metric)) != 0
-    return visible and abs(mean) > quantile * (error or 0.0)
+    return visible and abs(mean) > T_QUANTILES[index] * (error or 0.0)
 
 
 def verdict(
-    line: ResultRow,
-    reference: ResultRow,
-    metric: str,
-    label: str,
-    results: dict,
+    row: ResultRow, reference: ResultRow, metric: str, label: str
 ) -> str:
     """Return the comparison of a method with a reference as one sentence.
 
     Args:
-        line (ResultRow): Row of the method.
+        row (ResultRow): Row of the method.
         reference (ResultRow): Row of the reference.
         metric (str): Name of the metric, which determines the decimals.
         label (str): Name of the metric in tables.
-        results (dict): Results with the latency.
     """
-    paired_differences = differences(line, reference)
-    num_seeds = len(paired_differences)
-    count = f'{num_seeds} seed{"" if num_seeds == 1 else "s"}'
+    paired = differences(row, reference)
+    count = f'{len(paired)} seed{"" if len(paired) == 1 else "s"}'
+    difference = format_mean_and_error(paired, metric, '+')
     name = (
         'the baseline'
         if reference.method.is_baseline
@@ -239,20 +223,17 @@ def verdict(
     )
     if reference.name not in ('baseline', 'direct'):
         name += f' ({reference.name})'
-    if not is_significant(paired_differences, metric):
-        figures = format_mean_and_error(paired_differences, metric, '+')
-        figures = figures and f' ({figures} {label})'
+    if not is_significant(paired, metric):
+        figures = f' ({difference} {label})' if difference else ''
         return (
-            f'{line.name}: no difference from {name} shown by {count}'
-            f'{figures}.'
+            f'{row.name}: no difference from {name} shown by {count}{figures}.'
         )
-    mean = statistics.mean(paired_differences)
-    agree = sum(x * mean > 0 for x in paired_differences)
-    row = latency_row(line, results)
-    mean_text = format_mean_and_error(paired_differences, metric, '+')
-    latency = f', at {row["ratio"]:.2f} x latency' if row else ''
+    mean = statistics.mean(paired)
+    agree = sum(x * mean > 0 for x in paired)
+    ratio = row.latency.get('ratio')
+    latency = f', at {ratio:.2f} x latency' if ratio else ''
     return (
-        f'{line.name}: {mean_text} {label} '
+        f'{row.name}: {difference} {label} '
         f'{"over" if mean > 0 else "against"} {name}, in {agree} of {count}'
         f'{latency}.'
     )
@@ -263,22 +244,20 @@ class Summary(NamedTuple):
 
     Attributes:
         label (str): Name of the metric.
-        lines (list[ResultRow]): Results by row of the table.
+        rows (list[ResultRow]): Results by row of the table.
         header (list[str]): Header of the table.
-        rows (list[list[str]]): Rows of the table.
+        cells (list[list[str]]): Cells of the table by row.
         verdicts (list[str]): A sentence for each row that has a reference.
-        latencies (list[dict]): ``latency_row`` of each row.
     """
 
     label: str
-    lines: List[ResultRow]
+    rows: List[ResultRow]
     header: List[str]
-    rows: List[List[str]]
+    cells: List[List[str]]
     verdicts: List[str]
-    latencies: List[Dict[str, float]]
 
     def __str__(self) -> str:
-        table = markdown_table(self.header, self.rows)
+        table = markdown_table(self.header, self.cells)
         return '\n\n'.join([table, '\n'.join(self.verdicts), NOTE])
 
 
@@ -289,42 +268,25 @@ def summarize(comparison: Comparison, results: dict) -> Optional[Summary]:
     distillation loss without a flow. The verdicts compare them with the
     latter if there is one, else with the baseline.
     """
-    lines = rows_of(comparison, results)
-    measured = next((x for x in results['runs'] if 'metrics' in x), None)
-    if measured is None:
+    metrics = [x['metrics'] for x in results['runs'] if 'metrics' in x]
+    if not metrics:
         return None
-    first = next(iter(measured['metrics'].values()))
+    first = next(iter(metrics[0].values()))
     metric, _ = metric_of(first, comparison.metric)
     label = comparison.label or LABELS.get(metric, metric)
-    student, best = baseline(lines), best_loss_without_flow(lines)
+    rows = rows_of(comparison, results)
+    student, best = baseline(rows), best_loss_without_flow(rows)
     columns = {'to the baseline': student, 'to the loss alone': best}
-    used = {k: x for k, x in columns.items() if x is not None}
-    blank = [''] * len(used)
-    verdicts = []
-    for line in lines:
-        reference = best if best not in (None, line) else student
-        if reference not in (None, line) and line is not student:
-            verdicts.append(verdict(line, reference, metric, label, results))
-    return Summary(
-        label,
-        lines,
-        ['method', label, *used, 'latency', 'by seed'],
-        [
-            table_cells(
-                line,
-                metric,
-                results,
-                *(
-                    blank
-                    if line is student
-                    else [
-                        format_difference(line, x, metric)
-                        for x in used.values()
-                    ]
-                ),
-            )
-            for line in lines
-        ],
-        verdicts,
-        [latency_row(x, results) for x in lines],
-    )
+    references = {k: x for k, x in columns.items() if x is not None}
+    cells, verdicts = [], []
+    for row in rows:
+        compared = {} if row is student else references
+        to_references = [
+            format_difference(row, compared.get(x), metric) for x in references
+        ]
+        cells.append(table_cells(row, metric, *to_references))
+        reference = best if best not in (None, row) else student
+        if reference not in (None, row) and row is not student:
+            verdicts.append(verdict(row, reference, metric, label))
+    header = ['method', label, *references, 'latency', 'by seed']
+    return Summary(label, rows, header, cells, verdicts)

@@ -1,85 +1,96 @@
 """Process of one run: training, then evaluation at each K.
 
-    python -m mmfmkt.apis.compare.worker WORK_DIR TASK
+    python -m mmfmkt.apis.compare.worker WORK_DIR K ...
 
-TASK is JSON: ``steps`` (K as strings, ``'-'`` without a flow), ``amp`` and
-``weights`` (a checkpoint to evaluate instead of training, or null). A part
-that is done is not repeated.
+K is a number of sampling steps, or ``-`` without a flow. Finished parts are
+not repeated.
 """
 
 import gc
 import json
 import os
-import resource
 import signal
 import sys
 import threading
 import time
 from pathlib import Path
+from typing import Dict
 
 from mmfmkt.cli import run
 from mmfmkt.utils.files import write_atomically
 
-from .plan import CONFIG, TRAINED, evaluation_folder, trained
+from .plan import CONFIG, TRAINED, evaluation_folder
+
+LOCK = '.lock'
+
+# Modules that Windows does not have.
+if sys.platform != 'win32':
+    import fcntl
+    import resource
 
 
-def train(work_dir: Path, amp: bool) -> None:
-    """Train, or resume a training, and write what it took."""
+def train(work_dir: Path) -> None:
+    """Train, or resume a training, and write its checkpoint and cost."""
     start = time.monotonic()
-    options = ['--resume', *(['--amp'] if amp else [])]
-    run(
-        'train',
-        [str(work_dir / CONFIG), '--work-dir', str(work_dir), *options],
+    config, folder = str(work_dir / CONFIG), str(work_dir)
+    run('train', [config, '--work-dir', folder, '--resume'])
+    record = dict(
+        checkpoint=(work_dir / 'last_checkpoint').read_text().strip(),
+        seconds=round(time.monotonic() - start, 1),
+        threads=int(os.environ['OMP_NUM_THREADS']),
+        **peak_memory(),
     )
+    write_atomically(work_dir / TRAINED, json.dumps(record))
+
+
+def peak_memory() -> Dict[str, float]:
+    """Return ``peak_gb``, the largest memory of a process in GB.
+
+    It is not known on Windows.
+    """
+    if sys.platform == 'win32':
+        return {}
     # Kibibytes on Linux; data loaders' workers are children.
     peak = max(
         resource.getrusage(x).ru_maxrss
         for x in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
     )
-    took = dict(
-        checkpoint=(work_dir / 'last_checkpoint').read_text().strip(),
-        seconds=round(time.monotonic() - start, 1),
-        peak_gb=round(peak * 1024 / 1e9, 3),
-        threads=int(os.environ['OMP_NUM_THREADS']),
-    )
-    write_atomically(work_dir / TRAINED, json.dumps(took))
+    return dict(peak_gb=round(peak * 1024 / 1e9, 3))
 
 
 def evaluate(work_dir: Path, k: str) -> None:
     """Evaluate the last checkpoint at K."""
-    folder = evaluation_folder(work_dir, k)
-    if k == '-':
-        options = []
-    else:
-        options = ['--cfg-options', f'model.flow.inference_steps={k}']
-    weights = trained(work_dir)['checkpoint']
-    arguments = [str(work_dir / CONFIG), weights, '--work-dir', str(folder)]
-    run('test', [*arguments, *options])
+    folder = str(evaluation_folder(work_dir, k))
+    trained = json.loads((work_dir / TRAINED).read_text())
+    options = ['--work-dir', folder]
+    if k != '-':
+        options += ['--cfg-options', f'model.flow.inference_steps={k}']
+    run('test', [str(work_dir / CONFIG), trained['checkpoint'], *options])
 
 
-def end_with(parent: int) -> None:
-    """End this process, with a checkpoint, when its parent has been killed."""
+def stop_with_parent(parent: int) -> None:
+    """Stop this process, with a checkpoint, when its parent is killed."""
     while os.getppid() == parent:
         time.sleep(1)
     os.kill(os.getpid(), signal.SIGTERM)
 
 
 def main() -> None:
-    """Do what is left of a run."""
+    """Do the unfinished parts of a run."""
     threading.Thread(
-        target=end_with, args=(os.getppid(),), daemon=True
+        target=stop_with_parent, args=(os.getppid(),), daemon=True
     ).start()
-    work_dir, task = Path(sys.argv[1]), json.loads(sys.argv[2])
-    if not (work_dir / TRAINED).is_file():
-        if task['weights'] is None:
-            train(work_dir, task['amp'])
-        else:
-            took = dict(checkpoint=task['weights'])
-            write_atomically(work_dir / TRAINED, json.dumps(took))
-    for k in task['steps']:
-        gc.collect()
-        if not any(evaluation_folder(work_dir, k).glob('*/*.json')):
-            evaluate(work_dir, k)
+    work_dir = Path(sys.argv[1])
+    with open(work_dir / LOCK, 'w') as lock:
+        # The process of a killed comparison may still save its checkpoint.
+        if sys.platform != 'win32':
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (work_dir / TRAINED).is_file():
+            train(work_dir)
+        for k in sys.argv[2:]:
+            gc.collect()
+            if not any(evaluation_folder(work_dir, k).glob('*/*.json')):
+                evaluate(work_dir, k)
 
 
 if __name__ == '__main__':

@@ -13,27 +13,27 @@ def comparison_section(summary: Summary) -> Section:
         summary (Summary): Table and verdicts of a comparison.
     """
     section = Section('Comparison', ' '.join([*summary.verdicts, NOTE]))
-    section.add(header=summary.header, rows=summary.rows)
+    section.add(header=summary.header, rows=summary.cells)
     plot = figure(
         'Accuracy against deployed latency',
         'latency / student, median and quartiles',
         f'{summary.label}, mean and standard error',
         {},
     )
-    for line, latency in zip(summary.lines, summary.latencies):
-        if line.values and latency:
-            ratio = latency['ratio']
-            mean, error = mean_and_standard_error(list(line.values.values()))
+    for row in summary.rows:
+        if row.values and row.latency:
+            ratio = row.latency['ratio']
+            mean, error = mean_and_standard_error(list(row.values.values()))
             plot.add_scatter(
                 x=[ratio],
                 y=[mean],
                 error_x=dict(
-                    array=[latency['high'] - ratio],
-                    arrayminus=[ratio - latency['low']],
+                    array=[row.latency['high'] - ratio],
+                    arrayminus=[ratio - row.latency['low']],
                 ),
                 error_y=dict(array=[error or 0.0]),
                 mode='markers',
-                name=line.name,
+                name=row.name,
             )
     if plot.data:
         section.plot(plot)

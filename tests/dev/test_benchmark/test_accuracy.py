@@ -264,10 +264,11 @@ def test_teacher_of_views_drawn_anew_is_not_cached(tmp_path, protocol):
     plan, *_ = protocol
     table = plan.read_table(str(FOLDER / 'tables/cifar100.yml'))
     assert not table.cache
-    for one in table.runs(['KD', 'OFM-KT'], [0]):
-        config = run_config(one.method, one.seed, 'teacher.pth')
+    for one in table.select_runs(['KD', 'OFM-KT'], [0]):
+        teacher = dict(checkpoint='teacher.pth')
+        config = run_config(one.method, one.seed, teacher)
         assert 'cache' not in (config.model.teacher or {})
-        cache = tmp_path / 'cache.sqlite'
-        config = run_config(one.method, one.seed, 'teacher.pth', cache)
+        teacher['cache'] = str(tmp_path / 'cache.sqlite')
+        config = run_config(one.method, one.seed, teacher)
         taught = config.model.teacher is not None
         assert ('cache' in (config.model.teacher or {})) == taught

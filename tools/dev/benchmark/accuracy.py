@@ -19,10 +19,12 @@ import os
 import signal
 import sys
 from pathlib import Path
+from typing import Sequence
 
-from mmfmkt.apis.compare import Executor, check_methods
+from mmfmkt.apis.compare import Executor, Run, check_methods
 from mmfmkt.cli.errors import exit_on_error
 from mmfmkt.cli.options import add_debug, make_parser
+from mmfmkt.utils import ConfigError
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
@@ -62,6 +64,29 @@ def parse_args() -> argparse.Namespace:
     return args
 
 
+def execute(
+    executor: Executor, table: plan.Table, runs: Sequence[Run]
+) -> None:
+    """Train or evaluate the teacher of a table, then execute the runs.
+
+    Raises:
+        ConfigError: If the teacher failed or the metric does not exist.
+    """
+    teacher = Run(table.teacher, table.teacher.seeds[0])
+    executor.execute([teacher])
+    result = executor.result(teacher)
+    if 'error' in result:
+        raise ConfigError(
+            f'The training of the teacher failed ({result["error"]}): see '
+            f'{executor.folder / teacher.folder}; --retry repeats it.'
+        )
+    executor.teacher['checkpoint'] = result['checkpoint']
+    if table.cache:
+        cache = executor.folder / 'teacher_cache.sqlite'
+        executor.teacher['cache'] = str(cache)
+    executor.execute(runs)
+
+
 def main() -> None:
     # SIGTERM is handled like Ctrl-C, so that running trainings are ended.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -75,15 +100,18 @@ def main() -> None:
     if args.cost:
         executor.collect(cost.measure(table))
     elif not args.render:
-        runs = table.runs(args.only, args.seeds)
+        runs = table.select_runs(args.only, args.seeds)
         if args.dry_run:
             for run in runs:
                 print(run, '--', executor.state(run))
             return
         pending = [x.method for x in runs if executor.is_pending(x)]
-        check_methods({x.name: x for x in pending}.values(), table.teacher)
+        methods = {x.name: x for x in (table.teacher, *pending)}
+        check_methods(
+            methods.values(), dict(checkpoint=table.teacher.checkpoint)
+        )
         try:
-            executor.execute(runs)
+            execute(executor, table, runs)
         except KeyboardInterrupt:
             sys.exit('interrupted; repeat the command to resume')
         finally:

@@ -9,8 +9,8 @@ from mmfmkt.apis.compare.results import (
     baseline,
     best_loss_without_flow,
     format_difference,
+    format_latency,
     format_value,
-    latency_of,
     load_results,
     markdown_table,
     mean_and_standard_error,
@@ -107,7 +107,6 @@ def markdown(table: Table, results: dict) -> str:
         table_cells(
             line,
             table.metric,
-            results,
             format_difference(line, best, table.metric),
             gap_closed(line, student, teacher),
         )
@@ -196,9 +195,9 @@ def draw(table: Table, results: dict) -> None:
     lines.sort(key=lambda x: means[x.name])
     teacher = teacher_value(table, results)
     points = {
-        x.name: (float(latency_of(x, results)), means[x.name])
+        x.name: (float(format_latency(x)), means[x.name])
         for x in lines
-        if latency_of(x, results)
+        if x.latency
     }
     front = pareto_front(points)
     low, high = visible_range(list(means.values()), teacher)
@@ -234,7 +233,7 @@ def draw(table: Table, results: dict) -> None:
                 color='#1f5fa8',
                 mfc='#1f5fa8' if line.name in front else 'white',
             )
-        ratio = latency_of(line, results)
+        ratio = format_latency(line)
         axes.annotate(
             f'{float(ratio):.2f}' if ratio else '–',
             (1.02, place),

@@ -6,9 +6,9 @@ from typing import Any, Dict, List, Optional, Sequence
 
 import yaml
 
-from mmfmkt.apis.compare import Comparison, Method
+from mmfmkt.apis.compare import Comparison, Method, Run
 from mmfmkt.utils import ConfigError
-from mmfmkt.utils.schema import PositiveInt, check_keys
+from mmfmkt.utils.schema import PositiveInt, check_keys, did_you_mean
 
 # Names of methods in published tables and plots, by their names in the YAML
 # files and result files.
@@ -71,6 +71,8 @@ class Table(Comparison):
         plot (Path, optional): Plot of accuracy and latency.
         image_size (list[int]): Width and height of the images on which costs
             are measured.
+        cache (bool): Whether to cache the teacher's outputs, which saves time
+            if training repeats the augmented views of an image.
     """
 
     name: str
@@ -79,6 +81,33 @@ class Table(Comparison):
     page: Path
     plot: Optional[Path]
     image_size: List[int]
+    cache: bool = True
+
+    def select_runs(
+        self, only: Optional[Sequence[str]], seeds: Optional[Sequence[int]]
+    ) -> List[Run]:
+        """Return some of the runs, ordered by seed.
+
+        Args:
+            only (Sequence[str], optional): Names of the methods; default: all.
+            seeds (Sequence[int], optional): Seeds; default: all.
+
+        Raises:
+            ConfigError: If ``only`` has a name that no method has.
+        """
+        names = [x.name for x in self.methods]
+        for name in only or ():
+            if name not in names:
+                raise ConfigError(
+                    f'--only: there is no method {name!r}'
+                    f'{did_you_mean(name, names)}.'
+                )
+        return [
+            run
+            for run in self.runs()
+            if run.method.name in (only or names)
+            and (not seeds or run.seed in seeds)
+        ]
 
     @property
     def subject(self) -> str:

@@ -12,9 +12,9 @@ from mmfmkt.apis.compare.results import (
     ResultRow,
     best_loss_without_flow,
     format_difference,
+    format_latency,
     format_mean_and_error,
     format_value,
-    latency_of,
     load_results,
     mean_and_standard_error,
     rows_of,
@@ -238,7 +238,7 @@ def all_results(tables: List[Table]) -> str:
             rows.append(
                 f'| {table.subject} | {line.name} | {value} {table.label} '
                 f'| {format_difference(line, best, table.metric)} '
-                f'| {latency_of(line, results)} '
+                f'| {format_latency(line)} '
                 f'| {len(line.values)}{failed} |'
             )
     return '\n'.join(rows)
