@@ -2,12 +2,11 @@
 
 from functools import lru_cache
 from itertools import takewhile
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any, Dict, List, Optional
 
 from mmengine.config import Config
 from mmengine.hub import get_config
 from mmengine.registry import DefaultScope
-from torch import nn
 
 from mmfmkt.models.distillers.classification import probe_classifier
 from mmfmkt.models.distillers.networks import (
@@ -17,9 +16,8 @@ from mmfmkt.models.distillers.networks import (
 )
 from mmfmkt.models.flows import VARIANTS
 from mmfmkt.registry import MODELS
-from mmfmkt.utils.complexity import size_and_flops
 
-from .describe import IMAGE_SIZES
+from .describe import count_flops
 
 # FLOPs of the flow, relative to those of the student.
 MAX_COST = 0.05
@@ -57,8 +55,8 @@ def choose_flow(
         lines.append('encoder   MLPEncoder, since the feature is a vector')
     if not VARIANTS[variant].deploys_flow:
         return lines
-    side, student_flops = count_flops(student)
-    if not student_flops:
+    side, flops = count_flops(student)
+    if not side:
         return [*lines, 'cost      not countable: the flow of the preset']
     section = get_config(f'mmfmkt::_base_/{preset}.py').distiller
 
@@ -71,7 +69,8 @@ def choose_flow(
         )
         with DefaultScope.overwrite_default_scope('mmpretrain'):
             network = MODELS.build(deployed)
-        return count_flops(network, side)[1] / student_flops - 1
+        _, with_flow = count_flops(network, sides=[side])
+        return with_flow[0] / flops[0] - 1
 
     encoders = candidates(flow.get('encoder'), feature.shape[1])
     chosen = len(encoders) - 1
@@ -106,37 +105,15 @@ def candidates(encoder: Optional[dict], channels: int) -> List[dict]:
     """Return encoders from the cheapest on.
 
     Args:
-        encoder (dict, optional): Encoder that is asked for.
+        encoder (dict, optional): Encoder with the ``type`` of all candidates.
         channels (int): Channels of the feature.
     """
     kind = (encoder or {}).get('type')
     if kind not in (None, 'BottleneckEncoder'):
         return [dict(type=kind)]
     widths = [x for x in WIDTHS if x <= channels // 2] or [channels]
-    found = [dict(type='BottleneckEncoder', width=x) for x in widths]
-    return found if kind else [*found, dict(type='ConvEncoder')]
-
-
-def count_flops(
-    network: nn.Module, side: Optional[int] = None
-) -> Tuple[int, int]:
-    """Return the side of a square image that works, and its FLOPs.
-
-    Args:
-        network (nn.Module): A classifier.
-        side (int, optional): Side in pixels; None: the first of
-            ``IMAGE_SIZES`` that works.
-
-    Returns:
-        tuple[int, int]: Both are 0 if no image works.
-    """
-    for pixels in [side] if side else IMAGE_SIZES:
-        try:
-            size = pixels, pixels
-            return pixels, size_and_flops(network.eval(), size)[1]
-        except Exception:  # of tracing or of the image size
-            continue
-    return 0, 0
+    encoders = [dict(type='BottleneckEncoder', width=x) for x in widths]
+    return encoders if kind else [*encoders, dict(type='ConvEncoder')]
 
 
 def name_of(encoder: dict) -> str:

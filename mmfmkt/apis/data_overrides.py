@@ -92,7 +92,9 @@ def data_overrides(
             replace,
             scope,
         )
-        overrides[key] = with_delete(metrics)
+        overrides[key] = (
+            with_delete(metrics[0]) if len(metrics) == 1 else metrics
+        )
         if removed:
             text = f'CocoMetric replaces {names_of(removed)}'
             changes.setdefault(text, []).append(key)
@@ -204,11 +206,7 @@ def new_dataset(
         ann_file=split.ann_file,
         data_prefix=dict(img=split.images),
     )
-    if any(x.get('backend_args') for x in config.get('pipeline') or []):
-        settings['pipeline'] = local_pipeline(config['pipeline'], node.path)
     if not replace:
-        if config.get('backend_args'):
-            settings['backend_args'] = None
         return Derived(node.path, **settings)
     settings.update(
         {key: config[key] for key in KEPT_SETTINGS if key in config}
@@ -216,24 +214,8 @@ def new_dataset(
     if split is not data.train:
         settings['test_mode'] = True
     if 'pipeline' in config:
-        pipeline = Expression(f'{node.path}.pipeline')
-        settings.setdefault('pipeline', pipeline)
+        settings['pipeline'] = Expression(f'{node.path}.pipeline')
     return dict(type='mmdet.CocoDataset', **settings)
-
-
-def local_pipeline(pipeline: list, path: str) -> list:
-    """Return a pipeline without ``backend_args``, which reads local files.
-
-    Args:
-        pipeline (list): Pipeline of the student.
-        path (str): Expression of its dataset in an inheriting config.
-    """
-    return [
-        Derived(f'{path}.pipeline[{i}]', backend_args=None)
-        if step.get('backend_args')
-        else Expression(f'{path}.pipeline[{i}]')
-        for i, step in enumerate(pipeline)
-    ]
 
 
 def new_evaluator(
@@ -243,8 +225,8 @@ def new_evaluator(
     has_masks: bool,
     replace: bool,
     scope: str,
-) -> Tuple[Any, List[dict]]:
-    """Return the config of an evaluator with another annotation file.
+) -> Tuple[List[dict], List[dict]]:
+    """Return the metrics of an evaluator with another annotation file.
 
     Args:
         evaluator (dict | list): Evaluator of the student: a metric, a list
@@ -256,45 +238,34 @@ def new_evaluator(
         scope (str): Scope in which types are looked up.
 
     Returns:
-        tuple: The evaluator, and the metrics that ``CocoMetric`` replaces.
+        tuple: The metrics, and those that ``CocoMetric`` replaces.
     """
     if isinstance(evaluator, dict) and 'metrics' in evaluator:
-        inner, removed = new_evaluator(
-            evaluator['metrics'],
-            f'{path}.metrics',
-            ann_file,
-            has_masks,
-            replace,
-            scope,
-        )
-        return inner if replace else Derived(path, metrics=inner), removed
+        evaluator, path = evaluator['metrics'], f'{path}.metrics'
     metrics = {path: evaluator}
     if not isinstance(evaluator, dict):
         metrics = {f'{path}[{i}]': x for i, x in enumerate(evaluator)}
     coco = resolve_type('mmdet.CocoMetric', METRICS)
+    kinds = [resolve_type(x, METRICS, scope) for x in metrics.values()]
     kept: List[dict] = []
     removed = []
-    for metric_path, metric in metrics.items():
-        kind = resolve_type(metric, METRICS, scope) or object
-        if replace and kind is not coco and not issubclass(kind, DumpResults):
+    for kind, (metric_path, metric) in zip(kinds, metrics.items()):
+        is_kept = kind is coco or issubclass(kind or object, DumpResults)
+        if replace and not is_kept:
             removed.append(metric)
             continue
         kept.append(Derived(metric_path))
         if metric.get('ann_file'):
             kept[-1]['ann_file'] = ann_file
-        if metric.get('backend_args'):
-            kept[-1]['backend_args'] = None
         if evaluates_masks(metric) and not has_masks:
             kept[-1]['metric'] = 'bbox'
-    if removed and not any(
-        resolve_type(x, METRICS, scope) is coco for x in metrics.values()
-    ):
+    if removed and coco not in kinds:
         masks = has_masks and any(map(evaluates_masks, removed))
-        kinds = ['bbox', 'segm'] if masks else 'bbox'
+        metric = ['bbox', 'segm'] if masks else 'bbox'
         kept.insert(
-            0, dict(type='mmdet.CocoMetric', ann_file=ann_file, metric=kinds)
+            0, dict(type='mmdet.CocoMetric', ann_file=ann_file, metric=metric)
         )
-    return kept[0] if len(kept) == 1 else kept, removed
+    return kept, removed
 
 
 def evaluates_masks(metric: dict) -> bool:
@@ -302,13 +273,11 @@ def evaluates_masks(metric: dict) -> bool:
     return 'segm' in (metric.get('metric') or ())
 
 
-def with_delete(section: Any) -> Any:
+def with_delete(section: dict) -> dict:
     """Add ``_delete_=True``, which replaces the section of the base config."""
     if isinstance(section, Derived):
         return Derived(section.base, _delete_=True, **section)
-    if isinstance(section, dict):
-        return dict(_delete_=True, **section)
-    return section
+    return dict(_delete_=True, **section)
 
 
 def names_of(configs: Iterable[dict]) -> str:

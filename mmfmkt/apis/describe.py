@@ -3,7 +3,7 @@
 import json
 from math import ceil
 from pathlib import Path
-from typing import Any, List
+from typing import Any, List, Sequence, Tuple
 
 import torch
 from mmengine.config import Config
@@ -46,14 +46,10 @@ def describe(path: Path) -> List[str]:
     ]
     if model.teacher is not None:
         lines += [f'classes   {x}' for x in model.class_summary]
-        lines.append(
-            'images    '
-            + (
-                'the same for student and teacher'
-                if model.teacher_holder.input_adapter.is_identity
-                else 'the same pixels, normalized for each network'
-            )
-        )
+        images = 'the same pixels, normalized for each network'
+        if model.teacher_holder.input_adapter.is_identity:
+            images = 'the same for student and teacher'
+        lines.append(f'images    {images}')
         lines += describe_teacher_cost(model)
     return lines + [describe_cost(model)]
 
@@ -63,21 +59,17 @@ def describe_teacher_cost(model: Any) -> List[str]:
     holder = model.teacher_holder
     scale = holder.view.get('scale', 1.0)
     multiple = holder.view.get('multiple_of', 1)
-    networks = UpToNeck(model.student, []), UpToNeck(holder.network, [])
+    networks = UpToNeck(model.student), UpToNeck(holder.network)
     for side in IMAGE_SIZES:
         teacher_side = ceil(side * scale / multiple) * multiple
-        try:
-            student, teacher = (
-                size_and_flops(network.eval(), (pixels, pixels))[1] / 1e9
-                for network, pixels in zip(networks, (side, teacher_side))
-            )
-        except Exception:  # of tracing or of the image size
-            continue
-        return [
-            'training  FLOPs of a forward pass without heads: student '
-            f'{student:.2f} G ({side}x{side} pixels), teacher {teacher:.2f} G '
-            f'({teacher_side}x{teacher_side})'
-        ]
+        _, student = count_flops(networks[0], sides=[side])
+        _, teacher = count_flops(networks[1], sides=[teacher_side])
+        if student and teacher:
+            return [
+                'training  FLOPs of a forward pass without heads: student '
+                f'{student[0] / 1e9:.2f} G ({side}x{side} pixels), teacher '
+                f'{teacher[0] / 1e9:.2f} G ({teacher_side}x{teacher_side})'
+            ]
     return []
 
 
@@ -113,27 +105,44 @@ def describe_flops(model: Any) -> str:
     FLOPs are counted by tracing, which fails for many two-stage heads. Then
     the heads are excluded.
     """
-    up_to_neck = (
-        UpToNeck(model.student, []),
-        UpToNeck(model.student, model.feature_transfers),
+    name = 'FLOPs'
+    side, flops = count_flops(model.student, model)
+    if not side:
+        name = 'FLOPs up to the neck'
+        side, flops = count_flops(
+            UpToNeck(model.student),
+            UpToNeck(model.student, model.feature_transfers),
+        )
+    if not side:
+        return ''
+    before, after = flops
+    return (
+        f', {name} of a {side}x{side} image: {before / 1e9:.2f} G to '
+        f'{after / 1e9:.2f} G ({after / before - 1:+.1%})'
     )
-    for side in IMAGE_SIZES:
-        for name, networks in (
-            ('FLOPs', (model.student, model)),
-            ('FLOPs up to the neck', up_to_neck),
-        ):
-            try:
-                before, after = (
-                    size_and_flops(x.eval(), (side, side))[1] / 1e9
-                    for x in networks
-                )
-            except Exception:  # of tracing or of the image size
-                continue
-            return (
-                f', {name} of a {side}x{side} image: {before:.2f} G to '
-                f'{after:.2f} G ({after / before - 1:+.1%})'
-            )
-    return ''
+
+
+def count_flops(
+    *networks: nn.Module, sides: Sequence[int] = IMAGE_SIZES
+) -> Tuple[int, List[int]]:
+    """Count the FLOPs of networks for the first image size that all accept.
+
+    Args:
+        networks (nn.Module): The networks.
+        sides (Sequence[int]): Sides of square images in pixels.
+
+    Returns:
+        tuple[int, list[int]]: The side and the FLOPs of each network; 0 and
+        an empty list if no size works.
+    """
+    for side in sides:
+        try:
+            return side, [
+                size_and_flops(x.eval(), (side, side))[1] for x in networks
+            ]
+        except Exception:  # of tracing or of the image size
+            continue
+    return 0, []
 
 
 class UpToNeck(nn.Module):
@@ -141,10 +150,12 @@ class UpToNeck(nn.Module):
 
     Args:
         network (nn.Module): A detector or a classifier.
-        flows (list[FeatureTransfer]): Flows that are run at its taps.
+        flows (Sequence[FeatureTransfer]): Flows that are run at its taps.
     """
 
-    def __init__(self, network: Any, flows: List[FeatureTransfer]) -> None:
+    def __init__(
+        self, network: Any, flows: Sequence[FeatureTransfer] = ()
+    ) -> None:
         super().__init__()
         self.network: Any = network
         self.flows = nn.ModuleList(flows)

@@ -25,8 +25,9 @@ from .unlabelled import unlabelled_overrides
 
 PRESETS = dict(mmdet='fmkt_fpn', mmpretrain='fmkt_logits')
 THETA_PRESETS = dict(PRESETS, mmdet='theta_fpn')
-CLASSIFIER_DATA = (
-    "supports detectors only; set data_root in the classifier's config."
+DETECTORS_ONLY = (
+    '--data-root supports detectors only: use mmfmkt distill for a '
+    "distillation, and set data_root in a classifier's config."
 )
 # Base classes of the networks that the libraries' distillers support.
 BASE_CLASSES = dict(
@@ -89,21 +90,16 @@ def compose_distillation(
     Raises:
         ConfigError: If student, teacher and options are incompatible.
     """
-    config, new_style = read_student(student)
-    resolved = resolved_text(config, student) if new_style else None
-    library = library_of(config, student)
+    config, library, overrides = read_student(student)
     check_options(library, teacher, variant, data_root, class_maps, unlabelled)
     check_flow_options(variant, encoder, inference_steps)
     lines = [f'student   {student} ({network_name(config.model)})']
     model: Dict[str, Any] = dict(variant=variant)
-    overrides: Dict[str, Any] = {}
     classes: Dict[str, Any] = {}
     options: Dict[str, Any] = {}
-    complete_scope(config, library, overrides)
     data = None
     if data_root:
         data = find_data_folder(data_root, annotations or path.parent)
-    if data is not None:
         replacements, description = data_overrides(config, data)
         overrides.update(replacements)
         lines += description
@@ -143,7 +139,7 @@ def compose_distillation(
         lines += choose_taps(config, library, model, class_maps, teacher_scale)
     else:
         lines += choose_flow(config, preset, variant, flow)
-    base, description = write_base(student, resolved, path)
+    base, description = write_base(student, path)
     lines += description
     text = render(base, config, preset, model, overrides, classes, flow)
     if data is not None:
@@ -164,22 +160,13 @@ def compose_training(source: str, data_root: str, path: Path) -> Composed:
     Raises:
         ConfigError: If the config is no detector, or the folder lacks files.
     """
-    config, new_style = read_student(source, 'The config')
-    resolved = resolved_text(config, source) if new_style else None
-    if 'student' in config.model:
-        raise ConfigError(
-            '--data-root: mmfmkt train supports detectors, but the config is '
-            'a distillation; use mmfmkt distill --data-root.'
-        )
-    library = library_of(config, source)
-    if library != 'mmdet':
-        raise ConfigError(f'--data-root {CLASSIFIER_DATA}')
-    overrides: Dict[str, Any] = {}
-    complete_scope(config, library, overrides)
+    config, library, overrides = read_student(source, 'The config')
+    if library != 'mmdet' or 'student' in config.model:
+        raise ConfigError(DETECTORS_ONLY)
     data = find_data_folder(data_root, path.parent)
     replacements, lines = data_overrides(config, data)
     overrides.update(replacements)
-    base, description = write_base(source, resolved, path)
+    base, description = write_base(source, path)
     text = [
         '# Composed by mmfmkt train; may be edited and inherited.',
         f'_base_ = [{base!r}]',
@@ -196,40 +183,25 @@ def compose_training(source: str, data_root: str, path: Path) -> Composed:
     return Composed(path, [model, *lines, *description])
 
 
-def complete_scope(
-    config: Config, library: str, overrides: Dict[str, Any]
-) -> None:
-    """Set ``default_scope`` of a config without one, if it needs one.
+def write_base(source: str, path: Path) -> Tuple[str, List[str]]:
+    """Write the base config of a student whose config has the new style.
 
     Args:
-        config (Config): Changed in place.
-        library (str): Library of the model.
-        overrides (dict): Top-level keys, changed in place.
-    """
-    if not config.get('default_scope') and not resolve_type(
-        config.model, MODELS, 'mmengine'
-    ):
-        # The config names classes of one library without a scope.
-        config.default_scope = overrides['default_scope'] = library
-
-
-def write_base(
-    source: str, resolved: Optional[str], path: Path
-) -> Tuple[str, List[str]]:
-    """Write the base config of a new-style config.
-
-    Args:
-        source (str): The config.
-        resolved (str, optional): Its resolved text, if it has the new style.
+        source (str): Config of the student.
         path (Path): The composed config.
 
     Returns:
         tuple: Value of ``_base_``, and its description by line.
     """
-    if resolved is None:
+    config = read_config(source)
+    # Private in MMEngine 0.10.7, which has no public equivalent.
+    if not Config._is_lazy_import(config.filename):
         return absolute(source), []
+    # to_dict excludes imported names.
+    values = [assignment(key, config[key]) for key in config.to_dict()]
     base = f'{path.stem}_student.py'
-    write_config(path.with_name(base), resolved)
+    text = '\n'.join([f'# Resolved from {source}', *values, ''])
+    write_config(path.with_name(base), text)
     return base, [
         f'base      {base}: the student in the old config style, since '
         'MMEngine cannot inherit new-style configs there'
@@ -268,7 +240,7 @@ def check_options(
             '--unlabelled cannot be combined with --data-root or --class-maps.'
         )
     if data_root and library != 'mmdet':
-        raise ConfigError(f'--data-root {CLASSIFIER_DATA}')
+        raise ConfigError(DETECTORS_ONLY)
     if class_maps and (library != 'mmdet' or teacher is None):
         raise ConfigError(
             '--class-maps supports detectors with a teacher only.'
@@ -308,32 +280,32 @@ def write_config(path: Path, text: str) -> None:
 
 
 def read_student(
-    student: str, key: str = 'The student'
-) -> Tuple[Config, bool]:
+    source: str, key: str = 'The student'
+) -> Tuple[Config, str, Dict[str, Any]]:
     """Read the config of the student or, to train it alone, of a detector.
 
     Args:
-        student (str): A file or a packaged config.
+        source (str): A file or a packaged config.
         key (str): Name of the config in errors.
 
     Returns:
-        tuple: The config, and whether it has the new style
-        (``with read_base()``, ``type=SomeClass``).
+        tuple: The config, its library, and overrides by top-level key:
+        ``default_scope`` for a config without one that needs it.
 
     Raises:
-        ConfigError: If the config does not exist or has no model.
+        ConfigError: If the config does not exist or has no model of a
+            supported library.
     """
-    config = read_config(student, key=key)
+    config = read_config(source, key=key)
     load_model_config(config, key)
-    # Private in MMEngine 0.10.7, which has no public equivalent.
-    return config, Config._is_lazy_import(config.filename)
-
-
-def resolved_text(config: Config, student: str) -> str:
-    """Return a new-style config as the text of an old-style config."""
-    # to_dict excludes imported names.
-    values = [assignment(key, config[key]) for key in config.to_dict()]
-    return '\n'.join([f'# Resolved from {student}', *values, ''])
+    library = library_of(config, source)
+    overrides: Dict[str, Any] = {}
+    if not config.get('default_scope') and not resolve_type(
+        config.model, MODELS, 'mmengine'
+    ):
+        # The config names classes of one library without a scope.
+        config.default_scope = overrides['default_scope'] = library
+    return config, library, overrides
 
 
 def library_of(config: Config, student: str) -> str:

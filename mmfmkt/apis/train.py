@@ -5,7 +5,6 @@ from typing import ContextManager, Optional
 
 from mmengine.config import Config
 from mmengine.device import get_device
-from mmengine.registry import MODELS, DefaultScope
 from torch import nn
 
 from mmfmkt.engine.resume import resume_from_latest
@@ -134,21 +133,6 @@ def check_fits(model: nn.Module, checkpoint: Optional[dict]) -> None:
             f'load_from: none of the {len(shapes)} tensors of the checkpoint '
             'has the name and shape of a tensor of the model.'
         )
-
-
-def build_model(cfg: Config) -> None:
-    """Build the model of a config to validate it.
-
-    Args:
-        cfg (Config): Config of a training.
-    """
-    add_mmfmkt_import(cfg)
-    scope = cfg.get('default_scope')
-    with (
-        errors_as_config_errors(cfg),
-        DefaultScope.overwrite_default_scope(scope),
-    ):
-        MODELS.build(cfg.model)
 
 
 def complete_distillation(cfg: Config) -> None:

@@ -1,4 +1,4 @@
-"""Config overrides that put a folder of images in the place of a data set."""
+"""Config overrides that replace a data set by a folder of images."""
 
 import os.path as osp
 from copy import deepcopy
@@ -11,7 +11,7 @@ from mmengine.registry import HOOKS, TRANSFORMS, Registry
 from mmfmkt.utils import ConfigError
 from mmfmkt.utils.types import resolve_type, type_name
 
-# They change the pipeline of the student's own data set during training.
+# Hooks that change the data pipeline during training.
 PIPELINE_HOOKS = (
     'mmdet.PipelineSwitchHook',
     'mmdet.YOLOXModeSwitchHook',
@@ -22,7 +22,7 @@ PIPELINE_HOOKS = (
 def unlabelled_overrides(
     config: Config, folder: str, library: str
 ) -> Tuple[Dict[str, Any], Dict[str, Any], List[str]]:
-    """Return overrides by which a student trains on images without labels.
+    """Return overrides with which a student trains on images without labels.
 
     Detectors get their test pipeline, with horizontal flips, since transforms
     of detectors' training data change boxes; classifiers their training
@@ -38,10 +38,10 @@ def unlabelled_overrides(
         dotted key, and lines that describe them.
 
     Raises:
-        ConfigError: If there is no such folder.
+        ConfigError: If the folder does not exist.
     """
     if not osp.isdir(folder):
-        raise ConfigError(f'--unlabelled: {folder!r} is no folder.')
+        raise ConfigError(f'--unlabelled: {folder!r} is not a folder.')
     split = 'test' if library == 'mmdet' else 'train'
     pipeline = [
         deepcopy(transform)
@@ -75,7 +75,7 @@ def unlabelled_overrides(
     if preprocessor.get('batch_augments'):
         student['data_preprocessor.batch_augments'] = None
     if library == 'mmpretrain' and model.get('train_cfg'):
-        student['train_cfg'] = None  # Mixup and its like mix labels.
+        student['train_cfg'] = None  # Mixup and CutMix mix labels.
     names = ', '.join(type_name(x) for x in pipeline)
     return (
         overrides,
@@ -96,7 +96,7 @@ def pipeline_of(config: Config, key: str) -> List[dict]:
     """Return the transforms of a data loader's data set.
 
     Raises:
-        ConfigError: If there are none.
+        ConfigError: If the config has no pipeline.
     """
     dataset = config.get(key, {}).get('dataset', {})
     while 'pipeline' not in dataset and 'dataset' in dataset:

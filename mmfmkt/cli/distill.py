@@ -11,12 +11,12 @@ the work directory and trains it. The config can be edited and inherited.
 import argparse
 from pathlib import Path
 
-from mmengine.config import Config
+from mmengine.registry import MODELS, DefaultScope
 
 from mmfmkt.apis import compose_distillation
-from mmfmkt.apis.train import build_model
 from mmfmkt.models import flows
 from mmfmkt.models.flows import VARIANTS, MetaEncoder
+from mmfmkt.utils.error_messages import errors_as_config_errors
 
 from .options import (
     add_pair_arguments,
@@ -74,34 +74,30 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
     return parser
 
 
-def compose(args: argparse.Namespace, folder: Path) -> Config:
-    """Compose the config in a folder, print its settings and read it."""
-    composed = compose_distillation(
-        args.student,
-        args.teacher,
-        folder / f'{pair_name(args.variant, args)}.py',
-        teacher_checkpoint=args.teacher_checkpoint,
-        variant=args.variant,
-        data_root=args.data_root,
-        class_maps=args.class_maps,
-        teacher_scale=args.teacher_scale,
-        unlabelled=args.unlabelled,
-        encoder=args.encoder,
-        inference_steps=args.inference_steps,
-    )
-    return load_composed(*composed, args)
-
-
 def run(args: argparse.Namespace) -> None:
     """Compose a distillation and train it."""
     if args.variant is None:
         args.variant = 'theta' if args.unlabelled else 'fmkt'
-    args.work_dir = args.work_dir or str(
-        Path('work_dirs', pair_name(args.variant, args))
-    )
+    name = pair_name(args.variant, args)
+    args.work_dir = args.work_dir or str(Path('work_dirs', name))
     with composing_folder(args) as folder:
-        cfg = compose(args, folder)
-        if args.dry_run:
-            build_model(cfg)
-        else:
+        composed = compose_distillation(
+            args.student,
+            args.teacher,
+            folder / f'{name}.py',
+            teacher_checkpoint=args.teacher_checkpoint,
+            variant=args.variant,
+            data_root=args.data_root,
+            class_maps=args.class_maps,
+            teacher_scale=args.teacher_scale,
+            unlabelled=args.unlabelled,
+            encoder=args.encoder,
+            inference_steps=args.inference_steps,
+        )
+        cfg = load_composed(*composed, args)
+        if not args.dry_run:
             train_by_options(cfg, args)
+            return
+        scope = DefaultScope.overwrite_default_scope(cfg.get('default_scope'))
+        with errors_as_config_errors(cfg), scope:
+            MODELS.build(cfg.model)

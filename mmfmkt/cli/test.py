@@ -28,9 +28,7 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
     )
     parser.add_argument('checkpoint', help='path or URL of the checkpoint')
     parser.add_argument(
-        '--out',
-        type=pickle_file,
-        help='pickle file to dump predictions to (.pkl)',
+        '--out', help='pickle file to dump predictions to (.pkl)'
     )
     parser.add_argument(
         '--show', action='store_true', help='show predictions in a window'
@@ -49,13 +47,6 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
     )
     add_run_arguments(parser)
     return parser
-
-
-def pickle_file(text: str) -> str:
-    """Check the suffix of a pickle file."""
-    if not text.endswith(('.pkl', '.pickle')):
-        raise argparse.ArgumentTypeError('must be a .pkl or .pickle file')
-    return text
 
 
 def use_tta(cfg: Config) -> None:
@@ -84,10 +75,7 @@ def use_tta(cfg: Config) -> None:
         pipeline[-1] = dict(
             type='TestTimeAug',
             transforms=[
-                [
-                    dict(type='RandomFlip', prob=1.0),
-                    dict(type='RandomFlip', prob=0.0),
-                ],
+                [dict(type='RandomFlip', prob=x) for x in (1.0, 0.0)],
                 [dict(type='PackDetInputs')],
             ],
         )

@@ -257,7 +257,7 @@ def test_several_metrics_stay_where_they_fit_the_data(
     assert 'CocoMetric replaces VOCMetric' in lines
 
 
-def test_an_evaluator_of_its_own_is_kept_with_the_data_it_fits(
+def test_the_metrics_of_an_evaluator_get_the_annotations_of_the_folder(
     write, with_boxes
 ):
     student = write(
@@ -272,24 +272,8 @@ def test_an_evaluator_of_its_own_is_kept_with_the_data_it_fits(
         + assignment('val_evaluator', overrides['val_evaluator'])
     )
     evaluator = Config.fromfile(student.with_name('child.py')).val_evaluator
-    assert evaluator.type == 'Evaluator'
-    assert evaluator.metrics.ann_file.startswith(str(with_boxes))
-
-
-def test_files_of_a_storage_backend_are_read_from_the_disk(
-    build, write, with_boxes
-):
-    backend = "dict(backend='petrel', path_mapping=dict())"
-    student = write(
-        COCO,
-        f'_base_.train_dataloader.dataset.backend_args = {backend}',
-        f'_base_.train_pipeline[0].backend_args = {backend}',
-        'pipeline = _base_.train_pipeline',
-        'train_dataloader = dict(dataset=dict(pipeline=pipeline))',
-        f'_base_.val_evaluator.backend_args = {backend}',
-    )
-    train, (evaluator,), _ = build(student, with_boxes)
-    assert train.backend_args is None and evaluator.backend_args is None
+    assert evaluator.type == 'CocoMetric'
+    assert evaluator.ann_file.startswith(str(with_boxes))
 
 
 @pytest.mark.parametrize(
