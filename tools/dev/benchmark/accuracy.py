@@ -34,7 +34,7 @@ from protocol import cost, page, plan, zoo  # noqa: E402
 def parse_args() -> argparse.Namespace:
     parser = make_parser(__doc__)
     add = parser.add_argument
-    add('table', help='YAML file with methods and seeds')
+    add('table', type=Path, help='YAML file with methods and seeds')
     add('--out', help='folder of the runs (default: work_dirs/tables/NAME)')
     add(
         '--jobs',

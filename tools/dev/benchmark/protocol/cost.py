@@ -1,6 +1,6 @@
 """Costs of the methods of a benchmark table, in deployment and training."""
 
-from typing import Dict, Optional, Tuple
+from typing import Dict, Tuple
 
 import interleaved_timing as timing
 import networks
@@ -8,8 +8,7 @@ import torch
 from mmengine.config import Config
 from torch import nn
 
-from mmfmkt.apis.compare import Method, latency
-from mmfmkt.utils import ConfigError
+from mmfmkt.apis.compare import latency
 from mmfmkt.utils.complexity import size_and_flops
 
 from .plan import ROOT, Table
@@ -30,36 +29,24 @@ def measure(table: Table) -> Dict[str, dict]:
         in a training step, per image).
     """
     device = torch.device('cuda' if torch.cuda.is_available() else 'cpu')
-    built: Dict[str, Optional[nn.Module]] = {}
-    for method in table.methods:
-        try:
-            built[method.name] = distiller_of(method, device)
-        except ConfigError as error:
-            timing.console.print(f'{method.name} is not measured: {error}')
-    methods = [x for x in table.methods if x.name in built]
-    first_distiller = next(x for x in built.values() if x is not None)
-    student = first_distiller.student
-    size = tuple(table.image_size)
-    batch = networks.noise(first_distiller, 1, size)
+    distillers = build_distillers(table, device)
+    first_distiller = next(iter(distillers.values()))
+    student, size = first_distiller.student, tuple(table.image_size)
     # In training mode, batch norm of a 1x1 map needs at least two images.
     two_images = networks.noise(first_distiller, 2, size)
     costs: Dict[str, dict] = {}
-    for method in methods:
-        trained = (built[method.name] or student).train()
-        forward = networks.training_forward(trained, two_images)
-        saved = timing.activation_bytes(
-            forward, [*trained.parameters(), two_images[0]]
-        )
-        costs[method.name] = dict(
-            latency={}, activations=round(saved / 2 / 2**20, 3)
-        )
     deployed: Dict[Tuple[str, str], nn.Module] = {}
-    for method in methods:
-        model, cost = built[method.name], costs[method.name]
-        network = student
-        if model is not None:
-            model.eval()
-            network = model if model.deploys_flow else model.student
+    for method in table.methods:
+        model = distillers.get(method.name, student).train()
+        forward = networks.training_forward(model, two_images)
+        saved = timing.activation_bytes(
+            forward, [*model.parameters(), two_images[0]]
+        )
+        cost = dict(latency={}, activations=round(saved / 2 / 2**20, 3))
+        costs[method.name] = cost
+        model.eval()
+        deploys_flow = getattr(model, 'deploys_flow', False)
+        network = model if deploys_flow else student
         for k in method.steps:
             if k != '-':
                 network.inference_steps = int(k)
@@ -68,10 +55,9 @@ def measure(table: Table) -> Dict[str, dict]:
                 # Without a flow, the deployed network is the student: its
                 # ratio is 1 and is not timed.
                 cost['latency'][k] = latency.SAME
-            cost['parameters'], flops = size_and_flops(
-                network.eval(), tuple(table.image_size)
-            )
+            cost['parameters'], flops = size_and_flops(network.eval(), size)
             cost.setdefault('flops', {})[k] = flops
+    batch = networks.noise(first_distiller, 1, size)
     data = dict(zip(('inputs', 'data_samples'), batch))
     ratios = latency.latencies(student.eval(), deployed, data)
     for (name, k), ratio in ratios.items():
@@ -79,12 +65,19 @@ def measure(table: Table) -> Dict[str, dict]:
     return costs
 
 
-def distiller_of(method: Method, device: torch.device) -> Optional[nn.Module]:
-    """Return the distiller of a method; None for a baseline student."""
-    config = Config.fromfile(ROOT / method.config)
-    if 'student' not in config.model:
-        return None
-    config.merge_from_dict(method.options)
-    # `report_steps` also predicts at other K; only the deployed K is timed.
-    config.model.pop('report_steps', None)
-    return networks.build(config, config.model.variant, None, device)
+def build_distillers(
+    table: Table, device: torch.device
+) -> Dict[str, nn.Module]:
+    """Return the distiller of each method that is not a baseline student."""
+    distillers = {}
+    for method in table.methods:
+        config = Config.fromfile(ROOT / method.config)
+        if 'student' in config.model:
+            config.merge_from_dict(method.options)
+            # `report_steps` also predicts at other K; only the deployed K is
+            # timed.
+            config.model.pop('report_steps', None)
+            distillers[method.name] = networks.build(
+                config, config.model.variant, None, device
+            )
+    return distillers

@@ -89,46 +89,35 @@ def teacher_value(table: Table, results: dict) -> Optional[float]:
 
 def markdown(table: Table, results: dict) -> str:
     """Return the caption and the table."""
-    lines = rows_of(table, results)
-    best, teacher = (
-        best_loss_without_flow(lines),
-        teacher_value(table, results),
-    )
-    student = baseline(lines)
-    header = (
-        'Method',
-        table.label,
-        'Difference',
-        'Gap closed',
-        'Latency',
-        'Each seed',
-    )
+    metric, lines = table.metric, rows_of(table, results)
+    best, student = best_loss_without_flow(lines), baseline(lines)
+    teacher = teacher_value(table, results)
+    caption = [f'{table.title}. Mean ± standard error over seeds.']
+    if teacher is not None:
+        caption.append(f'Teacher: {format_value(teacher, metric)} (one seed).')
+    if best is not None:
+        caption.append(
+            f'Difference: to {best.name}, the best distillation loss without '
+            'a flow, paired by seed.'
+        )
+    if student is not None and teacher is not None:
+        caption.append(
+            'Gap closed: share of the difference between baseline student '
+            'and teacher.'
+        )
+    caption.append('Latency: relative to the baseline student.')
     rows = [
         table_cells(
             line,
-            table.metric,
-            format_difference(line, best, table.metric),
+            metric,
+            format_difference(line, best, metric),
             gap_closed(line, student, teacher),
         )
         for line in lines
     ]
-    caption = f'{table.title}. Mean ± standard error over seeds.'
-    if teacher is not None:
-        caption += (
-            f' Teacher: {format_value(teacher, table.metric)} (one seed).'
-        )
-    if best is not None:
-        caption += (
-            f' Difference: to {best.name}, the best distillation loss without '
-            'a flow, paired by seed.'
-        )
-    if student is not None and teacher is not None:
-        caption += (
-            ' Gap closed: share of the difference between baseline student '
-            'and teacher.'
-        )
-    caption += ' Latency: relative to the baseline student.'
-    return f'{caption}\n\n{markdown_table(header, rows)}'
+    columns = ('Difference', 'Gap closed', 'Latency', 'Each seed')
+    header = ('Method', table.label, *columns)
+    return f'{" ".join(caption)}\n\n{markdown_table(header, rows)}'
 
 
 def gap_closed(
@@ -158,32 +147,21 @@ def pareto_front(points: Dict[str, Tuple[float, float]]) -> List[str]:
     return names
 
 
-def visible_range(
-    means: Sequence[float], teacher: Optional[float]
-) -> Tuple[float, float]:
-    """Return the smallest and the largest value on the axis of the plot.
+def lower_limit(means: Sequence[float]) -> float:
+    """Return the smallest mean that the plot shows in full.
 
     Methods far below the best, such as the baseline student, are outside: the
     others could not be told apart otherwise.
-
-    Args:
-        means (Sequence[float]): Means of the methods.
-        teacher (float, optional): Value of the teacher, which is inside if it
-            is close to the best method.
     """
     best, spread = max(means), max(means) - min(means)
-    near = [x for x in means if best - x < 0.4 * spread] or list(means)
-    low, high = min(near), best
-    if teacher is not None and 0 < teacher - high < 1.5 * (high - low):
-        high = teacher
-    return low, high
+    return min([x for x in means if best - x < 0.4 * spread] or means)
 
 
 def draw(table: Table, results: dict) -> None:
     """Draw a row for each method: seeds, mean, standard error and latency.
 
     Filled markers are the Pareto front of accuracy and latency. Methods below
-    the visible range have an arrow and their mean at the left edge.
+    the lower limit have an arrow and their mean at the left edge.
     """
     import matplotlib
 
@@ -193,39 +171,34 @@ def draw(table: Table, results: dict) -> None:
     lines = [x for x in rows_of(table, results) if x.values]
     means = {x.name: statistics.mean(x.values.values()) for x in lines}
     lines.sort(key=lambda x: means[x.name])
+    latency = {x.name: format_latency(x) for x in lines}
+    front = pareto_front(
+        {name: (float(x), means[name]) for name, x in latency.items() if x}
+    )
+    limit = lower_limit(list(means.values()))
+    inside = [x for x in lines if means[x.name] >= limit]
+    seeds = [value for x in inside for value in x.values.values()]
+    low, high = min(seeds), max(seeds)
     teacher = teacher_value(table, results)
-    points = {
-        x.name: (float(format_latency(x)), means[x.name])
-        for x in lines
-        if x.latency
-    }
-    front = pareto_front(points)
-    low, high = visible_range(list(means.values()), teacher)
-    inside = [x for x in lines if means[x.name] >= low]
-    seeds = [v for x in inside for v in x.values.values()]
-    low, high = min(seeds), max(*seeds, high)
+    # A teacher that is not far above the best method is shown.
+    if teacher is not None and high < teacher < 2.5 * high - 1.5 * limit:
+        high = teacher
     margin = 0.08 * (high - low)
     figure, axes = plt.subplots(figsize=(9, 0.42 * len(lines) + 1.4))
-    for place, line in enumerate(lines):
+
+    def label_row(text: str, x: float, y: float, **kwargs) -> None:
+        """Write text at a fraction of the width."""
+        position = dict(xycoords=('axes fraction', 'data'), va='center')
+        axes.annotate(text, (x, y), **position, **kwargs)
+
+    for y, line in enumerate(lines):
         values = list(line.values.values())
         mean, error = mean_and_standard_error(values)
-        if line not in inside:
-            axes.annotate(
-                format_value(mean, table.metric),
-                (0.0, place),
-                (0.06, place),
-                xycoords=('axes fraction', 'data'),
-                va='center',
-                color='#555555',
-                arrowprops=dict(arrowstyle='->', color='#555555'),
-            )
-        else:
-            axes.plot(
-                values, [place - 0.25] * len(values), '|', color='#888888'
-            )
+        if line in inside:
+            axes.plot(values, [y - 0.25] * len(values), '|', color='#888888')
             axes.errorbar(
                 mean,
-                place,
+                y,
                 xerr=error,
                 fmt='o',
                 markersize=7,
@@ -233,30 +206,17 @@ def draw(table: Table, results: dict) -> None:
                 color='#1f5fa8',
                 mfc='#1f5fa8' if line.name in front else 'white',
             )
-        ratio = format_latency(line)
-        axes.annotate(
-            f'{float(ratio):.2f}' if ratio else '–',
-            (1.02, place),
-            xycoords=('axes fraction', 'data'),
-            va='center',
-        )
+        else:
+            text = f'← {format_value(mean, table.metric)}'
+            label_row(text, 0.01, y, color='#555555')
+        ratio = latency[line.name]
+        label_row(f'{float(ratio):.2f}' if ratio else '–', 1.02, y)
+    label_row('latency', 1.02, len(lines) - 0.3)
     if teacher is not None and teacher <= high + margin:
-        axes.axvline(teacher, color='#b04a00', linestyle='--', linewidth=1)
-        axes.annotate(
-            'teacher',
-            (teacher, len(lines) - 0.45),
-            xytext=(-3, 0),
-            textcoords='offset points',
-            color='#b04a00',
-            ha='right',
-            va='bottom',
-        )
-    axes.annotate(
-        'latency',
-        (1.02, len(lines) - 0.45),
-        xycoords=('axes fraction', 'data'),
-        va='bottom',
-    )
+        color = '#b04a00'
+        axes.axvline(teacher, color=color, linestyle='--', linewidth=1)
+        position = (teacher, len(lines) - 0.3)
+        axes.annotate('teacher ', position, color=color, ha='right')
     axes.set_xlim(low - 2 * margin, high + margin)
     axes.set_ylim(-0.6, len(lines) - 0.4)
     axes.set_yticks(range(len(lines)), [x.name for x in lines])

@@ -2,13 +2,13 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Sequence
+from typing import List, Optional, Sequence
 
 import yaml
 
 from mmfmkt.apis.compare import Comparison, Method, Run
 from mmfmkt.utils import ConfigError
-from mmfmkt.utils.schema import PositiveInt, check_keys, did_you_mean
+from mmfmkt.utils.schema import did_you_mean
 
 # Names of methods in published tables and plots, by their names in the YAML
 # files and result files.
@@ -25,38 +25,6 @@ DISPLAY_NAMES = {
     'FM-KT by DIST, bottleneck': 'FM-KT with DIST, BottleneckEncoder',
 }
 ROOT = Path(__file__).resolve().parents[4]
-SCHEMA = dict(
-    title=str,
-    task=str,
-    dataset=str,
-    metric=str,
-    label=str,
-    page=str,
-    results=str,
-    plot=Optional[str],
-    image_size=Sequence[PositiveInt],
-    seeds=Sequence[int],
-    amp=bool,
-    teacher=dict,
-    options=Optional[Dict[str, Any]],
-    methods=Dict[str, dict],
-)
-REQUIRED = tuple(x for x in SCHEMA if x not in ('plot', 'options', 'amp'))
-TEACHER_SCHEMA = dict(
-    config=str,
-    seed=int,
-    checkpoint=Optional[str],
-    options=Optional[Dict[str, Any]],
-    cache=bool,
-)
-METHOD_SCHEMA = dict(
-    config=str,
-    options=Optional[Dict[str, Any]],
-    seeds=Optional[Sequence[int]],
-    inference_steps=Optional[Sequence[PositiveInt]],
-    plain_metric=bool,
-    student=bool,
-)
 
 
 @dataclass(kw_only=True)
@@ -79,7 +47,7 @@ class Table(Comparison):
     task: str
     dataset: str
     page: Path
-    plot: Optional[Path]
+    plot: Optional[Path] = None
     image_size: List[int]
     cache: bool = True
 
@@ -118,61 +86,31 @@ class Table(Comparison):
 def all_tables() -> List[Table]:
     """Read all tables of the project."""
     found = sorted(Path(__file__).parents[1].glob('tables/*.yml'))
-    return [read_table(str(path)) for path in found]
+    return [read_table(path) for path in found]
 
 
-def read_table(path: str) -> Table:
-    """Read a table's file.
+def read_table(path: Path) -> Table:
+    """Read the file of a table.
 
-    Raises:
-        ConfigError: If the file does not exist or violates ``SCHEMA``.
+    Its keys are the fields of `Table`, and those of `Method` in ``methods``
+    and ``teacher``. ``options`` and ``seeds`` of the table apply to all
+    methods. Further keys of ``teacher`` are ``seed`` and ``cache``.
     """
-    if not Path(path).is_file():
-        raise ConfigError(f'The table {path!r} does not exist.')
-    try:
-        raw = yaml.safe_load(Path(path).read_text(encoding='utf-8'))
-    except yaml.YAMLError as error:
-        raise ConfigError(
-            f'The table {path!r} is not valid YAML: {error}'
-        ) from error
-    if not isinstance(raw, dict):
-        raise ConfigError(f'The table {path!r} must be a mapping of keys.')
-    check_keys(raw, SCHEMA, 'table', required=REQUIRED)
-    shared = raw.get('options') or {}
-    teacher = raw['teacher']
-    check_keys(teacher, TEACHER_SCHEMA, 'teacher', required=('config', 'seed'))
+    raw = yaml.safe_load(path.read_text(encoding='utf-8'))
+    options, seeds = raw.pop('options', {}), raw.pop('seeds')
     methods = []
-    for name, settings in raw['methods'].items():
-        key = f'methods.{name}'
-        check_keys(settings, METHOD_SCHEMA, key, required=('config',))
-        methods.append(
-            Method(
-                name,
-                settings['config'],
-                settings.get('seeds', raw['seeds']),
-                {**shared, **(settings.get('options') or {})},
-                settings.get('inference_steps', []),
-                settings.get('plain_metric', False),
-                settings.get('student', False),
-                title=DISPLAY_NAMES.get(name, name),
-            )
-        )
-    names = ('title', 'task', 'dataset', 'metric', 'label', 'image_size')
-    unchanged = {x: raw[x] for x in names}
+    for name, settings in raw.pop('methods').items():
+        settings = {'seeds': seeds, **settings}
+        settings['options'] = {**options, **settings.get('options', {})}
+        title = DISPLAY_NAMES.get(name, name)
+        methods.append(Method(name, title=title, **settings))
+    for key in {'page', 'results', 'plot'} & raw.keys():
+        raw[key] = ROOT / raw[key]
+    teacher = raw.pop('teacher')
     return Table(
-        name=Path(path).stem,
-        page=ROOT / raw['page'],
-        results=ROOT / raw['results'],
-        plot=ROOT / raw['plot'] if raw.get('plot') else None,
-        teacher=Method(
-            'teacher',
-            teacher['config'],
-            [teacher['seed']],
-            teacher.get('options') or {},
-            checkpoint=teacher.get('checkpoint'),
-        ),
+        name=path.stem,
         methods=methods,
-        amp=raw.get('amp', False),
-        cache=teacher.get('cache', True),
-        **unchanged,
+        cache=teacher.pop('cache', True),
+        teacher=Method('teacher', seeds=[teacher.pop('seed')], **teacher),
+        **raw,
     )

@@ -10,19 +10,22 @@ from mmengine.config import Config
 
 from mmfmkt.apis.compare.results import (
     ResultRow,
-    best_loss_without_flow,
-    format_difference,
-    format_latency,
-    format_mean_and_error,
     format_value,
     load_results,
+    markdown_table,
     mean_and_standard_error,
-    rows_of,
 )
 from mmfmkt.utils.files import write_atomically
 
-from .page import replace_section, teacher_value
+from .page import replace_section
 from .plan import ROOT, Table
+from .summaries import (
+    all_results,
+    mean_of,
+    number_of_seeds,
+    rows_with_values,
+    summary,
+)
 
 INDEX = ROOT / 'model-index.yml'
 # Pages with the summary, and the prefix of their links to docs/.
@@ -141,13 +144,11 @@ def measured(tables: List[Table]) -> Dict[str, List[dict]]:
     found: Dict[str, List[dict]] = {}
     for table in tables:
         results = load_results(table)
-        for line in rows_of(table, results):
-            if not line.values:
-                continue
+        for line in rows_with_values(table):
             mean, error = mean_and_standard_error(list(line.values.values()))
-            metrics = {table.label: number(mean, table.metric)}
+            metrics = {table.label: rounded(mean, table.metric)}
             if error is not None:
-                metrics['standard error'] = number(error, table.metric)
+                metrics['standard error'] = rounded(error, table.metric)
             entry: Dict[str, Any] = {
                 'Task': table.task,
                 'Dataset': table.dataset,
@@ -161,90 +162,14 @@ def measured(tables: List[Table]) -> Dict[str, List[dict]]:
             is_distiller = 'student' in shipped()[line.method.config].model
             if options := line.method.effective_options(is_distiller):
                 entry['Options'] = options
-            seconds, memory = spent(line, results)
+            seconds, memory = training_cost(line, results)
             entry['Training Time (s)'] = round(seconds)
             entry['Training Memory (GB)'] = round(memory, 2)
             found.setdefault(line.method.config, []).append(entry)
     return found
 
 
-def summary(tables: List[Table], folder: str) -> str:
-    """Return the summary: a row of main methods for each table, with a link.
-
-    The FM-KT columns show the run whose distillation loss is the best without
-    a flow.
-
-    Args:
-        tables (list[Table]): All tables.
-        folder (str): Prefix of the links to the tables' pages.
-    """
-    rows = [
-        '| Data, student, metric | Baseline | Best distillation loss, no flow '
-        '| FM-KT^Theta | FM-KT, K = 1 | FM-KT, K > 1 | Teacher |',
-        '|---|---|---|---|---|---|---|',
-    ]
-    for table in tables:
-        results = load_results(table)
-        lines = [x for x in rows_of(table, results) if x.values]
-        best, teacher = (
-            best_loss_without_flow(lines),
-            teacher_value(table, results),
-        )
-        if best is None:
-            continue
-        flow = {
-            x.k: x
-            for x in lines
-            if x.method.name in ('FM-KT', f'FM-KT by {best.method.name}')
-        }
-        columns = {
-            'student': next((x for x in lines if x.method.is_baseline), None),
-            'best': best,
-            'theta': next((x for x in lines if x.name == 'Theta'), None),
-            'one': flow.get('1'),
-            'several': flow.get('4') or flow.get('8'),
-        }
-        cells = {
-            key: format_mean_and_error(list(x.values.values()), table.metric)
-            if x
-            else ''
-            for key, x in columns.items()
-        }
-        cells['best'] = f'{best.name} {cells["best"]}'
-        last = '' if teacher is None else format_value(teacher, table.metric)
-        rows.append(
-            f'| [{table.subject}]({folder}{table.page.name}), {table.label} '
-            f'| {" | ".join(cells.values())} | {last} |'
-        )
-    return '\n'.join(rows)
-
-
-def all_results(tables: List[Table]) -> str:
-    """Return all methods of all tables as one table."""
-    rows = [
-        '| Data, student | Method | Result | Difference to best loss without '
-        'flow | Latency / student | Seeds |',
-        '|---|---|---|---|---|---|',
-    ]
-    for table in tables:
-        results = load_results(table)
-        lines = rows_of(table, results)
-        best = best_loss_without_flow(lines)
-        for line in lines:
-            value = format_mean_and_error(
-                list(line.values.values()), table.metric
-            )
-            failed = f', {len(line.failed)} failed' if line.failed else ''
-            rows.append(
-                f'| {table.subject} | {line.name} | {value} {table.label} '
-                f'| {format_difference(line, best, table.metric)} '
-                f'| {format_latency(line)} '
-                f'| {len(line.values)}{failed} |'
-            )
-    return '\n'.join(rows)
-
-
-def spent(line: ResultRow, results: dict) -> Tuple[float, float]:
+def training_cost(line: ResultRow, results: dict) -> Tuple[float, float]:
     """Return training time and memory of a method.
 
     Returns:
@@ -259,7 +184,7 @@ def spent(line: ResultRow, results: dict) -> Tuple[float, float]:
     return seconds, max(x['peak_gb'] for x in runs)
 
 
-def number(value: float, metric: str) -> float:
+def rounded(value: float, metric: str) -> float:
     """Round a value to the decimals of the tables."""
     return float(format_value(value, metric))
 
@@ -293,51 +218,79 @@ def metafiles(tables: List[Table]) -> Dict[str, str]:
 
 def page(tables: List[Table]) -> str:
     """Return the text of the page of the model zoo."""
-    parts = [HEAD]
-    parts.append('## Measured results\n')
-    rows = [
-        '| Method and config | Data | K | Metric | Mean ± standard error | '
-        'Seeds | Training time, memory |',
-        '|---|---|---|---|---|---|---|',
-    ]
+    sections = {
+        'Measured results': measured_results(tables),
+        'Published results of the same students and teachers': (
+            published_results()
+        ),
+        'All configs': all_configs(),
+    }
+    parts = [f'## {title}\n\n{text}\n' for title, text in sections.items()]
+    return '\n'.join([HEAD, *parts])
+
+
+def measured_results(tables: List[Table]) -> str:
+    """Return the results of all tables, with the cost of training."""
+    header = (
+        'Method and config',
+        'Data',
+        'K',
+        'Metric',
+        'Mean ± standard error',
+        'Seeds',
+        'Training time, memory',
+    )
+    rows = []
     for table in tables:
         results = load_results(table)
-        for line in rows_of(table, results):
-            if not line.values:
-                continue
-            seconds, memory = spent(line, results)
-            failed = f', {len(line.failed)} failed' if line.failed else ''
-            value = format_mean_and_error(
-                list(line.values.values()), table.metric
-            )
+        for line in rows_with_values(table):
+            seconds, memory = training_cost(line, results)
             rows.append(
-                f'| {line.name}: `{line.method.config}` | {table.dataset} '
-                f'| {line.k} | {table.label} | {value} '
-                f'| {len(line.values)}{failed} '
-                f'| {seconds:.0f} s, {memory:.1f} GB |'
+                [
+                    f'{line.name}: `{line.method.config}`',
+                    table.dataset,
+                    line.k,
+                    table.label,
+                    mean_of(line, table.metric),
+                    number_of_seeds(line),
+                    f'{seconds:.0f} s, {memory:.1f} GB',
+                ]
             )
-    parts.append('\n'.join(rows) + '\n')
-    parts.append('## Published results of the same students and teachers\n')
+    return markdown_table(header, rows)
+
+
+def published_results() -> str:
+    """Return the results that papers and repositories report."""
+    header = (
+        'Config',
+        'Data',
+        'Metric',
+        'Student',
+        'Teacher',
+        'Methods',
+        'Source',
+    )
     rows = [
-        '| Config | Data | Metric | Student | Teacher | Methods | Source |',
-        '|---|---|---|---|---|---|---|',
+        [
+            f'`{entry["config"]}`',
+            entry['dataset'],
+            entry['metric'],
+            str(entry.get('student', '')),
+            str(entry.get('teacher', '')),
+            ', '.join(f'{k} {v}' for k, v in entry['methods'].items()),
+            entry['source'],
+        ]
+        for entry in yaml.safe_load(PUBLISHED.read_text(encoding='utf-8'))
     ]
-    for entry in yaml.safe_load(PUBLISHED.read_text(encoding='utf-8')):
-        methods = ', '.join(f'{k} {v}' for k, v in entry['methods'].items())
-        rows.append(
-            f'| `{entry["config"]}` | {entry["dataset"]} | {entry["metric"]} '
-            f'| {entry.get("student", "")} | {entry.get("teacher", "")} '
-            f'| {methods} | {entry["source"]} |'
-        )
-    parts.append('\n'.join(rows) + '\n')
-    parts.append('## All configs\n')
-    rows = ['| Config | Variant | Student | Teacher |', '|---|---|---|---|']
+    return markdown_table(header, rows)
+
+
+def all_configs() -> str:
+    """Return variant, student and teacher of each shipped config."""
+    rows = []
     for path, config in shipped().items():
-        about = metadata(config)
-        rows.append(
-            f'| `{path}` | {about.get("Variant", "")} '
-            f'| {about.get("Student", about.get("Network"))} '
-            f'| {about.get("Teacher", "")} |'
-        )
-    parts.append('\n'.join(rows) + '\n')
-    return '\n'.join(parts)
+        found = metadata(config)
+        student = found.get('Student') or found['Network']
+        variant, teacher = (found.get(x, '') for x in ('Variant', 'Teacher'))
+        rows.append([f'`{path}`', variant, student, teacher])
+    return markdown_table(('Config', 'Variant', 'Student', 'Teacher'), rows)
