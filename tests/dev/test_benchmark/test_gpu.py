@@ -1,4 +1,4 @@
-"""The script for GPUs, run on a CPU."""
+"""Checks and measurements of a GPU, run on a CPU."""
 
 import importlib.util
 import json
@@ -14,7 +14,7 @@ SCRIPT = next((ROOT / 'tools').glob('**/gpu.sh'))
 
 
 @pytest.mark.slow
-def test_results_are_written_and_gpu_checks_are_skipped_on_a_cpu(tmp_path):
+def test_checks_on_a_cpu_pass_and_those_of_a_gpu_are_skipped(tmp_path):
     done = subprocess.run(
         ['bash', SCRIPT, tmp_path, '5', '--device', 'cpu']
         + ['--groups', 'checks'],
@@ -32,7 +32,7 @@ def test_results_are_written_and_gpu_checks_are_skipped_on_a_cpu(tmp_path):
     assert 'correctness, AMP' in (tmp_path / 'results.txt').read_text()
 
 
-def test_the_stand_in_for_operators_has_nms_and_refuses_the_rest():
+def test_the_replacement_of_mmcv_operators_has_nms_alone():
     spec = importlib.util.spec_from_file_location(
         '_ext', SCRIPT.with_name('mmcv_ext.py')
     )

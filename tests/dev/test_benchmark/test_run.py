@@ -1,4 +1,4 @@
-"""Benchmark of cost: its measures, and the comparison with a baseline."""
+"""Benchmark of cost: measures, statistics and reports."""
 
 import json
 import runpy
@@ -92,20 +92,6 @@ def test_activation_memory_counts_storages_once_without_parameters(tools):
     assert timing.activation_bytes(forward, [x, weight]) == 2 * 400
 
 
-def test_a_ratio_that_grew_by_more_than_the_tolerance_fails(
-    tools, tmp_path, capsys
-):
-    compare = tools[1].compare_with_baseline
-    before = dict(rows=[dict(name='a', ratio=1.0), dict(name='b', ratio=2.0)])
-    (tmp_path / 'before.json').write_text(json.dumps(before))
-    path = tmp_path / 'before.json'
-    worse = dict(rows=[dict(name='a', ratio=1.2), dict(name='b', ratio=1.0)])
-    assert compare(before, path, 0.1)
-    assert not compare(worse, path, 0.1)
-    assert compare(worse, path, 0.3)
-    assert '+20.0%' in capsys.readouterr().out
-
-
 TINY = (
     '--batch-size',
     2,
@@ -150,18 +136,16 @@ TINY = (
         ),
     ],
 )
-def test_each_measure_writes_table_json_and_picture(
+def test_each_measure_prints_a_table_and_writes_json(
     what, options, names, tmp_path, benchmark
 ):
     config = 'configs/bccd/fmkt_retinanet_r18_bccd.py'
-    out, picture = tmp_path / 'out.json', tmp_path / 'out.png'
+    out = tmp_path / 'out.json'
     command = (what, '--config', config, *TINY, 'ConvEncoder', *options)
     text, code = benchmark(
         *command,
         '--out',
         out,
-        '--plot',
-        picture,
         '--cfg-options',
         'model.teacher.inherit=None',
     )
@@ -170,7 +154,7 @@ def test_each_measure_writes_table_json_and_picture(
     assert {row['name'] for row in report['rows']} == names
     assert all(row['ratio'] > 0 for row in report['rows'])
     assert report['torch'] == torch.__version__ and what in report['command']
-    assert 'ConvEncoder' in text and picture.stat().st_size > 1000
+    assert 'ConvEncoder' in text
 
 
 @pytest.mark.slow
@@ -189,7 +173,7 @@ def test_classifiers_are_measured_by_the_same_commands(tmp_path, benchmark):
 
 
 @pytest.mark.slow
-def test_the_flow_is_timed_against_encoder_reference_and_baseline(
+def test_the_flow_is_timed_against_its_encoder_and_the_reference(
     tmp_path, benchmark
 ):
     out = tmp_path / 'flow.json'
@@ -202,8 +186,3 @@ def test_the_flow_is_timed_against_encoder_reference_and_baseline(
         'reference',
         'reference',
     ]
-    for row in report['rows']:
-        row['ratio'] *= 1e-3
-    out.write_text(json.dumps(report))
-    text, code = benchmark(*command, '--compare', out)
-    assert code == 1 and 'compared with' in text and '%' in text

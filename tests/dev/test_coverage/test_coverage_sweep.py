@@ -12,7 +12,7 @@ pytest.importorskip('mmpretrain')
 sys.path.insert(0, str(ROOT / 'tools' / 'dev' / 'coverage'))
 
 from sweep import equivalence, recipes  # noqa: E402
-from sweep.equivalence import Trained, differences  # noqa: E402
+from sweep.equivalence import TrainingState, differences  # noqa: E402
 from sweep.families import families  # noqa: E402
 
 
@@ -36,7 +36,7 @@ def trained(**changes):
     """Return the state after a run of a small network."""
     tensors = dict(weight=torch.ones(3), steps=torch.tensor(2))
     options = dict(lr=0.1, weight_decay=0.01)
-    return Trained(
+    return TrainingState(
         {**tensors, **changes.pop('tensors', {})},
         dict(weight={**options, **changes}),
     )
@@ -74,7 +74,7 @@ def test_each_difference_is_described(changes, index, message):
 
 
 def test_missing_parameters_and_tensors_are_described():
-    found = differences(trained(), Trained({}, {}))
+    found = differences(trained(), TrainingState({}, {}))
     assert '1 parameters missing, first weight' in found[0]
     assert '2 tensors missing, first weight' in found[1]
 
@@ -84,14 +84,14 @@ def test_a_student_trains_differently_exactly_if_the_weight_is_not_zero(
     tmp_path,
 ):
     config = 'mobilenet_v3/mobilenet-v3-small-050_8xb128_in1k.py'
-    cfg, plain = equivalence.train_plain(
+    cfg, baseline = equivalence.train_baseline(
         recipes.read('mmpretrain', config), 64, tmp_path
     )
-    wrapped = equivalence.distilled(cfg, 'direct', 'head')
+    distillation = equivalence.distilled(cfg, 'direct', 'head')
     for weight in (0.0, 1e-3):
-        wrapped.model.flow.loss_weight = weight
-        direct = equivalence.train(wrapped, f'weight {weight}')
-        groups, tensors = differences(plain, direct)
+        distillation.model.flow.loss_weight = weight
+        student = equivalence.train(distillation, f'weight {weight}')
+        groups, tensors = differences(baseline, student)
         assert not groups
         assert bool(tensors) == bool(weight), tensors
 

@@ -23,7 +23,7 @@ from typing import Sequence
 
 from mmfmkt.apis.compare import Executor, Run, check_methods
 from mmfmkt.cli.errors import exit_on_error
-from mmfmkt.cli.options import add_debug, make_parser
+from mmfmkt.cli.options import add_debug, int_at_least, make_parser
 from mmfmkt.utils import ConfigError
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
@@ -38,7 +38,7 @@ def parse_args() -> argparse.Namespace:
     add('--out', help='folder of the runs (default: work_dirs/tables/NAME)')
     add(
         '--jobs',
-        type=int,
+        type=int_at_least(1),
         default=1,
         help='number of parallel runs (default: %(default)s)',
     )
@@ -58,10 +58,7 @@ def parse_args() -> argparse.Namespace:
         help='write page and plot from existing results, without training',
     )
     add_debug(parser)
-    args = parser.parse_args()
-    if args.jobs < 1:
-        parser.error('--jobs must be 1 or more')
-    return args
+    return parser.parse_args()
 
 
 def execute(

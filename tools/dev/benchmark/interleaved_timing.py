@@ -3,11 +3,9 @@
 Functions are timed in turn in each round.
 """
 
-import json
 import platform
 import statistics
 import sys
-from pathlib import Path
 from typing import Any, Callable, Dict, Iterable, List, Sequence
 
 import torch
@@ -74,15 +72,8 @@ def timing_row(
 
 def memory_row(name: str, size: int, baseline: int) -> dict:
     """Return a report's row: bytes in MiB, and ratio to a baseline."""
-    ratio = size / baseline
-    return dict(
-        name=name,
-        value=size / 2**20,
-        unit='MiB',
-        ratio=ratio,
-        low=ratio,
-        high=ratio,
-    )
+    ratios = dict.fromkeys(('ratio', 'low', 'high'), size / baseline)
+    return dict(name=name, value=size / 2**20, unit='MiB', **ratios)
 
 
 def build_report(title: str, rows: List[dict], device: torch.device) -> dict:
@@ -113,57 +104,3 @@ def print_report(report: dict) -> None:
             f'{row["low"]:.3f} to {row["high"]:.3f}',
         )
     Console().print(table)
-
-
-def plot_report(report: dict, path: str) -> None:
-    """Draw the ratios of a report as bars with their quartiles."""
-    import matplotlib
-
-    matplotlib.use('Agg')
-    import matplotlib.pyplot as plt
-
-    rows = report['rows'][::-1]
-    figure, axes = plt.subplots(figsize=(8, 0.6 + 0.35 * len(rows)))
-    quartiles = [
-        [max(row['ratio'] - row['low'], 0) for row in rows],
-        [max(row['high'] - row['ratio'], 0) for row in rows],
-    ]
-    axes.barh(
-        [row['name'] for row in rows],
-        [row['ratio'] for row in rows],
-        xerr=quartiles,
-    )
-    axes.axvline(1, color='black', linewidth=0.8)
-    axes.set_title(f'{report["title"]} ({report["device"]})')
-    figure.savefig(path, dpi=150, bbox_inches='tight')
-    plt.close(figure)
-
-
-def compare_with_baseline(report: dict, path: str, tolerance: float) -> bool:
-    """Print the change of each ratio since an earlier report.
-
-    Args:
-        report (dict): The new report.
-        path (str): JSON file of the earlier report.
-        tolerance (float): Largest accepted relative growth of a ratio.
-
-    Returns:
-        bool: Whether no ratio grew by more than the tolerance.
-    """
-    baseline = json.loads(Path(path).read_text(encoding='utf-8'))
-    before = {row['name']: row['ratio'] for row in baseline['rows']}
-    table, accepted = Table(title=f'compared with {path}'), True
-    for column in ('', 'before', 'now', 'change'):
-        table.add_column(column, justify='right' if column else 'left')
-    for row in report['rows']:
-        if row['name'] in before:
-            change = row['ratio'] / before[row['name']] - 1
-            accepted = accepted and change <= tolerance
-            table.add_row(
-                row['name'],
-                f'{before[row["name"]]:.3f}',
-                f'{row["ratio"]:.3f}',
-                f'{change:+.1%}',
-            )
-    Console().print(table)
-    return accepted

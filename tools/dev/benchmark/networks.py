@@ -1,7 +1,7 @@
 """Distillers with random weights, and batches of noise for them."""
 
 from copy import deepcopy
-from typing import Any, Callable, Dict, Optional, Tuple
+from typing import Any, Callable, ContextManager, Dict, Optional, Tuple
 
 import torch
 from mmengine.config import Config
@@ -61,6 +61,16 @@ def build(
 def name_of(encoder: Any) -> Optional[str]:
     """Return the encoder's name, or None if there is one per level."""
     return encoder.get('type') if isinstance(encoder, dict) else None
+
+
+def half_precision(device: torch.device) -> torch.dtype:
+    """Return the data type of autocast on a device."""
+    return torch.float16 if device.type == 'cuda' else torch.bfloat16
+
+
+def autocast(device: torch.device, enabled: bool) -> ContextManager:
+    """Return autocast in half precision."""
+    return torch.autocast(device.type, half_precision(device), enabled=enabled)
 
 
 def noise(

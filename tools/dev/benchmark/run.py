@@ -16,21 +16,22 @@ downloaded. docs/cost.md has reference values.
 """
 
 import argparse
+import itertools
 import json
 import sys
-from contextlib import nullcontext
 from copy import deepcopy
 from functools import partial
 from pathlib import Path
+from typing import Callable, Dict, Iterator, List, Optional, Tuple
 
 import torch
 from mmengine.config import Config
+from torch import nn
 
 from mmfmkt.cli.errors import exit_on_error
-from mmfmkt.cli.options import add_cfg_options, make_parser
+from mmfmkt.cli.options import add_cfg_options, int_at_least, make_parser
 from mmfmkt.models import flows
 from mmfmkt.models.losses import PKDLoss
-from mmfmkt.utils import ConfigError
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
@@ -43,10 +44,9 @@ FLAGSHIP = ROOT / 'configs/fmkt_retinanet_r101_r50.py'
 ENCODERS = [
     x for x in flows.__all__ if x.endswith('Encoder') and x != 'MetaEncoder'
 ]
-KINDS = ('encoder', 'reference', 'flow')
 
 
-def parse_args() -> argparse.Namespace:
+def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
     parser = make_parser(__doc__)
     add = parser.add_argument
     add('what', choices=tuple(MEASURES), help='what to measure')
@@ -101,7 +101,12 @@ def parse_args() -> argparse.Namespace:
         help='size of the feature map of `flow`',
     )
     add('--batch-size', type=int, default=1, help='images per batch')
-    add('--repeats', type=int, default=10, help='number of timed rounds')
+    add(
+        '--repeats',
+        type=int_at_least(1),
+        default=10,
+        help='number of timed rounds',
+    )
     add('--device', default='cpu', type=torch.device, help='device of PyTorch')
     add('--amp', action='store_true', help='measure under autocast')
     add(
@@ -120,79 +125,59 @@ def parse_args() -> argparse.Namespace:
         help='fail if an operation synchronizes CPU and GPU',
     )
     add('--out', help='JSON file to write')
-    add('--plot', help='image file to write')
-    add('--compare', metavar='BASELINE', help='JSON file to compare with')
-    add(
-        '--tolerance',
-        type=float,
-        default=0.1,
-        help='largest accepted relative growth of a ratio in --compare',
-    )
     add_cfg_options(parser)
-    return parser.parse_args()
+    return parser.parse_args(argv)
 
 
-def options_of(args: argparse.Namespace) -> dict:
-    """Return additional settings of the flow to measure, by label."""
-    options = {'': {}}
-    if args.with_cp:
-        options[' with_cp'] = dict(with_cp=True)
-    if args.compile:
-        options[' compiled'] = dict(compile=True)
-    return options
+def read_config(args: argparse.Namespace) -> Config:
+    """Return the config of the command line."""
+    config = Config.fromfile(args.config)
+    config.merge_from_dict(args.cfg_options or {})
+    return config
 
 
-def distillers(args: argparse.Namespace):
+def distillers(
+    args: argparse.Namespace,
+) -> Iterator[Tuple[str, str, int, nn.Module]]:
     """Yield label, encoder, N and distiller of each requested setting."""
-    config = Config.fromfile(args.config)
-    config.merge_from_dict(args.cfg_options or {})
-    for variant in args.variants:
-        for encoder in args.encoders:
-            for n in args.num_steps:
-                for label, options in options_of(args).items():
-                    built = networks.build(
-                        config,
-                        variant,
-                        encoder,
-                        args.device,
-                        num_steps=n,
-                        **options,
-                    )
-                    name = f'{variant} {encoder} N={n}{label}'
-                    yield name, encoder, n, built.train()
+    config = read_config(args)
+    flow_options: Dict[str, dict] = {'': {}}
+    if args.with_cp:
+        flow_options[' with_cp'] = dict(with_cp=True)
+    if args.compile:
+        flow_options[' compiled'] = dict(compile=True)
+    for variant, encoder, n, label in itertools.product(
+        args.variants, args.encoders, args.num_steps, flow_options
+    ):
+        options = dict(num_steps=n, **flow_options[label])
+        model = networks.build(
+            config, variant, encoder, args.device, **options
+        )
+        yield f'{variant} {encoder} N={n}{label}', encoder, n, model.train()
 
 
-def build_without_flow(args: argparse.Namespace) -> torch.nn.Module:
+def build_without_flow(args: argparse.Namespace) -> nn.Module:
     """Build the distiller of the variant ``direct``, which has no flow."""
-    config = Config.fromfile(args.config)
-    config.merge_from_dict(args.cfg_options or {})
+    config = read_config(args)
     return networks.build(config, 'direct', None, args.device).train()
 
 
-def precision(args: argparse.Namespace):
-    """Return the autocast context of ``--amp``, or an empty one."""
-    if not args.amp:
-        return nullcontext()
-    half = torch.float16 if args.device.type == 'cuda' else torch.bfloat16
-    return torch.autocast(args.device.type, dtype=half)
-
-
-def measure_training(args: argparse.Namespace) -> list:
+def measure_training(args: argparse.Namespace) -> List[dict]:
     direct = build_without_flow(args)
     batch = networks.noise(direct, args.batch_size, args.image_size)
 
     def step(model):
-        with precision(args):
+        with networks.autocast(args.device, args.amp):
             loss = networks.training_forward(model, batch)()
         networks.backward(model, loss)
 
-    def teach():
-        with precision(args):
+    def run_teacher():
+        with networks.autocast(args.device, args.amp):
             direct.read_teacher(*batch)
 
     functions = dict(
         student=partial(step, direct.student),
-        teacher=teach,
+        teacher=run_teacher,
         **{'without flow': partial(step, direct)},
     )
     lower_bounds = {}
@@ -210,14 +195,14 @@ def measure_training(args: argparse.Namespace) -> list:
     return [timing.timing_row(name, times, baseline) for name in times]
 
 
-def measure_inference(args: argparse.Namespace) -> list:
+def measure_inference(args: argparse.Namespace) -> List[dict]:
     functions, args.num_steps = {}, args.num_steps[:1]
     batch = None
 
     def predict(model, steps):
         if steps is not None:
             model.inference_steps = steps
-        with torch.no_grad(), precision(args):
+        with torch.no_grad(), networks.autocast(args.device, args.amp):
             model(batch[0], deepcopy(batch[1]), mode='predict')
 
     for name, _, _, model in distillers(args):
@@ -232,13 +217,13 @@ def measure_inference(args: argparse.Namespace) -> list:
     return [timing.timing_row(name, times, ['student']) for name in times]
 
 
-def measure_memory(args: argparse.Namespace) -> list:
+def measure_memory(args: argparse.Namespace) -> List[dict]:
     direct = build_without_flow(args)
     batch = networks.noise(direct, args.batch_size, args.image_size)
 
     def activations(model):
         excluded = [*model.parameters(), batch[0]]
-        with precision(args):
+        with networks.autocast(args.device, args.amp):
             forward = networks.training_forward(model, batch)
             return timing.activation_bytes(forward, excluded)
 
@@ -249,63 +234,61 @@ def measure_memory(args: argparse.Namespace) -> list:
     return rows
 
 
-def measure_flow(args: argparse.Namespace) -> list:
+def measure_flow(args: argparse.Namespace) -> List[dict]:
     channels, height, width = args.map_size
     shape = (args.batch_size, channels, height, width)
     source = torch.randn(shape, device=args.device, requires_grad=True)
     target = torch.randn(shape, device=args.device)
-    functions, names, rows = {}, [], []
-    for encoder in args.encoders:
-        for n in args.num_steps:
-            field = flows.VelocityField(
-                getattr(flows, encoder)(channels), flows.RectifiedFlow()
-            )
-            transfer = flows.FMKT(field, PKDLoss()).to(args.device)
-            copied = reference.ReferenceEncoder(field.encoder)
+    functions: Dict[str, Callable] = {}
+    labels, memory_rows = [], []
+    for encoder, n in itertools.product(args.encoders, args.num_steps):
+        field = flows.VelocityField(
+            getattr(flows, encoder)(channels), flows.RectifiedFlow()
+        )
+        transfer = flows.FMKT(field, PKDLoss()).to(args.device)
+        copied = reference.ReferenceEncoder(field.encoder)
 
-            def flow(transfer=transfer, n=n):
-                losses, output = transfer(source, target, n)
-                return losses['loss_flow'], output
+        def flow(transfer=transfer, n=n):
+            losses, output = transfer(source, target, n)
+            return losses['loss_flow'], output
 
-            def by_reference(copied=copied, n=n):
-                return reference.train(copied, source, target, n)
-
-            triple = [f'{x} {encoder} N={n}' for x in KINDS]
-            names.append(triple)
-            functions[triple[0]] = partial(
-                networks.encoder_step, field.encoder, source, n
-            )
-            functions[triple[1]] = partial(forward_backward, by_reference)
-            functions[triple[2]] = partial(forward_backward, flow)
-            excluded = [*field.parameters(), *copied.parameters()]
-            excluded += [source, target]
-            baseline, size = (
-                timing.activation_bytes(x, excluded)
-                for x in (by_reference, flow)
-            )
-            label = f'{triple[2]}: activations / reference'
-            rows.append(timing.memory_row(label, size, baseline))
-            if args.sync_check:
-                check_synchronization(functions[triple[2]])
+        by_reference = partial(reference.train, copied, source, target, n)
+        label = f'{encoder} N={n}'
+        labels.append(label)
+        functions[f'encoder {label}'] = partial(
+            networks.encoder_step, field.encoder, source, n
+        )
+        functions[f'reference {label}'] = partial(
+            forward_backward, by_reference
+        )
+        functions[f'flow {label}'] = partial(forward_backward, flow)
+        excluded = [*field.parameters(), *copied.parameters(), source, target]
+        baseline, size = (
+            timing.activation_bytes(x, excluded) for x in (by_reference, flow)
+        )
+        name = f'flow {label}: activations / reference'
+        memory_rows.append(timing.memory_row(name, size, baseline))
+        if args.sync_check:
+            check_synchronization(functions[f'flow {label}'])
     times = timing.time_interleaved(functions, args.repeats)
-    timings = []
-    for *baselines, flow in names:
-        for baseline in baselines:
-            row = timing.timing_row(flow, times, [baseline])
-            row['name'] = f'{flow} / {baseline.split()[0]}'
-            timings.append(row)
-    return timings + rows
+    timing_rows = []
+    for label, kind in itertools.product(labels, ('encoder', 'reference')):
+        row = timing.timing_row(f'flow {label}', times, [f'{kind} {label}'])
+        row['name'] += f' / {kind}'
+        timing_rows.append(row)
+    return timing_rows + memory_rows
 
 
-def forward_backward(forward) -> None:
+def forward_backward(forward: Callable) -> None:
     """Run forward and backward, of loss and output."""
     loss, output = forward()
     (loss + output.mean()).backward()
 
 
-def check_synchronization(function) -> None:
+def check_synchronization(function: Callable) -> None:
     """Raise an error if a function synchronizes with the GPU."""
     function()
+    torch.cuda.synchronize()
     torch.cuda.set_sync_debug_mode('error')
     try:
         function()
@@ -323,26 +306,12 @@ MEASURES = dict(
 
 def main() -> None:
     args = parse_args()
-    if args.repeats < 1:
-        raise ConfigError(
-            f'--repeats must be a positive integer, got {args.repeats}.'
-        )
-    if args.compare and not Path(args.compare).is_file():
-        raise ConfigError(f'--compare: no such file: {args.compare!r}.')
     measure, title = MEASURES[args.what]
     report = timing.build_report(title, measure(args), args.device)
     timing.print_report(report)
     if args.out:
         text = json.dumps(report, indent=1)
         Path(args.out).write_text(text, encoding='utf-8')
-    if args.plot:
-        timing.plot_report(report, args.plot)
-    if args.compare:
-        sys.exit(
-            not timing.compare_with_baseline(
-                report, args.compare, args.tolerance
-            )
-        )
 
 
 if __name__ == '__main__':

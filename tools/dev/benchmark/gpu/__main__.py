@@ -6,7 +6,7 @@
 The groups run in this order:
 
 - checks: results against those of the CPU in float64; no synchronization;
-- costs: time and memory of detectors (run.py), the most wanted first;
+- costs: time and memory of detectors (run.py), most important first;
 - runs: a classifier by tools/train.py, killed and resumed; DDP; FSDP.
 
 A part that fails, or for which no time is left, is skipped. Each result is
@@ -17,15 +17,19 @@ needs a GPU is skipped.
 
 import argparse
 import importlib
+import sys
 import time
 from pathlib import Path
 
 import torch
 from report import Report, describe_machine
 
+# The groups import run.py.
+sys.path.append(str(Path(__file__).resolve().parents[1]))
+
 GROUPS = ('checks', 'costs', 'runs')
-# Seconds that are left for the last group.
-LAST = 80
+# Seconds reserved for the last group.
+LAST_GROUP = 80
 
 
 def parse_args() -> argparse.Namespace:
@@ -48,7 +52,7 @@ def main() -> None:
     report = Report(args.out.resolve())
     report.add('machine', describe_machine(args.device))
     for group in args.groups:
-        until = end - LAST if group != args.groups[-1] else end
+        until = end - LAST_GROUP if group != args.groups[-1] else end
         parts = importlib.import_module(group).parts(
             report, args.device, until
         )

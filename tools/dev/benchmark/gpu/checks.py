@@ -4,8 +4,9 @@ import math
 import traceback
 from copy import deepcopy
 from functools import partial
-from typing import Any, Callable, ContextManager, Dict, Iterator, List, Tuple
+from typing import Any, Callable, Dict, Iterator, List, Tuple
 
+import run
 import torch
 from report import Part, Report, describe
 from torch import Tensor, nn
@@ -13,8 +14,10 @@ from torch import Tensor, nn
 from mmfmkt.models import flows, losses
 
 CHANNELS, CLASSES, BATCH = 32, 10, 4
+# Shapes of inputs.
 MAPS, VECTORS = (BATCH, CHANNELS, 12, 18), (BATCH, CHANNELS)
 LOGITS = (BATCH, CLASSES)
+# Relative errors without and with autocast.
 TOLERANCES = {False: 1e-4, True: 5e-2}
 # Gradients of means are too small for float16.
 LOSS_SCALE = 64.0
@@ -24,20 +27,10 @@ Forward = Callable[[nn.Module, Tensor, Tensor], Tuple[Tensor, Tensor]]
 Case = Tuple[str, Callable[[], nn.Module], Forward, tuple, tuple]
 
 
-def half_of(device: torch.device) -> torch.dtype:
-    """Return the half precision of autocast on a device."""
-    return torch.float16 if device.type == 'cuda' else torch.bfloat16
-
-
-def autocast(device: torch.device, amp: bool) -> ContextManager:
-    """Return autocast in half precision, without effect unless ``amp``."""
-    return torch.autocast(device.type, half_of(device), enabled=amp)
-
-
 def build_transfer(
     variant: str, encoder: str = 'BottleneckEncoder', **kwargs: Any
 ) -> nn.Module:
-    """Build a transfer between maps with PKD."""
+    """Build a transfer between feature maps with the PKD loss."""
     if variant != 'direct':
         kwargs['field'] = flows.VelocityField(
             getattr(flows, encoder)(CHANNELS, zero_init=False),
@@ -47,7 +40,7 @@ def build_transfer(
 
 
 def build_head_transfer() -> nn.Module:
-    """Build a transfer between vectors, with a head and DIST."""
+    """Build a transfer between vectors with a head and the DIST loss."""
     transfer = build_transfer('fmkt', 'MLPEncoder')
     transfer.metric = losses.DISTLoss()
     transfer.head = nn.Linear(CHANNELS, CLASSES)
@@ -57,36 +50,36 @@ def build_head_transfer() -> nn.Module:
 def run_transfer(
     transfer: nn.Module, source: Tensor, target: Tensor
 ) -> Tuple[Tensor, Tensor]:
-    """Return total loss and output of a transfer."""
+    """Return total loss and output of a transfer with N = 4 steps."""
     head = getattr(transfer, 'head', None)
     if head:
-        found, _, output = transfer.forward_head(
+        loss_dict, _, output = transfer.forward_head(
             source, target, 4, None, lambda x: (head(x), {})
         )
     else:
-        found, output = transfer(source, target, 4)
-    return sum(x for name, x in found.items() if 'loss' in name), output
+        loss_dict, output = transfer(source, target, 4)
+    return sum(x for name, x in loss_dict.items() if 'loss' in name), output
 
 
 def run_loss(
     loss: nn.Module, source: Tensor, target: Tensor
 ) -> Tuple[Tensor, Tensor]:
-    """Return a distillation loss, also, detached, as the output."""
+    """Return a distillation loss, and a detached copy as the output."""
     if loss.needs_teacher_head:
-        loss.teacher_head = read_boxes
+        loss.teacher_head = dense_head
     labels = torch.arange(len(source), device=source.device) % CLASSES
-    found = loss(source, target, labels if loss.needs_labels else None)
-    return found, found.detach()
+    value = loss(source, target, labels if loss.needs_labels else None)
+    return value, value.detach()
 
 
-def build_sum() -> nn.Module:
-    """Build a weighted sum of two losses of maps."""
+def build_weighted_sum() -> nn.Module:
+    """Build a weighted sum of two losses of feature maps."""
     parts = [losses.CosineLoss(), losses.MSELoss()]
     return losses.WeightedSumLoss(parts, [0.9, 0.1])
 
 
-def read_boxes(maps: Tensor) -> Tuple[Tensor, Tensor]:
-    """Return logits and boxes of maps, as a teacher's dense head."""
+def dense_head(maps: Tensor) -> Tuple[Tensor, Tensor]:
+    """Return logits and boxes at each position of feature maps."""
     cells = maps.flatten(2).mT
     center, size = cells[..., :2], cells[..., 2:4].exp()
     return cells[..., 4:], torch.cat([center - size, center + size], -1)
@@ -95,21 +88,22 @@ def read_boxes(maps: Tensor) -> Tuple[Tensor, Tensor]:
 def cases() -> Iterator[Case]:
     """Yield variants, encoders, distillation losses and a head."""
 
-    def maps(name: str, *args: Any, **kwargs: Any) -> Case:
+    def transfer_case(name: str, *args: Any, **kwargs: Any) -> Case:
         build = partial(build_transfer, *args, **kwargs)
         return name, build, run_transfer, MAPS, MAPS
 
     for variant in flows.VARIANTS:
-        yield maps(f'variant {variant}', variant)
-    yield maps('variant fmkt, with_cp', 'fmkt', with_cp=True)
-    for encoder in flows.__all__:
-        if encoder.endswith('Encoder') and encoder != 'MetaEncoder':
-            yield maps(f'encoder {encoder}', 'fmkt', encoder)
+        yield transfer_case(f'variant {variant}', variant)
+    yield transfer_case('variant fmkt, with_cp', 'fmkt', with_cp=True)
+    for encoder in run.ENCODERS:
+        yield transfer_case(f'encoder {encoder}', 'fmkt', encoder)
     for name in losses.__all__:
         kind = getattr(losses, name)
         if name.endswith('Loss') and not name.startswith('Base'):
             shape = MAPS if 'maps' in kind.spaces else LOGITS
-            build = build_sum if kind is losses.WeightedSumLoss else kind
+            build = (
+                build_weighted_sum if kind is losses.WeightedSumLoss else kind
+            )
             yield f'loss {name}', build, run_loss, shape, shape
     yield 'head', build_head_transfer, run_transfer, VECTORS, LOGITS
 
@@ -130,18 +124,18 @@ def evaluate(
     # Under autocast, inputs stay in half precision.
     inputs = [x.to(device, None if amp else dtype) for x in inputs]
     source = inputs[0].requires_grad_()
-    with autocast(device, amp):
+    with run.networks.autocast(device, amp):
         loss, output = forward(module, *inputs)
     total = loss.to(torch.promote_types(loss.dtype, torch.float32))
     total = total + output.to(total.dtype).square().mean()
     (total * LOSS_SCALE).backward()
-    found = dict(loss=loss, output=output, gradient=source.grad)
+    values = dict(loss=loss, output=output, gradient=source.grad)
     grads = [
         x.grad.flatten() for x in module.parameters() if x.grad is not None
     ]
     if grads:
-        found['weights'] = torch.cat(grads)
-    return {k: v.detach().double().cpu() for k, v in found.items()}
+        values['weights'] = torch.cat(grads)
+    return {k: v.detach().double().cpu() for k, v in values.items()}
 
 
 def relative_errors(
@@ -153,13 +147,13 @@ def relative_errors(
     module = build()
     inputs = [torch.randn(shape) for shape in shapes]
     if amp:
-        inputs = [x.to(half_of(device)) for x in inputs]
-    run = partial(evaluate, module, forward)
-    truth = run(inputs, torch.device('cpu'), torch.float64)
-    found = run(inputs, device, torch.float32, amp, compiled)
+        inputs = [x.to(run.networks.half_precision(device)) for x in inputs]
+    evaluated = partial(evaluate, module, forward, inputs)
+    expected = evaluated(torch.device('cpu'), torch.float64)
+    found = evaluated(device, torch.float32, amp, compiled)
     return {
         key: ((found[key] - x).norm() / x.norm()).item()
-        for key, x in truth.items()
+        for key, x in expected.items()
         if x.norm() > 0
     }
 
@@ -169,7 +163,7 @@ def check_correctness(
 ) -> None:
     """Compare a device with the CPU in float64, case by case."""
     torch.backends.cudnn.allow_tf32 = False
-    rows, bad, worst = [], [], (0.0, '')
+    rows, failures, largest = [], [], (0.0, '')
     for case in cases():
         name = case[0]
         if compiled and name != 'variant fmkt':
@@ -180,16 +174,18 @@ def check_correctness(
             report.log(f'correctness, {name}', traceback.format_exc())
             errors = {describe(error): math.inf}
         rows.append(dict(name=name, **errors))
-        worst = max(worst, *((v, f'{name}, {k}') for k, v in errors.items()))
-        # NaN is an error, too.
+        largest = max(
+            largest, *((x, f'{name}, {key}') for key, x in errors.items())
+        )
+        # The comparison also fails for NaN.
         if not all(x <= TOLERANCES[amp] for x in errors.values()):
-            bad.append(f'{name}: {errors}')
-    report.add(
+            failures.append(f'{name}: {errors}')
+    report.add_check(
         f'correctness, {"AMP" if amp else "float32"}{", compiled" * compiled}',
-        f'{len(rows) - len(bad)} of {len(rows)} within {TOLERANCES[amp]:g} of '
-        f'CPU float64, largest error {worst[0]:.1e} ({worst[1]})'
-        + ''.join(f'\n    DIFFERS: {x}' for x in bad),
-        status='failed' if bad else 'ok',
+        len(rows),
+        f'within {TOLERANCES[amp]:g} of CPU float64, largest error '
+        f'{largest[0]:.1e} ({largest[1]})',
+        failures,
         rows=rows,
     )
 
@@ -198,7 +194,7 @@ def check_synchronization(report: Report, device: torch.device) -> None:
     """Check that no training step of a transfer waits for the GPU."""
     if device.type != 'cuda':
         return report.add('synchronization', 'skipped: needs a GPU')
-    steps, bad = 0, []
+    steps, failures = 0, []
     for name, build, forward, *shapes in cases():
         if not name.startswith(('variant', 'encoder')):
             continue
@@ -207,27 +203,22 @@ def check_synchronization(report: Report, device: torch.device) -> None:
             source, target = (torch.randn(x, device=device) for x in shapes)
             source.requires_grad_()
 
-            def step(args=(module, source, target), amp=amp, run=forward):
-                with autocast(device, amp):
-                    loss, output = run(*args)
+            def step(args=(module, source, target), amp=amp, forward=forward):
+                with run.networks.autocast(device, amp):
+                    loss, output = forward(*args)
                 (loss + output.float().mean()).backward()
 
             steps += 1
-            step()
-            torch.cuda.synchronize()
-            torch.cuda.set_sync_debug_mode('error')
             try:
-                step()
+                run.check_synchronization(step)
             except Exception as error:
                 report.log(f'synchronization, {name}', traceback.format_exc())
-                bad.append(f'{name}, amp={amp}: {describe(error)}')
-            finally:
-                torch.cuda.set_sync_debug_mode('default')
-    report.add(
+                failures.append(f'{name}, amp={amp}: {describe(error)}')
+    report.add_check(
         'synchronization',
-        f'{steps - len(bad)} of {steps} training steps of a transfer never '
-        'wait for the GPU' + ''.join(f'\n    WAITS: {x}' for x in bad),
-        status='failed' if bad else 'ok',
+        steps,
+        'training steps of a transfer never wait for the GPU',
+        failures,
     )
 
 

@@ -8,7 +8,7 @@ import time
 import traceback
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Callable, Sequence, Tuple
+from typing import Any, Callable, List, Sequence, Tuple
 
 import torch
 
@@ -32,12 +32,25 @@ class Report:
         result = dict(name=name, seconds=seconds, text=text, **data)
         self._append('results.jsonl', json.dumps(result, default=str))
 
+    def add_check(
+        self,
+        name: str,
+        total: int,
+        text: str,
+        failures: List[str],
+        **data: Any,
+    ) -> None:
+        """Write how many of ``total`` cases pass, and the failures."""
+        text = f'{total - len(failures)} of {total} {text}'
+        text += ''.join(f'\n    FAILED: {x}' for x in failures)
+        self.add(name, text, status='failed' if failures else 'ok', **data)
+
     def log(self, title: str, text: str) -> None:
         """Write a log or a traceback."""
         self._append('errors.log', f'==== {title}\n{text}')
 
     def run_parts(self, parts: Sequence[Part], until: float) -> None:
-        """Run parts in turn; one that fails or finds no time is skipped.
+        """Run parts in turn; a part that fails or has no time is skipped.
 
         At its limit a part is interrupted as by Ctrl-C: interleaved timing
         then reports the rounds so far.
@@ -75,8 +88,8 @@ def describe(error: BaseException) -> str:
 
 def describe_machine(device: torch.device) -> str:
     """Return hardware and versions."""
-    found = f'torch {torch.__version__}, {os.cpu_count()} cores, {device}'
+    text = f'torch {torch.__version__}, {os.cpu_count()} cores, {device}'
     if device.type == 'cuda':
-        found += f' {torch.cuda.get_device_name(device)}'
-        found += f', cudnn {torch.backends.cudnn.version()}'
-    return found
+        text += f' {torch.cuda.get_device_name(device)}'
+        text += f', cudnn {torch.backends.cudnn.version()}'
+    return text

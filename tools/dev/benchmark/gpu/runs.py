@@ -8,35 +8,45 @@ import tempfile
 import time
 from functools import partial
 from pathlib import Path
-from typing import List, Sequence
+from typing import Dict, List, Sequence
 
+import numpy as np
 import torch
+from PIL import Image
 from report import Part, Report
 
 ROOT = Path(__file__).resolve().parents[4]
 CONFIG = 'configs/mmpretrain/cifar10_folder/fmkt_resnet20_resnet8.py'
-CLASSES, EPOCHS = 10, 10
-FSDP = [
+CLASSES, EPOCHS, KILL_EPOCH = 10, 10, 5
+SETTINGS = (
+    'model.teacher.checkpoint=None',
+    'train_dataloader.batch_size=32',
+    f'train_cfg.max_epochs={EPOCHS}',
+    f'train_cfg.val_interval={EPOCHS}',
+    f'param_scheduler.total_steps={EPOCHS}',
+    f'default_hooks.checkpoint.max_keep_ckpts={EPOCHS}',
+    'randomness.seed=0',
+    'randomness.deterministic=True',
+)
+FSDP = (
     'runner_type=FlexibleRunner',
     'strategy.type=FSDPStrategy',
     'strategy.state_dict_cfg=full',
-]
+)
 
 
 def draw_images(folder: Path, number: int) -> None:
     """Draw images of noise around a color of each class."""
-    import numpy as np
-    from PIL import Image
-
     rng = np.random.default_rng(0)
     for split in ('train', 'test'):
         for label in range(CLASSES):
-            place = folder / split / f'class{label}'
-            place.mkdir(parents=True)
+            class_folder = folder / split / f'class{label}'
+            class_folder.mkdir(parents=True)
             color = rng.integers(64, 192, 3)
             for i in range(number):
                 noise = rng.normal(color, 32, (32, 32, 3)).clip(0, 255)
-                Image.fromarray(noise.astype('uint8')).save(place / f'{i}.png')
+                image = Image.fromarray(noise.astype('uint8'))
+                image.save(class_folder / f'{i}.png')
 
 
 class Training:
@@ -51,27 +61,17 @@ class Training:
         launch: bool = False,
     ) -> None:
         self.work_dir, self.log = folder / name, folder / f'{name}.log'
-        launcher = ['-m', 'torch.distributed.run', '--standalone']
+        command = [sys.executable]
+        if launch:
+            command += ['-m', 'torch.distributed.run', '--standalone']
+            options = [*options, '--launcher', 'pytorch']
+        command += [str(ROOT / 'tools/train.py'), str(ROOT / CONFIG)]
+        command += ['--work-dir', str(self.work_dir), *options]
         data = [
             f'{split}_dataloader.dataset.data_root={folder}/data'
             for split in ('train', 'val', 'test')
         ]
-        command = [
-            *(sys.executable, *(launcher if launch else [])),
-            *(str(ROOT / 'tools/train.py'), str(ROOT / CONFIG)),
-            *('--work-dir', str(self.work_dir), *options),
-            *(['--launcher', 'pytorch'] if launch else []),
-            *('--cfg-options', *data),
-            'model.teacher.checkpoint=None',
-            'train_dataloader.batch_size=32',
-            f'train_cfg.max_epochs={EPOCHS}',
-            f'train_cfg.val_interval={EPOCHS}',
-            f'param_scheduler.total_steps={EPOCHS}',
-            f'default_hooks.checkpoint.max_keep_ckpts={EPOCHS}',
-            'randomness.seed=0',
-            'randomness.deterministic=True',
-            *settings,
-        ]
+        command += ['--cfg-options', *data, *SETTINGS, *settings]
         with open(self.log, 'ab') as log:
             self.process = subprocess.Popen(
                 command,
@@ -86,35 +86,26 @@ class Training:
         return self.work_dir / f'epoch_{epoch}.pth'
 
     def succeeds(self, until: float) -> bool:
-        """Wait, and return whether it has trained to its end."""
+        """Wait for the end; return whether the last checkpoint exists."""
         try:
             code = self.process.wait(max(until - time.time(), 1))
         except subprocess.TimeoutExpired:
-            self.kill()
             return False
         return not code and self.checkpoint().is_file()
 
     def kill(self) -> None:
-        """Kill all of its processes by SIGKILL."""
+        """Kill all processes of the run by SIGKILL."""
         if self.process.poll() is None:
             os.killpg(self.process.pid, signal.SIGKILL)
             self.process.wait()
 
     def kill_after(self, epoch: int, until: float) -> bool:
-        """Kill it after an epoch; return whether it was still running."""
+        """Kill the run after an epoch; return whether it was running."""
         while time.time() < until and self.process.poll() is None:
             if self.checkpoint(epoch).is_file():
                 self.kill()
             time.sleep(0.01)
         return self.process.returncode == -signal.SIGKILL
-
-    def error(self) -> str:
-        """Return the line of its log that names the error."""
-        lines = self.log.read_text(errors='replace').splitlines()
-        # torchrun writes its own lines after the tool's.
-        errors = [x for x in lines if x.lower().startswith('error')]
-        errors += [x for x in lines if 'Error' in x]
-        return [*errors, *lines[-1:], 'no output'][0][:300]
 
 
 def difference(one: Path, other: Path) -> str:
@@ -124,49 +115,50 @@ def difference(one: Path, other: Path) -> str:
         for x in (one, other)
     )
     if a.keys() != b.keys():
-        return f'of other names: {sorted(a.keys() ^ b.keys())[:4]}'
+        return f'different names: {sorted(a.keys() ^ b.keys())[:4]}'
     if all(torch.equal(a[k], b[k]) for k in a):
         return 'equal in every bit'
-    return f'{max((a[k] - b[k]).abs().max().item() for k in a):.1e} apart'
+    largest = max((a[k] - b[k]).abs().max().item() for k in a)
+    return f'largest difference {largest:.1e}'
 
 
 def train_classifier(
     report: Report, device: torch.device, until: float
 ) -> None:
-    """Train undisturbed, killed and resumed, under DDP and under FSDP."""
+    """Train uninterrupted, killed and resumed, under DDP and under FSDP."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         draw_images(folder / 'data', 64 if device.type == 'cuda' else 16)
-        # The rest is left for the comparisons.
-        until -= 5
-        run, amp = partial(Training, folder), ['--amp']
-        whole, killed = run('whole', amp), run('killed', amp)
-        others = {
-            'DDP, torchrun': run('ddp', amp, launch=True),
-            'FSDP': run('fsdp', settings=FSDP, launch=True),
+        until -= 5  # for the comparisons
+        start, amp = partial(Training, folder), ['--amp']
+        uninterrupted = start('uninterrupted', amp)
+        killed = start('killed', amp)
+        trainings: Dict[str, Training] = {
+            'uninterrupted, tools/train.py --amp': uninterrupted,
+            'DDP, torchrun': start('ddp', amp, launch=True),
+            'FSDP': start('fsdp', settings=FSDP, launch=True),
         }
-        started: List[Training] = [whole, killed, *others.values()]
+        started = [killed, *trainings.values()]
         try:
-            hit = killed.kill_after(EPOCHS // 2, until)
-            resumed = run('killed', [*amp, '--resume'])
+            was_running = killed.kill_after(KILL_EPOCH, until)
+            resumed = start('killed', [*amp, '--resume'])
             started.append(resumed)
-            title = 'classifier, tools/train.py --amp, SIGKILL and --resume'
-            if whole.succeeds(until):
-                others = {title: resumed, **others}
-            else:
-                others = {title: whole}
-            for title, training in others.items():
+            when = f'after epoch {KILL_EPOCH}' if was_running else 'at the end'
+            trainings[f'SIGKILL {when} and --resume'] = resumed
+            for title, training in trainings.items():
                 if not training.succeeds(until):
-                    text = f'NOT trained: {training.error()}'
-                    report.add(title, text, status='failed')
-                    report.log(title, training.log.read_text()[-20000:])
+                    log = training.log.read_text(errors='replace')
+                    report.add(title, 'see errors.log', status='failed')
+                    report.log(title, log[-20000:])
                     continue
                 text = f'trained {EPOCHS} epochs'
-                if training is resumed:
-                    when = 'killed' if hit else 'NOT killed: it had ended'
-                    text += f', {when} after epoch {EPOCHS // 2}'
-                apart = difference(whole.checkpoint(), training.checkpoint())
-                text += f'; weights against a plain run: {apart}'
+                if training is not uninterrupted and (
+                    uninterrupted.checkpoint().is_file()
+                ):
+                    text += '; weights against an uninterrupted run: '
+                    text += difference(
+                        uninterrupted.checkpoint(), training.checkpoint()
+                    )
                 report.add(title, text, status='ok')
         finally:
             for training in started:

@@ -216,7 +216,8 @@ def draw(table: Table, results: dict) -> None:
         color = '#b04a00'
         axes.axvline(teacher, color=color, linestyle='--', linewidth=1)
         position = (teacher, len(lines) - 0.3)
-        axes.annotate('teacher ', position, color=color, ha='right')
+        options = dict(color=color, ha='right', annotation_clip=False)
+        axes.annotate('teacher ', position, **options)
     axes.set_xlim(low - 2 * margin, high + margin)
     axes.set_ylim(-0.6, len(lines) - 0.4)
     axes.set_yticks(range(len(lines)), [x.name for x in lines])

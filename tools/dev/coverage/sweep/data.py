@@ -7,7 +7,7 @@ settings of a data set's config that reads them.
 import json
 import pickle
 from pathlib import Path
-from typing import List, NamedTuple, Sequence, Tuple
+from typing import Any, List, NamedTuple, Sequence, Tuple
 
 import cv2
 import numpy as np
@@ -26,7 +26,11 @@ class Object(NamedTuple):
 
     label: int
     box: Tuple[int, int, int, int]
-    outline: List[int]
+    polygon: List[int]
+
+    def fill(self, image: np.ndarray, value: Any) -> None:
+        """Fill the polygon in an image."""
+        cv2.fillPoly(image, [np.array(self.polygon).reshape(-1, 2)], value)
 
 
 def draw_images(folder: Path, num_classes: int) -> List[List[Object]]:
@@ -50,15 +54,10 @@ def draw_images(folder: Path, num_classes: int) -> List[List[Object]]:
             x = int(quadrant % 2 * WIDTH // 2 + rng.integers(0, 80 - w))
             y = int(quadrant // 2 * HEIGHT // 2 + rng.integers(0, 64 - h))
             w, h = int(w), int(h)
-            outline = [x, y, x + w, y, x + w, y + h, x + w // 4, y + h]
-            objects.append(
-                Object(int(rng.integers(num_classes)), (x, y, w, h), outline)
-            )
-            cv2.fillPoly(
-                image,
-                [np.array(outline).reshape(-1, 2)],
-                rng.integers(0, 255, 3).tolist(),
-            )
+            polygon = [x, y, x + w, y, x + w, y + h, x + w // 4, y + h]
+            label = int(rng.integers(num_classes))
+            objects.append(Object(label, (x, y, w, h), polygon))
+            objects[-1].fill(image, rng.integers(0, 255, 3).tolist())
         cv2.imwrite(str(folder / f'{index}.jpg'), image)
         drawn.append(objects)
     return drawn
@@ -67,6 +66,37 @@ def draw_images(folder: Path, num_classes: int) -> List[List[Object]]:
 def coco(folder: Path, classes: Sequence[str]) -> dict:
     """Write COCO's format, with polygons, semantic maps and proposals."""
     drawn = draw_images(folder / 'images', len(classes))
+    annotations: List[dict] = []
+    for i, objects in enumerate(drawn):
+        for x in objects:
+            number = len(annotations) + 1
+            annotation = annotation_of(number, x.label + 1, x.box)
+            annotation.update(image_id=i, segmentation=[x.polygon])
+            annotations.append(annotation)
+    categories = [
+        dict(id=i + 1, name=name, frequency='f')
+        for i, name in enumerate(classes)
+    ]
+    write_class_maps(folder / 'maps', drawn)
+    write_proposals(folder / 'proposals.pkl', drawn)
+    return write_annotations(folder, 'maps', annotations, categories)
+
+
+def annotation_of(number: int, category: int, box: Sequence[int]) -> dict:
+    """Return what annotations of objects and segments have in common."""
+    return dict(
+        id=number,
+        category_id=category,
+        bbox=box,
+        area=box[2] * box[3],
+        iscrowd=0,
+    )
+
+
+def write_annotations(
+    folder: Path, seg: str, annotations: List[dict], categories: List[dict]
+) -> dict:
+    """Write an annotation file, and return the settings that read it."""
     # LVIS reads the URL instead of the name, and needs the last two lists.
     images = [
         dict(
@@ -80,40 +110,14 @@ def coco(folder: Path, classes: Sequence[str]) -> dict:
         )
         for i in range(NUM_IMAGES)
     ]
-    annotations: List[dict] = []
-    for i, objects in enumerate(drawn):
-        for x in objects:
-            annotations.append(
-                dict(
-                    id=len(annotations) + 1,
-                    image_id=i,
-                    category_id=x.label + 1,
-                    bbox=x.box,
-                    area=x.box[2] * x.box[3],
-                    segmentation=[x.outline],
-                    iscrowd=0,
-                )
-            )
-    categories = [
-        dict(id=i + 1, name=name, frequency='f')
-        for i, name in enumerate(classes)
-    ]
-    (folder / 'train.json').write_text(
-        json.dumps(
-            dict(
-                info={},
-                images=images,
-                annotations=annotations,
-                categories=categories,
-            )
-        )
+    content = dict(
+        info={}, images=images, annotations=annotations, categories=categories
     )
-    write_class_maps(folder / 'maps', drawn)
-    write_proposals(folder / 'proposals.pkl', drawn)
+    (folder / 'train.json').write_text(json.dumps(content))
     return dict(
         data_root=f'{folder}/',
         ann_file='train.json',
-        data_prefix=dict(img='images/', seg='maps/'),
+        data_prefix=dict(img='images/', seg=f'{seg}/'),
     )
 
 
@@ -123,11 +127,7 @@ def write_class_maps(folder: Path, drawn: List[List[Object]]) -> None:
     for i, objects in enumerate(drawn):
         labels = np.zeros((HEIGHT, WIDTH), np.uint8)
         for x in objects:
-            cv2.fillPoly(
-                labels,
-                [np.array(x.outline).reshape(-1, 2)],
-                x.label % MAX_MAP_CLASSES,
-            )
+            x.fill(labels, x.label % MAX_MAP_CLASSES)
         cv2.imwrite(str(folder / f'{i}.png'), labels)
 
 
@@ -152,18 +152,15 @@ def panoptic(
     """Write COCO's panoptic format: a color for each segment."""
     drawn = draw_images(folder / 'images', len(things))
     (folder / 'segments').mkdir()
-    images, annotations = [], []
+    annotations = []
     for i, objects in enumerate(drawn):
         ids = np.ones((HEIGHT, WIDTH), np.int32)
-        segments = [segment_info(1, len(things) + 1, (0, 0, WIDTH, HEIGHT))]
+        segments = [annotation_of(1, len(things) + 1, (0, 0, WIDTH, HEIGHT))]
         for number, x in enumerate(objects, start=2):
-            cv2.fillPoly(ids, [np.array(x.outline).reshape(-1, 2)], number)
-            segments.append(segment_info(number, x.label + 1, x.box))
+            x.fill(ids, number)
+            segments.append(annotation_of(number, x.label + 1, x.box))
         colors = np.stack([ids >> 16, ids >> 8, ids], -1).astype(np.uint8)
         cv2.imwrite(str(folder / f'segments/{i}.png'), colors)
-        images.append(
-            dict(id=i, file_name=f'{i}.jpg', width=WIDTH, height=HEIGHT)
-        )
         annotations.append(
             dict(image_id=i, file_name=f'{i}.png', segments_info=segments)
         )
@@ -171,50 +168,7 @@ def panoptic(
         dict(id=i + 1, name=name, isthing=int(i < len(things)))
         for i, name in enumerate([*things, *stuff])
     ]
-    (folder / 'train.json').write_text(
-        json.dumps(
-            dict(images=images, annotations=annotations, categories=categories)
-        )
-    )
-    return dict(
-        data_root=f'{folder}/',
-        ann_file='train.json',
-        data_prefix=dict(img='images/', seg='segments/'),
-    )
-
-
-def segment_info(number: int, category: int, box: Sequence[int]) -> dict:
-    """Return a segment of the panoptic format."""
-    return dict(
-        id=number,
-        category_id=category,
-        bbox=box,
-        area=box[2] * box[3],
-        iscrowd=0,
-    )
-
-
-def crowdhuman(folder: Path, classes: Sequence[str]) -> dict:
-    """Write CrowdHuman's format: a line for each image."""
-    drawn = draw_images(folder / 'images', 1)
-    lines = [
-        json.dumps(
-            dict(
-                ID=str(i),
-                gtboxes=[
-                    dict(tag=classes[-1], fbox=x.box, hbox=x.box, vbox=x.box)
-                    for x in objects
-                ],
-            )
-        )
-        for i, objects in enumerate(drawn)
-    ]
-    (folder / 'train.odgt').write_text('\n'.join(lines))
-    return dict(
-        data_root=f'{folder}/',
-        ann_file='train.odgt',
-        data_prefix=dict(img='images/'),
-    )
+    return write_annotations(folder, 'segments', annotations, categories)
 
 
 def single_label(folder: Path, num_classes: int) -> dict:
@@ -229,28 +183,5 @@ def single_label(folder: Path, num_classes: int) -> dict:
         type='CustomDataset',
         data_root=f'{folder}/',
         ann_file='train.txt',
-        data_prefix='images/',
-    )
-
-
-def multi_label(folder: Path, num_classes: int) -> dict:
-    """Write images with several classes each, for MultiLabelDataset."""
-    drawn = draw_images(folder / 'images', num_classes)
-    classes = [f'class {i}' for i in range(num_classes)]
-    content = dict(
-        metainfo=dict(classes=classes),
-        data_list=[
-            dict(
-                img_path=f'{i}.jpg',
-                gt_label=sorted({x.label for x in objects}),
-            )
-            for i, objects in enumerate(drawn)
-        ],
-    )
-    (folder / 'train.json').write_text(json.dumps(content))
-    return dict(
-        type='MultiLabelDataset',
-        data_root=f'{folder}/',
-        ann_file='train.json',
         data_prefix='images/',
     )

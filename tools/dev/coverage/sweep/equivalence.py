@@ -20,14 +20,14 @@ from mmfmkt.apis.runner import build_runner
 from mmfmkt.apis.train import complete_distillation
 from mmfmkt.utils import ConfigError
 
-from .errors import PLAIN_DONE, CannotRunError
+from .errors import BASELINE_DONE, CannotRunError
 from .recipes import tiny, without_validation
 
 ITERATIONS = 3
 FLOWS = 'flows.'
 
 
-class Trained(NamedTuple):
+class TrainingState(NamedTuple):
     """State after a training run.
 
     Attributes:
@@ -52,54 +52,49 @@ def check_equivalence(cfg: Config, size: int, folder: Path) -> dict:
     Returns:
         dict: ``status``, ``reason``, and ``details`` of differences.
     """
-    cfg, plain = train_plain(cfg, size, folder)
+    cfg, baseline = train_baseline(cfg, size, folder)
 
-    def train_wrapped(tap: str) -> Trained:
-        wrapped = distilled(cfg, 'direct', tap)
-        wrapped.model.flow.loss_weight = 0.0
-        return train(wrapped, f'direct at {tap}')
+    def train_student(tap: str) -> TrainingState:
+        distillation = distilled(cfg, 'direct', tap)
+        distillation.model.flow.loss_weight = 0.0
+        return train(distillation, f'direct at {tap}')
 
     try:
-        direct, note = at_any_tap(cfg, train_wrapped)
+        student, note = at_any_tap(cfg, train_student)
     except ConfigError as error:
         return dict(status='refused', reason=str(error))
-    groups, tensors = differences(plain, direct)
+    groups, tensors = differences(baseline, student)
     if not groups and not tensors:
         return dict(status='equal', reason=note)
-    result = dict(
-        status='differs',
-        reason='; '.join([*groups, *tensors][:2]),
-        details=[*groups[:20], *tensors[:20]],
-    )
     if not groups:
-        again = differences(plain, train(cfg, 'again'))[1]
-        if again:
-            result.update(
-                status='groups only',
-                reason=f'plain training is not the same twice: {again[0]}',
-            )
-    return result
+        repeated = differences(baseline, train(cfg, 'repeated'))[1]
+        if repeated:
+            reason = f'training without a distiller varies: {repeated[0]}'
+            return dict(status='groups only', reason=reason)
+    details = [*groups[:20], *tensors[:20]]
+    reason = '; '.join([*groups, *tensors][:2])
+    return dict(status='differs', reason=reason, details=details)
 
 
-def train_plain(cfg: Config, size: int, folder: Path) -> tuple:
+def train_baseline(cfg: Config, size: int, folder: Path) -> tuple:
     """Train a small version of a config without a distiller.
 
     Returns:
-        tuple[Config, Trained]: The small config, and the state after it.
+        tuple[Config, TrainingState]: The small config, and the state after it.
 
     Raises:
         CannotRunError: If the training fails.
     """
     try:
         cfg = without_validation(tiny(cfg, size, folder, ITERATIONS))
-        plain = train(cfg, 'plain')
-        broken = [x for x, t in plain.tensors.items() if not finite(t)]
-        if broken:
-            raise ArithmeticError(f'{broken[0]} is not finite after training')
+        baseline = train(cfg, 'baseline')
+        for name, tensor in baseline.tensors.items():
+            if not tensor.isfinite().all():
+                raise ArithmeticError(f'{name} is not finite after training')
     except Exception as error:
         raise CannotRunError from error
-    print(PLAIN_DONE, flush=True)
-    return cfg, plain
+    print(BASELINE_DONE, flush=True)
+    return cfg, baseline
 
 
 def at_any_tap(cfg: Config, check: Callable[[str], Any]) -> Tuple[Any, str]:
@@ -141,19 +136,19 @@ def distilled(cfg: Config, variant: str, tap: str) -> Config:
     presets = THETA_PRESETS if variant == 'theta' else PRESETS
     preset = presets['mmpretrain' if tap == 'head' else 'mmdet']
     settings = get_config(f'mmfmkt::_base_/{preset}.py').distiller
-    whole = ConfigDict(model=deepcopy(cfg.model))
+    teacher = ConfigDict(model=deepcopy(cfg.model))
     if 'data_preprocessor' in cfg:
-        whole.data_preprocessor = deepcopy(cfg.data_preprocessor)
+        teacher.data_preprocessor = deepcopy(cfg.data_preprocessor)
     model = dict(
         settings,
         variant=variant,
         tap=tap,
         student=deepcopy(cfg.model),
-        teacher=dict(config=whole, checkpoint=None),
+        teacher=dict(config=teacher, checkpoint=None),
     )
     if cfg.default_scope == 'mmdet':
         taps: Dict[str, Any] = dict(teacher=model['teacher'])
-        choose_taps(Config(whole), 'mmdet', taps)
+        choose_taps(Config(teacher), 'mmdet', taps)
         # Inherited weights would change the start of the training.
         taps['teacher'].pop('inherit', None)
         model.update(taps)
@@ -164,7 +159,7 @@ def distilled(cfg: Config, variant: str, tap: str) -> Config:
     return cfg
 
 
-def train(cfg: Config, name: str) -> Trained:
+def train(cfg: Config, name: str) -> TrainingState:
     """Train a config, and return the state after it."""
     return state_of(run(cfg, name))
 
@@ -187,7 +182,7 @@ def run(cfg: Config, name: str) -> Runner:
     return runner
 
 
-def state_of(runner: Runner) -> Trained:
+def state_of(runner: Runner) -> TrainingState:
     """Return the weights, averages and optimizer state of a run."""
     tensors = dict(runner.model.state_dict())
     for hook in runner.hooks:
@@ -205,23 +200,25 @@ def state_of(runner: Runner) -> Trained:
                 if isinstance(value, torch.Tensor):
                     name = f'optimizer.{names[id(parameter)]}.{key}'
                     tensors[name] = value
-    return Trained({x: t.detach().clone() for x, t in tensors.items()}, groups)
+    return TrainingState(
+        {x: t.detach().clone() for x, t in tensors.items()}, groups
+    )
 
 
-def differences(plain: Trained, direct: Trained) -> tuple:
+def differences(baseline: TrainingState, student: TrainingState) -> tuple:
     """Compare two runs, except parameters of flows.
 
     Args:
-        plain (Trained): State without a distiller.
-        direct (Trained): State with a distiller.
+        baseline (TrainingState): State without a distiller.
+        student (TrainingState): State with a distiller.
 
     Returns:
         tuple[list[str], list[str]]: Differences of optimizer options, and
         of tensors.
     """
-    groups = name_differences('parameter', plain.groups, direct.groups)
-    for name, options in plain.groups.items():
-        others = direct.groups.get(name, options)
+    groups = name_differences('parameter', baseline.groups, student.groups)
+    for name, options in baseline.groups.items():
+        others = student.groups.get(name, options)
         groups += [
             f'{key} of {name} is {others.get(key)} instead of {value}'
             for key, value in options.items()
@@ -232,28 +229,28 @@ def differences(plain: Trained, direct: Trained) -> tuple:
             for key in others
             if key not in options
         ]
-    tensors = name_differences('tensor', plain.tensors, direct.tensors)
+    tensors = name_differences('tensor', baseline.tensors, student.tensors)
     distances = {}
-    for name, tensor in plain.tensors.items():
-        other = direct.tensors.get(name)
+    for name, tensor in baseline.tensors.items():
+        other = student.tensors.get(name)
         if other is not None and not torch.equal(tensor, other):
             distances[name] = distance(tensor, other)
     if distances:
         first = next(iter(distances))
         largest = max(distances, key=distances.get)
         tensors.append(
-            f'{len(distances)} of {len(plain.tensors)} tensors differ, first '
+            f'{len(distances)} of {len(baseline.tensors)} tensors differ, first '
             f'{first} by {distances[first]:.2g}, largest {largest} by '
             f'{distances[largest]:.2g}'
         )
     return groups, tensors
 
 
-def name_differences(what: str, plain: dict, direct: dict) -> List[str]:
+def name_differences(what: str, baseline: dict, student: dict) -> List[str]:
     """Describe names that only one of two runs has."""
-    missing = [name for name in plain if name not in direct]
+    missing = [name for name in baseline if name not in student]
     unexpected = [
-        name for name in direct if name not in plain and FLOWS not in name
+        name for name in student if name not in baseline and FLOWS not in name
     ]
     return [
         f'{len(names)} {what}s {verb}, first {names[0]}'
@@ -267,8 +264,3 @@ def distance(one: torch.Tensor, other: torch.Tensor) -> float:
     if one.shape != other.shape:
         return float('inf')
     return (one.double() - other.double()).abs().max().item()
-
-
-def finite(tensor: torch.Tensor) -> bool:
-    """Return whether all values of a tensor are finite."""
-    return not tensor.is_floating_point() or bool(tensor.isfinite().all())

@@ -3,8 +3,8 @@
 import os
 import traceback
 
-# Logged between training without a distiller and the distillations.
-PLAIN_DONE = 'plain training is done'
+# Logged after training without a distiller.
+BASELINE_DONE = 'training without a distiller is done'
 
 
 class NotAStudentError(ValueError):

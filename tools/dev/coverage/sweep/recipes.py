@@ -8,7 +8,7 @@ optimizer, schedules and their settings for each parameter.
 
 from copy import deepcopy
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, Optional
+from typing import Any, Dict, Iterator, List
 
 from mmengine.config import Config, ConfigDict
 from mmengine.registry import DATASETS
@@ -25,6 +25,17 @@ from .pixels import largest_number, shrink
 # detectors, and of queries.
 CANDIDATES = dict(num=64, max_per_img=100, nms_pre=200)
 QUERIES = dict(num_queries=100, num_proposals=100)
+# Settings of data sets that COCO's format does not have.
+OTHER_FORMATS = (
+    'label_file',
+    'hierarchy_file',
+    'meta_file',
+    'image_level_ann_file',
+)
+# Hooks that act late in a training act before the end of the short one.
+HOOK_TIMES = dict(
+    num_last_epochs=1, switch_epoch=1, begin_epoch=0, begin_iter=0
+)
 SYNC_NORMS = ('SyncBN', 'MMSyncBN', 'NaiveSyncBN')
 
 
@@ -96,16 +107,17 @@ def tiny(cfg: Config, size: int, folder: Path, epochs: int) -> Config:
 
 
 def shorten(cfg: Config, epochs: int) -> None:
-    """Train for so many iterations, without mixed precision."""
+    """Set the length of the training, and remove mixed precision."""
     loop = cfg.train_cfg
-    iterations = 'max_iters' in loop or loop.get('type') == (
+    by_epoch = 'max_iters' not in loop and loop.get('type') != (
         'IterBasedTrainLoop'
     )
-    length = 'max_iters' if iterations else 'max_epochs'
-    for schedule in schedules(cfg):
-        # The default end is that of the original training.
-        same = schedule.get('by_epoch', True) != iterations
-        schedule.setdefault('end', loop.get(length) if same else 10**6)
+    length = 'max_epochs' if by_epoch else 'max_iters'
+    schedules = cfg.get('param_scheduler') or []
+    for schedule in [schedules] if isinstance(schedules, dict) else schedules:
+        # By default, schedules end with the original training.
+        same_unit = schedule.get('by_epoch', True) == by_epoch
+        schedule.setdefault('end', loop.get(length) if same_unit else 10**6)
     loop[length] = epochs
     loop.val_interval = epochs
     for key in ('dynamic_intervals', 'val_begin'):
@@ -117,26 +129,12 @@ def shorten(cfg: Config, epochs: int) -> None:
             wrapper.pop(key, None)
     cfg.setdefault('default_hooks', ConfigDict())
     cfg.default_hooks.checkpoint = dict(
-        type='CheckpointHook', interval=epochs, by_epoch=not iterations
+        type='CheckpointHook', interval=epochs, by_epoch=by_epoch
     )
     for hook in cfg.get('custom_hooks') or []:
-        # Settings that hooks change late are changed before the end.
-        for key, value in (
-            ('num_last_epochs', 1),
-            ('switch_epoch', 1),
-            ('begin_epoch', 0),
-            ('begin_iter', 0),
-        ):
-            if key in hook:
-                hook[key] = value
+        hook.update({k: x for k, x in HOOK_TIMES.items() if k in hook})
         for i, change in enumerate(hook.get('schedule') or [], start=2):
             change.action_epoch = i
-
-
-def schedules(cfg: Config) -> List[dict]:
-    """Return the parameter schedulers of a config as a list."""
-    schedulers = cfg.get('param_scheduler') or []
-    return [schedulers] if isinstance(schedulers, dict) else schedulers
 
 
 def limit_numbers(config: Any, limits: Dict[str, int]) -> None:
@@ -163,72 +161,63 @@ def use_tiny_data(loader: dict, cfg: Config, folder: Path) -> None:
         if 'times' in wrapper:
             wrapper.times = 1
         wrapper = wrapper.get('dataset')
-    for i, leaf in enumerate(leaf_datasets(loader['dataset'])):
-        fill(leaf, cfg.model, cfg.default_scope, folder / str(i))
+    for i, dataset in enumerate(inner_datasets(loader['dataset'])):
+        use_tiny_format(dataset, cfg.model, cfg.default_scope, folder / str(i))
 
 
-def leaf_datasets(dataset: Optional[dict]) -> Iterator[dict]:
-    """Yield the datasets within wrappers such as ConcatDataset.
+def inner_datasets(dataset: dict) -> Iterator[dict]:
+    """Yield the data sets within wrappers such as ConcatDataset.
 
     Args:
-        dataset (dict, optional): Config of a dataset.
+        dataset (dict): Config of a data set.
     """
-    if not isinstance(dataset, dict):
-        return
-    inner = dataset.get('datasets') or [dataset.get('dataset')]
-    if inner == [None]:
+    wrapped = dataset.get('datasets') or [dataset.get('dataset')]
+    if wrapped == [None]:
         yield dataset
-    for child in inner:
-        yield from leaf_datasets(child)
+        return
+    for child in wrapped:
+        yield from inner_datasets(child)
 
 
-def fill(leaf: dict, model: dict, library: str, folder: Path) -> None:
+def use_tiny_format(
+    dataset: dict, model: dict, library: str, folder: Path
+) -> None:
     """Make a data set's config read a tiny data set of the same format.
 
     A format without a writer is replaced by that of COCO, or for classifiers
     by that of CustomDataset, with as many classes.
 
     Args:
-        leaf (dict): Config of the data set; changed in place.
+        dataset (dict): Config of the data set; changed in place.
         model (dict): Config of the model.
         library (str): Library of both.
         folder (Path): Folder to write to.
     """
     num_classes = min(classes_in(model), default=1)
     for key in ('split', 'indices'):
-        leaf.pop(key, None)
-    if leaf.get('proposal_file'):
-        leaf['proposal_file'] = 'proposals.pkl'
+        dataset.pop(key, None)
     if library == 'mmpretrain':
-        multi = 'MultiLabel' in str(model['head'])
-        writer = data.multi_label if multi else data.single_label
-        leaf.update(writer(folder, num_classes))
+        dataset.update(data.single_label(folder, num_classes))
         return
+    if dataset.get('proposal_file'):
+        dataset['proposal_file'] = 'proposals.pkl'
     with DATASETS.switch_scope_and_registry(library) as registry:
-        kind, coco = registry.get(leaf['type']), registry.get('CocoDataset')
-    names = (leaf.get('metainfo') or {}).get('classes') or (
-        kind.METAINFO.get('classes')
-    )
-    if kind.__name__ == 'CrowdHumanDataset':
-        leaf.update(data.crowdhuman(folder, names))
-    elif kind.__name__ == 'CocoPanopticDataset':
-        info = kind.METAINFO
-        leaf.update(
-            data.panoptic(folder, info['thing_classes'], info['stuff_classes'])
+        kind, coco = registry.get(dataset['type']), registry.get('CocoDataset')
+    if kind.__name__ == 'CocoPanopticDataset':
+        things, stuff = (
+            kind.METAINFO[f'{x}_classes'] for x in ('thing', 'stuff')
         )
-    else:
-        if not issubclass(kind, coco) or not names:
-            for key in (
-                'label_file',
-                'hierarchy_file',
-                'meta_file',
-                'image_level_ann_file',
-            ):
-                leaf.pop(key, None)
-            leaf['type'] = 'CocoDataset'
-            names = [f'class {i}' for i in range(num_classes)]
-            leaf['metainfo'] = dict(classes=names)
-        leaf.update(data.coco(folder, names))
+        dataset.update(data.panoptic(folder, things, stuff))
+        return
+    metainfo = dataset.get('metainfo') or {}
+    names = metainfo.get('classes') or kind.METAINFO.get('classes')
+    if not issubclass(kind, coco) or not names:
+        for key in OTHER_FORMATS:
+            dataset.pop(key, None)
+        dataset['type'] = 'CocoDataset'
+        names = [f'class {i}' for i in range(num_classes)]
+        dataset['metainfo'] = dict(classes=names)
+    dataset.update(data.coco(folder, names))
 
 
 def use_tiny_evaluator(cfg: Config, split: str) -> None:
@@ -238,14 +227,14 @@ def use_tiny_evaluator(cfg: Config, split: str) -> None:
     """
     if cfg.default_scope == 'mmpretrain' or split == 'train':
         return
-    leaf = next(leaf_datasets(cfg[f'{split}_dataloader'].dataset))
+    dataset = next(inner_datasets(cfg[f'{split}_dataloader'].dataset))
     evaluator = cfg[f'{split}_evaluator']
     if not isinstance(evaluator, dict) or evaluator.type != 'CocoMetric':
         evaluator = dict(
             type='DumpDetResults', out_file_path=f'{cfg.work_dir}/{split}.pkl'
         )
     else:
-        evaluator.ann_file = leaf['data_root'] + leaf['ann_file']
+        evaluator.ann_file = dataset['data_root'] + dataset['ann_file']
         if evaluator.get('proposal_nums') is None:
             evaluator.pop('proposal_nums', None)
     cfg[f'{split}_evaluator'] = evaluator
@@ -254,9 +243,9 @@ def use_tiny_evaluator(cfg: Config, split: str) -> None:
 def classes_in(config: Any) -> Iterator[int]:
     """Yield the numbers of classes in a config that are larger than 1."""
     for key, value in walk(config):
-        if key.rpartition('.')[2] == 'num_classes' and isinstance(value, int):
-            if value > 1:
-                yield value
+        is_number = key.endswith('num_classes') and isinstance(value, int)
+        if is_number and value > 1:
+            yield value
 
 
 def without_validation(cfg: Config) -> Config:

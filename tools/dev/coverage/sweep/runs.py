@@ -8,6 +8,7 @@ import sys
 import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from importlib.util import find_spec
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -15,7 +16,7 @@ from typing import Dict, Iterator, List, Tuple
 
 from mmfmkt.utils.files import write_atomically
 
-from .errors import PLAIN_DONE
+from .errors import BASELINE_DONE
 from .families import Family
 
 # Processes are forked from one that has imported the libraries.
@@ -33,8 +34,8 @@ ENVIRONMENT = dict(
 # Replacements for packages that are on no package index.
 STAND_INS = Path(__file__).with_name('stand_ins')
 # Statuses after which the next config of the family is tried.
-UNFIT = ('cannot run', 'cannot apply', 'timed out')
-CONFIGS = 3
+NOT_CHECKED = ('cannot run', 'cannot apply', 'timed out')
+MAX_CONFIGS = 3
 
 
 class Results:
@@ -66,7 +67,7 @@ def check_all(
     """Run checks, store their results, and yield each completed check.
 
     Args:
-        todo (list[tuple[Family, str]]): Families and checks.
+        todo (list[tuple[Family, str]]): Pairs of family and check.
         results (Results): Results to add to.
         jobs (int): Number of parallel processes.
         timeout (float): Limit of one process in seconds.
@@ -91,19 +92,19 @@ def check_family(
 ) -> dict:
     """Check the smallest config of a family that this machine can run.
 
-    The second check of a family uses the config of its first.
+    All checks of a family use the same config.
     """
     if family.reason:
         return dict(status='cannot apply', reason=family.reason)
     known = [
         x['config']
         for x in results.by_family.get(family.key, {}).values()
-        if x.get('config') and x['status'] not in UNFIT
+        if x.get('config') and x['status'] not in NOT_CHECKED
     ]
     tried = []
-    for config in known[:1] or family.configs[:CONFIGS]:
+    for config in known[:1] or family.configs[:MAX_CONFIGS]:
         tried.append(check_config(family, config, check, timeout))
-        if tried[-1]['status'] not in UNFIT:
+        if tried[-1]['status'] not in NOT_CHECKED:
             return tried[-1]
     return tried[0]
 
@@ -120,25 +121,22 @@ def check_config(
         )
         process.start()
         process.join(timeout)
-        late = process.exitcode is None
+        timed_out = process.exitcode is None
         stop(process)
         process.join()
-        if late:
-            result = dict(
-                status='timed out', reason=f'took more than {timeout:g} s'
-            )
+        if timed_out:
+            reason = f'took more than {timeout:g} s'
+            result = dict(status='timed out', reason=reason)
         else:
-            result = outcome(folder, process.exitcode)
+            result = read_result(folder, process.exitcode)
     seconds = round(time.perf_counter() - start, 1)
     return dict(result, config=config, seconds=seconds)
 
 
 def stop(process: BaseProcess) -> None:
     """Kill a process and all processes that it has started."""
-    try:
+    with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
-    except ProcessLookupError:
-        pass
 
 
 def work(library: str, config: str, check: str, folder: Path) -> None:
@@ -155,17 +153,16 @@ def work(library: str, config: str, check: str, folder: Path) -> None:
     run_one(library, config, check, folder / RESULT)
 
 
-def outcome(folder: Path, code: int) -> dict:
-    """Return the result of a process, or how it ended without one."""
+def read_result(folder: Path, code: int) -> dict:
+    """Return the result of a process, or a description of its crash."""
     if (folder / RESULT).exists():
         return json.loads((folder / RESULT).read_text())
     log = (folder / LOG).read_text(errors='replace').strip().splitlines()
     # A crash before this line is not due to the distiller.
-    status = 'failed' if PLAIN_DONE in log else 'cannot run'
+    status = 'failed' if BASELINE_DONE in log else 'cannot run'
     last = log[-1][:160] if log else '(empty log)'
-    return dict(
-        status=status, reason=f'exit code {code}; last line of its log: {last}'
-    )
+    reason = f'exit code {code}; last line of the log: {last}'
+    return dict(status=status, reason=reason)
 
 
 def prepare_processes() -> None:

@@ -20,12 +20,12 @@ from torch.testing import assert_close
 from mmfmkt.utils import ConfigError
 
 from .equivalence import at_any_tap, distilled, run
-from .errors import PLAIN_DONE, CannotRunError, one_line
+from .errors import BASELINE_DONE, CannotRunError, one_line
 from .families import package_folder
 from .recipes import tiny
 
 VARIANTS = ('theta', 'fmkt')
-BLOCKED = Path(__file__).with_name('without_mmfmkt.py')
+WITHOUT_MMFMKT = Path(__file__).with_name('without_mmfmkt.py')
 
 
 def check_variants(cfg: Config, size: int, folder: Path) -> dict:
@@ -44,20 +44,20 @@ def check_variants(cfg: Config, size: int, folder: Path) -> dict:
     """
     try:
         cfg = tiny(cfg, size, folder, epochs=1)
-        plain = run(cfg, 'plain')
-        plain.test()
+        baseline = run(cfg, 'baseline')
+        baseline.test()
     except Exception as error:
         raise CannotRunError from error
-    print(PLAIN_DONE, flush=True)
-    shapes = {x: t.shape for x, t in plain.model.state_dict().items()}
-    del plain  # frees its memory
+    print(BASELINE_DONE, flush=True)
+    shapes = {x: t.shape for x, t in baseline.model.state_dict().items()}
+    del baseline  # frees its memory
     result = dict(status='passed', reason='')
     for variant in VARIANTS:
         try:
-            _, note = at_any_tap(
-                cfg,
-                partial(check_variant, cfg, variant, shapes, folder / variant),
+            check = partial(
+                check_variant, cfg, variant, shapes, folder / variant
             )
+            _, note = at_any_tap(cfg, check)
             result[variant] = 'passed'
             result['reason'] = result['reason'] or note
         except ConfigError as error:
@@ -65,9 +65,8 @@ def check_variants(cfg: Config, size: int, folder: Path) -> dict:
             result.update(status='refused', reason=str(error))
         except Exception as error:
             result[variant] = 'failed'
-            result.update(
-                status='failed', reason=f'{variant}: {one_line(error)}'
-            )
+            reason = f'{variant}: {one_line(error)}'
+            result.update(status='failed', reason=reason)
     return result
 
 
@@ -91,10 +90,10 @@ def check_variant(
         Exception: If a step fails, or predictions differ.
     """
     library = cfg.default_scope
-    wrapped = distilled(cfg, variant, tap)
-    wrapped.model.flow.update(num_steps=2, inference_steps=2)
-    wrapped.work_dir = str(folder)
-    runner = run(wrapped, f'{variant} at {tap}')
+    distillation = distilled(cfg, variant, tap)
+    distillation.model.flow.update(num_steps=2, inference_steps=2)
+    distillation.work_dir = str(folder)
+    runner = run(distillation, f'{variant} at {tap}')
     predictions = [folder / 'distiller.pkl', folder / 'export.pkl']
     runner.test_evaluator.metrics.append(
         dump_metric(library)(out_file_path=str(predictions[0]))
@@ -104,26 +103,13 @@ def check_variant(
         folder / f'student/student.{x}' for x in ('py', 'pth')
     )
     tools = package_folder(library) / 'tools'
-    test = [
-        tools / 'test.py',
-        config,
-        checkpoint,
-        '--out',
-        predictions[1],
-        '--work-dir',
-        folder / 'test',
-    ]
+    test = [tools / 'test.py', config, checkpoint, '--out', predictions[1]]
+    test += ['--work-dir', folder / 'test']
     if variant == 'theta':
-        check_names(checkpoint, shapes)
-        train = [
-            tools / 'train.py',
-            config,
-            '--work-dir',
-            folder / 'train',
-            '--cfg-options',
-            f'load_from={checkpoint}',
-        ]
-        run_script([BLOCKED, *test, '--', *train])
+        check_tensors(checkpoint, shapes)
+        train = [tools / 'train.py', config, '--work-dir', folder / 'train']
+        train += ['--cfg-options', f'load_from={checkpoint}']
+        run_script([WITHOUT_MMFMKT, *test, '--', *train])
     else:
         run_script(test)
     expected, exported = (pickle.loads(x.read_bytes()) for x in predictions)
@@ -139,7 +125,7 @@ def dump_metric(library: str) -> type:
     return DumpDetResults
 
 
-def check_names(checkpoint: Path, shapes: Dict[str, torch.Size]) -> None:
+def check_tensors(checkpoint: Path, shapes: Dict[str, torch.Size]) -> None:
     """Check that an export has exactly the tensors of the network.
 
     Raises:
@@ -148,16 +134,14 @@ def check_names(checkpoint: Path, shapes: Dict[str, torch.Size]) -> None:
     state = torch.load(checkpoint, weights_only=False)['state_dict']
     for name in {**shapes, **state}:
         if name not in state or state[name].shape != shapes.get(name):
-            raise KeyError(
-                f'{name} differs between the export and the network'
-            )
+            raise KeyError(f'{name} differs between export and network')
 
 
 def run_script(command: List) -> None:
     """Run a Python script.
 
     Raises:
-        ChildProcessError: If it fails; with the last line of its output.
+        ChildProcessError: If the script fails, with its last line of output.
     """
     done = subprocess.run(
         [sys.executable, *map(str, command)],
@@ -168,13 +152,12 @@ def run_script(command: List) -> None:
     )
     if done.returncode:
         print(done.stdout)
-        raise ChildProcessError(
-            (done.stdout.strip().splitlines() or ['ended'])[-1]
-        )
+        last_line = done.stdout.strip().rpartition('\n')[2]
+        raise ChildProcessError(last_line or 'no output')
 
 
 def comparable(part: object) -> object:
-    """Return predictions without values such as strings."""
+    """Return the tensors and numbers of predictions."""
     if isinstance(part, dict):
         return {
             x: comparable(value)
