@@ -36,26 +36,15 @@ from mmfmkt.models.distillers.builder import FLOW_SCHEMA as FLOW
 from mmfmkt.models.distillers.teacher_config import TEACHER_SCHEMA
 
 PAGE = Path(__file__).resolve().parents[3] / 'docs' / 'config_reference.md'
-ENCODERS = (
-    'BottleneckEncoder',
-    'ConvEncoder',
-    'DepthwiseConvEncoder',
-    'ConvNeXtEncoder',
-    'MLPEncoder',
-    'TransformerEncoder',
-)
+ENCODERS = [
+    x for x in flows.__all__ if x.endswith('Encoder') and x != 'MetaEncoder'
+]
 SCHEDULES = ('RectifiedFlow', 'VPODE', 'SubVPODE', 'VEODE')
-LOSSES = (
-    'PKDLoss',
-    'CosineLoss',
-    'WeightedSumLoss',
-    'CWDLoss',
-    'CrossKDLoss',
-    'MSELoss',
-    'KDLoss',
-    'DKDLoss',
-    'DISTLoss',
-)
+LOSSES = [
+    x
+    for x in losses.__all__
+    if x.endswith('Loss') and not x.startswith('Base')
+]
 
 MODEL_TEXT = {
     'variant': 'Distillation method ([Choosing a variant](variants.md)): '
@@ -159,20 +148,20 @@ NAMES = {
 }
 
 
-def describe(kind: Any) -> str:
+def accepted_values(kind: Any) -> str:
     """Return the accepted values of an annotation in words."""
     origin, parts = get_origin(kind), get_args(kind)
     if origin is Annotated:
         bounds = {x.name: x.value for x in parts[1:] if isinstance(x, Bound)}
-        return bounded(describe(parts[0]), bounds)
+        return bounded(accepted_values(parts[0]), bounds)
     if origin is Literal:
         return ' or '.join(repr(x) for x in parts)
     if origin in (Union, getattr(types, 'UnionType', Union)):
-        return ' or '.join(dict.fromkeys(describe(x) for x in parts))
+        return ' or '.join(dict.fromkeys(accepted_values(x) for x in parts))
     if origin in (dict, Dict):
         return 'dict'
     if origin is not None and parts:
-        return f'list of {describe(parts[0])}'
+        return f'list of {accepted_values(parts[0])}'
     if kind in NAMES:
         return NAMES[kind]
     return getattr(kind, '__name__', str(kind))
@@ -208,7 +197,7 @@ def table(rows: List[Tuple[str, ...]]) -> str:
     return '\n'.join(lines)
 
 
-def section(
+def schema_table(
     schema: Dict[str, Any],
     text: Dict[str, str],
     prefix: str = '',
@@ -220,7 +209,7 @@ def section(
         [
             (
                 f'`{prefix}{key}`',
-                describe(kind),
+                accepted_values(kind),
                 default_of(defaults[key]) if key in defaults else '',
                 text[key],
             )
@@ -229,7 +218,7 @@ def section(
     )
 
 
-def documented(kind: type) -> Dict[str, str]:
+def argument_descriptions(kind: type) -> Dict[str, str]:
     """Return the descriptions of arguments in a docstring, base last."""
     found: Dict[str, str] = {}
     for owner in kind.__mro__:
@@ -247,10 +236,10 @@ def documented(kind: type) -> Dict[str, str]:
     return found
 
 
-def parameters(kind: type) -> List[Tuple[str, ...]]:
+def argument_rows(kind: type) -> List[Tuple[str, ...]]:
     """Return a row for each argument that a config may set."""
     rows: Dict[str, Tuple[str, ...]] = {}
-    text = documented(kind)
+    text = argument_descriptions(kind)
     for owner in kind.__mro__:
         if '__init__' not in vars(owner) or owner.__module__[:6] != 'mmfmkt':
             continue
@@ -263,7 +252,7 @@ def parameters(kind: type) -> List[Tuple[str, ...]]:
             has_default = entry.default is not entry.empty
             row = (
                 f'`{name}`',
-                describe(hints.get(name, Any)),
+                accepted_values(hints.get(name, Any)),
                 default_of(entry.default) if has_default else '',
                 text.get(name, '').rstrip('.'),
             )
@@ -273,7 +262,7 @@ def parameters(kind: type) -> List[Tuple[str, ...]]:
     return list(rows.values())
 
 
-def part(kind: type, common: Tuple[str, ...] = ()) -> str:
+def class_section(kind: type, common: Tuple[str, ...] = ()) -> str:
     """Return the heading, first docstring line and arguments of a class.
 
     Args:
@@ -282,7 +271,7 @@ def part(kind: type, common: Tuple[str, ...] = ()) -> str:
     """
     first = inspect.cleandoc(kind.__doc__ or '').split('\n\n')[0]
     first = ' '.join(first.replace('``', '`').split())
-    rows = [x for x in parameters(kind) if x[0].strip('`') not in common]
+    rows = [x for x in argument_rows(kind) if x[0].strip('`') not in common]
     body = f'### {kind.__name__}\n\n{first}'
     return body + (f'\n\n{table(rows)}' if rows else '')
 
@@ -306,17 +295,17 @@ def page() -> str:
         'the annotations that configs are checked against. Invalid values '
         'raise a `ConfigError` that names the key.',
         '## model',
-        section(model, MODEL_TEXT, '', model_defaults),
+        schema_table(model, MODEL_TEXT, '', model_defaults),
         '## model.teacher',
-        section(TEACHER_SCHEMA, TEACHER_TEXT, 'teacher.'),
+        schema_table(TEACHER_SCHEMA, TEACHER_TEXT, 'teacher.'),
         '## model.taps',
-        section(TAP_SCHEMA, TAP_TEXT, 'taps[i].'),
+        schema_table(TAP_SCHEMA, TAP_TEXT, 'taps[i].'),
         '## model.flow',
         'Defaults at the tap `head` of a classifier: KD, N = K = 8 and a '
         'weight of 1.',
-        section(FLOW, FLOW_TEXT, 'flow.', FLOW_DEFAULTS),
+        schema_table(FLOW, FLOW_TEXT, 'flow.', FLOW_DEFAULTS),
         '## robustness',
-        section(
+        schema_table(
             switches,
             ROBUSTNESS_TEXT,
             'robustness.',
@@ -325,26 +314,23 @@ def page() -> str:
         '## Meta-encoders',
         'Values of `flow.encoder`. `channels` and `deep_time` are set from '
         'the tapped feature. All encoders have one key in common:',
-        table(parameters(flows.MetaEncoder)),
-        *(part(getattr(flows, x), ('zero_init',)) for x in ENCODERS),
+        table(argument_rows(flows.MetaEncoder)),
+        *(class_section(getattr(flows, x), ('zero_init',)) for x in ENCODERS),
         '## Noise schedules',
         'Values of `flow.schedule`.',
-        *(part(getattr(flows, name)) for name in SCHEDULES),
+        *(class_section(getattr(flows, name)) for name in SCHEDULES),
         '## Distillation losses',
         'Values of `flow.metric`.',
-        *(part(getattr(losses, name)) for name in LOSSES),
+        *(class_section(getattr(losses, name)) for name in LOSSES),
         '## Hooks',
         'Entries of `custom_hooks`, with the prefix `mmfmkt.` in `type`.',
         *(
-            part(kind)
+            class_section(kind)
             for name, kind in sorted(vars(hooks).items())
-            if isinstance(kind, type)
-            # Not a deprecated alias.
-            and kind.__name__ == name
-            and name.endswith('Hook')
+            if name.endswith('Hook') and kind.__name__ == name
         ),
         '## Transforms',
-        part(RecordedViews),
+        class_section(RecordedViews),
     ]
     return '\n\n'.join(parts) + '\n'
 

@@ -10,16 +10,17 @@ gradient accumulation and a moving average of the weights.
 """
 
 import argparse
+import itertools
 import os
 import tempfile
 from copy import deepcopy
-from typing import Any, Dict, Iterator, List, NamedTuple
+from typing import Any, Dict, Iterator, List, NamedTuple, Sequence, Tuple
 
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as multiprocessing
 from mmdet.testing import demo_mm_inputs
-from mmengine.config import Config
+from mmengine.hub import get_config
 from mmengine.logging import MessageHub, MMLogger
 from mmengine.model import ExponentialMovingAverage, MMDistributedDataParallel
 from mmengine.optim import OptimWrapper
@@ -31,9 +32,10 @@ from mmfmkt.cli.options import add_debug, make_parser
 from mmfmkt.registry import MODELS
 from mmfmkt.utils import ConfigError
 
-WHOLE = 4
+# Number of images in a batch, which two processes share.
+BATCH_SIZE = 4
 ITERATIONS = 20
-GROUPS = dict(type='GN', num_groups=4)
+GROUP_NORM = dict(type='GN', num_groups=4)
 
 
 class Case(NamedTuple):
@@ -42,56 +44,71 @@ class Case(NamedTuple):
     Attributes:
         name (str): Name in the output.
         model (dict): Config of the distiller.
-        image (tuple): Height and width of the images.
     """
 
     name: str
     model: dict
-    image: tuple
+
+    @property
+    def detects(self) -> bool:
+        """Whether the student is a detector."""
+        return 'Detection' in self.model['type']
+
+    @property
+    def image_size(self) -> Tuple[int, int]:
+        """Height and width of the images."""
+        return (64, 96) if self.detects else (32, 32)
+
+
+def distillations(
+    variants: Sequence[str],
+    metrics: Sequence[dict],
+    network: dict,
+    **settings: Any,
+) -> Iterator[Case]:
+    """Yield each variant with each distillation loss."""
+    teacher = dict(config=network, checkpoint=None)
+    for metric, variant in itertools.product(metrics, variants):
+        sync = ', sync' if metric.get('sync') else ''
+        model = dict(
+            settings,
+            student=network,
+            teacher=None if variant == 'online' else teacher,
+            variant=variant,
+            flow=dict(metric=metric, num_steps=2),
+        )
+        yield Case(f'{variant}, {metric["type"]}{sync}', model)
 
 
 def detectors() -> Iterator[Case]:
     """Yield each variant with each distillation loss of feature maps."""
-    student = Config.fromfile(
-        Config._get_cfg_path('mmdet::_base_/models/retinanet_r50_fpn.py', '')[
-            0
-        ]
-    ).model
-    student.backbone.update(
+    network = get_config('mmdet::_base_/models/retinanet_r50_fpn.py').model
+    network.backbone.update(
         depth=18,
         base_channels=8,
         stem_channels=8,
         frozen_stages=-1,
         # Group norm: with batch norm, statistics would differ by process.
-        norm_cfg=GROUPS,
+        norm_cfg=GROUP_NORM,
         norm_eval=False,
         init_cfg=None,
     )
-    student.neck.update(in_channels=[8, 16, 32, 64], out_channels=16)
-    student.bbox_head.update(
+    network.neck.update(in_channels=[8, 16, 32, 64], out_channels=16)
+    network.bbox_head.update(
         num_classes=4, in_channels=16, feat_channels=16, stacked_convs=1
     )
-    for metric in (
-        dict(type='PKDLoss', sync=True),
-        dict(type='PKDLoss'),
-        dict(type='CWDLoss'),
-        dict(type='MSELoss'),
-    ):
-        for variant in ('fmkt', 'theta', 'online', 'parallel', 'direct'):
-            teacher = dict(config=student.to_dict(), checkpoint=None)
-            yield Case(
-                f'{variant}, {metric["type"]}'
-                + (', sync' if metric.get('sync') else ''),
-                dict(
-                    type='mmfmkt.DetectionDistiller',
-                    student=student.to_dict(),
-                    teacher=None if variant == 'online' else teacher,
-                    variant=variant,
-                    levels=(0, 1, 2),
-                    flow=dict(metric=metric, num_steps=2),
-                ),
-                (64, 96),
-            )
+    return distillations(
+        ('fmkt', 'theta', 'online', 'parallel', 'direct'),
+        (
+            dict(type='PKDLoss', sync=True),
+            dict(type='PKDLoss'),
+            dict(type='CWDLoss'),
+            dict(type='MSELoss'),
+        ),
+        network.to_dict(),
+        type='mmfmkt.DetectionDistiller',
+        levels=(0, 1, 2),
+    )
 
 
 def classifiers() -> Iterator[Case]:
@@ -103,7 +120,7 @@ def classifiers() -> Iterator[Case]:
             depth=18,
             base_channels=8,
             stem_channels=8,
-            norm_cfg=GROUPS,
+            norm_cfg=GROUP_NORM,
         ),
         neck=dict(type='GlobalAveragePooling'),
         head=dict(
@@ -114,27 +131,17 @@ def classifiers() -> Iterator[Case]:
         ),
         data_preprocessor=dict(num_classes=5),
     )
-    for metric in (
-        dict(type='KDLoss'),
-        dict(type='DKDLoss'),
-        dict(type='DISTLoss', sync=True),
-        dict(type='DISTLoss'),
-    ):
-        for variant in ('fmkt', 'theta', 'online', 'direct'):
-            yield Case(
-                f'{variant}, {metric["type"]}'
-                + (', sync' if metric.get('sync') else ''),
-                dict(
-                    type='mmfmkt.ClassificationDistiller',
-                    student=network,
-                    teacher=None
-                    if variant == 'online'
-                    else dict(config=network, checkpoint=None),
-                    variant=variant,
-                    flow=dict(metric=metric, num_steps=2),
-                ),
-                (32, 32),
-            )
+    return distillations(
+        ('fmkt', 'theta', 'online', 'direct'),
+        (
+            dict(type='KDLoss'),
+            dict(type='DKDLoss'),
+            dict(type='DISTLoss', sync=True),
+            dict(type='DISTLoss'),
+        ),
+        network,
+        type='mmfmkt.ClassificationDistiller',
+    )
 
 
 def build(case: Case, **flow: Any) -> torch.nn.Module:
@@ -154,16 +161,16 @@ def build(case: Case, **flow: Any) -> torch.nn.Module:
 
 def batch(case: Case, seed: int = 0) -> Dict[str, list]:
     """Return a whole batch, equal in each process."""
-    height, width = case.image
+    height, width = case.image_size
     generator = torch.Generator().manual_seed(seed)
-    if 'Detection' in case.model['type']:
+    if case.detects:
         data = demo_mm_inputs(
-            WHOLE, [(3, height, width)] * WHOLE, num_classes=4
+            BATCH_SIZE, [(3, height, width)] * BATCH_SIZE, num_classes=4
         )
         samples = data['data_samples']
     else:
-        samples = [DataSample().set_gt_label(i % 5) for i in range(WHOLE)]
-    images = torch.rand(WHOLE, 3, height, width, generator=generator)
+        samples = [DataSample().set_gt_label(i % 5) for i in range(BATCH_SIZE)]
+    images = torch.rand(BATCH_SIZE, 3, height, width, generator=generator)
     return dict(inputs=list((255 * images).byte()), data_samples=samples)
 
 
@@ -192,20 +199,19 @@ def gradients(
 
 def compare(rank: int, case: Case) -> float:
     """Return the largest difference of gradients, relative to the largest."""
-    detects = 'Detection' in case.model['type']
     data = batch(case)
     half = {
-        key: x[rank * WHOLE // 2 : (rank + 1) * WHOLE // 2]
+        key: x[rank * BATCH_SIZE // 2 : (rank + 1) * BATCH_SIZE // 2]
         for key, x in data.items()
     }
     torch.manual_seed(1)
-    together = gradients(wrap(build(case)), half, detects)
+    together = gradients(data_parallel(build(case)), half, case.detects)
     model = build(case)
     for part in model.modules():
         if hasattr(part, 'sync'):
             part.sync = False  # one process has the whole batch
     torch.manual_seed(1)
-    alone = gradients(model, data, detects)
+    alone = gradients(model, data, case.detects)
     largest = max(x.abs().max() for x in alone.values())
     return max(
         ((alone[name] - together[name]).abs().max() / largest).item()
@@ -213,20 +219,19 @@ def compare(rank: int, case: Case) -> float:
     )
 
 
-def wrap(model: torch.nn.Module) -> torch.nn.Module:
-    """Data parallelism as the tools have it; no unused parameters."""
+def data_parallel(model: torch.nn.Module) -> torch.nn.Module:
+    """Wrap a model as the tools do, without a search for unused parameters."""
     return MMDistributedDataParallel(
         model, device_ids=None, broadcast_buffers=False
     )
 
 
 def train(rank: int, case: Case) -> bool:
-    """Whether both processes have the same weights after some iterations."""
-    pairs = case.model['variant'] in ('fmkt', 'theta')
-    options = dict(
-        num_steps=(1, 2, 4), **(dict(dirac_ratio=0.5) if pairs else {})
-    )
-    model = wrap(build(case, **options).float())
+    """Return whether both processes have equal weights after a training."""
+    options: Dict[str, Any] = dict(num_steps=(1, 2, 4))
+    if case.model['variant'] in ('fmkt', 'theta'):
+        options['dirac_ratio'] = 0.5
+    model = data_parallel(build(case, **options).float())
     average = ExponentialMovingAverage(model.module)
     optimizer = torch.optim.AdamW(model.parameters(), 1e-3)
     wrapper = OptimWrapper(optimizer, accumulative_counts=2)
@@ -234,41 +239,42 @@ def train(rank: int, case: Case) -> bool:
     hub = MessageHub.get_current_instance()
     for iteration in range(ITERATIONS):
         hub.update_info('iter', iteration)
-        # Ranks are seeded apart, as diff_rank_seed does.
+        # The seed differs by rank, as with diff_rank_seed.
         torch.manual_seed(100 * iteration + rank)
         data = batch(case, seed=10 * iteration + rank)
         model.train_step(data, optim_wrapper=wrapper)
         average.update_parameters(model.module)
     state = [*model.module.parameters(), *average.module.parameters()]
-    mine = torch.cat([x.detach().double().reshape(-1) for x in state])
-    parts = [torch.empty_like(mine) for _ in range(2)]
-    dist.all_gather(parts, mine)
-    return torch.equal(*parts)
+    weights = torch.cat([x.detach().double().reshape(-1) for x in state])
+    gathered = [torch.empty_like(weights) for _ in range(2)]
+    dist.all_gather(gathered, weights)
+    return torch.equal(*gathered)
 
 
 def work(rank: int, names: List[str], folder: str) -> None:
-    """What one of the two processes does."""
+    """Run one of the two processes."""
     os.environ.update(RANK=str(rank), WORLD_SIZE='2', LOCAL_RANK=str(rank))
     torch.set_num_threads(1)
     dist.init_process_group(
-        'gloo', f'file://{folder}/meet', rank=rank, world_size=2
+        'gloo', f'file://{folder}/rendezvous', rank=rank, world_size=2
     )
     MMLogger.get_current_instance().setLevel('WARNING')
     if not rank:
         print(f'variant, metric: gradients, weights after {ITERATIONS}')
     for case in cases(names):
         difference, equal = compare(rank, case), train(rank, case)
-        said = 'equal' if equal else 'not equal'
+        weights = 'equal' if equal else 'not equal'
         if not rank:
-            print(f'{case.name}: {difference:.1e}, {said}', flush=True)
+            print(f'{case.name}: {difference:.1e}, {weights}', flush=True)
     dist.destroy_process_group()
 
 
 def cases(words: List[str]) -> List[Case]:
-    """Those whose name has one of the words; all where there is none."""
-    found = [*detectors(), *classifiers()]
+    """Return the cases that have one of the words in their names."""
     return [
-        x for x in found if not words or any(word in x.name for word in words)
+        case
+        for case in [*detectors(), *classifiers()]
+        if not words or any(word in case.name for word in words)
     ]
 
 
@@ -278,7 +284,7 @@ def parse_args() -> argparse.Namespace:
         'names',
         nargs='*',
         metavar='WORD',
-        help='only those whose name has it, such as theta or PKDLoss',
+        help='run only cases with this word in their names, such as theta',
     )
     add_debug(parser)
     return parser.parse_args()

@@ -18,9 +18,10 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, Optional, Tuple
+from typing import Any, Dict, List, Tuple
 
 import psutil
 import torch
@@ -33,9 +34,15 @@ from mmfmkt.engine.resume.latest_checkpoint import (
     latest_checkpoint,
 )
 from mmfmkt.utils import ConfigError
+from mmfmkt.utils.configs import walk
 
 ROOT = Path(__file__).resolve().parents[3]
-STAGES = ('half written', 'written aside', 'renamed')
+TRAIN = str(ROOT / 'tools/train.py')
+# Stages of writing a checkpoint.
+STAGES = ('half written', 'before renaming', 'after renaming')
+# First argument of this script in a training that kills itself.
+KILL_IN_WRITE = 'kill-in-write'
+PARTS = ('state_dict', 'ema_state_dict', 'optimizer')
 SEED = 0
 
 
@@ -82,29 +89,27 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def command(args: argparse.Namespace, folder: Path, *front: str) -> List[str]:
-    """Return the command that trains in a folder."""
-    tool = (
-        [str(Path(__file__)), *front]
-        if front
-        else [str(ROOT / 'tools/train.py')]
-    )
-    start = [sys.executable]
+def start(
+    args: argparse.Namespace, folder: Path, *script: str
+) -> subprocess.Popen:
+    """Start a training in a process group of its own.
+
+    Args:
+        args (Namespace): Config, options and number of processes.
+        folder (Path): Work directory.
+        script (str): Script and arguments, by default tools/train.py.
+    """
+    command = [sys.executable]
     options = ['--work-dir', str(folder), '--resume']
     if args.processes > 1:
-        start += ['-m', 'torch.distributed.run', '--standalone']
-        start += [f'--nproc_per_node={args.processes}']
+        command += ['-m', 'torch.distributed.run', '--standalone']
+        command += [f'--nproc_per_node={args.processes}']
         options += ['--launcher', 'pytorch']
-    if args.cfg_options:
-        options += ['--cfg-options', *args.cfg_options]
-    return [*start, *tool, args.config, *options]
-
-
-def start(args: argparse.Namespace, folder: Path, *front: str) -> Any:
-    """Start a training in a process group of its own."""
+    command += [*(script or [TRAIN]), args.config, *options]
+    command += ['--cfg-options', *args.cfg_options]
     log = open(folder.with_suffix('.log'), 'ab')
     return subprocess.Popen(
-        command(args, folder, *front),
+        command,
         stdout=log,
         stderr=log,
         start_new_session=True,
@@ -112,7 +117,7 @@ def start(args: argparse.Namespace, folder: Path, *front: str) -> Any:
     )
 
 
-def end(process: Any, number: int) -> int:
+def interrupt(process: subprocess.Popen, number: int) -> int:
     """Send a signal to a training, and wait for all of its processes.
 
     Args:
@@ -120,125 +125,122 @@ def end(process: Any, number: int) -> int:
             SIGTERM; SIGKILL is sent to each process.
         number (int): The signal.
     """
-    try:
-        family = psutil.Process(process.pid).children(recursive=True)
-    except psutil.NoSuchProcess:
-        family = []
-    killed = family if number == signal.SIGKILL else []
+    children = []
+    with suppress(psutil.NoSuchProcess):
+        children = psutil.Process(process.pid).children(recursive=True)
+    killed = children if number == signal.SIGKILL else []
     for member in [process, *killed]:
         with suppress(ProcessLookupError, psutil.NoSuchProcess):
             member.send_signal(number)
     code = process.wait()
-    for member in family:
-        with suppress(psutil.NoSuchProcess, psutil.TimeoutExpired):
-            member.wait(60)
+    psutil.wait_procs(children, timeout=60)
     return code
 
 
-def uninterrupted(
+def train_uninterrupted(
     args: argparse.Namespace, folder: Path
 ) -> Tuple[float, float]:
     """Train; return the seconds until the first checkpoint, and in total."""
-    began = time.monotonic()
+    start_time = time.monotonic()
     process, first = start(args, folder), None
     while process.poll() is None:
         time.sleep(0.1)
         if first is None and checkpoints_of(folder):
-            first = time.monotonic() - began
+            first = time.monotonic() - start_time
     if process.returncode or first is None:
         raise ConfigError(
             f'The uninterrupted training of {args.config} ended with code '
             f'{process.returncode}; see {folder.with_suffix(".log")}.'
         )
-    return first, time.monotonic() - began
+    return first, time.monotonic() - start_time
 
 
-def interrupted(
+def train_interrupted(
     args: argparse.Namespace, folder: Path, first: float, last: float
-) -> Dict[str, int]:
+) -> Counter:
     """Kill and resume a training; return the number of each interruption."""
-    draws = random.Random(args.seed)
+    rng = random.Random(args.seed)
     plan = ['killed'] * args.kills + ['terminated'] * args.terminations
     plan += [STAGES[i % len(STAGES)] for i in range(args.in_write)]
-    draws.shuffle(plan)
-    count: Dict[str, int] = {}
+    rng.shuffle(plan)
+    counts: Counter = Counter()
     # From before the first iteration to a few checkpoints later.
     span = 0.8 * first, first + max(1.6 * (last - first) / len(plan), 0.5)
-    for what in tqdm(plan, desc='kills', disable=None):
-        if what in STAGES:
-            process = start(
-                args, folder, 'die-in-write', what, str(draws.randint(1, 3))
-            )
-            hit = process.wait() != 0
+    for interruption in tqdm(plan, desc='kills', disable=None):
+        if interruption in STAGES:
+            write = str(rng.randint(1, 3))
+            script = (str(Path(__file__)), KILL_IN_WRITE, interruption, write)
+            interrupted = start(args, folder, *script).wait() != 0
         else:
             process = start(args, folder)
             try:
-                process.wait(draws.uniform(*span))
-                hit = False  # it had ended
+                process.wait(rng.uniform(*span))
+                interrupted = False  # the training has ended
             except subprocess.TimeoutExpired:
-                number = signal.SIGKILL if what == 'killed' else signal.SIGTERM
-                hit = end(process, number) != 0
-        key = what if hit else 'ended before'
-        count[key] = count.get(key, 0) + 1
-        if not hit:
+                killed = interruption == 'killed'
+                number = signal.SIGKILL if killed else signal.SIGTERM
+                interrupted = interrupt(process, number) != 0
+        counts[interruption if interrupted else 'ended before'] += 1
+        if not interrupted:
             break
-    process = start(args, folder)
-    if process.wait():
+    if start(args, folder).wait():
         raise ConfigError(
             'A training could not be resumed: see '
             f'{folder.with_suffix(".log")}.'
         )
-    return count
+    return counts
 
 
-def die_in_write(stage: str, writes: int, argv: List[str]) -> None:
-    """Run ``tools/train.py``, killed in the n-th write of a checkpoint."""
+def kill_in_write(stage: str, write: int, argv: List[str]) -> None:
+    """Run ``tools/train.py``, killed during the n-th write of a checkpoint.
+
+    Args:
+        stage (str): One of ``STAGES``.
+        write (int): Number of the write, from 1.
+        argv (list[str]): Arguments of ``tools/train.py``.
+    """
     fsync, replace = os.fsync, os.replace
-    seen = 0
+    writes = 0
 
-    def dying_fsync(number: int) -> None:
-        nonlocal seen
-        fsync(number)
-        name = os.readlink(f'/proc/self/fd/{number}')
+    def kill_if(condition: bool) -> None:
+        if condition and writes == write:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def killing_fsync(descriptor: int) -> None:
+        nonlocal writes
+        fsync(descriptor)
+        name = os.readlink(f'/proc/self/fd/{descriptor}')
         if name.endswith('.pth.part'):
-            seen += 1
-            if stage == 'half written' and seen == writes:
-                os.ftruncate(number, os.fstat(number).st_size // 2)
-                os.kill(os.getpid(), signal.SIGKILL)
+            writes += 1
+            if stage == 'half written' and writes == write:
+                os.ftruncate(descriptor, os.fstat(descriptor).st_size // 2)
+            kill_if(stage == 'half written')
 
-    def dying_replace(source: Any, target: Any) -> None:
-        checkpoint = str(target).endswith('.pth')
-        here = seen == writes
-        if here and stage == 'written aside' and checkpoint:
-            os.kill(os.getpid(), signal.SIGKILL)
+    def killing_replace(source: Any, target: Any) -> None:
+        is_checkpoint = str(target).endswith('.pth')
+        kill_if(is_checkpoint and stage == 'before renaming')
         replace(source, target)
-        if here and stage == 'renamed' and checkpoint:
-            os.kill(os.getpid(), signal.SIGKILL)
+        kill_if(is_checkpoint and stage == 'after renaming')
 
-    os.fsync, os.replace = dying_fsync, dying_replace
-    sys.argv = [str(ROOT / 'tools/train.py'), *argv]
-    runpy.run_path(sys.argv[0], run_name='__main__')
+    os.fsync, os.replace = killing_fsync, killing_replace
+    sys.argv = [TRAIN, *argv]
+    runpy.run_path(TRAIN, run_name='__main__')
 
 
-def tensors(part: Any, name: str = '') -> Iterator[Tuple[str, torch.Tensor]]:
-    """Yield name and tensor of all tensors in a part of a checkpoint."""
-    if isinstance(part, torch.Tensor):
-        yield name, part
-    elif isinstance(part, dict):
-        for key, value in part.items():
-            yield from tensors(value, f'{name}.{key}')
-    elif isinstance(part, (list, tuple)):
-        for index, value in enumerate(part):
-            yield from tensors(value, f'{name}.{index}')
+def tensors_of(checkpoint: dict) -> Dict[str, torch.Tensor]:
+    """Return weights, averages and optimizer state of a checkpoint by name."""
+    parts = {k: checkpoint[k] for k in PARTS if k in checkpoint}
+    return {name: x for name, x in walk(parts) if isinstance(x, torch.Tensor)}
 
 
 def compare(left: dict, right: dict) -> Tuple[int, int, float]:
-    """Return the number of tensors, of differing ones, and the difference."""
-    parts = ('state_dict', 'ema_state_dict', 'optimizer')
-    expected, found = (
-        dict(tensors({k: x[k] for k in parts if k in x}))
-        for x in (left, right)
-    )
+    """Compare the tensors of two checkpoints.
+
+    Returns:
+        tuple: Number of tensors, number of different tensors, and largest
+        difference.
+    """
+    expected, found = tensors_of(left), tensors_of(right)
     if set(expected) != set(found):
         raise ConfigError('The two runs save different tensors.')
     differ, largest = 0, 0.0
@@ -250,30 +252,29 @@ def compare(left: dict, right: dict) -> Tuple[int, int, float]:
     return len(expected), differ, largest
 
 
-def main(args: Optional[argparse.Namespace] = None) -> None:
-    args = args or parse_args()
+def main() -> None:
+    args = parse_args()
     folder = Path(args.work_dir)
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    whole, parts = folder / 'uninterrupted', folder / 'interrupted'
+    folders = folder / 'uninterrupted', folder / 'interrupted'
     args.cfg_options = [f'randomness.seed={SEED}', *args.cfg_options]
-    first, last = uninterrupted(args, whole)
+    first, last = train_uninterrupted(args, folders[0])
     print(f'uninterrupted: {last:.0f} s, first checkpoint after {first:.0f} s')
-    count = interrupted(args, parts, first, last)
-    print('kills:', ', '.join(f'{n} {what}' for what, n in count.items()))
-    (_, left), (_, right) = latest_checkpoint(whole), latest_checkpoint(parts)
+    counts = train_interrupted(args, folders[1], first, last)
+    print('kills:', ', '.join(f'{n} {name}' for name, n in counts.items()))
+    left, right = (latest_checkpoint(x)[1] for x in folders)
     total, differ, largest = compare(left, right)
     print(
         f'{total} tensors, {differ} of them different, largest difference '
         f'{largest:g}'
     )
-    if differ:
-        sys.exit(1)
+    sys.exit(bool(differ))
 
 
 if __name__ == '__main__':
-    if sys.argv[1:2] == ['die-in-write']:
-        die_in_write(sys.argv[2], int(sys.argv[3]), sys.argv[4:])
+    if sys.argv[1:2] == [KILL_IN_WRITE]:
+        kill_in_write(sys.argv[2], int(sys.argv[3]), sys.argv[4:])
     else:
         with exit_on_error():
             main()

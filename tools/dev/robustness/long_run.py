@@ -24,7 +24,10 @@ from mmfmkt.utils import ConfigError
 from mmfmkt.utils.files import write_atomically
 
 ROOT = Path(__file__).resolve().parents[3]
-KINDS = dict(memory='memory in MiB', handles='file handles', threads='threads')
+# Samples of a training, by name.
+LABELS = dict(
+    memory='memory in MiB', handles='file handles', threads='threads'
+)
 
 
 def parse_args() -> argparse.Namespace:
@@ -57,7 +60,7 @@ def sample(process: psutil.Process) -> Dict[str, float]:
     Memory is the proportional set size (PSS), which counts shared memory
     once.
     """
-    sums = dict.fromkeys(KINDS, 0.0)
+    sums = dict.fromkeys(LABELS, 0.0)
     for member in [process, *process.children(recursive=True)]:
         with suppress(psutil.NoSuchProcess, psutil.AccessDenied):
             sums['memory'] += member.memory_full_info().pss / 2**20
@@ -104,9 +107,9 @@ def plot(rows: List[Dict[str, float]], path: str) -> None:
     """Plot the samples over time."""
     from matplotlib import pyplot as plt
 
-    figure, axes = plt.subplots(len(KINDS), sharex=True, figsize=(7, 6))
+    figure, axes = plt.subplots(len(LABELS), sharex=True, figsize=(7, 6))
     minutes = [row['seconds'] / 60 for row in rows]
-    for axis, (key, label) in zip(axes, KINDS.items()):
+    for axis, (key, label) in zip(axes, LABELS.items()):
         axis.plot(minutes, [row[key] for row in rows], lw=1)
         axis.set_ylabel(label)
         axis.set_ylim(0, 1.2 * max(row[key] for row in rows))
@@ -120,7 +123,7 @@ def main() -> None:
     args = parse_args()
     rows = record(args)
     tenth = max(len(rows) // 10, 1)
-    for key, label in KINDS.items():
+    for key, label in LABELS.items():
         first, last = (
             sum(row[key] for row in part) / len(part)
             for part in (rows[:tenth], rows[-tenth:])

@@ -239,8 +239,8 @@ def differences(baseline: TrainingState, student: TrainingState) -> tuple:
         first = next(iter(distances))
         largest = max(distances, key=distances.get)
         tensors.append(
-            f'{len(distances)} of {len(baseline.tensors)} tensors differ, first '
-            f'{first} by {distances[first]:.2g}, largest {largest} by '
+            f'{len(distances)} of {len(baseline.tensors)} tensors differ, '
+            f'first {first} by {distances[first]:.2g}, largest {largest} by '
             f'{distances[largest]:.2g}'
         )
     return groups, tensors
