@@ -1,4 +1,4 @@
-# The flagship: RetinaNet R50 under RetinaNet R101 by FM-KT, on P3 to P6.
+# The main config: RetinaNet R50 under RetinaNet R101 by FM-KT, on P3 to P6.
 _base_ = [
     'mmdet::retinanet/retinanet_r50_fpn_1x_coco.py',
     './_base_/fmkt_fpn.py',
@@ -15,5 +15,5 @@ model = dict(
         inherit=['neck', 'bbox_head'],
     ),
 )
-# The weight that is in use on COCO, with SGD.
+# Weight for COCO with SGD.
 model['flow'] = dict(model['flow'], loss_weight=10.0)

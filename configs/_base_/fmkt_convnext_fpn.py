@@ -1,6 +1,6 @@
 # FM-KT on a feature pyramid with the flow of published detection code: two
-# ConvNeXt blocks, of which the average is deployed. To compare with: it is
-# the heaviest of the encoders but one (docs/cost.md).
+# ConvNeXt blocks, whose moving average is deployed. For comparison: it is the
+# second most expensive encoder (docs/cost.md).
 _base_ = './fmkt_fpn.py'
 distiller = dict(flow=dict(encoder=dict(type='ConvNeXtEncoder', num_blocks=2)))
 custom_hooks = [

@@ -1,5 +1,5 @@
 # FM-KT on a feature pyramid and on the class maps of a one-stage detector's
-# head; for teachers whose head is of the same kind.
+# head, for teachers with a head of the same type.
 _base_ = './fmkt_fpn.py'
 distiller = dict(
     taps=[
@@ -8,7 +8,7 @@ distiller = dict(
             tap='bbox_head[0]',
             levels=(0, 1, 2, 3),
             flow=dict(
-                # There may be many classes: light on channels.
+                # The number of channels grows with that of the classes.
                 encoder=dict(type='DepthwiseConvEncoder'),
                 metric=dict(type='CWDLoss'),
                 loss_weight=1.0,

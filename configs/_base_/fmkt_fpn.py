@@ -1,10 +1,10 @@
-# FM-KT on a feature pyramid: the student's head reads the transferred maps.
-# A config starts its model from a copy of `distiller`; after that, change
-# `model.flow`, `model.variant` and so on. What was tried on the way to these
-# settings is in docs/bccd.md.
+# FM-KT on a feature pyramid: the student's head takes the transferred maps.
+# A config copies `distiller` into its model, and then changes `model.flow`,
+# `model.variant` and other keys. docs/bccd.md compares these settings with
+# others.
 distiller = dict(
     type='mmfmkt.DetectionDistiller',
-    _scope_='mmdet',  # types without a prefix are MMDetection's
+    _scope_='mmdet',  # types without a prefix are of MMDetection
     variant='fmkt',
     tap='neck',
     levels=(0, 1, 2, 3),
@@ -12,8 +12,8 @@ distiller = dict(
         encoder=dict(type='BottleneckEncoder'),
         schedule=dict(type='RectifiedFlow'),
         metric=dict(type='PKDLoss'),
-        num_steps=4,  # N; several are drawn from
-        inference_steps=4,  # K, free to change after training
+        num_steps=4,  # N
+        inference_steps=4,  # K, may be changed after training
         loss_weight=20.0,
         dirac_ratio=1.0,
     ),

@@ -1,18 +1,18 @@
-# FM-KT of a classifier: its last feature flows, T is its own neck and head.
-# A config starts its model from a copy of `distiller`; after that, change
-# `model.flow`, `model.variant` and so on.
+# FM-KT of a classifier: the flow transfers its last feature, and the student's
+# own neck and head map estimates to logits. A config copies `distiller` into
+# its model, and then changes `model.flow`, `model.variant` and other keys.
 distiller = dict(
     type='mmfmkt.ClassificationDistiller',
-    _scope_='mmpretrain',  # types without a prefix are MMPretrain's
+    _scope_='mmpretrain',  # types without a prefix are of MMPretrain
     variant='fmkt',
     tap='head',
-    report_steps=(1, 2, 4, 8),  # accuracy at these K, at no further pass
+    report_steps=(1, 2, 4, 8),  # accuracy at these K, in one pass
     flow=dict(
         encoder=dict(type='ConvEncoder'),
         schedule=dict(type='RectifiedFlow'),
         metric=dict(type='KDLoss', temperature=4.0),
         num_steps=8,  # N
-        inference_steps=8,  # K, free to change after training
+        inference_steps=8,  # K, may be changed after training
         loss_weight=1.0,
         dirac_ratio=1.0,
     ),

@@ -1,5 +1,5 @@
-# FM-KT^Theta on a feature pyramid and on class maps: the flows only teach,
-# beside the metrics themselves, and the plain student is what comes home.
+# FM-KT^Theta on a feature pyramid and on class maps: flows are auxiliary
+# branches beside the distillation losses. The student is deployed unchanged.
 _base_ = './fmkt_dense.py'
 distiller = dict(
     variant='theta',

@@ -1,6 +1,7 @@
-# FM-KT^Theta on a feature pyramid: the flow only teaches, beside the metric
-# itself, and the plain student is what comes home. As published, the student
-# follows the mean of the flow's estimates instead (ensemble_weight=1.0).
+# FM-KT^Theta on a feature pyramid: the flow is an auxiliary branch beside the
+# distillation loss. The student is deployed unchanged. In the paper, the
+# student instead follows the mean of the flow's estimates
+# (ensemble_weight=1.0).
 _base_ = './fmkt_fpn.py'
 distiller = dict(
     variant='theta',

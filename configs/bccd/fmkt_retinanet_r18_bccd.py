@@ -10,9 +10,8 @@ model = dict(
         inherit=['bbox_head'],
     ),
 )
-# In a short schedule the neck has to come to the head that it is given, and
-# the flow to be learnt before it can teach; a step of the optimizer moves a
-# layer by its fan-in, so a narrow one learns slowly.
+# In a short schedule, neck and flow need a high rate: the neck is adapted to
+# the inherited head, and the flow is useful only after it has been learned.
 optim_wrapper = dict(
     paramwise_cfg=dict(
         custom_keys=dict(flows=dict(lr_mult=40.0), neck=dict(lr_mult=40.0))

@@ -1,3 +1,3 @@
-# PKD alone, without a flow, to compare with, on BCCD.
+# PKD without a flow on BCCD, for comparison.
 _base_ = './fmkt_retinanet_r18_bccd.py'
 model = dict(variant='direct')

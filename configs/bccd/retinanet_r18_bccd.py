@@ -1,5 +1,5 @@
-# The plain student on BCCD: RetinaNet, ResNet-18 of half its width, a pyramid
-# of 64 channels, from scratch.
+# Baseline student on BCCD: RetinaNet, ResNet-18 of half the width, a pyramid
+# of 64 channels, trained from scratch.
 _base_ = [
     'mmdet::_base_/models/retinanet_r50_fpn.py',
     '../_base_/datasets/bccd_detection.py',
@@ -46,7 +46,7 @@ optim_wrapper = dict(
     optimizer=dict(type='AdamW', lr=1e-3, weight_decay=0.05),
     clip_grad=dict(max_norm=10),
 )
-# One cycle, in two parts: OneCycleLR would give all parameters one rate.
+# One cycle in two parts: OneCycleLR would ignore lr_mult.
 param_scheduler = [
     dict(
         type='LinearLR',

@@ -1,4 +1,4 @@
-# A plain student of a quarter of its width on BCCD.
+# Baseline student of a quarter of the width on BCCD.
 _base_ = './retinanet_r18_bccd.py'
 model = dict(
     backbone=dict(base_channels=16, stem_channels=16),

@@ -1,4 +1,4 @@
-# The teacher on BCCD: ResNet-34 of full width, for four times as long.
+# Teacher on BCCD: ResNet-34 of full width, trained for 24 epochs.
 _base_ = './retinanet_r18_bccd.py'
 model = dict(
     backbone=dict(depth=34, base_channels=64, stem_channels=64),

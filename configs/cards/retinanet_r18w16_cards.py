@@ -1,6 +1,7 @@
-# The plain student on cards, as on BCCD: RetinaNet, ResNet-18 of a quarter of
-# its width, from scratch. Photographs of playing cards (Apache-2.0 licence),
-# in COCO format: 237 to train on, 59 to evaluate on, most of 378x504 pixels.
+# Baseline student on cards, as on BCCD: RetinaNet, ResNet-18 of a quarter of
+# the width, trained from scratch. Photographs of playing cards (Apache-2.0
+# license) in COCO format: 237 training and 59 validation images, most of
+# 378x504 pixels.
 _base_ = '../bccd/retinanet_r18w16_bccd.py'
 data_root = 'data/cards/'
 metainfo = dict(

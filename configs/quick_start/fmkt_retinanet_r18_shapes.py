@@ -1,4 +1,4 @@
-# The distilled student of the quick start.
+# FM-KT in the quick start.
 _base_ = ['./retinanet_r18_shapes.py', '../_base_/fmkt_conv_fpn.py']
 model = dict(
     _base_.distiller,

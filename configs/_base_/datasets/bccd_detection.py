@@ -1,5 +1,5 @@
-# BCCD, photographs of blood cells (MIT licence), in COCO format: 205 to
-# train on and 87 to evaluate on, at half of their 640x480 pixels.
+# BCCD, photographs of blood cells (MIT license), in COCO format: 205 training
+# and 87 validation images of 640x480 pixels, scaled by half.
 _base_ = 'mmdet::_base_/datasets/coco_detection.py'
 data_root = 'data/bccd/'
 metainfo = dict(

@@ -1,5 +1,4 @@
-# The shapes that the project draws (tools/make_shapes.py), at the resolution
-# that they are drawn at.
+# Generated shapes (tools/make_shapes.py) at their original resolution.
 _base_ = 'mmdet::_base_/datasets/coco_detection.py'
 data_root = 'data/shapes/'
 metainfo = dict(

@@ -16,7 +16,7 @@ extensions = ('.webp', '.png', '.bmp')
 train_dataloader = dict(
     num_workers=2,
     pin_memory=True,
-    # One tensor a batch is what a worker hands over fast.
+    # A worker transfers one tensor faster than a list of tensors.
     collate_fn=dict(type='default_collate'),
     dataset=dict(
         data_root=data_root,

@@ -23,7 +23,7 @@ train_dataloader = dict(
         data_prefix='train',
         pipeline=[
             dict(type='LoadImageFromFile'),
-            # Pads with the mean, BGR: zero once it is normalised.
+            # Pads with the mean, BGR: zero after normalization.
             dict(
                 type='RandomCrop',
                 crop_size=32,
@@ -58,10 +58,9 @@ max_epochs = 15
 train_cfg = dict(by_epoch=True, max_epochs=max_epochs, val_interval=max_epochs)
 val_cfg = dict()
 test_cfg = dict()
-# Some 2,300 steps with 2,000 photographs of a class; each method gains more by
-# them than by 5,000 of batch 32 in eight passes (docs/cifar10.md). In 800 a
-# plain ResNet-8 is under-trained, and what a method adds to the gradient
-# counts for more than what it teaches.
+# About 2,300 iterations with 2,000 images of each class (docs/cifar10.md). With
+# 800 iterations, the baseline ResNet-8 is undertrained, and any additional
+# gradient improves it.
 optim_wrapper = dict(
     optimizer=dict(
         type='SGD',

@@ -1,4 +1,4 @@
-# resnet20 on CIFAR-10, the plain student.
+# resnet20 on CIFAR-10, the baseline student.
 _base_ = '../_base_/cifar10.py'
 model = dict(
     type='ImageClassifier',

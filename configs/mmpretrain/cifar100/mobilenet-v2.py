@@ -1,15 +1,9 @@
-# mobilenet-v2 on CIFAR-100, trained alone: a plain student, or a teacher.
-_base_ = '../_base_/cifar100.py'
+# mobilenet-v2 on CIFAR-100: a baseline student or a teacher.
+_base_ = './resnet20.py'
 model = dict(
-    type='ImageClassifier',
-    _scope_='mmpretrain',
-    backbone=dict(type='mmfmkt.CIFARMobileNetV2', width_mult=0.5),
-    neck=dict(type='GlobalAveragePooling'),
-    head=dict(
-        type='LinearClsHead',
-        num_classes=100,
-        in_channels=1280,
-        loss=dict(type='CrossEntropyLoss'),
+    backbone=dict(
+        _delete_=True, type='mmfmkt.CIFARMobileNetV2', width_mult=0.5
     ),
+    head=dict(in_channels=1280),
 )
 optim_wrapper = dict(optimizer=dict(lr=0.01))

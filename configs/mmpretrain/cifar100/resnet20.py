@@ -1,4 +1,4 @@
-# resnet20 on CIFAR-100, trained alone: a plain student, or a teacher.
+# resnet20 on CIFAR-100: a baseline student or a teacher.
 _base_ = '../_base_/cifar100.py'
 model = dict(
     type='ImageClassifier',

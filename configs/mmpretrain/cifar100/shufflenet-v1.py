@@ -1,15 +1,7 @@
-# shufflenet-v1 on CIFAR-100, trained alone: a plain student, or a teacher.
-_base_ = '../_base_/cifar100.py'
+# shufflenet-v1 on CIFAR-100: a baseline student or a teacher.
+_base_ = './resnet20.py'
 model = dict(
-    type='ImageClassifier',
-    _scope_='mmpretrain',
-    backbone=dict(type='mmfmkt.CIFARShuffleNetV1'),
-    neck=dict(type='GlobalAveragePooling'),
-    head=dict(
-        type='LinearClsHead',
-        num_classes=100,
-        in_channels=960,
-        loss=dict(type='CrossEntropyLoss'),
-    ),
+    backbone=dict(_delete_=True, type='mmfmkt.CIFARShuffleNetV1'),
+    head=dict(in_channels=960),
 )
 optim_wrapper = dict(optimizer=dict(lr=0.01))

@@ -1,14 +1,6 @@
-# vgg13 on CIFAR-100, trained alone: a plain student, or a teacher.
-_base_ = '../_base_/cifar100.py'
+# vgg13 on CIFAR-100: a baseline student or a teacher.
+_base_ = './resnet20.py'
 model = dict(
-    type='ImageClassifier',
-    _scope_='mmpretrain',
-    backbone=dict(type='mmfmkt.CIFARVGG', depth=13),
-    neck=dict(type='GlobalAveragePooling'),
-    head=dict(
-        type='LinearClsHead',
-        num_classes=100,
-        in_channels=512,
-        loss=dict(type='CrossEntropyLoss'),
-    ),
+    backbone=dict(_delete_=True, type='mmfmkt.CIFARVGG', depth=13),
+    head=dict(in_channels=512),
 )

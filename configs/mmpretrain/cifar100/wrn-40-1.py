@@ -1,14 +1,7 @@
-# wrn-40-1 on CIFAR-100, trained alone: a plain student, or a teacher.
-_base_ = '../_base_/cifar100.py'
+# wrn-40-1 on CIFAR-100: a baseline student or a teacher.
+_base_ = './resnet20.py'
 model = dict(
-    type='ImageClassifier',
-    _scope_='mmpretrain',
-    backbone=dict(type='mmfmkt.WideResNet', depth=40, widen_factor=1),
-    neck=dict(type='GlobalAveragePooling'),
-    head=dict(
-        type='LinearClsHead',
-        num_classes=100,
-        in_channels=64,
-        loss=dict(type='CrossEntropyLoss'),
+    backbone=dict(
+        _delete_=True, type='mmfmkt.WideResNet', depth=40, widen_factor=1
     ),
 )

@@ -1,14 +1,8 @@
-# wrn-40-2 on CIFAR-100, trained alone: a plain student, or a teacher.
-_base_ = '../_base_/cifar100.py'
+# wrn-40-2 on CIFAR-100: a baseline student or a teacher.
+_base_ = './resnet20.py'
 model = dict(
-    type='ImageClassifier',
-    _scope_='mmpretrain',
-    backbone=dict(type='mmfmkt.WideResNet', depth=40, widen_factor=2),
-    neck=dict(type='GlobalAveragePooling'),
-    head=dict(
-        type='LinearClsHead',
-        num_classes=100,
-        in_channels=128,
-        loss=dict(type='CrossEntropyLoss'),
+    backbone=dict(
+        _delete_=True, type='mmfmkt.WideResNet', depth=40, widen_factor=2
     ),
+    head=dict(in_channels=128),
 )

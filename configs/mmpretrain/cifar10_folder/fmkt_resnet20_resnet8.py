@@ -1,4 +1,4 @@
-# resnet8 under resnet20 by FM-KT, by DIST, which gave more than KD
+# resnet8 under resnet20 by FM-KT with DIST, which is better here than KD
 # (docs/cifar10.md).
 _base_ = './kd_resnet20_resnet8.py'
 model = dict(variant='fmkt', flow=dict(metric=dict(type='DISTLoss')))

@@ -1,4 +1,4 @@
-# resnet20 on pictures in folders, the teacher: longer, in larger steps.
+# resnet20 on images in folders, the teacher: longer, at a higher rate.
 _base_ = './resnet8.py'
 model = dict(backbone=dict(depth=20))
 max_epochs = 20

@@ -1,4 +1,4 @@
-# resnet8 on pictures in folders, the plain student.
+# resnet8 on images in folders, the baseline student.
 _base_ = '../_base_/cifar10_folder.py'
 model = dict(
     type='ImageClassifier',
