@@ -95,7 +95,7 @@ def run(*command, fails=False, cwd=ROOT, fresh=False, **env):
         command: Parts of the command. A script (``.py``) or ``-m`` and a
             module are run by this Python, forked from a process that has
             imported the libraries.
-        fails (bool): Whether it must fail, or must not.
+        fails (bool): Whether the command must fail.
         cwd (Path): Working directory.
         fresh (bool): Run a script in a new process, which imports the
             libraries itself.
@@ -131,7 +131,7 @@ def run(*command, fails=False, cwd=ROOT, fresh=False, **env):
 
 
 def scalars(work_dir):
-    """Return the lines of all scalars.json in a work folder as dicts."""
+    """Return the lines of all scalars.json in a work directory as dicts."""
     return [
         json.loads(line)
         for path in sorted(work_dir.glob('*/vis_data/scalars.json'))

@@ -46,7 +46,7 @@ def retinanet(channels=16, base_channels=8):
 
 
 def write_network(path, channels, base_channels, start_level=1):
-    """A whole config of a tiny detector that trains in seconds."""
+    """Write the config of a tiny detector that trains in seconds."""
     cfg = Config.fromfile(
         Config._get_cfg_path(
             'mmdet::retinanet/retinanet_r18_fpn_1x_coco.py', ''

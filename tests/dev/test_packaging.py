@@ -44,17 +44,17 @@ loader = [(torch.randn(4, 3, 6, 6), torch.arange(4))] * 2
 
 @pytest.fixture(scope='module')
 def clone(tmp_path_factory):
-    """A copy of the clone, without what runs and installs left in it."""
+    """Return a copy of the clone, without generated files."""
     clone = tmp_path_factory.mktemp('clone') / 'clone'
-    left_out = ('.git', '.venv*', 'work_dirs', 'data', '*.egg-info')
-    ignore = shutil.ignore_patterns(*left_out, 'build', '__pycache__')
+    excluded = ('.git', '.venv*', 'work_dirs', 'data', '*.egg-info')
+    ignore = shutil.ignore_patterns(*excluded, 'build', '__pycache__')
     shutil.copytree(ROOT, clone, symlinks=True, ignore=ignore)
     return clone
 
 
 @pytest.fixture(scope='module')
 def archives(clone, tmp_path_factory):
-    """A source distribution, and the wheel that is built from it."""
+    """Build a source distribution, and a wheel from it."""
     out = tmp_path_factory.mktemp('dist')
     build('sdist', clone, out)
     with tarfile.open(next(out.glob('*.tar.gz'))) as archive:
@@ -64,7 +64,7 @@ def archives(clone, tmp_path_factory):
 
 
 def build(kind, source, out):
-    """Build as pip does, without fetching what the build requires."""
+    """Build as pip does, with the installed build requirements."""
     code = BUILD.format(kind, str(out))
     subprocess.run(
         [sys.executable, '-c', code],
@@ -76,7 +76,7 @@ def build(kind, source, out):
 
 
 def files_of(folder):
-    """Files below a folder of the clone, by their path in the clone."""
+    """Return the files of a folder, relative to the clone."""
     return {
         path.relative_to(ROOT).as_posix()
         for path in (ROOT / folder).rglob('*')
@@ -84,7 +84,7 @@ def files_of(folder):
     }
 
 
-def test_the_source_holds_what_a_build_reads_and_no_maintainers_tools(
+def test_the_source_distribution_has_all_build_inputs_and_no_dev_tools(
     archives,
 ):
     with tarfile.open(archives[0]) as archive:
@@ -98,7 +98,7 @@ def test_the_source_holds_what_a_build_reads_and_no_maintainers_tools(
     assert not {x for x in files if x.startswith(('tools/dev/', 'tests/'))}
 
 
-def test_the_wheel_holds_configs_and_tools_and_no_maintainers_tools(archives):
+def test_the_wheel_has_configs_and_tools_and_no_dev_tools(archives):
     with zipfile.ZipFile(archives[1]) as archive:
         files = set(archive.namelist())
     mim = {
@@ -119,8 +119,7 @@ def test_the_wheel_holds_configs_and_tools_and_no_maintainers_tools(archives):
     assert package <= files and 'mmfmkt/py.typed' in files
 
 
-def test_a_clone_that_is_installed_twice_has_one_mim(clone, tmp_path):
-    """Links are replaced, not followed: what they lead to stays."""
+def test_a_repeated_install_replaces_links_and_keeps_their_targets(clone):
     before = sorted((clone / 'configs').rglob('*'))
     code = (
         'import runpy; from pathlib import Path; '
@@ -134,7 +133,7 @@ def test_a_clone_that_is_installed_twice_has_one_mim(clone, tmp_path):
     shutil.rmtree(clone / 'mmfmkt/.mim')
 
 
-def test_a_clone_that_is_not_installed_finds_its_configs(clone, tmp_path):
+def test_a_clone_without_an_install_finds_its_configs(clone, tmp_path):
     config = tmp_path / 'own.py'
     config.write_text(
         "_base_ = 'mmfmkt::retinanet/theta_retinanet_r101_r50.py'"
@@ -157,7 +156,7 @@ def test_a_clone_that_is_not_installed_finds_its_configs(clone, tmp_path):
 
 
 def make_venv(folder, *paths):
-    """Make an environment with more folders to import from."""
+    """Create an environment with additional import folders."""
     subprocess.run(
         [sys.executable, '-m', 'venv', '--without-pip', folder], check=True
     )
@@ -178,7 +177,7 @@ def install(python, *arguments, cwd):
 
 
 def link_distribution(name, folder, done):
-    """Link an installed distribution and what it requires into a folder."""
+    """Link an installed distribution and its requirements to a folder."""
     if name in done:
         return
     done.add(name)
@@ -194,13 +193,13 @@ def link_distribution(name, folder, done):
 
 
 @pytest.mark.parametrize('kind', (0, 1), ids=('sdist', 'wheel'))
-def test_flows_and_the_readmes_loop_run_beside_torch_alone(
+def test_flows_and_the_loop_of_the_readme_need_only_torch(
     kind, archives, tmp_path
 ):
     alone = tmp_path / 'torch'
     alone.mkdir()
     link_distribution('torch', alone, set())
-    # A build without isolation takes setuptools from there.
+    # A build without isolation imports setuptools.
     link_distribution('setuptools', alone, set())
     python, _ = make_venv(tmp_path / 'venv', alone)
     install(python, '--no-deps', archives[kind], cwd=tmp_path)
@@ -213,14 +212,14 @@ def test_flows_and_the_readmes_loop_run_beside_torch_alone(
         "print('ended', losses['loss_flow'].item())\n"
     )
     (tmp_path / 'loop.py').write_text(f'{BACKBONE}\n{loop}\n{check}')
-    said = run(python, tmp_path / 'loop.py', cwd=tmp_path, PYTHONPATH='')
-    assert 'ended' in said
-    said = run(python, '-m', 'mmfmkt', 'doctor', fails=True, PYTHONPATH='')
-    assert re.search(r'mmengine +- +not installed', said)
+    output = run(python, tmp_path / 'loop.py', cwd=tmp_path, PYTHONPATH='')
+    assert 'ended' in output
+    output = run(python, '-m', 'mmfmkt', 'doctor', fails=True, PYTHONPATH='')
+    assert re.search(r'mmengine +- +not installed', output)
 
 
 def distributions(python):
-    """Names and versions of all that is installed but mmfmkt."""
+    """Return names and versions of the installed packages except mmfmkt."""
     code = (
         'from importlib.metadata import distributions\n'
         'for d in distributions(): print(d.name, d.version)'
@@ -232,19 +231,19 @@ def distributions(python):
 
 
 @pytest.mark.parametrize('kind', ('sdist', 'wheel', 'editable'))
-def test_an_install_leaves_the_stack_and_has_configs_and_commands(
+def test_an_install_changes_no_package_and_has_configs_and_commands(
     kind, clone, archives, tmp_path
 ):
     pytest.importorskip('mmdet')
     stack = sysconfig.get_path('purelib')
     python, site = make_venv(tmp_path / 'venv', stack)
     before = distributions(python)
-    what = {
+    source = {
         'sdist': [archives[0]],
         'wheel': [archives[1]],
         'editable': ['-e', clone],
     }[kind]
-    install(python, *what, cwd=tmp_path)
+    install(python, *source, cwd=tmp_path)
     assert distributions(python) == before
     empty = tmp_path / 'empty'
     empty.mkdir()
@@ -253,13 +252,13 @@ def test_an_install_leaves_the_stack_and_has_configs_and_commands(
     )
     (empty / 'show.py').write_text(INHERIT)
     shown = run(python, empty / 'show.py', cwd=empty, PYTHONPATH='')
-    home = clone if kind == 'editable' else site
-    assert f'{home}/mmfmkt/__init__.py mmfmkt.DetectionDistiller' in shown
+    folder = clone if kind == 'editable' else site
+    assert f'{folder}/mmfmkt/__init__.py mmfmkt.DetectionDistiller' in shown
     mmfmkt = python.with_name('mmfmkt')
-    said = run(mmfmkt, 'doctor', cwd=empty, PYTHONPATH='')
-    assert 'detectors can be distilled' in said
+    output = run(mmfmkt, 'doctor', cwd=empty, PYTHONPATH='')
+    assert 'detectors can be distilled' in output
     if kind == 'wheel':
-        said = run(
+        output = run(
             *(mmfmkt, 'distill'),
             'mmdet::retinanet/retinanet_r18_fpn_1x_coco.py',
             *('--teacher', 'mmdet::retinanet/retinanet_r50_fpn_1x_coco.py'),
@@ -267,4 +266,4 @@ def test_an_install_leaves_the_stack_and_has_configs_and_commands(
             cwd=empty,
             PYTHONPATH='',
         )
-        assert 'config    work_dirs/' in said
+        assert 'config    work_dirs/' in output

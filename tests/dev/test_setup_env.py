@@ -24,7 +24,7 @@ spec.loader.exec_module(setup_env)
 
 @pytest.fixture
 def venv(tmp_path):
-    """An environment of this set-up, without pip, which takes no time."""
+    """Return an environment of the set-up, without pip, which is slow."""
     path = tmp_path / 'venv'
     bare_venv(path)
     (path / setup_env.MARK).mkdir()
@@ -33,7 +33,7 @@ def venv(tmp_path):
 
 @pytest.fixture
 def ran(monkeypatch):
-    """The long commands that would have been run."""
+    """Record long commands instead of running them."""
     commands = []
     monkeypatch.setattr(
         setup_env,
@@ -44,7 +44,7 @@ def ran(monkeypatch):
 
 
 def bare_venv(path):
-    """Make an environment without pip, which takes no time."""
+    """Create an environment without pip, which is slow."""
     subprocess.run(
         [sys.executable, '-m', 'venv', '--without-pip', path], check=True
     )
@@ -55,7 +55,7 @@ def site_packages(path):
 
 
 def script(path, text):
-    """Write a command for the shell to find."""
+    """Write an executable shell script."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(f'#!/bin/sh\n{text}\n')
     path.chmod(0o755)
@@ -74,7 +74,7 @@ def helper(code, *args):
 
 
 def shell(command, **env):
-    """Run a line of bash with the user's settings of the set-up removed."""
+    """Run a bash command without the variables that control the set-up."""
     inherited = {
         name: value
         for name, value in os.environ.items()
@@ -90,10 +90,12 @@ def shell(command, **env):
     )
 
 
-# What is missing
+# Prerequisites
 
 
-def test_all_that_is_missing_is_named_at_once(tmp_path, monkeypatch):
+def test_all_missing_prerequisites_are_reported_together(
+    tmp_path, monkeypatch
+):
     monkeypatch.setenv('CXX', str(tmp_path / 'none'))
     monkeypatch.setattr(
         setup_env.shutil,
@@ -109,7 +111,7 @@ def test_all_that_is_missing_is_named_at_once(tmp_path, monkeypatch):
     assert 'MMFMKT_VENV' in text
 
 
-def test_a_machine_that_has_all_goes_on(tmp_path, monkeypatch):
+def test_preflight_passes_with_all_prerequisites(tmp_path, monkeypatch):
     monkeypatch.delenv('CXX', raising=False)
     monkeypatch.setattr(
         setup_env.shutil,
@@ -130,7 +132,7 @@ def test_missing_headers_of_python_are_reported(tmp_path, monkeypatch):
 # The environment
 
 
-def test_a_foreign_folder_is_never_removed(tmp_path, ran):
+def test_a_folder_that_is_no_environment_is_never_removed(tmp_path, ran):
     (tmp_path / 'thesis.tex').touch()
     with pytest.raises(SystemExit, match='MMFMKT_VENV'):
         setup_env.make_venv(tmp_path)
@@ -167,13 +169,13 @@ def test_a_working_stack_of_the_running_python_is_used(venv, ran, monkeypatch):
         'import importlib.util as u; print(u.find_spec("mmcv").origin)',
     )
     assert origin.stdout.strip() == mmcv.__file__
-    # Nothing of it is installed, and torch stays what it is.
+    # None of its packages is installed, and torch is pinned.
     assert not any('torch.txt' in x or 'openmmlab' in x for x in ran)
     assert all(f'torch=={torch.__version__}' in x for x in ran[1:])
     assert seen == [(*setup_env.PACKAGES, 'mmfmkt')]
 
 
-def test_a_part_of_a_stack_in_the_users_venv_is_left_alone(tmp_path):
+def test_a_broken_stack_in_the_users_venv_is_an_error(tmp_path):
     path = tmp_path / 'venv'
     bare_venv(path)
     (site_packages(path) / 'torch').mkdir()
@@ -196,7 +198,7 @@ def test_a_requested_stack_is_installed_beside_an_existing_one(
     assert ran[-1].endswith(f'--no-deps --no-build-isolation -e {ROOT}')
 
 
-def test_mmcv_of_another_torch_is_compiled_anew(ran, monkeypatch):
+def test_mmcv_of_another_torch_is_compiled_again(ran, monkeypatch):
     errors = ['undefined symbol', 'undefined symbol', '']
     monkeypatch.setattr(
         setup_env, 'probe', lambda *args: ('', [], errors.pop(0))
@@ -236,7 +238,7 @@ def test_uv_gets_the_settings_of_pip(tmp_path, monkeypatch):
         UV_HTTP_TIMEOUT='77',
     )
     assert {k: found[k] for k in expected} == expected
-    assert 'UV_FIND_LINKS' not in found  # the user's own word for it stands
+    assert 'UV_FIND_LINKS' not in found  # the user's own setting is kept
 
 
 # Long commands
@@ -252,13 +254,13 @@ def test_a_failing_command_shows_its_last_lines_and_a_remedy(capsys):
 def test_a_quiet_command_counts_the_files_it_compiles(capsys):
     lines = [f'[{i}/12] c++ {i}.cpp' for i in range(1, 13)]
     setup_env.run(['printf', '\\n'.join(lines)], quiet=True)
-    told = capsys.readouterr().err
-    assert '[5/12] files are compiled' in told
-    assert '[10/12]' in told and '[6/12]' not in told
+    messages = capsys.readouterr().err
+    assert '[5/12] files are compiled' in messages
+    assert '[10/12]' in messages and '[6/12]' not in messages
 
 
 @pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupted_command_leaves_no_process_behind(tmp_path, number):
+def test_an_interrupt_ends_all_processes_of_a_command(tmp_path, number):
     child = (
         'import os, pathlib, time; '
         'pathlib.Path("pid").write_text(f"{os.getpid()}\\n"); '
@@ -291,7 +293,7 @@ def test_an_interrupted_command_leaves_no_process_behind(tmp_path, number):
             time.sleep(0.05)
 
 
-# The whole
+# The complete set-up
 
 
 def finish(venv):
@@ -300,7 +302,7 @@ def finish(venv):
     (venv / setup_env.MARK / 'done').write_text(stamp)
 
 
-def test_a_finished_environment_is_taken_at_once(venv):
+def test_a_finished_environment_is_used_without_a_set_up(venv):
     finish(venv)
     start = time.monotonic()
     done = shell(
@@ -313,21 +315,21 @@ def test_a_finished_environment_is_taken_at_once(venv):
 def test_changed_requirements_and_other_clones_repeat_the_set_up(
     venv, monkeypatch, capsys
 ):
-    looked = []
+    installed = []
     monkeypatch.setattr(
-        setup_env, 'install', lambda venv, stack: looked.append(stack)
+        setup_env, 'install', lambda venv, stack: installed.append(stack)
     )
     monkeypatch.setattr(sys, 'argv', ['setup_env.py'])
     monkeypatch.setenv('MMFMKT_VENV', str(venv))
     for times in (1, 1):
         setup_env.main()
-        assert len(looked) == times
+        assert len(installed) == times
     stamp = venv / setup_env.MARK / 'done'
     for text in ('/another/clone of it', stamp.read_text() + '1'):
-        looked.clear()
+        installed.clear()
         stamp.write_text(text)
         setup_env.main()
-        assert looked == ['onedl']
+        assert installed == ['onedl']
 
 
 def test_a_second_set_up_waits_for_the_first(venv):
@@ -356,7 +358,7 @@ def test_help_installs_nothing(tmp_path, name):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_python_that_does_not_start_is_passed_over(tmp_path):
+def test_a_python_that_does_not_start_is_skipped(tmp_path):
     script(tmp_path / 'python3', 'exit 127')
     script(tmp_path / 'python3.12', f'exec "{sys.executable}" "$@"')
     done = shell(
@@ -380,13 +382,13 @@ def test_an_unsuitable_python_only_reports_what_is_missing(tmp_path):
     assert done.returncode == 1 and 'no Python 3.10 to 3.13' in done.stderr
 
 
-def test_a_wrong_python_variable_is_named():
+def test_an_invalid_python_variable_is_reported():
     done = shell('bash tools/dev/run_tests.sh', PYTHON='/nowhere/python')
     assert done.returncode == 1
     assert 'PYTHON=/nowhere/python does not start' in done.stderr
 
 
-def test_the_upstream_stack_has_a_folder_of_its_own(venv, tmp_path):
+def test_the_upstream_stack_has_its_own_folder(venv, tmp_path):
     own = tmp_path / 'named-upstream'
     own.symlink_to(venv)
     finish(venv)
@@ -398,7 +400,7 @@ def test_the_upstream_stack_has_a_folder_of_its_own(venv, tmp_path):
     assert done.stdout == f'{own}/bin/python\n'
 
 
-def test_an_unknown_stack_is_refused():
+def test_an_unknown_stack_is_an_error():
     done = shell(
         'bash tools/dev/run_tests.sh --stack other -q', PYTHON=sys.executable
     )

@@ -1,4 +1,4 @@
-"""Configs that MMEngine trains are trained and distilled by the tools."""
+"""Unusual configs that MMEngine trains are trained and distilled."""
 
 import time
 
@@ -17,7 +17,7 @@ from dev.soundness.trial import (  # noqa: E402
     try_input,  # noqa: E402
 )
 
-# The quick ones; all of them: python tests/dev/soundness/run.py
+# Fast inputs; tests/dev/soundness/run.py runs all.
 QUICK = (
     'lvis-layout',
     'own-loader',
@@ -50,7 +50,7 @@ def server():
 
 
 @pytest.mark.parametrize('name', QUICK)
-def test_a_config_that_plain_mmengine_trains_is_trained_and_distilled(
+def test_a_config_that_mmengine_trains_is_trained_and_distilled(
     name, server, tmp_path
 ):
     item = next(x for x in all_inputs() if x.name == name)
@@ -58,13 +58,13 @@ def test_a_config_that_plain_mmengine_trains_is_trained_and_distilled(
     assert {x: row[x] for x in COLUMNS} == dict.fromkeys(COLUMNS, '')
 
 
-def test_a_command_that_hangs_is_killed_with_its_children(
+def test_a_command_that_exceeds_its_limit_is_killed_with_its_children(
     server, tmp_path, monkeypatch
 ):
     (tmp_path / 'hanging.py').write_text(HANGING)
     monkeypatch.setattr(server, 'limit', 1)
-    asked = command(str(tmp_path / 'hanging.py'))
-    assert server.run(asked, tmp_path, tmp_path / 'log') == -9
+    hanging = command(str(tmp_path / 'hanging.py'))
+    assert server.run(hanging, tmp_path, tmp_path / 'log') == -9
     pids = [int(x.stem) for x in tmp_path.glob('*.pid')]
     assert len(pids) == 2
     time.sleep(0.2)
@@ -72,7 +72,7 @@ def test_a_command_that_hangs_is_killed_with_its_children(
 
 
 def runs(pid):
-    """Whether a process runs; one that nobody has waited for does not."""
+    """Return whether a process runs and is not a zombie."""
     try:
         return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:

@@ -58,9 +58,9 @@ max_epochs = 15
 train_cfg = dict(by_epoch=True, max_epochs=max_epochs, val_interval=max_epochs)
 val_cfg = dict()
 test_cfg = dict()
-# About 2,300 iterations with 2,000 images of each class (docs/cifar10.md). With
-# 800 iterations, the baseline ResNet-8 is undertrained, and any additional
-# gradient improves it.
+# About 2,300 iterations with 2,000 images of each class (docs/cifar10.md).
+# With 800 iterations, the baseline ResNet-8 is undertrained, and any
+# additional gradient improves it.
 optim_wrapper = dict(
     optimizer=dict(
         type='SGD',

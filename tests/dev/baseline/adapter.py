@@ -1,8 +1,7 @@
-"""What the baseline knows of the code under test.
+"""Names of the code under test.
 
-``RECORDED`` has the names of commit 6e8e919, in which the recording is.
-Where the code has renamed something since, ``PRESENT`` says so: it is the one
-place to change.
+The recording uses the names of commit 6e8e919, ``RECORDED``. ``PRESENT`` has
+the names that the code uses now; change it when a name changes.
 """
 
 import os

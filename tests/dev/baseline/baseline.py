@@ -1,26 +1,25 @@
-"""Records what the code computes, and compares another version with it.
+"""Compares the results of the code with a recording of commit 6e8e919.
 
     python tests/dev/baseline/baseline.py check
     python tests/dev/baseline/baseline.py check --parts combinations --every 9
     python tests/dev/baseline/baseline.py check --files /tmp/files
     python tests/dev/baseline/baseline.py record --code ../at_6e8e919
 
-The recording is of commit 6e8e919. It has, on one thread and from fixed
-seeds:
+The parts, on one thread and from fixed seeds:
 
 - ``combinations``: losses, gradients and outputs of every legal combination
   of the method's parts, in float64;
-- ``runs``: all values that six trainings of twenty iterations log, the
-  tensors of their checkpoints, of ``interrupted.pth`` and of exports, what
-  these predict, and how the interrupted runs end when they are resumed;
-- ``files``, not recorded: ``check`` lets commit 6e8e919 make all files of
-  ``runs`` anew (or takes them from ``--files``), loads them by the code under
-  test, resumes from them, and compares.
+- ``runs``: logged values of six trainings of twenty iterations, tensors of
+  their checkpoints, of ``interrupted.pth`` and of exports, predictions, and
+  the result of resuming the interrupted runs;
+- ``files``, not recorded: commit 6e8e919 writes the files of ``runs`` (or
+  they are taken from ``--files``), and the code under test loads them and
+  resumes from them.
 
-Everything has to be equal to the last bit, but for what has been reordered
-since: ``--tolerance 1e-12`` is for that. Bits depend on the machine and on
-versions of libraries as well: where those are not the recorded ones, ``check``
-says so; ``--recorded fresh`` then records 6e8e919 here and compares with that.
+Results must be equal to the last bit; ``--tolerance 1e-12`` allows operations
+in another order. Bits also depend on the machine and on library versions: if
+these differ from the recorded ones, ``check`` prints them, and ``--recorded
+fresh`` records 6e8e919 on this machine before the comparison.
 """
 
 import argparse
@@ -44,7 +43,7 @@ ROOT = HERE.parents[2]
 RECORDED = HERE / 'recorded.json.gz'
 COMMIT = '6e8e919'
 PARTS = ('combinations', 'runs', 'files')
-# What makes processors of one kind round alike.
+# Equal rounding on different processors of one kind.
 ENVIRONMENT = dict(
     OMP_NUM_THREADS='1',
     MKL_NUM_THREADS='1',
@@ -56,7 +55,7 @@ ENVIRONMENT = dict(
     PYTHONHASHSEED='0',
 )
 SHOWN, SHOWN_OF_ENTRY = 30, 3
-# As `runs` writes it.
+# Written by `runs`.
 MADE = 'made.json'
 
 
@@ -71,14 +70,16 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument('--parts', nargs='+', choices=PARTS, default=PARTS)
     parser.add_argument(
-        '--only', default='', help='combinations and runs with this in a name'
+        '--only',
+        default='',
+        help='only combinations and runs with this word in the name',
     )
     parser.add_argument(
         '--every',
         type=int,
         default=1,
         metavar='N',
-        help='one combination of N',
+        help='only every N-th combination',
     )
     parser.add_argument(
         '--tolerance',
@@ -95,16 +96,16 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--files',
         type=Path,
-        help='folder of files that another version has made; where it is '
-        f'empty, commit {COMMIT} makes them there',
+        help='folder with files of another version; if it is empty, commit '
+        f'{COMMIT} writes them there',
     )
-    # Those of a worker.
+    # Option of worker processes.
     parser.add_argument('--home', type=Path, help=argparse.SUPPRESS)
     return parser.parse_args()
 
 
 def machine() -> Dict[str, str]:
-    """Return what bits depend on, besides the code."""
+    """Return machine and versions, which results depend on."""
     from importlib.metadata import PackageNotFoundError, version
 
     import torch
@@ -128,7 +129,7 @@ def machine() -> Dict[str, str]:
 
 
 def work(args: argparse.Namespace) -> None:
-    """Run a part in this process, which has the code first on its path."""
+    """Run a part in this process, which imports the code under test."""
     import torch
 
     torch.set_num_threads(1)
@@ -154,7 +155,7 @@ def work(args: argparse.Namespace) -> None:
 
 
 def processor_time() -> float:
-    """Return the seconds that ended child processes have computed."""
+    """Return the processor time of ended child processes in seconds."""
     found = resource.getrusage(resource.RUSAGE_CHILDREN)
     return found.ru_utime + found.ru_stime
 
@@ -162,8 +163,8 @@ def processor_time() -> float:
 def run_worker(
     part: str, code: Path, args: argparse.Namespace, home: Path, files=None
 ) -> Dict[str, Any]:
-    """Run a part in a process of its own and return what it found."""
-    began, used = time.monotonic(), processor_time()
+    """Run a part in a process of its own, and return its results."""
+    start, used = time.monotonic(), processor_time()
     out = home / f'{part}.json'
     command = [sys.executable, str(HERE / 'baseline.py'), 'work']
     command += ['--code', str(code), '--parts', part]
@@ -189,7 +190,7 @@ def run_worker(
             f'{part} of {code} failed:\n{done.stdout[-2000:]}\n'
             f'{done.stderr[-6000:]}'
         )
-    seconds, used = time.monotonic() - began, processor_time() - used
+    seconds, used = time.monotonic() - start, processor_time() - used
     print(
         f'{part} of {code}: {seconds:.0f} s, {used:.0f} s of them on the '
         'processor',
@@ -214,7 +215,7 @@ def code_of_commit(home: Path) -> Path:
 
 
 def record(code: Path, args: argparse.Namespace, home: Path) -> Dict[str, Any]:
-    """Run the recorded parts and return what they found."""
+    """Run the recorded parts, and return their results."""
     found: Dict[str, Any] = {}
     for part in PARTS[:2]:
         if part in args.parts:
@@ -225,7 +226,7 @@ def record(code: Path, args: argparse.Namespace, home: Path) -> Dict[str, Any]:
 
 
 def write_recording(found: Dict[str, Any], path: Path) -> None:
-    """Write a recording, the same bytes for the same values."""
+    """Write a recording; equal values give equal bytes."""
     text = json.dumps(found, sort_keys=True, separators=(',', ':'))
     path.write_bytes(gzip.compress(text.encode(), 9, mtime=0))
     print(f'{path}: {path.stat().st_size / 1e6:.2f} MB')
@@ -237,7 +238,7 @@ def read_recording(path: Path) -> Dict[str, Any]:
 
 
 def leaves(part: Any, name: str = '') -> Iterator[Tuple[str, Any]]:
-    """Iterate over the values of a recording, by path."""
+    """Yield path and value of all values in a recording."""
     if isinstance(part, (dict, list)):
         rows = part.items() if isinstance(part, dict) else enumerate(part)
         for key, value in rows:
@@ -257,21 +258,21 @@ def gap(left: Any, right: Any) -> Optional[Tuple[float, float]]:
 def differences_of(
     expected: Any, found: Any, tolerance: float = 0.0
 ) -> Tuple[List[str], Tuple[float, float]]:
-    """Return sentences on what differs, numbers first, and by how much.
+    """Return descriptions of the differences, and the largest difference.
 
-    With a tolerance, hashes do not count: the projections beside them do.
+    With a tolerance, hashes are not compared, but the projections are.
     """
     if isinstance(found, dict) and 'error' in found:
         return [f'fails: {found["error"][-600:]}'], (0.0, 0.0)
-    mine, theirs = dict(leaves(found)), dict(leaves(expected))
+    actual, recorded = dict(leaves(found)), dict(leaves(expected))
     numbers, others, largest = [], [], (0.0, 0.0)
-    for name in dict.fromkeys([*theirs, *mine]):
-        if name not in mine or name not in theirs:
-            where = 'not recorded' if name in mine else 'missing'
+    for name in dict.fromkeys([*recorded, *actual]):
+        if name not in actual or name not in recorded:
+            where = 'not recorded' if name in actual else 'missing'
             others.append(f'{name}: {where}')
-        elif mine[name] != theirs[name]:
-            difference = gap(theirs[name], mine[name])
-            text = f'{name}: {theirs[name]} became {mine[name]}'
+        elif actual[name] != recorded[name]:
+            difference = gap(recorded[name], actual[name])
+            text = f'{name}: {recorded[name]} became {actual[name]}'
             if difference is None:
                 if not (tolerance and name.endswith('sha')):
                     others.append(text)
@@ -290,7 +291,7 @@ def compare(
     found: Dict[str, Any],
     tolerance: float = 0.0,
 ) -> int:
-    """Print how two parts differ; return in how many values."""
+    """Print the differences of two parts; return their number."""
     total, differing, largest, lines = 0, 0, (0.0, 0.0), []
     for name in sorted({*expected, *found}):
         problems, gaps = differences_of(
@@ -312,7 +313,7 @@ def compare(
 def selected(
     recorded: Dict[str, Any], part: str, args: argparse.Namespace
 ) -> Dict[str, Any]:
-    """Return the entries of a recording that are asked for."""
+    """Return the requested entries of a recording."""
     return {
         name: value
         for name, value in recorded[part].items()
@@ -360,7 +361,7 @@ def check(args: argparse.Namespace, home: Path) -> int:
 
 
 def make_files(files: Path, code: Path) -> None:
-    """Let a version of the code make files in a folder."""
+    """Write the files of a version of the code to a folder."""
     everything = argparse.Namespace(only='', every=1)
     with tempfile.TemporaryDirectory() as name:
         home = Path(name)
@@ -370,7 +371,7 @@ def make_files(files: Path, code: Path) -> None:
 
 
 def files_found(files: Path, word: str) -> Dict[str, Any]:
-    """Return what the makers of files say of those that are read again."""
+    """Return the recorded results of files that are loaded again."""
     made = json.loads((files / MADE).read_text())
     expected = {}
     for name, found in made.items():
@@ -400,9 +401,9 @@ def main() -> None:
             found = record(args.code.resolve(), args, home)
             write_recording(found, Path(args.recorded))
             return
-        began = time.monotonic()
+        start = time.monotonic()
         differences = check(args, home)
-    seconds = time.monotonic() - began
+    seconds = time.monotonic() - start
     print(f'{differences} differences, {seconds:.0f} s')
     sys.exit(bool(differences))
 

@@ -29,7 +29,7 @@ def sha(tensor: Tensor) -> str:
 
 
 def sha_of_all(tensors: Iterable[Tensor]) -> str:
-    """Return one hash of many tensors, whatever their order."""
+    """Return one hash of many tensors, independent of their order."""
     joined = ' '.join(sorted(map(sha, tensors)))
     return hashlib.sha256(joined.encode()).hexdigest()[:LENGTH]
 
@@ -43,7 +43,7 @@ def wave(size: int, phase: int = 0) -> Tensor:
 def projections(tensors: Iterable[Tensor]) -> List[str]:
     """Return a fixed projection and the norm of many tensors, as hex."""
     flat = [x.detach().double().flatten() for x in tensors]
-    # fsum rounds once, whatever the order.
+    # fsum rounds once, independent of the order.
     return [
         to_hex(math.fsum((x * wave(len(x))).sum().item() for x in flat)),
         to_hex(math.sqrt(math.fsum(x.square().sum().item() for x in flat))),
@@ -57,7 +57,7 @@ def digest(tensors: Iterable[Tensor]) -> Dict[str, Any]:
 
 
 def tensors_of(part: Any, name: str = '') -> Iterator[Tuple[str, Tensor]]:
-    """Iterate over all tensors of a checkpoint's part, by dotted name."""
+    """Yield dotted name and tensor of all tensors in a checkpoint's part."""
     if isinstance(part, Tensor):
         yield name, part
     elif isinstance(part, dict):
@@ -69,7 +69,7 @@ def tensors_of(part: Any, name: str = '') -> Iterator[Tuple[str, Tensor]]:
 
 
 def checkpoint_hashes(path: Any) -> Dict[str, str]:
-    """Return the hash of each tensor that a checkpoint trains or deploys."""
+    """Return the hash of each weight, average and optimizer state."""
     loaded = torch.load(path, map_location='cpu', weights_only=False)
     parts = ('state_dict', 'ema_state_dict', 'optimizer')
     kept = {key: loaded[key] for key in parts if key in loaded}

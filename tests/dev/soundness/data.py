@@ -1,4 +1,4 @@
-"""Tiny data sets, drawn into a folder."""
+"""Generation of tiny data sets."""
 
 import json
 from pathlib import Path
@@ -43,7 +43,7 @@ def picture(
 
 
 def annotation(index: int, image: int, kind: int, box: List[int]) -> dict:
-    """One annotation in COCO format, with a polygon."""
+    """Return an annotation in COCO format, with a polygon."""
     x, y, width, height = box
     right, bottom = x + width, y + height
     return dict(
@@ -101,7 +101,7 @@ def read_json(path: Path) -> Any:
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Write a JSON file, and the folder that it is in."""
+    """Write a JSON file, and create its folder."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(content))
 
@@ -109,7 +109,7 @@ def write_json(path: Path, content: Any) -> None:
 def change_json(
     root: Path, change: Callable[[Dict[str, Any]], Any], *splits: str
 ) -> None:
-    """Change annotation files in place; by default those of both splits."""
+    """Change annotation files in place, by default of both splits."""
     for split in splits or COUNTS:
         path = root / 'annotations' / f'{split}.json'
         content = read_json(path)
@@ -120,7 +120,7 @@ def change_json(
 def change_pictures(
     root: Path, change: Callable[[np.ndarray], np.ndarray], suffix: str = ''
 ) -> None:
-    """Change pictures; with a suffix, into files of another kind."""
+    """Change images; with a suffix, write another format."""
     for path in sorted(root.rglob('*.png')):
         image = change(cv2.imread(str(path)))
         if suffix:

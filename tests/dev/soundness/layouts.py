@@ -1,4 +1,4 @@
-"""Changes of the drawn data sets: other layouts, odd annotations."""
+"""Conversions of the generated data sets to other layouts."""
 
 import csv
 import json
@@ -20,7 +20,7 @@ from dev.soundness.data import (
 
 
 def as_lvis(root: Path) -> None:
-    """No ``file_name``, a URL in its place, and frequencies."""
+    """Convert to LVIS: URLs instead of ``file_name``, and frequencies."""
 
     def change(content: dict, split: str) -> None:
         for image in content['images']:
@@ -35,7 +35,7 @@ def as_lvis(root: Path) -> None:
 
 
 def as_objects365(root: Path) -> None:
-    """File names with folders of which the last one counts."""
+    """Convert to Objects365: file names with further folders."""
     for split in COUNTS:
         patch = root / split / 'patch0'
         patch.mkdir()
@@ -50,7 +50,7 @@ def as_objects365(root: Path) -> None:
 
 
 def as_open_images(root: Path) -> None:
-    """CSV files, a hierarchy and pickled image sizes."""
+    """Convert to OpenImages: CSV files, a hierarchy and image sizes."""
     names = ['/m/0', '/m/1', '/m/2']
     folder = root / 'annotations'
     with open(folder / 'classes.csv', 'w') as file:
@@ -94,7 +94,7 @@ def as_open_images(root: Path) -> None:
 
 
 def as_voc(root: Path) -> None:
-    """XML files, and lists of names."""
+    """Convert to Pascal VOC: XML files and lists of names."""
     voc = root / 'VOC2007'
     for part in ('JPEGImages', 'Annotations', 'ImageSets/Main'):
         (voc / part).mkdir(parents=True)
@@ -129,7 +129,7 @@ def as_voc(root: Path) -> None:
 
 
 def as_crowd_human(root: Path) -> None:
-    """A JSON line for each image, with boxes of three kinds."""
+    """Convert to CrowdHuman: a JSON line for each image."""
     for split in COUNTS:
         path = root / 'annotations' / f'{split}.json'
         content = read_json(path)
@@ -157,7 +157,7 @@ def as_crowd_human(root: Path) -> None:
 
 
 def with_crowds(root: Path) -> None:
-    """Regions of many objects, as run lengths."""
+    """Add crowd regions as run lengths."""
 
     def change(content: dict) -> None:
         for image in content['images']:
@@ -177,14 +177,14 @@ def with_crowds(root: Path) -> None:
 
 
 def without_area(root: Path) -> None:
-    """No annotation says how large it is."""
+    """Remove the areas of training annotations."""
     change_json(
         root, lambda x: [y.pop('area') for y in x['annotations']], 'train'
     )
 
 
 def with_gaps(root: Path) -> None:
-    """Ids that are neither counted from 1 nor without gaps."""
+    """Make ids non-contiguous."""
     ids = {1: 90, 2: 7, 3: 1005}
 
     def change(content: dict) -> None:
@@ -201,7 +201,7 @@ def with_gaps(root: Path) -> None:
 
 
 def with_text_ids(root: Path) -> None:
-    """Images whose ids are text."""
+    """Make image ids strings."""
 
     def change(content: dict) -> None:
         for image in content['images']:
@@ -213,7 +213,7 @@ def with_text_ids(root: Path) -> None:
 
 
 def named_by_numbers(root: Path) -> None:
-    """Categories whose names are numbers."""
+    """Make category names numbers."""
 
     def change(content: dict) -> None:
         for category in content['categories']:
@@ -223,7 +223,7 @@ def named_by_numbers(root: Path) -> None:
 
 
 def with_empty_images(root: Path) -> None:
-    """Images on which there is nothing."""
+    """Add images without objects."""
     for split in COUNTS:
         image, _ = picture(7, [])
         cv2.imwrite(str(root / split / 'empty.png'), image)
@@ -237,7 +237,7 @@ def with_empty_images(root: Path) -> None:
 
 
 def with_absent_images(root: Path) -> None:
-    """Images without boxes, which are filtered out, and are not there."""
+    """List images without boxes, whose files are missing."""
 
     def change(content: dict) -> None:
         content['images'].append(
@@ -248,7 +248,7 @@ def with_absent_images(root: Path) -> None:
 
 
 def with_ignored(root: Path) -> None:
-    """Annotations to be ignored, which have no box."""
+    """Add ignored annotations without boxes."""
 
     def change(content: dict) -> None:
         content['annotations'].append(
@@ -259,7 +259,7 @@ def with_ignored(root: Path) -> None:
 
 
 def with_dirt(root: Path) -> None:
-    """Boxes outside, of no size, of a class that nobody lists."""
+    """Add boxes outside the image, empty boxes and an unknown category."""
 
     def change(content: dict) -> None:
         for index, box in enumerate(
@@ -271,14 +271,14 @@ def with_dirt(root: Path) -> None:
 
 
 def without_annotations(root: Path) -> None:
-    """A list of images to be evaluated elsewhere: no annotations."""
+    """Write an annotation file without annotations."""
     content = read_json(root / 'annotations/val.json')
     del content['annotations']
     write_json(root / 'annotations/image_info.json', content)
 
 
 def as_arrays(root: Path) -> None:
-    """Pictures as files of NumPy."""
+    """Store images as NumPy files."""
     for path in root.rglob('*.png'):
         np.save(path.with_suffix('.npy'), cv2.imread(str(path)))
         path.unlink()
@@ -293,14 +293,14 @@ def as_arrays(root: Path) -> None:
 
 
 def in_a_pack(root: Path) -> None:
-    """Pictures in one archive, of which no file lies in a folder."""
+    """Store images in archives."""
     for split in COUNTS:
         shutil.make_archive(str(root / split), 'zip', root / split)
         shutil.rmtree(root / split)
 
 
 def under_odd_names(root: Path) -> None:
-    """Spaces and accents in the names of folders and files."""
+    """Use spaces and accents in names of folders and files."""
     for split in COUNTS:
         folder = root / f'{split} für alle'
         (root / split).rename(folder)
@@ -315,7 +315,7 @@ def under_odd_names(root: Path) -> None:
 
 
 def listed(root: Path) -> None:
-    """Lists of files, beside files that are no pictures at all."""
+    """Write lists of images, and add files that are not images."""
     for split in COUNTS:
         paths = sorted((root / split).rglob('*.png'))
         lines = [
@@ -330,14 +330,14 @@ def listed(root: Path) -> None:
 
 
 def foreign(folder: Path) -> None:
-    """What systems leave in folders."""
+    """Add files of operating systems."""
     (folder / '.DS_Store').write_bytes(b'\0\0\0\1Bud1')
     (folder / 'Thumbs.db').write_bytes(b'\xd0\xcf\x11\xe0')
     (folder / 'README.txt').write_text('Pictures.')
 
 
 def beside_foreign(root: Path) -> None:
-    """What systems leave, and pictures of other kinds."""
+    """Add files of operating systems, and other image formats."""
     foreign(root / 'train' / 'disk')
     image, _ = picture(5, [1], 32, 32)
     for name in ('a.JPEG', 'b.webp', 'c.BMP'):
@@ -345,7 +345,7 @@ def beside_foreign(root: Path) -> None:
 
 
 def as_imagenet(root: Path) -> None:
-    """A list of files in meta/, and splits by name."""
+    """Convert to ImageNet: lists of images in meta/."""
     listed(root)
     (root / 'meta').mkdir()
     for split in COUNTS:
@@ -353,7 +353,7 @@ def as_imagenet(root: Path) -> None:
 
 
 def multi_label(root: Path) -> None:
-    """Pictures of several classes, in a JSON file."""
+    """Write images with several classes to a JSON file."""
     for split in COUNTS:
         paths = sorted((root / split).rglob('*.png'))
         rows = [
@@ -370,7 +370,7 @@ def multi_label(root: Path) -> None:
 
 
 def beside_another(root: Path) -> None:
-    """A copy of the data set as another one, with classes of its own."""
+    """Copy the data set, with other class names."""
     other = root.parent / 'other'
     shutil.copytree(root, other)
 

@@ -1,4 +1,4 @@
-"""Trains a config as MMEngine does, without mmfmkt.
+"""Trains a config with MMEngine alone.
 
 python tests/dev/soundness/plain.py CONFIG WORK_DIR [KEY=VALUE ...]
 python tests/dev/soundness/plain.py --test CONFIG WORK_DIR CHECKPOINT
@@ -29,7 +29,7 @@ def main() -> None:
         runner = Runner.from_cfg(cfg)
     runner.test() if testing else runner.train()
     if any(name.split('.')[0] == 'mmfmkt' for name in sys.modules):
-        sys.exit('mmfmkt was imported: this was no plain run.')
+        sys.exit('mmfmkt was imported.')
 
 
 if __name__ == '__main__':

@@ -1,11 +1,11 @@
-"""Trains legitimate oddities plain, by our tools, and as students.
+"""Trains unusual configs with MMEngine, with mmfmkt's tools, and as students.
 
     python tests/dev/soundness/run.py [--only WORD] [--out FILE.json]
 
-Each input is a config that MMDetection or MMPretrain trains, with the data
-that it needs. Where a plain run of MMEngine, which never imports mmfmkt, ends
-well, tools/train.py must, too, with the very same config and with the config
-of a distillation that inherits it; a run that hangs is killed, and has failed.
+Each input is a config of MMDetection or MMPretrain with its data. If MMEngine
+trains it without mmfmkt, tools/train.py must train the same config, and a
+distillation that inherits it. A run that exceeds the time limit is killed and
+counts as failed.
 """
 
 import argparse
@@ -28,7 +28,9 @@ def parse_args() -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
-        '--only', default='', help='inputs whose name or text has this in it'
+        '--only',
+        default='',
+        help='run only inputs with this word in name or description',
     )
     parser.add_argument('--out', help='JSON file for the results')
     parser.add_argument(
@@ -44,33 +46,32 @@ def parse_args() -> argparse.Namespace:
         help='seconds until a command is killed (%(default)s)',
     )
     parser.add_argument(
-        '--keep', help='new folder for what the inputs leave behind'
+        '--keep', help='new folder for configs, data and logs, which are kept'
     )
     return parser.parse_args()
 
 
 def line(row: Dict[str, Any]) -> str:
-    """One row of the table, and what is wrong."""
+    """Return a row of the table, and the errors."""
     if 'skipped' in row:
         return f'{row["name"]:<28} skipped: {row["skipped"]}'
     cells = ' '.join(
         f'{"FAILS" if row[x] else "ok":<6}{row["seconds"][x]:>5.1f}'
         for x in COLUMNS
     )
-    faults = [f'{x}: {row[x]}' for x in COLUMNS if row[x]]
-    short = ['    ' + textwrap.shorten(x, 300) for x in faults]
-    return '\n'.join([f'{row["name"]:<28} {cells}', *short])
+    errors = [f'{x}: {row[x]}' for x in COLUMNS if row[x]]
+    shortened = ['    ' + textwrap.shorten(x, 300) for x in errors]
+    return '\n'.join([f'{row["name"]:<28} {cells}', *shortened])
 
 
 def summary(rows: List[Dict[str, Any]]) -> str:
-    """What came out, in a line."""
-    tried = [x for x in rows if 'skipped' not in x]
-    good = [x for x in tried if not x['plain']]
-    ours = [x for x in good if not x['train'] and not x['distil']]
+    """Return the number of inputs that pass."""
+    run = [x for x in rows if 'skipped' not in x]
+    trained = [x for x in run if not x['plain']]
+    passed = [x for x in trained if not x['train'] and not x['distil']]
     return (
-        f'{len(rows)} inputs, {len(rows) - len(tried)} skipped: '
-        f'{len(good)} plain runs end well, and of those ours '
-        f'{len(ours)}'
+        f'{len(rows)} inputs, {len(rows) - len(run)} skipped; MMEngine trains '
+        f'{len(trained)}, mmfmkt trains and distills {len(passed)} of them'
     )
 
 

@@ -1,7 +1,7 @@
 """Runs commands in forks of a process that has the libraries imported.
 
-As tests/tool_server.py, with a session of its own for each command, and a
-limit, after which the whole process group is killed.
+Like tests/tool_server.py, but each command has a session of its own and a time
+limit, after which its process group is killed.
 """
 
 import json
@@ -18,7 +18,7 @@ from tool_server import LIBRARIES, work  # noqa: E402
 
 
 def kill(group: int) -> None:
-    """Kill a process group, where there still is one."""
+    """Kill a process group, if it still exists."""
     try:
         os.killpg(group, signal.SIGKILL)
     except ProcessLookupError:
@@ -26,7 +26,7 @@ def kill(group: int) -> None:
 
 
 def wait(child: int, limit: float) -> int:
-    """Wait for a child; -SIGKILL where it takes longer than allowed."""
+    """Return the exit code of a child, which is killed after ``limit`` s."""
     end = time.monotonic() + limit
     status = None
     while status is None and time.monotonic() < end:

@@ -1,4 +1,4 @@
-"""One input: what it is, how it is written into a folder and tried."""
+"""Inputs: configs with data, and the commands that train and distill them."""
 
 import json
 import os
@@ -6,7 +6,6 @@ import re
 import shutil
 import subprocess
 import sys
-import tempfile
 import time
 from dataclasses import dataclass, field
 from importlib.util import find_spec
@@ -33,6 +32,8 @@ model = dict(
 )
 """,
 )
+# A wider teacher for students that change the classifier.
+CLASSIFIER_TEACHER = TEACHERS['classifier'].replace('config.py', 'base.py')
 DISTILLATION = """
 _base_ = ['./{name}', 'mmfmkt::_base_/{preset}.py']
 model = dict(
@@ -52,16 +53,16 @@ KINDS = dict(
 
 
 class Command(NamedTuple):
-    """Something to run, and how it is to end.
+    """Command and its expected result.
 
     Attributes:
-        parts (tuple[str]): The script and its arguments; ``{name}`` is one
-            of `places`.
-        code (int): The exit code that is right.
-        says (str): Pattern of what the output, or of a refusal its sentence,
-            must contain.
-        makes (str): Pattern of a file that must be there afterwards.
-        env (dict): What the environment has beside.
+        parts (tuple[str]): The script and its arguments; ``{name}`` is
+            replaced by one of `places`.
+        code (int): Expected exit code.
+        says (str): Regular expression that the output must match, or the
+            error message if the exit code is not 0.
+        makes (str): Glob pattern of a file that the command must write.
+        env (dict): Additional environment variables.
     """
 
     parts: Tuple[str, ...]
@@ -72,7 +73,7 @@ class Command(NamedTuple):
 
 
 def command(*parts: str, **options: Any) -> Command:
-    """A command by its parts."""
+    """Return a command from its parts."""
     return Command(parts, **options)
 
 
@@ -97,29 +98,31 @@ DISTIL = command(
 
 @dataclass
 class Input:
-    """A config that MMEngine trains, and that is out of the ordinary.
+    """Unusual config that MMEngine trains.
 
     Attributes:
-        name (str): What it is called.
+        name (str): Name of the input.
         what (str): What is unusual about it.
-        base (str): The config in bases/ that it changes.
-        lines (str): What it changes.
-        prepare (Callable, optional): Changes the data, given their folder.
-        files (dict): Further files by name.
-        variant (str): Of the distillation.
-        teacher (str): The teacher's whole config, where it is another.
-        distil_lines (str): What the distillation changes.
-        distillation (str): The whole config of the distillation, where it
-            is another.
-        plain, train, distil (Sequence[Command]): What is run beside, in a
-            column, or in its place, where ``alone`` names the column.
-        before (Sequence[Command]): What is run before all.
-        alone (Sequence[str]): Columns without their usual command.
-        check (Callable, optional): What is wrong with the folder afterwards.
-        needs (Sequence[str]): Packages without which it is not tried.
-        name_of_config (str): The file name.
-        presets (bool): Whether it inherits configs of mmfmkt, as
-            ``{presets}``, of which the plain run has copies.
+        base (str): Config in bases/ that the input inherits.
+        lines (str): Text of the config after the base.
+        prepare (Callable, optional): Function that changes the data set in a
+            folder.
+        files (dict): Texts of further files by name.
+        variant (str): Variant of the distillation.
+        teacher (str): Text of the teacher's config, instead of the default.
+        distil_lines (str): Lines to add to the config of the distillation.
+        distillation (str): Text of the config of the distillation, instead of
+            the default.
+        plain, train, distil (Sequence[Command]): Further commands of each
+            column.
+        before (Sequence[Command]): Commands to run before all columns.
+        alone (Sequence[str]): Columns without their default command.
+        check (Callable, optional): Function that returns what is wrong with
+            the folder afterwards, or ``''``.
+        needs (Sequence[str]): Packages without which the input is skipped.
+        name_of_config (str): File name of the config.
+        presets (bool): Whether the config inherits configs of mmfmkt, by
+            ``{presets}``; the plain run uses copies of them.
     """
 
     name: str
@@ -144,7 +147,7 @@ class Input:
 
 
 def places(item: Input, folder: Path, root: Path) -> Dict[str, str]:
-    """Return what ``{name}`` stands for in configs and commands."""
+    """Return the replacements of ``{name}`` in configs and commands."""
     found = dict(
         folder=folder,
         data=folder / 'data',
@@ -177,14 +180,14 @@ def places(item: Input, folder: Path, root: Path) -> Dict[str, str]:
 
 
 def filled(text: str, found: Dict[str, str]) -> str:
-    """Put places into a text."""
+    """Replace ``{name}`` in a text by its value in ``found``."""
     for name, place in found.items():
         text = text.replace('{' + name + '}', place)
     return text
 
 
 def write(item: Input, folder: Path, root: Path) -> None:
-    """Write the configs and the data of an input into a folder."""
+    """Write configs and data of an input to a folder."""
     from dev.soundness.data import make_coco, make_folders
 
     found = places(item, folder, root)
@@ -223,19 +226,19 @@ def write(item: Input, folder: Path, root: Path) -> None:
 
 
 class Server:
-    """A process with the libraries imported, which forks what is asked for.
+    """Client of a process that has imported the libraries and forks commands.
 
     Args:
-        root (Path): The clone whose tools are used.
-        limit (float): Seconds after which a command is killed.
+        root (Path): Clone of the repository whose tools are used.
+        limit (float): Time limit of a command in seconds.
     """
 
     def __init__(self, root: Path = ROOT, limit: float = 60) -> None:
         self.root, self.limit = root, limit
         self._process: Optional[subprocess.Popen] = None
 
-    def run(self, asked: Command, folder: Path, log: Path) -> int:
-        """Run a command in a folder; its exit code, -9 if it was killed."""
+    def run(self, command: Command, folder: Path, log: Path) -> int:
+        """Run a command in a folder; return its exit code, -9 if killed."""
         if self._process is None or self._process.poll() is not None:
             self._process = subprocess.Popen(
                 [sys.executable, HERE / 'server.py'],
@@ -246,18 +249,18 @@ class Server:
                 text=True,
                 bufsize=1,
             )
-        question = dict(
-            command=list(asked.parts),
+        request = dict(
+            command=list(command.parts),
             cwd=str(folder),
             env=dict(
                 self._environment(folder),
                 XDG_CACHE_HOME=str(folder / 'cache'),
-                **asked.env,
+                **command.env,
             ),
             out=str(log),
             limit=self.limit,
         )
-        print(json.dumps(question), file=self._process.stdin)
+        print(json.dumps(request), file=self._process.stdin)
         return int(self._process.stdout.readline())
 
     def close(self) -> None:
@@ -284,51 +287,51 @@ class Server:
 
 
 def last_line(log: Path) -> str:
-    """Return what a tool ended with."""
+    """Return the error message of a tool, or the last line of its log."""
     lines = log.read_text(errors='replace').strip().splitlines()
     errors = [x for x in lines if x.startswith('error: ')]
     return (errors or lines or [''])[-1].strip()
 
 
 def run_command(
-    server: Server, asked: Command, item: Input, folder: Path, log: Path
+    server: Server, command: Command, item: Input, folder: Path, log: Path
 ) -> str:
-    """Run a command; what is wrong with how it ended, or nothing."""
+    """Run a command; return what is wrong with its result, or ``''``."""
     found = places(item, folder, server.root)
-    asked = asked._replace(parts=tuple(filled(x, found) for x in asked.parts))
-    code = server.run(asked, folder, log)
-    what = Path(asked.parts[0]).name
+    parts = tuple(filled(x, found) for x in command.parts)
+    code = server.run(command._replace(parts=parts), folder, log)
+    script = Path(parts[0]).name
     if code == -9:
-        return f'{what}: killed after {server.limit:g} s'
-    if code != asked.code:
-        return f'{what}: code {code}: {last_line(log)}'
+        return f'{script}: killed after {server.limit:g} s'
+    if code != command.code:
+        return f'{script}: code {code}: {last_line(log)}'
     text = last_line(log) if code else log.read_text(errors='replace')
-    if not re.search(asked.says, text):
-        return f'{what}: does not say {asked.says!r}: {last_line(log)}'
-    pattern = Path(filled(asked.makes, found))
-    if asked.makes and not list(pattern.parent.glob(pattern.name)):
-        return f'{what}: {pattern.name} is not there'
+    if not re.search(command.says, text):
+        return f'{script}: {command.says!r} is not in: {last_line(log)}'
+    pattern = Path(filled(command.makes, found))
+    if command.makes and not list(pattern.parent.glob(pattern.name)):
+        return f'{script}: {pattern.name} was not written'
     return ''
 
 
 def commands_of(item: Input, column: str) -> Sequence[Command]:
-    """Return what is run in a column."""
-    usual = dict(plain=PLAIN, train=TRAIN, distil=DISTIL)[column]
-    first = () if column in item.alone else (usual,)
+    """Return the commands of a column."""
+    default = dict(plain=PLAIN, train=TRAIN, distil=DISTIL)[column]
+    first = () if column in item.alone else (default,)
     return (*first, *getattr(item, column))
 
 
 def try_input(item: Input, server: Server, home: Path) -> Dict[str, Any]:
-    """Try an input: plain, by our tools, and as a student.
+    """Train an input with MMEngine, with mmfmkt's tools, and as a student.
 
     Args:
         item (Input): The input.
         server (Server): Runs the commands.
-        home (Path): Where its folder is made.
+        home (Path): Folder in which the folder of the input is created.
 
     Returns:
-        dict: ``name``, ``what``, and for each column what is wrong, ``''``
-        where nothing is, and its seconds; ``skipped`` where it is not tried.
+        dict: ``name``, ``what``, ``seconds`` by column, and for each column
+        what is wrong, or ``''``; ``skipped`` if a package is missing.
     """
     row: Dict[str, Any] = dict(name=item.name, what=item.what, seconds={})
     missing = [x for x in item.needs if find_spec(x) is None]
@@ -337,25 +340,19 @@ def try_input(item: Input, server: Server, home: Path) -> Dict[str, Any]:
     folder = home / item.name
     folder.mkdir(parents=True)
     write(item, folder, server.root)
-    for index, asked in enumerate(item.before):
+    for index, command in enumerate(item.before):
         log = folder / f'before_{index}.log'
-        if fault := run_command(server, asked, item, folder, log):
-            raise RuntimeError(f'{item.name}: {fault}')
+        if error := run_command(server, command, item, folder, log):
+            raise RuntimeError(f'{item.name}: {error}')
     for column in COLUMNS:
-        began = time.monotonic()
+        start = time.monotonic()
         row[column] = ''
-        for index, asked in enumerate(commands_of(item, column)):
+        for index, command in enumerate(commands_of(item, column)):
             log = folder / f'{column}_{index}.log'
-            row[column] = run_command(server, asked, item, folder, log)
+            row[column] = run_command(server, command, item, folder, log)
             if row[column]:
                 break
-        row['seconds'][column] = round(time.monotonic() - began, 1)
+        row['seconds'][column] = round(time.monotonic() - start, 1)
     if item.check is not None and not row['distil']:
         row['distil'] = item.check(folder)
     return row
-
-
-def try_once(item: Input, server: Server) -> Dict[str, Any]:
-    """Try an input in a folder that is removed afterwards."""
-    with tempfile.TemporaryDirectory() as home:
-        return try_input(item, server, Path(home))

@@ -1,4 +1,4 @@
-"""The inputs, by what is unusual about them."""
+"""All inputs."""
 
 from typing import List
 
@@ -10,14 +10,14 @@ MODULES = (data_sets, validation, pictures, networks, running, configs)
 
 
 def all_inputs() -> List[Input]:
-    """Return the corpus.
+    """Return all inputs.
 
     Raises:
-        ValueError: If two inputs have one name.
+        ValueError: If two inputs have the same name.
     """
     found = [item for module in MODULES for item in module.INPUTS]
     names = [item.name for item in found]
     twice = {name for name in names if names.count(name) > 1}
     if twice:
-        raise ValueError(f'There are two inputs {", ".join(sorted(twice))}.')
+        raise ValueError(f'Names of two inputs: {", ".join(sorted(twice))}.')
     return found

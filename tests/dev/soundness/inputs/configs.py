@@ -1,15 +1,16 @@
-"""Configs in other styles, and the libraries' own tools on ours."""
+"""Configs in other styles, and the libraries' tools on mmfmkt's configs."""
 
 from pathlib import Path
+from typing import List
 
 from dev.soundness.data import change_json
-from dev.soundness.inputs.pictures import EXPORT, ONE_LINE, REPORT
+from dev.soundness.inputs.commands import DISTILL, EXPORT, REPORT, TEST
 from dev.soundness.inputs.running import (
     OWN_HOOK,
     PREEMPTED,
     RESUME_PREEMPTED,
 )
-from dev.soundness.trial import HERE, Input, command
+from dev.soundness.trial import HERE, Command, Input, command
 
 BASES = HERE / 'bases'
 NEW_TEACHER = """
@@ -50,7 +51,7 @@ SHAPES = ('circle', 'ring', 'square', 'pentagon', 'hexagon', 'star')
 
 
 def unscoped() -> str:
-    """The plain RetinaNet without a default scope."""
+    """Return the RetinaNet config without a default scope."""
     text = (BASES / 'retinanet.py').read_text()
     text = text.replace("    'mmdet::_base_/default_runtime.py',\n", '')
     for name in (
@@ -71,7 +72,7 @@ def unscoped() -> str:
 
 
 def renamed(*names: str):
-    """Data whose categories have other names."""
+    """Return a function that renames the categories of a data set."""
 
     def change(content: dict) -> None:
         content['categories'] = [
@@ -82,18 +83,18 @@ def renamed(*names: str):
 
 
 def plain_export(folder: Path) -> str:
-    """What an exported student still has of mmfmkt."""
+    """Check that an exported student does not need mmfmkt."""
     found = list(folder.glob('*/student/student.py'))
     found += folder.glob('exported/student.py')
     if not found:
         return 'no student was exported'
     if 'mmfmkt' in found[0].read_text():
-        return 'the exported student of Theta knows mmfmkt'
+        return 'the exported student of Theta needs mmfmkt'
     return ''
 
 
 def own_detection(base: str, classes: tuple) -> str:
-    """What a user changes of a preset, in the words of MMDetection."""
+    """Return a user's config on a preset, with types of MMDetection."""
     return f"""
 _base_ = '{base}'
 metainfo = dict(classes={classes})
@@ -144,6 +145,62 @@ param_scheduler = None
 """
 
 
+def train_with_options(
+    tools: str, config: str, folder: str, *options: str
+) -> Command:
+    """Return a training with all options of MMPretrain's train.py."""
+    return command(
+        f'{tools}/train.py',
+        config,
+        *('--work-dir', f'{{folder}}/{folder}', '--no-validate'),
+        *('--no-pin-memory', '--no-persistent-workers', *options),
+        makes=f'{{folder}}/{folder}/*.pth',
+    )
+
+
+def analyze_logs(library: str, name: str, *options: str) -> List[Command]:
+    """Return the commands that analyze the log of a training."""
+    tool, log = (
+        f'{{{library}}}/analysis_tools/analyze_logs.py',
+        f'{{{name}_log}}',
+    )
+    plot = f'{{folder}}/{name}.pdf'
+    return [
+        command(tool, 'cal_train_time', log, says='average iter time'),
+        command(tool, 'plot_curve', log, *options, '--out', plot, makes=plot),
+    ]
+
+
+def mmdet_tools(config: str, name: str) -> List[Command]:
+    """Return MMDetection's analysis tools on a config and its log."""
+    tools, images = '{mmdet}/analysis_tools', f'{{folder}}/{name}_images'
+    return [
+        command(
+            f'{tools}/get_flops.py', config, '--num-images', '1', says='Flops:'
+        ),
+        command(
+            f'{tools}/browse_dataset.py',
+            config,
+            *('--output-dir', images, '--not-show'),
+            makes=f'{images}/000.png',
+        ),
+        *analyze_logs(
+            'mmdet',
+            name,
+            *('--style', 'default', '--keys', 'loss_cls', 'bbox_mAP'),
+        ),
+    ]
+
+
+def mmpretrain_tools(config: str, name: str) -> List[Command]:
+    """Return MMPretrain's analysis tools on a config and its log."""
+    tool = '{mmpretrain}/analysis_tools/get_flops.py'
+    return [
+        command(tool, config, '--shape', '32', says='Flops:'),
+        *analyze_logs('mmpretrain', name, '--keys', 'loss', 'accuracy/top1'),
+    ]
+
+
 INPUTS = [
     Input(
         'new-style',
@@ -157,7 +214,7 @@ INPUTS = [
         },
         teacher=NEW_TEACHER,
         distillation=NEW_DISTILLATION,
-        distil=[EXPORT, PREEMPTED, RESUME_PREEMPTED, ONE_LINE],
+        distil=[EXPORT, PREEMPTED, RESUME_PREEMPTED, DISTILL],
         check=plain_export,
     ),
     Input(
@@ -167,9 +224,9 @@ INPUTS = [
         files={'base.py': unscoped()},
         variant='theta',
         distil=[
-            command('{tools}/test.py', '{distil}', '{distilled_pth}'),
+            TEST,
             EXPORT,
-            ONE_LINE,
+            DISTILL,
             REPORT,
         ],
     ),
@@ -252,41 +309,16 @@ test_evaluator = val_evaluator
         "all options of MMPretrain's train.py",
         'resnet',
         plain=[
-            command(
-                '{mmpretrain}/train.py',
-                '{config}',
-                '--work-dir',
-                '{folder}/plain_options',
-                '--no-validate',
-                '--no-pin-memory',
-                '--no-persistent-workers',
-                makes='{folder}/plain_options/*.pth',
-            )
+            train_with_options('{mmpretrain}', '{config}', 'plain_options')
         ],
-        train=[
-            command(
-                '{tools}/train.py',
-                '{config}',
-                '--work-dir',
-                '{folder}/train_options',
-                '--no-validate',
-                '--no-pin-memory',
-                '--no-persistent-workers',
-                makes='{folder}/train_options/*.pth',
-            )
-        ],
+        train=[train_with_options('{tools}', '{config}', 'train_options')],
         distil=[
-            command(
-                '{tools}/train.py',
+            train_with_options(
+                '{tools}',
                 '{distil}',
-                '--work-dir',
-                '{folder}/distil_options',
-                '--no-validate',
-                '--no-pin-memory',
-                '--no-persistent-workers',
+                'distil_options',
                 '--cfg-options',
                 'train_dataloader.num_workers=1',
-                makes='{folder}/distil_options/*.pth',
             )
         ],
     ),
@@ -296,78 +328,8 @@ test_evaluator = val_evaluator
         'retinanet',
         'train_cfg = dict(max_epochs=2)\n',
         variant='fmkt',
-        plain=[
-            command(
-                '{mmdet}/analysis_tools/get_flops.py',
-                '{config}',
-                '--num-images',
-                '1',
-                says='Flops:',
-            ),
-            command(
-                '{mmdet}/analysis_tools/browse_dataset.py',
-                '{config}',
-                '--output-dir',
-                '{folder}/plain_browsed',
-                '--not-show',
-                makes='{folder}/plain_browsed/000.png',
-            ),
-            command(
-                '{mmdet}/analysis_tools/analyze_logs.py',
-                'cal_train_time',
-                '{plain_log}',
-                says='average iter time',
-            ),
-            command(
-                '{mmdet}/analysis_tools/analyze_logs.py',
-                'plot_curve',
-                '{plain_log}',
-                '--style',
-                'default',
-                '--keys',
-                'loss_cls',
-                'bbox_mAP',
-                '--out',
-                '{folder}/plain.pdf',
-                makes='{folder}/plain.pdf',
-            ),
-        ],
-        distil=[
-            command(
-                '{mmdet}/analysis_tools/get_flops.py',
-                '{distilled}/distil.py',
-                '--num-images',
-                '1',
-                says='Flops:',
-            ),
-            command(
-                '{mmdet}/analysis_tools/browse_dataset.py',
-                '{distilled}/distil.py',
-                '--output-dir',
-                '{folder}/browsed',
-                '--not-show',
-                makes='{folder}/browsed/000.png',
-            ),
-            command(
-                '{mmdet}/analysis_tools/analyze_logs.py',
-                'cal_train_time',
-                '{distilled_log}',
-                says='average iter time',
-            ),
-            command(
-                '{mmdet}/analysis_tools/analyze_logs.py',
-                'plot_curve',
-                '{distilled_log}',
-                '--style',
-                'default',
-                '--keys',
-                'loss_cls',
-                'bbox_mAP',
-                '--out',
-                '{folder}/distilled.pdf',
-                makes='{folder}/distilled.pdf',
-            ),
-        ],
+        plain=mmdet_tools('{config}', 'plain'),
+        distil=mmdet_tools('{distilled}/distil.py', 'distilled'),
     ),
     Input(
         'tools-of-mmpretrain',
@@ -381,56 +343,8 @@ visualizer = dict(
     vis_backends=[dict(type='LocalVisBackend')])
 """,
         variant='fmkt',
-        plain=[
-            command(
-                '{mmpretrain}/analysis_tools/get_flops.py',
-                '{config}',
-                '--shape',
-                '32',
-                says='Flops:',
-            ),
-            command(
-                '{mmpretrain}/analysis_tools/analyze_logs.py',
-                'cal_train_time',
-                '{plain_log}',
-            ),
-            command(
-                '{mmpretrain}/analysis_tools/analyze_logs.py',
-                'plot_curve',
-                '{plain_log}',
-                '--keys',
-                'loss',
-                'accuracy/top1',
-                '--out',
-                '{folder}/plain.pdf',
-                makes='{folder}/plain.pdf',
-            ),
-        ],
-        distil=[
-            command(
-                '{mmpretrain}/analysis_tools/get_flops.py',
-                '{distilled}/distil.py',
-                '--shape',
-                '32',
-                says='Flops:',
-            ),
-            command(
-                '{mmpretrain}/analysis_tools/analyze_logs.py',
-                'cal_train_time',
-                '{distilled_log}',
-            ),
-            command(
-                '{mmpretrain}/analysis_tools/analyze_logs.py',
-                'plot_curve',
-                '{distilled_log}',
-                '--keys',
-                'loss',
-                'accuracy/top1',
-                '--out',
-                '{folder}/distilled.pdf',
-                makes='{folder}/distilled.pdf',
-            ),
-        ],
+        plain=mmpretrain_tools('{config}', 'plain'),
+        distil=mmpretrain_tools('{distilled}/distil.py', 'distilled'),
     ),
     Input(
         'on-quick-start',

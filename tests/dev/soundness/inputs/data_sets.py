@@ -1,4 +1,4 @@
-"""Data sets in other layouts, with odd annotations, in odd places."""
+"""Data sets in other layouts and places, with unusual annotations."""
 
 from dev.soundness import layouts
 from dev.soundness.trial import Command, Input, command
@@ -83,7 +83,7 @@ test_evaluator = val_evaluator
 
 
 def both(settings: str) -> str:
-    """Settings of all data sets."""
+    """Return settings of the training and validation data sets."""
     return (
         f'train_dataloader = dict(dataset=dict({settings}))\n'
         f'val_dataloader = dict(dataset=dict({settings}))\n'
@@ -92,7 +92,7 @@ def both(settings: str) -> str:
 
 
 def on_another(*options: str) -> Command:
-    """Distil the student on another folder in COCO format."""
+    """Return a distillation on another folder in COCO format."""
     return command(
         '{tools}/distill.py',
         '{config}',
@@ -108,19 +108,19 @@ def on_another(*options: str) -> Command:
 
 
 def lvis_beside(root) -> None:
-    """LVIS, and a folder in COCO format."""
+    """Convert to LVIS, beside a copy in COCO format."""
     layouts.beside_another(root)
     layouts.as_lvis(root)
 
 
 def open_images_beside(root) -> None:
-    """OpenImages, and a folder in COCO format."""
+    """Convert to OpenImages, beside a copy in COCO format."""
     layouts.beside_another(root)
     layouts.as_open_images(root)
 
 
 def other_without_masks(root) -> None:
-    """A folder in COCO format of which the annotations have boxes alone."""
+    """Copy the folder without masks."""
     layouts.beside_another(root)
     layouts.change_json(
         root.parent / 'other',

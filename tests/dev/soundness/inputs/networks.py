@@ -1,7 +1,7 @@
 """Students and teachers of other kinds."""
 
-from dev.soundness.inputs.pictures import EXPORT, ONE_LINE, ONNX
-from dev.soundness.trial import Input, command
+from dev.soundness.inputs.commands import DISTILL, EXPORT, ONNX
+from dev.soundness.trial import CLASSIFIER_TEACHER, Input, command
 
 VIT = """
 model = dict(
@@ -263,7 +263,7 @@ model = dict(
         variant='fmkt',
         teacher="_base_ = './base.py'\n",
         distil_lines=TOKENS,
-        distil=[ONE_LINE, ONNX, EXPORT],
+        distil=[DISTILL, ONNX, EXPORT],
     ),
     Input(
         'tokens-of-other-numbers',
@@ -320,12 +320,7 @@ model = dict(
             dict(type='CutMix', alpha=1.0)]))
 """,
         variant='fmkt',
-        teacher="""
-_base_ = './base.py'
-model = dict(
-    backbone=dict(base_channels=8, stem_channels=8),
-    head=dict(in_channels=64))
-""",
+        teacher=CLASSIFIER_TEACHER,
     ),
     Input(
         'own-network',

@@ -1,4 +1,4 @@
-"""Pictures of other depths, channels, sizes, and what is made of them."""
+"""Images of other bit depths, channels and sizes."""
 
 import json
 from pathlib import Path
@@ -6,53 +6,17 @@ from pathlib import Path
 import cv2
 import numpy as np
 from dev.soundness.data import CLASSES, change_pictures, picture
-from dev.soundness.trial import Input, command
+from dev.soundness.inputs.commands import (
+    CHECK_TEACHER,
+    DISTILL,
+    EXPORT,
+    ONNX,
+    REPORT,
+)
+from dev.soundness.trial import CLASSIFIER_TEACHER, Input
 
-CHECKED = command(
-    '{tools}/train.py',
-    '{distil}',
-    '--check-teacher',
-    '--work-dir',
-    '{folder}/checked',
-    makes='{folder}/checked/*.pth',
-)
-ONE_LINE = command(
-    '{tools}/distill.py',
-    '{config}',
-    '--teacher',
-    '{teacher}',
-    '--work-dir',
-    '{folder}/one_line',
-    makes='{folder}/one_line/*.pth',
-)
-ONNX = command(
-    '{tools}/export_onnx.py',
-    '{distil}',
-    '{distilled_pth}',
-    '--image-size',
-    '64',
-    '64',
-    '--out',
-    '{folder}/student.onnx',
-    makes='{folder}/student.onnx',
-)
-REPORT = command(
-    '{tools}/report.py',
-    '{distilled}',
-    '--out',
-    '{folder}/report.html',
-    makes='{folder}/report.html',
-)
-EXPORT = command(
-    '{tools}/export_student.py',
-    '{distil}',
-    '{distilled_pth}',
-    '--out',
-    '{folder}/exported',
-    makes='{folder}/exported/student.pth',
-)
-# Of another teacher: what its backbone sees is written down.
-WATCHING = """
+# Backbones of teachers that record statistics of their input.
+RECORDING = """
 import json
 
 from mmdet.models import ResNet as DetResNet
@@ -69,14 +33,14 @@ def note(x):
 
 
 @DET.register_module()
-class WatchingDetResNet(DetResNet):
+class RecordingDetResNet(DetResNet):
     def forward(self, x):
         note(x)
         return super().forward(x)
 
 
 @PRE.register_module()
-class WatchingResNet(ResNet_CIFAR):
+class RecordingResNet(ResNet_CIFAR):
     def forward(self, x):
         note(x)
         return super().forward(x)
@@ -84,12 +48,12 @@ class WatchingResNet(ResNet_CIFAR):
 
 
 def loader(settings: str) -> str:
-    """Pipelines of which the loader has other settings."""
-    ours = f"dict(type='LoadImageFromFile', {settings})"
+    """Return pipelines with other settings of the image loader."""
+    step = f"dict(type='LoadImageFromFile', {settings})"
     return f"""
 train_pipeline = _base_.train_pipeline
 test_pipeline = _base_.test_pipeline
-train_pipeline[0] = test_pipeline[0] = {ours}
+train_pipeline[0] = test_pipeline[0] = {step}
 train_dataloader = dict(dataset=dict(pipeline=train_pipeline))
 val_dataloader = dict(dataset=dict(pipeline=test_pipeline))
 test_dataloader = val_dataloader
@@ -97,22 +61,22 @@ test_dataloader = val_dataloader
 
 
 def gray(root: Path) -> None:
-    """Pictures of one channel."""
+    """Make images grayscale."""
     change_pictures(root, lambda x: cv2.cvtColor(x, cv2.COLOR_BGR2GRAY))
 
 
 def deep(root: Path) -> None:
-    """Pictures of 16 bits, as cameras write them."""
+    """Make 16-bit images."""
     change_pictures(root, lambda x: x.astype(np.uint16) * 16)
 
 
 def with_alpha(root: Path) -> None:
-    """Pictures of four channels."""
+    """Add a fourth channel."""
     change_pictures(root, lambda x: np.dstack([x, x[..., 0] // 2 + 60]))
 
 
 def rotated(root: Path) -> None:
-    """JPEG files which say that they are turned by a quarter."""
+    """Write JPEG files with an EXIF orientation."""
     from PIL import Image
 
     for index, path in enumerate(sorted(root.rglob('*.png'))):
@@ -124,33 +88,32 @@ def rotated(root: Path) -> None:
 
 
 def of_several_sizes(root: Path) -> None:
-    """Pictures of which no two have one size."""
+    """Give each image a different size."""
     for index, path in enumerate(sorted(root.rglob('*.png'))):
         size = 32 + 4 * index, 40 + 3 * index
         cv2.imwrite(str(path), cv2.resize(cv2.imread(str(path)), size))
 
 
 def one_pixel(root: Path) -> None:
-    """Beside the others, pictures of next to nothing."""
+    """Add images of 8x8 pixels."""
     for name in CLASSES:
         image, _ = picture(3, [0], 8, 8)
         cv2.imwrite(str(root / 'train' / name / 'small.png'), image)
 
 
-def teacher_saw_pictures(folder: Path) -> str:
-    """What is wrong with what the teacher saw in training."""
-
+def check_teacher_input(folder: Path) -> str:
+    """Check that the teacher's input was normalized."""
     lines = (folder / 'seen.jsonl').read_text().splitlines()
     seen = [json.loads(x) for x in lines]
-    # Shapes are probed by blanks and noise, in another size or number.
+    # Dummy inputs have other sizes.
     seen = [x for x in seen if 0.0 < x[2] and x[0][-2:] == [64, 64]]
     if not seen:
-        return 'the teacher saw no picture'
+        return 'the teacher had no input'
     shape, mean, std = seen[-1]
     if not (abs(mean) < 1 and 0.2 < std < 4):
         return (
-            f'the teacher saw pictures of mean {mean:.3g} and deviation '
-            f'{std:.3g}, and not normalised ones'
+            f'input of the teacher is not normalized: mean {mean:.3g}, '
+            f'deviation {std:.3g}'
         )
     return ''
 
@@ -167,7 +130,7 @@ data_preprocessor = dict(mean=[120.0], std=[60.0], to_rgb=False)
 """,
         gray,
         variant='fmkt',
-        distil=[CHECKED, ONE_LINE, ONNX, REPORT, EXPORT],
+        distil=[CHECK_TEACHER, DISTILL, ONNX, REPORT, EXPORT],
     ),
     Input(
         'gray-detector',
@@ -181,7 +144,7 @@ model = dict(
 """,
         gray,
         variant='fmkt',
-        distil=[CHECKED, ONE_LINE, ONNX, REPORT, EXPORT],
+        distil=[CHECK_TEACHER, DISTILL, ONNX, REPORT, EXPORT],
     ),
     Input(
         'gray-under-color',
@@ -193,12 +156,7 @@ model = dict(backbone=dict(in_channels=1))
 data_preprocessor = dict(mean=[120.0], std=[60.0], to_rgb=False)
 """,
         gray,
-        teacher="""
-_base_ = './base.py'
-model = dict(
-    backbone=dict(base_channels=8, stem_channels=8),
-    head=dict(in_channels=64))
-""",
+        teacher=CLASSIFIER_TEACHER,
     ),
     Input(
         'gray-read-as-color',
@@ -230,7 +188,7 @@ model = dict(
 """,
         with_alpha,
         variant='fmkt',
-        distil=[ONE_LINE, ONNX, REPORT, EXPORT],
+        distil=[DISTILL, ONNX, REPORT, EXPORT],
     ),
     Input(
         'four-channels-classifier',
@@ -245,12 +203,7 @@ data_preprocessor = dict(
     to_rgb=False)
 """,
         with_alpha,
-        teacher="""
-_base_ = './base.py'
-model = dict(
-    backbone=dict(base_channels=8, stem_channels=8),
-    head=dict(in_channels=64))
-""",
+        teacher=CLASSIFIER_TEACHER,
     ),
     Input(
         'exif',
@@ -391,17 +344,17 @@ test_dataloader = val_dataloader
 model = dict(
     data_preprocessor=dict(mean=None, std=None, bgr_to_rgb=False))
 """,
-        files={'mine.py': WATCHING},
+        files={'mine.py': RECORDING},
         teacher="""
 _base_ = './base.py'
 custom_imports = dict(imports=['mine'])
 model = dict(
     backbone=dict(
-        type='WatchingDetResNet', base_channels=16, stem_channels=16),
+        type='RecordingDetResNet', base_channels=16, stem_channels=16),
     neck=dict(in_channels=[16, 32, 64, 128]))
 """,
         distil_lines="custom_imports = dict(imports=['mine'])\n",
-        check=teacher_saw_pictures,
+        check=check_teacher_input,
     ),
     Input(
         'normalized-classifier',
@@ -424,16 +377,16 @@ val_dataloader = dict(dataset=dict(pipeline=train_pipeline))
 test_dataloader = val_dataloader
 data_preprocessor = dict(_delete_=True, num_classes=3)
 """,
-        files={'mine.py': WATCHING},
+        files={'mine.py': RECORDING},
         teacher="""
 _base_ = './base.py'
 custom_imports = dict(imports=['mine'])
 model = dict(
     backbone=dict(
-        type='WatchingResNet', base_channels=8, stem_channels=8),
+        type='RecordingResNet', base_channels=8, stem_channels=8),
     head=dict(in_channels=64))
 """,
         distil_lines="custom_imports = dict(imports=['mine'])\n",
-        check=teacher_saw_pictures,
+        check=check_teacher_input,
     ),
 ]

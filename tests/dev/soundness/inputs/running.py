@@ -1,6 +1,6 @@
 """Loops, hooks, optimizers, logs, and how a run is started."""
 
-from dev.soundness.inputs.pictures import EXPORT, ONE_LINE
+from dev.soundness.inputs.commands import DISTILL, EXPORT, TEST
 from dev.soundness.trial import Input, command
 
 OWN_HOOK = """
@@ -177,7 +177,7 @@ custom_hooks = [
 """,
         variant='fmkt',
         distil=[
-            command('{tools}/test.py', '{distil}', '{distilled_pth}'),
+            TEST,
             EXPORT,
         ],
     ),
@@ -264,7 +264,7 @@ train_cfg = dict(
     _delete_=True, type='OwnLoop', max_epochs=1, val_interval=1)
 """,
         files={'mine.py': OWN_LOOP},
-        distil=[ONE_LINE],
+        distil=[DISTILL],
     ),
     Input(
         'own-optimizer',
@@ -430,7 +430,7 @@ visualizer = dict(
     save_dir='{folder}/vis')
 """,
         variant='fmkt',
-        distil=[command('{tools}/test.py', '{distil}', '{distilled_pth}')],
+        distil=[TEST],
     ),
     Input(
         'scaled-lr',

@@ -1,5 +1,6 @@
 """Wrappers of data sets, evaluators, and validation as such."""
 
+from dev.soundness.inputs.commands import CHECK_TEACHER, TEST
 from dev.soundness.trial import Input, command
 
 OWN_METRIC = """
@@ -230,7 +231,7 @@ test_evaluator = val_evaluator
 """,
         variant='fmkt',
         distil=[
-            command('{tools}/test.py', '{distil}', '{distilled_pth}'),
+            TEST,
         ],
     ),
     Input(
@@ -254,16 +255,7 @@ val_evaluator = [dict(type='OddMetric'), dict(type='Accuracy')]
 test_evaluator = val_evaluator
 """,
         files={'mine.py': TENSOR_METRIC},
-        distil=[
-            command(
-                '{tools}/train.py',
-                '{distil}',
-                '--check-teacher',
-                '--work-dir',
-                '{folder}/checked',
-                makes='{folder}/checked/*.pth',
-            )
-        ],
+        distil=[CHECK_TEACHER],
     ),
     Input(
         'several-evaluators',
@@ -356,16 +348,7 @@ val_evaluator = [
 test_evaluator = val_evaluator
 """,
         variant='fmkt',
-        distil=[
-            command(
-                '{tools}/train.py',
-                '{distil}',
-                '--check-teacher',
-                '--work-dir',
-                '{folder}/checked',
-                makes='{folder}/checked/*.pth',
-            )
-        ],
+        distil=[CHECK_TEACHER],
     ),
     Input(
         'test-options',

@@ -1,7 +1,7 @@
-"""What LVISV1Dataset calls of lvis, where lvis is not installed."""
+"""The part of lvis that LVISV1Dataset uses, if lvis is not installed."""
 
 from mmdet.datasets.api_wrappers import COCO
 
 
 class LVIS(COCO):
-    """Annotations, in the layout of COCO but for ``file_name``."""
+    """Annotations in COCO format without ``file_name``."""

@@ -1,10 +1,10 @@
-"""What TIMMBackbone calls of timm, where timm is not installed."""
+"""The part of timm that TIMMBackbone uses, if timm is not installed."""
 
 from torch import Tensor, nn
 
 
 class Network(nn.Module):
-    """As many channels as timm's ``resnet18``."""
+    """Small network with the output channels of timm's ``resnet18``."""
 
     feature_info = None
 
@@ -31,5 +31,5 @@ def create_model(
     in_chans: int = 3,
     checkpoint_path: str = '',
 ) -> nn.Module:
-    """Build a network, whatever its name."""
+    """Build the same network for each name."""
     return Network(in_chans)
