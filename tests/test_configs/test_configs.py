@@ -1,6 +1,6 @@
 """Shipped configs train, and presets complete configs of the libraries.
 
-That each can be inherited is shown in test_inheritance.py.
+test_inheritance.py tests that each can be inherited.
 """
 
 import re
@@ -30,7 +30,7 @@ DISTILLATIONS = [
     for path in CONFIGS
     if path not in CLASSIFIERS and re.match('fmkt|theta|pkd', path.name)
 ]
-# Pairs of FM-KT with another loss or variant, of which three pairs train.
+# Configs of other methods, with the FM-KT config of the same pair.
 OTHER_METHODS = {
     path: path.with_name(re.sub('^[a-z]+', 'fmkt', path.name))
     for path in CLASSIFIERS
@@ -92,7 +92,7 @@ def model_of(path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize('path', DISTILLATIONS, ids=str)
-def test_the_real_pair_trains_an_iteration_on_random_images(path):
+def test_detection_configs_train_an_iteration_on_random_images(path):
     model = model_of(path)
     from mmdet.testing import demo_mm_inputs
 
@@ -111,7 +111,7 @@ def test_the_real_pair_trains_an_iteration_on_random_images(path):
 
 
 @pytest.mark.parametrize('path', OTHER_METHODS, ids=str)
-def test_another_method_has_the_pair_and_the_recipe_of_fmkt(path):
+def test_other_methods_have_the_networks_and_the_recipe_of_fmkt(path):
     own, fmkt = read(path), read(OTHER_METHODS[path])
     assert own.model.student == fmkt.model.student
     assert own.model.teacher == fmkt.model.teacher

@@ -105,7 +105,7 @@ custom_hooks = [*_base_.get('custom_hooks', []),
 
 @pytest.fixture(autouse=True, scope='module')
 def metafiles_read_once():
-    """Spare MMEngine to parse all metafiles of a library for each config."""
+    """Parse the metafiles of a library once instead of for each config."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(config_utils, 'load', cache(config_utils.load))
         yield
@@ -113,14 +113,14 @@ def metafiles_read_once():
 
 @pytest.fixture(autouse=True)
 def own_default_scope():
-    """Forget the default scope that a Runner leaves behind."""
+    """Restore the default scope, which a Runner changes."""
     with DefaultScope.overwrite_default_scope('mmengine'):
         yield
 
 
 @pytest.fixture(scope='module')
 def pictures(tmp_path_factory):
-    """A folder of pictures for each of two classes, and two splits."""
+    """Draw images of two classes in folders, for two splits."""
     root = tmp_path_factory.mktemp('pictures')
     generator = np.random.default_rng(0)
     for split in ('train', 'test'):
@@ -143,22 +143,22 @@ def additions(shapes, pictures):
 
 
 def packaged(path):
-    """The name that another project inherits a config by."""
-    # MMEngine wants a folder in it.
+    """Return the name by which another project inherits a config."""
+    # MMEngine requires a folder in the name.
     return f'mmfmkt::{path if len(path.parts) > 1 else f"_base_/../{path}"}'
 
 
 def library_of(path, own):
-    """The library that a config is written for."""
+    """Return the library of a config."""
     kind = own.get('distiller', {}).get('type', '')
     classifies = 'mmpretrain' in path.parts or 'Classification' in kind
     return 'mmpretrain' if classifies else 'mmdet'
 
 
 def inherit(path, folder, additions):
-    """Write a config in a foreign folder, and read it.
+    """Write a config that inherits a shipped config, and read it.
 
-    What a preset lacks to make a run comes from the library itself.
+    A preset is completed by base configs of the library.
     """
     preset = '_base_' in path.parts
     own = Config.fromfile(ROOT / 'configs' / path) if preset else {}
@@ -180,7 +180,7 @@ def inherit(path, folder, additions):
 
 
 def parts_of(part):
-    """All dicts of a config."""
+    """Yield all dicts of a config."""
     if isinstance(part, dict):
         yield part
         part = list(part.values())
@@ -189,8 +189,8 @@ def parts_of(part):
             yield from parts_of(value)
 
 
-class Nothing(BaseModel):
-    """A model of one weight."""
+class EmptyModel(BaseModel):
+    """Model with one layer."""
 
     def __init__(self):
         super().__init__()
@@ -219,7 +219,7 @@ def classes_of(part, scope):
 
 @cache
 def class_of(name, scope):
-    """The class that a name means in a scope."""
+    """Return the class of a name in a scope."""
     for kind in (MODELS, TASK_UTILS, WEIGHT_INITIALIZERS):
         with kind.switch_scope_and_registry(scope) as own:
             found = own.get(name) or BATCH_AUGMENTS.get(name)
@@ -230,28 +230,28 @@ def class_of(name, scope):
 
 @cache
 def teacher_of(name):
-    """The model of a teacher's config."""
+    """Return the model of a teacher's config."""
     return load_model_config(name, 'model.teacher.config')
 
 
 def origin(part):
-    """The package that a part of a run is of."""
+    """Return the package that defines the class of an object."""
     return type(part).__module__.partition('.')[0]
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize('path', CONFIGS, ids=str)
-def test_it_takes_names_of_its_library_without_prefix(
+def test_an_inheriting_config_names_types_of_its_library_without_prefix(
     path, tmp_path, shapes, pictures
 ):
     cfg, library = inherit(path, tmp_path, additions(shapes, pictures))
-    # MMEngine gives each outermost typed dict that has no scope that of the
-    # package that it is inherited from.
+    # MMEngine sets the scope of inherited typed dicts without a scope to the
+    # inherited package.
     assert not [x for x in parts_of(cfg) if x.get('_scope_') == 'mmfmkt']
     keys = inspect.signature(Runner.__init__).parameters.keys() & cfg.keys()
     settings = {key: cfg[key] for key in keys}
     settings.update(
-        model=Nothing(),
+        model=EmptyModel(),
         launcher='none',
         work_dir=str(tmp_path),
         experiment_name=str(path),
@@ -274,7 +274,7 @@ def test_it_takes_names_of_its_library_without_prefix(
             [type(step) for step in part.pipeline.transforms]
             for part in dataset.datasets
         )
-        # Some names are those of other transforms elsewhere.
+        # Both libraries have transforms of these names.
         assert own == listed
         added += dataset.datasets[1].pipeline.transforms[1:]
     else:
@@ -320,7 +320,9 @@ for part in (*train_dataloader['dataset']['datasets'], data):
 
 @pytest.mark.slow
 @pytest.mark.parametrize('path', TRAINED)
-def test_with_such_names_it_trains(path, tmp_path, shapes, pictures):
+def test_a_config_with_names_without_prefix_trains(
+    path, tmp_path, shapes, pictures
+):
     more = {
         library: text + ITERATIONS + TRAINED[path]
         for library, text in additions(shapes, pictures).items()

@@ -30,7 +30,7 @@ torch.save(torch.tensor([x['pred_scores'] for x in found]), out)
 
 @pytest.fixture(scope='module')
 def pictures(tmp_path_factory):
-    """Ten classes of coloured noise, in folders."""
+    """Draw ten classes of colored noise, in folders."""
     root, rng = tmp_path_factory.mktemp('pictures'), np.random.default_rng(0)
     for split, count in (('train', 12), ('test', 4)):
         for label in range(10):
@@ -44,7 +44,7 @@ def pictures(tmp_path_factory):
 
 
 def write_config(path, pictures, name, student=None, teacher=None):
-    """A run of some seconds, from a shipped config."""
+    """Write a config that trains in seconds, based on a shipped config."""
     cfg = Config.fromfile(CONFIGS / name)
     if cfg.model.get('teacher'):
         cfg.model.teacher.checkpoint = None
@@ -73,7 +73,7 @@ def train(tmp_path, pictures, name, *options, **networks):
 
 
 def scores(config, checkpoint, pictures, folder, access='free'):
-    """What MMPretrain's own inferencer says."""
+    """Return the scores of MMPretrain's own inferencer."""
     folder.mkdir(exist_ok=True)
     (folder / 'infer.py').write_text(INFER)
     images = sorted((pictures / 'test').glob('*/0.jpg'))
@@ -88,8 +88,8 @@ def scores(config, checkpoint, pictures, folder, access='free'):
     return torch.load(folder / 'out.pt')
 
 
-def roughen(checkpoint, path):
-    """Make what the flow does matter."""
+def randomize_flow(checkpoint, path):
+    """Write a checkpoint whose flow changes predictions."""
     saved = torch.load(checkpoint, weights_only=False)
     for name, x in saved['state_dict'].items():
         if 'encoder.layers' in name:
@@ -98,7 +98,9 @@ def roughen(checkpoint, path):
     return path
 
 
-def test_one_pass_reports_every_step_count(pictures, tmp_path):
+def test_validation_reports_the_accuracy_at_each_number_of_steps(
+    pictures, tmp_path
+):
     config, work_dir, log = train(
         tmp_path, pictures, 'fmkt_resnet20_resnet8.py'
     )
@@ -123,14 +125,16 @@ def test_one_pass_reports_every_step_count(pictures, tmp_path):
 def test_an_exported_classifier_predicts_what_the_distiller_predicts(
     variant, pictures, tmp_path
 ):
-    # A student of MMPretrain's own parts, so that Theta needs no mmfmkt.
+    # The student has parts of MMPretrain only: its export needs no mmfmkt.
     config, work_dir, _ = train(
         tmp_path,
         pictures,
         f'{variant}_resnet20_resnet8.py',
         student=vit(num_classes=10),
     )
-    checkpoint = roughen(work_dir / 'epoch_1.pth', tmp_path / 'rough.pth')
+    checkpoint = randomize_flow(
+        work_dir / 'epoch_1.pth', tmp_path / 'random.pth'
+    )
     out = tmp_path / 'student'
     run('tools/export_student.py', config, checkpoint, '--out', out)
     access = 'blocked' if variant == 'theta' else 'free'
@@ -152,7 +156,7 @@ def test_an_exported_classifier_predicts_what_the_distiller_predicts(
     assert ('mmfmkt' in text) == (variant == 'fmkt')
 
 
-def test_a_student_of_our_own_backbone_exports_with_its_import(
+def test_the_export_of_a_student_with_an_mmfmkt_backbone_imports_mmfmkt(
     pictures, tmp_path
 ):
     _, work_dir, _ = train(tmp_path, pictures, 'theta_resnet20_resnet8.py')
@@ -166,7 +170,7 @@ def test_a_student_of_our_own_backbone_exports_with_its_import(
     assert found.shape == (10, 10)
 
 
-def test_unlike_pairs_batch_augmentation_and_bfloat16(pictures, tmp_path):
+def test_a_vit_trains_with_batch_augmentation_and_bfloat16(pictures, tmp_path):
     student = vit(num_classes=10)
     student['train_cfg'] = dict(
         augments=[
@@ -188,7 +192,7 @@ def test_unlike_pairs_batch_augmentation_and_bfloat16(pictures, tmp_path):
     assert (work_dir / 'student' / 'student.pth').is_file()
 
 
-def test_no_teacher_is_needed_online(pictures, tmp_path):
+def test_ofm_kt_and_the_control_train_without_a_teacher(pictures, tmp_path):
     for name in ('online_resnet8.py', 'flow_resnet8.py'):
         folder = tmp_path / name
         folder.mkdir()
@@ -210,7 +214,7 @@ def test_no_teacher_is_needed_online(pictures, tmp_path):
         ),
     ],
 )
-def test_bad_input_is_named(option, sentence, pictures, tmp_path):
+def test_errors_name_the_config_key(option, sentence, pictures, tmp_path):
     config = write_config(tmp_path / 'config.py', pictures, 'resnet8.py')
     log = run(
         'tools/train.py',
@@ -224,7 +228,7 @@ def test_bad_input_is_named(option, sentence, pictures, tmp_path):
     assert re.match(f'error: {sentence}', log.strip().splitlines()[-1])
 
 
-def test_a_teacher_is_validated_by_metrics_that_are_no_numbers(
+def test_teacher_validation_accepts_metrics_that_are_not_scalars(
     pictures, tmp_path
 ):
     config = write_config(
@@ -242,10 +246,10 @@ def test_a_teacher_is_validated_by_metrics_that_are_no_numbers(
     ]
     cfg.dump(config)
     log = run('tools/train.py', config, '--work-dir', tmp_path / 'run')
-    said = log[log.index('Teacher metrics: ') :]
-    assert 'single-label/precision_classwise [' in said
-    assert 'confusion_matrix/result tensor([[' in said
-    assert 'accuracy/top1 ' in said
+    metrics = log[log.index('Teacher metrics: ') :]
+    assert 'single-label/precision_classwise [' in metrics
+    assert 'confusion_matrix/result tensor([[' in metrics
+    assert 'accuracy/top1 ' in metrics
     cfg.val_evaluator = cfg.val_evaluator[:1]
     cfg.dump(config)
     command = ('tools/train.py', config, '--work-dir', tmp_path / 'other')

@@ -1,4 +1,4 @@
-"""--data-root: one line from a folder of any format to a trained detector."""
+"""--data-root: training on a folder in COCO, YOLO or Pascal VOC format."""
 
 import json
 import sys
@@ -28,7 +28,7 @@ def coco(request, shapes):
     if request.param == 'shapes':
         return shapes
     if not BCCD.is_dir():
-        pytest.skip('no blood cells')
+        pytest.skip('BCCD is not available')
     return BCCD
 
 
@@ -145,7 +145,9 @@ def test_every_head_gets_the_classes_of_the_folder(shapes, tmp_path):
         ('mmpretrain/cifar10/resnet20.py', '--data-root supports detectors'),
     ],
 )
-def test_other_configs_are_refused(config, sentence, shapes, tmp_path):
+def test_distillations_and_classifiers_are_rejected(
+    config, sentence, shapes, tmp_path
+):
     log = run(
         'tools/train.py',
         f'configs/{config}',
@@ -159,7 +161,7 @@ def test_other_configs_are_refused(config, sentence, shapes, tmp_path):
     assert 'Traceback' not in log and not (tmp_path / 'run').exists()
 
 
-def test_the_best_checkpoint_is_exported_unless_the_last_is_asked_for(
+def test_the_best_checkpoint_is_exported_unless_the_last_is_requested(
     student, shapes, tmp_path
 ):
     command = [
@@ -175,14 +177,14 @@ def test_the_best_checkpoint_is_exported_unless_the_last_is_asked_for(
         tmp_path,
         '--cfg-options',
         'train_cfg.max_epochs=2',
-        # There are no large objects: it is -1 in both epochs.
+        # Without large objects, the metric is -1 in both epochs.
         'default_hooks.checkpoint.save_best=coco/bbox_mAP_l',
         'default_hooks.checkpoint.rule=greater',
     ]
     best = next_best(run(*command), tmp_path)
     assert best.name == 'best_coco_bbox_mAP_l_epoch_1.pth'
     check_exported(best, tmp_path)
-    # A resumed run knows the best checkpoint of the interrupted one.
+    # A resumed run keeps the best checkpoint of the interrupted run.
     command.insert(2, '--resume')
     assert next_best(run(*command), tmp_path) == best
     log = run(*command[:3], '--last', *command[3:])

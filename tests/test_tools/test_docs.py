@@ -30,7 +30,7 @@ BLOCKS = [
         FENCE.findall(path.read_text(encoding='utf-8'))
     )
 ]
-# tests/test_tools/test_readme.py runs what README shows of Python.
+# tests/test_tools/test_readme.py runs the Python blocks of README.
 PYTHON = [
     x for x in BLOCKS if x.values[1] == 'python' and 'README' not in x.id
 ]
@@ -55,12 +55,12 @@ def test_each_code_block_has_a_language():
 
 @pytest.fixture(scope='module')
 def tools():
-    """The tools' modules, each read once."""
+    """Return a function that loads the module of a tool once."""
     known, path = {}, list(sys.path)
 
     def read(name):
         if name not in known:
-            # As Python does for the program that it runs.
+            # Python inserts the folder of a script, too.
             sys.path.insert(0, str((ROOT / name).parent))
             known[name] = runpy.run_path(str(ROOT / name))
         return known[name]
@@ -70,8 +70,8 @@ def tools():
 
 
 def commands(code):
-    """Commands of a block, without variables, loops and continuations."""
-    # Brackets are around what may be left out.
+    """Yield the commands of a block as words, without loops and variables."""
+    # Brackets enclose optional parts.
     text = re.sub(r'[\[\]]', '', code.replace('\\\n', ' '))
     for line in re.split(r'\n|;|\bdo\b', text):
         words = shlex.split(line, comments=True)
@@ -82,14 +82,12 @@ def commands(code):
 
 
 def command_parser(name):
-    """The parser of a command of mmfmkt."""
+    """Return the parser of a command of mmfmkt."""
     return import_module(f'mmfmkt.cli.{name}').build_parser(name)
 
 
 @pytest.mark.parametrize('path, language, code', BASH)
-def test_commands_are_those_of_the_tools(
-    path, language, code, tools, monkeypatch
-):
+def test_commands_have_valid_options(path, language, code, tools, monkeypatch):
     for words in commands(code):
         program, *rest = words
         if program == 'pip':
@@ -128,7 +126,7 @@ def test_commands_are_those_of_the_tools(
 
 
 @pytest.mark.parametrize('path, language, code', PYTHON)
-def test_python_runs(path, language, code, tmp_path, monkeypatch):
+def test_python_blocks_run(path, language, code, tmp_path, monkeypatch):
     monkeypatch.chdir(ROOT)
     MODELS.import_from_location()
     before = dict(MODELS.module_dict)
@@ -143,7 +141,7 @@ def test_python_runs(path, language, code, tmp_path, monkeypatch):
 
 
 def run_code(path, code):
-    """Run a block, after those of its page that it goes on from."""
+    """Run a block, after the earlier blocks of its page."""
     blocks = [
         x.values[2]
         for x in PYTHON
@@ -159,15 +157,14 @@ def run_code(path, code):
 
 
 def forget(scope):
-    """Let a class be registered again by the next run of its block."""
-    for name in list(scope):
-        MODELS.module_dict.pop(name, None) if isinstance(
-            scope[name], type
-        ) and scope[name].__module__ == 'builtins' else None
+    """Unregister the classes of a block, which may run again."""
+    for name, part in scope.items():
+        if isinstance(part, type) and part.__module__ == 'builtins':
+            MODELS.module_dict.pop(name, None)
 
 
 def check_part(part):
-    """A part that a page shows trains in a flow."""
+    """Check that a class of a page trains in a flow."""
     import torch
 
     from mmfmkt.models import flows
@@ -192,7 +189,7 @@ def check_part(part):
 
 
 def build_config(code, tmp_path):
-    """Read a config, or a part of one, and build its model if it has one."""
+    """Read a config or a part of a config, and build its model."""
     file = tmp_path / 'config.py'
     alone = '_base_ = ' in code
     if not alone and '_base_' in code:
@@ -226,7 +223,7 @@ def build_config(code, tmp_path):
         MODELS.build(model)
 
 
-def test_the_pages_that_errors_point_to_are_there():
+def test_the_pages_that_errors_link_to_exist():
     from mmfmkt.cli.errors import PAGES as POINTED
 
     for _, page in POINTED:

@@ -60,15 +60,14 @@ def test_the_config_for_own_data_has_at_most_fifteen_lines():
 
 
 @pytest.mark.parametrize('shown', (OWN_DATA, OWN_PAIR))
-def test_the_configs_shown_can_be_read(shown, tmp_path):
+def test_configs_in_readme_and_docs_can_be_read(shown, tmp_path):
     (tmp_path / 'config.py').write_text(shown)
     cfg = Config.fromfile(tmp_path / 'config.py')
     assert cfg.model.type == 'mmfmkt.DetectionDistiller'
     assert cfg.model.student.backbone.depth == 50
 
 
-def test_the_loop_of_plain_pytorch_trains_as_it_is_shown():
-    """Fifteen lines; the loss of the flow falls, and K is free."""
+def test_the_pytorch_loop_has_at_most_15_lines_and_reduces_the_loss():
     assert len(OWN_LOOP.strip().splitlines()) <= 15
     torch.manual_seed(0)
     student, teacher = Backbone(8), Backbone(16)
@@ -88,7 +87,7 @@ def test_the_loop_of_plain_pytorch_trains_as_it_is_shown():
 
 
 class Backbone(torch.nn.Module):
-    """What the loop takes for granted of a network, 256 channels wide."""
+    """Network with the parts that the loop uses, with 256 channels."""
 
     def __init__(self, width):
         super().__init__()
@@ -105,9 +104,7 @@ class Backbone(torch.nn.Module):
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(
-    not (ROOT / BCCD).is_dir(), reason='the BCCD photographs are not here'
-)
+@pytest.mark.skipif(not (ROOT / BCCD).is_dir(), reason='BCCD is not available')
 def test_the_config_for_own_data_trains_on_photographs(tmp_path):
     shown = OWN_DATA.replace('data/bccd', str((ROOT / BCCD).resolve()))
     config = tmp_path / 'config.py'
@@ -132,7 +129,7 @@ VALUE = re.compile(r"`(dict\(.*?\)|[\d.]+|\([\d., ]+\)|'.*?'|True)`")
 CHOICES = [
     (key, choice) for key, choices in ROWS for choice in VALUE.findall(choices)
 ]
-# Of which other variant than FM-KT a setting is.
+# Variant of the settings that are not of FM-KT.
 VARIANT_OF = {'flow.ensemble_weight': 'theta'}
 
 
@@ -147,8 +144,7 @@ def test_the_table_of_choices_has_every_key_of_the_flow():
 
 
 @pytest.mark.parametrize('key, choice', CHOICES)
-def test_each_choice_is_one_line_of_a_config(key, choice):
-    """Each is set by one line, and the distiller has it."""
+def test_each_documented_choice_can_be_set_by_its_key(key, choice):
     value = eval(choice)
     if re.search(r"'D?KD", choice) or 'DIST' in choice:
         flow = complete_flow(dict(metric=value))
@@ -168,7 +164,7 @@ def test_each_choice_is_one_line_of_a_config(key, choice):
         )
     )
     if value == 'velocities':
-        # PKD has nothing to go by in a velocity of zero.
+        # PKD is undefined for a velocity of zero.
         config.model.flow.metric = dict(type='MSELoss')
     config.merge_from_dict({f'model.{key}': value})
     model = MODELS.build(config.model)

@@ -1,9 +1,8 @@
 """Losses, gradients and outputs of every legal combination, in float64.
 
-Each combination is a ``ClassificationDistiller`` of two tiny networks, built
-from its config and run by ``forward`` alone. With ``zero_init`` it runs with
-the weights that it is built with; without, with fixed waves as weights, so
-that neither names nor the order of drawing matter.
+Each combination is a ``ClassificationDistiller`` of two tiny networks. With
+``zero_init``, weights are those of the constructor; without, they are fixed
+waves, so that names and the order of random draws do not matter.
 """
 
 import itertools
@@ -34,7 +33,7 @@ METRICS = ('KDLoss', 'DKDLoss', 'DISTLoss', 'PKDLoss', 'MSELoss', 'CWDLoss')
 PREDICTIONS = ('velocity', 'target')
 COMPARED = ('targets', 'velocities')
 SPACES = ('maps', 'unlike maps', 'logits of maps', 'logits of vectors')
-# Schedule, encoder and prediction play no part where there is no flow.
+# Without a flow, schedule, encoder and prediction have no effect.
 NO_FLOW = (SCHEDULES[0], 'MLPEncoder', PREDICTIONS[0])
 BATCH, CHANNELS, UNLIKE, CLASSES, STRIDE = 4, 6, 5, 4, 8
 SIZE = (40, 32)
@@ -50,8 +49,8 @@ class BaselineBackbone(BaseBackbone):
         channels (int): C.
         levels (int): 1, or 2, the second of which has half the resolution.
         vectors (bool): Whether the maps are averaged.
-        crops (bool): Whether maps that are not square lose a row and a
-            column, so that they are smaller than those of the student.
+        crops (bool): Whether to crop maps that are not square, so that they
+            are smaller than those of the student.
     """
 
     def __init__(self, channels, levels=1, vectors=False, crops=False):
@@ -89,7 +88,7 @@ def network(channels: int, vectors: bool = False, **kwargs: Any) -> dict:
 def is_legal(
     space, variant, schedule, encoder, metric, prediction, compare
 ) -> bool:
-    """Return whether a combination makes sense."""
+    """Return whether mmfmkt accepts a combination."""
     logits = space.startswith('logits')
     if variant == 'online' and space == 'unlike maps':
         return False  # that is 'maps': there is no teacher
@@ -111,7 +110,7 @@ def is_legal(
 
 
 def combinations() -> Iterator[Tuple[str, Settings]]:
-    """Iterate over names and settings of all legal combinations."""
+    """Yield name and settings of all legal combinations."""
     for parts in itertools.product(
         SPACES, VARIANTS, SCHEDULES, ENCODERS, METRICS, PREDICTIONS, COMPARED
     ):
@@ -146,20 +145,21 @@ def encoder_of(name: str, zero_init: bool) -> dict:
 def settings(
     space: str, variant: str, flow: dict, waves: bool = True, **model: Any
 ) -> Settings:
-    """Return the config of a distiller and how it is run."""
+    """Return the config of a distiller, and whether weights are waves."""
     logits, vectors = space.startswith('logits'), space.endswith('vectors')
     levels = dict(levels=model.pop('num_levels', 1))
     teacher = network(CHANNELS, vectors, **({} if vectors else levels))
     if space == 'unlike maps':
         teacher = network(UNLIKE, crops=True, **levels)
+    teacher = dict(config=teacher, checkpoint=None)
+    if variant == 'online':
+        teacher = None
     return dict(
         waves=waves,
         model=dict(
             type='mmfmkt.ClassificationDistiller',
             student=network(CHANNELS, vectors, **({} if vectors else levels)),
-            teacher=None
-            if variant == 'online'
-            else dict(config=teacher, checkpoint=None),
+            teacher=teacher,
             variant=variant,
             tap='head' if logits else 'backbone',
             flow=dict(
@@ -176,7 +176,7 @@ def settings(
 
 
 def options() -> Iterator[Tuple[str, Settings]]:
-    """Iterate over settings that the combinations leave at their defaults."""
+    """Yield name and settings of options that are not combined."""
     pkd, kd = dict(type='PKDLoss'), dict(type='KDLoss')
     conv = encoder_of('ConvEncoder', False)
     for variant in ('fmkt', 'theta', 'parallel', 'online'):
@@ -298,8 +298,8 @@ def measure(setting: Settings) -> Dict[str, Any]:
         setting (dict): As ``settings`` returns it.
 
     Returns:
-        dict: Digests of the initial parameters, losses by name, digests of
-        gradients, and of what is deployed after K = 1 and 3 steps.
+        dict: Digests of initial parameters, losses, gradients, and outputs
+        after K = 1 and 3 steps.
     """
     torch.manual_seed(0)
     model = build_model(setting['model']).double()
@@ -338,15 +338,15 @@ def run(word: str, every: int) -> Dict[str, Any]:
     """Measure combinations.
 
     Args:
-        word (str): What the names of those to measure contain.
-        every (int): Of how many to measure one, chosen by name.
+        word (str): Word in their names.
+        every (int): Measure one of so many combinations.
 
     Returns:
-        dict: What ``measure`` returns, by name.
+        dict: Results of ``measure`` by name.
     """
     torch.set_num_threads(1)
     MMLogger.get_current_instance().setLevel(logging.ERROR)
-    # Diagnoses are of each tenth iteration.
+    # The flow is monitored in each tenth iteration.
     MessageHub.get_current_instance().update_info('iter', 9)
     found: Dict[str, Any] = {}
     for name, setting in itertools.chain(combinations(), options()):
