@@ -10,12 +10,11 @@ import logging
 import zlib
 from typing import Any, Dict, Iterator, Tuple
 
+import backbone  # noqa: F401 (registers BaselineBackbone)
 import torch
 from adapter import build_model, recorded_name
 from digests import digest, to_hex, wave
 from mmengine.logging import MessageHub, MMLogger
-from mmpretrain.models.backbones.base_backbone import BaseBackbone
-from mmpretrain.registry import MODELS
 from mmpretrain.structures import DataSample
 from torch import Tensor, nn
 
@@ -35,37 +34,10 @@ COMPARED = ('targets', 'velocities')
 SPACES = ('maps', 'unlike maps', 'logits of maps', 'logits of vectors')
 # Without a flow, schedule, encoder and prediction have no effect.
 NO_FLOW = (SCHEDULES[0], 'MLPEncoder', PREDICTIONS[0])
-BATCH, CHANNELS, UNLIKE, CLASSES, STRIDE = 4, 6, 5, 4, 8
+BATCH, CHANNELS, UNLIKE, CLASSES = 4, 6, 5, 4
 SIZE = (40, 32)
 NUM_STEPS = 3
 Settings = Dict[str, Any]
-
-
-@MODELS.register_module()
-class BaselineBackbone(BaseBackbone):
-    """Patches of 8x8 pixels, as one level of maps, two, or a vector.
-
-    Args:
-        channels (int): C.
-        levels (int): 1, or 2, the second of which has half the resolution.
-        vectors (bool): Whether the maps are averaged.
-        crops (bool): Whether to crop maps that are not square, so that they
-            are smaller than those of the student.
-    """
-
-    def __init__(self, channels, levels=1, vectors=False, crops=False):
-        super().__init__()
-        self.patches = nn.Conv2d(3, channels, STRIDE, STRIDE)
-        self.down = nn.Conv2d(channels, channels, 2, 2) if levels > 1 else None
-        self.vectors, self.crops = vectors, crops
-
-    def forward(self, x: Tensor) -> Tuple[Tensor, ...]:
-        x = self.patches(x)
-        if self.vectors:
-            return (x.mean((2, 3)),)
-        if self.crops and x.shape[2] != x.shape[3]:
-            x = x[..., :-1, :-1]
-        return (x,) if self.down is None else (x, self.down(x))
 
 
 def network(channels: int, vectors: bool = False, **kwargs: Any) -> dict:
