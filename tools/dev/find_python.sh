@@ -1,11 +1,11 @@
-# Sourced by quick_start.sh and run_tests.sh, which share what is in here.
+# Functions that quick_start.sh and run_tests.sh share.
 
 root_dir=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 set_up_script=$root_dir/tools/dev/setup_env.py
 
-# Print the command of a Python that will do for setup_env.py with the options
-# given. PYTHON decides if it is set.
-# Otherwise, if none will do, print one that can at least say what is missing.
+# Print the command of a Python that setup_env.py supports with the given
+# options: PYTHON if it is set, otherwise the first one found. If none is
+# supported, print one that can run setup_env.py to report what is missing.
 find_python() {
     local name fallback=
     if [ -n "${PYTHON:-}" ]; then
@@ -17,7 +17,7 @@ find_python() {
         return
     fi
     for name in python3 python3.12 python3.11 python3.10 python3.13 python; do
-        # A command may be there and not work, as pyenv's often are.
+        # A command may exist and not work, for example one of pyenv.
         if "$name" "$set_up_script" --check-python "$@" \
             2>/dev/null; then
             echo "$name"
@@ -44,13 +44,13 @@ set_up() {
     "$python" "$set_up_script" "$@"
 }
 
-# Print what both commands have in common.
+# Print the help text that both commands share.
 set_up_help() {
     cat <<'HELP'
-The first run sets up a virtual environment with all that mmfmkt needs (some
-5 GB; 5 to 15 minutes, most of it for compiling mmcv); later runs use it, and
-an interrupted set-up continues. A working torch, mmengine, mmcv and mmdet of
-the Python that runs it are used instead of being installed.
+The first run sets up a virtual environment with all requirements of mmfmkt
+(about 5 GB; 5 to 15 minutes, mostly for compiling mmcv); later runs use it, and
+an interrupted set-up continues. If torch, mmengine, mmcv and mmdet of the
+Python that runs it work, they are used instead of being installed.
 
 Environment variables:
   PYTHON         Python 3.10 to 3.13 to use (default: the first one found)
@@ -60,6 +60,6 @@ Environment variables:
                  2 GB of memory)
   CUDA_HOME      CUDA toolkit to compile mmcv for an NVIDIA GPU
   CUDA_VISIBLE_DEVICES=''
-                 go on with the CPU where there is a GPU
+                 use the CPU although there is a GPU
 HELP
 }

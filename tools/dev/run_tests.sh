@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Sets everything up, then runs style checks and all tests, or the tests named.
+# Sets up the environment, then runs style checks and all or the given tests.
 set -euo pipefail
 
 . "$(dirname "${BASH_SOURCE[0]}")/find_python.sh"
@@ -17,13 +17,13 @@ for argument in "$@"; do
 usage: bash tools/dev/run_tests.sh [--stack {onedl,upstream}] [tests/...]
                                [options of pytest]
 
-Without tests named, checks the style (ruff) and runs all tests but the slow
-ones of the maintainers' tools, which are in tests/dev:
+Without test paths, checks the style (ruff) and runs all tests except the slow
+ones in tests/dev, which test the maintainers' scripts:
 bash tools/dev/run_tests.sh tests/dev
 
---stack upstream runs them on the last releases of OpenMMLab itself (torch 2.1,
-mmcv 2.1, mmdet 3.3, mmpretrain 1.2), which need Python 3.10 or 3.11 and get an
-environment of their own: .venv-upstream here, or $MMFMKT_VENV-upstream.
+--stack upstream runs them on OpenMMLab's last releases (torch 2.1, mmcv 2.1,
+mmdet 3.3, mmpretrain 1.2), which need Python 3.10 or 3.11 and a separate
+environment: .venv-upstream here, or $MMFMKT_VENV-upstream.
 
 HELP
         set_up_help
@@ -38,8 +38,8 @@ if [ "$tests" ]; then
     "$python" -m ruff check --quiet
     "$python" -m ruff format --check --quiet
 fi
-# One process for each core, each of one thread; -n 0 does without.
+# One process with one thread for each core; -n 0 runs tests in one process.
 export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}"
-# In our own order (tests/conftest.py): the longest files first.
+# tests/conftest.py sorts the tests: the longest files start first.
 exec "$python" -m pytest -n auto --dist loadfile --no-loadscope-reorder \
     ${tests:+"$tests"} "$@"
