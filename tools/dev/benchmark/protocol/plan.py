@@ -20,6 +20,7 @@ DISPLAY_NAMES = {
     'Theta with ensemble': 'Theta, ensemble_weight = 1',
     'Theta, published': 'Theta, as published',
     'FM-KT conv': 'FM-KT, ConvEncoder',
+    'Theta by DIST': 'Theta with DIST',
     'FM-KT by KD': 'FM-KT with KD',
     'FM-KT by DIST': 'FM-KT with DIST',
     'FM-KT by DIST, bottleneck': 'FM-KT with DIST, BottleneckEncoder',

@@ -51,27 +51,44 @@ COLLECTION = {
 HEAD = """# Model zoo
 
 `python tools/dev/benchmark/accuracy.py TABLE --render`, where `TABLE` is a
-file of `tools/dev/benchmark/tables/`, writes this page from the configs, the
-measured results (`docs/results/*.json`) and published baselines. Each folder
-of `configs/` has the same numbers in `metafile.yml`, in OpenMMLab's format. A
-config without a number was not run.
+file in `tools/dev/benchmark/tables/`, writes this page. Each folder in
+`configs/` has the measured results as `metafile.yml`, in OpenMMLab's format.
+Configs without a measured result were not run.
+"""
+MEASURED = """## Measured results
 
-- Data: [BCCD](bccd.md), [playing cards](cards.md), [shapes](shapes.md) and
-  CIFAR-10, first with [8 epochs](cifar10_8_epochs.md), then with
-  [15 epochs](cifar10.md). `cifar10_folder` reads images from folders.
-- `w16` in a config's name: a student of width 16, a quarter.
-- A row that names another method or encoder than its config was run with
-  options, which `metafile.yml` lists.
-- FM-KT without an encoder's name: `BottleneckEncoder` for detectors and
-  `ConvEncoder` for classifiers.
-- Theta has ensemble weight 0 and a direct term. Theta with ensemble_weight = 1
-  also has the ensemble term; as published, it has no direct term.
-- Training time and memory are those of one run on a CPU: median and maximum
-  over the runs.
-- `flow_resnet8.py` is the control without distillation (`loss_weight=0`).
+Each row is a method and its config; a method with a flow has a row for each K.
+
+- A row whose method, loss or encoder differs from that of its config was run
+  with options, which `metafile.yml` lists.
+- FM-KT uses `BottleneckEncoder` on detectors and `ConvEncoder` on classifiers
+  unless the row names an encoder.
+- Theta has a direct term and ensemble weight 0. "Theta, ensemble_weight = 1"
+  has both terms. "Theta, as published" has ensemble weight 1 and no direct
+  term.
+- Box mAP is in [0, 1], top-1 in %.
+- Training time and memory: median time and maximum process memory of the
+  training runs of the method, on a CPU.
+"""
+PUBLISHED_HEAD = """## Published results of the same students and teachers
+
+Results from the named source, not measured in this project. Student: trained
+without a teacher. Distilled student: name of the method and its result. "-":
+not collected.
+"""
+CONFIGS_HEAD = """## All configs
+
+Student: detector, backbone and depth, or the classifier's backbone and depth.
+Teacher: name of its config. Rows with variant "-" train a baseline student or
+a teacher with labels alone.
+
+- `w16` in a config's name: student of quarter width (`base_channels=16`).
+- `cifar10_folder` and `cifar100_folder` read images from folders; `cifar10`
+  and `cifar100` read CIFAR's original files.
+- `flow_resnet8.py` is a control without distillation: OFM-KT with
+  `loss_weight=0`.
 - `configs/retinanet/fmkt_retinanet_r101_r50.py` inherits
   `configs/fmkt_retinanet_r101_r50.py` and changes nothing.
-- An empty cell of the published results: not listed here.
 """
 
 
