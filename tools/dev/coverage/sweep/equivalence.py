@@ -69,7 +69,10 @@ def check_equivalence(cfg: Config, size: int, folder: Path) -> dict:
     if not groups:
         repeated = differences(baseline, train(cfg, 'repeated'))[1]
         if repeated:
-            reason = f'training without a distiller varies: {repeated[0]}'
+            reason = (
+                'training without a teacher is not reproducible: '
+                f'{repeated[0]}'
+            )
             return dict(status='groups only', reason=reason)
     details = [*groups[:20], *tensors[:20]]
     reason = '; '.join([*groups, *tensors][:2])

@@ -7,7 +7,7 @@ from typing import Dict, List, Sequence
 from rich.console import Console
 from rich.table import Table
 
-COLUMNS = ('family', 'equivalence', 'theta', 'fmkt', 'config', 'why')
+COLUMNS = ('Family', 'equivalence', 'theta', 'fmkt', 'Config', 'Reason')
 
 
 def row(key: str, checks: Dict[str, dict]) -> List[str]:
