@@ -51,47 +51,50 @@ MODEL_TEXT = {
     "`'fmkt'`, `'theta'`, `'online'`, `'parallel'`, `'direct'`.",
     'student': 'Config of the student: a file, a packaged config '
     "(`'mmdet::...'`), or a `model` dict.",
-    'tap': 'Path of the module whose output is distilled: `neck`, '
-    '`backbone`, or one of several outputs by an index, `bbox_head[0]`. The '
-    'default is `neck` for detectors and `head` for classifiers; at `head` '
-    'the last feature before the head is transferred, and logits are '
-    'compared.',
-    'teacher': 'Keys below; `None` for inference and for OFM-KT.',
+    'tap': 'Path of the module whose output is distilled, such as `neck` or '
+    '`backbone`; an index selects one of several outputs, as in '
+    '`bbox_head[0]`. The default is `neck` for detectors and `head` for '
+    'classifiers. At `head`, the flow transforms the last feature before the '
+    'head, and logits are compared.',
+    'teacher': 'Dict of the keys in model.teacher below; `None` for inference '
+    'and for OFM-KT.',
     'levels': 'Indices of the distilled levels of the student; all by '
     'default. Teacher levels are paired by stride.',
-    'flow': 'Keys below.',
-    'taps': 'Several taps instead of `tap` and `levels`, each a dict of the '
-    'keys below.',
-    'task_loss': "Whether the student's own losses are trained "
+    'flow': 'Dict of the keys in model.flow below.',
+    'taps': 'Several taps instead of `tap` and `levels`; each is a dict of '
+    'the keys in model.taps below.',
+    'task_loss': "Whether the student's own losses are computed "
     '([Training without labels](unlabelled.md)).',
-    'report_steps': 'Classifiers: further values of K whose accuracy '
-    'validation reports.',
+    'report_steps': 'Classifiers: values of K at which validation also '
+    'reports the accuracy.',
 }
 TEACHER_TEXT = {
-    'config': 'Config of the teacher, as `student`.',
-    'checkpoint': 'Path or URL, with an optional `#sha256=...` to verify; '
-    '`None` for random weights, to try a config.',
+    'config': 'Config of the teacher, in the same forms as `student`.',
+    'checkpoint': 'Path or URL of the weights; an optional suffix '
+    '`#sha256=...` verifies the file. `None` for random weights, to try a '
+    'config.',
     'cfg_options': 'Overrides of the teacher config by dotted keys.',
     'tap': 'Tap in the teacher, if it differs from that of the student.',
     'inherit': 'Modules of the student that are initialized with teacher '
     'weights of equal shape, for example `bbox_head`.',
     'dtype': 'Precision of the teacher.',
-    'channels_last': 'Memory format of the teacher.',
-    'compile': '`True` or options of `torch.compile`, for the untapped parts '
-    'of backbone and neck.',
+    'channels_last': 'Whether the teacher uses the memory format '
+    '`torch.channels_last`.',
+    'compile': 'Whether backbone and neck are compiled, except tapped '
+    'modules; or options of `torch.compile`.',
     'view': "Size of the teacher's images: `scale` and `multiple_of` "
     '([Image size](teachers.md#image-size)).',
-    'classes': 'Where classes are compared (`bbox_head[0]`, `head`): dict of '
-    "the student's class names and the teacher's, or list of the teacher's "
-    'class names; by default, equal names are matched '
+    'classes': 'For taps that compare classes (`bbox_head[0]`, `head`): dict '
+    "from the student's to the teacher's class names, or list of the "
+    "teacher's class names. By default, equal names are matched "
     '([Other classes](teachers.md#other-classes)).',
     'cache': 'File of stored teacher outputs, or a dict of `path` and '
     '`max_gb` ([Cost](cost.md#a-cache-of-the-teacher)).',
 }
 TAP_TEXT = {
-    'tap': 'As `tap` above.',
-    'levels': 'As `levels` above.',
-    'flow': 'Keys that differ from `flow`.',
+    'tap': 'As `model.tap`.',
+    'levels': 'As `model.levels`.',
+    'flow': 'Keys of `model.flow` with other values for this tap.',
     'teacher_tap': 'Tap in the teacher, if it differs.',
 }
 FLOW_TEXT = {
@@ -106,31 +109,36 @@ FLOW_TEXT = {
     "`dict(type='CrossKDLoss')`, `dict(type='MSELoss')`; on logits: "
     "`dict(type='KDLoss')`, `dict(type='DKDLoss')`, "
     "`dict(type='DISTLoss')`.",
-    'num_steps': 'N, the number of Euler steps in training, `8`, or values '
-    'to draw N from in each iteration.',
-    'inference_steps': 'K, the number of Euler steps in deployment, `8`; it '
-    'may be changed after training.',
-    'loss_weight': "Weight of the losses of the transfer, `'auto'`, or a dict "
-    'of `share` and `iterations`; or one for each level, '
-    '`(10.0, 10.0, 5.0, 5.0)` ([Loss weights](loss_weights.md)).',
-    'dirac_ratio': 'Share of a batch that is paired with its own teacher '
-    'sample in the loss of the flow (beta_d of the paper), `0.5`.',
+    'num_steps': 'N, the number of Euler steps in training, such as `8`, or '
+    'several values, from which N is drawn in each iteration.',
+    'inference_steps': 'K, the number of Euler steps in deployment, such as '
+    '`8`; it may be changed after training.',
+    'loss_weight': 'Weight of the losses of the transfer: a number, '
+    "`'auto'`, or a dict of `share` and `iterations`; or a list with one for "
+    'each level, such as `(10.0, 10.0, 5.0, 5.0)` '
+    '([Loss weights](loss_weights.md)).',
+    'dirac_ratio': 'Share of a batch whose estimates are compared with the '
+    'teacher feature of the same image, such as `0.5`; the others are '
+    'compared with that of another image (pair decoupling, beta_d of the '
+    'paper).',
     'prediction': "Output of the encoder: `'velocity'` or `'target'`.",
-    'compare': "Arguments of the distillation loss: `'targets'` or "
-    "`'velocities'`.",
+    'compare': "Inputs of the distillation loss: `'targets'` (estimates and "
+    "teacher feature) or `'velocities'`.",
     'direct_weight': 'Weight of the distillation loss between untransformed '
-    'student feature and teacher feature, relative to `loss_weight`, `1.0`.',
-    'ensemble_weight': 'Theta: weight of the loss between student feature '
-    'and mean estimate of the flow, relative to `loss_weight`; `1.0` as '
-    'published, `0.5`, 0 in the presets.',
-    'share_encoder': 'Whether all levels share one encoder, `True`.',
-    'with_cp': 'Whether backward recomputes steps to save memory, `True`.',
-    'compile': 'Whether the transfer of a level is compiled, `True`, or '
+    'student feature and teacher feature, relative to `loss_weight`, such as '
+    '`1.0`.',
+    'ensemble_weight': 'FM-KT^Theta: weight of the distillation loss between '
+    'student feature and mean of the estimates, relative to `loss_weight`, '
+    'such as `0.5`; `1.0` as published, 0 in the presets.',
+    'share_encoder': 'With `True`, all levels share one encoder.',
+    'with_cp': 'Gradient checkpointing: with `True`, backward recomputes the '
+    'Euler steps to save memory.',
+    'compile': 'With `True`, the transfer of each level is compiled; or '
     'options of `torch.compile`.',
 }
 ROBUSTNESS_TEXT = {
-    'exact_resume': 'Resume to the bit, also within an epoch; checkpoint on '
-    'SIGTERM and SIGINT.',
+    'exact_resume': 'Resume bit-identically, also within an epoch; write a '
+    'checkpoint on SIGTERM and SIGINT.',
     'nan_guard': 'Stop on NaN or Inf before the optimizer step.',
     'monitor': 'Log statistics of the flow.',
     'safe_checkpoints': 'Write checkpoints atomically; run no code of a '
@@ -292,8 +300,10 @@ def page() -> str:
     parts = [
         '# Config reference',
         '`python tools/dev/docs/config_reference.py` writes this page from '
-        'the annotations that configs are checked against. Invalid values '
-        'raise a `ConfigError` that names the key.',
+        'the type annotations against which configs are checked. Each row '
+        'is a key. An empty default means that the key is required or, in '
+        'model.teacher and model.taps, unset. Invalid values raise a '
+        '`ConfigError` that names the key.',
         '## model',
         schema_table(model, MODEL_TEXT, '', model_defaults),
         '## model.teacher',
@@ -301,8 +311,8 @@ def page() -> str:
         '## model.taps',
         schema_table(TAP_SCHEMA, TAP_TEXT, 'taps[i].'),
         '## model.flow',
-        'Defaults at the tap `head` of a classifier: KD, N = K = 8 and a '
-        'weight of 1.',
+        'At the tap `head` of a classifier, the defaults are `KDLoss`, '
+        '`num_steps=8`, `inference_steps=8` and `loss_weight=1.0`.',
         schema_table(FLOW, FLOW_TEXT, 'flow.', FLOW_DEFAULTS),
         '## robustness',
         schema_table(
