@@ -15,7 +15,7 @@ from mmfmkt.utils.schema import PositiveInt
 
 @TRANSFORMS.register_module()
 class RecordedViews:
-    """Limits a random pipeline to a number of views per image.
+    """Limits a random pipeline to a number of augmentations (views) per image.
 
     Each call draws one of the views. The random numbers of the pipeline
     depend only on seed, image and view, so a cache of teacher outputs
@@ -23,9 +23,9 @@ class RecordedViews:
     arXiv 2112.01528).
 
     Args:
-        views (int): Number of views per image.
+        views (int): Number of augmentations per image.
         transforms (list): Transforms of the pipeline.
-        seed (int): Random seed of the views.
+        seed (int): Random seed of the augmentations.
 
     Examples:
         >>> train_pipeline = [

@@ -22,7 +22,8 @@ class ExportStudentHook(Hook):
     checkpoint.
 
     Args:
-        last (bool): Whether to export the last checkpoint in any case.
+        last (bool): Whether to export the last checkpoint, even if
+            ``save_best`` is set.
 
     Examples:
         >>> default_hooks = dict(

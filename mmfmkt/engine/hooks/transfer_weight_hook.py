@@ -25,8 +25,10 @@ class TransferWeightHook(Hook):
         begin (float): Epoch or iteration at which distillation starts.
         end (float, optional): Epoch or iteration at which distillation ends;
             None: never.
-        warmup (float): Duration of the increase after ``begin``.
-        decay (float): Duration of the decrease before ``end``.
+        warmup (float): Epochs or iterations of the increase from 0 to 1 after
+            ``begin``.
+        decay (float): Epochs or iterations of the decrease from 1 to 0 before
+            ``end``.
         by_epoch (bool): Whether the unit is epochs, possibly fractional, or
             iterations.
 

@@ -15,7 +15,8 @@ class WeightedSumLoss(BaseMetricLoss):
     Args:
         losses (Sequence[BaseMetricLoss]): The losses D_i; in a config, their
             configs.
-        weights (Sequence[float], optional): Their weights; by default all 1.
+        weights (Sequence[float], optional): Weights of the losses; 1 by
+            default.
 
     Raises:
         ValueError: If there are no losses, if there is not one weight for

@@ -92,7 +92,10 @@ def markdown(table: Table, results: dict) -> str:
     metric, lines = table.metric, rows_of(table, results)
     best, student = best_loss_without_flow(lines), baseline(lines)
     teacher = teacher_value(table, results)
-    caption = [f'{table.title}. Mean ± standard error over seeds.']
+    caption = [
+        f'{table.title}. Each row is a method; a method with a flow has a row '
+        f'for each K. {table.label}: mean ± standard error over seeds.'
+    ]
     if teacher is not None:
         caption.append(f'Teacher: {format_value(teacher, metric)} (one seed).')
     if best is not None:
@@ -103,9 +106,12 @@ def markdown(table: Table, results: dict) -> str:
     if student is not None and teacher is not None:
         caption.append(
             'Gap closed: share of the difference between baseline student '
-            'and teacher.'
+            'and teacher that the method gains.'
         )
-    caption.append('Latency: relative to the baseline student.')
+    caption.append(
+        'Latency: latency of the deployed student divided by that of the '
+        'baseline student.'
+    )
     rows = [
         table_cells(
             line,
@@ -115,7 +121,8 @@ def markdown(table: Table, results: dict) -> str:
         )
         for line in lines
     ]
-    columns = ('Difference', 'Gap closed', 'Latency', 'Each seed')
+    each_seed = f'{table.label} of each seed'
+    columns = ('Difference', 'Gap closed', 'Latency', each_seed)
     header = ('Method', table.label, *columns)
     return f'{" ".join(caption)}\n\n{markdown_table(header, rows)}'
 

@@ -87,8 +87,8 @@ def all_results(tables: List[Table]) -> str:
         'Data, student',
         'Method',
         'Result',
-        'Difference to best loss without flow',
-        'Latency / student',
+        'Difference',
+        'Latency',
         'Seeds',
     )
     rows = []

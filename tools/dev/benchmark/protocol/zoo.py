@@ -235,22 +235,20 @@ def metafiles(tables: List[Table]) -> Dict[str, str]:
 
 def page(tables: List[Table]) -> str:
     """Return the text of the page of the model zoo."""
-    sections = {
-        'Measured results': measured_results(tables),
-        'Published results of the same students and teachers': (
-            published_results()
-        ),
-        'All configs': all_configs(),
-    }
-    parts = [f'## {title}\n\n{text}\n' for title, text in sections.items()]
-    return '\n'.join([HEAD, *parts])
+    sections = (
+        HEAD,
+        f'{MEASURED}\n{measured_results(tables)}\n',
+        f'{PUBLISHED_HEAD}\n{published_results()}\n',
+        f'{CONFIGS_HEAD}\n{all_configs()}\n',
+    )
+    return '\n'.join(sections)
 
 
 def measured_results(tables: List[Table]) -> str:
     """Return the results of all tables, with the cost of training."""
     header = (
-        'Method and config',
-        'Data',
+        'Method: config',
+        'Data, student',
         'K',
         'Metric',
         'Mean ± standard error',
@@ -265,7 +263,7 @@ def measured_results(tables: List[Table]) -> str:
             rows.append(
                 [
                     f'{line.name}: `{line.method.config}`',
-                    table.dataset,
+                    f'[{table.subject}]({table.page.name})',
                     line.k,
                     table.label,
                     mean_of(line, table.metric),
@@ -284,7 +282,7 @@ def published_results() -> str:
         'Metric',
         'Student',
         'Teacher',
-        'Methods',
+        'Distilled student',
         'Source',
     )
     rows = [
@@ -292,8 +290,8 @@ def published_results() -> str:
             f'`{entry["config"]}`',
             entry['dataset'],
             entry['metric'],
-            str(entry.get('student', '')),
-            str(entry.get('teacher', '')),
+            str(entry.get('student', '-')),
+            str(entry.get('teacher', '-')),
             ', '.join(f'{k} {v}' for k, v in entry['methods'].items()),
             entry['source'],
         ]
@@ -308,6 +306,6 @@ def all_configs() -> str:
     for path, config in shipped().items():
         found = metadata(config)
         student = found.get('Student') or found['Network']
-        variant, teacher = (found.get(x, '') for x in ('Variant', 'Teacher'))
+        variant, teacher = (found.get(x, '-') for x in ('Variant', 'Teacher'))
         rows.append([f'`{path}`', variant, student, teacher])
     return markdown_table(('Config', 'Variant', 'Student', 'Teacher'), rows)
