@@ -77,9 +77,7 @@ class TeacherCheckHook(Hook):
         runner.visualizer.add_scalars(scalars, step=0)
         if self.min_metric is None:
             return
-        name, value = next(
-            iter(numbers.items()), ('a metric', float('nan'))
-        )
+        name, value = next(iter(numbers.items()), ('a metric', float('nan')))
         if not value >= self.min_metric:
             raise ConfigError(
                 f'model.teacher: {name} must be at least {self.min_metric}, '
