@@ -1,6 +1,5 @@
 """Composition of a distillation from a student and a teacher config."""
 
-import os.path as osp
 from inspect import signature
 from pathlib import Path
 from typing import Any, Dict, List, NamedTuple, Optional, Tuple
@@ -12,13 +11,13 @@ from mmfmkt.datasets.data_folder import find_data_folder
 from mmfmkt.models.distillers.networks import load_model_config
 from mmfmkt.models.flows import VARIANTS
 from mmfmkt.utils import ConfigError
-from mmfmkt.utils.config_text import assignment
+from mmfmkt.utils.config_text import assignment, assignments
 from mmfmkt.utils.configs import read_config, walk
-from mmfmkt.utils.files import write_atomically
 from mmfmkt.utils.types import resolve_type, type_name
 
 from .choose_flow import choose_flow
 from .choose_taps import choose_taps
+from .composed_config import absolute, render, write_base, write_config
 from .data_overrides import data_overrides
 from .describe import describe
 from .unlabelled import unlabelled_overrides
@@ -183,31 +182,6 @@ def compose_training(source: str, data_root: str, path: Path) -> Composed:
     return Composed(path, [model, *lines, *description])
 
 
-def write_base(source: str, path: Path) -> Tuple[str, List[str]]:
-    """Write the base config of a student whose config has the new style.
-
-    Args:
-        source (str): Config of the student.
-        path (Path): The composed config.
-
-    Returns:
-        tuple: Value of ``_base_``, and its description by line.
-    """
-    config = read_config(source)
-    # Private in MMEngine 0.10.7, which has no public equivalent.
-    if not Config._is_lazy_import(config.filename):
-        return absolute(source), []
-    # to_dict excludes imported names.
-    values = [assignment(key, config[key]) for key in config.to_dict()]
-    base = f'{path.stem}_student.py'
-    text = '\n'.join([f'# Resolved from {source}', *values, ''])
-    write_config(path.with_name(base), text)
-    return base, [
-        f'base      {base}: the student in the old config style, since '
-        'MMEngine cannot inherit new-style configs there'
-    ]
-
-
 def check_options(
     library: str,
     teacher: Optional[str],
@@ -264,21 +238,6 @@ def check_flow_options(
         )
 
 
-def write_config(path: Path, text: str) -> None:
-    """Write a config, unless an edited one exists.
-
-    Raises:
-        ConfigError: If the file exists with another content.
-    """
-    if path.exists() and path.read_text(encoding='utf-8') != text:
-        raise ConfigError(
-            f'{str(path)!r} exists and differs from the composed config. '
-            'Train it with mmfmkt train, delete it, or use another '
-            '--work-dir.'
-        )
-    write_atomically(path, text)
-
-
 def read_student(
     source: str, key: str = 'The student'
 ) -> Tuple[Config, str, Dict[str, Any]]:
@@ -333,14 +292,6 @@ def library_of(config: Config, student: str) -> str:
     )
 
 
-def absolute(source: str) -> str:
-    """Make a path absolute; packaged names and URLs are not changed."""
-    if '::' in source or '://' in source:
-        return source
-    # Links are not resolved: MMEngine finds base configs beside them.
-    return osp.abspath(osp.expanduser(source))
-
-
 def network_name(model: dict) -> str:
     """Return the types of a network and its backbone."""
     backbone = model.get('backbone', {})
@@ -361,58 +312,3 @@ def num_classes_overrides(model: dict, num_classes: int) -> Dict[str, Any]:
             if len(set(value[:-1])) == 1:  # the last one is background
                 overrides[key] = [value[0]] * num_classes + [value[-1]]
     return overrides
-
-
-def render(
-    base: str,
-    config: Config,
-    preset: str,
-    model: dict,
-    overrides: dict,
-    classes: dict,
-    flow: dict,
-) -> str:
-    """Return the text of the composed config.
-
-    Args:
-        base (str): Student config, for ``_base_``.
-        config (Config): Student config.
-        preset (str): Name of a config in ``_base_`` with a ``distiller``.
-        model (dict): Keys of the distiller.
-        overrides (dict): Top-level keys.
-        classes (dict): Overrides of the student by dotted key.
-        flow (dict): Keys of the flow.
-    """
-    lines = [
-        '# Composed by mmfmkt distill; may be edited and inherited.',
-        '_base_ = [',
-        f'    {base!r},',
-        f"    'mmfmkt::_base_/{preset}.py',",
-        ']',
-        'model = dict(',
-        '    _base_.distiller,',
-        '    _delete_=True,',
-        '    student=_base_.model)',
-    ]
-    if 'data_preprocessor' in config and not config.model.get(
-        'data_preprocessor'
-    ):
-        # The distiller passes it to the student.
-        lines.append("model['data_preprocessor'] = _base_.data_preprocessor")
-    lines += [assignment(f'model[{key!r}]', x) for key, x in model.items()]
-    lines += assignments("model['flow']", flow)
-    lines += assignments("model['student']", classes)
-    lines += [assignment(key, value) for key, value in overrides.items()]
-    return '\n'.join(lines) + '\n'
-
-
-def assignments(variable: str, values: Dict[str, Any]) -> List[str]:
-    """Return the source text that sets items of a dict by dotted key."""
-    lines = []
-    for name, value in values.items():
-        keys = ''.join(
-            f'[{int(key) if key.isdigit() else key!r}]'
-            for key in name.split('.')
-        )
-        lines.append(assignment(f'{variable}{keys}', value))
-    return lines

@@ -2,7 +2,7 @@
 
 import inspect
 import math
-from typing import Any
+from typing import Any, Dict, List
 
 from .types import import_path
 
@@ -73,3 +73,15 @@ def literal(value: Any, indent: int = 0, column: int = 0) -> str:
 def assignment(name: str, value: Any) -> str:
     """Return the source text of ``name = value``."""
     return f'{name} = {literal(value, column=len(name) + 3)}'
+
+
+def assignments(variable: str, values: Dict[str, Any]) -> List[str]:
+    """Return the source text that sets items of a dict by dotted key."""
+    lines = []
+    for name, value in values.items():
+        keys = ''.join(
+            f'[{int(key) if key.isdigit() else key!r}]'
+            for key in name.split('.')
+        )
+        lines.append(assignment(f'{variable}{keys}', value))
+    return lines

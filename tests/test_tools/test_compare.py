@@ -137,6 +137,29 @@ def test_methods_are_compared_with_the_student_and_the_best_loss(tmp_path):
     assert 'the distillation loss alone' in summary.verdicts[1]
 
 
+def test_a_run_without_detections_counts_as_zero(tmp_path):
+    """CocoMetric returns no metrics then."""
+    comparison = Comparison(
+        title='',
+        metric=None,
+        label='',
+        results=tmp_path / 'results.json',
+        methods=[
+            Method('baseline', '', [0, 1], is_baseline=True),
+            Method('theta', '', [0, 1]),
+        ],
+    )
+    metrics = dict(baseline=({}, {MAP: 0.2}), theta=({MAP: 0.1}, {MAP: 0.4}))
+    runs = [
+        dict(method=name, seed=seed, metrics={'-': x})
+        for name, by_seed in metrics.items()
+        for seed, x in enumerate(by_seed)
+    ]
+    baseline, theta = summarize(comparison, dict(runs=runs, cost={})).rows
+    assert baseline.values == {0: 0.0, 1: 0.2}
+    assert differences(theta, baseline) == pytest.approx([0.1, 0.2])
+
+
 @pytest.fixture
 def command(shapes, tmp_path):
     student = write_network(tmp_path / 'student.py', 16, 8)

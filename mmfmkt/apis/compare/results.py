@@ -67,19 +67,20 @@ def metric_of(
     """Return name and value of a metric.
 
     Args:
-        metrics (dict): All metrics of an evaluation.
+        metrics (dict): All metrics of an evaluation. If it is empty, the
+            value is 0: CocoMetric returns no metrics if nothing is detected.
         name (str, optional): Name of the metric; None for the first metric.
 
     Raises:
         ConfigError: If the evaluation has no such metric.
     """
-    name = name or next(iter(metrics), 'a number')
-    if name not in metrics:
+    name = name or next(iter(metrics), 'no metric')
+    if metrics and name not in metrics:
         raise ConfigError(
             f'The evaluator has no metric {name!r}; its metrics are '
-            f'{", ".join(metrics) or "none"}.'
+            f'{", ".join(metrics)}.'
         )
-    return name, metrics[name]
+    return name, metrics.get(name, 0.0)
 
 
 def rows_of(comparison: Comparison, results: dict) -> List[ResultRow]:
@@ -268,11 +269,15 @@ def summarize(comparison: Comparison, results: dict) -> Optional[Summary]:
     distillation loss without a flow. The verdicts compare them with the
     latter if there is one, else with the baseline.
     """
-    metrics = [x['metrics'] for x in results['runs'] if 'metrics' in x]
-    if not metrics:
+    evaluations = [
+        metrics
+        for run in results['runs']
+        for metrics in run.get('metrics', {}).values()
+    ]
+    if not evaluations:
         return None
-    first = next(iter(metrics[0].values()))
-    metric, _ = metric_of(first, comparison.metric)
+    # An evaluation with metrics, if there is one.
+    metric, _ = metric_of(max(evaluations, key=len), comparison.metric)
     label = comparison.label or LABELS.get(metric, metric)
     rows = rows_of(comparison, results)
     student, best = baseline(rows), best_loss_without_flow(rows)
