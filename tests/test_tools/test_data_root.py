@@ -1,7 +1,6 @@
 """--data-root: training on a folder in COCO, YOLO or Pascal VOC format."""
 
 import json
-import sys
 from pathlib import Path
 
 import pytest
@@ -104,25 +103,6 @@ def test_methods_are_compared_on_a_folder_of_another_format(
     for config in (tmp_path / 'run/configs').glob('*.py'):
         data = Config.fromfile(config).train_dataloader.dataset
         assert json.loads(Path(data.ann_file).read_text())['images']
-
-
-def test_each_of_several_processes_reads_the_folder(student, shapes, tmp_path):
-    log = run(
-        sys.executable,
-        '-m',
-        'torch.distributed.run',
-        '--nproc_per_node=2',
-        '--master_port=29517',
-        'tools/train.py',
-        student,
-        '--data-root',
-        to_yolo(shapes, tmp_path / 'data'),
-        '--work-dir',
-        tmp_path / 'run',
-        '--launcher',
-        'pytorch',
-    )
-    assert log.count('config    ') == 1 and 'Evaluating bbox' in log
 
 
 def test_every_head_gets_the_classes_of_the_folder(shapes, tmp_path):

@@ -11,6 +11,7 @@ from conftest import ROOT, run, scalars
 from mmengine.config import Config
 from new_style import REGISTRIES, write_new_style
 from tiny import resnet, vit, write_network
+from yolo_voc import to_yolo
 
 pytest.importorskip('mmdet')
 pytestmark = pytest.mark.slow
@@ -340,7 +341,7 @@ def test_one_of_several_processes_writes_the_config(pair, shapes, tmp_path):
         '--teacher',
         teacher,
         '--data-root',
-        shapes,
+        to_yolo(shapes, tmp_path / 'data'),
         '--variant',
         'theta',
         '--work-dir',

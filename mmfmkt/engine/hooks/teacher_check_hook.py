@@ -77,7 +77,12 @@ class TeacherCheckHook(Hook):
         runner.visualizer.add_scalars(scalars, step=0)
         if self.min_metric is None:
             return
-        name, value = next(iter(numbers.items()), ('a metric', float('nan')))
+        if not numbers:
+            raise ConfigError(
+                'TeacherCheckHook.min_metric needs a scalar metric, but '
+                f'val_evaluator returns {", ".join(metrics) or "no metric"}.'
+            )
+        name, value = next(iter(numbers.items()))
         if not value >= self.min_metric:
             raise ConfigError(
                 f'model.teacher: {name} must be at least {self.min_metric}, '
