@@ -7,7 +7,7 @@ model = dict(
     teacher=dict(
         config='mmfmkt::deeppcb/retinanet_mobilenet-v2_deeppcb_teacher.py',
         checkpoint='work_dirs/retinanet_mobilenet-v2_deeppcb_teacher/'
-        'epoch_18.pth',
+        'epoch_9.pth',
         inherit=['bbox_head'],
     ),
 )
