@@ -1,4 +1,4 @@
-"""What wires a teacher, a student and flows together."""
+"""Distillers: models of a student, its flows and a teacher."""
 
 from .classification import ClassificationDistiller
 from .detection import DetectionDistiller

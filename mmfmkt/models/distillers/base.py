@@ -37,10 +37,11 @@ from .wrapper import FLOWS, StudentWrapper
 
 
 class BaseDistiller(StudentWrapper):
-    """Student with flows that are trained with a teacher.
+    """Base class: a student with flows that a teacher supervises.
 
-    Forward hooks read and may replace the outputs of tapped modules of the
-    student. Teacher and flows draw random numbers from a separate stream.
+    Forward hooks read, and may replace, the outputs of the student's tapped
+    modules. Teacher and flows draw random numbers from a separate stream, so
+    the student's random numbers do not depend on them.
 
     Args:
         student, teacher, variant, tap, levels, flow, taps,
@@ -64,7 +65,8 @@ class BaseDistiller(StudentWrapper):
     packages: Tuple[str, ...]
     default_tap: str
     default_flow: Dict[str, Any] = {}
-    # Declared here so that StudentWrapper does not set them in the student.
+    # Class attributes: StudentWrapper sets their values in itself and not in
+    # the student.
     variant = ''
     transfer_weight = 1.0
     task_loss = True
@@ -114,14 +116,16 @@ class BaseDistiller(StudentWrapper):
         self.teacher_stopwatch = Stopwatch()
         self.variant = variant
         self.teacher_holder: Optional[TeacherHolder] = None
-        # By tap: the teacher's tap, and its level by level of the student.
+        # By the student's tap: the teacher's tap, and a dict from the
+        # student's levels to the teacher's.
         self.teacher_taps: Dict[str, Tuple[str, Dict[int, int]]] = {}
         with self.random_stream:
             if teacher is not None:
                 holder = TeacherHolder(teacher, self.library, self.student)
                 self.teacher_holder = holder
                 if holder.library == 'mmpretrain' != self.library:
-                    # The neck of a classifier outputs vectors.
+                    # A classifier teaches a detector: the classifier's neck
+                    # outputs vectors, so its backbone is tapped by default.
                     teacher = {'tap': 'backbone', **teacher}
             for settings in complete_taps(tap, levels, flow, taps, teacher):
                 # Names of modules must not contain dots.
@@ -139,19 +143,20 @@ class BaseDistiller(StudentWrapper):
         if self.teacher_holder is not None:
             inherited = self.teacher_holder.inherited_weights(self.student)
             self.student.load_state_dict(inherited, strict=False)
-        # MMEngine's Runner has published its config before.
+        # MMEngine's Runner publishes its config before it calls this method.
         self.set_teacher_dataset(dataset_of(training_config()))
-        for line in self.class_summary:
-            print_log(f'{line}.', logger='current')
+        for summary in self.class_summary:
+            print_log(f'{summary}.', logger='current')
 
     def set_teacher_dataset(self, dataset: Any) -> None:
-        """Set the data set whose images are converted for the teacher.
+        """Set the student's data set.
 
-        Classes that are compared are matched by their names in the data set.
+        Its pipeline determines how images are converted for the teacher, and
+        its class names are matched to the teacher's if classes are compared.
 
         Args:
             dataset (Dataset | dict, optional): The data set, or its config;
-                None: images without a pipeline.
+                None: the images have no data pipeline.
 
         Raises:
             ConfigError: If the images cannot be converted, or if the classes
@@ -160,8 +165,8 @@ class BaseDistiller(StudentWrapper):
         holder = self.teacher_holder
         if holder is not None:
             holder.set_student_data(self.data_preprocessor, dataset)
-            for flow in self.flows.values():
-                flow.match_classes(holder, dataset)
+            for transfer in self.flows.values():
+                transfer.match_classes(holder, dataset)
 
     def _build_transfer(
         self,
@@ -172,8 +177,12 @@ class BaseDistiller(StudentWrapper):
     ) -> FeatureTransfer:
         """Build the transfer of a tap, and check it against both networks."""
         if self.teacher is None:
-            has_teacher = VARIANTS[self.variant].needs_teacher
-            features = student_features(self.student, tap, levels, has_teacher)
+            features = student_features(
+                self.student,
+                tap,
+                levels,
+                VARIANTS[self.variant].needs_teacher,
+            )
             return FeatureTransfer(tap, features, self.variant, flow)
         pairs, features, class_outputs = pair_features(
             self.student, self.teacher_holder, (tap, teacher_tap), levels
@@ -195,25 +204,26 @@ class BaseDistiller(StudentWrapper):
 
     @property
     def inference_steps(self) -> int:
-        """Number K of Euler steps; setting it changes all taps."""
+        """Number K of Euler steps at inference, set for all taps."""
         return next(iter(self.flows.values())).inference_steps
 
     @inference_steps.setter
     def inference_steps(self, value: int) -> None:
-        for flow in self.flows.values():
-            flow.inference_steps = value
+        for transfer in self.flows.values():
+            transfer.inference_steps = value
 
     @property
     def feature_transfers(self) -> List[FeatureTransfer]:
         """The transfers between feature maps."""
-        flows = self.flows.values()
-        return [flow for flow in flows if isinstance(flow, FeatureTransfer)]
+        transfers = self.flows.values()
+        return [x for x in transfers if isinstance(x, FeatureTransfer)]
 
     @property
     def class_summary(self) -> List[str]:
-        """Which classes are compared, by tap with other classes."""
-        flows = [x for x in self.flows.values() if x.class_summary]
-        return [f'{flow.tap}: {flow.class_summary}' for flow in flows]
+        """Descriptions of the compared classes, for each tap at which the
+        classes of student and teacher differ."""
+        transfers = [x for x in self.flows.values() if x.class_summary]
+        return [f'{x.tap}: {x.class_summary}' for x in transfers]
 
     def forward(
         self,
@@ -229,7 +239,8 @@ class BaseDistiller(StudentWrapper):
             mode (str): ``'loss'``, ``'predict'`` or ``'tensor'``.
 
         Returns:
-            Result of the student; for ``'loss'`` with losses of the flow.
+            Result of the student's ``forward``; in mode ``'loss'`` the losses
+            of student and flow.
         """
         if mode == 'loss':
             return self._loss(inputs, data_samples)
@@ -237,9 +248,12 @@ class BaseDistiller(StudentWrapper):
             return self.student(inputs, data_samples, mode=mode)
 
     def _deployed_flows(self) -> ContextManager:
-        """Replace tapped outputs by sampled features, if deployed."""
-        flows = self.feature_transfers if self.deploys_flow else ()
-        return output_hooks(self.student, [(x.tap, x.sample) for x in flows])
+        """Return the context of a prediction: if the variant deploys the
+        flow, sampled features replace tapped outputs."""
+        transfers = self.feature_transfers if self.deploys_flow else ()
+        return output_hooks(
+            self.student, [(x.tap, x.sample) for x in transfers]
+        )
 
     def _loss(
         self, inputs: Tensor, data_samples: List[BaseDataElement]
@@ -257,12 +271,19 @@ class BaseDistiller(StudentWrapper):
     def _training_flows(
         self, targets: Dict[str, Any], losses: Dict[str, Tensor]
     ) -> ContextManager:
-        """Transfer tapped outputs in a context, and add losses to a dict."""
+        """Return the context of a training forward pass, in which transferred
+        features replace tapped outputs.
 
-        def transfer(flow: FeatureTransfer, output: Any) -> Any:
-            target = targets.get(flow.tap)
+        Args:
+            targets (dict): The teacher's outputs by tap.
+            losses (dict[str, Tensor]): Dict to which the losses of the
+                transfers are added.
+        """
+
+        def replace_output(transfer: FeatureTransfer, output: Any) -> Any:
+            target = targets.get(transfer.tap)
             with self.random_stream:
-                transfer_losses, output = flow(
+                transfer_losses, output = transfer(
                     output, target, self.transfer_weight, should_diagnose()
                 )
             losses.update(transfer_losses)
@@ -271,7 +292,10 @@ class BaseDistiller(StudentWrapper):
         self._set_epoch()
         return output_hooks(
             self.student,
-            [(x.tap, partial(transfer, x)) for x in self.feature_transfers],
+            [
+                (x.tap, partial(replace_output, x))
+                for x in self.feature_transfers
+            ],
         )
 
     def _set_epoch(self) -> None:
@@ -286,11 +310,15 @@ class BaseDistiller(StudentWrapper):
     def read_teacher(
         self, inputs: Tensor, data_samples: List[BaseDataElement]
     ) -> Dict[str, Any]:
-        """Return the teacher's outputs by tap; empty at a weight of 0.
+        """Run the teacher.
 
         Args:
             inputs (Tensor): Images of the student, ``(B, C, H, W)``.
             data_samples (list): Meta data.
+
+        Returns:
+            dict: The teacher's outputs by tap of the student; empty if the
+            variant needs no teacher or ``transfer_weight`` is 0.
 
         Raises:
             ConfigError: If the variant needs a teacher and has none.
@@ -309,8 +337,8 @@ class BaseDistiller(StudentWrapper):
                 inputs, data_samples, self._run_teacher
             )
         return {
-            flow.tap: flow.in_student_classes(targets[flow.tap])
-            for flow in self.flows.values()
+            transfer.tap: transfer.in_student_classes(targets[transfer.tap])
+            for transfer in self.flows.values()
         }
 
     def _run_teacher(
@@ -324,8 +352,11 @@ class BaseDistiller(StudentWrapper):
         targets = dict(zip(self.teacher_taps, outputs))
         for tap, (_, pairs) in self.teacher_taps.items():
             if tap != HEAD:
-                levels = targets[tap]
-                targets[tap] = {x: levels[i] for x, i in pairs.items()}
+                maps = targets[tap]
+                targets[tap] = {
+                    student_level: maps[teacher_level]
+                    for student_level, teacher_level in pairs.items()
+                }
         return targets
 
     def _apply(self, fn, *args, **kwargs):
@@ -339,7 +370,7 @@ class BaseDistiller(StudentWrapper):
     def _load_from_state_dict(
         self, state_dict: dict, prefix: str, *args: Any, **kwargs: Any
     ) -> None:
-        """Ignore parameters of training when loading for inference."""
+        """Without a teacher, ignore the training parameters of the flows."""
         if self.teacher is None:
             flows_prefix = f'{prefix}{FLOWS}.'
             expected = self.flows.state_dict(prefix=flows_prefix)

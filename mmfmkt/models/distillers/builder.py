@@ -1,7 +1,7 @@
 """Building of transfers from ``model.flow``: defaults, checks, registration.
 
 Flows and losses do not depend on configs and take built modules. This module
-registers the classes that they export.
+registers the classes that the packages ``flows`` and ``losses`` export.
 """
 
 from inspect import signature
@@ -50,14 +50,14 @@ from .levels import SAME_STRIDE, check_distinct
 TeacherHeadFactory = Callable[[], TeacherHead]
 
 BASES = (MetaEncoder, NoiseSchedule, BaseMetricLoss)
-for part in (*vars(flows).values(), *vars(losses).values()):
-    if isinstance(part, type) and issubclass(part, BASES):
-        if part not in BASES:
-            MODELS.register_module(module=part)
+for member in (*vars(flows).values(), *vars(losses).values()):
+    if isinstance(member, type) and issubclass(member, BASES):
+        if member not in BASES:
+            MODELS.register_module(module=member)
 
-# A number, or settings of GradientShare.
+# A number, 'auto', or settings of GradientShare.
 LossWeight = Union[NonNegative, Literal['auto'], dict]
-# Type and default of each key.
+# Type and default of each key of model.flow.
 FLOW_SETTINGS = dict(
     encoder=(
         Union[dict, MetaEncoder, Sequence[Union[dict, MetaEncoder]]],
@@ -77,9 +77,9 @@ FLOW_SETTINGS = dict(
     with_cp=(bool, False),
     compile=(Union[bool, dict], False),
 )
-# Settings of loss terms that not every variant has.
+# Keys of loss terms that only some variants have.
 LOSS_TERMS = ('direct_weight', 'compare', 'ensemble_weight')
-FLOW_SCHEMA = {key: kind for key, (kind, _) in FLOW_SETTINGS.items()}
+FLOW_SCHEMA = {key: hint for key, (hint, _) in FLOW_SETTINGS.items()}
 FLOW_DEFAULTS = {key: value for key, (_, value) in FLOW_SETTINGS.items()}
 # Defaults for the tap 'head', at which logits are compared.
 HEAD_DEFAULTS = dict(
@@ -137,7 +137,7 @@ def build_transfer(
         name (str): Tap and level, for the log.
 
     Raises:
-        ConfigError: If the settings do not fit each other.
+        ConfigError: If the settings contradict each other.
     """
     variant_cls = VARIANTS[variant]
     check_variant_settings(variant, flow)
@@ -169,7 +169,8 @@ def build_transforms(
 ) -> Dict[str, nn.Module]:
     """Build the transforms T; for logits, T is the student's head.
 
-    A variant whose flow is a branch beside the student has two transforms.
+    A variant whose flow is a training-only branch has two transforms: of the
+    flow's estimates and of the student's feature.
     """
     channels = pair.channels, pair.target_channels
     has_branch = 'student_transform' in signature(variant_cls).parameters
@@ -192,7 +193,7 @@ def build_metric(metric: Any, pair: FeaturePair) -> BaseMetricLoss:
         if pair.teacher_head is None:
             raise ConfigError(
                 f"{name} compares predictions of the teacher's dense head: "
-                "set tap to 'neck', under a teacher that has such a head."
+                "set tap to 'neck', with a teacher that has such a head."
             )
         metric.teacher_head = pair.teacher_head()
     return metric
@@ -237,8 +238,9 @@ def check_equal_shape(variant: str, compare: str, pair: FeaturePair) -> None:
             f'model.variant {variant!r} with model.flow.compare {compare!r} '
             "needs features of equal shape, but the student's feature has "
             f'{pair.channels} channels and the target has '
-            f'{pair.target_channels} {"channels" if is_maps else "logits"}, '
-            f'at {pair.stride_ratio:.4g} times the stride.'
+            f'{pair.target_channels} {"channels" if is_maps else "logits"}; '
+            f"the student's stride is {pair.stride_ratio:.4g} times the "
+            "target's."
         )
 
 
@@ -282,9 +284,10 @@ def complete_taps(
     taps: Optional[Sequence[dict]],
     teacher: Optional[dict],
 ) -> List[dict]:
-    """Return ``tap``, ``levels``, ``flow`` and ``teacher_tap`` of each tap.
+    """Return the complete settings of each tap.
 
-    A tap of the teacher is by default the tap of the student.
+    They are ``tap``, ``levels``, ``flow`` and ``teacher_tap``, which is by
+    default the tap of the student.
 
     Args:
         tap (str): ``model.tap``.
@@ -295,12 +298,13 @@ def complete_taps(
             default of ``teacher_tap``.
 
     Raises:
-        ConfigError: If there is no tap, an equal tap or an unknown key.
+        ConfigError: If there is no tap, if two taps are equal, or if a key
+            is unknown.
     """
     if taps is None:
         taps = [dict(tap=tap, levels=levels)]
     completed = []
-    default = (teacher or {}).get('tap')
+    teacher_tap = (teacher or {}).get('tap')
     for index, entry in enumerate(taps):
         entry = {k: v for k, v in entry.items() if k != '_scope_'}
         check_keys(
@@ -311,7 +315,7 @@ def complete_taps(
                 tap=entry['tap'],
                 levels=entry.get('levels'),
                 teacher_tap=entry.get('teacher_tap')
-                or default
+                or teacher_tap
                 or entry['tap'],
                 flow=complete_flow({**(flow or {}), **entry.get('flow', {})}),
             )

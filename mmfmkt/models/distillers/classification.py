@@ -101,7 +101,7 @@ class ClassificationDistiller(BaseDistiller):
 
     @property
     def head_transfer(self) -> Optional[HeadTransfer]:
-        """The transfer before neck and head (tap ``'head'``), or None."""
+        """The transfer of the feature before neck and head, or None."""
         return self.flows[HEAD] if HEAD in self.flows else None
 
     def forward(
@@ -139,12 +139,17 @@ class ClassificationDistiller(BaseDistiller):
         return predictions
 
     def _after_backbone(self, features: Sequence[Tensor], last: Tensor) -> Any:
-        """Return the head's input with the last feature replaced."""
+        """Return the input of the student's head.
+
+        Args:
+            features (Sequence[Tensor]): Outputs of the backbone.
+            last (Tensor): Feature that replaces the last output.
+        """
         features = (*features[:-1], last.to(features[-1].dtype))
         return after_neck(self.student, features)
 
     def _logits(self, features: Sequence[Tensor], last: Tensor) -> Tensor:
-        """Return the logits with the last feature replaced."""
+        """Return the student's logits; arguments as `_after_backbone`."""
         return self.student.head(self._after_backbone(features, last))
 
     def _classify(
@@ -153,13 +158,19 @@ class ClassificationDistiller(BaseDistiller):
         data_samples: List[BaseDataElement],
         last: Tensor,
     ) -> Tuple[Tensor, Dict[str, Tensor]]:
-        """Return logits and task losses with the last feature replaced."""
+        """Return the student's logits and task losses.
+
+        Args:
+            features, last: As `_after_backbone`.
+            data_samples (list): Data samples with labels.
+        """
         head, feats = self.student.head, self._after_backbone(features, last)
         recorded: List[Tensor] = []
 
         def record(_module: nn.Module, args: tuple, output: Tensor) -> None:
-            # With further arguments, logits depend on the labels, such as
-            # those with the margin of ArcFace, and are not deployed.
+            # With further arguments, the head returns logits that depend on
+            # the labels, such as those with the margin of ArcFace. They are
+            # not deployed.
             if len(args) == 1:
                 recorded.append(output)
 
@@ -169,7 +180,7 @@ class ClassificationDistiller(BaseDistiller):
         finally:
             handle.remove()
         return recorded[0] if recorded else head(feats), {
-            # Lists, such as accuracies, are reduced as in MMEngine.
+            # Lists of tensors are reduced as by MMEngine's parse_losses.
             'loss_task' if name == 'loss' else f'task_{name}': loss
             if isinstance(loss, Tensor)
             else sum(x.mean() for x in loss)
@@ -213,19 +224,21 @@ def labels_of(data_samples: List[BaseDataElement]) -> Tensor:
 
 
 def after_neck(classifier: nn.Module, features: Sequence[Tensor]) -> Any:
-    """Return the input of a classifier's head for backbone features."""
+    """Return the input of a classifier's head: the output of its neck, or
+    the features of the backbone if it has no neck."""
     return classifier.neck(features) if classifier.neck else features
 
 
 def probe_classifier(network: nn.Module, role: str) -> Tuple[Tensor, Tensor]:
-    """Return the last feature and the logits of a dummy input.
+    """Return the last backbone feature and the logits of a dummy input.
 
     Args:
         network (nn.Module): The classifier; it is left unchanged.
         role (str): ``'student'`` or ``'teacher'``, for errors.
 
     Raises:
-        ConfigError: If it has no single-label head or does not run.
+        ConfigError: If the network has no single-label head or fails on all
+            dummy inputs.
     """
     from mmpretrain.models import MultiLabelClsHead
 
@@ -233,7 +246,8 @@ def probe_classifier(network: nn.Module, role: str) -> Tuple[Tensor, Tensor]:
         features = network.extract_feat(images, stage='backbone')
         logits = network.head(after_neck(network, features))
         if isinstance(logits, Tensor) and logits.dim() != 2:
-            # The network is for smaller images.
+            # The head accepts only smaller images: another dummy input
+            # follows.
             raise ValueError(f'its head outputs {tuple(logits.shape)}')
         return features[-1], logits
 

@@ -1,8 +1,8 @@
 """Normalization of pixels by the transforms of a data set.
 
-A data set is given as an object or as a config. The teacher's data set is
-never built, and a model in training knows only the config of its Runner,
-which MMEngine publishes in the message hub.
+A data set is an object or a config. The teacher's data set is never built. The
+student's is read from the Runner's config, which MMEngine publishes in the
+message hub, because a model has no access to the Runner's data loaders.
 """
 
 import ast
@@ -32,7 +32,7 @@ def pipeline_normalization(
     Args:
         dataset (Dataset | dict, optional): A data set, which may wrap
             others, or its config.
-        key (str): Its config key, for errors.
+        key (str): Config key of the data set, for errors.
         scope (str, optional): Scope of the config's types; default: the
             scope of the run.
 
@@ -40,12 +40,12 @@ def pipeline_normalization(
         ConfigError: If concatenated data sets normalize differently.
     """
     scope = get_field(dataset, '_scope_') or scope
-    inner = [
+    wrapped = [
         pipeline_normalization(x, key, scope)
         for x in wrapped_datasets(dataset)
     ]
-    total = inner[0] if inner else IDENTITY
-    if not all(x.equals(total) for x in inner):
+    total = wrapped[0] if wrapped else IDENTITY
+    if not all(x.equals(total) for x in wrapped):
         raise ConfigError(
             f'{key}: its data sets normalize images differently, so the '
             "teacher's normalization is ambiguous; give all of them the same "
@@ -57,41 +57,47 @@ def pipeline_normalization(
 
 
 def normalizations_of(
-    part: Any, scope: Optional[str]
+    transform: Any, scope: Optional[str]
 ) -> Iterator[Normalization]:
     """Yield the normalizations of transforms, including nested ones.
 
     Args:
-        part (Any): A transform or a sequence of them, built or as configs.
+        transform (Any): A transform or a sequence of transforms, which are
+            objects or configs.
         scope (str, optional): Scope of the types of configs.
     """
-    if isinstance(part, (list, tuple)):
-        for transform in part:
-            yield from normalizations_of(transform, scope)
+    if isinstance(transform, (list, tuple)):
+        for x in transform:
+            yield from normalizations_of(x, scope)
         return
-    scope = get_field(part, '_scope_') or scope
+    scope = get_field(transform, '_scope_') or scope
     with TRANSFORMS.switch_scope_and_registry(scope) as registry:
-        if isinstance(part, dict):
-            cls = part.get('type')
+        if isinstance(transform, dict):
+            cls = transform.get('type')
         else:
-            part = getattr(part, 't', part)  # MMPretrain wraps torchvision's
-            cls = type(part)
+            # MMPretrain wraps a transform of torchvision as attribute t.
+            transform = getattr(transform, 't', transform)
+            cls = type(transform)
         if isinstance(cls, str):
-            with suppress(RuntimeError):  # unknown name
+            with suppress(RuntimeError):  # name that is not registered
                 cls = registry.get(cls)
         if isinstance(cls, partial):  # registered wrapper of torchvision's
             cls = cls.keywords.get('transform')
-        for known, convert in normalizing_transforms().items():
-            if isinstance(cls, type) and issubclass(cls, known):
+        for normalizer, convert in normalizing_transforms().items():
+            if isinstance(cls, type) and issubclass(cls, normalizer):
                 if convert is None:
                     return
                 built = (
-                    registry.build(part) if isinstance(part, dict) else part
+                    registry.build(transform)
+                    if isinstance(transform, dict)
+                    else transform
                 )
                 yield convert(getattr(built, 't', built))
                 return
-    inner = get_field(part, 'transforms') or get_field(part, 'pipeline')
-    yield from normalizations_of(inner or (), scope)
+    nested = get_field(transform, 'transforms') or get_field(
+        transform, 'pipeline'
+    )
+    yield from normalizations_of(nested or (), scope)
 
 
 def normalizing_transforms() -> Dict[
@@ -99,7 +105,8 @@ def normalizing_transforms() -> Dict[
 ]:
     """Return functions from transforms to normalizations, by class.
 
-    None marks a transform whose inner transforms are in no registry.
+    None marks a wrapper of Albumentations, whose transforms are in no
+    registry of OpenMMLab.
     """
     from mmcv.transforms import Normalize
 
@@ -110,12 +117,12 @@ def normalizing_transforms() -> Dict[
         )
         return Normalization(mean, std, getattr(transform, 'to_rgb', False))
 
-    known = {Normalize: from_mean_and_std}
+    converters = {Normalize: from_mean_and_std}
     # No pipeline uses transforms of a library that has not been imported.
     if 'mmdet.datasets' in sys.modules:
         from mmdet.datasets.transforms import Albu
 
-        known[Albu] = None
+        converters[Albu] = None
     if 'mmpretrain.datasets' in sys.modules:
         from mmpretrain.datasets.transforms import (
             Albumentations,
@@ -124,7 +131,7 @@ def normalizing_transforms() -> Dict[
         )
         from torchvision import transforms as vision
 
-        known.update(
+        converters.update(
             {
                 Albumentations: None,
                 NumpyToPIL: lambda x: Normalization(swaps_rgb=x.to_rgb),
@@ -133,28 +140,30 @@ def normalizing_transforms() -> Dict[
                 vision.Normalize: from_mean_and_std,
             }
         )
-    return known
+    return converters
 
 
-def get_field(part: Any, name: str) -> Any:
+def get_field(source: Any, name: str) -> Any:
     """Return a value of a config or an attribute of an object, or None."""
-    if isinstance(part, dict):
-        return part.get(name)
-    return getattr(part, name, None)
+    if isinstance(source, dict):
+        return source.get(name)
+    return getattr(source, name, None)
 
 
 def wrapped_datasets(dataset: Any) -> List[Any]:
     """Return the data sets that a wrapper contains, or their configs.
 
     Args:
-        dataset (Dataset | dict, optional): The wrapper or any data set.
+        dataset (Dataset | dict, optional): The wrapper; of any other data
+            set, the result is empty.
     """
-    inner = get_field(dataset, 'datasets') or [get_field(dataset, 'dataset')]
-    return [x for x in inner if x is not None]
+    wrapped = get_field(dataset, 'datasets') or [get_field(dataset, 'dataset')]
+    return [x for x in wrapped if x is not None]
 
 
 def dataset_of(config: dict) -> Optional[dict]:
-    """Return the config of the training data set, or of another one.
+    """Return the config of the data set for training, or else of that for
+    testing or validation.
 
     Args:
         config (dict): A whole config.

@@ -62,15 +62,16 @@ class DetectionDistiller(BaseDistiller):
             networks.
         levels (Sequence[int], optional): Indices of the student's tapped
             levels, each matched to the teacher's level of the nearest
-            stride. None: those of equal stride.
+            stride. None: all levels whose stride the teacher has as well.
         flow (dict, optional): Settings of the flow. Keys:
 
             - ``encoder``: config of the meta-encoder, or a list with one for
               each level.
             - ``schedule``, ``metric``: configs of the noise schedule and the
               distillation loss.
-            - ``num_steps``: N, or values to draw N from.
-            - ``inference_steps``: K.
+            - ``num_steps``: number N of Euler steps in training, or values
+              to draw N from.
+            - ``inference_steps``: number K of Euler steps at inference.
             - ``loss_weight``: a number, ``'auto'`` or a dict with ``share``
               and ``iterations`` (see `GradientShare`), or one of these for
               each level.
@@ -84,9 +85,9 @@ class DetectionDistiller(BaseDistiller):
             - ``compile``: True, or options of ``torch.compile``.
 
         taps (Sequence[dict], optional): Several taps instead of one, each
-            with ``tap``, ``levels``, ``flow`` and ``teacher_tap``. The
-            defaults of the ``flow`` of a tap are those of ``flow`` above.
-        task_loss (bool): Whether the task losses of the student are trained.
+            with ``tap``, ``levels``, ``flow`` and ``teacher_tap``. The keys
+            of a tap's ``flow`` override those of ``flow`` above.
+        task_loss (bool): Whether the student is trained on its task losses.
             If False, the transfer alone trains the backbone, and the neck if
             it is tapped, on images without annotations; for the variants
             theta and direct.

@@ -13,6 +13,7 @@ from .shared_classes import ClassPair, pair_class_maps
 from .teacher import TeacherHolder
 from .teacher_head import TeacherHeadReader
 
+# Features by level of the student.
 Features = Dict[int, FeaturePair]
 
 
@@ -20,16 +21,16 @@ def student_features(
     student: nn.Module,
     tap: str,
     levels: Optional[Sequence[int]],
-    has_teacher: bool,
+    needs_teacher: bool,
 ) -> Features:
-    """Return the feature of each level of a tap, without a teacher.
+    """Return the features of a tap of a distiller that has no teacher.
 
     Args:
         student (nn.Module): The student.
         tap (str): Its tap.
         levels (Sequence[int], optional): ``model.levels``.
-        has_teacher (bool): Whether the variant is trained with a teacher.
-            Without one, the target has the student's channels.
+        needs_teacher (bool): Whether the variant is trained with a teacher.
+            If not, the target has the student's channels.
 
     Raises:
         ConfigError: If a level does not exist or the tap cannot be read.
@@ -39,7 +40,7 @@ def student_features(
     for level in check_levels(levels, specs, tap):
         channels = specs[level].channels
         features[level] = FeaturePair(
-            channels, None if has_teacher else channels
+            channels, None if needs_teacher else channels
         )
     return features
 
@@ -59,8 +60,9 @@ def pair_features(
         levels (Sequence[int], optional): ``model.levels``.
 
     Returns:
-        tuple: The teacher's level and the feature by level of the student,
-        and the class outputs, if class maps are tapped.
+        tuple: Two dicts by level of the student, with the teacher's level and
+        with the feature; and the class outputs, or None if no class maps are
+        tapped.
 
     Raises:
         ConfigError: If a level does not exist or a tap cannot be read.

@@ -12,18 +12,18 @@ from mmfmkt.utils import ConfigError
 from ..flows import ParallelFMKT, decouple_pairs
 from ..tensor_ops import select_classes
 from .builder import FeaturePair, build_transfer
-from .gradient_share import measuring, weigh
+from .gradient_share import eager_while_measuring, weigh
 from .shared_classes import ClassPair
 from .step_count import StepCount
 from .taps import as_levels, replace_levels
 from .teacher import TeacherHolder
 
-# MMEngine's loggers write at multiples of this number of iterations.
+# Intervals of MMEngine's LoggerHook are usually multiples of 10 iterations.
 DIAGNOSIS_INTERVAL = 10
 
 
 class TapTransfer(nn.ModuleDict):
-    """Base of the transfers of one tap, which share settings.
+    """Base class of the transfers of one tap, which share settings.
 
     Args:
         tap (str): Path of the tapped module.
@@ -34,9 +34,10 @@ class TapTransfer(nn.ModuleDict):
         step_count (StepCount): Number N of Euler steps in training.
         class_outputs (tuple[ClassOutputs, ClassOutputs], optional): Class
             outputs of student and teacher, if classes are compared.
-        teacher_classes (Tensor, optional): The teacher's class output of
-            each class output of the student; None: the same.
-        class_summary (str): Which classes are compared, if not all.
+        teacher_classes (Tensor, optional): Index of the teacher's class
+            output for each class output of the student; None: equal indices.
+        class_summary (str): Description of the compared classes; empty if
+            the classes of student and teacher are equal.
     """
 
     class_outputs: Optional[ClassPair] = None
@@ -52,7 +53,7 @@ class TapTransfer(nn.ModuleDict):
         self.register_buffer('teacher_classes', None, persistent=False)
 
     def match_classes(self, teacher: TeacherHolder, dataset: Any) -> None:
-        """Compare the classes that student and teacher share.
+        """Restrict the losses to the classes that student and teacher share.
 
         Args:
             teacher (TeacherHolder): The teacher.
@@ -60,8 +61,8 @@ class TapTransfer(nn.ModuleDict):
                 its config.
 
         Raises:
-            ConfigError: If classes cannot be matched by name, or if variant
-                or metric need all classes.
+            ConfigError: If classes cannot be matched by name, or if some are
+                not shared and the variant or the metric needs all of them.
         """
         if self.class_outputs is None:
             return
@@ -71,10 +72,10 @@ class TapTransfer(nn.ModuleDict):
         self.num_teacher_classes = self.class_outputs[1].channels
         is_equal = matched == [*range(self.num_teacher_classes)]
         # Index 0 is a placeholder for outputs that are not compared.
-        targets = torch.tensor(
+        indices = torch.tensor(
             [x or 0 for x in matched], device=teacher.device
         )
-        self.teacher_classes = None if is_equal else targets
+        self.teacher_classes = None if is_equal else indices
         self.class_summary = '' if is_equal else summary
         shared = [i for i, x in enumerate(matched) if x is not None]
         self._compare_classes(shared, len(matched), teacher.device)
@@ -82,40 +83,48 @@ class TapTransfer(nn.ModuleDict):
     def _compare_classes(
         self, shared: List[int], total: int, device: torch.device
     ) -> None:
-        """Restrict the distillation losses to shared classes."""
+        """Restrict the distillation losses to shared classes.
+
+        Args:
+            shared (list[int]): Indices of the student's class outputs that
+                the teacher has as well.
+            total (int): Number of the student's class outputs.
+            device (torch.device): Device of the losses.
+        """
         compared = None
         if len(shared) < total:
             compared = torch.tensor(shared, device=device)
-        for flow in self.values():
+        for transfer in self.values():
             needs_all = (
-                flow.metric.needs_labels
-                or isinstance(flow, ParallelFMKT)
-                or getattr(flow, 'compare', 'targets') != 'targets'
+                transfer.metric.needs_labels
+                or isinstance(transfer, ParallelFMKT)
+                or getattr(transfer, 'compare', 'targets') != 'targets'
             )
             if needs_all and compared is not None:
                 raise ConfigError(
                     f'The teacher has only {len(shared)} of {total} classes '
                     f'of the student, but at the tap {self.tap!r} '
-                    f'{type(flow).__name__} with '
-                    f'{type(flow.metric).__name__} needs all of them: set '
+                    f'{type(transfer).__name__} with '
+                    f'{type(transfer.metric).__name__} needs all of them: set '
                     'model.flow.metric to a loss without labels, such as '
                     "KDLoss, model.flow.compare to 'targets' and "
                     "model.variant to 'fmkt', 'theta' or 'direct', or name "
                     'all classes in model.teacher.classes.'
                 )
-            flow.metric.compare_classes(compared, total)
+            transfer.metric.compare_classes(compared, total)
 
     def in_student_classes(
         self, target: Union[Tensor, Dict[int, Tensor]]
     ) -> Union[Tensor, Dict[int, Tensor]]:
-        """Return the teacher's outputs with the classes of the student.
+        """Return the teacher's outputs in the order of the student's classes.
 
         Args:
             target (Tensor | dict[int, Tensor]): The teacher's logits, or its
                 class maps by level.
 
         Raises:
-            ConfigError: If different classes were not matched.
+            ConfigError: If the numbers of classes differ and the classes have
+                not been matched.
         """
         if self.teacher_classes is None:
             student, teacher = self.class_outputs or (None, None)
@@ -134,7 +143,7 @@ class TapTransfer(nn.ModuleDict):
         )
 
     def draw_permutation(self, source: Tensor) -> Optional[Tensor]:
-        """Draw a permutation of the targets; None keeps their order."""
+        """Draw a permutation of the targets; None: every pair is kept."""
         if self.dirac_ratio == 1:
             return None
         return decouple_pairs(
@@ -143,7 +152,7 @@ class TapTransfer(nn.ModuleDict):
 
 
 class FeatureTransfer(TapTransfer):
-    """Transfers of feature maps, by index of the tapped level.
+    """Transfers of feature maps, by tapped level of the student.
 
     Args:
         tap (str): Path of the tapped module.
@@ -152,7 +161,8 @@ class FeatureTransfer(TapTransfer):
         flow (ConfigDict): Complete settings.
 
     Raises:
-        ConfigError: If settings do not fit the levels or their channels.
+        ConfigError: If a setting has another number of values than there are
+            levels, or does not suit their channels.
     """
 
     def __init__(
@@ -188,14 +198,14 @@ class FeatureTransfer(TapTransfer):
             )
 
     def sample(self, output: Any) -> Any:
-        """Return a tapped output with transferred levels, as deployed.
+        """Return the deployed output: the tapped one with sampled levels.
 
         Args:
             output (Tensor | Sequence[Tensor]): Output of the tapped module.
         """
         levels = as_levels(output, self.tap)
-        for name, flow in self.items():
-            levels[int(name)] = flow.sample(
+        for name, transfer in self.items():
+            levels[int(name)] = transfer.sample(
                 levels[int(name)], self.inference_steps
             )
         return replace_levels(output, levels, self.tap)
@@ -218,7 +228,7 @@ class FeatureTransfer(TapTransfer):
             diagnose (bool): Whether to add ``metric_of_mean``.
 
         Returns:
-            tuple: Losses named ``<tap>.<level>.<part>``, and the output with
+            tuple: Losses named ``<tap>.<level>.<term>``, and the output with
             the transferred levels.
         """
         levels = as_levels(output, self.tap)
@@ -227,43 +237,46 @@ class FeatureTransfer(TapTransfer):
         if targets is not None:
             permutation = self.draw_permutation(levels[0])
         losses = {}
-        for name, flow in self.items():
+        for name, transfer in self.items():
             source, target = levels[int(name)], None
             if targets is not None:
-                # The rest of a larger map is padding.
+                # A teacher's map that is larger is padded at the right and
+                # the bottom.
                 height, width = (
                     max(1, round(x * self.stride_ratios[name]))
                     for x in source.shape[-2:]
                 )
                 target = targets[int(name)][..., :height, :width]
-                # Some students run several branches as one batch; each branch
-                # has the same target.
+                # Some students run several branches as one batch; all branches
+                # have the same target.
                 branches = len(source) // len(target)
                 if branches > 1:
                     target = target.repeat(branches, 1, 1, 1)
-            with measuring(flow):
-                parts, levels[int(name)] = flow(
+            with eager_while_measuring(transfer):
+                terms, levels[int(name)] = transfer(
                     source,
                     target,
                     num_steps,
                     permutation=permutation,
                     diagnose=diagnose,
                 )
-            for part, loss in weigh(flow, source, parts, weight).items():
-                losses[f'{self.tap}.{name}.{part}'] = loss
+            terms = weigh(transfer, source, terms, weight)
+            for term, loss in terms.items():
+                losses[f'{self.tap}.{name}.{term}'] = loss
         return losses, replace_levels(output, levels, self.tap)
 
 
 def per_level(value: Any, levels: Sequence[int], key: str) -> Sequence[Any]:
-    """Return a setting for each level.
+    """Return the values of a setting for all levels.
 
     Args:
-        value (Any): One value for all levels, or a list with one for each.
+        value (Any): A single value for all levels, or a list with a value for
+            each level.
         levels (Sequence[int]): The tapped levels.
         key (str): Key of the setting in ``model.flow``, for errors.
 
     Raises:
-        ConfigError: If a list has another length.
+        ConfigError: If the list has another length than ``levels``.
     """
     if not isinstance(value, (list, tuple)):
         return [value] * len(levels)
@@ -277,6 +290,7 @@ def per_level(value: Any, levels: Sequence[int], key: str) -> Sequence[Any]:
 
 
 def should_diagnose() -> bool:
-    """Return whether the Runner may log ``metric_of_mean`` now."""
+    """Return whether the Runner may log ``metric_of_mean`` after this
+    iteration; False without a Runner."""
     iteration = MessageHub.get_current_instance().runtime_info.get('iter')
     return iteration is not None and (iteration + 1) % DIAGNOSIS_INTERVAL == 0

@@ -1,4 +1,4 @@
-"""Loss weight of a transfer, set by its share of the gradient."""
+"""Loss weight of a transfer, computed from gradient norms."""
 
 from contextlib import nullcontext
 from typing import Any, ContextManager, Dict, Optional
@@ -17,14 +17,14 @@ class GradientShare(nn.Module):
     ``g_task`` and ``g_transfer`` are the gradients of the task's losses and
     of the unweighted transfer losses at the tapped feature; their norms are
     averaged over iterations and ranks. The weight is 1 in the first measured
-    iteration, follows the running means, and stays fixed afterwards. It is
-    kept in checkpoints and not exported.
+    iteration and then follows the running means; after ``iterations`` measured
+    iterations it is constant. Checkpoints contain it, exported models do not.
 
     Args:
         name (str): Tap and level, for the log.
-        share (float): Norm of the weighted transfer gradient, relative to
-            that of the task.
-        iterations (int): Iterations that are measured.
+        share (float): Norm of the weighted transfer gradient, divided by that
+            of the task gradient.
+        iterations (int): Number of iterations in which norms are measured.
     """
 
     def __init__(
@@ -32,8 +32,9 @@ class GradientShare(nn.Module):
     ) -> None:
         super().__init__()
         self.name, self.share, self.iterations = name, share, iterations
-        # Gradient norms of task and transfer: their sums, and those of the
-        # last backward pass, which the next forward pass averages over ranks.
+        # Gradient norms (task, transfer): their sums over iterations, and the
+        # norms of the last backward pass on this rank, which the next forward
+        # pass averages over ranks.
         self.register_buffer('sums', torch.zeros(2))
         self.register_buffer('last', torch.zeros(2))
         self.register_buffer('count', torch.zeros((), dtype=torch.long))
@@ -55,8 +56,8 @@ class GradientShare(nn.Module):
         Args:
             source (Tensor): The tapped feature.
             losses (dict[str, Tensor]): Unweighted losses of the transfer.
-            measure (bool): Whether this iteration counts: not while a
-                schedule lowers the weight of the transfer.
+            measure (bool): Whether to measure norms in this iteration; False
+                while a schedule lowers the weight of the transfer.
         """
         measure = measure and self.is_measuring and source.requires_grad
         if measure:
@@ -77,15 +78,15 @@ class GradientShare(nn.Module):
         """Measure both gradients in the backward pass of this iteration.
 
         The gradient of the task is the total gradient at the feature minus
-        that of the transfer. The gradient of a loss is the scale that mixed
-        precision or accumulation gives it.
+        that of the transfer. The gradient with respect to a loss is the
+        factor by which mixed precision and gradient accumulation scale it.
         """
         terms = [name for name, loss in losses.items() if loss.requires_grad]
         total = sum(losses[name] for name in terms)
-        (transfer,) = torch.autograd.grad(
+        (transfer_grad,) = torch.autograd.grad(
             total, source, retain_graph=True, allow_unused=True
         )
-        if transfer is None:
+        if transfer_grad is None:
             return
         scale: Dict[str, Tensor] = {}
 
@@ -93,8 +94,9 @@ class GradientShare(nn.Module):
             scale['loss'] = grad
 
         def record_norms(grad: Tensor) -> None:
-            task = grad.float() / scale['loss'] - weight * transfer.float()
-            self.last = torch.stack([task.norm(), transfer.float().norm()])
+            transfer = transfer_grad.float()
+            task = grad.float() / scale['loss'] - weight * transfer
+            self.last = torch.stack([task.norm(), transfer.norm()])
 
         weighted[terms[0]].register_hook(record_scale)
         source.register_hook(record_norms)
@@ -104,7 +106,8 @@ class GradientShare(nn.Module):
         norms = self.last.clone()
         all_reduce(norms, 'mean')
         self.last.zero_()
-        # Zero: no backward pass yet. Mixed precision may overflow.
+        # Skip norms that overflowed in mixed precision. A norm of 0 means
+        # that there was no backward pass yet.
         if not norms.isfinite().all() or not norms[1]:
             return
         self.sums += norms
@@ -123,15 +126,14 @@ class GradientShare(nn.Module):
             )
 
 
-def measuring(transfer: nn.Module) -> ContextManager:
-    """Return the context of a transfer's forward pass.
+def eager_while_measuring(transfer: nn.Module) -> ContextManager:
+    """Return a context that disables compiled graphs while norms are measured.
 
-    A compiled graph cannot be run backward twice, so it is not used while
-    gradients are measured.
+    A compiled graph cannot be run backward twice.
 
     Args:
-        transfer (nn.Module): With ``gradient_share`` if its weight is set by
-            the share of the gradient.
+        transfer (nn.Module): A transfer; with the attribute
+            ``gradient_share`` if its weight is computed from gradient norms.
     """
     share = getattr(transfer, 'gradient_share', None)
     set_stance = getattr(torch.compiler, 'set_stance', None)
@@ -149,7 +151,7 @@ def weigh(
     """Return a transfer's weighted losses.
 
     Args:
-        transfer (nn.Module): As `measuring`.
+        transfer (nn.Module): As `eager_while_measuring`.
         source, losses: As `GradientShare.weigh`.
         weight (float): Factor by which a schedule scales the transfer.
     """
@@ -168,7 +170,7 @@ def gradient_share(loss_weight: Any, name: str) -> Optional[GradientShare]:
         name (str): Tap and level, for the log.
 
     Raises:
-        ConfigError: If the dict has other keys or values.
+        ConfigError: If the dict has an unknown key or an invalid value.
     """
     if loss_weight == 'auto':
         loss_weight = {}

@@ -8,7 +8,7 @@ from torch import Tensor
 from ..flows.transforms import Head
 from .builder import FeaturePair, build_transfer
 from .feature_transfer import TapTransfer
-from .gradient_share import measuring, weigh
+from .gradient_share import eager_while_measuring, weigh
 
 
 class HeadTransfer(TapTransfer):
@@ -38,8 +38,8 @@ class HeadTransfer(TapTransfer):
     def draw(self, source: Tensor) -> Tuple[int, Optional[Tensor]]:
         """Draw N and a permutation of the targets.
 
-        ``forward`` takes them as arguments because it runs the student's
-        head, which uses another random stream.
+        ``forward`` takes them as arguments, so that the distiller can draw
+        them in its random stream and run the student's head outside it.
 
         Args:
             source (Tensor): ``(B, C, H, W)`` or ``(B, C)``.
@@ -58,7 +58,7 @@ class HeadTransfer(TapTransfer):
         permutation: Optional[Tensor],
         diagnose: bool = False,
     ) -> Dict[str, Tensor]:
-        """Return the losses.
+        """Return the losses of the transfer and of the student's task.
 
         Args:
             source (Tensor): ``(B, C, H, W)`` or ``(B, C)``.
@@ -74,9 +74,9 @@ class HeadTransfer(TapTransfer):
             diagnose (bool): Whether to add ``metric_of_mean``.
 
         Returns:
-            dict: Losses named ``<tap>.<part>``.
+            dict: Losses named ``<tap>.<term>``.
         """
-        with measuring(self.flow):
+        with eager_while_measuring(self.flow):
             losses, task_losses, _ = self.flow.forward_head(
                 source, target, num_steps, labels, head, permutation, diagnose
             )
@@ -87,13 +87,16 @@ class HeadTransfer(TapTransfer):
         self,
         source: Tensor,
         head: Callable[[Tensor], Tensor],
-        counts: Sequence[int] = (),
+        step_counts: Sequence[int] = (),
     ) -> Dict[int, Tensor]:
-        """Return the mean of the logits of K steps, by K.
+        """Return a dict by K with the mean of the logits of K steps.
 
         Args:
             source (Tensor): ``(B, C, H, W)`` or ``(B, C)``.
             head (Callable): The student's head, from a feature to logits.
-            counts (Sequence[int]): Values of K beside ``inference_steps``.
+            step_counts (Sequence[int]): Values of K beside
+                ``inference_steps``.
         """
-        return self.flow.logits(source, (self.inference_steps, *counts), head)
+        return self.flow.logits(
+            source, (self.inference_steps, *step_counts), head
+        )

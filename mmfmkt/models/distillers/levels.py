@@ -1,4 +1,4 @@
-"""Levels of a tap: channels, strides, and their pairs in the teacher."""
+"""Levels of a tap: channels and strides, and matching to the teacher's."""
 
 from dataclasses import dataclass
 from math import log2
@@ -6,7 +6,8 @@ from typing import Any, Dict, List, Optional, Sequence
 
 from mmfmkt.utils import ConfigError
 
-# Relative difference of strides that are equal but for rounding.
+# Strides with a smaller relative difference count as equal: it is due to
+# rounding.
 SAME_STRIDE = 1e-3
 
 
@@ -16,7 +17,7 @@ class LevelSpec:
 
     Attributes:
         channels (int): C.
-        stride (float): Pixels of the image for each pixel of the map.
+        stride (float): Width of the image divided by that of the map.
     """
 
     channels: int
@@ -49,7 +50,12 @@ def check_levels(
 
 
 def check_distinct(values: Sequence[Any], key: str) -> None:
-    """Raise a ConfigError if there are no values or two are equal."""
+    """Raise a ConfigError if there are no values or two values are equal.
+
+    Args:
+        values (Sequence): The values.
+        key (str): Their config key, for the error.
+    """
     if not values or len(set(values)) < len(values):
         raise ConfigError(
             f'{key} must have one or more distinct values, but is '
@@ -65,14 +71,14 @@ def pair_levels(
     """Match the student's levels to the teacher's by stride.
 
     Pyramids may start and end at different strides. If several levels of the
-    teacher have the same stride, as in a dilated backbone, the level of the
-    same index is taken, or else the last one.
+    teacher have the same stride, as in a dilated backbone, the one with the
+    student's index is taken, or else the last of them.
 
     Args:
         levels (Sequence[int], optional): Tapped levels of the student, each
-            of which gets the level of the nearest stride. None: the levels
-            with a partner of equal stride, or, without any, the one whose
-            stride is nearest to one of the teacher's.
+            matched to the teacher's level of the nearest stride. None: all
+            levels whose stride the teacher has as well; if there is no such
+            level, the one whose stride is nearest to a stride of the teacher.
         student (list[LevelSpec]): Levels of the student's tap.
         teacher (list[LevelSpec]): Levels of the teacher's tap, with strides
             in pixels of the student's image.
@@ -90,15 +96,15 @@ def pair_levels(
     pairs = {}
     for level in levels:
         row = distances[level]
-        alike = [i for i, x in enumerate(row) if x - min(row) < SAME_STRIDE]
-        pairs[level] = level if level in alike else alike[-1]
+        nearest = [i for i, x in enumerate(row) if x - min(row) < SAME_STRIDE]
+        pairs[level] = level if level in nearest else nearest[-1]
     return pairs
 
 
 def describe_pairs(
     pairs: Dict[int, int], student: List[LevelSpec], teacher: List[LevelSpec]
 ) -> List[str]:
-    """Return a line for each pair of levels.
+    """Return a description of each pair of levels, for the log.
 
     Args:
         pairs (dict[int, int]): Level of the teacher by level of the student.
@@ -106,17 +112,17 @@ def describe_pairs(
         teacher (list[LevelSpec]): Levels of the teacher's tap, with strides
             in pixels of the student's image.
     """
-    lines = []
-    for level, partner in pairs.items():
-        source, target = student[level], teacher[partner]
-        line = f'level {level} to {partner}, stride {source.stride:g}'
+    descriptions = []
+    for level, teacher_level in pairs.items():
+        source, target = student[level], teacher[teacher_level]
+        text = f'level {level} to {teacher_level}, stride {source.stride:g}'
         if abs(source.stride / target.stride - 1) > SAME_STRIDE:
-            line += (
+            text += (
                 f" resampled to {target.stride:.4g}, the teacher's stride in "
                 "pixels of the student's image"
             )
-        line += f', {source.channels} channels to {target.channels}'
+        text += f', {source.channels} channels to {target.channels}'
         if source.channels != target.channels:
-            line += ' by a 1x1 convolution'
-        lines.append(line)
-    return lines
+            text += ' by a 1x1 convolution'
+        descriptions.append(text)
+    return descriptions

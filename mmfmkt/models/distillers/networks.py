@@ -50,8 +50,9 @@ def load_model_config(source: ConfigSource, key: str) -> ConfigDict:
         ConfigError: If the config cannot be read or has no model.
     """
     config = load_config(source, key)
-    whole = isinstance(config, Config)
-    model = deepcopy(ConfigDict(config.get('model', {} if whole else config)))
+    # A dict without the key model is itself a model section.
+    default = {} if isinstance(config, Config) else config
+    model = deepcopy(ConfigDict(config.get('model', default)))
     if 'model' in config:
         if 'data_preprocessor' in config:
             model.setdefault('data_preprocessor', config['data_preprocessor'])
@@ -99,22 +100,22 @@ def without_weights(config: Any) -> Any:
 def init_random_weights(network: BaseModule) -> None:
     """Initialize a network without a checkpoint.
 
-    Some parameters have no initializer, and others get their values only
-    from a checkpoint.
+    Parameters that have no initializer and contain uninitialized memory are
+    drawn from a normal distribution.
 
     Args:
         network (BaseModule): The network.
     """
     logger = MMLogger.get_current_instance()
     level = logger.level
-    # MMEngine logs each parameter, which only a training needs.
+    # MMEngine logs the initialization of each parameter as INFO.
     logger.setLevel(logging.WARNING)
     try:
         network.init_weights()
     finally:
         logger.setLevel(level)
     for parameter in network.parameters():
-        # Values beyond those of any initializer: the memory is uninitialized.
+        # No initializer gives such large values: the memory is uninitialized.
         if parameter.numel() and not parameter.abs().max() < 1e3:
             nn.init.normal_(parameter, std=0.01)
 

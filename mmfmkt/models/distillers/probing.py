@@ -1,4 +1,4 @@
-"""Levels of a tap and channels of images, from runs on dummy inputs."""
+"""Levels of a tap and channels of images, measured on dummy inputs."""
 
 from contextlib import contextmanager, suppress
 from typing import Any, Callable, Iterator, List, Tuple
@@ -30,8 +30,8 @@ def probe(network: nn.Module, tap: str, role: str) -> List[LevelSpec]:
         role (str): ``'student'`` or ``'teacher'``, for errors.
 
     Raises:
-        ConfigError: If the network does not run or the output of the tap is
-            not feature maps.
+        ConfigError: If the network fails on all dummy inputs, or if the
+            output of the tap is not feature maps.
     """
     (levels,), images = run_on_dummy_inputs(
         network,
@@ -64,13 +64,13 @@ def run_on_dummy_inputs(
         network (nn.Module): The network; it is left unchanged.
         function (Callable): Runs the network on images.
         role (str): ``'student'`` or ``'teacher'``, for the error.
-        remedy (str): Another remedy, for the error.
+        remedy (str): Text that the error has before its own remedy.
 
     Returns:
         tuple: Result of the function, and the images.
 
     Raises:
-        ConfigError: If the network fails on each dummy input.
+        ConfigError: If the network fails on all dummy inputs.
     """
     errors: List[Exception] = []
     for images in dummy_inputs(network):
@@ -104,8 +104,9 @@ def dummy_inputs(network: nn.Module) -> Iterator[Tensor]:
         or getattr(patches, 'init_input_size', None)
         or getattr(patches, 'img_size', None)
     )
-    # Most networks take any size, others a single one: their own, that of
-    # ImageNet, or that of digits. Patches divide a network's own size.
+    # Most networks take any size, others a single one: that of their config,
+    # which is a multiple of their patches, that of ImageNet (384, 224), or
+    # that of digits (32).
     small = 128 if getattr(network, 'head', None) is None else 64
     device = getattr(next(network.parameters(), None), 'device', None)
     for channels in likely_channels(network):
@@ -144,7 +145,7 @@ def input_channels(network: nn.Module) -> int:
     if len(candidates) > 1:
         # Backbones restrict the size of images less often than heads do.
         backbone = getattr(network, 'backbone', network)
-        with suppress(ConfigError):  # Probing the taps raises it again.
+        with suppress(ConfigError):  # `probe` raises it again for the taps.
             return run_on_dummy_inputs(network, backbone, '')[1].shape[1]
     return candidates[0]
 

@@ -28,19 +28,19 @@ CLASS_MAPS = 'bbox_head[0]'
 
 
 class ClassOutputs(NamedTuple):
-    """Class outputs of a network, for each anchor or image.
+    """Numbers of classes and class outputs of a network.
 
     Attributes:
         classes (int): Number of classes.
-        channels (int): Number of outputs: with softmax scores of a detector,
-            the background is the last one.
+        channels (int): Number of outputs for each anchor or image. A detector
+            with softmax scores has one more, the last, for the background.
     """
 
     classes: int
     channels: int
 
 
-# Outputs of student and teacher.
+# Class outputs of student and teacher.
 ClassPair = Tuple[ClassOutputs, ClassOutputs]
 
 
@@ -60,15 +60,15 @@ def pair_class_maps(
         levels (Sequence[list[LevelSpec]]): Levels of their taps.
 
     Returns:
-        tuple: The class outputs, or None, and the levels of the teacher with
-        the channels of the student's classes.
+        tuple: The class outputs, or None, and the teacher's levels with the
+        channels that they have after selection of the student's classes.
     """
     pair = []
     for network, tap, specs in zip(networks, taps, levels):
         head = getattr(network, 'bbox_head', None)
         channels = getattr(head, 'cls_out_channels', 0)
-        is_known = tap == CLASS_MAPS and channels
-        if not is_known or any(x.channels % channels for x in specs):
+        has_class_maps = tap == CLASS_MAPS and channels
+        if not has_class_maps or any(x.channels % channels for x in specs):
             return None, levels[1]
         pair.append(ClassOutputs(head.num_classes, channels))
     student, teacher = pair
@@ -84,35 +84,40 @@ def match_classes(
     teacher: Optional[List[str]],
     mapping: Optional[Mapping[str, str]] = None,
 ) -> List[Optional[int]]:
-    """Return the teacher's output of each output of the student.
+    """Match the student's class outputs to the teacher's by name.
+
+    If names are unknown and both networks have the same number of classes,
+    classes are matched by index.
 
     Args:
         outputs (tuple[ClassOutputs, ClassOutputs]): Student and teacher.
         student (list[str], optional): The student's class names; None:
             unknown.
-        teacher (list[str], optional): The teacher's class names.
-        mapping (Mapping[str, str], optional): Name of the teacher's class by
-            that of the student's; None: equal names.
+        teacher (list[str], optional): The teacher's class names; None:
+            unknown.
+        mapping (Mapping[str, str], optional): The teacher's class names by
+            the student's; None: equal names are matched.
 
     Returns:
-        list[int | None]: None for a class that the teacher does not have.
-            Equal numbers of classes with unknown names are in equal order.
+        list[int | None]: Index of the teacher's output for each output of the
+            student; None for a class that the teacher does not have.
 
     Raises:
-        ConfigError: If names are needed and unknown, or none agrees.
+        ConfigError: If names are needed and unknown, if ``mapping`` has an
+            unknown name, or if no name is shared.
     """
     count, teacher_count = (x.classes for x in outputs)
-    unknown = student is None or teacher is None
+    lacks_names = student is None or teacher is None
     if mapping is None and count == teacher_count:
-        if unknown or student == teacher:
+        if lacks_names or student == teacher:
             student = teacher = [str(i) for i in range(count)]
     if teacher is None:
         raise ConfigError(
             f'The student has {count} classes and the teacher '
             f'{teacher_count}, whose names are in neither its checkpoint nor '
             'its config: set model.teacher.classes to the list of their '
-            'names, as the student names those that it has, or tap feature '
-            'maps.'
+            "names, with the student's names for shared classes, or tap "
+            'feature maps.'
         )
     if student is None:
         raise ConfigError(
@@ -121,9 +126,9 @@ def match_classes(
         )
     if mapping is None:
         mapping = {name: name for name in student if name in teacher}
-    given = [('student', student, x) for x in mapping]
-    given += [('teacher', teacher, x) for x in mapping.values()]
-    for role, names, name in given:
+    to_check = [('student', student, x) for x in mapping]
+    to_check += [('teacher', teacher, x) for x in mapping.values()]
+    for role, names, name in to_check:
         if name not in names:
             raise ConfigError(
                 f'model.teacher.classes names {name!r}, which is not a class '
@@ -139,8 +144,9 @@ def match_classes(
         )
     indices = {name: teacher.index(x) for name, x in mapping.items()}
     matched = [indices.get(name) for name in student]
-    has_background, in_teacher = (x.channels > x.classes for x in outputs)
-    if has_background:
+    # Whether student and teacher have an output for the background.
+    in_student, in_teacher = (x.channels > x.classes for x in outputs)
+    if in_student:
         matched.append(teacher_count if in_teacher else None)
     return matched
 
@@ -150,7 +156,7 @@ def describe_classes(
     student: Sequence[str],
     teacher: Sequence[str],
 ) -> str:
-    """Return which classes are taught, as text.
+    """Return a description of the classes that the teacher teaches.
 
     Args:
         matched (Sequence[int | None]): Result of `match_classes`.
@@ -158,8 +164,8 @@ def describe_classes(
         teacher (Sequence[str]): The teacher's class names.
     """
     names = [
-        x if x == teacher[i] else f"{x} (teacher's {teacher[i]})"
-        for x, i in zip(student, matched)
+        name if name == teacher[i] else f"{name} (teacher's {teacher[i]})"
+        for name, i in zip(student, matched)
         if i is not None
     ]
     count = f'{len(names)} of {len(student)} classes'
@@ -167,7 +173,7 @@ def describe_classes(
 
 
 def shorten(names: Sequence[str]) -> str:
-    """Return up to ten names as text."""
+    """Return the first ten names and the number of the others, as text."""
     more = [f'and {len(names) - 10} more'] if len(names) > 10 else []
     return ', '.join([*names[:10], *more])
 
@@ -185,18 +191,18 @@ def class_names(
     """
     scope = get_field(source, '_scope_') or scope
     is_config = isinstance(source, dict)
-    kind = resolve_type(source, DATASETS, scope) if is_config else None
+    cls = resolve_type(source, DATASETS, scope) if is_config else None
     for names in (
         (get_field(source, 'metainfo') or {}).get('classes'),
         get_field(source, 'classes'),
-        getattr(kind, 'METAINFO', {}).get('classes'),
+        getattr(cls, 'METAINFO', {}).get('classes'),
     ):
         if isinstance(names, str):  # path of a file with one name per line
             return list_from_file(names)
         if names:
             return [str(x) for x in names]
-    found = (class_names(x, scope) for x in wrapped_datasets(source))
-    return next(filter(None, found), None)
+    wrapped = (class_names(x, scope) for x in wrapped_datasets(source))
+    return next(filter(None, wrapped), None)
 
 
 def checkpoint_class_names(path: str) -> Optional[List[str]]:
@@ -206,7 +212,7 @@ def checkpoint_class_names(path: str) -> Optional[List[str]]:
         path (str): Path or URL.
     """
     meta = load_checkpoint(path).get('meta') or {}
-    # Before MMDetection 3 and MMPretrain 1, they were in meta itself.
+    # Before MMDetection 3 and MMPretrain 1, the names were in meta itself.
     meta = {**meta, **(meta.get('dataset_meta') or {})}
     names = {str(k).lower(): x for k, x in meta.items()}.get('classes')
     return [str(x) for x in names] if names else None

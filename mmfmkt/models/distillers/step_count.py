@@ -10,12 +10,12 @@ from mmfmkt.utils import ConfigError
 
 
 class StepCount:
-    """Number of Euler steps N, fixed or drawn (section 2, "Step count").
+    """Number of Euler steps N, fixed or drawn in each iteration.
 
     In a Runner, N depends on the iteration alone: all ranks draw the same N
-    without communication, whatever their seeds, and a resumed run draws the
-    same N as an uninterrupted one. Without a Runner, PyTorch's global random
-    state determines N.
+    without communication, regardless of their seeds, and a resumed run draws
+    the same N as an uninterrupted one. Without a Runner, PyTorch's global
+    random state determines N.
 
     Args:
         num_steps (int | Sequence[int]): N, or the values to draw from.
@@ -58,10 +58,10 @@ class StepCount:
 
 
 def draw_from(choices: Sequence[int]) -> int:
-    """Draw one of several numbers for the current iteration.
+    """Draw N for the current iteration.
 
     Args:
-        choices (Sequence[int]): The numbers.
+        choices (Sequence[int]): Values of N.
     """
     iteration = MessageHub.get_current_instance().runtime_info.get('iter')
     if iteration is None:

@@ -1,4 +1,4 @@
-"""Taps: modules of a network whose outputs are read or replaced."""
+"""Taps: modules of a network whose outputs are read and replaced."""
 
 import re
 from contextlib import contextmanager, suppress
@@ -19,9 +19,11 @@ from torch import Tensor, nn
 from mmfmkt.utils import ConfigError
 from mmfmkt.utils.schema import did_you_mean
 
-# Head of a classifier, whose output is its logits.
+# Path of a classifier's head, whose output is the logits. As a tap of the
+# student, it stands for the feature before neck and head.
 HEAD = 'head'
-# Class, distillation and register tokens of a vision transformer.
+# Largest number of class, distillation and register tokens of a vision
+# transformer.
 MAX_EXTRA_TOKENS = 8
 
 
@@ -69,7 +71,7 @@ def as_levels(
         output (Tensor | Sequence[Tensor]): Output of the tapped module.
         tap (str): The tap.
         images (Tensor, optional): Input of the network, ``(B, C, H, W)``;
-            with it, tokens of patches become maps.
+            if given, tokens of patches become maps.
 
     Raises:
         ConfigError: If the output is not feature maps.
@@ -97,13 +99,14 @@ def as_levels(
 
 
 def tokens_to_map(tokens: Any, images: Tensor) -> Any:
-    """Return tokens of square patches as a map; all else as it is.
+    """Return tokens of square patches as a map.
 
-    Class, distillation and register tokens come first and are left out.
+    Class, distillation and register tokens come first and are left out. A
+    value that is not such tokens is returned unchanged.
 
     Args:
-        tokens (Tensor): ``(B, extra + H / p * W / p, C)``, where p pixels are
-            the side of a patch.
+        tokens (Tensor): ``(B, extra + H / p * W / p, C)``, where p is the
+            side of a patch in pixels and extra the number of other tokens.
         images (Tensor): ``(B, C, H, W)``.
 
     Returns:
@@ -115,8 +118,8 @@ def tokens_to_map(tokens: Any, images: Tensor) -> Any:
     for side in range(2, min(height, width) + 1):
         rows, columns = height // side, width // side
         extra = tokens.shape[1] - rows * columns
-        whole = height % side == width % side == 0
-        if whole and 0 <= extra <= MAX_EXTRA_TOKENS:
+        is_divisible = height % side == width % side == 0
+        if is_divisible and 0 <= extra <= MAX_EXTRA_TOKENS:
             patches = tokens[:, extra:].transpose(1, 2)
             return patches.unflatten(2, (rows, columns))
     return tokens
@@ -132,8 +135,8 @@ def replace_levels(output: Any, levels: List[Tensor], tap: str) -> Any:
     """
     name, index = split_tap(tap)
     if index is not None:
-        inner = replace_levels(output[index], levels, name)
-        return type(output)([*output[:index], inner, *output[index + 1 :]])
+        replaced = replace_levels(output[index], levels, name)
+        return type(output)([*output[:index], replaced, *output[index + 1 :]])
     if isinstance(output, Tensor):
         return levels[0]
     return type(output)(levels)
@@ -181,7 +184,7 @@ def read_taps(
     data_samples: Optional[Sequence[BaseDataElement]] = None,
     stop: bool = False,
 ) -> List[Any]:
-    """Run the part of a network with its taps and return their levels.
+    """Run the part of a network that has the taps, and return their levels.
 
     Args:
         network (nn.Module): A detector or a classifier. For taps in backbone

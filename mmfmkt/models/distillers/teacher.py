@@ -46,7 +46,7 @@ class TeacherHolder:
 
     The holder is not a module. Therefore neither ``parameters()`` nor
     ``state_dict()`` of the distiller contains the teacher. Deep copies of the
-    distiller share it.
+    distiller share the holder.
 
     Args:
         settings (dict): ``model.teacher``; see ``TEACHER_SCHEMA``.
@@ -55,15 +55,15 @@ class TeacherHolder:
 
     Attributes:
         network (nn.Module): The teacher.
-        checkpoint (str, optional): Its checkpoint, which may name classes.
-        cache (TeacherCache, optional): Cache of its outputs.
-        view (dict): ``scale`` and ``multiple_of`` of its images.
-        library (str): Scope of its config.
+        checkpoint (str, optional): Checkpoint of the teacher.
+        cache (TeacherCache, optional): Cache of the teacher's outputs.
+        view (dict): ``scale`` and ``multiple_of`` of the teacher's images.
+        library (str): Scope of the teacher's config.
         input_adapter (TeacherInputAdapter): Converts the student's images to
             the teacher's normalization and channels.
 
     Raises:
-        ConfigError: If settings do not fit.
+        ConfigError: If a setting is invalid.
     """
 
     def __init__(
@@ -89,7 +89,7 @@ class TeacherHolder:
                 self._dataset, 'model.teacher.config', self._scope
             )
         self.set_student_data(student.data_preprocessor, None)
-        self.inherited_weights(student)
+        self.inherited_weights(student)  # checks model.teacher.inherit
 
     def __deepcopy__(self, memo: dict) -> 'TeacherHolder':
         return self
@@ -102,7 +102,7 @@ class TeacherHolder:
         Args:
             preprocessor (BaseDataPreprocessor): Preprocessor of the student.
             dataset (Dataset | dict, optional): Data set of the student, or
-                its config; None: images without a pipeline.
+                its config; None: the images have no data pipeline.
         """
         self.input_adapter = self._adapter(
             (preprocessor, self.network.data_preprocessor),
@@ -122,11 +122,12 @@ class TeacherHolder:
                 its config.
 
         Returns:
-            tuple: Result of `match_classes`, or None without a data set, and
-            a description of the taught classes.
+            tuple: Result of the function `match_classes`, or None while the
+            student's data set is not set; and a description of the classes
+            that the teacher teaches, empty if names are unknown.
 
         Raises:
-            ConfigError: As `match_classes`.
+            ConfigError: As the function `match_classes`.
         """
         student = class_names(dataset)
         if student and len(student) != outputs[0].classes:
@@ -134,24 +135,24 @@ class TeacherHolder:
         teacher = self._class_names(outputs[1].classes)
         if dataset is None and teacher:
             return None, ''
-        given, mapping = self._settings.get('classes'), None
-        if isinstance(given, dict):
-            mapping = {k: v for k, v in given.items() if k != '_scope_'}
+        classes, mapping = self._settings.get('classes'), None
+        if isinstance(classes, dict):
+            mapping = {k: v for k, v in classes.items() if k != '_scope_'}
         matched = match_classes(outputs, student, teacher, mapping)
         if student is None or teacher is None:
             return matched, ''
         return matched, describe_classes(matched, student, teacher)
 
     def _class_names(self, count: int) -> Optional[List[str]]:
-        """Return the names of the teacher's classes, or None if unknown."""
-        given = self._settings.get('classes')
-        if isinstance(given, (list, tuple)):
-            if len(given) != count:
+        """Return the names of the teacher's ``count`` classes, or None."""
+        classes = self._settings.get('classes')
+        if isinstance(classes, (list, tuple)):
+            if len(classes) != count:
                 raise ConfigError(
-                    f'model.teacher.classes has {len(given)} names, but the '
+                    f'model.teacher.classes has {len(classes)} names, but the '
                     f'teacher has {count} classes; name all of them.'
                 )
-            return list(given)
+            return list(classes)
         names = self.checkpoint and checkpoint_class_names(self.checkpoint)
         if not names or len(names) != count:
             names = class_names(self._dataset, self._scope)
@@ -175,10 +176,12 @@ class TeacherHolder:
         ]
 
     def raw_input_adapter(self, dataset: Any) -> TeacherInputAdapter:
-        """Return an adapter of batches for the teacher's preprocessor.
+        """Return an adapter of the images that a data loader yields.
+
+        Its output is the input of the teacher's preprocessor.
 
         Args:
-            dataset (Dataset | dict): Data set of the batches, or its config.
+            dataset (Dataset | dict): Data set of the images, or its config.
         """
         identity = BaseDataPreprocessor()
         return self._adapter(
@@ -192,6 +195,15 @@ class TeacherHolder:
         key: str,
         **view: Any,
     ) -> TeacherInputAdapter:
+        """Build an adapter from a data set's images to the teacher's.
+
+        Args:
+            preprocessors (tuple[BaseDataPreprocessor]): Preprocessors of
+                student and teacher.
+            dataset (Dataset | dict, optional): The data set, or its config.
+            key (str): Config key of the data set, for errors.
+            view: ``scale`` and ``multiple_of``.
+        """
         pipeline = pipeline_normalization(dataset, key)
         teacher_pipeline = self._pipeline
         if teacher_pipeline is None:
@@ -202,8 +214,8 @@ class TeacherHolder:
                 print_log(
                     'model.teacher.config has only a model, which does not '
                     'normalize: the teacher gets images normalized by the '
-                    "student's data pipeline. If it was trained with another "
-                    'normalization, give its whole config.',
+                    "student's data pipeline. If the teacher was trained with "
+                    'another normalization, give its whole config.',
                     logger='current',
                     level=logging.WARNING,
                 )
@@ -223,9 +235,10 @@ class TeacherHolder:
         """Return the teacher's outputs for the student's images.
 
         Args:
-            inputs (Tensor): ``(B, C, H, W)``.
-            data_samples (list): Meta data.
-            run (Callable): Runs the teacher on adapted images.
+            inputs (Tensor): The student's images, ``(B, C, H, W)``.
+            data_samples (list): Meta data of the images.
+            run (Callable): Function that runs the teacher on adapted images
+                and returns its outputs by tap.
         """
         if self.device != inputs.device:
             # FSDP moves the distiller's parameters without calling to().
@@ -252,10 +265,10 @@ class TeacherHolder:
     def inherited_weights(self, student: nn.Module) -> Dict[str, Tensor]:
         """Return the weights that the student inherits from the teacher.
 
-        The inheriting strategy of FGD (arXiv 2111.11837): the modules named
-        in ``model.teacher.inherit`` start with the teacher's weights. Tensors
-        of different shapes, such as those for different classes, are left
-        out.
+        This is the inheriting strategy of FGD (arXiv 2111.11837): the modules
+        named in ``model.teacher.inherit`` start with the teacher's weights.
+        Tensors of different shapes, such as those for different classes, are
+        left out.
 
         Args:
             student (nn.Module): The student.
@@ -283,13 +296,15 @@ class TeacherHolder:
         return inherited
 
     def set_taps(self, taps: Dict[str, Tuple[str, Dict[int, int]]]) -> None:
-        """Compile the untapped parts and set the keys of the cache.
+        """Set the taps: compile the untapped backbone and neck, if
+        ``model.teacher.compile`` is set, and prepare the cache.
 
         A tapped backbone or neck is not compiled: registering its hooks in
         each iteration would recompile it.
 
         Args:
-            taps (dict): The teacher's tap and levels by the student's tap.
+            taps (dict): By the student's tap: the teacher's tap, and a dict
+                from the student's levels to the teacher's.
         """
         if options := self._settings.get('compile'):
             options = {} if options is True else options

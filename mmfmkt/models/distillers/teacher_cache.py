@@ -1,8 +1,8 @@
 """Cache of a frozen teacher's outputs on disk, keyed by its input images.
 
 A key is a hash of an image's values after augmentation, so each flip, crop
-and padding has its own key. The teacher runs only on images that are not in
-the cache.
+and padding has a different key. The teacher runs only on images that are not
+in the cache.
 """
 
 import hashlib
@@ -22,10 +22,12 @@ from mmfmkt.utils import ConfigError
 from mmfmkt.utils.checkpoints import digest
 from mmfmkt.utils.schema import Positive
 
-# Version of the format of entries.
+# Version of the format of the entries.
 VERSION = 2
 GIGABYTE = 1e9
+# Limit of the wait for a lock on the database, in seconds.
 TIMEOUT_S = 120.0
+# Integer types by element size in bytes, to read values as integers.
 INTEGERS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
@@ -33,7 +35,7 @@ class TeacherCache:
     """SQLite file of a teacher's outputs, which processes may share.
 
     Args:
-        path (str): The file; it is created if it is missing.
+        path (str): Path of the file, which is created if it is missing.
         max_gb (float): Size in 10^9 bytes at which writing stops.
 
     Attributes:
@@ -49,26 +51,29 @@ class TeacherCache:
         self.path, self.max_gb = Path(path), max_gb
         self.hits = self.lookups = self.entry_bytes = 0
         self._teacher = b''
-        self._full = False
-        with self._open() as file:
-            file.execute('PRAGMA journal_mode=WAL')
-            file.execute(
+        self._is_full = False
+        with self._open() as connection:
+            connection.execute('PRAGMA journal_mode=WAL')
+            connection.execute(
                 'CREATE TABLE IF NOT EXISTS outputs '
                 '(key BLOB PRIMARY KEY, value BLOB) WITHOUT ROWID'
             )
 
     @contextmanager
     def _open(self) -> Iterator[sqlite3.Connection]:
-        """Connect for one transaction: forks must not share connections."""
+        """Open a connection for one transaction.
+
+        Forked processes must not share a connection.
+        """
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with closing(
                 sqlite3.connect(self.path, timeout=TIMEOUT_S)
-            ) as file:
+            ) as connection:
                 # A power failure may lose entries.
-                file.execute('PRAGMA synchronous=NORMAL')
-                with file:
-                    yield file
+                connection.execute('PRAGMA synchronous=NORMAL')
+                with connection:
+                    yield connection
         except (sqlite3.Error, OSError) as error:
             raise ConfigError(
                 f'model.teacher.cache: {str(self.path)!r} cannot be used '
@@ -77,9 +82,9 @@ class TeacherCache:
 
     @property
     def bytes_on_disk(self) -> int:
-        """Size of the database."""
-        with self._open() as file:
-            return file.execute(
+        """Size of the database in bytes."""
+        with self._open() as connection:
+            return connection.execute(
                 'SELECT page_count * page_size '
                 'FROM pragma_page_count, pragma_page_size'
             ).fetchone()[0]
@@ -88,8 +93,9 @@ class TeacherCache:
         """Set the teacher whose outputs are read and written.
 
         Args:
-            teacher (nn.Module): Identified by weights and structure.
-            settings: Further values that its outputs depend on.
+            teacher (nn.Module): The teacher, which is identified by its
+                weights and its structure.
+            settings: Further values on which its outputs depend.
         """
         identity = repr((VERSION, digest(teacher), str(teacher), settings))
         self._teacher = hashlib.sha256(identity.encode()).digest()
@@ -105,7 +111,8 @@ class TeacherCache:
         Args:
             images (Tensor): The teacher's input, ``(B, C, H, W)``.
             data_samples (list): Meta data of the images.
-            run (Callable): Runs the teacher on a part of the batch.
+            run (Callable): Function that runs the teacher on images and
+                their meta data.
 
         Returns:
             dict: Result of ``run``: by tap, tensors or dicts of tensors whose
@@ -122,17 +129,19 @@ class TeacherCache:
         self.hits += len(keys) - len(missing)
         if missing:
             outputs = run(images[missing], [data_samples[i] for i in missing])
-            new = {keys[i]: pack(outputs, j) for j, i in enumerate(missing)}
-            entries.update(new)
-            self._write(new)
+            new_entries = {
+                keys[i]: pack(outputs, j) for j, i in enumerate(missing)
+            }
+            entries.update(new_entries)
+            self._write(new_entries)
         self.entry_bytes = len(entries[keys[0]])
         return unpack([entries[key] for key in keys], images.device)
 
     def _read(self, keys: List[bytes]) -> Dict[bytes, bytes]:
         """Return the cached entries by key."""
-        with self._open() as file:
+        with self._open() as connection:
             rows = {
-                key: file.execute(
+                key: connection.execute(
                     'SELECT value FROM outputs WHERE key = ?', (key,)
                 ).fetchone()
                 for key in keys
@@ -140,10 +149,10 @@ class TeacherCache:
         return {key: row[0] for key, row in rows.items() if row}
 
     def _write(self, entries: Dict[bytes, bytes]) -> None:
-        if self._full:
+        if self._is_full:
             return
         if self.bytes_on_disk > self.max_gb * GIGABYTE:
-            self._full = True
+            self._is_full = True
             print_log(
                 f'model.teacher.cache: {self.path} has reached max_gb, '
                 f'{self.max_gb}: the teacher runs on images that are not in '
@@ -151,8 +160,8 @@ class TeacherCache:
                 logger='current',
             )
             return
-        with self._open() as file:
-            file.executemany(
+        with self._open() as connection:
+            connection.executemany(
                 'INSERT OR IGNORE INTO outputs VALUES (?, ?)', entries.items()
             )
 
@@ -180,23 +189,27 @@ def hash_images(images: Tensor) -> List[bytes]:
 
 @lru_cache(maxsize=256)
 def odd_numbers(seed: int, size: int, device: torch.device) -> Tensor:
-    """Return random odd integers of 64 bits, always the same for a seed."""
+    """Return random odd 64-bit integers, which depend on the seed alone."""
     generator = torch.Generator().manual_seed(seed)
-    drawn = torch.randint(-(2**63), 2**63 - 1, (size,), generator=generator)
-    return drawn.to(device) | 1
+    numbers = torch.randint(-(2**63), 2**63 - 1, (size,), generator=generator)
+    return numbers.to(device) | 1
 
 
 def matmul_dtype(device: torch.device) -> str:
     """Return the type of matrix products, which depends on autocast."""
-    one = torch.ones(1, 1, device=device)
-    return str((one @ one).dtype)
+    matrix = torch.ones(1, 1, device=device)
+    return str((matrix @ matrix).dtype)
 
 
 def pack(outputs: Dict[str, Any], index: int) -> bytes:
-    """Return the outputs of one image: a line of JSON, then the values.
+    """Return the outputs of one image as bytes: a line of JSON, then values.
 
     The JSON lists tap, level, shape and type of each tensor. Outputs without
     levels, such as logits, have the level None.
+
+    Args:
+        outputs (dict): The teacher's outputs for a batch, by tap.
+        index (int): Index of the image in the batch.
     """
     layout, values = [], []
     for tap, output in outputs.items():
@@ -220,11 +233,11 @@ def unpack(entries: List[bytes], device: torch.device) -> Dict[str, Any]:
     for tap, level, shape, dtype_name in json.loads(entries[0][:start]):
         dtype = getattr(torch, dtype_name)
         size = torch.Size(shape).numel() * dtype.itemsize
-        # Copied, as values may start at any byte of an entry.
-        part = raw[:, start : start + size].clone(
+        # The copy aligns the values, which may start at any byte of an entry.
+        values = raw[:, start : start + size].clone(
             memory_format=torch.contiguous_format
         )
-        tensor = part.view(dtype).view(len(entries), *shape).to(device)
+        tensor = values.view(dtype).view(len(entries), *shape).to(device)
         start += size
         if level is None:
             outputs[tap] = tensor

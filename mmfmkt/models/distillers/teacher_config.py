@@ -55,13 +55,14 @@ VIEW_SCHEMA = dict(scale=Positive, multiple_of=PositiveInt)
 def load_teacher_config(
     teacher: dict,
 ) -> Tuple[ConfigDict, Union[dict, Config]]:
-    """Return the teacher's model config with its overrides, and the source.
+    """Return the teacher's model config with overrides, and the given config.
 
     Args:
         teacher (dict): ``model.teacher``; see ``TEACHER_SCHEMA``.
 
     Raises:
-        ConfigError: If a key is missing or unknown.
+        ConfigError: If a key is missing or unknown, or if the config cannot
+            be read.
     """
     settings = {k: v for k, v in teacher.items() if k != '_scope_'}
     check_keys(settings, TEACHER_SCHEMA, 'model.teacher', required=('config',))
@@ -79,7 +80,7 @@ def build_teacher(
     """Build a frozen teacher in eval mode.
 
     Args:
-        model (dict): Its ``model`` section.
+        model (dict): ``model`` section of the teacher's config.
         library (str): Default scope, for configs without one.
         checkpoint (str, optional): Path or URL; None: random weights, for dry
             runs.

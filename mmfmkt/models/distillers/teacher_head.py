@@ -23,8 +23,8 @@ class TeacherHeadReader:
         num_levels (int): Number of levels that the head takes.
 
     Raises:
-        ConfigError: If the head has no sigmoid scores or not one box for
-            each prior.
+        ConfigError: If the teacher has no dense head with priors, sigmoid
+            scores and one box for each prior.
     """
 
     def __init__(
@@ -35,13 +35,13 @@ class TeacherHeadReader:
             teacher, 'bbox_head', rpn_head
         )
         self.level, self.num_levels = level, num_levels
-        parts = ('prior_generator', 'bbox_coder', 'cls_out_channels')
-        if any(not hasattr(self.head, part) for part in parts) or not getattr(
+        names = ('prior_generator', 'bbox_coder', 'cls_out_channels')
+        if any(not hasattr(self.head, name) for name in names) or not getattr(
             self.head, 'use_sigmoid_cls', True
         ):
             raise unsuitable_head('has no such head')
         weight = next(self.head.parameters())
-        with torch.no_grad():
+        with torch.no_grad():  # raises an error for unsuitable boxes
             self(weight.new_zeros(1, self.head.in_channels, *DUMMY_SIZE))
 
     def __deepcopy__(self, memo: dict) -> 'TeacherHeadReader':
@@ -51,13 +51,14 @@ class TeacherHeadReader:
         """Predict on maps.
 
         Args:
-            maps (Tensor): ``(N, C, H, W)`` with the teacher's channels.
+            maps (Tensor): ``(B, C, H, W)`` with the teacher's channels.
 
         Returns:
-            tuple: Logits ``(N, priors, classes)`` and boxes ``(N, priors,
+            tuple: Logits ``(B, priors, classes)`` and boxes ``(B, priors,
             4)`` as corners in pixels.
         """
-        # A head takes all levels, and may have a scale for each of them.
+        # A head takes the maps of all levels, since it may have a learned
+        # scale for each level.
         levels = [
             maps.new_zeros(1, maps.shape[1], *DUMMY_SIZE)
         ] * self.num_levels
@@ -86,7 +87,11 @@ class TeacherHeadReader:
 
 
 def unsuitable_head(reason: str) -> ConfigError:
-    """Return the error for a teacher without a suitable dense head."""
+    """Return the error for a teacher without a suitable dense head.
+
+    Args:
+        reason (str): End of a sentence that starts with "the teacher".
+    """
     return ConfigError(
         "model.flow.metric compares predictions of the teacher's dense head, "
         'which must have priors, sigmoid scores and a box of four numbers for '

@@ -20,8 +20,8 @@ from mmfmkt.utils import ConfigError
 
 # OpenCV's weights of B, G and R in a gray image.
 LUMINANCE = (0.114, 0.587, 0.299)
-# Images with a smaller range of values, of 255, are blank or were normalized
-# twice.
+# Images whose values span a smaller part of the range 0 to 255 are blank or
+# were normalized twice.
 MIN_RANGE = 16
 
 
@@ -31,7 +31,7 @@ class Normalization(NamedTuple):
     Attributes:
         mean (Tensor): ``(C, 1, 1)`` or, for all channels, ``(1, 1, 1)``.
         std (Tensor): As ``mean``.
-        swaps_rgb (bool): Whether RGB and BGR are swapped before.
+        swaps_rgb (bool): Whether RGB and BGR are swapped first.
     """
 
     mean: Tensor = torch.zeros(1, 1, 1)
@@ -62,11 +62,11 @@ IDENTITY = Normalization()
 
 
 class TeacherInputAdapter(nn.Module):
-    """Converts images from the student's normalization to the teacher's.
+    """Converter of images from the student's normalization to the teacher's.
 
-    A teacher of three channels gets gray images repeated, and the first
-    three of more than three channels. A teacher of one channel gets the
-    luminance of color images.
+    For a teacher of three channels, the channel of gray images is repeated,
+    and of images with more channels the first three are used. For a teacher
+    of one channel, color images are converted to their luminance.
 
     Args:
         student (BaseDataPreprocessor): Preprocessor of the student.
@@ -77,14 +77,16 @@ class TeacherInputAdapter(nn.Module):
             teacher take.
         scale (float): Side of the teacher's images, relative to the
             student's.
-        multiple_of (int): Sides of the teacher's images are multiples of it.
+        multiple_of (int): Divisor of the sides of the teacher's images.
 
     Attributes:
-        is_identity (bool): Whether values and padding are left unchanged.
+        is_identity (bool): Whether the values of pixels and padding are not
+            changed.
 
     Raises:
-        ConfigError: If a preprocessor is of an unknown class and the other
-            one of another class, or if the channels cannot be converted.
+        ConfigError: If the normalization of a preprocessor is unknown and
+            both are of different classes, or if the channels cannot be
+            converted.
     """
 
     def __init__(
@@ -180,14 +182,14 @@ class TeacherInputAdapter(nn.Module):
     def _scale(self, images: Tensor) -> Tensor:
         """Scale images, and pad them at the right and the bottom.
 
-        Where ``multiple_of`` pixels of the teacher are a whole number of the
-        student's, padding comes first, so that a grid of patches lies exactly
-        on the student's pixels.
+        If ``multiple_of`` pixels of the teacher's image correspond to a whole
+        number of the student's pixels, padding comes first, so that the
+        borders of the teacher's patches are borders of the student's pixels.
         """
         if self.scale_factor != 1:
-            unit = self.multiple_of / self.scale_factor
-            if abs(unit - round(unit)) < 1e-6:
-                images = self._pad(images, round(unit))
+            multiple = self.multiple_of / self.scale_factor
+            if abs(multiple - round(multiple)) < 1e-6:
+                images = self._pad(images, round(multiple))
             size = [round(x * self.scale_factor) for x in images.shape[-2:]]
             images = F.interpolate(
                 images,
@@ -211,7 +213,7 @@ class TeacherInputAdapter(nn.Module):
 
         Args:
             data_samples (list): Meta data of the student's images.
-            images (Tensor): The teacher's, ``(B, C', H', W')``.
+            images (Tensor): The teacher's images, ``(B, C', H', W')``.
         """
         if self.scale_factor == 1:
             return data_samples
@@ -242,7 +244,7 @@ class TeacherInputAdapter(nn.Module):
         return dict(batch, inputs=[self(x[None], None)[0] for x in inputs])
 
     def _check_range(self, inputs: Tensor) -> None:
-        """Warn if the first images are blank for the teacher."""
+        """Warn if the images are nearly blank for the teacher."""
         spans = inputs.amax((0, 2, 3)) - inputs.amin((0, 2, 3))
         span = (spans * self.student_std).max().item()
         if span < MIN_RANGE:

@@ -1,4 +1,4 @@
-"""Training without labels: what the transfer alone trains."""
+"""Training without labels: freezing of modules without gradients."""
 
 from typing import Iterable
 
@@ -11,32 +11,32 @@ from .feature_transfer import TapTransfer
 
 
 def freeze_untapped(
-    student: nn.Module, variant: str, flows: Iterable[TapTransfer]
+    student: nn.Module, variant: str, transfers: Iterable[TapTransfer]
 ) -> None:
-    """Freeze the parts of a student that the transfer alone does not train.
+    """Freeze the modules of a student that its transfers do not train.
 
     Args:
         student (nn.Module): The student.
         variant (str): A key of ``VARIANTS``.
-        flows (Iterable[TapTransfer]): Transfers of all taps.
+        transfers (Iterable[TapTransfer]): Transfers of all taps.
 
     Raises:
-        ConfigError: If variant or taps need the whole student.
+        ConfigError: If the variant or a tap needs the student's head.
     """
-    kind = VARIANTS[variant]
-    if kind.deploys_flow or not kind.needs_teacher:
+    variant_cls = VARIANTS[variant]
+    if variant_cls.deploys_flow or not variant_cls.needs_teacher:
         raise ConfigError(
             'model.task_loss=False trains a backbone that is used without '
-            f'its flow, but the variant {variant!r} needs it: set '
+            f'a flow, but the variant {variant!r} deploys its flow: set '
             "model.variant to 'theta' or 'direct'."
         )
-    tapped = {flow.tap.split('.')[0] for flow in flows}
+    tapped = {transfer.tap.split('.')[0] for transfer in transfers}
     if not tapped <= {'backbone', 'neck'}:
         raise ConfigError(
-            'model.task_loss=False needs taps in backbone or neck, but '
-            f'taps {", ".join(sorted(tapped))}.'
+            'model.task_loss=False needs taps in backbone or neck, but the '
+            f'tapped modules are {", ".join(sorted(tapped))}.'
         )
     trained = ('backbone', *(('neck',) if 'neck' in tapped else ()))
-    for name, part in student.named_children():
+    for name, child in student.named_children():
         if name not in trained:
-            part.requires_grad_(False)
+            child.requires_grad_(False)

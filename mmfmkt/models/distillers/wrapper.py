@@ -11,8 +11,9 @@ from typing import Any
 from mmengine.model import BaseModel
 from torch import nn
 
-# Containers of a torch module besides its children. Wrapper and student share
-# them, so that a later registration is in both.
+# Attributes in which a torch module stores parameters, buffers and hooks.
+# Wrapper and student share these objects, so that both have what is registered
+# later.
 SHARED = (
     '_parameters',
     '_buffers',
@@ -36,7 +37,7 @@ class StudentWrapper(BaseModel):
         student (nn.Module): Any model of MMEngine.
 
     Attributes:
-        flows (nn.ModuleDict): The flows, by tap.
+        flows (nn.ModuleDict): Transfers with their flows, by tap.
     """
 
     student: nn.Module
@@ -49,7 +50,7 @@ class StudentWrapper(BaseModel):
         self._sync_attributes()
 
     def _sync_attributes(self) -> None:
-        """Share the student's current containers and children."""
+        """Share the student's parameters, buffers, hooks and children."""
         student = self.student
         for name in SHARED:
             self.__dict__[name] = student.__dict__[name]
@@ -77,7 +78,7 @@ class StudentWrapper(BaseModel):
             self._sync_attributes()
 
     def add_module(self, name: str, module: nn.Module) -> None:
-        """Set a child; in the student if it has a child of this name."""
+        """Register a child; in the student if it has a child of the name."""
         if name in self.student._modules:
             self.student.add_module(name, module)
             self._sync_attributes()
@@ -85,7 +86,7 @@ class StudentWrapper(BaseModel):
             super().add_module(name, module)
 
     def train(self, mode: bool = True) -> nn.Module:
-        """Set the mode; the student's ``train`` may freeze modules."""
+        """Set the mode; the student's ``train`` may keep modules frozen."""
         self.training = mode
         self.student.train(mode)
         self.flows.train(mode)
@@ -98,13 +99,13 @@ class StudentWrapper(BaseModel):
         self._sync_attributes()
 
     def parse_losses(self, losses: dict) -> tuple:
-        """Sum the losses by the student's method."""
+        """Return the result of the student's ``parse_losses``."""
         return self.student.parse_losses(losses)
 
     def _load_from_state_dict(
         self, state_dict: dict, prefix: str, *args: Any, **kwargs: Any
     ) -> None:
-        """Load by the student's method, without the entries of the flows."""
+        """Call the student's method without the entries of the flows."""
         flows = {
             name: state_dict.pop(name)
             for name in list(state_dict)
