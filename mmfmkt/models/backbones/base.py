@@ -24,7 +24,7 @@ from mmfmkt.utils import ConfigError
 
 InitCfg = Optional[Union[dict, Sequence[dict]]]
 
-# Normal by fan-out, biases zero, as in RepDistiller.
+# Kaiming normal initialization by fan-out and zero biases, as in RepDistiller.
 KAIMING = dict(type='Kaiming', layer='Conv2d')
 
 
@@ -36,7 +36,7 @@ def conv(
     groups: int = 1,
     bias: bool = False,
 ) -> nn.Conv2d:
-    """Build a convolution that keeps the size up to its stride.
+    """Build a convolution whose padding keeps the size at stride 1.
 
     Args:
         in_channels (int): Channels of the input.
@@ -81,8 +81,8 @@ def make_stages(
     """Build stages of blocks; the first block of a stage has its stride.
 
     Args:
-        block (Callable): Builds a block of input channels, output channels
-            and stride.
+        block (Callable): Function from input channels, output channels and
+            stride to a block.
         widths (Sequence[int]): Channels of the input and of each stage.
         depths (Sequence[int]): Number of blocks of each stage.
         strides (Sequence[int]): Stride of each stage.
@@ -102,7 +102,8 @@ def channel_shuffle(x: Tensor, groups: int) -> Tensor:
     """Interleave the channels of several groups (arXiv 1707.01083, Fig. 1).
 
     Args:
-        x (Tensor): ``(B, C, H, W)``, the groups one after the other.
+        x (Tensor): ``(B, C, H, W)``, with the channels of a group next to each
+            other.
         groups (int): Number of groups, a divisor of C.
 
     Returns:
@@ -112,7 +113,8 @@ def channel_shuffle(x: Tensor, groups: int) -> Tensor:
 
 
 def depth_per_stage(network: str, depth: int, extra: int) -> int:
-    """Return n of a network with 6n + ``extra`` layers, n blocks per stage.
+    """Return the number n of blocks per stage of a network with 6n + ``extra``
+    layers.
 
     Args:
         network (str): Class of the network, for the error.
@@ -122,8 +124,8 @@ def depth_per_stage(network: str, depth: int, extra: int) -> int:
     Raises:
         ConfigError: If there is no such n.
     """
-    num_blocks, rest = divmod(depth - extra, 6)
-    if num_blocks < 1 or rest:
+    num_blocks, remainder = divmod(depth - extra, 6)
+    if num_blocks < 1 or remainder:
         raise ConfigError(
             f'backbone.depth of {network} must be 6n + {extra}, such as '
             f'{12 + extra}, {18 + extra} or {36 + extra}, got {depth}.'
@@ -135,7 +137,8 @@ def select_architecture(key: str, value: Any, table: Mapping) -> Any:
     """Return the entry of an architecture table.
 
     Args:
-        key (str): Config key and network, for the error.
+        key (str): Config key and network for the error, such as ``'depth of
+            CIFARVGG'``.
         value (Any): Value of the key.
         table (Mapping): The architectures by value.
 
@@ -143,9 +146,9 @@ def select_architecture(key: str, value: Any, table: Mapping) -> Any:
         ConfigError: If the table has no such value.
     """
     if value not in table:
-        *names, last = map(str, table)
+        *values, last = map(str, table)
         raise ConfigError(
-            f'backbone.{key} must be {", ".join(names)} or {last}, '
+            f'backbone.{key} must be {", ".join(values)} or {last}, '
             f'got {value}.'
         )
     return table[value]
@@ -168,7 +171,8 @@ class CIFARBackbone(BaseModule):
         stage_channels (tuple[int]): Output channels of each stage.
 
     Raises:
-        ConfigError: If ``out_indices`` is empty or names a missing stage.
+        ConfigError: If ``out_indices`` is empty or has an index without a
+            stage.
     """
 
     def __init__(

@@ -30,13 +30,15 @@ STAGES = (
 
 
 class InvertedResidual(nn.Module):
-    """conv1x1, depthwise conv3x3, linear conv1x1; + x if shapes are equal.
+    """conv1x1, depthwise conv3x3, linear conv1x1.
+
+    The input is added to the output if their shapes are equal.
 
     Args:
         in_channels (int): Channels of the input.
         out_channels (int): Channels of the output.
         stride (int): Stride of the depthwise convolution.
-        expansion (int): Width between the convolutions in units of
+        expansion (int): Channels of the depthwise convolution divided by
             ``in_channels``.
     """
 
@@ -58,7 +60,7 @@ class InvertedResidual(nn.Module):
 
 @MODELS.register_module()
 class CIFARMobileNetV2(CIFARBackbone):
-    """MobileNetV2 for 32x32 images, half as wide by default.
+    """MobileNetV2 for 32x32 images, by default half as wide as the paper's.
 
     Differences from the paper: strides are 2 in the stem and in stages 2, 3
     and 5, so that the last map is a sixteenth of the input, 2x2; ReLU is used
@@ -67,8 +69,8 @@ class CIFARMobileNetV2(CIFARBackbone):
     last 1x1 convolution.
 
     Args:
-        width_mult (float): Widths in units of the paper's. The last 1x1
-            convolution has 1280 channels, more where this is above 1.
+        width_mult (float): Factor of the paper's widths. The last 1x1
+            convolution has ``1280 * max(width_mult, 1)`` channels.
         out_indices (Sequence[int]): Stages whose outputs are returned.
         init_cfg (dict | list[dict], optional): MMEngine's initialization.
     """

@@ -52,21 +52,23 @@ class BasicBlock(nn.Module):
 
 @MODELS.register_module()
 class CIFARResNet(CIFARBackbone):
-    """ResNet-{8, 14, 20, 32, 44, 56, 110}, also of four times the width.
+    """ResNet-{8, 14, 20, 32, 44, 56, 110}, and ResNet-{8, 32}x4.
 
-    Stages: 0 at full size, 1 at half, 2 at a quarter of it. Their outputs
-    are taken after the last ReLU; RepDistiller's ``preact=True`` takes them
-    before it.
+    The outputs of stages 0, 1 and 2 have the size of the image, half and a
+    quarter of it. They are taken after the last ReLU; RepDistiller's
+    ``preact=True`` takes them before it.
 
     Args:
         depth (int): Number of layers, 6n + 2.
         widths (Sequence[int]): Channels of the stem and of the three stages.
-            ResNet-8x4 and ResNet-32x4 have (32, 64, 128, 256).
+            ResNet-8x4 and ResNet-32x4 have (32, 64, 128, 256), four times the
+            default widths in the stages.
         out_indices (Sequence[int]): Stages whose outputs are returned.
         init_cfg (dict | list[dict], optional): MMEngine's initialization.
 
     Raises:
-        ConfigError: If there is no ResNet of such ``depth`` or ``widths``.
+        ConfigError: If ``depth`` is not 6n + 2 or there are not four
+            ``widths``.
     """
 
     def __init__(

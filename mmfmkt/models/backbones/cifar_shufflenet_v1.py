@@ -29,7 +29,7 @@ class ShuffleUnit(nn.Module):
     """Grouped conv1x1, shuffle, depthwise conv3x3, grouped conv1x1.
 
     The result is added to the input. With stride 2 it is concatenated with
-    the average-pooled input; ``out_channels`` counts both.
+    the average-pooled input, and ``out_channels`` is the sum of both.
 
     Args:
         in_channels (int): Channels of the input.
@@ -72,17 +72,18 @@ class CIFARShuffleNetV1(CIFARBackbone):
     """ShuffleNetV1 for 32x32 images.
 
     The stem is a 1x1 convolution without stride or pooling. Unlike in the
-    paper, a ReLU follows the depthwise convolutions. Stages: 0 at half the
-    size of the input, 1 at a quarter, 2 at an eighth; each ends with a ReLU.
-    PyTorch's own initialization, as in RepDistiller.
+    paper, a ReLU follows the depthwise convolutions. The outputs of stages 0,
+    1 and 2 have a half, a quarter and an eighth of the image's size; each
+    stage ends with a ReLU. The weights have PyTorch's default initialization,
+    as in RepDistiller.
 
     Args:
-        groups (int): 1, 2 or 3.
+        groups (int): Groups of the 1x1 convolutions: 1, 2 or 3.
         out_indices (Sequence[int]): Stages whose outputs are returned.
         init_cfg (dict | list[dict], optional): MMEngine's initialization.
 
     Raises:
-        ConfigError: If there is no network with such groups.
+        ConfigError: If ``groups`` has another value.
     """
 
     def __init__(

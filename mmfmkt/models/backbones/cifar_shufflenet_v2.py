@@ -19,8 +19,8 @@ from .base import (
 )
 
 STEM_WIDTH = 24
-# Widths of the stages by size (table 5 of the paper). RepDistiller also has
-# size 2, but with 224 channels where the paper has 244.
+# Widths of the stages by network size (table 5 of the paper). RepDistiller
+# also has size 2, but with 224 channels where the paper has 244.
 WIDTHS = {
     0.5: (48, 96, 192, 1024),
     1: (116, 232, 464, 1024),
@@ -71,17 +71,18 @@ class ShuffleUnit(nn.Module):
 class CIFARShuffleNetV2(CIFARBackbone):
     """ShuffleNetV2 for 32x32 images.
 
-    The stem is a 1x1 convolution without stride or pooling. Stages: 0 at
-    half the size of the input, 1 at a quarter, 2 at an eighth, 3 the last
-    1x1 convolution. PyTorch's own initialization, as in RepDistiller.
+    The stem is a 1x1 convolution without stride or pooling. The outputs of
+    stages 0, 1 and 2 have a half, a quarter and an eighth of the image's size;
+    stage 3 is the last 1x1 convolution. The weights have PyTorch's default
+    initialization, as in RepDistiller.
 
     Args:
-        net_size (float): 0.5, 1 or 1.5.
+        net_size (float): Network size of the paper: 0.5, 1 or 1.5.
         out_indices (Sequence[int]): Stages whose outputs are returned.
         init_cfg (dict | list[dict], optional): MMEngine's initialization.
 
     Raises:
-        ConfigError: If there is no network of such size.
+        ConfigError: If ``net_size`` has another value.
     """
 
     def __init__(

@@ -16,8 +16,9 @@ from .base import (
     select_architecture,
 )
 
+# Output channels of each stage.
 WIDTHS = (64, 128, 256, 512, 512)
-# Convolutions of each stage.
+# Number of convolutions of each stage, by depth.
 DEPTHS = {
     8: (1, 1, 1, 1, 1),
     11: (1, 1, 2, 2, 2),
@@ -28,7 +29,7 @@ DEPTHS = {
 
 
 class PooledStage(nn.Sequential):
-    """2x2 max-pooling, then layers."""
+    """2x2 max-pooling, followed by layers."""
 
     def forward(self, x: Tensor) -> Tensor:
         return super().forward(F.max_pool2d(x, 2))
@@ -43,13 +44,13 @@ class CIFARVGG(CIFARBackbone):
     average pooling gets 4x4 maps.
 
     Args:
-        depth (int): 8, 11, 13, 16 or 19. The paper counts three linear
-            layers beside the convolutions; here there is one.
+        depth (int): 8, 11, 13, 16 or 19: three linear layers, as in the
+            paper, and the convolutions. The head here has one linear layer.
         out_indices (Sequence[int]): Stages whose outputs are returned.
         init_cfg (dict | list[dict], optional): MMEngine's initialization.
 
     Raises:
-        ConfigError: If there is no VGG of such depth.
+        ConfigError: If ``depth`` has another value.
     """
 
     def __init__(

@@ -44,29 +44,29 @@ class PreActBlock(nn.Module):
             self.shortcut = conv(in_channels, out_channels, 1, stride)
 
     def forward(self, x: Tensor) -> Tensor:
-        active = self.relu(self.bn1(x))
-        out = self.conv2(self.relu(self.bn2(self.conv1(active))))
-        return out + (x if self.shortcut is None else self.shortcut(active))
+        activated = self.relu(self.bn1(x))
+        out = self.conv2(self.relu(self.bn2(self.conv1(activated))))
+        return out + (x if self.shortcut is None else self.shortcut(activated))
 
 
 @MODELS.register_module()
 class WideResNet(CIFARBackbone):
     """WRN-{16, 40}-{1, 2} and others, without dropout.
 
-    Stages: 0 at full size, 1 at half, 2 at a quarter of it. As the network is
-    pre-activated, stages 0 and 1 end with a residual sum, without a ReLU.
-    Stage 2 includes the last norm and ReLU, whose output is pooled. Its
-    feature before them, as RepDistiller takes it, is the output of
-    ``stages.2.blocks``.
+    The outputs of stages 0, 1 and 2 have the size of the image, half and a
+    quarter of it. As norm and ReLU precede the convolutions, stages 0 and 1
+    end with a residual sum, without a ReLU. Stage 2 includes the last norm and
+    ReLU, whose output is pooled. The feature before them, which RepDistiller
+    distills, is the output of ``stages.2.blocks``.
 
     Args:
         depth (int): Number of layers, 6n + 4.
-        widen_factor (int): Widths in units of 16, 32 and 64 channels.
+        widen_factor (int): Factor of the stages' widths, 16, 32 and 64.
         out_indices (Sequence[int]): Stages whose outputs are returned.
         init_cfg (dict | list[dict], optional): MMEngine's initialization.
 
     Raises:
-        ConfigError: If there is no WRN of such depth.
+        ConfigError: If ``depth`` is not 6n + 4.
     """
 
     def __init__(

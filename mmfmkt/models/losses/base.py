@@ -1,5 +1,5 @@
-"""Base class of the distillation losses: precision, checks of the shapes,
-and targets that are encoded once for all steps."""
+"""Base class of the distillation losses. It sets the precision, checks
+shapes, and encodes targets once for all steps."""
 
 from abc import ABCMeta, abstractmethod
 from typing import Any, NamedTuple, Optional, Tuple
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from ..deprecation import warn_renamed
 from ..tensor_ops import at_least_float32, select_classes, sequential_sum
 
-# Former name: current name, of methods of subclasses.
+# Current names of methods of subclasses, by former name.
 FORMER_NAMES = dict(prepared='encode_target', compare='compute_loss')
 
 
@@ -48,11 +48,10 @@ class BaseMetricLoss(nn.Module, metaclass=ABCMeta):
         supports_step_dim (bool): Whether ``compute_loss`` accepts p with a
             leading dimension of steps and returns the mean over them. A
             subclass that overrides ``compute_loss`` and does not set this
-            attribute is called once for each step, even if its
-            parent supports the dimension.
+            attribute is called once for each step, even if its parent
+            supports the dimension.
     """
 
-    # Accepted kinds of input.
     spaces: Tuple[str, ...] = ('maps', 'vectors', 'logits')
     needs_labels = False
     ignores_scale = False
@@ -75,7 +74,8 @@ class BaseMetricLoss(nn.Module, metaclass=ABCMeta):
         self.num_classes = count
         self.register_buffer('compared_classes', classes, persistent=False)
 
-    def _compared(self, x: Tensor) -> Tensor:
+    def _select_compared(self, x: Tensor) -> Tensor:
+        """Return the compared classes of class maps or logits."""
         if self.compared_classes is None:
             return x
         return select_classes(x, self.compared_classes, self.num_classes)
@@ -139,7 +139,7 @@ class BaseMetricLoss(nn.Module, metaclass=ABCMeta):
         dtype = at_least_float32(dtype or target.dtype)
         with torch.autocast(target.device.type, enabled=False):
             encoded = self.encode_target(
-                self._compared(target.detach().to(dtype)), **kwargs
+                self._select_compared(target.detach().to(dtype)), **kwargs
             )
         return PreparedTarget(target, encoded)
 
@@ -187,12 +187,12 @@ class BaseMetricLoss(nn.Module, metaclass=ABCMeta):
 
     def _loss_in_float32(self, pred: Tensor, target: Any) -> Tensor:
         """Call ``compute_loss`` in float32 or better, without autocast."""
-        pred = self._compared(pred.to(at_least_float32(pred.dtype)))
+        pred = self._select_compared(pred.to(at_least_float32(pred.dtype)))
         with torch.autocast(pred.device.type, enabled=False):
             return self.compute_loss(pred, target)
 
     def set_epoch(self, epoch: int) -> None:
-        """Adapt the loss to the epoch; the default does nothing.
+        """Set the epoch, on which a loss may depend; here unused.
 
         A distiller calls this in each iteration.
 

@@ -102,7 +102,7 @@ class CrossKDLoss(BaseMetricLoss):
             self.supports_step_dim = features.supports_step_dim
 
     def _predict(self, maps: Tensor) -> Tuple[Tensor, Tensor]:
-        """Return logits and boxes of the teacher's head."""
+        """Return logits and boxes that the teacher's head predicts."""
         if self.teacher_head is None:
             raise ValueError(
                 'CrossKDLoss.teacher_head is not set; it must be a function '
@@ -111,7 +111,7 @@ class CrossKDLoss(BaseMetricLoss):
         return self.teacher_head(maps)
 
     def encode_target(self, target: Tensor) -> TeacherPredictions:
-        """Return the teacher's statistics and predictions."""
+        """Return channel statistics and predictions on the teacher's map."""
         std, mean = torch.std_mean(target, SAMPLE_DIMS, keepdim=True)
         logits, boxes = self._predict(target)
         scores = logits.sigmoid()

@@ -24,7 +24,7 @@ class DISTLoss(BaseMetricLoss):
         temperature (float): T; 4 is usual on CIFAR, 1 on ImageNet.
         eps (float): Lower bound of the standard deviations.
         sync (bool): Whether the intra-class term is computed over the
-            samples of all processes, or of each process alone.
+            samples of all processes, or of each process separately.
 
     Examples:
         >>> student, teacher = torch.randn(2, 8, 10).unbind()
@@ -55,7 +55,8 @@ class DISTLoss(BaseMetricLoss):
     def _standardized_probabilities(
         self, logits: Tensor
     ) -> Tuple[Tensor, Tensor]:
-        """Return probabilities, standardized over classes, over samples."""
+        """Return two tensors ``(..., B, classes)``: probabilities that are
+        standardized over classes, and over samples."""
         logits = gather_samples(logits, self.sync, dim=-2)
         probabilities = (logits / self.temperature).softmax(-1)
         return (

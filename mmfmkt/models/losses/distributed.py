@@ -1,4 +1,4 @@
-"""Batch statistics over all processes."""
+"""Batch statistics over the processes of distributed training."""
 
 import torch
 import torch.distributed as dist
@@ -38,8 +38,8 @@ def gather_samples(samples: Tensor, sync: bool, dim: int) -> Tensor:
     Args:
         samples (Tensor): Samples of this process. All processes must have
             the same number of samples.
-        sync (bool): Whether to add the samples of the other processes.
-        dim (int): Dimension of the samples.
+        sync (bool): Whether to include the samples of the other processes.
+        dim (int): Dimension of the batch.
     """
     if num_processes(sync) == 1:
         return samples

@@ -33,9 +33,10 @@ class DecoupledLogits(NamedTuple):
 class DKDLoss(BaseMetricLoss):
     """``T^2 (alpha TCKD + beta NCKD)``, Eq. 7, with a linear warm-up.
 
-    TCKD is the KL divergence between teacher and student for the binary
-    distribution of labeled class and all other classes; NCKD is that for the
-    distribution among the other classes. T is the temperature.
+    TCKD (target-class KD) is the KL divergence between teacher and student for
+    the binary distribution of labeled class and all other classes. NCKD
+    (non-target-class KD) is the KL divergence for the distribution among the
+    other classes. T is the temperature.
 
     Args:
         alpha (float): Weight of TCKD.

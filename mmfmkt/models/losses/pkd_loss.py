@@ -36,9 +36,9 @@ class PKDLoss(BaseMetricLoss):
 
     Args:
         eps (float): Lower bound of the standard deviations.
-        sync (bool): Whether mean and variance are those of the batches of
-            all processes, as in SyncBN, or of each process alone. If True,
-            the gradients equal those of a single process with the whole
+        sync (bool): Whether mean and variance are computed over the batches
+            of all processes, as in SyncBN, or of each process separately. If
+            True, the gradients equal those of a single process with the whole
             batch.
 
     Examples:
@@ -129,7 +129,8 @@ class HalfSquaredDistance(Function):
 
 
 def samples_per_channel(maps: Tensor, sync: bool) -> Union[float, Tensor]:
-    """Return the number of values of a channel in a batch, ``B H W``."""
+    """Return the number ``B H W`` of values of a channel in a batch, of all
+    processes if ``sync`` is True."""
     count = maps.shape[-4] * maps.shape[-2] * maps.shape[-1]
     if num_processes(sync) == 1:
         return count

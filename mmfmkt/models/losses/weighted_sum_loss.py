@@ -50,8 +50,8 @@ class WeightedSumLoss(BaseMetricLoss):
         )
         if not self.spaces:
             raise ValueError(
-                'WeightedSumLoss needs losses that share a kind of input; '
-                f'theirs are {" and ".join(str(x.spaces) for x in losses)}.'
+                'WeightedSumLoss needs losses that share a kind of input, got '
+                f'losses of {" and ".join(str(x.spaces) for x in losses)}.'
             )
         self.needs_labels = any(x.needs_labels for x in losses)
         self._with_head: List[Any] = [
