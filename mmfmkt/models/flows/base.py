@@ -1,4 +1,4 @@
-"""Base classes of the variants: components, weights and interface."""
+"""Base class of the variants, and its inputs and outputs."""
 
 from abc import ABCMeta, abstractmethod
 from typing import (
@@ -19,7 +19,7 @@ from ..losses.base import BaseMetricLoss
 from .transforms import Head, Losses, MapTransform
 from .velocity import VelocityField
 
-# Lower bound of torch.compile's limit of graphs per function.
+# torch.compile's limit of graphs per function is raised to this number.
 MAX_GRAPHS = 64
 # Losses of the transfer, losses of the student's task, and the input of the
 # student's head (with a head as T: the logits).
@@ -98,19 +98,19 @@ class Transfer(nn.Module, metaclass=ABCMeta):
             source (Tensor): ``X_S``, ``(B, C_s, H, W)`` or ``(B, C_s)``.
                 Gradients reach it.
             target (Tensor, optional): ``X_T``, ``(B, C_t, H', W')`` or ``(B,
-                classes)``. It is detached. None while the distillation is
-                switched off, and without a teacher.
+                classes)``. It is detached. None without a teacher, and while
+                the weight of the transfer is 0.
             num_steps (int): Number of Euler steps N.
             labels (Tensor, optional): Classes ``(B, )`` or probabilities
                 ``(B, classes)``, for losses that need them.
-            permutation (Tensor, optional): Indices ``(B, )`` of
-                ``decouple_pairs``: which target sample each sample's flow is
-                trained towards. All other terms compare a sample with its
-                own target.
+            permutation (Tensor, optional): Result of ``decouple_pairs``,
+                ``(B, )``: index of the target sample towards which the flow
+                of each source sample is trained. All other terms compare
+                source and target of the same image.
             diagnose (bool): Whether to return ``metric_of_mean`` as well: D
                 of the mean of the estimates, which is deployed, without
-                gradient. It has the scale of ``loss_flow``, which is an upper
-                bound for a convex D.
+                gradient. It is multiplied by ``loss_weight``. ``loss_flow``
+                is its upper bound for a convex D.
 
         Returns:
             tuple: Losses by name, and the input of the student's head.
@@ -135,7 +135,7 @@ class Transfer(nn.Module, metaclass=ABCMeta):
         Args:
             source, target, num_steps, labels, permutation, diagnose: As in
                 ``forward``.
-            head (Callable, optional): From a feature to logits ``(B,
+            head (Callable, optional): Function from a feature to logits ``(B,
                 classes)`` and the losses of the student's task. None: T is
                 ``transform``, as in ``forward``.
 
@@ -158,7 +158,7 @@ class Transfer(nn.Module, metaclass=ABCMeta):
         step_counts: Sequence[int],
         head: Callable[[Tensor], Tensor],
     ) -> Dict[int, Tensor]:
-        """Return the deployed logits, by default those of the source.
+        """Return the logits of the deployed feature, by default the source.
 
         Args:
             source (Tensor): ``X_S``, ``(B, C_s, H, W)`` or ``(B, C_s)``.
@@ -200,8 +200,8 @@ class Transfer(nn.Module, metaclass=ABCMeta):
 
     def __getstate__(self) -> Dict[str, Any]:
         state = super().__getstate__()
-        # The compiled function is bound to this module, so a copy must not
-        # have it.
+        # `compile` sets a function that is bound to this module, so copies
+        # must not contain it.
         state.pop('forward', None)
         return state
 

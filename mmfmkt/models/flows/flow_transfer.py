@@ -1,4 +1,4 @@
-"""Base of the variants with a flow, whose samples may be deployed."""
+"""Base class of the variants with a flow."""
 
 from typing import (
     Callable,
@@ -23,7 +23,7 @@ from .velocity import VelocityField
 
 
 class FlowTransfer(Transfer):
-    """Base class of the variants with a flow, whose output is deployed.
+    """Base class of the variants with a flow, which is deployed by default.
 
     Args:
         field (VelocityField): The flow.
@@ -68,7 +68,7 @@ class FlowTransfer(Transfer):
         step_counts: Sequence[int],
         head: Callable[[Tensor], Tensor],
     ) -> Dict[int, Tensor]:
-        """Return the implicit ensembles of logits, ``mean_i T(X_hat_i)``.
+        """Return the mean logits of the steps, ``mean_i T(X_hat_i)``, by K.
 
         Args:
             source (Tensor): ``X_S``, ``(B, C_s, H, W)`` or ``(B, C_s)``.
@@ -104,8 +104,8 @@ class FlowTransfer(Transfer):
             steps (StepBatch): The steps.
             target (Tensor, optional): ``X_T``.
             head (Callable, optional): The student's head as T.
-            predictions (list): List to which outputs of ``head`` are
-                appended.
+            predictions (list): List to which the outputs of ``head`` are
+                appended, as pairs of logits and task losses.
         """
         if head is None:
             outputs = self.transform(steps.estimate.flatten(0, 1), target)

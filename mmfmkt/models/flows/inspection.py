@@ -1,4 +1,4 @@
-"""Statistics of a flow: size of the velocities, distance to the teacher."""
+"""Statistics of a flow: RMS of the velocity, and distillation losses."""
 
 from dataclasses import dataclass, field
 from typing import Dict, List
@@ -20,7 +20,7 @@ class FlowStats:
     Attributes:
         velocity (float): Root mean square (RMS) of the velocity, averaged
             over the steps, relative to the RMS of the source.
-        before (float): D(T(X_S), X_T), without the flow.
+        before (float): D(T(X_S), X_T), of the student's feature.
         after (float): D(T(mean_i X_hat_i), X_T), of the deployed feature.
         bound (float): mean_i D(T(X_hat_i), X_T), an upper bound of ``after``
             for a convex D (Jensen's inequality).
@@ -42,7 +42,7 @@ class FlowStats:
         return self.bound - self.after
 
     def scalars(self) -> Dict[str, float]:
-        """Return the numbers to log during training."""
+        """Return the logged values by log key."""
         return dict(
             velocity=self.velocity,
             distance_before=self.before,

@@ -2,7 +2,7 @@
 
     log p_0(Z_0) = log p_1(Z_1) + integral over t in [0, 1] of div v(Z_t, t)
 
-for dZ/dt = v(Z, t) run from t = 1 to t = 0 (Chen et al., arXiv 1806.07366,
+for dZ/dt = v(Z, t), solved from t = 1 to t = 0 (Chen et al., arXiv 1806.07366,
 theorem 1). The divergence is estimated by Hutchinson's trace estimator
 (Grathwohl et al., arXiv 1810.01367), the ODE is solved by torchdiffeq.
 """
@@ -42,14 +42,15 @@ def log_density_change(
     Args:
         velocity (Callable): v(Z_t, t), a function of state and time alone.
         source (Tensor): ``Z_1``, ``(B, ...)``.
-        num_probes (int, optional): Number of Rademacher probes of the trace.
-            More probes reduce the variance; the estimate has no bias. None
-            computes the exact trace, with one probe for each dimension.
+        num_probes (int, optional): Number of random vectors (Rademacher
+            probes) for the estimate of the trace. More probes reduce the
+            variance; the estimate has no bias. None computes the exact trace,
+            with a probe for each dimension.
         rtol (float): Relative tolerance of the solver (dopri5).
         atol (float): Absolute tolerance of the solver.
         generator (torch.Generator, optional): Generator of the probes. They
-            are drawn once per call: the solver needs a derivative without
-            noise.
+            are drawn once per call, because the solver needs a deterministic
+            derivative.
 
     Raises:
         ImportError: If torchdiffeq is missing.
@@ -111,8 +112,8 @@ def autonomous_velocity(
         ValueError: If the velocity also depends on the source: the map from
             Z_1 to Z_0 is then not the flow of a single velocity field.
     """
-    # One time suffices: the coefficient of the source is 0 at all times or
-    # at none.
+    # It suffices to check one time: the coefficient of the source is 0 at all
+    # times or never.
     if field.coefficients(0.5)[0].source:
         raise ValueError(
             'The likelihood needs a velocity that depends on state and time '

@@ -24,9 +24,9 @@ def decouple_pairs(
         Tensor: Index of the teacher sample of each student sample, ``(B, )``,
         int64.
     """
-    kept = int(dirac_ratio * batch_size)
+    num_kept = int(dirac_ratio * batch_size)
     permutation = torch.arange(batch_size, device=device)
-    permutation[kept:] = kept + torch.randperm(
-        batch_size - kept, device=device
+    permutation[num_kept:] = num_kept + torch.randperm(
+        batch_size - num_kept, device=device
     )
     return permutation

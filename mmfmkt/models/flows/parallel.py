@@ -1,4 +1,4 @@
-"""Parallel training, an ablation: the encoder sees the target."""
+"""Parallel training, an ablation: the encoder's input contains the target."""
 
 from typing import Optional
 
@@ -14,7 +14,8 @@ class ParallelFMKT(FMKT):
 
     In training the encoder's input is ``Z_t = alpha_t X_S + sigma_t X_T``,
     which leaks the target; at inference it is the state of the Euler sampler.
-    Arguments as `FMKT`; student and teacher features need equal channels.
+    Arguments as `FMKT`. The features of student and teacher must have equal
+    channels.
 
     Examples:
         >>> transfer = ParallelFMKT(

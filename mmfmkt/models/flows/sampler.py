@@ -19,7 +19,7 @@ Since ``proj_in`` and ``proj_out`` are linear,
 is the projected Euler step ``Z <- Z - v / N``, and the mean of the estimates
 is ``(sum_i p_i X_S + proj_out(sum_i q_i h_i)) / N``. For most encoders
 ``proj_in`` is the identity and ``a`` is ``Z``. A bottleneck encoder runs its
-first and last layer once, whatever the number of steps.
+first and last layer once, for any number of steps.
 """
 
 import math
@@ -92,8 +92,8 @@ class EulerSampler:
         times = [i / num_steps for i in self.indices]
         self.time_embeddings = encoder.embed_times(times).unbind()
         self.fused_weight = encoder.fused_weight() if num_steps > 1 else None
-        # q of the first step. Hidden features are summed with weights
-        # q_i / unit, which are 1 for a straight schedule.
+        # Coefficient q of the first step. Hidden features are summed with the
+        # weights q_i / unit, which are 1 for a straight schedule.
         self.unit = field.coefficients(times[0])[1].output
 
     def __iter__(self) -> Iterator[Step]:
@@ -103,7 +103,7 @@ class EulerSampler:
     def segment(
         self, state: Tensor, indices: range
     ) -> Iterator[Tuple[Step, Tensor]]:
-        """Take some consecutive steps.
+        """Compute consecutive steps.
 
         Args:
             state (Tensor): Projected state before the first of the steps.
@@ -114,7 +114,7 @@ class EulerSampler:
         """
         for i in indices:
             step = self.step(state, i)
-            # The state after the last step is only used as the mean.
+            # After the last step, the state is only used if it is the mean.
             if i > 1 or self.final_state_is_mean:
                 update = self.field.encoder.update(
                     step.hidden, self.source, self.fused_weight
@@ -126,7 +126,7 @@ class EulerSampler:
             yield step, state
 
     def step(self, state: Tensor, i: int) -> Step:
-        """Return step i of ``step_indices`` from a state."""
+        """Return step i, which starts from a projected state at time i / N."""
         body, time = self.field.encoder.body, self.time_embeddings[-i]
         if i == self.num_steps and self.first_hidden is not None:
             hidden = self.first_hidden

@@ -15,13 +15,13 @@ from ..tensor_ops import linear_combination
 
 
 class SchedulePoint(NamedTuple):
-    """Noise schedule at one time.
+    """Values of a noise schedule at one time.
 
     Attributes:
         alpha (float): Coefficient of the source ``Z_1``.
         sigma (float): Coefficient of the target ``Z_0``.
-        d_alpha (float): Derivative of alpha in t.
-        d_sigma (float): Derivative of sigma in t.
+        d_alpha (float): Derivative of alpha with respect to t.
+        d_sigma (float): Derivative of sigma with respect to t.
     """
 
     alpha: float

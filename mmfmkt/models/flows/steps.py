@@ -1,4 +1,4 @@
-"""Sampling steps: velocities, and estimates of the target."""
+"""Steps of the sampler: velocities, and estimates of the target."""
 
 from contextlib import nullcontext
 from typing import ContextManager, List, Sequence, Union
@@ -12,12 +12,13 @@ from .velocity import Coefficients, VelocityField
 
 
 class Step:
-    """One sampling step; attributes are computed when they are read.
+    """One step of the sampler; its attributes are computed when they are read.
 
     Args:
         field (VelocityField): The velocity field.
         source (Tensor): ``X_S``, float32 or better.
-        hidden (Tensor): Output of the encoder's ``body``.
+        hidden (Tensor): Output of the encoder's ``body``, with the channels
+            of the projected state.
         t (float): Time at the start of the step, in (0, 1].
 
     Attributes:
@@ -97,7 +98,11 @@ class StepBatch:
         return self._combine([step.estimate_coefs for step in self.steps])
 
     def _combine(self, coefs: Sequence[Coefficients]) -> Tensor:
-        """Return the linear combination of source and output of each step."""
+        """Return the linear combinations of source and encoder output.
+
+        Args:
+            coefs (Sequence[Coefficients]): Coefficients of each step.
+        """
         output = self.encoder_output
         if len(set(coefs)) == 1:
             return coefs[0].combine(self.source[None], output)

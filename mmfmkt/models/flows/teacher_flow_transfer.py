@@ -1,4 +1,4 @@
-"""Base of the variants whose flow is trained towards a teacher's feature."""
+"""Base class of the variants whose flow targets a teacher's feature."""
 
 from typing import Optional
 
@@ -67,7 +67,7 @@ class TeacherFlowTransfer(FlowTransfer):
         """Return ``X_T``, permuted if pairs are decoupled, and encoded."""
         labels, permutation = inputs.labels, inputs.permutation
         if permutation is not None:
-            # A pair has the label of its teacher sample.
+            # The label of a permuted pair is that of its teacher sample.
             target = target[permutation]
             labels = None if labels is None else labels[permutation]
         return self.distillation_loss.prepare_target(

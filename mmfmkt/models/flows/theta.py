@@ -97,7 +97,7 @@ class FMKTTheta(TeacherFlowTransfer):
         flow_target = self._flow_target(target, inputs)
         losses, mean = self._run_branch(target, flow_target, inputs)
         with torch.no_grad():
-            # T is affine: this is the mean of the outputs.
+            # T is affine, so T of the mean is the mean of the outputs of T.
             ensemble = self.transform(mean, target)
         if self.ensemble_weight:
             weight = self.loss_weight * self.ensemble_weight

@@ -49,8 +49,7 @@ class MapTransform(nn.Module):
 
         Args:
             x (Tensor): ``(B, C_s, H, W)``.
-            like (Tensor, optional): Teacher map, to whose size the output is
-                resized.
+            like (Tensor, optional): Teacher's map; the output gets its size.
 
         Returns:
             Tensor: ``(B, C_t, H', W')``.
@@ -76,18 +75,23 @@ class PooledHead(nn.Module):
         self.fc = nn.Linear(in_channels, num_classes)
 
     def forward(self, x: Tensor, like: Optional[Tensor] = None) -> Tensor:
-        """Return logits ``(B, classes)`` of ``(B, C_s[, H, W])``."""
+        """Return logits ``(B, classes)``.
+
+        Args:
+            x (Tensor): ``(B, C_s, H, W)`` or ``(B, C_s)``.
+            like (Tensor, optional): Ignored; see `MapTransform`.
+        """
         return self.fc(x.flatten(2).mean(2) if x.dim() > 2 else x)
 
 
 def mean_prediction(
     predictions: Sequence[Tuple[Tensor, Losses]],
 ) -> Tuple[Tensor, Losses]:
-    """Return the mean of a head's outputs on several features.
+    """Return mean logits and mean losses of a head over several features.
 
     Args:
-        predictions (Sequence): Logits ``(B, classes)`` and losses of each
-            feature.
+        predictions (Sequence): Pairs of logits ``(B, classes)`` and losses,
+            for each feature.
     """
     logits, losses = zip(*predictions)
     means = {

@@ -31,8 +31,8 @@ class VelocityField(nn.Module):
     """Velocity at a state, and the estimate of the target.
 
     If the flow starts as the identity (``encoder.zero_init``), the encoder
-    predicts a difference: that of the velocity to ``(alpha'_t + sigma'_t)
-    X_S``, or that of the target to ``X_S``.
+    predicts a difference: of the velocity and ``(alpha'_t + sigma'_t) X_S``,
+    or of the target and ``X_S``.
 
     Args:
         encoder (MetaEncoder): Network g(Z_t, t).
@@ -47,7 +47,7 @@ class VelocityField(nn.Module):
         >>> field = VelocityField(ConvEncoder(8), RectifiedFlow())
         >>> source = torch.randn(2, 8, 5, 5)
         >>> velocity, estimate = field(source, source, 1.0)
-        >>> torch.equal(estimate, source)  # it starts as the identity
+        >>> torch.equal(estimate, source)  # the flow starts as the identity
         True
     """
 
@@ -73,8 +73,9 @@ class VelocityField(nn.Module):
             t (float): Time in (0, 1].
         """
         _, _, d_alpha, d_sigma = self.schedule(t)
-        # A flow that starts as the identity adds the encoder's output to the
-        # estimate X_S, whose velocity is (alpha' + sigma') X_S.
+        # In a flow that starts as the identity, the encoder predicts the
+        # difference to the estimate X_S, whose velocity is (alpha' + sigma')
+        # X_S.
         identity = float(self.encoder.zero_init)
         if self.prediction == 'target':
             return (

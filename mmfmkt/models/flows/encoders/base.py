@@ -16,8 +16,9 @@ from .time_embedding import TimeEmbedding
 class MetaEncoder(nn.Module, metaclass=ABCMeta):
     """Base class of the encoders: a time embedding and layers.
 
-    A subclass takes ``channels`` first and passes ``zero_init`` and
-    ``deep_time`` on, whose defaults depend on the tap.
+    The constructor of a subclass has ``channels`` as its first argument and
+    passes ``zero_init`` and ``deep_time`` to this class. The default of
+    ``deep_time`` in a distiller depends on the tap.
 
     An encoder is ``proj_out(body(proj_in(state), t))``, where ``proj_in`` and
     ``proj_out`` are linear. By default they are identities. The states of an
@@ -31,8 +32,8 @@ class MetaEncoder(nn.Module, metaclass=ABCMeta):
         zero_init (bool): Whether the flow starts as the identity: the last
             layer starts at zero, and the encoder predicts the difference
             between the velocity and that of a flow that stays at the source.
-            The initial loss is then that without a flow, so the student is
-            distilled from the first iteration on.
+            The initial loss is then equal to that without a flow, so the
+            student is distilled from the first iteration on.
         deep_time (bool): Whether the time embedding has two layers, as is
             usual for logits, instead of one.
 
@@ -82,8 +83,11 @@ class MetaEncoder(nn.Module, metaclass=ABCMeta):
         return self.proj_out(self.body(self.proj_in(state), time), state)
 
     def proj_in(self, state: Tensor) -> Tensor:
-        """Apply the first, linear part, which maps a state to the input of
-        ``body``."""
+        """Apply the linear first part, from a state to the input of ``body``.
+
+        Args:
+            state (Tensor): ``Z_t``.
+        """
         return state
 
     def embed_times(self, times: Sequence[float]) -> Tensor:
@@ -111,7 +115,7 @@ class MetaEncoder(nn.Module, metaclass=ABCMeta):
         )
 
     def proj_out(self, hidden: Tensor, like: Tensor) -> Tensor:
-        """Apply the last, linear part; the output has the shape of ``like``.
+        """Apply the linear last part; the output has the shape of ``like``.
 
         Args:
             hidden (Tensor): Output of ``body``.

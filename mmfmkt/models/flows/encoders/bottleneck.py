@@ -17,8 +17,9 @@ class BottleneckEncoder(MetaEncoder):
 
     There is no activation before the first convolution or after the last, so
     the sampler keeps its state at ``width`` channels. It runs the first and
-    the last convolution once per sample. Each of the K steps runs the 3x3
-    convolution and the product of last and first (``fused_weight``).
+    the last convolution once for all K steps. Each step runs the 3x3
+    convolution and the product of last and first convolution
+    (``fused_weight``).
 
     Args:
         channels (int): C of the state.

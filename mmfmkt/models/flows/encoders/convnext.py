@@ -8,9 +8,10 @@ from .layers import Residual
 
 
 class ConvNeXtEncoder(MetaEncoder):
-    """Depthwise conv7x7, norm, conv1x1 up, GELU, conv1x1 down.
+    """Depthwise conv7x7, GroupNorm(1), conv1x1 up, GELU, conv1x1 down.
 
-    About 8 C^2 + 49 C weights per block; `ConvEncoder` has 18 C^2.
+    With ``expansion=4``, a block has about 8 C^2 + 49 C weights; `ConvEncoder`
+    has 18 C^2.
 
     Args:
         channels (int): C of the state.

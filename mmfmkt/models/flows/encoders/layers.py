@@ -1,4 +1,4 @@
-"""Containers of layers."""
+"""Containers of layers, and a check for compilation."""
 
 import torch
 from torch import Tensor, nn

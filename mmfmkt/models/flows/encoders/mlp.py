@@ -8,7 +8,7 @@ from .layers import Residual
 
 
 class MLPEncoder(MetaEncoder):
-    """Blocks of x + conv1x1-ReLU-conv1x1 and LayerNorm over channels.
+    """Blocks: LayerNorm over channels of x + conv1x1-ReLU-conv1x1.
 
     Args:
         channels (int): C of the state.
@@ -45,5 +45,5 @@ class MLPEncoder(MetaEncoder):
 
     def body(self, projected: Tensor, time: Tensor) -> Tensor:
         # A linear layer over channels is a 1x1 convolution.
-        pixels = projected.movedim(1, -1) + time
-        return self.body_layers(pixels).movedim(pixels.dim() - 1, 1)
+        channels_last = projected.movedim(1, -1) + time
+        return self.body_layers(channels_last).movedim(projected.dim() - 1, 1)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from .layers import is_compiling
 
 MAX_PERIOD = 1e4
-# Limit of the cache: an adaptive ODE solver evaluates at ever new times.
+# Limit of cached embeddings: an adaptive ODE solver never repeats its times.
 MAX_CACHED = 64
 
 
@@ -48,7 +48,7 @@ def sinusoidal_embedding(
 
 
 class TimeEmbedding(nn.Module):
-    """Time as one number per channel: sinusoids, then linear layers.
+    """Embedding of time, one number per channel: sinusoids, linear layers.
 
     Args:
         channels (int): C, the channels that the embedding is added to.
@@ -64,7 +64,7 @@ class TimeEmbedding(nn.Module):
     def __init__(self, channels: int, deep: bool = False) -> None:
         super().__init__()
         self.channels = channels
-        # As a buffer, the frequencies are on the device before each step.
+        # A buffer moves to the device with the module, so no step copies it.
         self.register_buffer(
             'frequencies', sinusoidal_frequencies(channels), persistent=False
         )

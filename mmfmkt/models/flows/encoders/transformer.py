@@ -18,9 +18,9 @@ class TransformerEncoder(MetaEncoder):
         channels (int): C of the state.
         num_heads (int): Number of attention heads.
         head_dim (int): Channels of a head.
-        window (int): Side of a window in pixels of the map. Maps whose size
-            is no multiple of it are padded, and the padding is masked.
-        expansion (int): Width of the MLPs in units of C.
+        window (int): Side of a window in pixels of the map. Maps whose sides
+            are not multiples of it are padded, and the padding is masked.
+        expansion (int): Channels of the MLPs' hidden layers divided by C.
         kwargs: ``zero_init`` and ``deep_time`` of `MetaEncoder`.
 
     Examples:

@@ -33,9 +33,9 @@ class WindowAttention(nn.Module):
         super().__init__()
         self.num_heads, self.head_dim = num_heads, head_dim
         self.window, self.shift = window, shift
-        inner = num_heads * head_dim
-        self.qkv = nn.Conv2d(channels, 3 * inner, 1, bias=False)
-        self.proj = nn.Conv2d(inner, channels, 1)
+        hidden = num_heads * head_dim
+        self.qkv = nn.Conv2d(channels, 3 * hidden, 1, bias=False)
+        self.proj = nn.Conv2d(hidden, channels, 1)
 
     def forward(self, x: Tensor) -> Tensor:
         """Apply attention.
