@@ -25,10 +25,10 @@ def select_classes(x: Tensor, classes: Tensor, count: int) -> Tensor:
 
     Args:
         x (Tensor): Maps ``(..., anchors * count, H, W)``, with the classes of
-            an anchor next to each other, or logits ``(..., count)``, with up
-            to one dimension before the batch.
-        classes (Tensor): Indices of the classes.
-        count (int): Number of classes.
+            an anchor next to each other, or logits ``(..., count)``. The
+            dots are the batch, or steps and batch.
+        classes (Tensor): Indices of the selected classes.
+        count (int): Number of all classes in ``x``.
     """
     dim = x.dim() - (3 if x.dim() >= 4 else 1)
     selected = x.unflatten(dim, (-1, count)).index_select(dim + 1, classes)

@@ -240,8 +240,8 @@ class FeatureTransfer(TapTransfer):
         for name, transfer in self.items():
             source, target = levels[int(name)], None
             if targets is not None:
-                # A teacher's map that is larger is padded at the right and
-                # the bottom.
+                # Crop the padding of a larger map of the teacher, which is at
+                # the right and the bottom.
                 height, width = (
                     max(1, round(x * self.stride_ratios[name]))
                     for x in source.shape[-2:]

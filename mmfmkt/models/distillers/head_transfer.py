@@ -65,9 +65,10 @@ class HeadTransfer(TapTransfer):
             target (Tensor, optional): The teacher's logits, ``(B,
                 classes)``; None without a teacher and while the transfer
                 weight is 0.
-            labels (Tensor): ``(B, )`` or ``(B, classes)``.
-            head (Callable): The student's head, from a feature to logits
-                and task losses.
+            labels (Tensor): Classes ``(B, )`` or probabilities ``(B,
+                classes)``.
+            head (Callable): The student's head, a function from a feature to
+                logits and task losses.
             weight (float): Factor of the transfer's losses.
             num_steps (int): N.
             permutation (Tensor, optional): Result of ``draw``.
@@ -93,7 +94,8 @@ class HeadTransfer(TapTransfer):
 
         Args:
             source (Tensor): ``(B, C, H, W)`` or ``(B, C)``.
-            head (Callable): The student's head, from a feature to logits.
+            head (Callable): The student's head, a function from a feature to
+                logits.
             step_counts (Sequence[int]): Values of K beside
                 ``inference_steps``.
         """

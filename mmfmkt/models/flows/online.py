@@ -34,8 +34,8 @@ class OFMKT(FlowTransfer):
 
     def _run(self, inputs: TransferInputs) -> TransferOutputs:
         source, num_steps, head = inputs.source, inputs.num_steps, inputs.head
-        # All outputs are kept, since their mean is only known after the last
-        # step.
+        # Keep the outputs of all steps: the loss compares them with their
+        # mean.
         sampler = EulerSampler(
             self.field, source, num_steps, with_cp=self.with_cp
         )

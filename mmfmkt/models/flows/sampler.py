@@ -32,6 +32,7 @@ from ..tensor_ops import at_least_float32, linear_combination
 from .steps import Step, StepBatch
 from .velocity import VelocityField
 
+# Values by name, such as losses.
 Values = Dict[str, Tensor]
 StepFunction = Callable[[StepBatch], Values]
 # Key of the sum of hidden features among the values of a step function.

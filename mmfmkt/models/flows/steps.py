@@ -137,10 +137,10 @@ class StepBatch:
         is_batch = len(self) > 1 and has_projections
         if not is_batch or self.recompute or is_compiling():
             return nullcontext()
-        batch, parts = self.hidden, [step.hidden for step in self.steps]
+        batch, per_step = self.hidden, [step.hidden for step in self.steps]
 
         def pack(x: Tensor) -> Union[Tensor, List[Tensor]]:
-            return parts if x is batch else x
+            return per_step if x is batch else x
 
         def unpack(x: Union[Tensor, List[Tensor]]) -> Tensor:
             return torch.cat(x) if isinstance(x, list) else x
