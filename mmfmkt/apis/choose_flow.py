@@ -1,4 +1,4 @@
-"""Selection of a classifier's flow by the FLOPs of the deployed student."""
+"""Selection of a classifier's flow by its FLOPs in deployment."""
 
 from functools import lru_cache
 from itertools import takewhile
@@ -19,9 +19,10 @@ from mmfmkt.registry import MODELS
 
 from .describe import count_flops
 
-# FLOPs of the flow, relative to those of the student.
+# Maximum FLOPs of the flow, relative to those of the student.
 MAX_COST = 0.05
-# Candidates, from the cheapest on; the widths are at most half the channels.
+# Widths of BottleneckEncoder and numbers of sampling steps K to choose from.
+# A width is at most half the channels of the feature.
 WIDTHS = (16, 32, 64, 128, 256, 512)
 STEP_COUNTS = (1, 2, 4, 8)
 
@@ -29,18 +30,20 @@ STEP_COUNTS = (1, 2, 4, 8)
 def choose_flow(
     config: Config, preset: str, variant: str, flow: Dict[str, Any]
 ) -> List[str]:
-    """Choose encoder and K of a classifier at the tap ``'head'``.
+    """Choose encoder and number of steps K of a classifier's flow.
 
-    The encoder is the most expensive one that costs at most ``MAX_COST`` at
-    K = 1, and K the largest number of steps that it allows. Costs are counted
-    on built networks.
+    The encoder is the most expensive one that costs at most ``MAX_COST`` with
+    K = 1 sampling step. K is the largest number of steps that costs at most
+    ``MAX_COST`` with this encoder. The cost is the relative increase of the
+    student's FLOPs, counted on built networks.
 
     Args:
         config (Config): Student config.
-        preset (str): Name of the config in ``_base_`` with a ``distiller``.
+        preset (str): Name of a config in ``_base_`` that defines a
+            ``distiller``.
         variant (str): A key of ``VARIANTS``.
-        flow (dict): ``encoder`` and ``inference_steps``, if given; changed in
-            place.
+        flow (dict): Keys of ``model.flow``, changed in place. ``encoder`` and
+            ``inference_steps`` are chosen if they are missing.
 
     Returns:
         list[str]: Description of the choice by line.
@@ -57,15 +60,20 @@ def choose_flow(
         return lines
     side, flops = count_flops(student)
     if not side:
-        return [*lines, 'cost      not countable: the flow of the preset']
-    section = get_config(f'mmfmkt::_base_/{preset}.py').distiller
+        return [
+            *lines,
+            'cost      unknown (FLOPs cannot be counted): flow of the preset',
+        ]
+    distiller = get_config(f'mmfmkt::_base_/{preset}.py').distiller
 
     @lru_cache(None)
     def cost(index: int, num_steps: int) -> float:
-        """Return the relative cost of an encoder with K steps."""
-        deployed = dict(section, student=model, variant=variant, teacher=None)
+        """Return the cost of ``encoders[index]``, relative to the student."""
+        deployed = dict(
+            distiller, student=model, variant=variant, teacher=None
+        )
         deployed['flow'] = dict(
-            section.flow, encoder=encoders[index], inference_steps=num_steps
+            distiller.flow, encoder=encoders[index], inference_steps=num_steps
         )
         with DefaultScope.overwrite_default_scope('mmpretrain'):
             network = MODELS.build(deployed)
@@ -79,8 +87,8 @@ def choose_flow(
     allowed = takewhile(lambda k: cost(chosen, k) <= MAX_COST, STEP_COUNTS)
     steps = flow.get('inference_steps') or max(allowed, default=1)
     flow.update(encoder=encoders[chosen], inference_steps=steps)
-    name = name_of(encoders[chosen])
-    more = [
+    name = encoder_text(encoders[chosen])
+    larger_flows = [
         f'K = {2 * steps}: {cost(chosen, 2 * steps):+.1%} '
         f'(--inference-steps {2 * steps})'
     ]
@@ -90,33 +98,34 @@ def choose_flow(
         if 'width' in larger:
             width = larger['width']
             option = f'--cfg-options model.flow.encoder.width={width}'
-        more.append(
-            f'{name_of(larger)}, K = 1: {cost(chosen + 1, 1):+.1%} ({option})'
+        larger_flows.append(
+            f'{encoder_text(larger)}, K = 1: {cost(chosen + 1, 1):+.1%} '
+            f'({option})'
         )
     return [
         *lines,
         f'cost      {name}, K = {steps}: {cost(chosen, steps):+.1%} FLOPs '
         f'({side}x{side} pixels); the default is at most {MAX_COST:+.0%}',
-        f'          larger: {"; ".join(more)}',
+        f'          larger: {"; ".join(larger_flows)}',
     ]
 
 
 def candidates(encoder: Optional[dict], channels: int) -> List[dict]:
-    """Return encoders from the cheapest on.
+    """Return the encoders to choose from, the cheapest first.
 
     Args:
-        encoder (dict, optional): Encoder with the ``type`` of all candidates.
+        encoder (dict, optional): If given, all candidates have its ``type``.
         channels (int): Channels of the feature.
     """
-    kind = (encoder or {}).get('type')
-    if kind not in (None, 'BottleneckEncoder'):
-        return [dict(type=kind)]
+    encoder_type = (encoder or {}).get('type')
+    if encoder_type not in (None, 'BottleneckEncoder'):
+        return [dict(type=encoder_type)]
     widths = [x for x in WIDTHS if x <= channels // 2] or [channels]
     encoders = [dict(type='BottleneckEncoder', width=x) for x in widths]
-    return encoders if kind else [*encoders, dict(type='ConvEncoder')]
+    return encoders if encoder_type else [*encoders, dict(type='ConvEncoder')]
 
 
-def name_of(encoder: dict) -> str:
-    """Return type and width of an encoder."""
+def encoder_text(encoder: dict) -> str:
+    """Return type and width of an encoder as text."""
     width = encoder.get('width')
     return encoder['type'] + (f'(width={width})' if width else '')

@@ -1,4 +1,4 @@
-"""Selection of taps, levels, teacher images and inherited weights."""
+"""Selection of taps, levels, teacher image size and inherited weights."""
 
 from math import log2
 from typing import Any, Dict, List, Optional, Tuple
@@ -31,17 +31,18 @@ def choose_taps(
     class_maps: bool = False,
     teacher_scale: Optional[float] = None,
 ) -> List[str]:
-    """Choose taps and levels, and the size of the teacher's images.
+    """Choose taps, levels, teacher image size and inherited weights.
 
     Args:
         config (Config): Config of the student.
-        library (str): Library of the student.
+        library (str): Library of the student, ``'mmdet'`` or
+            ``'mmpretrain'``.
         model (dict): ``model`` section of the distillation, changed in
             place.
         class_maps (bool): Whether to distill the heads' class maps, too.
         teacher_scale (float, optional): Side of the teacher's images,
-            relative to the student's. None: 1, or, if no stride is equal,
-            the factor that makes the two nearest strides equal.
+            relative to the student's. None: 1 if the networks have a stride
+            in common, else the factor that makes their nearest strides equal.
 
     Returns:
         list[str]: Description of the choice by line.
@@ -49,24 +50,24 @@ def choose_taps(
     student = build_network(
         without_weights(load_model_config(config, 'the student')), library
     )
-    has_maps = library == 'mmdet' and has_part(student, 'neck')
-    tap = 'neck' if has_maps else 'backbone'
+    has_pyramid = library == 'mmdet' and has_part(student, 'neck')
+    tap = 'neck' if has_pyramid else 'backbone'
     model['tap'] = tap
     student_levels = probe(student, tap, 'student')
     if model.get('teacher') is None:
         model['levels'] = tuple(range(len(student_levels)))
         return [f'tap       {tap}, {len(student_levels)} levels']
-    teacher, teacher_tap = build_teacher_of(model['teacher'], library, tap)
+    teacher, teacher_tap = build_teacher(model['teacher'], library, tap)
     if teacher_tap != tap:
         model['teacher']['tap'] = teacher_tap
-    teacher_levels, lines = choose_view(
+    teacher_levels, lines = choose_image_size(
         model['teacher'],
         student_levels,
         probe(teacher, teacher_tap, 'teacher'),
         teacher_scale,
     )
     pairs = pair_levels(None, student_levels, teacher_levels)
-    # The coarsest pyramid level is computed from the others.
+    # Skip the coarsest pyramid level, which is computed from the next one.
     if len(pairs) > 4 and tap == 'neck':
         pairs.popitem()
     model['levels'] = tuple(pairs)
@@ -124,16 +125,16 @@ def choose_class_maps(
 
 
 def has_part(network: nn.Module, name: str) -> bool:
-    """Return whether a detector has an optional part such as a neck."""
+    """Return whether a network has an optional part such as a neck."""
     return getattr(network, name, None) is not None
 
 
 def indented(lines: List[str]) -> List[str]:
-    """Return lines below a heading of the summary."""
+    """Indent lines that continue a line of the summary."""
     return [f'          {line}' for line in lines]
 
 
-def build_teacher_of(
+def build_teacher(
     settings: dict, library: str, tap: str
 ) -> Tuple[nn.Module, str]:
     """Build a teacher without weights, and choose its tap.
@@ -143,22 +144,25 @@ def build_teacher_of(
             transformer is set to output maps.
         library (str): Library of the student.
         tap (str): The student's tap.
+
+    Returns:
+        tuple: The teacher and its tap.
     """
     model, _ = load_teacher_config(settings)
     scope = model.get('_scope_') or library
     backbone = model.get('backbone', {})
-    kind = resolve_type(backbone, MODELS, scope)
-    if 'featmap' in getattr(kind, 'OUT_TYPES', ()):
-        options = settings.setdefault('cfg_options', {})
-        options['backbone.out_type'] = backbone['out_type'] = 'featmap'
+    backbone_type = resolve_type(backbone, MODELS, scope)
+    if 'featmap' in getattr(backbone_type, 'OUT_TYPES', ()):
+        cfg_options = settings.setdefault('cfg_options', {})
+        cfg_options['backbone.out_type'] = backbone['out_type'] = 'featmap'
     network = build_network(without_weights(model), library)
-    # The neck of a classifier outputs vectors.
+    # The neck of a classifier outputs a vector, not maps.
     if scope == 'mmpretrain' or not has_part(network, 'neck'):
         tap = 'backbone'
     return network, tap
 
 
-def choose_view(
+def choose_image_size(
     settings: dict,
     student: List[LevelSpec],
     teacher: List[LevelSpec],
@@ -175,7 +179,7 @@ def choose_view(
 
     Returns:
         tuple: Levels of the teacher, with strides in pixels of the student's
-        images, and a line if the sizes differ.
+        images, and a description by line, empty if the sizes are equal.
     """
     if scale is None:
         ratios = [y.stride / x.stride for x in student for y in teacher]
@@ -183,7 +187,7 @@ def choose_view(
         scale = 1.0 if 1 in ratios else nearest
     view: Dict[str, Any] = dict(scale=scale) if scale != 1 else {}
     if 'backbone.out_type' in settings.get('cfg_options', {}):
-        # Patches must tile the image.
+        # The patches of a vision transformer must tile the image.
         view['multiple_of'] = round(max(x.stride for x in teacher))
     lines = []
     if view:
@@ -198,7 +202,16 @@ def choose_view(
 def choose_inherited(
     model: dict, student: nn.Module, teacher: nn.Module
 ) -> List[str]:
-    """Inherit the teacher's weights of neck and heads with equal shapes."""
+    """Inherit the teacher's neck and heads whose weights have equal shapes.
+
+    Args:
+        model (dict): ``model`` section of the distillation, changed in place.
+        student (nn.Module): The student.
+        teacher (nn.Module): The teacher.
+
+    Returns:
+        list[str]: Description of the choice by line.
+    """
     student_parts, teacher_parts = (
         {
             name: {key: x.shape for key, x in part.state_dict().items()}

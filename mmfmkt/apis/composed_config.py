@@ -1,4 +1,4 @@
-"""Files of a composed config: its text, and the base config of its student."""
+"""Text of a composed config, and the base config of its student."""
 
 import os.path as osp
 from pathlib import Path
@@ -18,19 +18,21 @@ def render(
     preset: str,
     model: dict,
     overrides: dict,
-    classes: dict,
+    student_overrides: dict,
     flow: dict,
 ) -> str:
-    """Return the text of the composed config.
+    """Return the text of a composed distillation config.
 
     Args:
-        base (str): Student config, for ``_base_``.
+        base (str): Path of the student config, for ``_base_``.
         config (Config): Student config.
-        preset (str): Name of a config in ``_base_`` with a ``distiller``.
-        model (dict): Keys of the distiller.
-        overrides (dict): Top-level keys.
-        classes (dict): Overrides of the student by dotted key.
-        flow (dict): Keys of the flow.
+        preset (str): Name of a config in ``_base_`` that defines a
+            ``distiller``.
+        model (dict): Keys of ``model`` that replace the preset's.
+        overrides (dict): Top-level keys that replace the student config's.
+        student_overrides (dict): Overrides of ``model.student`` by dotted
+            key.
+        flow (dict): Keys of ``model.flow`` that replace the preset's.
     """
     lines = [
         '# Composed by mmfmkt distill; may be edited and inherited.',
@@ -46,42 +48,46 @@ def render(
     if 'data_preprocessor' in config and not config.model.get(
         'data_preprocessor'
     ):
-        # The distiller passes it to the student.
+        # The distiller passes its preprocessor to the student.
         lines.append("model['data_preprocessor'] = _base_.data_preprocessor")
     lines += [assignment(f'model[{key!r}]', x) for key, x in model.items()]
     lines += assignments("model['flow']", flow)
-    lines += assignments("model['student']", classes)
+    lines += assignments("model['student']", student_overrides)
     lines += [assignment(key, value) for key, value in overrides.items()]
     return '\n'.join(lines) + '\n'
 
 
 def write_base(source: str, path: Path) -> Tuple[str, List[str]]:
-    """Write the base config of a student whose config has the new style.
+    """Return the base config of a student; write it if it must be converted.
+
+    MMEngine's old-style configs, such as the composed one, cannot inherit from
+    new-style configs (``read_base()``), which are converted to the old style.
 
     Args:
         source (str): Config of the student.
         path (Path): The composed config.
 
     Returns:
-        tuple: Value of ``_base_``, and its description by line.
+        tuple: Path for ``_base_``, and a description by line, empty without
+        a conversion.
     """
     config = read_config(source)
-    # Private in MMEngine 0.10.7, which has no public equivalent.
+    # This method is private; MMEngine 0.10.7 has no public equivalent.
     if not Config._is_lazy_import(config.filename):
         return absolute(source), []
-    # to_dict excludes imported names.
+    # `to_dict` excludes the names that a new-style config imports.
     values = [assignment(key, config[key]) for key in config.to_dict()]
     base = f'{path.stem}_student.py'
     text = '\n'.join([f'# Resolved from {source}', *values, ''])
     write_config(path.with_name(base), text)
     return base, [
-        f'base      {base}: the student in the old config style, since '
-        'MMEngine cannot inherit new-style configs there'
+        f'base      {base}: student in the old config style, since old-style '
+        'configs cannot inherit from new-style ones'
     ]
 
 
 def write_config(path: Path, text: str) -> None:
-    """Write a config, unless an edited one exists.
+    """Write a config, unless the file exists with the same content.
 
     Raises:
         ConfigError: If the file exists with another content.
@@ -99,5 +105,5 @@ def absolute(source: str) -> str:
     """Make a path absolute; packaged names and URLs are not changed."""
     if '::' in source or '://' in source:
         return source
-    # Links are not resolved: MMEngine finds base configs beside them.
+    # Keep symbolic links: MMEngine looks for base configs beside the link.
     return osp.abspath(osp.expanduser(source))

@@ -2,7 +2,7 @@
 
 RepDistiller and mdistiller publish the state dicts of their networks. They
 are converted to checkpoints of MMPretrain's ImageClassifier with the same
-network of ``mmfmkt.models.backbones``.
+network, whose backbone is in ``mmfmkt.models.backbones``.
 """
 
 from pathlib import Path
@@ -25,8 +25,9 @@ class Network(NamedTuple):
 
     Attributes:
         backbone (dict): Config of the backbone.
-        prefixes (dict[str, str]): Prefixes of our tensor names by published
-            prefix. The first matching prefix is used.
+        prefixes (dict[str, str]): Prefixes of tensor names in ImageClassifier
+            by published prefix. The first published prefix that matches is
+            used.
     """
 
     backbone: Dict[str, Any]
@@ -34,19 +35,20 @@ class Network(NamedTuple):
 
 
 def shuffle_v2_units() -> Dict[str, str]:
-    """Return the prefixes of ShuffleNetV2's units."""
-    down = ('left.0', 'left.2', 'right.0', 'right.3', 'right.5')
+    """Return the prefixes of ShuffleNetV2's units by published prefix."""
+    # Convolutions of the first unit of a stage (stride 2), and of the others.
+    strided_unit = ('left.0', 'left.2', 'right.0', 'right.3', 'right.5')
     unit = ('right.0', 'right.3', 'right.5')
     prefixes = {}
     for stage, num_blocks in enumerate((4, 8, 4)):
         for block in range(num_blocks):
             published = f'layer{stage + 1}.{block}'
-            ours = f'backbone.stages.{stage}.{block}'
-            for index, conv in enumerate(unit if block else down, 1):
+            prefix = f'backbone.stages.{stage}.{block}'
+            for index, conv in enumerate(unit if block else strided_unit, 1):
                 branch, position = conv.split('.')
                 norm = f'{branch}.{int(position) + 1}'
-                prefixes[f'{published}.conv{index}'] = f'{ours}.{conv}'
-                prefixes[f'{published}.bn{index}'] = f'{ours}.{norm}'
+                prefixes[f'{published}.conv{index}'] = f'{prefix}.{conv}'
+                prefixes[f'{published}.bn{index}'] = f'{prefix}.{norm}'
     return prefixes
 
 
@@ -68,7 +70,7 @@ WRN_STAGES = (
 )
 WRN = {
     'conv1': 'backbone.stem',
-    # Before the blocks, whose published prefix they share.
+    # Listed before the blocks, whose published prefix also matches.
     **{
         f'block{i}.layer.0.convShortcut': f'{stage}.0.shortcut'
         for i, stage in enumerate(WRN_STAGES, 1)
@@ -216,8 +218,8 @@ def convert_state(
         rename_tensor(name.removeprefix('module.'), network.prefixes): x
         for name, x in state.items()
     }
-    classes = state.get('head.fc.bias', torch.zeros(1)).numel()
-    linear = nn.Linear(backbone.stage_channels[-1], classes)
+    num_classes = state.get('head.fc.bias', torch.zeros(1)).numel()
+    linear = nn.Linear(backbone.stage_channels[-1], num_classes)
     classifier = nn.ModuleDict(
         dict(backbone=backbone, head=nn.ModuleDict(dict(fc=linear)))
     )
@@ -244,15 +246,16 @@ def find_network(model: str) -> Network:
     return NETWORKS[model]
 
 
-def find_state(loaded: Any) -> Mapping[str, Tensor]:
+def find_state(checkpoint: Any) -> Mapping[str, Tensor]:
     """Return the state dict of a checkpoint.
 
     Raises:
-        ConfigError: If there is none.
+        ConfigError: If it has no state dict.
     """
-    state = loaded
-    if isinstance(loaded, Mapping):
-        state = loaded.get('model', loaded.get('state_dict', loaded))
+    state = checkpoint
+    if isinstance(checkpoint, Mapping):
+        state = checkpoint.get('state_dict', checkpoint)
+        state = checkpoint.get('model', state)
     if not isinstance(state, Mapping) or not all(
         isinstance(name, str) and isinstance(x, Tensor)
         for name, x in (state or {'': None}).items()
@@ -265,8 +268,8 @@ def find_state(loaded: Any) -> Mapping[str, Tensor]:
 
 
 def rename_tensor(name: str, prefixes: Mapping[str, str]) -> str:
-    """Return the name of a published tensor in an ImageClassifier."""
-    for published, ours in prefixes.items():
+    """Return the name that a published tensor has in an ImageClassifier."""
+    for published, prefix in prefixes.items():
         if name.startswith(f'{published}.'):
-            return ours + name.removeprefix(published)
+            return prefix + name.removeprefix(published)
     return name

@@ -1,4 +1,4 @@
-"""Config overrides that replace a dataset by a COCO folder."""
+"""Config overrides that replace the datasets by a folder."""
 
 from typing import Any, Dict, Iterable, Iterator, List, NamedTuple, Tuple
 
@@ -13,7 +13,7 @@ from mmfmkt.utils.config_text import Derived, Expression
 from mmfmkt.utils.configs import walk
 from mmfmkt.utils.types import resolve_type, type_name
 
-# Settings of a dataset that are kept for another dataset.
+# Settings that a dataset keeps when CocoDataset replaces it.
 KEPT_SETTINGS = ('filter_cfg', 'return_classes')
 
 
@@ -22,7 +22,8 @@ class DatasetNode(NamedTuple):
 
     Attributes:
         config (dict): Config of the dataset.
-        path (str): Expression of ``config`` in an inheriting config.
+        path (str): Expression of ``config`` in an inheriting config, such as
+            ``_base_.train_dataloader.dataset``.
         scope (str): Scope in which types are looked up.
         children (list[DatasetNode]): Wrapped datasets.
     """
@@ -36,17 +37,19 @@ class DatasetNode(NamedTuple):
 def data_overrides(
     config: Config, data: CocoFolder
 ) -> Tuple[Dict[str, Any], List[str]]:
-    """Return overrides with which a detector trains on a COCO folder.
+    """Return overrides with which a detector trains on a folder.
 
-    A dataset in COCO format gets other paths and classes and keeps its
-    wrappers. Any other dataset is replaced by a ``CocoDataset`` with the
-    student's pipeline and evaluated by ``CocoMetric``. Wrappers that repeat,
-    balance or concatenate datasets are removed then. ``MultiImageMixDataset``
-    is kept, since its pipeline is part of the augmentation.
+    A dataset in COCO format gets the folder's paths and classes, and keeps
+    its wrappers. Any other dataset is replaced by a ``CocoDataset`` with the
+    student's pipeline and evaluated by ``CocoMetric``. Then,
+    wrappers that repeat, balance or concatenate datasets are removed, too;
+    ``MultiImageMixDataset`` is kept, since its pipeline is part of the
+    augmentation.
 
     Args:
         config (Config): Student config.
-        data (CocoFolder): The folder.
+        data (CocoFolder): The folder, whose annotations have been converted
+            to COCO format.
 
     Returns:
         tuple: Overrides by key, and their description by line.
@@ -70,7 +73,7 @@ def data_overrides(
         nodes = list(nodes_of(root))
         for node in nodes:
             check_annotations(node, split)
-        # Whether the dataset has another format and is replaced.
+        # Datasets of another format, and concatenated ones, are replaced.
         replace = not all(x.children or reads_coco(x) for x in nodes) or any(
             'datasets' in x.config for x in nodes
         )
@@ -129,32 +132,35 @@ def nodes_of(node: DatasetNode) -> Iterator[DatasetNode]:
 def reads_coco(node: DatasetNode) -> bool:
     """Return whether a dataset reads files in the same way as CocoDataset.
 
-    Some subclasses only define other classes, others read other formats.
+    Some subclasses of CocoDataset define other class names only, which this
+    function accepts; others read other formats.
     """
     coco = resolve_type('mmdet.CocoDataset', DATASETS)
-    kind = resolve_type(node.config, DATASETS, node.scope)
+    dataset_type = resolve_type(node.config, DATASETS, node.scope)
     methods = ('__init__', 'load_data_list', 'parse_data_info', 'filter_data')
-    return issubclass(kind or object, coco or ()) and all(
-        getattr(kind, x) is getattr(coco, x) for x in methods
+    return issubclass(dataset_type or object, coco or ()) and all(
+        getattr(dataset_type, x) is getattr(coco, x) for x in methods
     )
 
 
 def depends_on_data(node: DatasetNode) -> bool:
-    """Return whether a node is removed when its data is replaced.
+    """Return whether a node is removed when CocoDataset replaces the data.
 
-    These are datasets and the wrappers that repeat, balance or concatenate
-    them.
+    Datasets, and wrappers that repeat, balance or concatenate datasets, are
+    removed.
     """
-    kind = resolve_type(node.config, DATASETS, node.scope)
+    dataset_type = resolve_type(node.config, DATASETS, node.scope)
     return (
         not node.children
         or 'datasets' in node.config
-        or issubclass(kind or object, (RepeatDataset, ClassBalancedDataset))
+        or issubclass(
+            dataset_type or object, (RepeatDataset, ClassBalancedDataset)
+        )
     )
 
 
 def check_annotations(node: DatasetNode, split: CocoSplit) -> None:
-    """Check that a split has the annotations that a pipeline loads.
+    """Check that a split has the annotations that a dataset loads.
 
     Raises:
         ConfigError: If annotations are missing.
@@ -166,11 +172,13 @@ def check_annotations(node: DatasetNode, split: CocoSplit) -> None:
     # Without this prefix, MMDetection loads no segmentation maps.
     has_maps = bool((node.config.get('data_prefix') or {}).get('seg'))
     for _, step in walk(node.config.get('pipeline')):
-        kind = resolve_type(step, TRANSFORMS, node.scope) or object
-        if not isinstance(step, dict) or not issubclass(kind, loader or ()):
+        step_type = resolve_type(step, TRANSFORMS, node.scope) or object
+        if not isinstance(step, dict) or not issubclass(
+            step_type, loader or ()
+        ):
             continue
-        # LoadPanopticAnnotations loads both by default.
-        default = issubclass(kind, panoptic or ())
+        # Only LoadPanopticAnnotations has with_seg and with_mask by default.
+        default = issubclass(step_type, panoptic or ())
         if step.get('with_seg', default) and has_maps:
             missing = 'segmentation maps'
         elif step.get('with_mask', default) and not split.has_masks:
@@ -192,7 +200,8 @@ def new_dataset(
         node (DatasetNode): Dataset of the student.
         data (CocoFolder): The folder.
         split (CocoSplit): Split of the folder.
-        replace (bool): Whether to replace the student's dataset.
+        replace (bool): Whether CocoDataset replaces the student's dataset.
+            Otherwise, its paths and classes are changed.
     """
     if node.children:
         inner = new_dataset(node.children[0], data, split, replace)
@@ -231,14 +240,15 @@ def new_evaluator(
     Args:
         evaluator (dict | list): Evaluator of the student: a metric, a list
             of metrics, or a dict with ``metrics``.
-        path (str): Expression of the evaluator in an inheriting config.
+        path (str): Expression of ``evaluator`` in an inheriting config.
         ann_file (str): Annotation file in COCO format.
         has_masks (bool): Whether the file has masks.
-        replace (bool): Whether the student's dataset is replaced.
+        replace (bool): Whether CocoDataset replaces the student's dataset.
         scope (str): Scope in which types are looked up.
 
     Returns:
-        tuple: The metrics, and those that ``CocoMetric`` replaces.
+        tuple: The metrics, and the metrics of ``evaluator`` that
+        ``CocoMetric`` replaces.
     """
     if isinstance(evaluator, dict) and 'metrics' in evaluator:
         evaluator, path = evaluator['metrics'], f'{path}.metrics'
@@ -246,11 +256,13 @@ def new_evaluator(
     if not isinstance(evaluator, dict):
         metrics = {f'{path}[{i}]': x for i, x in enumerate(evaluator)}
     coco = resolve_type('mmdet.CocoMetric', METRICS)
-    kinds = [resolve_type(x, METRICS, scope) for x in metrics.values()]
+    types = [resolve_type(x, METRICS, scope) for x in metrics.values()]
     kept: List[dict] = []
     removed = []
-    for kind, (metric_path, metric) in zip(kinds, metrics.items()):
-        is_kept = kind is coco or issubclass(kind or object, DumpResults)
+    for metric_type, (metric_path, metric) in zip(types, metrics.items()):
+        is_kept = metric_type is coco or issubclass(
+            metric_type or object, DumpResults
+        )
         if replace and not is_kept:
             removed.append(metric)
             continue
@@ -259,7 +271,7 @@ def new_evaluator(
             kept[-1]['ann_file'] = ann_file
         if evaluates_masks(metric) and not has_masks:
             kept[-1]['metric'] = 'bbox'
-    if removed and coco not in kinds:
+    if removed and coco not in types:
         masks = has_masks and any(map(evaluates_masks, removed))
         metric = ['bbox', 'segm'] if masks else 'bbox'
         kept.insert(

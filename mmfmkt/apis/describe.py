@@ -1,4 +1,4 @@
-"""Summary of a distillation config: flow, images and deployment cost."""
+"""Summary of a distillation config: flow, images and cost."""
 
 import json
 from math import ceil
@@ -18,7 +18,8 @@ from mmfmkt.models.flows import Transfer
 from mmfmkt.registry import MODELS
 from mmfmkt.utils.complexity import size_and_flops
 
-# Sizes of square images in pixels; the first that works is used.
+# Sides of square images in pixels; FLOPs are counted for the first side that
+# the networks accept.
 IMAGE_SIZES = (256, 512, 384, 224, 32)
 
 
@@ -26,20 +27,20 @@ IMAGE_SIZES = (256, 512, 384, 224, 32)
 def describe(path: Path) -> List[str]:
     """Return the summary of a distillation config by line."""
     config = Config.fromfile(path)
-    section = config.model
-    without_weights(section.student)
-    teacher = section.get('teacher') or {}
+    model_cfg = config.model
+    without_weights(model_cfg.student)
+    teacher = model_cfg.get('teacher') or {}
     checkpoint = teacher.pop('checkpoint', None)
     with DefaultScope.overwrite_default_scope(config.get('default_scope')):
-        model = MODELS.build(section)
+        model = MODELS.build(model_cfg)
         if model.teacher is not None:
             model.teacher_holder.checkpoint = checkpoint
             model.set_teacher_dataset(dataset_of(config))
-    flow = section.flow
+    flow = model_cfg.flow
     direct = flow.loss_weight * flow.get('direct_weight', 0)
     direct_loss = f' + direct loss, weight {direct:g}' if direct else ''
     lines = [
-        f'flow      variant {section.variant}, {encoder_names(flow)}, '
+        f'flow      variant {model_cfg.variant}, {encoder_names(flow)}, '
         f'{flow.schedule.type}, {flow.metric.type} of weight '
         f'{flow.loss_weight:g}{direct_loss}, '
         f'N = {json.dumps(flow.num_steps)}, K = {flow.inference_steps}',
@@ -55,7 +56,11 @@ def describe(path: Path) -> List[str]:
 
 
 def describe_teacher_cost(model: Any) -> List[str]:
-    """Describe the FLOPs of both forward passes; empty if not countable."""
+    """Describe the FLOPs of student and teacher without their heads.
+
+    Returns:
+        list[str]: One line; empty if the FLOPs cannot be counted.
+    """
     holder = model.teacher_holder
     scale = holder.view.get('scale', 1.0)
     multiple = holder.view.get('multiple_of', 1)
@@ -74,7 +79,7 @@ def describe_teacher_cost(model: Any) -> List[str]:
 
 
 def encoder_names(flow: dict) -> str:
-    """Return the types of the encoders."""
+    """Return the types of the encoders as text."""
     encoder = flow['encoder']
     per_level = isinstance(encoder, (list, tuple))
     names = [x['type'] for x in (encoder if per_level else [encoder])]
@@ -87,45 +92,46 @@ def describe_cost(model: Any) -> str:
         return 'deployed  the student without a flow: no additional cost'
     deployed = nn.ModuleList(
         part
-        for flow in model.flows.modules()
-        if isinstance(flow, Transfer)
-        for part in flow.deployed_modules
+        for transfer in model.flows.modules()
+        if isinstance(transfer, Transfer)
+        for part in transfer.deployed_modules
     )
-    flow = sum(p.numel() for p in deployed.parameters())
-    student = sum(p.numel() for p in model.student.parameters())
+    flow_size = sum(p.numel() for p in deployed.parameters())
+    student_size = sum(p.numel() for p in model.student.parameters())
     return (
-        f'deployed  student with flow: {student / 1e6:.2f} M + '
-        f'{flow / 1e6:.2f} M parameters{describe_flops(model)}'
+        f'deployed  student with flow: {student_size / 1e6:.2f} M + '
+        f'{flow_size / 1e6:.2f} M parameters{describe_flops(model)}'
     )
 
 
 def describe_flops(model: Any) -> str:
-    """Describe the FLOPs without and with the flow; '' if not countable.
+    """Describe the FLOPs of the student without and with the flow.
 
     FLOPs are counted by tracing, which fails for many two-stage heads. Then
-    the heads are excluded.
+    the heads are excluded. The text is empty if tracing fails again.
     """
-    name = 'FLOPs'
+    label = 'FLOPs'
     side, flops = count_flops(model.student, model)
     if not side:
-        name = 'FLOPs up to the neck'
+        label = 'FLOPs up to the neck'
         side, flops = count_flops(
             UpToNeck(model.student),
             UpToNeck(model.student, model.feature_transfers),
         )
     if not side:
         return ''
-    before, after = flops
+    student_flops, deployed_flops = flops
     return (
-        f', {name} of a {side}x{side} image: {before / 1e9:.2f} G to '
-        f'{after / 1e9:.2f} G ({after / before - 1:+.1%})'
+        f', {label} of a {side}x{side} image: '
+        f'{student_flops / 1e9:.2f} G to {deployed_flops / 1e9:.2f} G '
+        f'({deployed_flops / student_flops - 1:+.1%})'
     )
 
 
 def count_flops(
     *networks: nn.Module, sides: Sequence[int] = IMAGE_SIZES
 ) -> Tuple[int, List[int]]:
-    """Count the FLOPs of networks for the first image size that all accept.
+    """Count the FLOPs of networks for the first side that all accept.
 
     Args:
         networks (nn.Module): The networks.
@@ -133,14 +139,14 @@ def count_flops(
 
     Returns:
         tuple[int, list[int]]: The side and the FLOPs of each network; 0 and
-        an empty list if no size works.
+        an empty list if there is no such side.
     """
     for side in sides:
         try:
             return side, [
                 size_and_flops(x.eval(), (side, side))[1] for x in networks
             ]
-        except Exception:  # of tracing or of the image size
+        except Exception:  # tracing failed, or the side is not accepted
             continue
     return 0, []
 
@@ -150,17 +156,17 @@ class UpToNeck(nn.Module):
 
     Args:
         network (nn.Module): A detector or a classifier.
-        flows (Sequence[FeatureTransfer]): Flows that are run at its taps.
+        transfers (Sequence[FeatureTransfer]): Flows to run at its taps.
     """
 
     def __init__(
-        self, network: Any, flows: Sequence[FeatureTransfer] = ()
+        self, network: Any, transfers: Sequence[FeatureTransfer] = ()
     ) -> None:
         super().__init__()
         self.network: Any = network
-        self.flows = nn.ModuleList(flows)
+        self.transfers = nn.ModuleList(transfers)
 
     def forward(self, inputs: torch.Tensor) -> Any:
-        hooks = [(flow.tap, flow.sample) for flow in self.flows]
+        hooks = [(x.tap, x.sample) for x in self.transfers]
         with output_hooks(self.network, hooks):
             return self.network.extract_feat(inputs)

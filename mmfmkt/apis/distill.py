@@ -22,11 +22,12 @@ from .data_overrides import data_overrides
 from .describe import describe
 from .unlabelled import unlabelled_overrides
 
+# Names of configs in `_base_` that define a `distiller`, by library.
 PRESETS = dict(mmdet='fmkt_fpn', mmpretrain='fmkt_logits')
 THETA_PRESETS = dict(PRESETS, mmdet='theta_fpn')
 DETECTORS_ONLY = (
-    '--data-root supports detectors only: use mmfmkt distill for a '
-    "distillation, and set data_root in a classifier's config."
+    '--data-root supports detectors only. To distill a detector, use mmfmkt '
+    'distill; for a classifier, set data_root of the datasets in its config.'
 )
 # Base classes of the networks that the libraries' distillers support.
 BASE_CLASSES = dict(
@@ -75,16 +76,19 @@ def compose_distillation(
             that replaces the student's dataset; detectors only. A teacher
             without a checkpoint gets its number of classes, too.
         class_maps (bool): Whether to distill the class maps of dense heads
-            in addition to the feature pyramid.
+            (of one-stage detectors and RPNs) in addition to the feature
+            pyramid.
         teacher_scale (float, optional): Side of the teacher's images,
             relative to the student's; detectors only. See `choose_taps`.
         unlabelled (str, optional): Folder of images without annotations, on
-            which the transfer alone trains backbone and neck.
-        encoder (str, optional): Type of the flow's encoder. None: the
-            preset's for detectors, `choose_flow` for classifiers.
-        inference_steps (int, optional): K. None: as ``encoder``.
-        annotations (Path, optional): Folder of converted annotations of
-            ``data_root``. None: that of the output file.
+            which the distillation loss alone trains backbone and neck.
+        encoder (str, optional): Type of the flow's encoder. None: that of the
+            preset for detectors, that of `choose_flow` for classifiers.
+        inference_steps (int, optional): Number of sampling steps K of the
+            deployed flow. None: chosen like ``encoder``.
+        annotations (Path, optional): Folder to which the annotations of
+            ``data_root`` are written if they must be converted. None: the
+            folder of the output file.
 
     Raises:
         ConfigError: If student, teacher and options are incompatible.
@@ -94,26 +98,30 @@ def compose_distillation(
     check_flow_options(variant, encoder, inference_steps)
     lines = [f'student   {student} ({network_name(config.model)})']
     model: Dict[str, Any] = dict(variant=variant)
-    classes: Dict[str, Any] = {}
-    options: Dict[str, Any] = {}
+    student_overrides: Dict[str, Any] = {}
+    teacher_overrides: Dict[str, Any] = {}
     data = None
     if data_root:
         data = find_data_folder(data_root, annotations or path.parent)
         replacements, description = data_overrides(config, data)
         overrides.update(replacements)
         lines += description
-        classes = num_classes_overrides(config.model, len(data.classes))
-        config.merge_from_dict({f'model.{k}': v for k, v in classes.items()})
+        student_overrides = num_classes_overrides(
+            config.model, len(data.classes)
+        )
+        config.merge_from_dict(
+            {f'model.{key}': x for key, x in student_overrides.items()}
+        )
     if unlabelled:
-        replacements, classes, description = unlabelled_overrides(
+        replacements, student_overrides, description = unlabelled_overrides(
             config, unlabelled, library
         )
         overrides.update(replacements)
         lines += description
         model['task_loss'] = False
         if library == 'mmpretrain':
-            kind = 'mmfmkt.ClassificationDistiller'
-            model.update(type=kind, _scope_=library)
+            distiller = 'mmfmkt.ClassificationDistiller'
+            model.update(type=distiller, _scope_=library)
     if teacher is not None:
         teacher_model = load_model_config(teacher, '--teacher')
         lines.append(
@@ -121,12 +129,15 @@ def compose_distillation(
             f'{teacher_checkpoint or "random"}'
         )
         if data is not None and teacher_checkpoint is None:
-            options = num_classes_overrides(teacher_model, len(data.classes))
+            teacher_overrides = num_classes_overrides(
+                teacher_model, len(data.classes)
+            )
         model['teacher'] = dict(
             config=absolute(teacher),
             checkpoint=teacher_checkpoint and absolute(teacher_checkpoint),
-            **(dict(cfg_options=options) if options else {}),
         )
+        if teacher_overrides:
+            model['teacher']['cfg_options'] = teacher_overrides
     presets = THETA_PRESETS if variant == 'theta' else PRESETS
     preset = presets['mmdet' if unlabelled else library]
     flow: Dict[str, Any] = {}
@@ -140,7 +151,9 @@ def compose_distillation(
         lines += choose_flow(config, preset, variant, flow)
     base, description = write_base(student, path)
     lines += description
-    text = render(base, config, preset, model, overrides, classes, flow)
+    text = render(
+        base, config, preset, model, overrides, student_overrides, flow
+    )
     if data is not None:
         data.write()
     write_config(path, text)
@@ -151,13 +164,14 @@ def compose_training(source: str, data_root: str, path: Path) -> Composed:
     """Compose a config that trains a detector on a folder, and write it.
 
     Args:
-        source (str): Config of a detector: a file or a packaged config.
+        source (str): Config of a detector: a file or a packaged config
+            (``'mmdet::...'``).
         data_root (str): Folder in COCO, YOLO or Pascal VOC format.
         path (Path): Output file. Converted annotations are written beside
             it.
 
     Raises:
-        ConfigError: If the config is no detector, or the folder lacks files.
+        ConfigError: If the config has no detector, or the folder lacks files.
     """
     config, library, overrides = read_student(source, 'The config')
     if library != 'mmdet' or 'student' in config.model:
@@ -199,15 +213,16 @@ def check_options(
         raise ConfigError(
             f'--variant must be one of {", ".join(VARIANTS)}, got {variant!r}.'
         )
-    kind: Any = VARIANTS[variant]
-    if (teacher is None) == kind.needs_teacher:
-        need = 'needs' if teacher is None else 'does not use'
-        raise ConfigError(f'--teacher: the variant {variant!r} {need} one.')
-    if unlabelled and (kind.deploys_flow or teacher is None):
+    variant_type: Any = VARIANTS[variant]
+    if (teacher is None) == variant_type.needs_teacher:
+        verb = 'needs' if teacher is None else 'does not use'
         raise ConfigError(
-            '--unlabelled trains a backbone that is used without a flow, but '
-            f'the variant {variant!r} deploys its flow; use --variant theta '
-            'or direct.'
+            f'--teacher: the variant {variant!r} {verb} a teacher.'
+        )
+    if unlabelled and (variant_type.deploys_flow or teacher is None):
+        raise ConfigError(
+            '--unlabelled exports a backbone without a flow, but the variant '
+            f'{variant!r} deploys its flow; use --variant theta or direct.'
         )
     if unlabelled and (data_root or class_maps):
         raise ConfigError(
@@ -227,12 +242,12 @@ def check_flow_options(
     """Check ``encoder`` and ``inference_steps`` of `compose_distillation`.
 
     Raises:
-        ConfigError: If a flow does not exist or is not deployed.
+        ConfigError: If the variant has no flow or does not deploy it.
     """
-    kind: Any = VARIANTS[variant]
-    if encoder and 'field' not in signature(kind).parameters:
+    variant_type: Any = VARIANTS[variant]
+    if encoder and 'field' not in signature(variant_type).parameters:
         raise ConfigError(f'--encoder: the variant {variant!r} has no flow.')
-    if inference_steps and not kind.deploys_flow:
+    if inference_steps and not variant_type.deploys_flow:
         raise ConfigError(
             f'--inference-steps: the variant {variant!r} deploys no flow.'
         )
@@ -248,8 +263,9 @@ def read_student(
         key (str): Name of the config in errors.
 
     Returns:
-        tuple: The config, its library, and overrides by top-level key:
-        ``default_scope`` for a config without one that needs it.
+        tuple: The config, its library (``'mmdet'`` or ``'mmpretrain'``), and
+        overrides by top-level key: ``default_scope`` if the config needs but
+        lacks it.
 
     Raises:
         ConfigError: If the config does not exist or has no model of a
@@ -262,7 +278,7 @@ def read_student(
     if not config.get('default_scope') and not resolve_type(
         config.model, MODELS, 'mmengine'
     ):
-        # The config names classes of one library without a scope.
+        # Types in the config have no scope, such as 'RetinaNet'.
         config.default_scope = overrides['default_scope'] = library
     return config, library, overrides
 
@@ -278,10 +294,10 @@ def library_of(config: Config, student: str) -> str:
     scope = config.get('default_scope')
     scopes = [scope] if scope else ['mmengine', *BASE_CLASSES]
     for candidate in scopes:
-        kind = resolve_type(config.model, MODELS, candidate) or object
+        model_type = resolve_type(config.model, MODELS, candidate) or object
         for library, name in BASE_CLASSES.items():
-            # None if the library is not installed.
-            if issubclass(kind, resolve_type(name, MODELS) or ()):
+            # `resolve_type` returns None if the library is not installed.
+            if issubclass(model_type, resolve_type(name, MODELS) or ()):
                 return library
     if scope in BASE_CLASSES:
         return scope
@@ -293,11 +309,11 @@ def library_of(config: Config, student: str) -> str:
 
 
 def network_name(model: dict) -> str:
-    """Return the types of a network and its backbone."""
+    """Return the types of a network and its backbone as text."""
     backbone = model.get('backbone', {})
     depth = backbone.get('depth', '')
-    kind = type_name(backbone) if backbone else 'no backbone'
-    return f'{type_name(model)}, {kind}' + (f'-{depth}' if depth else '')
+    name = type_name(backbone) if backbone else 'no backbone'
+    return f'{type_name(model)}, {name}' + (f'-{depth}' if depth else '')
 
 
 def num_classes_overrides(model: dict, num_classes: int) -> Dict[str, Any]:
@@ -309,6 +325,6 @@ def num_classes_overrides(model: dict, num_classes: int) -> Dict[str, Any]:
             if 'rpn' not in key:
                 overrides[key] = num_classes
         elif name == 'class_weight' and isinstance(value, (list, tuple)):
-            if len(set(value[:-1])) == 1:  # the last one is background
+            if len(set(value[:-1])) == 1:  # the last weight is background's
                 overrides[key] = [value[0]] * num_classes + [value[-1]]
     return overrides

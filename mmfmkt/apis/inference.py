@@ -53,7 +53,7 @@ def init_detector(
     )
     drop_teacher(config.model)
     if 'student' in config.model:
-        # The checkpoint replaces pretrained weights.
+        # Load no pretrained weights, since the checkpoint replaces them.
         config.model.setdefault('backbone', dict(init_cfg=None))
     with restricted_torch_load():
         return mmdet_init_detector(
@@ -73,7 +73,8 @@ def load_network(
     Args:
         config (Config): Config of a distillation, of an exported student or
             of any other model.
-        checkpoint (str, optional): Path or URL; None: initial weights.
+        checkpoint (str, optional): Path or URL; None keeps the initial
+            weights.
         keep_teacher (bool): Whether to build a distiller's teacher, too.
 
     Raises:

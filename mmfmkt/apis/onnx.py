@@ -1,8 +1,8 @@
 """ONNX export of a student; the K sampling steps of its flow are unrolled.
 
-The graph is MMEngine's ``mode='tensor'``: class and box maps of each level
-for a detector, logits for a classifier. Normalization of images, decoding of
-boxes and NMS are not part of it.
+The graph is the forward pass with MMEngine's ``mode='tensor'``: it outputs
+class and box maps of each level for a detector, logits for a classifier. It
+does not normalize images, decode boxes or apply NMS.
 """
 
 from pathlib import Path
@@ -17,6 +17,7 @@ from mmfmkt.utils import ConfigError
 from mmfmkt.utils.configs import walk
 from mmfmkt.utils.extras import import_extra
 
+# Name of the graph's input.
 INPUT = 'images'
 
 
@@ -88,7 +89,7 @@ def export_onnx(
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f'{path.stem}.part.onnx')
     options: Dict[str, Any] = dict(opset_version=opset or 17)
-    # TorchScript tracing; since PyTorch 2.6 torch.export.
+    # TorchScript tracing before PyTorch 2.6, torch.export (dynamo) since then.
     if digit_version(torch.__version__) >= digit_version('2.6'):
         import_extra('onnxscript', 'onnx')
         options = dict(

@@ -1,9 +1,9 @@
-"""Config key ``robustness``: additions to a run of MMEngine.
+"""Config key ``robustness``: additions to a training of MMEngine.
 
     robustness = dict(
         exact_resume=True, nan_guard=True, monitor=True, safe_checkpoints=True)
 
-With all switches off, a run has MMEngine's loop, hooks, log processor,
+With all switches off, a training has MMEngine's loop, hooks, log processor,
 ``torch.load`` and signal handlers.
 """
 
@@ -33,7 +33,7 @@ RESUMABLE_LOOPS = {
 
 
 def complete_robustness(cfg: Config) -> None:
-    """Add missing switches to a config; the default is True.
+    """Add missing switches to ``robustness``; the default is True.
 
     Args:
         cfg (Config): Changed in place.
@@ -41,19 +41,19 @@ def complete_robustness(cfg: Config) -> None:
     Raises:
         ConfigError: If a switch is unknown or not a bool.
     """
-    given = cfg.get('robustness') or {}
-    check_keys(given, SWITCHES, 'robustness')
-    cfg.robustness = {**dict.fromkeys(SWITCHES, True), **given}
+    switches = cfg.get('robustness') or {}
+    check_keys(switches, SWITCHES, 'robustness')
+    cfg.robustness = {**dict.fromkeys(SWITCHES, True), **switches}
 
 
 def with_robustness(cfg: Config) -> Config:
     """Return a copy of a config with the loop and hooks of ``robustness``.
 
-    Only MMEngine's loops, checkpoint hook and log processor are replaced, not
-    those of other classes.
+    It replaces MMEngine's training loops, checkpoint hook and log processor,
+    but no subclasses or other classes.
 
     Args:
-        cfg (Config): Config of a training with all switches.
+        cfg (Config): Config completed by `complete_robustness`.
     """
     switches = cfg.robustness
     cfg = deepcopy(cfg)
@@ -81,9 +81,9 @@ def replace_loop(cfg: Config) -> None:
         loop.type = (
             EpochBasedTrainLoop if loop.pop('by_epoch') else IterBasedTrainLoop
         )
-    kind = resolve_type(loop, LOOPS, cfg.get('default_scope'))
-    if kind in RESUMABLE_LOOPS:
-        loop.type = RESUMABLE_LOOPS[kind]
+    loop_type = resolve_type(loop, LOOPS, cfg.get('default_scope'))
+    if loop_type in RESUMABLE_LOOPS:
+        loop.type = RESUMABLE_LOOPS[loop_type]
 
 
 def replace_checkpoint_hook(
@@ -105,19 +105,19 @@ def replace_checkpoint_hook(
 
 def replace_log_processor(cfg: Config) -> None:
     """Replace LogProcessor by DistillationLogProcessor."""
-    log = dict(cfg.get('log_processor') or {})
-    log.setdefault('type', LogProcessor)
+    processor = dict(cfg.get('log_processor') or {})
+    processor.setdefault('type', LogProcessor)
     scope = cfg.get('default_scope')
-    if resolve_type(log, LOG_PROCESSORS, scope) is LogProcessor:
-        log['type'] = 'mmfmkt.DistillationLogProcessor'
-        cfg.log_processor = log
+    if resolve_type(processor, LOG_PROCESSORS, scope) is LogProcessor:
+        processor['type'] = 'mmfmkt.DistillationLogProcessor'
+        cfg.log_processor = processor
 
 
 def add_hooks(cfg: Config, names: List[str]) -> None:
-    """Add hooks that a config does not have."""
+    """Add hooks to ``custom_hooks``, except types that it already has."""
     hooks = list(cfg.get('custom_hooks') or [])
     scope = cfg.get('default_scope')
-    present = tuple(
+    present_types = tuple(
         resolve_type(hook, HOOKS, scope) or object
         if isinstance(hook, dict)
         else type(hook)
@@ -127,7 +127,8 @@ def add_hooks(cfg: Config, names: List[str]) -> None:
         dict(type=name)
         for name in names
         if not any(
-            issubclass(x, resolve_type(name, HOOKS, scope)) for x in present
+            issubclass(x, resolve_type(name, HOOKS, scope))
+            for x in present_types
         )
     ]
 
@@ -145,9 +146,9 @@ def check_mmfmkt_hooks(cfg: Config) -> None:
     not_arguments = ('type', 'priority', '_scope_')
     hooks = {x: cfg.get(x) for x in ('default_hooks', 'custom_hooks')}
     for key, hook in walk(hooks):
-        kind = resolve_type(hook, HOOKS, scope)
-        if isinstance(hook, dict) and is_from_mmfmkt(kind):
+        hook_type = resolve_type(hook, HOOKS, scope)
+        if isinstance(hook, dict) and is_from_mmfmkt(hook_type):
             settings = {
                 k: v for k, v in hook.items() if k not in not_arguments
             }
-            check_arguments(kind, settings, key)
+            check_arguments(hook_type, settings, key)

@@ -33,7 +33,7 @@ def train(
     check_teacher: bool = False,
     export_last: bool = False,
 ) -> None:
-    """Train a config, with the additions of ``robustness``.
+    """Train a config, with the switches of its key ``robustness``.
 
     Args:
         cfg (Config): Config with ``work_dir``, changed in place.
@@ -45,7 +45,8 @@ def train(
             the best one.
 
     Raises:
-        ConfigError: If the run cannot be built, or its first iteration fails.
+        ConfigError: If the Runner cannot be built, or the first iteration
+            fails.
     """
     if resume:
         cfg.resume = True
@@ -66,23 +67,27 @@ def train(
             cfg.robustness.exact_resume or cfg.robustness.safe_checkpoints
         ):
             resume_from_latest(cfg)
-        loaded = verify_load_from(cfg)
+        checkpoint = verify_load_from(cfg)
         with errors_as_config_errors(cfg):
             runner = build_runner(with_robustness(cfg))
-            # Access builds the loop; errors are converted here.
+            # Reading `train_loop` builds it, which may raise errors.
             _ = runner.train_loop
-        # Dump the user's config with the switches, not the replaced hooks.
+        # Dump the config with its switches, without the hooks that they add.
         runner.cfg = cfg
         runner.dump_config()
-        check_fits(runner.model, loaded)
-        saved = (loaded or {}).get('meta', {}).get('iter', 0)
-        first = saved if cfg.get('resume') else 0
-        with errors_as_config_errors(cfg, lambda: runner.iter > first):
+        check_fits(runner.model, checkpoint)
+        saved_iter = (checkpoint or {}).get('meta', {}).get('iter', 0)
+        first_iter = saved_iter if cfg.get('resume') else 0
+        with errors_as_config_errors(cfg, lambda: runner.iter > first_iter):
             runner.train()
 
 
 def checkpoint_guard(cfg: Config) -> ContextManager:
-    """Return the context of ``robustness.safe_checkpoints``."""
+    """Return a context for loading checkpoints.
+
+    Checkpoints can execute code in it if ``robustness.safe_checkpoints`` is
+    False.
+    """
     safe = (cfg.get('robustness') or {}).get('safe_checkpoints', True)
     return nullcontext() if safe else unrestricted_torch_load()
 
@@ -115,7 +120,8 @@ def check_fits(model: nn.Module, checkpoint: Optional[dict]) -> None:
     Raises:
         ConfigError: If no tensor has the name and shape of one of the model.
     """
-    if checkpoint is None or model is None:  # a strategy builds the model
+    # A Runner with a strategy has no model yet.
+    if checkpoint is None or model is None:
         return
     state = checkpoint.get('state_dict', checkpoint)
     # DDP and test-time augmentation add the prefix 'module.'.
@@ -138,9 +144,9 @@ def check_fits(model: nn.Module, checkpoint: Optional[dict]) -> None:
 def complete_distillation(cfg: Config) -> None:
     """Add the imports and hooks of every distillation.
 
-    Presets cannot define them, since MMEngine does not allow two base configs
-    with the same key. ``default_hooks.export_student = None`` disables the
-    export.
+    Presets in ``_base_`` cannot define them: MMEngine does not allow two base
+    configs to have the same key. ``default_hooks.export_student = None``
+    disables the export.
     """
     if 'student' in cfg.model:
         add_mmfmkt_import(cfg)
@@ -163,7 +169,7 @@ def use_amp(cfg: Config) -> None:
     if get_device() == 'cpu':
         cfg.optim_wrapper.type = 'mmfmkt.CPUAmpOptimWrapper'
         for key in ('loss_scale', 'dtype', 'use_fsdp'):
-            # Arguments of AmpOptimWrapper only.
+            # Only AmpOptimWrapper has these arguments.
             cfg.optim_wrapper.pop(key, None)
     else:
         cfg.optim_wrapper.type = 'AmpOptimWrapper'

@@ -24,9 +24,9 @@ def unlabelled_overrides(
 ) -> Tuple[Dict[str, Any], Dict[str, Any], List[str]]:
     """Return overrides with which a student trains on images without labels.
 
-    Detectors get their test pipeline, with horizontal flips, since transforms
-    of detectors' training data change boxes; classifiers their training
-    pipeline. There is no validation.
+    A detector gets its test pipeline with random horizontal flips, since its
+    training transforms need boxes. A classifier keeps its training pipeline.
+    Validation is disabled.
 
     Args:
         config (Config): The student's config.
@@ -49,6 +49,7 @@ def unlabelled_overrides(
         if not is_a(transform, [LoadAnnotations], TRANSFORMS, library)
     ]
     if library == 'mmdet':
+        # Before the last transform, which packs the inputs.
         pipeline.insert(len(pipeline) - 1, dict(type='RandomFlip', prob=0.5))
     dataset = dict(
         _delete_=True,
@@ -63,33 +64,33 @@ def unlabelled_overrides(
         val_cfg=None,
     )
     hooks = config.get('custom_hooks') or []
-    # None if a library is not installed.
-    switches = [resolve_type(x, HOOKS) for x in PIPELINE_HOOKS]
-    kinds = [x for x in switches if x is not None]
-    kept = [x for x in hooks if not is_a(x, kinds, HOOKS, library)]
+    # `resolve_type` returns None if a library is not installed.
+    found_types = [resolve_type(x, HOOKS) for x in PIPELINE_HOOKS]
+    hook_types = [x for x in found_types if x is not None]
+    kept = [x for x in hooks if not is_a(x, hook_types, HOOKS, library)]
     if len(kept) < len(hooks):
         overrides['custom_hooks'] = kept
-    student: Dict[str, Any] = {}
+    student_overrides: Dict[str, Any] = {}
     model = config.model
     preprocessor = model.get('data_preprocessor') or {}
     if preprocessor.get('batch_augments'):
-        student['data_preprocessor.batch_augments'] = None
+        student_overrides['data_preprocessor.batch_augments'] = None
     if library == 'mmpretrain' and model.get('train_cfg'):
-        student['train_cfg'] = None  # Mixup and CutMix mix labels.
-    names = ', '.join(type_name(x) for x in pipeline)
+        student_overrides['train_cfg'] = None  # Mixup and CutMix need labels.
+    transforms = ', '.join(map(type_name, pipeline))
     return (
         overrides,
-        student,
-        [f'data      {dataset["data_root"]}, without labels: {names}'],
+        student_overrides,
+        [f'data      {dataset["data_root"]}, without labels: {transforms}'],
     )
 
 
 def is_a(
-    config: Any, kinds: List[type], registry: Registry, scope: str
+    config: Any, types: List[type], registry: Registry, scope: str
 ) -> bool:
-    """Return whether a config builds an instance of one of some classes."""
-    kind = resolve_type(config, registry, scope) or object
-    return issubclass(kind, tuple(kinds))
+    """Return whether a config builds an instance of one of ``types``."""
+    config_type = resolve_type(config, registry, scope) or object
+    return issubclass(config_type, tuple(types))
 
 
 def pipeline_of(config: Config, key: str) -> List[dict]:

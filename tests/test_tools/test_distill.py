@@ -502,7 +502,7 @@ def test_a_class_token_gets_an_encoder_of_vectors(tmp_path):
         ((), "--teacher: the variant 'fmkt' needs one"),
         (
             ('--variant', 'online', '--teacher', 'student.py'),
-            "--teacher: the variant 'online' does not use one",
+            "--teacher: the variant 'online' does not use a teacher",
         ),
         (
             ('--teacher', 'student.py', '--data-root', 'nowhere'),

@@ -1,7 +1,7 @@
 """Comparison of methods over seeds.
 
-Methods are trained and evaluated with the same seeds, each run in a process
-of its own; differences between methods are paired by seed.
+All methods are trained and evaluated with the same seeds, each run in a
+separate process. Differences between methods are paired by seed.
 """
 
 from .checks import check_methods

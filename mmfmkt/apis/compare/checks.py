@@ -33,33 +33,34 @@ def check_methods(
 ) -> None:
     """Build model, optimizer, data sets and evaluator of each method.
 
-    Weights are loaded and a sample of each data set is read, so that wrong
-    paths are found. Equal parts of several methods are built once.
+    Loads weights and reads a sample of each data set, which detects wrong
+    paths. A section of a config that several methods share is built once.
 
     Args:
         methods (Iterable[Method]): The methods.
-        teacher (Mapping, optional): As in `run_config`.
+        teacher (Mapping, optional): Keys of ``model.teacher`` to set, as in
+            `run_config`.
 
     Raises:
-        ConfigError: If a part cannot be built; the message names the method
+        ConfigError: If a section cannot be built; the message names the method
             and the config key.
     """
-    built: Set[str] = set()
+    built_sections: Set[str] = set()
     for method in methods:
         try:
             cfg = run_config(method, method.seeds[0], teacher)
             scope = cfg.get('default_scope')
             with DefaultScope.overwrite_default_scope(scope):
                 for keys, build in CHECKS.items():
-                    part = Config({x: cfg[x] for x in keys if x in cfg})
-                    if (text := repr(part)) not in built:
-                        # pycocotools prints.
+                    section = Config({x: cfg[x] for x in keys if x in cfg})
+                    if (text := repr(section)) not in built_sections:
+                        # pycocotools prints messages when it loads a file.
                         with (
-                            errors_as_config_errors(part),
+                            errors_as_config_errors(section),
                             redirect_stdout(None),
                         ):
                             build(cfg)
-                        built.add(text)
+                        built_sections.add(text)
         except ConfigError as error:
             raise ConfigError(f'{method.name}: {error}') from error
 
@@ -67,11 +68,12 @@ def check_methods(
 def build_training(cfg: Config) -> None:
     """Build the model, load its weights, and build the optimizer."""
     check_mmfmkt_hooks(cfg)
-    section = deepcopy(cfg.model)
-    if section.get('teacher'):
-        section.teacher.pop('cache', None)  # building writes its file
-    model = MODELS.build(section)
-    init_random_weights(model)  # loads pretrained weights
+    model_cfg = deepcopy(cfg.model)
+    if model_cfg.get('teacher'):
+        # Building a model with a cache writes the cache's file.
+        model_cfg.teacher.pop('cache', None)
+    model = MODELS.build(model_cfg)
+    init_random_weights(model)  # also loads the weights of `init_cfg`
     if not cfg.get('strategy'):
         build_optim_wrapper(model, deepcopy(cfg.optim_wrapper))
 
@@ -81,7 +83,7 @@ def read_sample(cfg: Config, key: str) -> None:
     _ = DATASETS.build(deepcopy(cfg[key]['dataset']))[0]
 
 
-# Functions that build a part of a config, by the keys of the part.
+# Checks of sections of a config, by the keys of the sections.
 CHECKS: Dict[Tuple[str, ...], Callable[[Config], Any]] = {
     (
         'model',

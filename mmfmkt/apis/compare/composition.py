@@ -1,4 +1,4 @@
-"""Configs of the methods: one student, data set and budget for all."""
+"""Configs of compared methods, with the same student, data and budget."""
 
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -17,8 +17,9 @@ from ..train import use_amp
 from .plan import Method
 
 BASELINE = 'baseline'
+# Names of the methods by variant.
 NAMES = dict(fmkt='FM-KT', theta='Theta', online='OFM-KT', parallel='Parallel')
-# Settings of schedulers that count epochs or iterations.
+# Arguments of parameter schedulers that are numbers of epochs or iterations.
 COUNTS = ('begin', 'end', 'T_max', 'total_steps', 'step_size', 'milestones')
 
 
@@ -33,7 +34,7 @@ def compose_methods(
     cfg_options: Optional[dict] = None,
     amp: bool = False,
     class_maps: bool = False,
-    **pair: Any,
+    **compose_options: Any,
 ) -> List[Method]:
     """Write a config for each method.
 
@@ -47,23 +48,29 @@ def compose_methods(
         seeds (Sequence[int]): Seeds of each method.
         budget (int, optional): Epochs of each run, or iterations if the
             config has ``max_iters``.
-        steps (Sequence[int]): K at which flows are evaluated; by default the
-            config's.
+        steps (Sequence[int]): Numbers of sampling steps K at which flows are
+            evaluated; by default that of the config.
         cfg_options (dict, optional): Overrides of all configs.
         amp (bool): Whether to train in mixed precision.
-        class_maps (bool): As in `compose_distillation`, for all variants
-            with a teacher.
-        pair: Further arguments of `compose_distillation`.
+        class_maps (bool): Whether variants with a teacher distill class
+            maps, too.
+        compose_options: Other arguments of `compose_distillation`, such as
+            ``teacher_checkpoint``.
 
     Raises:
         ConfigError: If a config cannot be composed; the message names the
             method.
     """
-    composed: List[Method] = []
+    composed_methods: List[Method] = []
     for source in methods:
         try:
             cfg = method_config(
-                source, student, teacher, cfg_options, class_maps, **pair
+                source,
+                student,
+                teacher,
+                cfg_options,
+                class_maps,
+                **compose_options,
             )
             if budget is not None:
                 set_budget(cfg, budget)
@@ -76,17 +83,17 @@ def compose_methods(
         keep_latest_checkpoint(cfg)
         name = NAMES.get(source, Path(source).stem)
         method = Method(name, '', list(seeds), is_baseline=source == BASELINE)
-        if method.folder in [x.folder for x in composed]:
+        if method.folder in [x.folder for x in composed_methods]:
             raise ConfigError(f'--methods: {name!r} is given twice.')
         model = cfg.model
         variant = model.get('variant', 'fmkt') if 'student' in model else None
         method.is_loss_without_flow = variant == 'direct'
         if variant in VARIANTS and VARIANTS[variant].deploys_flow:
-            default = (model.get('flow') or {}).get('inference_steps', 1)
-            method.inference_steps = list(steps) or [default]
+            default_k = (model.get('flow') or {}).get('inference_steps', 1)
+            method.inference_steps = list(steps) or [default_k]
         method.config = str(write_once(folder / f'{method.folder}.py', cfg))
-        composed.append(method)
-    return composed
+        composed_methods.append(method)
+    return composed_methods
 
 
 def method_config(
@@ -95,12 +102,13 @@ def method_config(
     teacher: Optional[str],
     cfg_options: Optional[dict],
     class_maps: bool,
-    **pair: Any,
+    **compose_options: Any,
 ) -> Config:
     """Return the config of a method.
 
-    For the baseline, it is the config of a distillation of the student. The
-    arguments are those of `compose_methods`; ``source`` is one of ``methods``.
+    For the baseline, this is a distillation of the student, from which
+    `baseline_of` removes the teacher. ``source`` is an element of ``methods``
+    of `compose_methods`, which documents the other arguments.
     """
     if source.endswith('.py'):
         return read_config(source, cfg_options)
@@ -114,7 +122,11 @@ def method_config(
         )
     needs_teacher = VARIANTS[variant].needs_teacher
     if not needs_teacher:
-        pair = {k: x for k, x in pair.items() if not k.startswith('teacher')}
+        compose_options = {
+            key: x
+            for key, x in compose_options.items()
+            if not key.startswith('teacher')
+        }
     with TemporaryDirectory() as folder:
         composed = compose_distillation(
             student,
@@ -122,16 +134,16 @@ def method_config(
             Path(folder, f'{source}.py'),
             variant=variant,
             class_maps=class_maps and needs_teacher,
-            **pair,
+            **compose_options,
         )
         return read_config(str(composed.config), cfg_options)
 
 
 def set_budget(cfg: Config, budget: int) -> None:
-    """Train for a number of epochs, or of iterations if ``max_iters`` is set.
+    """Set the number of epochs, or of iterations if ``max_iters`` is set.
 
-    Learning-rate schedules are scaled likewise, except for warm-ups:
-    schedules by iteration in a training by epoch.
+    Parameter schedules are scaled by the same factor, except for schedules by
+    iteration in a training by epoch, which are warm-ups.
 
     Args:
         cfg (Config): Changed in place.
@@ -163,7 +175,7 @@ def scale_count(count: Any, factor: float) -> Any:
 
 
 def baseline_of(cfg: Config) -> Config:
-    """Return the config of a distillation's student without a teacher."""
+    """Return the config that trains a distillation's student alone."""
     baseline = student_config(cfg)
     for key in ('load_from', 'robustness'):
         if key in cfg:
@@ -172,19 +184,22 @@ def baseline_of(cfg: Config) -> Config:
 
 
 def keep_latest_checkpoint(cfg: Config) -> None:
-    """Set the default of ``max_keep_ckpts`` to 1: the last is evaluated."""
+    """Keep the last checkpoint only, unless ``max_keep_ckpts`` is set.
+
+    Only the last checkpoint is evaluated.
+    """
     hook = (cfg.get('default_hooks') or {}).get('checkpoint')
     if isinstance(hook, dict):
         hook.setdefault('max_keep_ckpts', 1)
 
 
 def write_once(path: Path, cfg: Config) -> Path:
-    """Write a config.
+    """Write a config, unless the file exists with an equal config.
 
     Raises:
         ConfigError: If the file exists with another config.
     """
-    # Texts are not compared: their layout depends on yapf's version.
+    # Compare dicts, since the layout of texts depends on yapf's version.
     config = Config.fromstring(cfg.pretty_text, '.py').to_dict()
     if path.exists() and Config.fromfile(path).to_dict() != config:
         raise ConfigError(

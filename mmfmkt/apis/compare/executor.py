@@ -31,11 +31,12 @@ from .plan import (
 from .results import load_results, metric_of
 
 LOG = 'log.txt'
+# Interval at which the processes of the runs are checked.
 POLL_SECONDS = 0.2
 
 
 class Executor:
-    """Executes the runs of a comparison that have no result yet.
+    """Executor of the runs of a comparison that have no result yet.
 
     Each run has a work directory with config, log and ``result.json``. An
     interrupted training resumes from its latest checkpoint. Finished trainings
@@ -64,12 +65,15 @@ class Executor:
         self.teacher: Dict[str, Any] = {}
 
     def result(self, run: Run) -> Optional[dict]:
-        """Return the saved result of a run, or None."""
+        """Return the saved result of a run, or None if there is none."""
         path = self.folder / run.folder / RESULT
         return json.loads(path.read_text()) if path.is_file() else None
 
     def is_pending(self, run: Run) -> bool:
-        """Return whether a run, or an evaluation of it, is to be executed."""
+        """Return whether a run has no result, or none for one of its K.
+
+        A failed run is pending if ``retry`` is set.
+        """
         result = self.result(run)
         if result is None or 'error' in result:
             return result is None or self.retry
@@ -90,17 +94,17 @@ class Executor:
                 are skipped.
 
         Raises:
-            ConfigError: If the metric does not exist.
+            ConfigError: If the evaluator has no such metric.
         """
         pending = [x for x in runs if self.is_pending(x)]
         running: Dict[subprocess.Popen, Run] = {}
-        columns = (
+        progress_columns = (
             *Progress.get_default_columns(),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
         )
         console = Console(stderr=True)
-        with Progress(*columns, console=console) as progress:
+        with Progress(*progress_columns, console=console) as progress:
             done = len(runs) - len(pending)
             task = progress.add_task('runs', total=len(runs), completed=done)
             try:
@@ -114,14 +118,14 @@ class Executor:
                     ended = [x for x in running if x.poll() is not None]
                     for process in ended:
                         run = running.pop(process)
-                        text = self._record(run, process.returncode)
+                        outcome = self._record(run, process.returncode)
                         console.print(
-                            f'{run}: {text}', markup=False, soft_wrap=True
+                            f'{run}: {outcome}', markup=False, soft_wrap=True
                         )
                         progress.advance(task)
                         self.collect()
             except BaseException:
-                # Trainings save a checkpoint on SIGTERM.
+                # Trainings save a checkpoint when they receive SIGTERM.
                 for process in running:
                     process.terminate()
                 console.print('Waiting for trainings to save checkpoints.')
@@ -139,8 +143,8 @@ class Executor:
             use_amp(cfg)
         cfg.dump(work_dir / CONFIG)
         if run.method.checkpoint is not None:
-            trained = dict(checkpoint=run.method.checkpoint)
-            write_atomically(work_dir / TRAINED, json.dumps(trained))
+            training = dict(checkpoint=run.method.checkpoint)
+            write_atomically(work_dir / TRAINED, json.dumps(training))
         threads = max((os.cpu_count() or 1) // self.jobs, 1)
         worker = [sys.executable, '-m', 'mmfmkt.apis.compare.worker']
         with open(work_dir / LOG, 'ab') as log:
@@ -155,23 +159,26 @@ class Executor:
                 start_new_session=True,
             )
 
-    def _record(self, run: Run, code: int) -> str:
-        """Write the result of an ended process; return its metric or error.
+    def _record(self, run: Run, exit_code: int) -> str:
+        """Write the result of a run whose process has ended.
 
         Args:
             run (Run): The run.
-            code (int): Exit code of the process.
+            exit_code (int): Exit code of the process.
+
+        Returns:
+            str: Metric at each K, or the error.
         """
         work_dir = self.folder / run.folder
         result: Dict[str, Any] = dict(method=run.method.name, seed=run.seed)
         metrics = {}
-        if code:
-            result['error'] = last_error(work_dir / LOG, code)
+        if exit_code:
+            result['error'] = last_error(work_dir / LOG, exit_code)
         else:
             for k in run.method.steps:
                 metrics[k] = read_metrics(evaluation_folder(work_dir, k))
-            trained = json.loads((work_dir / TRAINED).read_text())
-            result.update(metrics=metrics, **trained)
+            training = json.loads((work_dir / TRAINED).read_text())
+            result.update(metrics=metrics, **training)
         result['on'] = environment()
         now = datetime.now(timezone.utc)
         result['ended'] = now.isoformat(timespec='seconds')
@@ -185,11 +192,11 @@ class Executor:
     def collect(self, cost: Optional[dict] = None) -> dict:
         """Write the results of all runs into one file, and return them.
 
-        Runs in the file whose work directories no longer exist stay in it.
+        The file keeps results of runs whose work directories no longer exist.
 
         Args:
-            cost (dict, optional): Cost by method; by default that of the
-                file.
+            cost (dict, optional): Measured cost by method, such as the
+                latency; by default the cost in the file.
         """
         comparison = self.comparison
         saved = load_results(comparison)
@@ -216,23 +223,24 @@ class Executor:
         return results
 
 
-def last_error(log: Path, code: int) -> str:
-    """Return the error that ended a process.
+def last_error(log: Path, exit_code: int) -> str:
+    """Return the last error in a log, or the signal that ended the process.
 
     Args:
-        log (Path): Output of the process, whose last line with an error is
-            returned.
-        code (int): Exit code; negative for a signal, whose name is returned.
+        log (Path): File with the output of the process.
+        exit_code (int): Exit code; negative if a signal ended the process.
     """
-    if code < 0:
-        return f'ended by {signal.Signals(-code).name}'
+    if exit_code < 0:
+        return f'ended by {signal.Signals(-exit_code).name}'
     lines = log.read_text(encoding='utf-8', errors='replace').split('\n')
-    errors = [x.strip() for x in lines if 'rror' in x]
-    return errors[-1] if errors else f'exit code {code}'
+    # Both 'error: ...' and 'ValueError: ...'.
+    error_lines = [x.strip() for x in lines if 'rror' in x]
+    return error_lines[-1] if error_lines else f'exit code {exit_code}'
 
 
 def read_metrics(work_dir: Path) -> Dict[str, float]:
     """Return the metrics of the latest evaluation in a work directory."""
+    # MMEngine names the folders by time.
     latest = max(work_dir.glob('*/*.json'))
     metrics = json.loads(latest.read_text().strip().split('\n')[-1])
     return {
@@ -243,7 +251,7 @@ def read_metrics(work_dir: Path) -> Dict[str, float]:
 
 
 def environment() -> Dict[str, str]:
-    """Return the device and versions of torch and mmengine."""
+    """Return the name of the device, and versions of torch and mmengine."""
     device = platform.processor() or platform.machine()
     if torch.cuda.is_available():
         device = torch.cuda.get_device_name()

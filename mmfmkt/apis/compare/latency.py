@@ -17,6 +17,7 @@ from ..inference import load_network
 from .executor import Executor
 from .plan import CONFIG, Method, Run
 
+# Number of timed predictions of each network.
 REPEATS = 40
 # Latency of the student relative to itself.
 SAME = dict.fromkeys(('ratio', 'low', 'high'), 1.0)
@@ -34,16 +35,17 @@ def is_measured(method: Method, cost: Dict[str, dict]) -> bool:
 
 
 def measure_latency(executor: Executor) -> Dict[str, dict]:
-    """Measure the latency of all methods on an image of the test data.
+    """Measure the latency of all methods on the first test image.
 
-    Networks and weights are those of each method's first finished run.
+    The network of a method is that of its first finished run.
 
     Args:
         executor (Executor): Executor of a comparison with finished runs.
 
     Returns:
-        dict: By method, a dict with ``latency``: ratio to the student and its
-        quartiles by K, or an empty dict for another network without a flow.
+        dict: ``{method: {'latency': {K: row}}}``. ``row`` has the keys of
+        `latencies`, or is empty if a network without a flow is not the
+        student and is not measured.
     """
     costs: Dict[str, dict] = {}
     deployed: Dict[Tuple[str, str], nn.Module] = {}
@@ -73,7 +75,7 @@ def measure_latency(executor: Executor) -> Dict[str, dict]:
 
 
 def first_batch(cfg: Config, network: nn.Module) -> dict:
-    """Return the first test image as a batch, preprocessed."""
+    """Return the first test image as a preprocessed batch."""
     with DefaultScope.overwrite_default_scope(cfg.get('default_scope')):
         data = DATASETS.build(deepcopy(cfg.test_dataloader.dataset))
         return network.data_preprocessor(pseudo_collate([data[0]]), False)
@@ -82,7 +84,7 @@ def first_batch(cfg: Config, network: nn.Module) -> dict:
 def latencies(
     student: nn.Module, deployed: Dict[Tuple[str, str], nn.Module], batch: dict
 ) -> Dict[Tuple[str, str], dict]:
-    """Measure networks interleaved with the student.
+    """Measure latencies of networks in turn with that of the student.
 
     Args:
         student (nn.Module): The student without a flow.
@@ -93,7 +95,7 @@ def latencies(
         dict: ``ratio`` to the student (median), ``low`` and ``high``
         (quartiles), by method and K.
     """
-    reference = ('', '')
+    reference = ('', '')  # key of the student
     functions = {reference: partial(predict, student, None, batch)}
     for (name, k), network in deployed.items():
         functions[name, k] = partial(predict, network, int(k), batch)
@@ -109,7 +111,7 @@ def latencies(
 
 @torch.no_grad()
 def predict(network: nn.Module, k: Optional[int], batch: dict) -> None:
-    """Predict, with a flow of K steps if K is given."""
+    """Run inference on a batch; a flow takes K sampling steps."""
     if k is not None:
         network.inference_steps = k
     samples = deepcopy(batch['data_samples'])

@@ -10,7 +10,8 @@ from mmengine.config import Config
 
 from mmfmkt.utils.configs import read_config
 
-# Files in the work directory of a run.
+# Files in the work directory of a run: its config, its metrics or error, and
+# checkpoint and cost of its finished training.
 CONFIG = 'config.py'
 RESULT = 'result.json'
 TRAINED = 'trained.json'
@@ -95,18 +96,19 @@ class Run:
 
 @dataclass(kw_only=True)
 class Comparison:
-    """Methods that are compared, and the metric of the comparison.
+    """Methods to compare, and the metric to compare them by.
 
     Attributes:
-        title (str): Data, student and schedule, separated by commas.
+        title (str): Name of the comparison, such as data set and student.
         metric (str, optional): Name of the metric in the evaluator's output;
             None for the first metric.
-        label (str): Name of the metric in tables; empty for a default.
-        results (Path): JSON file of all runs.
+        label (str): Name of the metric in tables; if empty, a name from
+            ``results.LABELS``.
+        results (Path): JSON file with the results of all runs.
         methods (list[Method]): The methods.
-        teacher (Method, optional): Teacher of the methods, whose runs are
-            also among the results. None if the configs name the teacher's
-            checkpoint.
+        teacher (Method, optional): Training of the teacher, whose runs are
+            part of the results. None if the methods' configs have the
+            teacher's checkpoint.
         amp (bool): Whether to train in mixed precision.
     """
 
@@ -120,21 +122,21 @@ class Comparison:
 
     @property
     def all_methods(self) -> List[Method]:
-        """Teacher, if there is one, and methods."""
+        """The teacher, unless it is None, and the methods."""
         return [*([self.teacher] if self.teacher else []), *self.methods]
 
     def runs(self) -> List[Run]:
         """Return the runs, ordered by seed.
 
-        An interrupted comparison then has all methods of its first seeds,
-        whose differences can be paired.
+        An interrupted comparison then has results of all methods for the
+        first seeds, so that differences can be paired.
         """
         runs = [Run(x, seed) for x in self.methods for seed in x.seeds]
         return sorted(runs, key=lambda run: run.seed)
 
 
 def evaluation_folder(work_dir: Path, k: str) -> Path:
-    """Return the folder of an evaluation at K."""
+    """Return the folder of the evaluation at K (``'-'``: no flow)."""
     return work_dir / f'test_{k.strip("-")}'
 
 

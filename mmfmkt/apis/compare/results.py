@@ -20,10 +20,10 @@ LABELS = {
 # With two seeds, the confidence interval is too wide to be useful.
 MIN_SEEDS = 3
 NOTE = (
-    'Mean ± standard error over seeds; differences are paired by seed. A '
-    'difference is called shown if the 95 % t interval of the paired '
-    f'differences excludes 0, with at least {MIN_SEEDS} seeds. Latency: '
-    'ratio to the student, median of interleaved measurements.'
+    'Mean ± standard error over seeds; differences are paired by seed. No '
+    'difference is shown if the 95 % t interval of the paired differences '
+    f'includes 0, or with fewer than {MIN_SEEDS} seeds. Latency: ratio to '
+    'the student, measured in turn with it (median).'
 )
 
 
@@ -34,8 +34,8 @@ class ResultRow(NamedTuple):
         name (str): Name of the row in tables.
         method (Method): The method.
         k (str): K, or ``'-'`` without a flow.
-        values (dict): Value of the metric by seed.
-        failed (list): Seeds of failed runs.
+        values (dict[int, float]): Value of the metric by seed.
+        failed (list[int]): Seeds of failed runs.
         latency (dict): Latency relative to the student's: ``ratio`` and its
             quartiles ``low`` and ``high``; empty if it was not measured.
     """
@@ -84,7 +84,7 @@ def metric_of(
 
 
 def rows_of(comparison: Comparison, results: dict) -> List[ResultRow]:
-    """Return one row for each method, or for each of its K with a flow."""
+    """Return a row for each method without a flow, or for each K of a flow."""
     rows = []
     for method in comparison.methods:
         runs = [x for x in results['runs'] if x['method'] == method.name]
@@ -117,13 +117,13 @@ def mean_and_standard_error(
 
 
 def differences(row: ResultRow, reference: ResultRow) -> List[float]:
-    """Return the differences of the metric for the seeds of both rows."""
+    """Return row minus reference for each seed that both rows have."""
     seeds = sorted(set(row.values) & set(reference.values))
     return [row.values[x] - reference.values[x] for x in seeds]
 
 
 def best_loss_without_flow(rows: Sequence[ResultRow]) -> Optional[ResultRow]:
-    """Return the best of the distillation losses without a flow."""
+    """Return the best row of a distillation loss without a flow."""
     return max(
         (x for x in rows if x.method.is_loss_without_flow and x.values),
         key=lambda x: statistics.mean(x.values.values()),
@@ -160,7 +160,10 @@ def format_mean_and_error(
 def format_difference(
     row: ResultRow, reference: Optional[ResultRow], metric: str
 ) -> str:
-    """Format the paired difference to the reference; empty in its row."""
+    """Format the mean paired difference to the reference.
+
+    The text is empty in the row of the reference.
+    """
     if reference in (None, row):
         return ''
     return format_mean_and_error(differences(row, reference), metric, '+')
@@ -188,19 +191,19 @@ def table_cells(row: ResultRow, metric: str, *columns: str) -> List[str]:
 
 def markdown_table(header: Sequence[str], rows: List[List[str]]) -> str:
     """Return a table in Markdown."""
-    first, *rest = [f'| {" | ".join(x)} |' for x in (header, *rows)]
-    return '\n'.join([first, f'|{"---|" * len(header)}', *rest])
+    head, *body = [f'| {" | ".join(cells)} |' for cells in (header, *rows)]
+    return '\n'.join([head, f'|{"---|" * len(header)}', *body])
 
 
 def is_significant(paired_differences: Sequence[float], metric: str) -> bool:
-    """Return whether the mean difference is significant, as in ``NOTE``."""
+    """Return whether a difference is shown, as defined in ``NOTE``."""
     if len(paired_differences) < MIN_SEEDS:
         return False
     mean, error = mean_and_standard_error(paired_differences)
     index = min(len(paired_differences) - MIN_SEEDS, len(T_QUANTILES) - 1)
-    # A difference that the table shows as zero is not called significant.
-    visible = float(format_value(mean, metric)) != 0
-    return visible and abs(mean) > T_QUANTILES[index] * (error or 0.0)
+    # A difference that rounds to zero in the table is not significant.
+    is_visible = float(format_value(mean, metric)) != 0
+    return is_visible and abs(mean) > T_QUANTILES[index] * (error or 0.0)
 
 
 def verdict(
@@ -225,17 +228,17 @@ def verdict(
     if reference.name not in ('baseline', 'direct'):
         name += f' ({reference.name})'
     if not is_significant(paired, metric):
-        figures = f' ({difference} {label})' if difference else ''
+        numbers = f' ({difference} {label})' if difference else ''
         return (
-            f'{row.name}: no difference from {name} shown by {count}{figures}.'
+            f'{row.name}: no difference from {name} shown by {count}{numbers}.'
         )
     mean = statistics.mean(paired)
-    agree = sum(x * mean > 0 for x in paired)
+    num_same = sum(x * mean > 0 for x in paired)
     ratio = row.latency.get('ratio')
     latency = f', at {ratio:.2f} x latency' if ratio else ''
     return (
         f'{row.name}: {difference} {label} '
-        f'{"over" if mean > 0 else "against"} {name}, in {agree} of {count}'
+        f'{"over" if mean > 0 else "against"} {name}, in {num_same} of {count}'
         f'{latency}.'
     )
 
@@ -276,20 +279,23 @@ def summarize(comparison: Comparison, results: dict) -> Optional[Summary]:
     ]
     if not evaluations:
         return None
-    # An evaluation with metrics, if there is one.
+    # An evaluation without detections has no metrics; use one that has.
     metric, _ = metric_of(max(evaluations, key=len), comparison.metric)
     label = comparison.label or LABELS.get(metric, metric)
     rows = rows_of(comparison, results)
     student, best = baseline(rows), best_loss_without_flow(rows)
-    columns = {'to the baseline': student, 'to the loss alone': best}
+    columns = {
+        'difference to baseline': student,
+        'difference to loss alone': best,
+    }
     references = {k: x for k, x in columns.items() if x is not None}
     cells, verdicts = [], []
     for row in rows:
         compared = {} if row is student else references
-        to_references = [
+        difference_cells = [
             format_difference(row, compared.get(x), metric) for x in references
         ]
-        cells.append(table_cells(row, metric, *to_references))
+        cells.append(table_cells(row, metric, *difference_cells))
         reference = best if best not in (None, row) else student
         if reference not in (None, row) and row is not student:
             verdicts.append(verdict(row, reference, metric, label))

@@ -2,8 +2,8 @@
 
     python -m mmfmkt.apis.compare.worker WORK_DIR K ...
 
-K is a number of sampling steps, or ``-`` without a flow. Finished parts are
-not repeated.
+K is a number of sampling steps, or ``-`` without a flow. Finished trainings
+and evaluations are not repeated.
 """
 
 import gc
@@ -34,23 +34,23 @@ def train(work_dir: Path) -> None:
     start = time.monotonic()
     config, folder = str(work_dir / CONFIG), str(work_dir)
     run('train', [config, '--work-dir', folder, '--resume'])
-    record = dict(
+    training = dict(
         checkpoint=(work_dir / 'last_checkpoint').read_text().strip(),
         seconds=round(time.monotonic() - start, 1),
         threads=int(os.environ['OMP_NUM_THREADS']),
         **peak_memory(),
     )
-    write_atomically(work_dir / TRAINED, json.dumps(record))
+    write_atomically(work_dir / TRAINED, json.dumps(training))
 
 
 def peak_memory() -> Dict[str, float]:
-    """Return ``peak_gb``, the largest memory of a process in GB.
+    """Return ``peak_gb``, the peak memory of this process or a child in GB.
 
-    It is not known on Windows.
+    On Windows, where it cannot be read, the dict is empty.
     """
     if sys.platform == 'win32':
         return {}
-    # Kibibytes on Linux; data loaders' workers are children.
+    # `ru_maxrss` is in KiB on Linux. Data loaders' workers are children.
     peak = max(
         resource.getrusage(x).ru_maxrss
         for x in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
@@ -61,34 +61,37 @@ def peak_memory() -> Dict[str, float]:
 def evaluate(work_dir: Path, k: str) -> None:
     """Evaluate the last checkpoint at K."""
     folder = str(evaluation_folder(work_dir, k))
-    trained = json.loads((work_dir / TRAINED).read_text())
+    training = json.loads((work_dir / TRAINED).read_text())
     options = ['--work-dir', folder]
     if k != '-':
         options += ['--cfg-options', f'model.flow.inference_steps={k}']
-    run('test', [str(work_dir / CONFIG), trained['checkpoint'], *options])
+    run('test', [str(work_dir / CONFIG), training['checkpoint'], *options])
 
 
-def stop_with_parent(parent: int) -> None:
-    """Stop this process, with a checkpoint, when its parent is killed."""
-    while os.getppid() == parent:
+def stop_with_parent(parent_pid: int) -> None:
+    """Send SIGTERM to this process when its parent process has ended.
+
+    A training saves a checkpoint then.
+    """
+    while os.getppid() == parent_pid:
         time.sleep(1)
     os.kill(os.getpid(), signal.SIGTERM)
 
 
 def main() -> None:
-    """Do the unfinished parts of a run."""
+    """Train and evaluate a run, as far as it is unfinished."""
     threading.Thread(
         target=stop_with_parent, args=(os.getppid(),), daemon=True
     ).start()
     work_dir = Path(sys.argv[1])
     with open(work_dir / LOCK, 'w') as lock:
-        # The process of a killed comparison may still save its checkpoint.
+        # Wait for the worker of a killed comparison, which may still run.
         if sys.platform != 'win32':
             fcntl.flock(lock, fcntl.LOCK_EX)
         if not (work_dir / TRAINED).is_file():
             train(work_dir)
         for k in sys.argv[2:]:
-            gc.collect()
+            gc.collect()  # frees the previous model
             if not any(evaluation_folder(work_dir, k).glob('*/*.json')):
                 evaluate(work_dir, k)
 
