@@ -9,7 +9,7 @@ from typing import ContextManager, Optional, Sequence
 from mmfmkt.utils.stack import require
 from mmfmkt.version import __version__
 
-# Modules of this package with their help text.
+# Commands, each a module of this package, with their help text.
 COMMANDS = dict(
     train='train a config',
     test='evaluate a checkpoint',

@@ -7,11 +7,11 @@
         --seeds 0 1 2 --budget 12 --steps 1 4
 
 Trains each method with each seed on the same data for the same number of
-epochs, evaluates the last checkpoints, measures the latency of the deployed
-networks, and writes a table of means, standard errors and paired differences
-with a sentence on each method, and an HTML report. All configs are checked
-before training. Repeat the command to resume an interrupted comparison, or
-with more methods or seeds to extend it.
+epochs, evaluates the last checkpoints, and measures the latency of the
+deployed networks. Writes a table of means, standard errors and paired
+differences, one sentence per method, and an HTML report. All configs are
+checked before training. To resume an interrupted comparison, repeat the command; to extend a
+comparison, repeat it with more methods or seeds.
 """
 
 import argparse
@@ -77,7 +77,8 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
         nargs='+',
         default=(),
         metavar='K',
-        help='evaluate students with a flow at each of these K',
+        help='numbers of sampling steps at which students with a flow are '
+        'evaluated',
     )
     add(
         '--metric',
@@ -89,12 +90,12 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
         '--jobs',
         type=int_at_least(1),
         default=1,
-        help='trainings at a time (%(default)s)',
+        help='number of parallel trainings (%(default)s)',
     )
     add(
         '--work-dir',
-        help='folder of all runs and results; by default work_dirs/ and the '
-        'names of teacher and student',
+        help='folder of all runs and results (default: '
+        'work_dirs/compare_TEACHER_STUDENT)',
     )
     add(
         '--dry-run',
@@ -106,7 +107,7 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Compare methods."""
+    """Compare methods; return 1 if a run has failed."""
     name = pair_name('compare', args)
     folder = Path(args.work_dir or Path('work_dirs', name)).resolve()
     comparison = Comparison(
@@ -155,7 +156,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def execute(executor: Executor, runs: list) -> None:
-    """Execute runs; SIGTERM and Ctrl-C end them after saving checkpoints."""
+    """Execute runs; on SIGTERM or Ctrl-C, save checkpoints and exit."""
     handler = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         executor.execute(runs)
@@ -168,12 +169,12 @@ def execute(executor: Executor, runs: list) -> None:
 def write_page(executor: Executor, summary: Summary) -> None:
     """Write the HTML report of the comparison.
 
-    It includes the run of each method with its smallest successful seed.
+    It shows one run of each method: that with the smallest successful seed.
     """
     try:
         report = import_report()
     except ConfigError as error:
-        print(f'No report page: {error}')
+        print(f'The HTML report is not written: {error}')
         return
     from mmfmkt.visualization.report.comparison import comparison_section
 

@@ -4,7 +4,8 @@
     %(prog)s theta_retinanet_r101_r50
     %(prog)s theta_retinanet_r101_r50 --copy my_config.py
 
-A copy inherits from 'mmfmkt::...' base configs and works in any folder.
+A copy inherits from packaged base configs ('mmfmkt::...'), so it works in any
+folder.
 """
 
 import argparse
@@ -72,51 +73,55 @@ def find_config(name: str) -> Path:
         name (str): File name, path below ``configs/``, or ``mmfmkt::...``.
 
     Raises:
-        ConfigError: If there is no or more than one such config.
+        ConfigError: If no config or several configs match.
     """
     stem = name.removeprefix('mmfmkt::').removeprefix('configs/')
     stem = stem.removesuffix('.py')
-    known = [Path(x['Config']) for x in shipped_models()]
-    found = [x for x in known if x == Path('configs', f'{stem}.py')]
-    found = found or [x for x in known if x.stem == stem]
-    if not found:
+    shipped = [Path(x['Config']) for x in shipped_models()]
+    matches = [x for x in shipped if x == Path('configs', f'{stem}.py')]
+    matches = matches or [x for x in shipped if x.stem == stem]
+    if not matches:
         raise ConfigError(
             f'There is no shipped config {name!r}'
-            f'{did_you_mean(name, [x.stem for x in known])}.'
+            f'{did_you_mean(name, [x.stem for x in shipped])}.'
         )
-    if len(found) > 1:
-        paths = ', '.join(x.relative_to('configs').as_posix() for x in found)
+    if len(matches) > 1:
+        paths = ', '.join(x.relative_to('configs').as_posix() for x in matches)
         raise ConfigError(f'{name!r} is ambiguous; use one of {paths}.')
-    return SHIPPED / found[0]
+    return SHIPPED / matches[0]
 
 
 def copy_config(source: Path, target: Path) -> None:
-    """Copy a config, with base configs as ``mmfmkt::...``.
+    """Copy a config; the copy names its base configs ``mmfmkt::...``.
 
     Raises:
-        ConfigError: If the file exists.
+        ConfigError: If the target exists.
     """
     if target.exists():
         raise ConfigError(f'--copy: the file {str(target)!r} exists.')
 
-    def packaged(base: re.Match) -> str:
+    def replace_base(base: re.Match) -> str:
         path = Path(osp.normpath(source.parent / base[1]))
         return repr(packaged_name(path.relative_to(SHIPPED)))
 
     text = source.read_text(encoding='utf-8')
     # Shipped configs name their base configs './...' or '../...'.
-    write_atomically(target, re.sub(r"'(\.\.?/.+?\.py)'", packaged, text))
+    write_atomically(target, re.sub(r"'(\.\.?/.+?\.py)'", replace_base, text))
     print(f'config: {target}')
 
 
 def packaged_name(path: Path) -> str:
-    """Return the name ``mmfmkt::...`` of a path ``configs/...``."""
+    """Return the name ``mmfmkt::...`` of a shipped config.
+
+    Args:
+        path (Path): Path of the config, which starts with ``configs/``.
+    """
     name = path.relative_to('configs').as_posix()
     # MMEngine requires a folder in the name.
     return f'mmfmkt::{name if "/" in name else f"_base_/../{name}"}'
 
 
-def matching(args: argparse.Namespace) -> Iterator[dict]:
+def matching_entries(args: argparse.Namespace) -> Iterator[dict]:
     """Yield the metafile entries that match the filters."""
     for entry in shipped_models():
         task = TASKS['/mmpretrain/' in entry['Config']]
@@ -135,14 +140,14 @@ def show_list(args: argparse.Namespace) -> None:
     Raises:
         ConfigError: If no config matches.
     """
-    found = list(matching(args))
-    if not found:
+    entries = list(matching_entries(args))
+    if not entries:
         raise ConfigError('No shipped config matches all filters.')
     table = Table()
     table.add_column('config', no_wrap=True)
     for column in FILTERS:
         table.add_column(column, overflow='fold')
-    for entry in found:
+    for entry in entries:
         metadata = entry['Metadata']
         table.add_row(
             entry['Config'],
@@ -151,7 +156,8 @@ def show_list(args: argparse.Namespace) -> None:
             str(metadata.get('Teacher', '')),
         )
     Console().print(table)
-    path = Path(found[0]['Config'])
+    # Example commands with the first config.
+    path = Path(entries[0]['Config'])
     name = packaged_name(path)
     print(
         f'train:   mmfmkt train {name}\n'

@@ -4,8 +4,8 @@
         --teacher mmdet::atss/atss_r101_fpn_1x_coco.py \\
         --teacher-checkpoint https://...
 
-Composes a distillation config from the two, prints its settings, writes it to
-the work directory and trains it. The config can be edited and inherited.
+Composes a distillation config from both configs, prints its settings, writes
+it to the work directory and trains it. The config can be edited and inherited.
 """
 
 import argparse
@@ -29,6 +29,7 @@ from .options import (
 )
 from .train import train_by_options
 
+# Names of the encoders of mmfmkt.
 ENCODERS = [
     name
     for name, part in vars(flows).items()
@@ -51,19 +52,20 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
         '--unlabelled',
         metavar='FOLDER',
         help='train backbone and neck on images without annotations by the '
-        'transfer alone, and export them for init_cfg',
+        'distillation loss alone, and export them for use in init_cfg',
     )
     parser.add_argument(
         '--encoder',
         choices=ENCODERS,
-        help="the flow's encoder (default: the preset's; of classifiers, the "
-        'largest one that adds at most 5%% FLOPs to the student)',
+        help="the flow's encoder (default for detectors: the preset's; for "
+        'classifiers: the largest that adds at most 5%% FLOPs to the student)',
     )
     parser.add_argument(
         '--inference-steps',
         type=int_at_least(1),
         metavar='K',
-        help='steps of the deployed flow (default: as --encoder)',
+        help='number of sampling steps of the deployed flow (default: chosen '
+        'like --encoder)',
     )
     parser.add_argument(
         '--dry-run',

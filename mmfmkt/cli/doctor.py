@@ -22,7 +22,7 @@ EXTRAS = {
     'onnx': ('onnx', 'onnxruntime', 'onnxscript'),
     'likelihood': ('torchdiffeq',),
 }
-# Packages that import most of a library, unlike its top-level package.
+# Subpackages that import most of a library; the top-level package does not.
 MAIN_PACKAGES = {'mmdet': 'mmdet.models', 'mmpretrain': 'mmpretrain.models'}
 Row = Tuple[str, str, str]
 
@@ -33,15 +33,15 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print the table; return 1 if nothing can be distilled."""
+    """Print a table of the checks; return 1 if nothing can be distilled."""
     rows: List[Row] = [
         ('mmfmkt', __version__, ''),
         ('Python', platform.python_version(), platform.platform()),
     ]
     problems = {name: problems_of(name) for name in ('pydantic', *STACK)}
-    for name, found in problems.items():
+    for name, reasons in problems.items():
         version = installed_version(name) or '-'
-        rows.append((name, version, '; '.join(found) or 'ok'))
+        rows.append((name, version, '; '.join(reasons) or 'ok'))
     rows += devices() if not problems['torch'] else []
     rows += extras()
     width = [max(len(row[i]) for row in rows) for i in (0, 1)]
@@ -49,13 +49,13 @@ def run(args: argparse.Namespace) -> int:
         print(f'{name:{width[0]}}  {version:{width[1]}}  {text}'.rstrip())
     base = ('pydantic', 'torch', 'mmengine', 'mmcv')
     available = []
-    for kind, library in LIBRARIES.items():
+    for networks, library in LIBRARIES.items():
         broken = [x for x in (*base, library) if problems[x]]
         available.append(not broken)
         print(
-            f'{kind} cannot be distilled: see {", ".join(broken)}'
+            f'{networks} cannot be distilled: see {", ".join(broken)}'
             if broken
-            else f'{kind} can be distilled'
+            else f'{networks} can be distilled'
         )
     if any(available):
         print('next: mmfmkt configs, mmfmkt distill --help')
@@ -66,21 +66,21 @@ def problems_of(name: str) -> List[str]:
     """Return the reasons why a library cannot be used."""
     if installed_version(name) is None:
         return ['not installed']
-    found = usability_problems(name)
-    if not found and name in MAIN_PACKAGES:
-        found = usability_problems(MAIN_PACKAGES[name])
-    return found
+    problems = usability_problems(name)
+    if not problems and name in MAIN_PACKAGES:
+        problems = usability_problems(MAIN_PACKAGES[name])
+    return problems
 
 
 def devices() -> Iterator[Row]:
-    """Yield a row per device with the state of its operators."""
+    """Yield a row per device: memory, and whether mmcv's operators work."""
     import torch
 
     yield 'CPU', f'{torch.get_num_threads()} threads', operators('cpu')
     for index in range(torch.cuda.device_count()):
-        found = torch.cuda.get_device_properties(index)
-        memory = f'{found.total_memory / 2**30:.0f} GiB'
-        text = f'{found.name}, {operators(f"cuda:{index}")}'
+        gpu = torch.cuda.get_device_properties(index)
+        memory = f'{gpu.total_memory / 2**30:.0f} GiB'
+        text = f'{gpu.name}, {operators(f"cuda:{index}")}'
         yield f'GPU {index}', memory, text
 
 
@@ -93,14 +93,14 @@ def operators(device: str) -> str:
         from mmcv.ops import nms
 
         boxes = torch.tensor([[0.0, 0, 9, 9], [0, 0, 9, 8]], device=device)
-        kept = len(nms(boxes, boxes.new_tensor([1, 0.5]), 0.5)[1])
+        num_kept = len(nms(boxes, boxes.new_tensor([1, 0.5]), 0.5)[1])
     except Exception as error:  # a broken build may raise anything
         return f'mmcv.ops fail: {" ".join(str(error).split())[:200]}'
-    return 'mmcv.ops ok' if kept == 1 else 'mmcv.ops give wrong results'
+    return 'mmcv.ops ok' if num_kept == 1 else 'mmcv.ops give wrong results'
 
 
 def extras() -> Iterator[Row]:
-    """Yield a row per extra with missing libraries."""
+    """Yield a row for each extra of mmfmkt whose libraries are missing."""
     for extra, names in EXTRAS.items():
         missing = [name for name in names if find_spec(name) is None]
         if missing:

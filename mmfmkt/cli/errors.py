@@ -1,4 +1,4 @@
-"""Error output of the commands."""
+"""Error messages of the commands."""
 
 import re
 import sys
@@ -10,7 +10,7 @@ from mmfmkt.utils import ConfigError, require
 from mmfmkt.utils.checkpoints import restricted_torch_load
 from mmfmkt.utils.error_messages import error_text
 
-# Documentation pages by a pattern of the error message.
+# Patterns of error messages, and the documentation pages on them.
 PAGES = (
     (r'NaN or Inf', 'docs/faq.md#loss-is-nan'),
     (r'teacher\.cache', 'docs/cost.md#a-cache-of-the-teacher'),
@@ -28,8 +28,8 @@ PAGES = (
 def exit_on_error() -> Iterator[None]:
     """Print errors as one line and exit.
 
-    The traceback is shown for errors other than `ConfigError` and with
-    ``--debug``. Inside the context, checkpoints cannot execute code.
+    The traceback is printed, too, for errors other than `ConfigError` and
+    with ``--debug``. Inside the context, checkpoints cannot execute code.
     """
     try:
         require('torch', 'mmengine')
@@ -40,7 +40,8 @@ def exit_on_error() -> Iterator[None]:
         if '--debug' in sys.argv:
             traceback.print_exception(error)
         line = ' '.join(str(error).split())
-        page = next((x for key, x in PAGES if re.search(key, line)), None)
+        pages = (page for key, page in PAGES if re.search(key, line))
+        page = next(pages, None)
         if page:
             print(f'help: {page}', file=sys.stderr)
         print(f'error: {line}', file=sys.stderr)

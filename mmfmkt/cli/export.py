@@ -1,7 +1,8 @@
 """Export the student of a distillation checkpoint.
 
-FM-KT^Theta exports a MMDetection or MMPretrain config and checkpoint, FM-KT
-the student with its flow. Neither contains the teacher.
+The export of FM-KT^Theta is a config and checkpoint for MMDetection or
+MMPretrain, that of FM-KT is the student with its flow. Neither contains the
+teacher.
 
     %(prog)s CONFIG CHECKPOINT [--out DIR]
 """
@@ -31,7 +32,7 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
 
 
 def default_folder(config: str, checkpoint: str) -> Path:
-    """Return the default output folder."""
+    """Return the output folder if ``--out`` is not given."""
     if '://' in checkpoint:
         return Path('work_dirs', Path(config).stem, 'student')
     return Path(checkpoint).parent / 'student'

@@ -29,7 +29,7 @@ def make_parser(
     Args:
         description (str): The docstring; ``%(prog)s`` is the command.
         defaults (bool): Whether the help shows default values.
-        prog (str, optional): Program name.
+        prog (str, optional): Program name in the help; default: the script.
     """
     return argparse.ArgumentParser(
         prog=prog,
@@ -97,8 +97,8 @@ def add_train_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--last',
         action='store_true',
-        help='export the student of the last checkpoint, also where '
-        'save_best is set',
+        help='export the student of the last checkpoint instead of the best '
+        'one',
     )
     # Options of MMPretrain's train.py.
     parser.add_argument(
@@ -130,30 +130,30 @@ def add_data_root(parser: argparse.ArgumentParser) -> None:
 
 
 def add_pair_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the options for a student, a teacher and their dataset."""
+    """Add the options for student, teacher and dataset."""
     parser.add_argument(
         'student', help="student config: a file or 'mmdet::...'"
     )
     parser.add_argument(
-        '--teacher', help="teacher config; none for the variant 'online'"
+        '--teacher', help="teacher config; omit it for the variant 'online'"
     )
     parser.add_argument(
         '--teacher-checkpoint',
-        help='path or URL; by default the teacher has random weights',
+        help='path or URL; default: random weights',
     )
     parser.add_argument(
         '--teacher-scale',
         type=float,
         help="side of the teacher's images, relative to the student's "
-        '(default: 1, or the factor that puts patches on a stride of the '
-        'student)',
+        '(default: 1 if they have a stride in common, else the factor that '
+        'makes their nearest strides equal)',
     )
     add_data_root(parser)
     parser.add_argument(
         '--class-maps',
         action='store_true',
         help='also distill the class maps of dense heads, which must have '
-        'the same type',
+        'the same type in both detectors',
     )
 
 
@@ -161,8 +161,8 @@ def pair_name(prefix: str, args: argparse.Namespace) -> str:
     """Return a file name from a prefix and the names of both configs.
 
     Args:
-        prefix (str): Its first part.
-        args (argparse.Namespace): With ``teacher`` and ``student``.
+        prefix (str): First part of the name.
+        args (argparse.Namespace): Options of `add_pair_arguments`.
     """
     parts = [prefix, args.teacher, args.student]
     return '_'.join(
@@ -196,7 +196,7 @@ def add_debug(parser: argparse.ArgumentParser) -> None:
 
 
 def load_config(args: argparse.Namespace) -> Config:
-    """Read the config and apply launcher and work directory.
+    """Read the config and set its launcher and work directory.
 
     Raises:
         ConfigError: If the config does not exist or cannot be read.
@@ -213,7 +213,7 @@ def load_config(args: argparse.Namespace) -> Config:
 
 
 def rank_of(launcher: str) -> int:
-    """Return this process's rank before the process group exists."""
+    """Return the rank of this process, before the process group exists."""
     names = dict(
         pytorch='RANK', slurm='SLURM_PROCID', mpi='OMPI_COMM_WORLD_RANK'
     )
@@ -222,10 +222,10 @@ def rank_of(launcher: str) -> int:
 
 @contextmanager
 def composing_folder(args: argparse.Namespace) -> Iterator[Path]:
-    """Yield the folder of the composed config and its annotation files.
+    """Yield the folder for the composed config and its annotation files.
 
-    Only rank 0 writes to the work directory. The other ranks read their files
-    during the training.
+    It is the work directory for rank 0, and a temporary folder for any other
+    rank, which reads its files there during the training.
     """
     if rank_of(args.launcher) == 0:
         yield Path(args.work_dir)
@@ -237,7 +237,7 @@ def composing_folder(args: argparse.Namespace) -> Iterator[Path]:
 def load_composed(
     config: Path, summary: List[str], args: argparse.Namespace
 ) -> Config:
-    """Print the summary of a composed config once, and read the config."""
+    """Print the summary of a composed config on rank 0; return the config."""
     if rank_of(args.launcher) == 0:
         print('\n'.join(summary))
         print(f'config    {config}')
@@ -246,10 +246,10 @@ def load_composed(
 
 
 def with_separate_dump(cfg: Config) -> Config:
-    """Return a config whose dump does not overwrite its own file.
+    """Return a config whose dump does not overwrite the config file.
 
-    The Runner dumps the resolved config into the work directory under the
-    name of the config file.
+    The Runner dumps the resolved config into the work directory, in a file
+    with the name of the config file.
     """
     dump = osp.join(cfg.work_dir, osp.basename(cfg.filename))
     if osp.realpath(dump) == osp.realpath(cfg.filename):

@@ -3,9 +3,9 @@
     %(prog)s work_dirs/baseline work_dirs/fmkt --out report.html
     %(prog)s work_dirs/fmkt --steps 1 2 4 8
 
-Takes work directories of finished or running trainings, baselines and
-distillations. Detections are compared with those of the first run. The page
-needs no network connection.
+WORK_DIR is the work directory of a finished or running training, of a baseline
+or a distillation. Detections are compared with those of the first training.
+The page needs no network connection.
 """
 
 import argparse
@@ -21,7 +21,7 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
     """Return the parser of the command."""
     parser = make_parser(__doc__, prog=prog)
     add = parser.add_argument
-    add('work_dirs', nargs='+', metavar='WORK_DIR', help='work directory')
+    add('work_dirs', nargs='+', metavar='WORK_DIR', help='work directories')
     add('--out', default='report.html', help='HTML file (%(default)s)')
     add(
         '--images',
@@ -35,8 +35,8 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
         nargs='+',
         default=(),
         metavar='K',
-        help='evaluate students with a flow at these numbers of sampling '
-        'steps',
+        help='numbers of sampling steps at which students with a flow are '
+        'evaluated',
     )
     add(
         '--logs-only',

@@ -1,4 +1,4 @@
-"""Evaluate a checkpoint; a distillation does not need its teacher.
+"""Evaluate a checkpoint. The teacher of a distillation is not built.
 
 %(prog)s CONFIG CHECKPOINT
 %(prog)s CONFIG CHECKPOINT --cfg-options model.flow.inference_steps=8
@@ -27,9 +27,7 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
         'config', help="config file, or a shipped config 'mmfmkt::...'"
     )
     parser.add_argument('checkpoint', help='path or URL of the checkpoint')
-    parser.add_argument(
-        '--out', help='pickle file to dump predictions to (.pkl)'
-    )
+    parser.add_argument('--out', help='pickle file (.pkl) for the predictions')
     parser.add_argument(
         '--show', action='store_true', help='show predictions in a window'
     )
@@ -43,17 +41,23 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
         help='display time per image with --show, in seconds',
     )
     parser.add_argument(
-        '--tta', action='store_true', help='test-time augmentation'
+        '--tta',
+        action='store_true',
+        help='use test-time augmentation: tta_model and tta_pipeline of the '
+        'config, or horizontal flips for a detector without them',
     )
     add_run_arguments(parser)
     return parser
 
 
 def use_tta(cfg: Config) -> None:
-    """Wrap the model for test-time augmentation; default: flipping.
+    """Wrap the model for test-time augmentation.
+
+    A detector without ``tta_model`` or ``tta_pipeline`` in its config gets
+    horizontal flips.
 
     Raises:
-        ConfigError: If a classifier's config does not define it.
+        ConfigError: If a classifier's config has no ``tta_model``.
     """
     if cfg.get('default_scope') == 'mmpretrain' and 'tta_model' not in cfg:
         raise ConfigError(
@@ -85,7 +89,7 @@ def use_tta(cfg: Config) -> None:
 
 
 def enable_visualization(cfg: Config, args: argparse.Namespace) -> None:
-    """Enable the visualization hook."""
+    """Enable the visualization hook with ``--show`` and ``--show-dir``."""
     if cfg.get('default_scope') == 'mmpretrain':
         hook = cfg.default_hooks.visualization
         hook.update(
@@ -102,8 +106,8 @@ def enable_visualization(cfg: Config, args: argparse.Namespace) -> None:
 
 def dump_predictions(runner: Runner, path: str) -> None:
     """Add a metric that writes the predictions to a file."""
-    classifies = runner.cfg.get('default_scope') == 'mmpretrain'
-    name = 'mmengine.DumpResults' if classifies else 'mmdet.DumpDetResults'
+    is_classifier = runner.cfg.get('default_scope') == 'mmpretrain'
+    name = 'mmengine.DumpResults' if is_classifier else 'mmdet.DumpDetResults'
     dump = METRICS.build(dict(type=name, out_file_path=path))
     runner.test_evaluator.metrics.append(dump)
 
@@ -118,11 +122,11 @@ def run(args: argparse.Namespace) -> None:
     if args.tta:
         use_tta(cfg)
     with checkpoint_guard(cfg):
-        loaded = verify_load_from(cfg)
+        checkpoint = verify_load_from(cfg)
         with errors_as_config_errors(cfg):
             runner = build_runner(cfg)
-            # Access to test_loop builds it.
+            # Reading `test_loop` builds it, and its evaluator.
             if runner.test_loop is not None and args.out:
                 dump_predictions(runner, args.out)
-        check_fits(runner.model, loaded)
+        check_fits(runner.model, checkpoint)
         runner.test()

@@ -5,8 +5,8 @@
     %(prog)s CONFIG --resume --cfg-options randomness.seed=1
     %(prog)s mmdet::retinanet/retinanet_r50_fpn_1x_coco.py --data-root FOLDER
 
-Takes the options of MMDetection's and MMPretrain's train.py, and
---check-teacher.
+Has the options of MMDetection's and MMPretrain's train.py, and --data-root,
+--check-teacher and --last.
 """
 
 import argparse
@@ -61,7 +61,7 @@ def run(args: argparse.Namespace) -> None:
 
 
 def run_config(cfg: Config, args: argparse.Namespace) -> None:
-    """Train a config that is read."""
+    """Train a config that has been read."""
     if args.auto_scale_lr:
         if 'base_batch_size' not in cfg.get('auto_scale_lr', {}):
             raise ConfigError(
