@@ -1,8 +1,7 @@
 """Convert a published CIFAR checkpoint for MMPretrain.
 
-Converts checkpoints of RepDistiller and mdistiller, such as their teachers,
-to checkpoints of MMPretrain's ImageClassifier with the same network of
-mmfmkt.
+Converts a checkpoint of RepDistiller or mdistiller, such as a teacher, to a
+checkpoint of MMPretrain's ImageClassifier whose backbone is in mmfmkt.
 
     python tools/convert_checkpoint.py ckpt_epoch_240.pth \
         checkpoints/resnet56_cifar100.pth --model resnet56

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Runs a tool with several processes: one for each GPU, or on CPUs where there
-# is no GPU. On several nodes, run it on each with NNODES, NODE_RANK,
-# MASTER_ADDR and PORT set. dist_train.sh and dist_test.sh call it.
+# Runs a tool with several processes: one for each GPU, or on CPUs if there is
+# no GPU. For several nodes, run this script on each node and set NNODES,
+# NODE_RANK, MASTER_ADDR and PORT. dist_train.sh and dist_test.sh call it.
 if [ $# -lt 3 ]; then
     echo "usage: tools/dist_run.sh PROCESSES TOOL ARGUMENTS..." >&2
     exit 2

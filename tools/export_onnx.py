@@ -3,10 +3,10 @@
     python tools/export_onnx.py STUDENT.py STUDENT.pth --image-size 640 480
     python tools/export_onnx.py CONFIG CHECKPOINT --inference-steps 1
 
-Takes an exported student, or config and checkpoint of a distillation. The
-sampling steps of a flow are unrolled, so K is fixed. The graph maps normalized
-images to the class and box maps of each level of a detector, or to the logits
-of a classifier.
+The arguments are config and checkpoint of an exported student or of a
+distillation. The K sampling steps of a flow are unrolled, so K is fixed. The
+graph maps normalized images to the class and box maps of each level of a
+detector, or to the logits of a classifier.
 """
 
 import argparse
@@ -26,7 +26,7 @@ from mmfmkt.utils.configs import read_config
 
 def parse_args() -> argparse.Namespace:
     parser = make_parser(__doc__)
-    parser.add_argument('config', help='config of a student or distillation')
+    parser.add_argument('config', help='config file')
     parser.add_argument('checkpoint', help='path or URL of the checkpoint')
     parser.add_argument(
         '--image-size',
@@ -34,9 +34,15 @@ def parse_args() -> argparse.Namespace:
         type=int_at_least(1),
         metavar=('W', 'H'),
         required=True,
-        help='input size including padding',
+        help='width and height of the input images in pixels, including '
+        'padding',
     )
-    parser.add_argument('--batch-size', type=int_at_least(1), default=1)
+    parser.add_argument(
+        '--batch-size',
+        type=int_at_least(1),
+        default=1,
+        help='fixed batch size of the graph (default: 1)',
+    )
     parser.add_argument(
         '--inference-steps',
         type=int_at_least(1),
@@ -75,8 +81,8 @@ def main() -> None:
     differences = largest_difference(model, out, noise)
     for name, shape in outputs.items():
         print(
-            f'{name}: {" x ".join(map(str, shape))}, differs by '
-            f'{differences[name]:.2g} in ONNX Runtime'
+            f'{name}: {" x ".join(map(str, shape))}, differs by at '
+            f'most {differences[name]:.2g} in ONNX Runtime'
         )
 
 

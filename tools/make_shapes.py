@@ -53,7 +53,8 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         '--overwrite',
         action='store_true',
-        help='replace existing shapes; other files are kept',
+        help='replace the files of an existing dataset; other files in the '
+        'folder are kept',
     )
     return parser
 

@@ -1,8 +1,9 @@
 """Run the complete workflow on a synthetic dataset, in minutes on 2 cores.
 
-Trains a teacher, a baseline student and a distilled student with equal
-budgets, and evaluates them with MMDetection's test.py, the distilled student
-as it is exported. Prints a table of the results and writes an HTML report.
+Trains a teacher, a baseline student and a distilled student for the same
+number of epochs, and evaluates them with MMDetection's test.py; of the
+distilled student, it evaluates the export. Prints a table of the results and
+writes an HTML report.
 
     python tools/quick_start.py --variant theta --work-dir work_dirs/theta
 
@@ -47,7 +48,8 @@ CONFIGS = dict(
 TITLES = dict(
     teacher='teacher', student='baseline student', distilled='FM-KT student'
 )
-IMAGE_SIZE = (96, 96)
+IMAGE_SIZE = (96, 96)  # width and height in pixels
+# Number of timed predictions of each detector.
 TIMED_RUNS = 20
 console = Console()
 
@@ -72,8 +74,12 @@ def parse_args() -> argparse.Namespace:
         ('val-images', 1, 160, 'number of validation images'),
         ('seed', 0, 0, 'random seed'),
     ):
-        kind = int_at_least(minimum)
-        parser.add_argument(f'--{name}', type=kind, default=default, help=text)
+        parser.add_argument(
+            f'--{name}',
+            type=int_at_least(minimum),
+            default=default,
+            help=text,
+        )
     return parser.parse_args()
 
 
@@ -109,7 +115,7 @@ def write_config(args: argparse.Namespace, name: str) -> Path:
         'test_evaluator = val_evaluator',
     ]
     if name == 'distilled':
-        config, checkpoint = map(str, deployed(args, 'teacher'))
+        config, checkpoint = map(str, deployed_files(args, 'teacher'))
         teacher = dict(config=config, checkpoint=checkpoint)
         lines.append(
             f'model = dict(variant={args.variant!r}, teacher={teacher!r})'
@@ -119,9 +125,11 @@ def write_config(args: argparse.Namespace, name: str) -> Path:
     return path
 
 
-def deployed(args: argparse.Namespace, name: str) -> Tuple[Path, Path]:
-    """Return config and checkpoint of a detector; of the distilled student,
-    those of the export."""
+def deployed_files(args: argparse.Namespace, name: str) -> Tuple[Path, Path]:
+    """Return the paths of config and checkpoint of a detector.
+
+    For the distilled student, they are those of the export.
+    """
     if name == 'distilled':
         student = args.work_dir / name / 'student'
         return student / 'student.py', student / 'student.pth'
@@ -130,7 +138,7 @@ def deployed(args: argparse.Namespace, name: str) -> Tuple[Path, Path]:
 
 
 def train_and_evaluate(args: argparse.Namespace, name: str) -> dict:
-    """Return the metrics of a detector; train it if it has none yet."""
+    """Train and evaluate a detector, unless it is done; return the metrics."""
     results = args.work_dir / 'evaluation' / name
     if any(results.glob('*/*.json')):
         console.print(f'[green]✓[/] {name}: already complete')
@@ -142,17 +150,21 @@ def train_and_evaluate(args: argparse.Namespace, name: str) -> dict:
         run_tool(train, config, '--resume', '--work-dir', folder)
         console.rule(f'evaluate {name}')
         test = Path(get_installed_path('mmdet'), '.mim', 'tools', 'test.py')
-        run_tool(test, *deployed(args, name), '--work-dir', results)
+        run_tool(test, *deployed_files(args, name), '--work-dir', results)
     return read_metrics(results)
 
 
 def run_tool(tool: Path, *arguments: object) -> None:
-    """Run a Python tool."""
+    """Run a Python script.
+
+    Raises:
+        ConfigError: If its exit status is not 0.
+    """
     process = subprocess.Popen([sys.executable, tool, *map(str, arguments)])
     try:
         process.wait()
     except KeyboardInterrupt:
-        # A training saves a checkpoint and ends its workers.
+        # On SIGTERM, a training saves a checkpoint and ends its workers.
         process.terminate()
         process.wait()
         raise
@@ -163,12 +175,12 @@ def run_tool(tool: Path, *arguments: object) -> None:
 def measure(args: argparse.Namespace) -> Dict[str, dict]:
     """Return parameters, FLOPs and latency of the detectors.
 
-    The latency is the median of the seconds from image file to boxes.
+    The latency is the median time in seconds from image file to boxes.
     """
     image = str(args.work_dir / 'shapes' / 'val' / '000001.jpg')
     detectors = {}
     for name in CONFIGS:
-        config, checkpoint = map(str, deployed(args, name))
+        config, checkpoint = map(str, deployed_files(args, name))
         detectors[name] = init_detector(config, checkpoint, get_device())
     times = time_interleaved(
         {
@@ -225,7 +237,7 @@ def results_table(
 
 
 def quick_start(args: argparse.Namespace) -> None:
-    """Run the workflow."""
+    """Train, evaluate and measure all detectors, and write the results."""
     start = time.perf_counter()
     check_settings(args)
     make_shapes(
@@ -248,7 +260,7 @@ def quick_start(args: argparse.Namespace) -> None:
 
 
 def main() -> None:
-    # SIGTERM is handled like Ctrl-C, which ends the tools.
+    # Handle SIGTERM like Ctrl-C, upon which `run_tool` ends its process.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         quick_start(parse_args())

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Sets everything up, then runs tools/quick_start.py with the same arguments.
+# Sets up the environment, then runs tools/quick_start.py with the same
+# arguments.
 set -euo pipefail
 
 . "$(dirname "${BASH_SOURCE[0]}")/dev/find_python.sh"
@@ -20,8 +21,9 @@ for argument in "$@"; do
     fi
 done
 
-# The set-up runs in the background in its own process group, and a signal to
-# this script is passed on to it: bash runs a trap immediately only in `wait`.
+# The set-up runs in the background, since bash runs a trap immediately only in
+# `wait`. It has its own process group, to which the traps pass signals. It
+# prints the path of Python, which file descriptors 3 and 4 write and read.
 output=$(mktemp)
 exec 3>"$output" 4<"$output"
 rm "$output"
@@ -35,7 +37,7 @@ trap 'end_set_up 130' INT
 trap 'end_set_up 143' TERM
 set -m
 {
-    # Runs when the set-up has ended, after its clean-up.
+    # This trap runs after the command of the set-up has ended.
     trap 'exit 143' TERM
     set_up
 } >&3 &

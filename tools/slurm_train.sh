@@ -13,7 +13,7 @@ WORK_DIR=$4
 GPUS=${GPUS:-8}
 HERE=$(dirname "$0")
 
-# SRUN_ARGS is a list of words on purpose.
+# SRUN_ARGS is not quoted, so that it can be several arguments.
 # shellcheck disable=SC2086
 PYTHONPATH="$HERE/..${PYTHONPATH:+:$PYTHONPATH}" \
     exec srun -p "$PARTITION" \

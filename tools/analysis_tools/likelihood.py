@@ -2,9 +2,10 @@
 
     python tools/analysis_tools/likelihood.py CONFIG CHECKPOINT
 
-Integrates the instantaneous change of variables along the flow of each tapped
-level on a validation set. First verifies the estimator on a linear flow with a
-known solution. Without a checkpoint, the flow has its initial weights.
+For each tapped level, integrates the instantaneous change-of-variables formula
+along the flow on validation images. Before that, verifies the estimator on a
+linear flow with a known solution. Without a checkpoint, the flow has its
+initial weights.
 """
 
 import argparse
@@ -33,8 +34,10 @@ from mmfmkt.utils import ConfigError
 from mmfmkt.utils.configs import read_config
 
 console = Console()
-# Maximum error on the linear flow, in standard errors.
+# Maximum error on the linear flow, in standard errors of the trace estimate.
 MAX_DEVIATION = 4.0
+# Maximum relative error of the state on the linear flow.
+MAX_STATE_ERROR = 1e-4
 # Relative and absolute tolerance of the ODE solver.
 TOLERANCE = 1e-4
 
@@ -66,10 +69,11 @@ def parse_args() -> argparse.Namespace:
 
 
 def check_estimator(seed: int) -> dict:
-    """Verify the estimator on a linear flow and return the errors.
+    """Verify the estimator on a linear flow; return its errors by name.
 
     Raises:
-        SystemExit: If the error is not explained by chance.
+        SystemExit: If an error exceeds ``MAX_DEVIATION`` or
+            ``MAX_STATE_ERROR``.
     """
     check = check_on_linear_flow(seed=seed)
     console.print(
@@ -78,7 +82,7 @@ def check_estimator(seed: int) -> dict:
         f'of the trace estimate); relative error of the state '
         f'{check.state_error:.1e}'
     )
-    if check.deviation > MAX_DEVIATION or check.state_error > 1e-4:
+    if check.deviation > MAX_DEVIATION or check.state_error > MAX_STATE_ERROR:
         sys.exit(
             'The estimate on the linear flow is wrong, so estimates on other '
             'flows would be unreliable.'
@@ -112,9 +116,9 @@ def estimate(args: argparse.Namespace) -> dict:
             inputs = model.data_preprocessor(data, False)['inputs']
             taps = [x.tap for x in model.flows.values()]
             sources = read_taps(model.student, taps, inputs, 'student')
-        for tap_flow, levels in zip(model.flows.values(), sources):
-            for name, transfer in tap_flow.items():
-                source = levels[int(name)]
+        for tap_transfers, levels in zip(model.flows.values(), sources):
+            for level, transfer in tap_transfers.items():
+                source = levels[int(level)]
                 try:
                     velocity = autonomous_velocity(transfer.field, source)
                 except ValueError as error:
@@ -127,7 +131,7 @@ def estimate(args: argparse.Namespace) -> dict:
                     atol=TOLERANCE,
                     generator=generator,
                 ).change
-                changes[f'{tap_flow.tap}.{name}'] += (
+                changes[f'{tap_transfers.tap}.{level}'] += (
                     change / source[0].numel()
                 ).tolist()
     return dict(changes)

@@ -3,9 +3,10 @@
     python tools/analysis_tools/schedules.py
     python tools/analysis_tools/schedules.py MySchedule --import my_flows
 
-For each schedule: the maximum error of its derivatives against finite
-differences, and the error of Euler sampling with the oracle velocity for
-N = 1 to 128, with the convergence order between the last two N.
+For each schedule, the table has the maximum relative error of its derivatives
+against finite differences, the RMSE of Euler sampling with the oracle velocity
+(the exact velocity from source to target) for N = 1 to 128 steps, and the
+convergence order between N = 64 and N = 128.
 """
 
 import argparse
@@ -23,6 +24,7 @@ from mmfmkt.registry import build_part
 from mmfmkt.utils import ConfigError
 
 SHIPPED = ('RectifiedFlow', 'VPODE', 'SubVPODE', 'VEODE')
+# Numbers of Euler steps N.
 STEPS = tuple(2**k for k in range(8))
 
 
@@ -50,8 +52,9 @@ def parse_args() -> argparse.Namespace:
 def derivative_error(schedule: flows.NoiseSchedule) -> float:
     """Return the maximum relative error of both derivatives.
 
-    The reference is a five-point finite difference, whose step decreases
-    towards a pole at t = 1.
+    The errors are those of alpha and sigma against a five-point finite
+    difference, whose step decreases toward t = 1, where schedules may have a
+    pole.
     """
     max_error = 0.0
     for i in range(1, 200):
@@ -68,19 +71,22 @@ def derivative_error(schedule: flows.NoiseSchedule) -> float:
 
 
 def sampling_errors(schedule: flows.NoiseSchedule) -> list:
-    """Return the RMSE of Z_0 with the oracle velocity for each N."""
+    """Return the RMSE of sampled targets for each N in ``STEPS``.
+
+    Sampling uses the oracle velocity, which is computed from the target.
+    """
     generator = torch.Generator().manual_seed(0)
     source, target = torch.randn(
         2, 4096, dtype=torch.float64, generator=generator
     ).unbind()
-    exact = schedule.interpolate(source, target, 0.0)
+    end = schedule.interpolate(source, target, 0.0)
     errors = []
-    for steps in STEPS:
+    for num_steps in STEPS:
         state = source
-        for i in range(steps, 0, -1):
-            velocity = schedule.velocity(source, target, i / steps)
-            state = state - velocity / steps
-        errors.append(float((state - exact).square().mean().sqrt()))
+        for i in range(num_steps, 0, -1):
+            velocity = schedule.velocity(source, target, i / num_steps)
+            state = state - velocity / num_steps
+        errors.append(float((state - end).square().mean().sqrt()))
     return errors
 
 
@@ -91,7 +97,10 @@ def main() -> None:
             import_module(module)
         except ImportError as error:
             raise ConfigError(f'--import {module}: {error}') from error
-    table = Table(title='Derivatives, and Euler sampling with the oracle')
+    table = Table(
+        title='Relative error of the derivatives, and RMSE of Euler sampling '
+        'with the oracle velocity in N steps'
+    )
     for column in (
         'schedule',
         'derivatives',
@@ -106,13 +115,15 @@ def main() -> None:
         except ValueError as error:
             raise ConfigError(str(error)) from error
         errors = sampling_errors(schedule)
-        exact = errors[-1] < 1e-12
-        order = math.log2(errors[-2] / errors[-1]) if not exact else math.inf
+        is_exact = errors[-1] < 1e-12
+        order = math.inf
+        if not is_exact:
+            order = math.log2(errors[-2] / errors[-1])
         table.add_row(
             name,
             f'{derivative_error(schedule):.0e}',
-            *(f'{e:.0e}' if exact else f'{e:.4f}' for e in errors),
-            'exact' if exact else f'{order:.2f}',
+            *(f'{e:.0e}' if is_exact else f'{e:.4f}' for e in errors),
+            'exact' if is_exact else f'{order:.2f}',
         )
     Console(width=120).print(table)
 
