@@ -19,8 +19,8 @@ from .plan import CONFIG, Method, Run
 
 # Number of timed predictions of each network.
 REPEATS = 40
-# Latency of the student relative to itself.
-SAME = dict.fromkeys(('ratio', 'low', 'high'), 1.0)
+# Latency of the student, relative to itself.
+STUDENT_LATENCY = dict.fromkeys(('ratio', 'low', 'high'), 1.0)
 
 
 def is_measured(method: Method, cost: Dict[str, dict]) -> bool:
@@ -60,7 +60,9 @@ def measure_latency(executor: Executor) -> Dict[str, dict]:
         costs[method.name] = dict(latency={})
         if not method.inference_steps:
             is_student = method.is_baseline or 'student' in cfg.model
-            costs[method.name]['latency']['-'] = SAME if is_student else {}
+            costs[method.name]['latency']['-'] = (
+                STUDENT_LATENCY if is_student else {}
+            )
             continue
         checkpoint = (executor.result(finished[0]) or {})['checkpoint']
         network = load_network(cfg, checkpoint).to(get_device())

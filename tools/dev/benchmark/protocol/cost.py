@@ -54,7 +54,7 @@ def measure(table: Table) -> Dict[str, dict]:
             else:
                 # Without a flow, the deployed network is the student: its
                 # ratio is 1 and is not timed.
-                cost['latency'][k] = latency.SAME
+                cost['latency'][k] = latency.STUDENT_LATENCY
             cost['parameters'], flops = size_and_flops(network.eval(), size)
             cost.setdefault('flops', {})[k] = flops
     batch = networks.noise(first_distiller, 1, size)
