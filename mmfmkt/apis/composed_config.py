@@ -74,7 +74,7 @@ def write_base(source: str, path: Path) -> Tuple[str, List[str]]:
     config = read_config(source)
     # This method is private; MMEngine 0.10.7 has no public equivalent.
     if not Config._is_lazy_import(config.filename):
-        return absolute(source), []
+        return absolute_path(source), []
     # `to_dict` excludes the names that a new-style config imports.
     values = [assignment(key, config[key]) for key in config.to_dict()]
     base = f'{path.stem}_student.py'
@@ -101,7 +101,7 @@ def write_config(path: Path, text: str) -> None:
     write_atomically(path, text)
 
 
-def absolute(source: str) -> str:
+def absolute_path(source: str) -> str:
     """Make a path absolute; packaged names and URLs are not changed."""
     if '::' in source or '://' in source:
         return source

@@ -41,10 +41,9 @@ def data_overrides(
 
     A dataset in COCO format gets the folder's paths and classes, and keeps
     its wrappers. Any other dataset is replaced by a ``CocoDataset`` with the
-    student's pipeline and evaluated by ``CocoMetric``. Then,
-    wrappers that repeat, balance or concatenate datasets are removed, too;
-    ``MultiImageMixDataset`` is kept, since its pipeline is part of the
-    augmentation.
+    student's pipeline and evaluated by ``CocoMetric``; wrappers that repeat,
+    balance or concatenate datasets are removed then. ``MultiImageMixDataset``
+    is kept, since its pipeline is part of the augmentation.
 
     Args:
         config (Config): Student config.
@@ -177,7 +176,7 @@ def check_annotations(node: DatasetNode, split: CocoSplit) -> None:
             step_type, loader or ()
         ):
             continue
-        # Only LoadPanopticAnnotations has with_seg and with_mask by default.
+        # LoadPanopticAnnotations has with_seg=True, with_mask=True by default.
         default = issubclass(step_type, panoptic or ())
         if step.get('with_seg', default) and has_maps:
             missing = 'segmentation maps'

@@ -37,8 +37,10 @@ def describe(path: Path) -> List[str]:
             model.teacher_holder.checkpoint = checkpoint
             model.set_teacher_dataset(dataset_of(config))
     flow = model_cfg.flow
-    direct = flow.loss_weight * flow.get('direct_weight', 0)
-    direct_loss = f' + direct loss, weight {direct:g}' if direct else ''
+    direct_weight = flow.loss_weight * flow.get('direct_weight', 0)
+    direct_loss = ''
+    if direct_weight:
+        direct_loss = f' + direct loss, weight {direct_weight:g}'
     lines = [
         f'flow      variant {model_cfg.variant}, {encoder_names(flow)}, '
         f'{flow.schedule.type}, {flow.metric.type} of weight '

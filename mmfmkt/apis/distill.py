@@ -17,7 +17,7 @@ from mmfmkt.utils.types import resolve_type, type_name
 
 from .choose_flow import choose_flow
 from .choose_taps import choose_taps
-from .composed_config import absolute, render, write_base, write_config
+from .composed_config import absolute_path, render, write_base, write_config
 from .data_overrides import data_overrides
 from .describe import describe
 from .unlabelled import unlabelled_overrides
@@ -133,8 +133,9 @@ def compose_distillation(
                 teacher_model, len(data.classes)
             )
         model['teacher'] = dict(
-            config=absolute(teacher),
-            checkpoint=teacher_checkpoint and absolute(teacher_checkpoint),
+            config=absolute_path(teacher),
+            checkpoint=teacher_checkpoint
+            and absolute_path(teacher_checkpoint),
         )
         if teacher_overrides:
             model['teacher']['cfg_options'] = teacher_overrides

@@ -1,4 +1,4 @@
-"""Config overrides that replace a data set by a folder of images."""
+"""Config overrides that replace a dataset by a folder of images."""
 
 import os.path as osp
 from copy import deepcopy
@@ -94,7 +94,7 @@ def is_a(
 
 
 def pipeline_of(config: Config, key: str) -> List[dict]:
-    """Return the transforms of a data loader's data set.
+    """Return the transforms of a data loader's dataset.
 
     Raises:
         ConfigError: If the config has no pipeline.

@@ -10,8 +10,8 @@ Trains each method with each seed on the same data for the same number of
 epochs, evaluates the last checkpoints, and measures the latency of the
 deployed networks. Writes a table of means, standard errors and paired
 differences, one sentence per method, and an HTML report. All configs are
-checked before training. To resume an interrupted comparison, repeat the command; to extend a
-comparison, repeat it with more methods or seeds.
+checked before training. To resume an interrupted comparison, repeat the
+command; to extend a comparison, repeat it with more methods or seeds.
 """
 
 import argparse
@@ -68,8 +68,8 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
         '--budget',
         type=int_at_least(1),
         metavar='N',
-        help='epochs of each training, or iterations where the config of the '
-        "student has max_iters; by default the student's",
+        help='number of epochs of each training, or of iterations if the '
+        "student's config has max_iters (default: that of the config)",
     )
     add(
         '--steps',
@@ -150,8 +150,9 @@ def run(args: argparse.Namespace) -> int:
         write_atomically(folder / 'comparison.md', f'{summary}\n')
         write_page(executor, summary)
     failed = [x for x in runs if executor.state(x) != 'done']
-    for x in failed:
-        print(f'{x}: {executor.state(x)}', file=sys.stderr)
+    for failed_run in failed:
+        state = executor.state(failed_run)
+        print(f'{failed_run}: {state}', file=sys.stderr)
     return 1 if failed else 0
 
 

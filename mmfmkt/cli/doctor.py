@@ -15,6 +15,7 @@ from mmfmkt.utils.stack import (
 )
 from mmfmkt.version import __version__
 
+# Library of each type of network.
 LIBRARIES = {'detectors': 'mmdet', 'classifiers': 'mmpretrain'}
 # Import names of optional dependencies by extra.
 EXTRAS = {

@@ -132,7 +132,8 @@ def add_data_root(parser: argparse.ArgumentParser) -> None:
 def add_pair_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options for student, teacher and dataset."""
     parser.add_argument(
-        'student', help="student config: a file or 'mmdet::...'"
+        'student',
+        help="student config: a file, or a packaged config 'mmdet::...'",
     )
     parser.add_argument(
         '--teacher', help="teacher config; omit it for the variant 'online'"
@@ -145,8 +146,8 @@ def add_pair_arguments(parser: argparse.ArgumentParser) -> None:
         '--teacher-scale',
         type=float,
         help="side of the teacher's images, relative to the student's "
-        '(default: 1 if they have a stride in common, else the factor that '
-        'makes their nearest strides equal)',
+        '(default: 1 if the networks have a stride in common, else the '
+        'factor that makes their nearest strides equal)',
     )
     add_data_root(parser)
     parser.add_argument(

@@ -31,9 +31,9 @@ from .plan import Method, run_config
 def check_methods(
     methods: Iterable[Method], teacher: Optional[Mapping[str, Any]] = None
 ) -> None:
-    """Build model, optimizer, data sets and evaluator of each method.
+    """Build model, optimizer, datasets and evaluator of each method.
 
-    Loads weights and reads a sample of each data set, which detects wrong
+    Loads weights and reads a sample of each dataset, which detects wrong
     paths. A section of a config that several methods share is built once.
 
     Args:
@@ -51,7 +51,7 @@ def check_methods(
             cfg = run_config(method, method.seeds[0], teacher)
             scope = cfg.get('default_scope')
             with DefaultScope.overwrite_default_scope(scope):
-                for keys, build in CHECKS.items():
+                for keys, check in CHECKS.items():
                     section = Config({x: cfg[x] for x in keys if x in cfg})
                     if (text := repr(section)) not in built_sections:
                         # pycocotools prints messages when it loads a file.
@@ -59,7 +59,7 @@ def check_methods(
                             errors_as_config_errors(section),
                             redirect_stdout(None),
                         ):
-                            build(cfg)
+                            check(cfg)
                         built_sections.add(text)
         except ConfigError as error:
             raise ConfigError(f'{method.name}: {error}') from error
@@ -79,7 +79,7 @@ def build_training(cfg: Config) -> None:
 
 
 def read_sample(cfg: Config, key: str) -> None:
-    """Build a data set and read its first sample."""
+    """Build a dataset and read its first sample."""
     _ = DATASETS.build(deepcopy(cfg[key]['dataset']))[0]
 
 

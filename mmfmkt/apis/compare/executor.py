@@ -94,7 +94,7 @@ class Executor:
                 are skipped.
 
         Raises:
-            ConfigError: If the evaluator has no such metric.
+            ConfigError: If an evaluation lacks the metric of the comparison.
         """
         pending = [x for x in runs if self.is_pending(x)]
         running: Dict[subprocess.Popen, Run] = {}

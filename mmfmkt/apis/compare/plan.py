@@ -99,7 +99,7 @@ class Comparison:
     """Methods to compare, and the metric to compare them by.
 
     Attributes:
-        title (str): Name of the comparison, such as data set and student.
+        title (str): Name of the comparison, such as dataset and student.
         metric (str, optional): Name of the metric in the evaluator's output;
             None for the first metric.
         label (str): Name of the metric in tables; if empty, a name from

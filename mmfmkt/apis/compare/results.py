@@ -233,6 +233,7 @@ def verdict(
             f'{row.name}: no difference from {name} shown by {count}{numbers}.'
         )
     mean = statistics.mean(paired)
+    # Number of seeds whose difference has the sign of the mean.
     num_same = sum(x * mean > 0 for x in paired)
     ratio = row.latency.get('ratio')
     latency = f', at {ratio:.2f} x latency' if ratio else ''
@@ -291,9 +292,10 @@ def summarize(comparison: Comparison, results: dict) -> Optional[Summary]:
     references = {k: x for k, x in columns.items() if x is not None}
     cells, verdicts = [], []
     for row in rows:
-        compared = {} if row is student else references
+        row_references = {} if row is student else references
         difference_cells = [
-            format_difference(row, compared.get(x), metric) for x in references
+            format_difference(row, row_references.get(x), metric)
+            for x in references
         ]
         cells.append(table_cells(row, metric, *difference_cells))
         reference = best if best not in (None, row) else student
