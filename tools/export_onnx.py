@@ -81,8 +81,8 @@ def main() -> None:
     differences = largest_difference(model, out, noise)
     for name, shape in outputs.items():
         print(
-            f'{name}: {" x ".join(map(str, shape))}, differs by at '
-            f'most {differences[name]:.2g} in ONNX Runtime'
+            f'{name}: {" x ".join(map(str, shape))}, differs by '
+            f'{differences[name]:.2g} in ONNX Runtime (maximum)'
         )
 
 
