@@ -13,7 +13,7 @@ from mmfmkt.utils.error_messages import error_text
 # Patterns of error messages, and the documentation pages on them.
 PAGES = (
     (r'NaN or Inf', 'docs/faq.md#loss-is-nan'),
-    (r'teacher\.cache', 'docs/cost.md#a-cache-of-the-teacher'),
+    (r'teacher\.cache', 'docs/cost.md#cache-of-teacher-outputs'),
     (r'model\.teacher|--teacher', 'docs/teachers.md'),
     (r'model\.flow|model\.variant', 'docs/variants.md'),
     (r'model\.(tap|levels|student)', 'docs/configs.md'),

@@ -58,8 +58,9 @@ MODEL_TEXT = {
     'head, and logits are compared.',
     'teacher': 'Dict of the keys in model.teacher below; `None` for inference '
     'and for OFM-KT.',
-    'levels': 'Indices of the distilled levels of the student; all by '
-    'default. Teacher levels are paired by stride.',
+    'levels': 'Indices of the distilled levels of the student; each is '
+    'paired with the teacher level of the nearest stride. `None` for all '
+    'levels whose stride a teacher level has.',
     'flow': 'Dict of the keys in model.flow below.',
     'taps': 'Several taps instead of `tap` and `levels`; each is a dict of '
     'the keys in model.taps below.',
@@ -73,29 +74,31 @@ TEACHER_TEXT = {
     'checkpoint': 'Path or URL of the weights; an optional suffix '
     '`#sha256=...` verifies the file. `None` for random weights, to try a '
     'config.',
-    'cfg_options': 'Overrides of the teacher config by dotted keys.',
+    'cfg_options': 'Dict of overrides of the teacher config, by dotted keys '
+    'such as `model.backbone.depth`.',
     'tap': 'Tap in the teacher, if it differs from that of the student.',
-    'inherit': 'Modules of the student that are initialized with teacher '
-    'weights of equal shape, for example `bbox_head`.',
-    'dtype': 'Precision of the teacher.',
+    'inherit': 'List of modules of the student that are initialized with '
+    'teacher weights of equal shape, for example `bbox_head`.',
+    'dtype': 'Precision in which the teacher computes; by default that of '
+    'the training.',
     'channels_last': 'Whether the teacher uses the memory format '
     '`torch.channels_last`.',
-    'compile': 'Whether backbone and neck are compiled, except tapped '
-    'modules; or options of `torch.compile`.',
+    'compile': 'With `True`, backbone and neck of the teacher are compiled, '
+    'except tapped modules; a dict has options of `torch.compile`.',
     'view': "Size of the teacher's images: `scale` and `multiple_of` "
     '([Image size](teachers.md#image-size)).',
     'classes': 'For taps that compare classes (`bbox_head[0]`, `head`): dict '
     "from the student's to the teacher's class names, or list of the "
     "teacher's class names. By default, equal names are matched "
     '([Other classes](teachers.md#other-classes)).',
-    'cache': 'File of stored teacher outputs, or a dict of `path` and '
-    '`max_gb` ([Cost](cost.md#a-cache-of-the-teacher)).',
+    'cache': 'File of stored teacher outputs, or a dict of its `path` and '
+    'maximum size `max_gb` ([Cost](cost.md#cache-of-teacher-outputs)).',
 }
 TAP_TEXT = {
     'tap': 'As `model.tap`.',
     'levels': 'As `model.levels`.',
-    'flow': 'Keys of `model.flow` with other values for this tap.',
-    'teacher_tap': 'Tap in the teacher, if it differs.',
+    'flow': 'Keys that replace those of `model.flow` for this tap.',
+    'teacher_tap': 'Tap in the teacher, if it differs from `tap`.',
 }
 FLOW_TEXT = {
     'encoder': 'Meta-encoder, or a list with one for each level. Choices: '
@@ -108,7 +111,8 @@ FLOW_TEXT = {
     "`dict(type='PKDLoss')`, `dict(type='CWDLoss')`, "
     "`dict(type='CrossKDLoss')`, `dict(type='MSELoss')`; on logits: "
     "`dict(type='KDLoss')`, `dict(type='DKDLoss')`, "
-    "`dict(type='DISTLoss')`.",
+    "`dict(type='DISTLoss')`. See also [Distillation "
+    'losses](#distillation-losses).',
     'num_steps': 'N, the number of Euler steps in training, such as `8`, or '
     'several values, from which N is drawn in each iteration.',
     'inference_steps': 'K, the number of Euler steps in deployment, such as '
@@ -121,7 +125,8 @@ FLOW_TEXT = {
     'teacher feature of the same image, such as `0.5`; the others are '
     'compared with that of another image (pair decoupling, beta_d of the '
     'paper).',
-    'prediction': "Output of the encoder: `'velocity'` or `'target'`.",
+    'prediction': "Output of the encoder: `'velocity'`, or `'target'` (an "
+    'estimate of the teacher feature).',
     'compare': "Inputs of the distillation loss: `'targets'` (estimates and "
     "teacher feature) or `'velocities'`.",
     'direct_weight': 'Weight of the distillation loss between untransformed '
@@ -133,12 +138,12 @@ FLOW_TEXT = {
     'share_encoder': 'With `True`, all levels share one encoder.',
     'with_cp': 'Gradient checkpointing: with `True`, backward recomputes the '
     'Euler steps to save memory.',
-    'compile': 'With `True`, the transfer of each level is compiled; or '
-    'options of `torch.compile`.',
+    'compile': 'With `True`, the training step of flow and distillation '
+    'loss of each level is compiled; a dict has options of `torch.compile`.',
 }
 ROBUSTNESS_TEXT = {
-    'exact_resume': 'Resume bit-identically, also within an epoch; write a '
-    'checkpoint on SIGTERM and SIGINT.',
+    'exact_resume': 'Resume bit-identically, also in the middle of an epoch; '
+    'write a checkpoint on SIGTERM and SIGINT.',
     'nan_guard': 'Stop on NaN or Inf before the optimizer step.',
     'monitor': 'Log statistics of the flow.',
     'safe_checkpoints': 'Write checkpoints atomically; run no code of a '
@@ -301,9 +306,9 @@ def page() -> str:
         '# Config reference',
         '`python tools/dev/docs/config_reference.py` writes this page from '
         'the type annotations against which configs are checked. Each row '
-        'is a key. An empty default means that the key is required or, in '
-        'model.teacher and model.taps, unset. Invalid values raise a '
-        '`ConfigError` that names the key.',
+        'is a key. Keys without a default are required, except in '
+        'model.teacher and model.taps, where only `config` and `tap` are '
+        'required. Invalid values raise a `ConfigError` that names the key.',
         '## model',
         schema_table(model, MODEL_TEXT, '', model_defaults),
         '## model.teacher',
