@@ -74,8 +74,8 @@ TEACHER_TEXT = {
     'checkpoint': 'Path or URL of the weights; an optional suffix '
     '`#sha256=...` verifies the file. `None` for random weights, to try a '
     'config.',
-    'cfg_options': 'Dict of overrides of the teacher config, by dotted keys '
-    'such as `model.backbone.depth`.',
+    'cfg_options': "Dict of overrides of the teacher's `model` dict, by "
+    'dotted keys such as `backbone.depth`.',
     'tap': 'Tap in the teacher, if it differs from that of the student.',
     'inherit': 'List of modules of the student that are initialized with '
     'teacher weights of equal shape, for example `bbox_head`.',
