@@ -64,7 +64,7 @@ MODEL_TEXT = {
     'flow': 'Dict of the keys in model.flow below.',
     'taps': 'Several taps instead of `tap` and `levels`; each is a dict of '
     'the keys in model.taps below.',
-    'task_loss': "Whether the student's own losses are computed "
+    'task_loss': "Whether the student's task losses are computed "
     '([Training without labels](unlabelled.md)).',
     'report_steps': 'Classifiers: values of K at which validation also '
     'reports the accuracy.',
@@ -117,7 +117,7 @@ FLOW_TEXT = {
     'several values, from which N is drawn in each iteration.',
     'inference_steps': 'K, the number of Euler steps in deployment, such as '
     '`8`; it may be changed after training.',
-    'loss_weight': 'Weight of the losses of the transfer: a number, '
+    'loss_weight': 'Weight of all distillation losses: a number, '
     "`'auto'`, or a dict of `share` and `iterations`; or a list with one for "
     'each level, such as `(10.0, 10.0, 5.0, 5.0)` '
     '([Loss weights](loss_weights.md)).',

@@ -51,9 +51,9 @@ COLLECTION = {
 HEAD = """# Model zoo
 
 `python tools/dev/benchmark/accuracy.py TABLE --render`, where `TABLE` is a
-file in `tools/dev/benchmark/tables/`, writes this page. Each folder in
-`configs/` has the measured results as `metafile.yml`, in OpenMMLab's format.
-Configs without a measured result were not run.
+file in `tools/dev/benchmark/tables/`, writes this page. The file
+`metafile.yml` in each folder of `configs/` has the measured results in
+OpenMMLab's format. Configs without a measured result were not run.
 """
 MEASURED = """## Measured results
 
@@ -72,15 +72,15 @@ Each row is a method and its config; a method with a flow has a row for each K.
 """
 PUBLISHED_HEAD = """## Published results of the same students and teachers
 
-Results from the named source, not measured in this project. Student: trained
-without a teacher. Distilled student: name of the method and its result. "-":
-not collected.
+Results that the named source reports; they were not measured in this project.
+Student: trained without a teacher. Distilled student: name of the method and
+its result. "-": not collected.
 """
 CONFIGS_HEAD = """## All configs
 
 Student: detector, backbone and depth, or the classifier's backbone and depth.
-Teacher: name of its config. Rows with variant "-" train a baseline student or
-a teacher with labels alone.
+Teacher: name of its config. Configs with variant "-" train a baseline student
+or a teacher on labels alone.
 
 - `w16` in a config's name: student of quarter width (`base_channels=16`).
 - `cifar10_folder` and `cifar100_folder` read images from folders; `cifar10`
