@@ -1,4 +1,5 @@
-# The main config: RetinaNet R50 under RetinaNet R101 by FM-KT, on P3 to P6.
+# The main config: RetinaNet R50 distilled from RetinaNet R101 by FM-KT, on P3
+# to P6.
 _base_ = [
     'mmdet::retinanet/retinanet_r50_fpn_1x_coco.py',
     './_base_/fmkt_fpn.py',
@@ -15,5 +16,5 @@ model = dict(
         inherit=['neck', 'bbox_head'],
     ),
 )
-# Weight for COCO with SGD.
+# This weight is for COCO with SGD.
 model['flow'] = dict(model['flow'], loss_weight=10.0)

@@ -8,7 +8,7 @@ distiller = dict(
             tap='bbox_head[0]',
             levels=(0, 1, 2, 3),
             flow=dict(
-                # The number of channels grows with that of the classes.
+                # Class maps have many channels (anchors x classes).
                 encoder=dict(type='DepthwiseConvEncoder'),
                 metric=dict(type='CWDLoss'),
                 loss_weight=1.0,

@@ -1,4 +1,4 @@
-# ATSS R50 under DINO Swin-L by FM-KT: strides 8 to 64.
+# ATSS R50 distilled from DINO Swin-L by FM-KT: strides 8 to 64.
 _base_ = [
     'mmdet::atss/atss_r50_fpn_1x_coco.py',
     '../_base_/fmkt_fpn.py',

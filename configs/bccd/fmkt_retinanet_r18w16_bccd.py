@@ -1,4 +1,4 @@
-# FM-KT on BCCD for the student of a quarter of the width.
+# FM-KT on BCCD for the student of quarter width.
 _base_ = './fmkt_retinanet_r18_bccd.py'
 model = dict(
     student=dict(

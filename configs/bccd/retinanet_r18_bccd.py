@@ -1,5 +1,5 @@
-# Baseline student on BCCD: RetinaNet, ResNet-18 of half the width, a pyramid
-# of 64 channels, trained from scratch.
+# Baseline student on BCCD: RetinaNet, ResNet-18 of half width, feature
+# pyramid of 64 channels, trained from scratch.
 _base_ = [
     'mmdet::_base_/models/retinanet_r50_fpn.py',
     '../_base_/datasets/bccd_detection.py',

@@ -1,4 +1,4 @@
-# Baseline student of a quarter of the width on BCCD.
+# Baseline student of quarter width on BCCD.
 _base_ = './retinanet_r18_bccd.py'
 model = dict(
     backbone=dict(base_channels=16, stem_channels=16),

@@ -1,5 +1,5 @@
-# Baseline student on cards, as on BCCD: RetinaNet, ResNet-18 of a quarter of
-# the width, trained from scratch. Photographs of playing cards (Apache-2.0
+# Baseline student on cards, as on BCCD: RetinaNet, ResNet-18 of quarter
+# width, trained from scratch. Photographs of playing cards (Apache-2.0
 # license) in COCO format: 237 training and 59 validation images, most of
 # 378x504 pixels.
 _base_ = '../bccd/retinanet_r18w16_bccd.py'

@@ -1,4 +1,5 @@
-# Teacher on cards: ResNet-34 of full width, trained five times as long.
+# Teacher on cards: ResNet-34 of full width, trained five times as long
+# as the student.
 _base_ = './retinanet_r18w16_cards.py'
 model = dict(
     backbone=dict(depth=34, base_channels=64, stem_channels=64),

@@ -1,4 +1,4 @@
-# Faster R-CNN R50 under Faster R-CNN R101 by FM-KT, on P2 to P5.
+# Faster R-CNN R50 distilled from Faster R-CNN R101 by FM-KT, on P2 to P5.
 _base_ = [
     'mmdet::faster_rcnn/faster-rcnn_r50_fpn_2x_coco.py',
     '../_base_/fmkt_fpn.py',

@@ -1,5 +1,5 @@
-# Baseline student of the quick start: RetinaNet, ResNet-18 of a quarter of the
-# width, trained from scratch on generated shapes.
+# Baseline student of the quick start: RetinaNet, ResNet-18 of quarter width,
+# trained from scratch on generated shapes.
 _base_ = [
     'mmdet::_base_/models/retinanet_r50_fpn.py',
     '../_base_/datasets/shapes_detection.py',

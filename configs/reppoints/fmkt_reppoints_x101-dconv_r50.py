@@ -1,4 +1,4 @@
-# RepPoints R50 under RepPoints X101-DCN by FM-KT.
+# RepPoints R50 distilled from RepPoints X101-DCN by FM-KT.
 _base_ = [
     'mmdet::reppoints/reppoints-moment_r50_fpn-gn_head-gn_2x_coco.py',
     '../_base_/fmkt_fpn.py',

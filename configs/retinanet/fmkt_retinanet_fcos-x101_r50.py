@@ -1,4 +1,4 @@
-# RetinaNet R50 under FCOS X101 by FM-KT.
+# RetinaNet R50 distilled from FCOS X101 by FM-KT.
 _base_ = [
     'mmdet::retinanet/retinanet_r50_fpn_1x_coco.py',
     '../_base_/fmkt_fpn.py',

@@ -1,5 +1,5 @@
-# RetinaNet R50 under Mask R-CNN Swin-S by FM-KT on P3 to P6, the second to
-# fifth level of the teacher.
+# RetinaNet R50 distilled from Mask R-CNN Swin-S by FM-KT on P3 to P6, which
+# are the second to fifth level of the teacher.
 _base_ = [
     'mmdet::retinanet/retinanet_r50_fpn_2x_coco.py',
     '../_base_/fmkt_fpn.py',

@@ -1,5 +1,5 @@
-# CIFAR-100 as lossless image files in a folder for each class, for the same
-# recipe at 40 epochs of batch 128:
+# CIFAR-100 as lossless image files in a folder for each class, and the recipe
+# of cifar10_folder.py with 40 epochs:
 #
 #     data/cifar100/train/apple/....webp
 #     data/cifar100/test/apple/....webp

@@ -1,4 +1,4 @@
-# resnet20 under resnet56 by FM-KT.
+# resnet20 distilled from resnet56 by FM-KT.
 _base_ = ['./resnet20.py', '../../_base_/fmkt_logits.py']
 model = dict(
     _base_.distiller,

@@ -1,4 +1,4 @@
-# resnet8x4 under resnet32x4 by DIST, without a flow.
+# resnet8x4 distilled from resnet32x4 by DIST, without a flow.
 _base_ = './fmkt_resnet32x4_resnet8x4.py'
 model = dict(
     variant='direct',

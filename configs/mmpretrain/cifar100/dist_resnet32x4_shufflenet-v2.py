@@ -1,4 +1,4 @@
-# shufflenet-v2 under resnet32x4 by DIST, without a flow.
+# shufflenet-v2 distilled from resnet32x4 by DIST, without a flow.
 _base_ = './fmkt_resnet32x4_shufflenet-v2.py'
 model = dict(
     variant='direct',

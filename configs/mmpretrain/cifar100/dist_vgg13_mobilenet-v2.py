@@ -1,4 +1,4 @@
-# mobilenet-v2 under vgg13 by DIST, without a flow.
+# mobilenet-v2 distilled from vgg13 by DIST, without a flow.
 _base_ = './fmkt_vgg13_mobilenet-v2.py'
 model = dict(
     variant='direct',

@@ -1,4 +1,4 @@
-# vgg8 under vgg13 by DIST, without a flow.
+# vgg8 distilled from vgg13 by DIST, without a flow.
 _base_ = './fmkt_vgg13_vgg8.py'
 model = dict(
     variant='direct',

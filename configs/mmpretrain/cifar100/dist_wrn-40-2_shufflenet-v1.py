@@ -1,4 +1,4 @@
-# shufflenet-v1 under wrn-40-2 by DIST, without a flow.
+# shufflenet-v1 distilled from wrn-40-2 by DIST, without a flow.
 _base_ = './fmkt_wrn-40-2_shufflenet-v1.py'
 model = dict(
     variant='direct',

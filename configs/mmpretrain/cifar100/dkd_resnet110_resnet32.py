@@ -1,4 +1,4 @@
-# resnet32 under resnet110 by DKD, without a flow.
+# resnet32 distilled from resnet110 by DKD, without a flow.
 _base_ = './fmkt_resnet110_resnet32.py'
 model = dict(
     variant='direct',

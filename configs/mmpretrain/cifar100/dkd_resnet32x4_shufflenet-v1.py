@@ -1,4 +1,4 @@
-# shufflenet-v1 under resnet32x4 by DKD, without a flow.
+# shufflenet-v1 distilled from resnet32x4 by DKD, without a flow.
 _base_ = './fmkt_resnet32x4_shufflenet-v1.py'
 model = dict(
     variant='direct',

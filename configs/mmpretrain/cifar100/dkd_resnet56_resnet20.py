@@ -1,4 +1,4 @@
-# resnet20 under resnet56 by DKD, without a flow.
+# resnet20 distilled from resnet56 by DKD, without a flow.
 _base_ = './fmkt_resnet56_resnet20.py'
 model = dict(
     variant='direct',

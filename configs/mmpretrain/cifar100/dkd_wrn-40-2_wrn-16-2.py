@@ -1,4 +1,4 @@
-# wrn-16-2 under wrn-40-2 by DKD, without a flow.
+# wrn-16-2 distilled from wrn-40-2 by DKD, without a flow.
 _base_ = './fmkt_wrn-40-2_wrn-16-2.py'
 model = dict(
     variant='direct',

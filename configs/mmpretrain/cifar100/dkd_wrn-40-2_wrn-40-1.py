@@ -1,4 +1,4 @@
-# wrn-40-1 under wrn-40-2 by DKD, without a flow.
+# wrn-40-1 distilled from wrn-40-2 by DKD, without a flow.
 _base_ = './fmkt_wrn-40-2_wrn-40-1.py'
 model = dict(
     variant='direct',

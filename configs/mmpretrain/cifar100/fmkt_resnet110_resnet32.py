@@ -1,4 +1,4 @@
-# resnet32 under resnet110 by FM-KT.
+# resnet32 distilled from resnet110 by FM-KT.
 _base_ = ['./resnet32.py', '../../_base_/fmkt_logits.py']
 model = dict(
     _base_.distiller,

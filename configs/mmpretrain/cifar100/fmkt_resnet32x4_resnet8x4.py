@@ -1,4 +1,4 @@
-# resnet8x4 under resnet32x4 by FM-KT.
+# resnet8x4 distilled from resnet32x4 by FM-KT.
 _base_ = ['./resnet8x4.py', '../../_base_/fmkt_logits.py']
 model = dict(
     _base_.distiller,

@@ -1,4 +1,4 @@
-# shufflenet-v1 under resnet32x4 by FM-KT.
+# shufflenet-v1 distilled from resnet32x4 by FM-KT.
 _base_ = ['./shufflenet-v1.py', '../../_base_/fmkt_logits.py']
 model = dict(
     _base_.distiller,

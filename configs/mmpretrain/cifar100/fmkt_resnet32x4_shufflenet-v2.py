@@ -1,4 +1,4 @@
-# shufflenet-v2 under resnet32x4 by FM-KT.
+# shufflenet-v2 distilled from resnet32x4 by FM-KT.
 _base_ = ['./shufflenet-v2.py', '../../_base_/fmkt_logits.py']
 model = dict(
     _base_.distiller,

@@ -1,4 +1,4 @@
-# mobilenet-v2 under vgg13 by FM-KT.
+# mobilenet-v2 distilled from vgg13 by FM-KT.
 _base_ = ['./mobilenet-v2.py', '../../_base_/fmkt_logits.py']
 model = dict(
     _base_.distiller,

@@ -1,4 +1,4 @@
-# vgg8 under vgg13 by FM-KT.
+# vgg8 distilled from vgg13 by FM-KT.
 _base_ = ['./vgg8.py', '../../_base_/fmkt_logits.py']
 model = dict(
     _base_.distiller,

@@ -1,4 +1,4 @@
-# shufflenet-v1 under wrn-40-2 by FM-KT.
+# shufflenet-v1 distilled from wrn-40-2 by FM-KT.
 _base_ = ['./shufflenet-v1.py', '../../_base_/fmkt_logits.py']
 model = dict(
     _base_.distiller,

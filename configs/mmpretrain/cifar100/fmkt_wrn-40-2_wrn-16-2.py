@@ -1,4 +1,4 @@
-# wrn-16-2 under wrn-40-2 by FM-KT.
+# wrn-16-2 distilled from wrn-40-2 by FM-KT.
 _base_ = ['./wrn-16-2.py', '../../_base_/fmkt_logits.py']
 model = dict(
     _base_.distiller,

@@ -1,4 +1,4 @@
-# wrn-40-1 under wrn-40-2 by FM-KT.
+# wrn-40-1 distilled from wrn-40-2 by FM-KT.
 _base_ = ['./wrn-40-1.py', '../../_base_/fmkt_logits.py']
 model = dict(
     _base_.distiller,

@@ -1,3 +1,3 @@
-# wrn-40-1 under wrn-40-2 by KD, without a flow.
+# wrn-40-1 distilled from wrn-40-2 by KD, without a flow.
 _base_ = './fmkt_wrn-40-2_wrn-40-1.py'
 model = dict(variant='direct')

@@ -1,3 +1,3 @@
-# mobilenet-v2 under vgg13 by FM-KT^Theta.
+# mobilenet-v2 distilled from vgg13 by FM-KT^Theta.
 _base_ = './fmkt_vgg13_mobilenet-v2.py'
 model = dict(variant='theta')

@@ -1,3 +1,3 @@
-# wrn-40-1 under wrn-40-2 by FM-KT^Theta.
+# wrn-40-1 distilled from wrn-40-2 by FM-KT^Theta.
 _base_ = './fmkt_wrn-40-2_wrn-40-1.py'
 model = dict(variant='theta')

@@ -1,4 +1,4 @@
-# ResNet-20 under ResNet-56 by KD, without a flow.
+# ResNet-20 distilled from ResNet-56 by KD, without a flow.
 _base_ = ['./resnet20.py', '../../_base_/fmkt_logits.py']
 model = dict(
     _base_.distiller,

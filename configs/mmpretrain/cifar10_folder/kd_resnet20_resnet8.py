@@ -1,4 +1,4 @@
-# resnet8 under resnet20 by KD, without a flow.
+# resnet8 distilled from resnet20 by KD, without a flow.
 _base_ = ['./resnet8.py', '../../_base_/fmkt_logits.py']
 model = dict(
     _base_.distiller,

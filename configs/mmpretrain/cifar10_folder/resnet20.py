@@ -1,4 +1,5 @@
-# resnet20 on images in folders, the teacher: longer, at a higher rate.
+# resnet20 on images in folders, the teacher: trained longer than
+# the student and at a higher learning rate.
 _base_ = './resnet8.py'
 model = dict(backbone=dict(depth=20))
 max_epochs = 20

@@ -1,4 +1,4 @@
-# ResNet-18 under ResNet-34 on ImageNet by DKD, without a flow.
+# ResNet-18 distilled from ResNet-34 on ImageNet by DKD, without a flow.
 _base_ = './fmkt_resnet34_resnet18.py'
 model = dict(
     variant='direct',

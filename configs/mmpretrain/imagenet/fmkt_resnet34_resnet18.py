@@ -1,4 +1,4 @@
-# ResNet-18 under ResNet-34 on ImageNet by FM-KT.
+# ResNet-18 distilled from ResNet-34 on ImageNet by FM-KT.
 _base_ = [
     'mmpretrain::resnet/resnet18_8xb32_in1k.py',
     '../../_base_/fmkt_logits.py',

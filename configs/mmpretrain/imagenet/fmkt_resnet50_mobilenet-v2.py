@@ -1,4 +1,4 @@
-# MobileNet-V2 under ResNet-50 on ImageNet by FM-KT.
+# MobileNet-V2 distilled from ResNet-50 on ImageNet by FM-KT.
 _base_ = [
     'mmpretrain::mobilenet_v2/mobilenet-v2_8xb32_in1k.py',
     '../../_base_/fmkt_logits.py',

@@ -1,4 +1,4 @@
-# DeiT-Ti under Swin-L on ImageNet by FM-KT.
+# DeiT-Ti distilled from Swin-L on ImageNet by FM-KT.
 _base_ = [
     'mmpretrain::deit/deit-tiny_4xb256_in1k.py',
     '../../_base_/fmkt_logits.py',
@@ -16,7 +16,7 @@ model = dict(
 )
 model['flow'] = dict(
     model['flow'],
-    # A class token is a vector.
+    # The class token is a vector, not a map.
     encoder=dict(type='MLPEncoder'),
     metric=dict(type='DISTLoss', temperature=1.0),
 )

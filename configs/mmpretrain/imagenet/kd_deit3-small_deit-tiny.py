@@ -1,4 +1,4 @@
-# DeiT-Ti under DeiT-III-S on ImageNet by KD, without a flow.
+# DeiT-Ti distilled from DeiT-III-S on ImageNet by KD, without a flow.
 _base_ = './fmkt_deit3-small_deit-tiny.py'
 model = dict(
     variant='direct',

@@ -1,4 +1,4 @@
-# MobileNet-V2 under ResNet-50 on ImageNet by KD, without a flow.
+# MobileNet-V2 distilled from ResNet-50 on ImageNet by KD, without a flow.
 _base_ = './fmkt_resnet50_mobilenet-v2.py'
 model = dict(
     variant='direct',

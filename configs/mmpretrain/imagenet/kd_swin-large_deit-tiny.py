@@ -1,4 +1,4 @@
-# DeiT-Ti under Swin-L on ImageNet by KD, without a flow.
+# DeiT-Ti distilled from Swin-L on ImageNet by KD, without a flow.
 _base_ = './fmkt_swin-large_deit-tiny.py'
 model = dict(
     variant='direct',

@@ -1,3 +1,3 @@
-# DeiT-Ti under Swin-L on ImageNet by FM-KT^Theta.
+# DeiT-Ti distilled from Swin-L on ImageNet by FM-KT^Theta.
 _base_ = './fmkt_swin-large_deit-tiny.py'
 model = dict(variant='theta')
