@@ -1,6 +1,6 @@
 """Prepare the virtual environment of quick_start.sh and run_tests.sh.
 
-Prints the path of the environment's Python. uv installs the packages. This
+Print the path of the environment's Python. uv installs the packages. This
 script does what uv does not do: it compiles mmcv for the installed torch,
 uses an existing stack, reports missing prerequisites, and passes pip's
 settings to uv. A repeated call continues an interrupted set-up.
@@ -231,13 +231,13 @@ def install(venv: Path, stack: str) -> None:
     if not found:
         preflight(venv, STACKS[stack][2])
     make_venv(venv)
-    install = [python, '-m', 'pip', 'install', '--no-user']
-    run([*install, '-r', requirements / 'build.txt'])
+    command = [python, '-m', 'pip', 'install', '--no-user']
+    run([*command, '-r', requirements / 'build.txt'])
     names, settings = ['all'], {}
     if found:
         found_python, torch, path = found
         say(f'using the stack of {found_python} unchanged, torch {torch}')
-        install += [f'torch=={torch}']
+        command += [f'torch=={torch}']
         (venv / MARK).mkdir(exist_ok=True)
         if found_python == sys.executable:
             # addsitedir also finds packages of pip install -e.
@@ -247,14 +247,14 @@ def install(venv: Path, stack: str) -> None:
     else:
         say("downloading torch, mmdet and the tests' packages, over 2 GB")
         names += ['torch', 'openmmlab']
-        install = [venv / 'bin/uv', 'pip', 'install', '--python', python]
+        command = [venv / 'bin/uv', 'pip', 'install', '--python', python]
         settings = uv_settings(python)
         settings['UV_OVERRIDE'] = str(ROOT / 'requirements/overrides.txt')
-    run([*install, *(f'-r{requirements}/{x}.txt' for x in names)], **settings)
+    run([*command, *(f'-r{requirements}/{x}.txt' for x in names)], **settings)
     if not found:
         install_mmcv(python, requirements)
-    install += ['--no-deps', '--no-build-isolation', '-e', ROOT]
-    run(install, **settings)
+    command += ['--no-deps', '--no-build-isolation', '-e', ROOT]
+    run(command, **settings)
     if error := probe(python, *PACKAGES, 'mmfmkt')[2]:
         stop(f'mmfmkt cannot be imported: {error}')
 

@@ -5,13 +5,13 @@
 
 where TABLE is a file in tools/dev/benchmark/tables/.
 
-Each method is trained with each of its seeds, as by tools/train.py, and its
-last checkpoint is evaluated, as by tools/test.py, on test_dataloader. Training
-does not use this split, so no checkpoint is selected by the reported metric.
-All configs are checked before training. The results of all runs, including
-failed ones, are written to one JSON file. The page's tables and the plot are
-made from this file. Repeat the command to resume. `mmfmkt compare` does the
-same for other students and data.
+Each method is trained with each of its seeds, as by tools/train.py. Its last
+checkpoint is evaluated on the config's test_dataloader, as by tools/test.py.
+Training does not use this split, so no checkpoint is selected by the reported
+metric. All configs are checked before training. The results of all runs,
+including failed ones, are written to one JSON file, from which the page's
+table and plot are made. Repeat the command to resume. `mmfmkt compare`
+compares methods on other students and data.
 """
 
 import argparse
@@ -45,7 +45,9 @@ def parse_args() -> argparse.Namespace:
     add('--only', nargs='+', metavar='METHOD', help='run only these methods')
     add('--seeds', nargs='+', type=int, help='run only these seeds')
     add('--retry', action='store_true', help='repeat failed runs')
-    add('--dry-run', action='store_true', help='list the runs and their state')
+    add(
+        '--dry-run', action='store_true', help='list the runs and their states'
+    )
     add(
         '--cost',
         action='store_true',
@@ -67,7 +69,8 @@ def execute(
     """Train or evaluate the teacher of a table, then execute the runs.
 
     Raises:
-        ConfigError: If the teacher failed or the metric does not exist.
+        ConfigError: If the training of the teacher failed, or the table's
+            metric does not exist.
     """
     teacher = Run(table.teacher, table.teacher.seeds[0])
     executor.execute([teacher])
@@ -85,7 +88,7 @@ def execute(
 
 
 def main() -> None:
-    # SIGTERM is handled like Ctrl-C, so that running trainings are ended.
+    # SIGTERM is handled like Ctrl-C, so that child processes are ended.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     args = parse_args()
     table = plan.read_table(args.table)

@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
-# Checks and measures mmfmkt on a GPU within a budget of minutes:
+# Check and measure mmfmkt on a GPU, within a budget of MINUTES (default: 9).
+# The folder OUT receives the results.
 #
 #     bash gpu.sh OUT [MINUTES] [options: --help]
 #
-# mmcv may be installed without operators: mmcv_ext.py then stands in for them.
+# mmcv may be installed without operators: mmcv_ext.py then replaces them.
 if [ $# -lt 1 ]; then
     echo "usage: gpu.sh OUT [MINUTES] [options: --help]" >&2
     exit 2
@@ -29,9 +30,10 @@ END
 if [ -n "$mmcv" ]; then
     cp -r "$mmcv" "$scratch/mmcv"
     cp "$here/mmcv_ext.py" "$scratch/mmcv/_ext.py"
-    echo 'mmcv has no compiled operators: NMS is by torchvision'
+    echo 'mmcv has no compiled operators: torchvision computes NMS'
 fi
-# MMPretrain cannot be imported beside transformers 5: it is hidden.
+# MMPretrain cannot be imported if transformers 5 is installed. A module that
+# cannot be imported then hides transformers.
 if "$python" - <<'END'; then
 import sys
 from importlib.metadata import PackageNotFoundError, version

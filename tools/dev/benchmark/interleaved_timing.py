@@ -1,6 +1,6 @@
 """Reports of timings and of activation memory.
 
-Functions are timed in turn in each round.
+Each round of a timing runs every function once.
 """
 
 import platform
@@ -30,20 +30,20 @@ def activation_bytes(
         excluded (Iterable[Tensor]): Tensors that are not counted, such as
             parameters and inputs.
     """
-    known = {x.untyped_storage().data_ptr() for x in excluded}
-    kept: Dict[int, torch.UntypedStorage] = {}
+    excluded_storages = {x.untyped_storage().data_ptr() for x in excluded}
+    saved: Dict[int, torch.UntypedStorage] = {}
 
     def pack(x: Tensor) -> None:
         storage = x.untyped_storage()
-        if storage.data_ptr() not in known:
-            # Kept alive, so that no address is reused. `pack` returns None,
-            # which the graph stores instead of the tensor: a tensor would
-            # refer back to the graph.
-            kept[storage.data_ptr()] = storage
+        if storage.data_ptr() not in excluded_storages:
+            # The storage is kept alive, so that its address is not reused.
+            # `pack` returns None: a stored tensor would refer back to the
+            # graph.
+            saved[storage.data_ptr()] = storage
 
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda x: x):
         function()
-    return sum(storage.nbytes() for storage in kept.values())
+    return sum(storage.nbytes() for storage in saved.values())
 
 
 def timing_row(

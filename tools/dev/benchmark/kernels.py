@@ -3,8 +3,8 @@
     python tools/dev/benchmark/kernels.py --encoders BottleneckEncoder
 
 On a GPU that is not fully used, the number of kernels determines the time of a
-flow. One level is counted on the CPU: forward and backward of a training step,
-and forward of the deployed flow.
+flow. The kernels of one level are counted on the CPU: those of forward and
+backward of a training step, and those of the forward of the deployed flow.
 """
 
 import argparse
@@ -21,7 +21,8 @@ from mmfmkt.cli.options import make_parser
 from mmfmkt.models import flows, losses
 from mmfmkt.models.flows import sampler
 
-METRICS = dict(
+# Distillation loss of each variant.
+LOSSES = dict(
     fmkt='PKDLoss', theta='PKDLoss', online='MSELoss', parallel='PKDLoss'
 )
 # Operators without computation that are not views.
@@ -38,12 +39,12 @@ class KernelCounter(TorchDispatchMode):
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple = (), kwargs: Any = None
     ) -> Any:
-        if not is_view(func):
+        if not computes_nothing(func):
             self.calls[func.overloadpacket.__name__] += 1
         return func(*args, **(kwargs or {}))
 
 
-def is_view(func: Any) -> bool:
+def computes_nothing(func: Any) -> bool:
     """Return whether an operator computes nothing, such as a view."""
     if func.overloadpacket.__name__ in NO_COMPUTATION:
         return True
@@ -76,19 +77,42 @@ def training_step(
 ) -> None:
     """Run forward and backward of one level, without an optimizer."""
     transfer.zero_grad(set_to_none=True)
-    losses, output = transfer(source, target, num_steps)
+    loss_dict, output = transfer(source, target, num_steps)
     torch.autograd.backward(
-        [sum(losses.values()), output], [None, torch.ones_like(output)]
+        [sum(loss_dict.values()), output], [None, torch.ones_like(output)]
     )
 
 
 def parse_args() -> argparse.Namespace:
     parser = make_parser(__doc__)
     add = parser.add_argument
-    add('--variants', nargs='+', default=['fmkt', 'theta'])
-    add('--encoders', nargs='+', default=['BottleneckEncoder', 'ConvEncoder'])
-    add('--num-steps', type=int, default=4, help='N')
-    add('--inference-steps', nargs='+', type=int, default=[1, 4], help='K')
+    add(
+        '--variants',
+        nargs='+',
+        default=['fmkt', 'theta'],
+        help='variants to count',
+    )
+    add(
+        '--encoders',
+        nargs='+',
+        default=['BottleneckEncoder', 'ConvEncoder'],
+        help='encoders to count',
+    )
+    add(
+        '--num-steps',
+        type=int,
+        default=4,
+        metavar='N',
+        help='number of Euler steps in training',
+    )
+    add(
+        '--inference-steps',
+        nargs='+',
+        type=int,
+        default=[1, 4],
+        metavar='K',
+        help='numbers of Euler steps of the deployed flow',
+    )
     add('--list', action='store_true', help='list the operators')
     return parser.parse_args()
 
@@ -97,14 +121,14 @@ def main() -> None:
     args = parse_args()
     source = torch.randn(2, 256, 16, 16, requires_grad=True)
     target = torch.randn(2, 256, 16, 16)
-    # On a GPU all steps are one batch; on a CPU each is its own.
+    # Compute all steps as one batch, as on a GPU; a CPU computes each alone.
     sampler.steps_per_batch = lambda state, indices: len(indices)
     for variant in args.variants:
         for encoder in args.encoders:
             field = flows.VelocityField(
                 getattr(flows, encoder)(256), flows.RectifiedFlow()
             )
-            metric = getattr(losses, METRICS[variant])()
+            metric = getattr(losses, LOSSES[variant])()
             transfer = flows.VARIANTS[variant](field, metric)
             step = partial(
                 training_step, transfer, source, target, args.num_steps

@@ -1,7 +1,7 @@
-"""Stand-in for the compiled operators of mmcv, ``mmcv._ext``.
+"""Replacement of ``mmcv._ext``, the compiled operators of mmcv.
 
 mmcv checks on import that its operators exist. Here each operator exists and
-raises ``NotImplementedError``, except NMS, which is that of torchvision.
+raises ``NotImplementedError``, except NMS, which torchvision computes.
 ``gpu.sh`` uses it where mmcv was installed without operators.
 """
 

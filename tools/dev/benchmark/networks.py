@@ -29,8 +29,8 @@ def build(
         config (Config): Distillation config. Pretrained weights are not
             downloaded.
         variant (str): A key of ``VARIANTS``.
-        encoder (str, optional): Name of the encoder. With None or the name
-            of the config's encoder, that is used with its settings.
+        encoder (str, optional): Name of the encoder. None, or the name of the
+            config's encoder, keeps the config's encoder and its settings.
         device (torch.device): Device of the distiller.
         flow: Further settings of ``model.flow``.
     """
@@ -39,7 +39,7 @@ def build(
     model.student = without_weights(load_model_config(model.student, 'x'))
     if model.get('teacher') is not None:
         model.teacher.checkpoint = None
-    if encoder is not None and encoder != name_of(model.flow.encoder):
+    if encoder is not None and encoder != encoder_name(model.flow.encoder):
         model.flow.encoder = dict(type=encoder)
     if variant == 'direct':
         model.flow.direct_weight = 0.0
@@ -58,8 +58,8 @@ def build(
     return distiller.to(device)
 
 
-def name_of(encoder: Any) -> Optional[str]:
-    """Return the encoder's name, or None if there is one per level."""
+def encoder_name(encoder: Any) -> Optional[str]:
+    """Return the name of an encoder config; None for a list of configs."""
     return encoder.get('type') if isinstance(encoder, dict) else None
 
 
@@ -69,7 +69,7 @@ def half_precision(device: torch.device) -> torch.dtype:
 
 
 def autocast(device: torch.device, enabled: bool) -> ContextManager:
-    """Return autocast in half precision."""
+    """Return the context of autocast in half precision."""
     return torch.autocast(device.type, half_precision(device), enabled=enabled)
 
 
@@ -135,22 +135,22 @@ def encoder_passes(
 ) -> Callable[[], None]:
     """Return a function that runs the encoders alone, forward and backward.
 
-    It is the lower bound of a flow's cost: N passes of each encoder on the
-    feature maps of the batch.
+    Its time is the lower bound of a flow's cost: N passes of each encoder on
+    the feature maps of the batch.
 
     Args:
         distiller (nn.Module): Distiller with the encoders.
         batch (tuple): Images and annotations.
         num_steps (int): Number of passes N.
     """
-    maps: Dict[MetaEncoder, Tensor] = {}
+    inputs: Dict[MetaEncoder, Tensor] = {}
     encoders = [
         x for x in distiller.flows.modules() if isinstance(x, MetaEncoder)
     ]
     for encoder in encoders:
 
         def proj_in(x, encoder=encoder, proj_in=encoder.proj_in):
-            maps[encoder] = x.detach().clone()
+            inputs[encoder] = x.detach().clone()
             return proj_in(x)
 
         encoder.proj_in = proj_in
@@ -159,13 +159,13 @@ def encoder_passes(
     for encoder in encoders:
         del encoder.proj_in
     return lambda: [
-        encoder_step(encoder, x, num_steps) for encoder, x in maps.items()
+        encoder_step(encoder, x, num_steps) for encoder, x in inputs.items()
     ]
 
 
-def encoder_step(encoder: nn.Module, maps: Tensor, num_steps: int) -> None:
+def encoder_step(encoder: nn.Module, inputs: Tensor, num_steps: int) -> None:
     """Run N passes of an encoder, each forward and backward."""
-    state = maps.detach().requires_grad_()
+    state = inputs.detach().requires_grad_()
     for i in range(num_steps, 0, -1):
         out = encoder(state, i / num_steps)
         out.backward(torch.ones_like(out))

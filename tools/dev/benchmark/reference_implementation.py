@@ -1,8 +1,8 @@
 """Unoptimized reference implementation of FM-KT, the baseline of timings.
 
-A loop over the sampling steps with the published formula of PKD in each, as
-in Algorithm 1. Weights are copied from an encoder of the library, so that both
-compute the same values.
+A loop over the sampling steps computes the published formula of PKD in each,
+as in Algorithm 1 of the paper. Weights are copied from an encoder of the
+library, so that both compute the same values.
 """
 
 import math
@@ -26,22 +26,22 @@ class ReferenceEncoder(nn.Module):
         super().__init__()
         self.projection = deepcopy(encoder.time_embedding.proj)
         self.layers = deepcopy(nn.Sequential(*encoder.layers))
-        self.on_channels = isinstance(encoder, MLPEncoder)
+        self.is_mlp = isinstance(encoder, MLPEncoder)
         for module in self.layers.modules():
             if isinstance(module, nn.ReLU):
                 module.inplace = False
 
-    def embed(self, t: float, like: Tensor) -> Tensor:
-        """Return the sinusoidal time embedding, one number per channel."""
-        half = like.shape[1] // 2
+    def embed(self, t: float, state: Tensor) -> Tensor:
+        """Return the sinusoidal time embedding ``(C, 1, 1)``."""
+        half = state.shape[1] // 2
         rates = torch.exp(-math.log(1e4) * torch.arange(half) / half)
-        angles = t * rates.to(like)
+        angles = t * rates.to(state)
         time = torch.cat([angles.cos(), angles.sin()])
         return self.projection(time)[:, None, None]
 
     def forward(self, state: Tensor, t: float) -> Tensor:
         x = state + self.embed(t, state)
-        if not self.on_channels:
+        if not self.is_mlp:
             return self.layers(x)
         for layer in self.layers:
             x = layer(x.movedim(1, -1)).movedim(-1, 1)
@@ -58,7 +58,7 @@ def normalize(feature: Tensor) -> Tensor:
 def train(
     encoder: ReferenceEncoder, source: Tensor, target: Tensor, num_steps: int
 ) -> tuple:
-    """Compute Algorithm 1 under rectified flow, with the PKD loss.
+    """Compute the training loss of Algorithm 1 under rectified flow, with PKD.
 
     Args:
         encoder (ReferenceEncoder): Predicts the velocity.

@@ -40,7 +40,7 @@ import networks  # noqa: E402
 import reference_implementation as reference  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[3]
-FLAGSHIP = ROOT / 'configs/fmkt_retinanet_r101_r50.py'
+DEFAULT_CONFIG = ROOT / 'configs/fmkt_retinanet_r101_r50.py'
 ENCODERS = [
     x for x in flows.__all__ if x.endswith('Encoder') and x != 'MetaEncoder'
 ]
@@ -52,7 +52,7 @@ def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
     add('what', choices=tuple(MEASURES), help='what to measure')
     add(
         '--config',
-        default=str(FLAGSHIP),
+        default=str(DEFAULT_CONFIG),
         help='distillation config (default: %(default)s)',
     )
     add(
@@ -163,6 +163,7 @@ def build_without_flow(args: argparse.Namespace) -> nn.Module:
 
 
 def measure_training(args: argparse.Namespace) -> List[dict]:
+    """Time training steps without optimizer."""
     direct = build_without_flow(args)
     batch = networks.noise(direct, args.batch_size, args.image_size)
 
@@ -183,19 +184,21 @@ def measure_training(args: argparse.Namespace) -> List[dict]:
     lower_bounds = {}
     for name, encoder, n, model in distillers(args):
         functions[name] = partial(step, model)
-        passes = f'passes of {encoder} N={n}'
-        if passes not in functions:
-            functions[passes] = networks.encoder_passes(model, batch, n)
-            lower_bounds[passes] = f'lower bound {encoder} N={n}'
+        passes_name = f'passes of {encoder} N={n}'
+        if passes_name not in functions:
+            functions[passes_name] = networks.encoder_passes(model, batch, n)
+            lower_bounds[passes_name] = f'lower bound {encoder} N={n}'
     times = timing.time_interleaved(functions, args.repeats)
-    for passes, lower_bound in lower_bounds.items():
-        parts = (times['student'], times['teacher'], times.pop(passes))
+    for passes_name, lower_bound in lower_bounds.items():
+        parts = (times['student'], times['teacher'], times.pop(passes_name))
         times[lower_bound] = [sum(seconds) for seconds in zip(*parts)]
     baseline = ('student', 'teacher')
     return [timing.timing_row(name, times, baseline) for name in times]
 
 
 def measure_inference(args: argparse.Namespace) -> List[dict]:
+    """Time predictions of the deployed student."""
+    # N does not affect the deployed flow.
     functions, args.num_steps = {}, args.num_steps[:1]
     batch = None
 
@@ -218,6 +221,7 @@ def measure_inference(args: argparse.Namespace) -> List[dict]:
 
 
 def measure_memory(args: argparse.Namespace) -> List[dict]:
+    """Measure the activation memory of training steps."""
     direct = build_without_flow(args)
     batch = networks.noise(direct, args.batch_size, args.image_size)
 
@@ -235,6 +239,7 @@ def measure_memory(args: argparse.Namespace) -> List[dict]:
 
 
 def measure_flow(args: argparse.Namespace) -> List[dict]:
+    """Time forward and backward of one flow, and measure its activations."""
     channels, height, width = args.map_size
     shape = (args.batch_size, channels, height, width)
     source = torch.randn(shape, device=args.device, requires_grad=True)
@@ -246,25 +251,32 @@ def measure_flow(args: argparse.Namespace) -> List[dict]:
             getattr(flows, encoder)(channels), flows.RectifiedFlow()
         )
         transfer = flows.FMKT(field, PKDLoss()).to(args.device)
-        copied = reference.ReferenceEncoder(field.encoder)
+        reference_encoder = reference.ReferenceEncoder(field.encoder)
 
         def flow(transfer=transfer, n=n):
-            losses, output = transfer(source, target, n)
-            return losses['loss_flow'], output
+            loss_dict, output = transfer(source, target, n)
+            return loss_dict['loss_flow'], output
 
-        by_reference = partial(reference.train, copied, source, target, n)
+        run_reference = partial(
+            reference.train, reference_encoder, source, target, n
+        )
         label = f'{encoder} N={n}'
         labels.append(label)
         functions[f'encoder {label}'] = partial(
             networks.encoder_step, field.encoder, source, n
         )
         functions[f'reference {label}'] = partial(
-            forward_backward, by_reference
+            forward_backward, run_reference
         )
         functions[f'flow {label}'] = partial(forward_backward, flow)
-        excluded = [*field.parameters(), *copied.parameters(), source, target]
+        excluded = [
+            *field.parameters(),
+            *reference_encoder.parameters(),
+            source,
+            target,
+        ]
         baseline, size = (
-            timing.activation_bytes(x, excluded) for x in (by_reference, flow)
+            timing.activation_bytes(x, excluded) for x in (run_reference, flow)
         )
         name = f'flow {label}: activations / reference'
         memory_rows.append(timing.memory_row(name, size, baseline))
@@ -272,21 +284,25 @@ def measure_flow(args: argparse.Namespace) -> List[dict]:
             check_synchronization(functions[f'flow {label}'])
     times = timing.time_interleaved(functions, args.repeats)
     timing_rows = []
-    for label, kind in itertools.product(labels, ('encoder', 'reference')):
-        row = timing.timing_row(f'flow {label}', times, [f'{kind} {label}'])
-        row['name'] += f' / {kind}'
+    for label, denominator in itertools.product(
+        labels, ('encoder', 'reference')
+    ):
+        row = timing.timing_row(
+            f'flow {label}', times, [f'{denominator} {label}']
+        )
+        row['name'] += f' / {denominator}'
         timing_rows.append(row)
     return timing_rows + memory_rows
 
 
 def forward_backward(forward: Callable) -> None:
-    """Run forward and backward, of loss and output."""
+    """Run forward, and backward of the sum of loss and mean output."""
     loss, output = forward()
     (loss + output.mean()).backward()
 
 
 def check_synchronization(function: Callable) -> None:
-    """Raise an error if a function synchronizes with the GPU."""
+    """Raise an error if a function synchronizes CPU and GPU."""
     function()
     torch.cuda.synchronize()
     torch.cuda.set_sync_debug_mode('error')
@@ -296,11 +312,12 @@ def check_synchronization(function: Callable) -> None:
         torch.cuda.set_sync_debug_mode('default')
 
 
+# Function and title of each measurement.
 MEASURES = dict(
     training=(measure_training, 'training step / (student step + teacher)'),
     inference=(measure_inference, 'deployed student / baseline student'),
     memory=(measure_memory, 'activation memory / without flow'),
-    flow=(measure_flow, 'flow / encoder passes, and / reference'),
+    flow=(measure_flow, 'flow / encoder passes, and flow / reference'),
 )
 
 

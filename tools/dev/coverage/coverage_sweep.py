@@ -1,4 +1,4 @@
-"""Distills every model family of the installed libraries, as student.
+"""Distill every model family of the installed libraries as a student.
 
     python tools/dev/coverage/coverage_sweep.py --out coverage.json
 
@@ -7,8 +7,8 @@ config that this machine can train is trained by a Runner on a tiny data set:
 
 - ``equivalence``: in a distiller whose transfer has weight 0, the student must
   train bit for bit as it does without a distiller.
-- ``variants``: as FM-KT^Theta and as FM-KT, the student must train, predict
-  and be exported, and the library's own tools must run the export.
+- ``variants``: by FM-KT^Theta and by FM-KT, the student must train, predict
+  and be exported, and the library's tools must run the export.
 
 Each check runs in a process of its own. The same command continues an
 interrupted sweep.
@@ -36,8 +36,8 @@ def parse_args() -> argparse.Namespace:
         '--out',
         type=Path,
         default=Path('work_dirs/coverage.json'),
-        help='JSON file of the results; checks that it has are skipped; the '
-        'table is written beside it',
+        help='JSON file of the results; checks with a result in it are '
+        'skipped; the table is written beside it (.md)',
     )
     parser.add_argument(
         '--library',
@@ -75,13 +75,13 @@ def main() -> None:
     args = parse_args()
     link_shipped()
     results = Results(args.out)
-    known = [x for library in args.library for x in families(library)]
+    all_families = [x for library in args.library for x in families(library)]
     todo = []
     for check in args.checks:
-        for family in known:
-            before = results.get(family, check).get('status')
-            stale = not before or (args.retry and before not in DONE)
-            if stale and family.name in (args.families or [family.name]):
+        for family in all_families:
+            old_status = results.get(family, check).get('status')
+            is_due = not old_status or (args.retry and old_status not in DONE)
+            if is_due and family.name in (args.families or [family.name]):
                 todo.append((family, check))
     console = Console()
     with Progress(console=console, disable=not console.is_terminal) as bar:

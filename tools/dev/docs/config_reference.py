@@ -1,9 +1,9 @@
-"""Writes docs/config_reference.md from the annotations that check configs.
+"""Write docs/config_reference.md from annotations and docstrings.
 
     python tools/dev/docs/config_reference.py
 
 Accepted values and defaults come from the schemas and signatures that mmfmkt
-checks configs against, descriptions of arguments from docstrings.
+checks configs against; descriptions come from docstrings and this file.
 """
 
 import inspect
@@ -149,9 +149,10 @@ ROBUSTNESS_TEXT = {
     'safe_checkpoints': 'Write checkpoints atomically; run no code of a '
     'checkpoint.',
 }
+# Arguments that the builder of a flow passes, not the config.
 SET_BY_BUILDER = ('self', 'channels', 'layers', 'deep_time')
-VARIABLE = (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
-NAMES = {
+VARIADIC = (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
+TYPE_NAMES = {
     int: 'integer',
     float: 'number',
     str: 'string',
@@ -161,9 +162,9 @@ NAMES = {
 }
 
 
-def accepted_values(kind: Any) -> str:
-    """Return the accepted values of an annotation in words."""
-    origin, parts = get_origin(kind), get_args(kind)
+def accepted_values(annotation: Any) -> str:
+    """Return the values that an annotation accepts, in words."""
+    origin, parts = get_origin(annotation), get_args(annotation)
     if origin is Annotated:
         bounds = {x.name: x.value for x in parts[1:] if isinstance(x, Bound)}
         return bounded(accepted_values(parts[0]), bounds)
@@ -175,9 +176,9 @@ def accepted_values(kind: Any) -> str:
         return 'dict'
     if origin is not None and parts:
         return f'list of {accepted_values(parts[0])}'
-    if kind in NAMES:
-        return NAMES[kind]
-    return getattr(kind, '__name__', str(kind))
+    if annotation in TYPE_NAMES:
+        return TYPE_NAMES[annotation]
+    return getattr(annotation, '__name__', str(annotation))
 
 
 def bounded(name: str, bounds: Dict[str, float]) -> str:
@@ -193,7 +194,7 @@ def bounded(name: str, bounds: Dict[str, float]) -> str:
 
 
 def default_of(value: Any) -> str:
-    """Return a default as Python writes it."""
+    """Return a default as Python code."""
     if isinstance(value, dict):
         inner = ', '.join(f'{key}={x!r}' for key, x in value.items())
         return f'`dict({inner})`'
@@ -201,7 +202,12 @@ def default_of(value: Any) -> str:
 
 
 def table(rows: List[Tuple[str, ...]]) -> str:
-    """Return rows of key, accepted values, default and description."""
+    """Return a Markdown table of keys.
+
+    Args:
+        rows (list[tuple[str, ...]]): Key, accepted values, default and
+            description of each key.
+    """
     lines = [
         '| Key | Accepted | Default | Description |',
         '|---|---|---|---|',
@@ -216,7 +222,14 @@ def schema_table(
     prefix: str = '',
     defaults: Optional[Dict[str, Any]] = None,
 ) -> str:
-    """Return the table of a schema."""
+    """Return the table of a schema.
+
+    Args:
+        schema (dict): Annotations by key.
+        text (dict[str, str]): Descriptions by key.
+        prefix (str): Prefix of the keys in the table.
+        defaults (dict, optional): Defaults by key.
+    """
     defaults = defaults or {}
     return table(
         [
@@ -231,10 +244,13 @@ def schema_table(
     )
 
 
-def argument_descriptions(kind: type) -> Dict[str, str]:
-    """Return the descriptions of arguments in a docstring, base last."""
-    found: Dict[str, str] = {}
-    for owner in kind.__mro__:
+def argument_descriptions(cls: type) -> Dict[str, str]:
+    """Return descriptions of arguments from the docstrings of a class.
+
+    A subclass overrides the descriptions of its bases.
+    """
+    descriptions: Dict[str, str] = {}
+    for owner in cls.__mro__:
         doc = inspect.cleandoc(vars(owner).get('__doc__') or '')
         match = re.search(r'^Args:\n((?:    .*\n?|\n)+)', doc, re.MULTILINE)
         entries = re.findall(
@@ -245,22 +261,22 @@ def argument_descriptions(kind: type) -> Dict[str, str]:
         for names, description in entries:
             for name in names.split(', '):
                 text = re.sub(r'\s+', ' ', description.replace('``', '`'))
-                found.setdefault(name, text)
-    return found
+                descriptions.setdefault(name, text)
+    return descriptions
 
 
-def argument_rows(kind: type) -> List[Tuple[str, ...]]:
+def argument_rows(cls: type) -> List[Tuple[str, ...]]:
     """Return a row for each argument that a config may set."""
     rows: Dict[str, Tuple[str, ...]] = {}
-    text = argument_descriptions(kind)
-    for owner in kind.__mro__:
+    text = argument_descriptions(cls)
+    for owner in cls.__mro__:
         if '__init__' not in vars(owner) or owner.__module__[:6] != 'mmfmkt':
             continue
         function = vars(owner)['__init__']
         hints = get_type_hints(function, include_extras=True)
         entries = inspect.signature(function).parameters
         for name, entry in entries.items():
-            if name in SET_BY_BUILDER or entry.kind in VARIABLE:
+            if name in SET_BY_BUILDER or entry.kind in VARIADIC:
                 continue
             has_default = entry.default is not entry.empty
             row = (
@@ -275,25 +291,25 @@ def argument_rows(kind: type) -> List[Tuple[str, ...]]:
     return list(rows.values())
 
 
-def class_section(kind: type, common: Tuple[str, ...] = ()) -> str:
+def class_section(cls: type, common: Tuple[str, ...] = ()) -> str:
     """Return the heading, first docstring line and arguments of a class.
 
     Args:
-        kind (type): The class.
-        common (tuple[str]): Keys that another table describes.
+        cls (type): The class.
+        common (tuple[str, ...]): Keys to leave out: another table has them.
     """
-    first = inspect.cleandoc(kind.__doc__ or '').split('\n\n')[0]
+    first = inspect.cleandoc(cls.__doc__ or '').split('\n\n')[0]
     first = ' '.join(first.replace('``', '`').split())
-    rows = [x for x in argument_rows(kind) if x[0].strip('`') not in common]
-    body = f'### {kind.__name__}\n\n{first}'
+    rows = [x for x in argument_rows(cls) if x[0].strip('`') not in common]
+    body = f'### {cls.__name__}\n\n{first}'
     return body + (f'\n\n{table(rows)}' if rows else '')
 
 
-def page() -> str:
-    """Return the page."""
+def page_text() -> str:
+    """Return the text of docs/config_reference.md."""
     hints: Dict[str, Any] = {}
-    for kind in (BaseDistiller, ClassificationDistiller):
-        hints |= get_type_hints(kind.__init__, include_extras=True)
+    for cls in (BaseDistiller, ClassificationDistiller):
+        hints |= get_type_hints(cls.__init__, include_extras=True)
     model = {key: hints[key] for key in MODEL_TEXT}
     model_defaults = {
         key: entry.default
@@ -340,9 +356,9 @@ def page() -> str:
         '## Hooks',
         'Entries of `custom_hooks`, with the prefix `mmfmkt.` in `type`.',
         *(
-            class_section(kind)
-            for name, kind in sorted(vars(hooks).items())
-            if name.endswith('Hook') and kind.__name__ == name
+            class_section(cls)
+            for name, cls in sorted(vars(hooks).items())
+            if name.endswith('Hook') and cls.__name__ == name
         ),
         '## Transforms',
         class_section(RecordedViews),
@@ -351,5 +367,5 @@ def page() -> str:
 
 
 if __name__ == '__main__':
-    PAGE.write_text(page(), encoding='utf-8')
+    PAGE.write_text(page_text(), encoding='utf-8')
     print(PAGE)

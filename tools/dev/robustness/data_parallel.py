@@ -2,11 +2,14 @@
 
     python tools/dev/robustness/data_parallel.py
 
-Prints for each variant and distillation loss: the largest difference, relative
-to the largest gradient, between one process with a whole batch and two
-processes with half of the batch each; and whether both processes have equal
-weights after 20 iterations with random numbers of steps, pair decoupling,
-gradient accumulation and a moving average of the weights.
+For each variant and distillation loss, print:
+
+- the largest difference of gradients between one process with a whole batch
+  and two processes with half of the batch each, relative to the largest
+  gradient;
+- whether both processes have equal weights after 20 iterations with random
+  numbers of steps, pair decoupling, gradient accumulation and a moving average
+  of the weights.
 """
 
 import argparse
@@ -39,7 +42,7 @@ GROUP_NORM = dict(type='GN', num_groups=4)
 
 
 class Case(NamedTuple):
-    """Distillation to compare.
+    """Distillation whose gradients and weights are compared.
 
     Attributes:
         name (str): Name in the output.
@@ -50,14 +53,14 @@ class Case(NamedTuple):
     model: dict
 
     @property
-    def detects(self) -> bool:
+    def is_detector(self) -> bool:
         """Whether the student is a detector."""
         return 'Detection' in self.model['type']
 
     @property
     def image_size(self) -> Tuple[int, int]:
         """Height and width of the images."""
-        return (64, 96) if self.detects else (32, 32)
+        return (64, 96) if self.is_detector else (32, 32)
 
 
 def distillations(
@@ -145,7 +148,7 @@ def classifiers() -> Iterator[Case]:
 
 
 def build(case: Case, **flow: Any) -> torch.nn.Module:
-    """Build a model with equal weights in each process."""
+    """Build a distiller, with equal weights in each process."""
     torch.manual_seed(0)
     cfg = deepcopy(case.model)
     cfg['flow'] = {**cfg['flow'], **flow}
@@ -163,7 +166,7 @@ def batch(case: Case, seed: int = 0) -> Dict[str, list]:
     """Return a whole batch, equal in each process."""
     height, width = case.image_size
     generator = torch.Generator().manual_seed(seed)
-    if case.detects:
+    if case.is_detector:
         data = demo_mm_inputs(
             BATCH_SIZE, [(3, height, width)] * BATCH_SIZE, num_classes=4
         )
@@ -175,9 +178,12 @@ def batch(case: Case, seed: int = 0) -> Dict[str, list]:
 
 
 def gradients(
-    model: torch.nn.Module, data: dict, detects: bool
+    model: torch.nn.Module, data: dict, is_detector: bool
 ) -> Dict[str, torch.Tensor]:
-    """Return the gradients of the distillation losses, by parameter."""
+    """Return the gradients of the losses, by parameter.
+
+    Task losses of detectors are left out.
+    """
     inner = getattr(model, 'module', model)
     inputs = inner.data_preprocessor(data, True)
     inputs['inputs'] = inputs['inputs'].double()
@@ -185,7 +191,7 @@ def gradients(
     total = 0
     for name, loss in losses.items():
         # Task losses of detectors are means over boxes, not over samples.
-        weight = 0 if detects and '.' not in name else 1
+        weight = 0 if is_detector and '.' not in name else 1
         for x in loss if isinstance(loss, (list, tuple)) else [loss]:
             if x.requires_grad:
                 total = total + weight * x
@@ -200,22 +206,26 @@ def gradients(
 def compare(rank: int, case: Case) -> float:
     """Return the largest difference of gradients, relative to the largest."""
     data = batch(case)
-    half = {
+    half_batch = {
         key: x[rank * BATCH_SIZE // 2 : (rank + 1) * BATCH_SIZE // 2]
         for key, x in data.items()
     }
     torch.manual_seed(1)
-    together = gradients(data_parallel(build(case)), half, case.detects)
+    two_processes = gradients(
+        data_parallel(build(case)), half_batch, case.is_detector
+    )
     model = build(case)
     for part in model.modules():
         if hasattr(part, 'sync'):
             part.sync = False  # one process has the whole batch
     torch.manual_seed(1)
-    alone = gradients(model, data, case.detects)
-    largest = max(x.abs().max() for x in alone.values())
+    one_process = gradients(model, data, case.is_detector)
+    largest = max(x.abs().max() for x in one_process.values())
     return max(
-        ((alone[name] - together[name]).abs().max() / largest).item()
-        for name in alone
+        (
+            (one_process[name] - two_processes[name]).abs().max() / largest
+        ).item()
+        for name in one_process
     )
 
 
@@ -227,7 +237,7 @@ def data_parallel(model: torch.nn.Module) -> torch.nn.Module:
 
 
 def train(rank: int, case: Case) -> bool:
-    """Return whether both processes have equal weights after a training."""
+    """Train; return whether both processes have equal weights afterwards."""
     options: Dict[str, Any] = dict(num_steps=(1, 2, 4))
     if case.model['variant'] in ('fmkt', 'theta'):
         options['dirac_ratio'] = 0.5
@@ -251,7 +261,7 @@ def train(rank: int, case: Case) -> bool:
     return torch.equal(*gathered)
 
 
-def work(rank: int, names: List[str], folder: str) -> None:
+def run_process(rank: int, names: List[str], folder: str) -> None:
     """Run one of the two processes."""
     os.environ.update(RANK=str(rank), WORLD_SIZE='2', LOCAL_RANK=str(rank))
     torch.set_num_threads(1)
@@ -260,7 +270,10 @@ def work(rank: int, names: List[str], folder: str) -> None:
     )
     MMLogger.get_current_instance().setLevel('WARNING')
     if not rank:
-        print(f'variant, metric: gradients, weights after {ITERATIONS}')
+        print(
+            'variant, distillation loss: largest difference of gradients, '
+            f'weights after {ITERATIONS} iterations'
+        )
     for case in cases(names):
         difference, equal = compare(rank, case), train(rank, case)
         weights = 'equal' if equal else 'not equal'
@@ -270,7 +283,7 @@ def work(rank: int, names: List[str], folder: str) -> None:
 
 
 def cases(words: List[str]) -> List[Case]:
-    """Return the cases that have one of the words in their names."""
+    """Return the cases with one of the words in their names."""
     return [
         case
         for case in [*detectors(), *classifiers()]
@@ -293,9 +306,12 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     args = parse_args()
     if not cases(args.names):
-        raise ConfigError(f'No variant or metric has {args.names} in it.')
+        raise ConfigError(
+            f'WORD: no case name contains one of {args.names}; names have '
+            'the form VARIANT, LOSS.'
+        )
     with tempfile.TemporaryDirectory() as folder:
-        multiprocessing.spawn(work, (args.names, folder), nprocs=2)
+        multiprocessing.spawn(run_process, (args.names, folder), nprocs=2)
 
 
 if __name__ == '__main__':

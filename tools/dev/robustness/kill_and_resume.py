@@ -42,6 +42,7 @@ TRAIN = str(ROOT / 'tools/train.py')
 STAGES = ('half written', 'before renaming', 'after renaming')
 # First argument of this script in a training that kills itself.
 KILL_IN_WRITE = 'kill-in-write'
+# Compared parts of a checkpoint.
 PARTS = ('state_dict', 'ema_state_dict', 'optimizer')
 SEED = 0
 
@@ -117,21 +118,21 @@ def start(
     )
 
 
-def interrupt(process: subprocess.Popen, number: int) -> int:
+def interrupt(process: subprocess.Popen, signal_number: int) -> int:
     """Send a signal to a training, and wait for all of its processes.
 
     Args:
         process (Popen): The training, or its launcher. A launcher forwards
             SIGTERM; SIGKILL is sent to each process.
-        number (int): The signal.
+        signal_number (int): The signal.
     """
     children = []
     with suppress(psutil.NoSuchProcess):
         children = psutil.Process(process.pid).children(recursive=True)
-    killed = children if number == signal.SIGKILL else []
+    killed = children if signal_number == signal.SIGKILL else []
     for member in [process, *killed]:
         with suppress(ProcessLookupError, psutil.NoSuchProcess):
-            member.send_signal(number)
+            member.send_signal(signal_number)
     code = process.wait()
     psutil.wait_procs(children, timeout=60)
     return code
@@ -158,15 +159,28 @@ def train_uninterrupted(
 def train_interrupted(
     args: argparse.Namespace, folder: Path, first: float, last: float
 ) -> Counter:
-    """Kill and resume a training; return the number of each interruption."""
+    """Kill and resume a training; return the number of each interruption.
+
+    Args:
+        args (Namespace): Command line.
+        folder (Path): Work directory.
+        first (float): Seconds until the first checkpoint.
+        last (float): Seconds of the uninterrupted training.
+    """
     rng = random.Random(args.seed)
-    plan = ['killed'] * args.kills + ['terminated'] * args.terminations
-    plan += [STAGES[i % len(STAGES)] for i in range(args.in_write)]
-    rng.shuffle(plan)
+    interruptions = ['killed'] * args.kills + [
+        'terminated'
+    ] * args.terminations
+    interruptions += [STAGES[i % len(STAGES)] for i in range(args.in_write)]
+    rng.shuffle(interruptions)
     counts: Counter = Counter()
-    # From before the first iteration to a few checkpoints later.
-    span = 0.8 * first, first + max(1.6 * (last - first) / len(plan), 0.5)
-    for interruption in tqdm(plan, desc='kills', disable=None):
+    # Seconds until a signal: from before the first iteration to a few
+    # checkpoints later.
+    span = (
+        0.8 * first,
+        first + max(1.6 * (last - first) / len(interruptions), 0.5),
+    )
+    for interruption in tqdm(interruptions, desc='kills', disable=None):
         if interruption in STAGES:
             write = str(rng.randint(1, 3))
             script = (str(Path(__file__)), KILL_IN_WRITE, interruption, write)
@@ -178,8 +192,8 @@ def train_interrupted(
                 interrupted = False  # the training has ended
             except subprocess.TimeoutExpired:
                 killed = interruption == 'killed'
-                number = signal.SIGKILL if killed else signal.SIGTERM
-                interrupted = interrupt(process, number) != 0
+                sent = signal.SIGKILL if killed else signal.SIGTERM
+                interrupted = interrupt(process, sent) != 0
         counts[interruption if interrupted else 'ended before'] += 1
         if not interrupted:
             break
@@ -240,16 +254,16 @@ def compare(left: dict, right: dict) -> Tuple[int, int, float]:
         tuple: Number of tensors, number of different tensors, and largest
         difference.
     """
-    expected, found = tensors_of(left), tensors_of(right)
-    if set(expected) != set(found):
+    expected, actual = tensors_of(left), tensors_of(right)
+    if set(expected) != set(actual):
         raise ConfigError('The two runs save different tensors.')
-    differ, largest = 0, 0.0
+    num_different, largest = 0, 0.0
     for name, tensor in expected.items():
-        if not torch.equal(tensor, found[name]):
-            differ += 1
-            error = (tensor.double() - found[name].double()).abs().max()
+        if not torch.equal(tensor, actual[name]):
+            num_different += 1
+            error = (tensor.double() - actual[name].double()).abs().max()
             largest = max(largest, error.item())
-    return len(expected), differ, largest
+    return len(expected), num_different, largest
 
 
 def main() -> None:

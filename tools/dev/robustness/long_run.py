@@ -2,8 +2,9 @@
 
     python tools/dev/robustness/long_run.py CONFIG --plot watch.png
 
-Runs ``tools/train.py CONFIG``, samples all of its processes at an interval,
-and prints the means of the first and the last tenth of the samples.
+Run ``tools/train.py CONFIG``, sample the sums over all of its processes every
+few seconds, and print the means of the first and of the last tenth of the
+samples.
 """
 
 import argparse
@@ -24,7 +25,7 @@ from mmfmkt.utils import ConfigError
 from mmfmkt.utils.files import write_atomically
 
 ROOT = Path(__file__).resolve().parents[3]
-# Samples of a training, by name.
+# Sampled values; labels of plot and output.
 LABELS = dict(
     memory='memory in MiB', handles='file handles', threads='threads'
 )
@@ -55,7 +56,7 @@ def parse_args() -> argparse.Namespace:
 
 
 def sample(process: psutil.Process) -> Dict[str, float]:
-    """Return sums over a process and its children.
+    """Return sums of the sampled values over a process and its children.
 
     Memory is the proportional set size (PSS), which counts shared memory
     once.
@@ -70,30 +71,30 @@ def sample(process: psutil.Process) -> Dict[str, float]:
 
 
 def record(args: argparse.Namespace) -> List[Dict[str, float]]:
-    """Train, and return samples of the processes."""
+    """Run the training, and return the samples."""
     folder = Path(args.work_dir)
     folder.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, ROOT / 'tools/train.py', args.config]
     command += ['--work-dir', folder]
     if args.cfg_options:
         command += ['--cfg-options', *args.cfg_options]
-    log, rows = folder / 'train.log', []
+    log, samples = folder / 'train.log', []
     with open(log, 'w') as file:
         training = subprocess.Popen(command, stdout=file, stderr=file)
-        process, began = psutil.Process(training.pid), time.monotonic()
+        process, start = psutil.Process(training.pid), time.monotonic()
         while training.poll() is None:
             time.sleep(args.every)
             with suppress(psutil.NoSuchProcess):
                 if re.search(r'Epoch\(train\)|Iter\(train\)', tail(log)):
                     row = sample(process)
-                    row['seconds'] = time.monotonic() - began
-                    rows += [row] if row['memory'] else []
-    if training.returncode or len(rows) < 10:
+                    row['seconds'] = time.monotonic() - start
+                    samples += [row] if row['memory'] else []
+    if training.returncode or len(samples) < 10:
         raise ConfigError(
             f'The training ended with the code {training.returncode} after '
-            f'{len(rows)} samples; see {log}.'
+            f'{len(samples)} samples; see {log}.'
         )
-    return rows
+    return samples
 
 
 def tail(path: Path) -> str:
@@ -103,16 +104,16 @@ def tail(path: Path) -> str:
         return file.read().decode(errors='replace')
 
 
-def plot(rows: List[Dict[str, float]], path: str) -> None:
+def plot(samples: List[Dict[str, float]], path: str) -> None:
     """Plot the samples over time."""
     from matplotlib import pyplot as plt
 
     figure, axes = plt.subplots(len(LABELS), sharex=True, figsize=(7, 6))
-    minutes = [row['seconds'] / 60 for row in rows]
+    minutes = [row['seconds'] / 60 for row in samples]
     for axis, (key, label) in zip(axes, LABELS.items()):
-        axis.plot(minutes, [row[key] for row in rows], lw=1)
+        axis.plot(minutes, [row[key] for row in samples], lw=1)
         axis.set_ylabel(label)
-        axis.set_ylim(0, 1.2 * max(row[key] for row in rows))
+        axis.set_ylim(0, 1.2 * max(row[key] for row in samples))
         axis.grid(alpha=0.3)
     axes[-1].set_xlabel('minutes')
     figure.tight_layout()
@@ -121,20 +122,20 @@ def plot(rows: List[Dict[str, float]], path: str) -> None:
 
 def main() -> None:
     args = parse_args()
-    rows = record(args)
-    tenth = max(len(rows) // 10, 1)
+    samples = record(args)
+    tenth = max(len(samples) // 10, 1)
     for key, label in LABELS.items():
         first, last = (
             sum(row[key] for row in part) / len(part)
-            for part in (rows[:tenth], rows[-tenth:])
+            for part in (samples[:tenth], samples[-tenth:])
         )
         print(
             f'{label}: {first:.1f} in the first tenth, {last:.1f} in the last'
         )
     if args.out:
-        write_atomically(args.out, json.dumps(rows))
+        write_atomically(args.out, json.dumps(samples))
     if args.plot:
-        plot(rows, args.plot)
+        plot(samples, args.plot)
 
 
 if __name__ == '__main__':

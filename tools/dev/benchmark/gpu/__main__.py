@@ -1,18 +1,21 @@
-"""Checks and measures mmfmkt on a GPU within minutes.
+"""Check and measure mmfmkt on a GPU within minutes.
 
     bash gpu.sh OUT 9
     bash gpu.sh OUT 20 --device cpu --groups checks
 
 The groups run in this order:
 
-- checks: results against those of the CPU in float64; no synchronization;
+- checks: results equal those of the CPU in float64, and training steps do not
+  wait for the GPU;
 - costs: time and memory of detectors (run.py), most important first;
-- runs: a classifier by tools/train.py, killed and resumed; DDP; FSDP.
+- runs: tools/train.py trains a classifier: killed and resumed, by DDP, by
+  FSDP.
 
-A part that fails, or for which no time is left, is skipped. Each result is
-written at once: a line in OUT/results.txt, numbers in OUT/results.jsonl,
-tracebacks and logs in OUT/errors.log. On a CPU everything is small, and what
-needs a GPU is skipped.
+Each group has several parts. A failed part does not end the others; parts for
+which no time is left are skipped. Each result is written at once: a line in
+OUT/results.txt, numbers in OUT/results.jsonl, tracebacks and logs in
+OUT/errors.log. On a CPU, inputs are small, and parts that need a GPU are
+skipped.
 """
 
 import argparse
@@ -28,8 +31,8 @@ from report import Report, describe_machine
 sys.path.append(str(Path(__file__).resolve().parents[1]))
 
 GROUPS = ('checks', 'costs', 'runs')
-# Seconds reserved for the last group.
-LAST_GROUP = 80
+# Seconds reserved for the last group, and for the end of the process.
+LAST_GROUP_SECONDS, END_SECONDS = 80, 10
 
 
 def parse_args() -> argparse.Namespace:
@@ -40,24 +43,36 @@ def parse_args() -> argparse.Namespace:
     )
     add = parser.add_argument
     add('out', type=Path, help='folder for the results')
-    add('--minutes', type=float, default=9, help='budget (%(default)s)')
-    add('--groups', nargs='+', choices=GROUPS, default=GROUPS)
-    add('--device', type=torch.device, default='cuda')
+    add('--minutes', type=float, default=9, help='time budget (%(default)s)')
+    add(
+        '--groups',
+        nargs='+',
+        choices=GROUPS,
+        default=GROUPS,
+        help='groups to run (default: all)',
+    )
+    add(
+        '--device',
+        type=torch.device,
+        default='cuda',
+        help='device of PyTorch (default: %(default)s)',
+    )
     return parser.parse_args()
 
 
 def main() -> None:
     args = parse_args()
-    end = time.time() + args.minutes * 60 - 10
+    end = time.time() + args.minutes * 60 - END_SECONDS
     report = Report(args.out.resolve())
     report.add('machine', describe_machine(args.device))
     for group in args.groups:
-        until = end - LAST_GROUP if group != args.groups[-1] else end
+        is_last = group == args.groups[-1]
+        deadline = end if is_last else end - LAST_GROUP_SECONDS
         parts = importlib.import_module(group).parts(
-            report, args.device, until
+            report, args.device, deadline
         )
-        report.run_parts(parts, until)
-    report.add('end', f'of {args.minutes:g} minutes')
+        report.run_parts(parts, deadline)
+    report.add('end', f'budget: {args.minutes:g} minutes')
 
 
 if __name__ == '__main__':

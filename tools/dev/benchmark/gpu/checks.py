@@ -1,4 +1,4 @@
-"""Results against float64 on the CPU, and synchronization."""
+"""Checks of results against the CPU in float64, and of synchronization."""
 
 import math
 import traceback
@@ -17,11 +17,11 @@ CHANNELS, CLASSES, BATCH = 32, 10, 4
 # Shapes of inputs.
 MAPS, VECTORS = (BATCH, CHANNELS, 12, 18), (BATCH, CHANNELS)
 LOGITS = (BATCH, CLASSES)
-# Relative errors without and with autocast.
+# Accepted relative errors, without (False) and with autocast (True).
 TOLERANCES = {False: 1e-4, True: 5e-2}
 # Gradients of means are too small for float16.
 LOSS_SCALE = 64.0
-# From module, source and target to loss and output.
+# Function from module, source and target to loss and output.
 Forward = Callable[[nn.Module, Tensor, Tensor], Tuple[Tensor, Tensor]]
 # Name, builder, forward, shapes of source and target.
 Case = Tuple[str, Callable[[], nn.Module], Forward, tuple, tuple]
@@ -64,7 +64,8 @@ def run_transfer(
 def run_loss(
     loss: nn.Module, source: Tensor, target: Tensor
 ) -> Tuple[Tensor, Tensor]:
-    """Return a distillation loss, and a detached copy as the output."""
+    """Return the value of a distillation loss, twice: as loss and, detached,
+    as output."""
     if loss.needs_teacher_head:
         loss.teacher_head = dense_head
     labels = torch.arange(len(source), device=source.device) % CLASSES
@@ -98,11 +99,13 @@ def cases() -> Iterator[Case]:
     for encoder in run.ENCODERS:
         yield transfer_case(f'encoder {encoder}', 'fmkt', encoder)
     for name in losses.__all__:
-        kind = getattr(losses, name)
+        loss_class = getattr(losses, name)
         if name.endswith('Loss') and not name.startswith('Base'):
-            shape = MAPS if 'maps' in kind.spaces else LOGITS
+            shape = MAPS if 'maps' in loss_class.spaces else LOGITS
             build = (
-                build_weighted_sum if kind is losses.WeightedSumLoss else kind
+                build_weighted_sum
+                if loss_class is losses.WeightedSumLoss
+                else loss_class
             )
             yield f'loss {name}', build, run_loss, shape, shape
     yield 'head', build_head_transfer, run_transfer, VECTORS, LOGITS
@@ -141,18 +144,21 @@ def evaluate(
 def relative_errors(
     case: Case, device: torch.device, amp: bool, compiled: bool
 ) -> Dict[str, float]:
-    """Return relative errors against float64 on the CPU."""
+    """Return relative errors of loss, output and gradients, by name.
+
+    The reference is the CPU in float64.
+    """
     _, build, forward, *shapes = case
     torch.manual_seed(0)
     module = build()
     inputs = [torch.randn(shape) for shape in shapes]
     if amp:
         inputs = [x.to(run.networks.half_precision(device)) for x in inputs]
-    evaluated = partial(evaluate, module, forward, inputs)
-    expected = evaluated(torch.device('cpu'), torch.float64)
-    found = evaluated(device, torch.float32, amp, compiled)
+    evaluate_on = partial(evaluate, module, forward, inputs)
+    expected = evaluate_on(torch.device('cpu'), torch.float64)
+    actual = evaluate_on(device, torch.float32, amp, compiled)
     return {
-        key: ((found[key] - x).norm() / x.norm()).item()
+        key: ((actual[key] - x).norm() / x.norm()).item()
         for key, x in expected.items()
         if x.norm() > 0
     }
@@ -163,7 +169,7 @@ def check_correctness(
 ) -> None:
     """Compare a device with the CPU in float64, case by case."""
     torch.backends.cudnn.allow_tf32 = False
-    rows, failures, largest = [], [], (0.0, '')
+    rows, failures, largest_error = [], [], (0.0, '')
     for case in cases():
         name = case[0]
         if compiled and name != 'variant fmkt':
@@ -174,17 +180,18 @@ def check_correctness(
             report.log(f'correctness, {name}', traceback.format_exc())
             errors = {describe(error): math.inf}
         rows.append(dict(name=name, **errors))
-        largest = max(
-            largest, *((x, f'{name}, {key}') for key, x in errors.items())
+        largest_error = max(
+            largest_error,
+            *((x, f'{name}, {key}') for key, x in errors.items()),
         )
-        # The comparison also fails for NaN.
+        # NaN counts as a failure, too.
         if not all(x <= TOLERANCES[amp] for x in errors.values()):
             failures.append(f'{name}: {errors}')
     report.add_check(
         f'correctness, {"AMP" if amp else "float32"}{", compiled" * compiled}',
         len(rows),
         f'within {TOLERANCES[amp]:g} of CPU float64, largest error '
-        f'{largest[0]:.1e} ({largest[1]})',
+        f'{largest_error[0]:.1e} ({largest_error[1]})',
         failures,
         rows=rows,
     )
@@ -194,7 +201,7 @@ def check_synchronization(report: Report, device: torch.device) -> None:
     """Check that no training step of a transfer waits for the GPU."""
     if device.type != 'cuda':
         return report.add('synchronization', 'skipped: needs a GPU')
-    steps, failures = 0, []
+    num_checked, failures = 0, []
     for name, build, forward, *shapes in cases():
         if not name.startswith(('variant', 'encoder')):
             continue
@@ -208,7 +215,7 @@ def check_synchronization(report: Report, device: torch.device) -> None:
                     loss, output = forward(*args)
                 (loss + output.float().mean()).backward()
 
-            steps += 1
+            num_checked += 1
             try:
                 run.check_synchronization(step)
             except Exception as error:
@@ -216,13 +223,14 @@ def check_synchronization(report: Report, device: torch.device) -> None:
                 failures.append(f'{name}, amp={amp}: {describe(error)}')
     report.add_check(
         'synchronization',
-        steps,
+        num_checked,
         'training steps of a transfer never wait for the GPU',
         failures,
     )
 
 
-def parts(report: Report, device: torch.device, until: float) -> List[Part]:
+def parts(report: Report, device: torch.device, deadline: float) -> List[Part]:
+    """Return the parts of this group; none uses the deadline."""
     correctness = partial(check_correctness, report, device)
     synchronization = partial(check_synchronization, report, device)
     return [

@@ -19,7 +19,7 @@ NETWORKS = (
 )
 BOTTLENECK = '--encoders BottleneckEncoder'
 CONV = '--encoders ConvEncoder'
-# Limit in seconds, measure, batch size and options of run.py, the most
+# Limit in seconds, measurement, batch size and options of run.py, the most
 # important first.
 PLAN: Tuple[Tuple[float, str, int, str], ...] = (
     (60, 'training', 16, f'{BOTTLENECK} --amp'),
@@ -47,7 +47,7 @@ PLAN: Tuple[Tuple[float, str, int, str], ...] = (
 
 
 def cached(build: Callable[..., nn.Module]) -> Callable[..., nn.Module]:
-    """Return a builder that builds equal networks once."""
+    """Return a builder that builds a network once for equal arguments."""
     built: Dict[str, nn.Module] = {}
 
     def build_once(config: Any, *args: Any, **flow: Any) -> nn.Module:
@@ -65,12 +65,15 @@ run.networks.build = cached(run.networks.build)
 def measure(
     report: Report,
     device: torch.device,
-    what: str,
+    measurement: str,
     batch_size: int,
     options: str,
 ) -> None:
-    """Measure by run.py: at 1333x800 on a GPU, tiny on a CPU."""
-    command = [what, *options.split(), '--variants', 'fmkt']
+    """Run a measurement of run.py.
+
+    Images have 1333x800 pixels on a GPU, 128x96 on a CPU.
+    """
+    command = [measurement, *options.split(), '--variants', 'fmkt']
     command += ['--inference-steps', '1', '4', '--cfg-options', *NETWORKS]
     args = run.parse_args(command)
     args.device, args.image_size, args.repeats = device, (128, 96), 1
@@ -79,12 +82,12 @@ def measure(
         args.image_size, args.batch_size = (1333, 800), batch_size
         args.repeats = 12 if batch_size > 2 else 24
     torch.backends.cudnn.allow_tf32 = True
-    # Graphs of other sizes and precisions would count as well.
+    # Count graphs of this measurement only, not of earlier ones.
     torch._dynamo.reset()
     counters = torch._dynamo.utils.counters
     counters.clear()
     start = time.time()
-    rows = run.MEASURES[what][0](args)
+    rows = run.MEASURES[measurement][0](args)
     text = f'{len(rows[0].get("times", ()))} rounds, '
     text += f'{time.time() - start:.0f} s'
     if args.compile:
@@ -96,15 +99,16 @@ def measure(
             f'\n    {row["name"]:42} {row["ratio"]:.3f} ({row["low"]:.3f} to '
             f'{row["high"]:.3f})  {row["value"]:9.2f} {row["unit"]}'
         )
-    name = part_name(what, batch_size, options)
+    name = part_name(measurement, batch_size, options)
     report.add(name, text, status='ok', rows=rows, command=command)
-    if what == 'memory' and device.type == 'cuda':
+    if measurement == 'memory' and device.type == 'cuda':
         measure_peaks(report, f'{name}, peak', args)
 
 
-def part_name(what: str, batch_size: int, options: str) -> str:
-    """Return the name of a measurement in the report."""
-    return f'{what}, batch {batch_size}, {options.split(" ", 1)[1]}'
+def part_name(measurement: str, batch_size: int, options: str) -> str:
+    """Return the name of a measurement in the report: its options without
+    `--encoders`."""
+    return f'{measurement}, batch {batch_size}, {options.split(" ", 1)[1]}'
 
 
 def measure_peaks(report: Report, name: str, args: Namespace) -> None:
@@ -112,7 +116,7 @@ def measure_peaks(report: Report, name: str, args: Namespace) -> None:
     direct, device = run.build_without_flow(args), args.device
     batch = run.networks.noise(direct, args.batch_size, args.image_size)
     models = {'student': direct.student, 'without flow': direct}
-    models.update((label, x) for label, *_, x in run.distillers(args))
+    models.update((label, model) for label, *_, model in run.distillers(args))
     peaks = {}
     for label, model in models.items():
         # The first step allocates memory that later steps reuse.
@@ -134,9 +138,12 @@ def measure_peaks(report: Report, name: str, args: Namespace) -> None:
     report.add(name, f'above the weights{text}', gibibytes=peaks)
 
 
-def parts(report: Report, device: torch.device, until: float) -> List[Part]:
-    """Return the measurements, the most important first."""
-    found: List[Part] = [
+def parts(report: Report, device: torch.device, deadline: float) -> List[Part]:
+    """Return the parts of this group, the most important first.
+
+    The deadline is not used.
+    """
+    measurements: List[Part] = [
         (
             part_name(*command),
             limit,
@@ -146,5 +153,5 @@ def parts(report: Report, device: torch.device, until: float) -> List[Part]:
     ]
     if device.type == 'cuda':
         check = partial(check_correctness, report, device, False, True)
-        found.insert(10, ('correctness, compiled', 45, check))
-    return found
+        measurements.insert(10, ('correctness, compiled', 45, check))
+    return measurements

@@ -1,4 +1,4 @@
-"""Results, each written at once, and parts with a time limit."""
+"""Report to which each result is written at once, and parts with limits."""
 
 import gc
 import json
@@ -12,19 +12,19 @@ from typing import Any, Callable, List, Sequence, Tuple
 
 import torch
 
-# Name, limit in seconds, function.
+# Part of a group: name, limit in seconds, function.
 Part = Tuple[str, float, Callable[[], None]]
 
 
 class Report:
-    """Writes results to a folder, with the seconds since its start."""
+    """Writer of results to a folder, with the seconds since its start."""
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder, self.start = folder, time.time()
 
     def add(self, name: str, text: str, **data: Any) -> None:
-        """Write a result: a line of text, and numbers."""
+        """Write text to results.txt, text and data to results.jsonl."""
         seconds = time.time() - self.start
         line = f'[{seconds:5.0f} s] {name}: {text}'
         print(line, flush=True)
@@ -40,7 +40,10 @@ class Report:
         failures: List[str],
         **data: Any,
     ) -> None:
-        """Write how many of ``total`` cases pass, and the failures."""
+        """Write how many of ``total`` cases passed, and the failures.
+
+        ``text`` follows the numbers, such as ``3 of 4 {text}``.
+        """
         text = f'{total - len(failures)} of {total} {text}'
         text += ''.join(f'\n    FAILED: {x}' for x in failures)
         self.add(name, text, status='failed' if failures else 'ok', **data)
@@ -49,15 +52,17 @@ class Report:
         """Write a log or a traceback."""
         self._append('errors.log', f'==== {title}\n{text}')
 
-    def run_parts(self, parts: Sequence[Part], until: float) -> None:
-        """Run parts in turn; a part that fails or has no time is skipped.
+    def run_parts(self, parts: Sequence[Part], deadline: float) -> None:
+        """Run parts one after another until the deadline.
+
+        A failed part is reported; a part without time is skipped.
 
         At its limit a part is interrupted as by Ctrl-C: interleaved timing
         then reports the rounds so far.
         """
         signal.signal(signal.SIGALRM, signal.default_int_handler)
         for name, limit, function in parts:
-            limit = int(min(limit, until - time.time()))
+            limit = int(min(limit, deadline - time.time()))
             if limit < 5:
                 self.add(name, 'skipped: no time left', status='skipped')
                 continue
@@ -82,12 +87,12 @@ class Report:
 
 
 def describe(error: BaseException) -> str:
-    """Return type and message of an error in one line."""
+    """Describe type and message of an error in one line."""
     return f'{type(error).__name__}: {" ".join(str(error).split())}'[:300]
 
 
 def describe_machine(device: torch.device) -> str:
-    """Return hardware and versions."""
+    """Describe hardware and versions in one line."""
     text = f'torch {torch.__version__}, {os.cpu_count()} cores, {device}'
     if device.type == 'cuda':
         text += f' {torch.cuda.get_device_name(device)}'

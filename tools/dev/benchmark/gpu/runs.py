@@ -1,4 +1,4 @@
-"""A classifier by tools/train.py: killed and resumed, DDP, FSDP."""
+"""Trainings of a classifier: killed and resumed, by DDP, by FSDP."""
 
 import os
 import signal
@@ -35,22 +35,30 @@ FSDP = (
 )
 
 
-def draw_images(folder: Path, number: int) -> None:
-    """Draw images of noise around a color of each class."""
+def draw_images(folder: Path, images_per_class: int) -> None:
+    """Write training and test images: noise around a color of the class."""
     rng = np.random.default_rng(0)
     for split in ('train', 'test'):
         for label in range(CLASSES):
             class_folder = folder / split / f'class{label}'
             class_folder.mkdir(parents=True)
             color = rng.integers(64, 192, 3)
-            for i in range(number):
+            for i in range(images_per_class):
                 noise = rng.normal(color, 32, (32, 32, 3)).clip(0, 255)
                 image = Image.fromarray(noise.astype('uint8'))
                 image.save(class_folder / f'{i}.png')
 
 
 class Training:
-    """A run of tools/train.py in a process of its own."""
+    """Run of tools/train.py in a process of its own.
+
+    Args:
+        folder (Path): Folder with ``data``, for work directory and log.
+        name (str): Name of work directory and log.
+        options (Sequence[str]): Options of tools/train.py.
+        settings (Sequence[str]): Further overrides of the config.
+        use_torchrun (bool): Whether to start it by torchrun, one process.
+    """
 
     def __init__(
         self,
@@ -58,11 +66,11 @@ class Training:
         name: str,
         options: Sequence[str] = (),
         settings: Sequence[str] = (),
-        launch: bool = False,
+        use_torchrun: bool = False,
     ) -> None:
         self.work_dir, self.log = folder / name, folder / f'{name}.log'
         command = [sys.executable]
-        if launch:
+        if use_torchrun:
             command += ['-m', 'torch.distributed.run', '--standalone']
             options = [*options, '--launcher', 'pytorch']
         command += [str(ROOT / 'tools/train.py'), str(ROOT / CONFIG)]
@@ -85,10 +93,10 @@ class Training:
     def checkpoint(self, epoch: int = EPOCHS) -> Path:
         return self.work_dir / f'epoch_{epoch}.pth'
 
-    def succeeds(self, until: float) -> bool:
+    def succeeds(self, deadline: float) -> bool:
         """Wait for the end; return whether the last checkpoint exists."""
         try:
-            code = self.process.wait(max(until - time.time(), 1))
+            code = self.process.wait(max(deadline - time.time(), 1))
         except subprocess.TimeoutExpired:
             return False
         return not code and self.checkpoint().is_file()
@@ -99,9 +107,9 @@ class Training:
             os.killpg(self.process.pid, signal.SIGKILL)
             self.process.wait()
 
-    def kill_after(self, epoch: int, until: float) -> bool:
-        """Kill the run after an epoch; return whether it was running."""
-        while time.time() < until and self.process.poll() is None:
+    def kill_after(self, epoch: int, deadline: float) -> bool:
+        """Kill the run after an epoch; return whether this ended it."""
+        while time.time() < deadline and self.process.poll() is None:
             if self.checkpoint(epoch).is_file():
                 self.kill()
             time.sleep(0.01)
@@ -123,30 +131,32 @@ def difference(one: Path, other: Path) -> str:
 
 
 def train_classifier(
-    report: Report, device: torch.device, until: float
+    report: Report, device: torch.device, deadline: float
 ) -> None:
-    """Train uninterrupted, killed and resumed, under DDP and under FSDP."""
+    """Train uninterrupted, killed and resumed, by DDP and by FSDP."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         draw_images(folder / 'data', 64 if device.type == 'cuda' else 16)
-        until -= 5  # for the comparisons
+        deadline -= 5  # reserved for the comparisons
         start, amp = partial(Training, folder), ['--amp']
         uninterrupted = start('uninterrupted', amp)
         killed = start('killed', amp)
         trainings: Dict[str, Training] = {
             'uninterrupted, tools/train.py --amp': uninterrupted,
-            'DDP, torchrun': start('ddp', amp, launch=True),
-            'FSDP': start('fsdp', settings=FSDP, launch=True),
+            'DDP, torchrun': start('ddp', amp, use_torchrun=True),
+            'FSDP': start('fsdp', settings=FSDP, use_torchrun=True),
         }
         started = [killed, *trainings.values()]
         try:
-            was_running = killed.kill_after(KILL_EPOCH, until)
+            was_killed = killed.kill_after(KILL_EPOCH, deadline)
             resumed = start('killed', [*amp, '--resume'])
             started.append(resumed)
-            when = f'after epoch {KILL_EPOCH}' if was_running else 'at the end'
-            trainings[f'SIGKILL {when} and --resume'] = resumed
+            kill_time = (
+                f'after epoch {KILL_EPOCH}' if was_killed else 'at the end'
+            )
+            trainings[f'SIGKILL {kill_time} and --resume'] = resumed
             for title, training in trainings.items():
-                if not training.succeeds(until):
+                if not training.succeeds(deadline):
                     log = training.log.read_text(errors='replace')
                     report.add(title, 'see errors.log', status='failed')
                     report.log(title, log[-20000:])
@@ -165,6 +175,7 @@ def train_classifier(
                 training.kill()
 
 
-def parts(report: Report, device: torch.device, until: float) -> List[Part]:
-    part = partial(train_classifier, report, device, until)
-    return [('runs', until, part)]
+def parts(report: Report, device: torch.device, deadline: float) -> List[Part]:
+    """Return the only part of this group."""
+    part = partial(train_classifier, report, device, deadline)
+    return [('runs', deadline, part)]

@@ -25,24 +25,24 @@ def measure(table: Table) -> Dict[str, dict]:
 
     Returns:
         dict: By method, ``latency`` (ratio and its quartiles by K),
-        ``parameters``, ``flops`` and ``activations`` (MiB that autograd saves
-        in a training step, per image).
+        ``parameters``, ``flops`` (by K) and ``activations`` (MiB per image
+        that autograd saves in a training step).
     """
     device = torch.device('cuda' if torch.cuda.is_available() else 'cpu')
     distillers = build_distillers(table, device)
     first_distiller = next(iter(distillers.values()))
     student, size = first_distiller.student, tuple(table.image_size)
     # In training mode, batch norm of a 1x1 map needs at least two images.
-    two_images = networks.noise(first_distiller, 2, size)
+    batch_of_two = networks.noise(first_distiller, 2, size)
     costs: Dict[str, dict] = {}
     deployed: Dict[Tuple[str, str], nn.Module] = {}
     for method in table.methods:
         model = distillers.get(method.name, student).train()
-        forward = networks.training_forward(model, two_images)
-        saved = timing.activation_bytes(
-            forward, [*model.parameters(), two_images[0]]
+        forward = networks.training_forward(model, batch_of_two)
+        saved_bytes = timing.activation_bytes(
+            forward, [*model.parameters(), batch_of_two[0]]
         )
-        cost = dict(latency={}, activations=round(saved / 2 / 2**20, 3))
+        cost = dict(latency={}, activations=round(saved_bytes / 2 / 2**20, 3))
         costs[method.name] = cost
         model.eval()
         deploys_flow = getattr(model, 'deploys_flow', False)

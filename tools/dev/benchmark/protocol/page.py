@@ -54,15 +54,15 @@ def replace_table(text: str, table: Table, results: dict) -> str:
     )
 
 
-def replace_section(text: str, name: str, part: str, path: Path) -> str:
-    """Return the text of a page with the part between two marks replaced.
+def replace_section(text: str, name: str, section: str, path: Path) -> str:
+    """Return the text of a page with the section between two marks replaced.
 
     The marks are ``<!-- NAME: table -->`` and ``<!-- NAME: end of table -->``.
 
     Args:
         text (str): Text of the page.
         name (str): NAME of the marks.
-        part (str): New text between the marks.
+        section (str): New text between the marks.
         path (Path): Path of the page, named in the error.
 
     Raises:
@@ -76,7 +76,7 @@ def replace_section(text: str, name: str, part: str, path: Path) -> str:
         )
     before, rest = text.split(begin)
     _, after = rest.split(end)
-    return f'{before}{begin}\n\n{part}\n\n{end}{after}'
+    return f'{before}{begin}\n\n{section}\n\n{end}{after}'
 
 
 def teacher_value(table: Table, results: dict) -> Optional[float]:
@@ -89,8 +89,8 @@ def teacher_value(table: Table, results: dict) -> Optional[float]:
 
 def markdown(table: Table, results: dict) -> str:
     """Return the caption and the table."""
-    metric, lines = table.metric, rows_of(table, results)
-    best, student = best_loss_without_flow(lines), baseline(lines)
+    metric, result_rows = table.metric, rows_of(table, results)
+    best, student = best_loss_without_flow(result_rows), baseline(result_rows)
     teacher = teacher_value(table, results)
     caption = [
         f'{table.title}. Each row is a method; a method with a flow has a row '
@@ -114,28 +114,28 @@ def markdown(table: Table, results: dict) -> str:
     )
     rows = [
         table_cells(
-            line,
+            row,
             metric,
-            format_difference(line, best, metric),
-            gap_closed(line, student, teacher),
+            format_difference(row, best, metric),
+            gap_closed(row, student, teacher),
         )
-        for line in lines
+        for row in result_rows
     ]
-    each_seed = f'{table.label} of each seed'
-    columns = ('Difference', 'Gap closed', 'Latency', each_seed)
+    seeds_column = f'{table.label} of each seed'
+    columns = ('Difference', 'Gap closed', 'Latency', seeds_column)
     header = ('Method', table.label, *columns)
     return f'{" ".join(caption)}\n\n{markdown_table(header, rows)}'
 
 
 def gap_closed(
-    line: ResultRow, student: Optional[ResultRow], teacher: Optional[float]
+    row: ResultRow, student: Optional[ResultRow], teacher: Optional[float]
 ) -> str:
     """Return the share of the gap between baseline student and teacher that
     a method closes; empty if it is undefined."""
-    if not line.values or teacher is None or student in (None, line):
+    if not row.values or teacher is None or student in (None, row):
         return ''
     low = statistics.mean(student.values.values())
-    mean = statistics.mean(line.values.values())
+    mean = statistics.mean(row.values.values())
     return f'{(mean - low) / (teacher - low):.0%}' if teacher > low else ''
 
 
@@ -155,53 +155,53 @@ def pareto_front(points: Dict[str, Tuple[float, float]]) -> List[str]:
 
 
 def lower_limit(means: Sequence[float]) -> float:
-    """Return the smallest mean that the plot shows in full.
+    """Return the smallest mean that the plot shows at its position.
 
-    Methods far below the best, such as the baseline student, are outside: the
-    others could not be told apart otherwise.
+    Methods far below the best, such as the baseline student, would make the
+    others indistinguishable.
     """
     best, spread = max(means), max(means) - min(means)
     return min([x for x in means if best - x < 0.4 * spread] or means)
 
 
 def draw(table: Table, results: dict) -> None:
-    """Draw a row for each method: seeds, mean, standard error and latency.
+    """Draw a line for each method: seeds, mean, standard error and latency.
 
-    Filled markers are the Pareto front of accuracy and latency. Methods below
-    the lower limit have an arrow and their mean at the left edge.
+    Filled markers: Pareto front of accuracy and latency. A method below the
+    lower limit is an arrow at the left edge with its mean as text.
     """
     import matplotlib
 
     matplotlib.use('Agg')
     import matplotlib.pyplot as plt
 
-    lines = [x for x in rows_of(table, results) if x.values]
-    means = {x.name: statistics.mean(x.values.values()) for x in lines}
-    lines.sort(key=lambda x: means[x.name])
-    latency = {x.name: format_latency(x) for x in lines}
-    front = pareto_front(
+    result_rows = [x for x in rows_of(table, results) if x.values]
+    means = {x.name: statistics.mean(x.values.values()) for x in result_rows}
+    result_rows.sort(key=lambda x: means[x.name])
+    latency = {x.name: format_latency(x) for x in result_rows}
+    pareto_methods = pareto_front(
         {name: (float(x), means[name]) for name, x in latency.items() if x}
     )
     limit = lower_limit(list(means.values()))
-    inside = [x for x in lines if means[x.name] >= limit]
+    inside = [x for x in result_rows if means[x.name] >= limit]
     seeds = [value for x in inside for value in x.values.values()]
     low, high = min(seeds), max(seeds)
     teacher = teacher_value(table, results)
-    # A teacher that is not far above the best method is shown.
+    # The axis includes the teacher unless it is far above the best method.
     if teacher is not None and high < teacher < 2.5 * high - 1.5 * limit:
         high = teacher
     margin = 0.08 * (high - low)
-    figure, axes = plt.subplots(figsize=(9, 0.42 * len(lines) + 1.4))
+    figure, axes = plt.subplots(figsize=(9, 0.42 * len(result_rows) + 1.4))
 
     def label_row(text: str, x: float, y: float, **kwargs) -> None:
         """Write text at a fraction of the width."""
         position = dict(xycoords=('axes fraction', 'data'), va='center')
         axes.annotate(text, (x, y), **position, **kwargs)
 
-    for y, line in enumerate(lines):
-        values = list(line.values.values())
+    for y, row in enumerate(result_rows):
+        values = list(row.values.values())
         mean, error = mean_and_standard_error(values)
-        if line in inside:
+        if row in inside:
             axes.plot(values, [y - 0.25] * len(values), '|', color='#888888')
             axes.errorbar(
                 mean,
@@ -211,23 +211,23 @@ def draw(table: Table, results: dict) -> None:
                 markersize=7,
                 capsize=4,
                 color='#1f5fa8',
-                mfc='#1f5fa8' if line.name in front else 'white',
+                mfc='#1f5fa8' if row.name in pareto_methods else 'white',
             )
         else:
             text = f'← {format_value(mean, table.metric)}'
             label_row(text, 0.01, y, color='#555555')
-        ratio = latency[line.name]
+        ratio = latency[row.name]
         label_row(f'{float(ratio):.2f}' if ratio else '–', 1.02, y)
-    label_row('latency', 1.02, len(lines) - 0.3)
+    label_row('latency', 1.02, len(result_rows) - 0.3)
     if teacher is not None and teacher <= high + margin:
         color = '#b04a00'
         axes.axvline(teacher, color=color, linestyle='--', linewidth=1)
-        position = (teacher, len(lines) - 0.3)
+        position = (teacher, len(result_rows) - 0.3)
         options = dict(color=color, ha='right', annotation_clip=False)
         axes.annotate('teacher ', position, **options)
     axes.set_xlim(low - 2 * margin, high + margin)
-    axes.set_ylim(-0.6, len(lines) - 0.4)
-    axes.set_yticks(range(len(lines)), [x.name for x in lines])
+    axes.set_ylim(-0.6, len(result_rows) - 0.4)
+    axes.set_yticks(range(len(result_rows)), [x.name for x in result_rows])
     axes.grid(axis='y', color='#eeeeee')
     axes.set_axisbelow(True)
     for side in ('top', 'right', 'left'):

@@ -36,10 +36,11 @@ class Table(Comparison):
         name (str): Name of the table's file without suffix.
         task (str): Task as in OpenMMLab's metafiles.
         dataset (str): Name of the data set.
-        page (Path): Markdown file with comments that mark the table's place.
+        page (Path): Markdown file; two comments mark the position of the
+            table in it.
         plot (Path, optional): Plot of accuracy and latency.
-        image_size (list[int]): Width and height of the images on which costs
-            are measured.
+        image_size (list[int]): Width and height in pixels of the images on
+            which costs are measured.
         cache (bool): Whether to cache the teacher's outputs, which saves time
             if training repeats the augmented views of an image.
     """
@@ -55,7 +56,7 @@ class Table(Comparison):
     def select_runs(
         self, only: Optional[Sequence[str]], seeds: Optional[Sequence[int]]
     ) -> List[Run]:
-        """Return some of the runs, ordered by seed.
+        """Return the selected runs, ordered by seed.
 
         Args:
             only (Sequence[str], optional): Names of the methods; default: all.
@@ -86,16 +87,17 @@ class Table(Comparison):
 
 def all_tables() -> List[Table]:
     """Read all tables of the project."""
-    found = sorted(Path(__file__).parents[1].glob('tables/*.yml'))
-    return [read_table(path) for path in found]
+    paths = sorted(Path(__file__).parents[1].glob('tables/*.yml'))
+    return [read_table(path) for path in paths]
 
 
 def read_table(path: Path) -> Table:
     """Read the file of a table.
 
-    Its keys are the fields of `Table`, and those of `Method` in ``methods``
-    and ``teacher``. ``options`` and ``seeds`` of the table apply to all
-    methods. Further keys of ``teacher`` are ``seed`` and ``cache``.
+    Top-level keys are fields of `Table`; the keys of ``teacher`` and of each
+    entry of ``methods`` are fields of `Method`. ``options`` and ``seeds`` of
+    the table apply to all methods. ``teacher`` also has ``seed`` and
+    ``cache``.
     """
     raw = yaml.safe_load(path.read_text(encoding='utf-8'))
     options, seeds = raw.pop('options', {}), raw.pop('seeds')

@@ -1,4 +1,4 @@
-"""Tables with the results of several benchmark tables."""
+"""Summaries of several benchmark tables."""
 
 from typing import List
 
@@ -24,22 +24,21 @@ def rows_with_values(table: Table) -> List[ResultRow]:
     return [x for x in rows_of(table, load_results(table)) if x.values]
 
 
-def mean_of(line: ResultRow, metric: str) -> str:
+def mean_of(row: ResultRow, metric: str) -> str:
     """Return the mean of a row and its standard error."""
-    return format_mean_and_error(list(line.values.values()), metric)
+    return format_mean_and_error(list(row.values.values()), metric)
 
 
-def number_of_seeds(line: ResultRow) -> str:
-    """Return how many seeds a row has, and how many failed."""
-    failed = f', {len(line.failed)} failed' if line.failed else ''
-    return f'{len(line.values)}{failed}'
+def number_of_seeds(row: ResultRow) -> str:
+    """Return how many seeds of a row succeeded, and how many failed."""
+    failed = f', {len(row.failed)} failed' if row.failed else ''
+    return f'{len(row.values)}{failed}'
 
 
 def summary(tables: List[Table], folder: str) -> str:
-    """Return the summary: a row of main methods for each table, with a link.
+    """Return the summary: for each table, a link and its main methods.
 
-    The FM-KT columns show the run whose distillation loss is the best without
-    a flow.
+    Columns of FM-KT: with the distillation loss that is best without a flow.
 
     Args:
         tables (list[Table]): All tables.
@@ -56,17 +55,22 @@ def summary(tables: List[Table], folder: str) -> str:
     )
     rows = []
     for table in tables:
-        lines, metric = rows_with_values(table), table.metric
-        best = best_loss_without_flow(lines)
+        result_rows, metric = rows_with_values(table), table.metric
+        best = best_loss_without_flow(result_rows)
         if best is None:
             continue
-        theta = next((x for x in lines if x.name == 'Theta'), None)
+        theta = next((x for x in result_rows if x.name == 'Theta'), None)
         fmkt = ('FM-KT', f'FM-KT by {best.method.name}')
-        by_k = {x.k: x for x in lines if x.method.name in fmkt}
-        several_steps = by_k.get('4') or by_k.get('8')
+        by_k = {x.k: x for x in result_rows if x.method.name in fmkt}
+        fmkt_k_above_1 = by_k.get('4') or by_k.get('8')
         student, *flows = (
             mean_of(x, metric) if x else ''
-            for x in (baseline(lines), theta, by_k.get('1'), several_steps)
+            for x in (
+                baseline(result_rows),
+                theta,
+                by_k.get('1'),
+                fmkt_k_above_1,
+            )
         )
         teacher = teacher_value(table, load_results(table))
         rows.append(
@@ -94,17 +98,17 @@ def all_results(tables: List[Table]) -> str:
     rows = []
     for table in tables:
         results = load_results(table)
-        lines = rows_of(table, results)
-        best = best_loss_without_flow(lines)
-        for line in lines:
+        result_rows = rows_of(table, results)
+        best = best_loss_without_flow(result_rows)
+        for row in result_rows:
             rows.append(
                 [
                     table.subject,
-                    line.name,
-                    f'{mean_of(line, table.metric)} {table.label}',
-                    format_difference(line, best, table.metric),
-                    format_latency(line),
-                    number_of_seeds(line),
+                    row.name,
+                    f'{mean_of(row, table.metric)} {table.label}',
+                    format_difference(row, best, table.metric),
+                    format_latency(row),
+                    number_of_seeds(row),
                 ]
             )
     return markdown_table(header, rows)

@@ -28,7 +28,7 @@ from .summaries import (
 )
 
 INDEX = ROOT / 'model-index.yml'
-# Pages with the summary, and the prefix of their links to docs/.
+# Pages with the summary; values: prefix of their links to pages in docs/.
 SUMMARY_PAGES = {
     ROOT / 'README.md': 'docs/',
     ROOT / 'docs' / 'index.md': '',
@@ -117,52 +117,59 @@ def pages(tables: List[Table]) -> Dict[str, str]:
 
 
 @cache
-def shipped() -> Dict[str, Config]:
+def shipped_configs() -> Dict[str, Config]:
     """Return the shipped configs by path relative to the project."""
-    found = sorted((ROOT / 'configs').rglob('*.py'))
+    paths = sorted((ROOT / 'configs').rglob('*.py'))
     return {
         path.relative_to(ROOT).as_posix(): Config.fromfile(path)
-        for path in found
+        for path in paths
         if '_base_' not in path.parts
     }
 
 
-def network(model: Any) -> str:
-    """Return a short name of a network: type, backbone and depth.
+def network_name(model: Any) -> str:
+    """Return a short name of a network, such as ``RetinaNet ResNet 18``.
 
     Args:
-        model (dict | str): Model config, or path of a config.
+        model (dict | str): Model config, or path of a config, whose file name
+            is then returned.
     """
     if isinstance(model, str):
         return Path(model.split('::')[-1]).stem
     backbone = model.get('backbone') or {}
     size = backbone.get('depth') or backbone.get('arch') or ''
-    kind = model.get('type', '')
-    inner = f'{str(backbone.get("type", "")).split(".")[-1]} {size}'.strip()
-    return inner if kind == 'ImageClassifier' else f'{kind} {inner}'.strip()
+    model_type = model.get('type', '')
+    backbone_name = (
+        f'{str(backbone.get("type", "")).split(".")[-1]} {size}'.strip()
+    )
+    return (
+        backbone_name
+        if model_type == 'ImageClassifier'
+        else f'{model_type} {backbone_name}'.strip()
+    )
 
 
 def metadata(config: Config) -> Dict[str, str]:
     """Return variant, student and teacher of a config."""
     model = config.model
     if 'student' not in model:
-        return {'Network': network(model)}
-    found = {
+        return {'Network': network_name(model)}
+    entries = {
         'Variant': model.get('variant', 'fmkt'),
-        'Student': network(model.student),
+        'Student': network_name(model.student),
     }
     if model.get('teacher'):
-        found['Teacher'] = network(model.teacher.config)
-    return found
+        entries['Teacher'] = network_name(model.teacher.config)
+    return entries
 
 
-def measured(tables: List[Table]) -> Dict[str, List[dict]]:
-    """Return the entries ``Results`` of metafiles by config path."""
-    found: Dict[str, List[dict]] = {}
+def results_by_config(tables: List[Table]) -> Dict[str, List[dict]]:
+    """Return the ``Results`` entries of metafiles, by config path."""
+    entries: Dict[str, List[dict]] = {}
     for table in tables:
         results = load_results(table)
-        for line in rows_with_values(table):
-            mean, error = mean_and_standard_error(list(line.values.values()))
+        for row in rows_with_values(table):
+            mean, error = mean_and_standard_error(list(row.values.values()))
             metrics = {table.label: rounded(mean, table.metric)}
             if error is not None:
                 metrics['standard error'] = rounded(error, table.metric)
@@ -170,23 +177,25 @@ def measured(tables: List[Table]) -> Dict[str, List[dict]]:
                 'Task': table.task,
                 'Dataset': table.dataset,
                 'Metrics': metrics,
-                'Seeds': sorted(line.values),
+                'Seeds': sorted(row.values),
             }
-            if line.failed:
-                entry['Failed Seeds'] = line.failed
-            if line.k != '-':
-                entry['Inference Steps'] = int(line.k)
-            is_distiller = 'student' in shipped()[line.method.config].model
-            if options := line.method.effective_options(is_distiller):
+            if row.failed:
+                entry['Failed Seeds'] = row.failed
+            if row.k != '-':
+                entry['Inference Steps'] = int(row.k)
+            is_distiller = (
+                'student' in shipped_configs()[row.method.config].model
+            )
+            if options := row.method.effective_options(is_distiller):
                 entry['Options'] = options
-            seconds, memory = training_cost(line, results)
+            seconds, memory = training_cost(row, results)
             entry['Training Time (s)'] = round(seconds)
             entry['Training Memory (GB)'] = round(memory, 2)
-            found.setdefault(line.method.config, []).append(entry)
-    return found
+            entries.setdefault(row.method.config, []).append(entry)
+    return entries
 
 
-def training_cost(line: ResultRow, results: dict) -> Tuple[float, float]:
+def training_cost(row: ResultRow, results: dict) -> Tuple[float, float]:
     """Return training time and memory of a method.
 
     Returns:
@@ -195,7 +204,7 @@ def training_cost(line: ResultRow, results: dict) -> Tuple[float, float]:
     runs = [
         x
         for x in results['runs']
-        if x['method'] == line.method.name and 'seconds' in x
+        if x['method'] == row.method.name and 'seconds' in x
     ]
     seconds = statistics.median(x['seconds'] for x in runs)
     return seconds, max(x['peak_gb'] for x in runs)
@@ -208,17 +217,17 @@ def rounded(value: float, metric: str) -> float:
 
 def metafiles(tables: List[Table]) -> Dict[str, str]:
     """Return the text of each folder's metafile, and of their index."""
-    numbers = measured(tables)
+    entries_of_configs = results_by_config(tables)
     models: Dict[str, List[dict]] = {}
-    for path, config in shipped().items():
+    for path, config in shipped_configs().items():
         entry: Dict[str, Any] = {
             'Name': Path(path).stem,
             'In Collection': 'FM-KT',
             'Config': path,
             'Metadata': metadata(config),
         }
-        if path in numbers:
-            entry['Results'] = numbers[path]
+        if path in entries_of_configs:
+            entry['Results'] = entries_of_configs[path]
         name = f'{Path(path).parent.as_posix()}/metafile.yml'
         models.setdefault(name, []).append(entry)
     files = {
@@ -258,16 +267,16 @@ def measured_results(tables: List[Table]) -> str:
     rows = []
     for table in tables:
         results = load_results(table)
-        for line in rows_with_values(table):
-            seconds, memory = training_cost(line, results)
+        for row in rows_with_values(table):
+            seconds, memory = training_cost(row, results)
             rows.append(
                 [
-                    f'{line.name}: `{line.method.config}`',
+                    f'{row.name}: `{row.method.config}`',
                     f'[{table.subject}]({table.page.name})',
-                    line.k,
+                    row.k,
                     table.label,
-                    mean_of(line, table.metric),
-                    number_of_seeds(line),
+                    mean_of(row, table.metric),
+                    number_of_seeds(row),
                     f'{seconds:.0f} s, {memory:.1f} GB',
                 ]
             )
@@ -303,9 +312,11 @@ def published_results() -> str:
 def all_configs() -> str:
     """Return variant, student and teacher of each shipped config."""
     rows = []
-    for path, config in shipped().items():
-        found = metadata(config)
-        student = found.get('Student') or found['Network']
-        variant, teacher = (found.get(x, '-') for x in ('Variant', 'Teacher'))
+    for path, config in shipped_configs().items():
+        entries = metadata(config)
+        student = entries.get('Student') or entries['Network']
+        variant, teacher = (
+            entries.get(x, '-') for x in ('Variant', 'Teacher')
+        )
         rows.append([f'`{path}`', variant, student, teacher])
     return markdown_table(('Config', 'Variant', 'Student', 'Teacher'), rows)

@@ -1,7 +1,7 @@
 """Tiny data sets in the formats that the libraries' configs train on.
 
 Each writer draws a few images with objects into a folder and returns the
-settings of a data set's config that reads them.
+settings with which the config of a data set reads them.
 """
 
 import json
@@ -42,13 +42,12 @@ def draw_images(folder: Path, num_classes: int) -> List[List[Object]]:
     """
     folder.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(0)
-    drawn = []
+    image_objects = []
     for index in range(NUM_IMAGES):
         image = rng.integers(0, 255, (8, 10, 3), dtype=np.uint8)
         image = cv2.resize(image, (WIDTH, HEIGHT))
         objects = []
-        # Three objects, each in a different quadrant, so that none occludes
-        # another.
+        # Each object is in a quadrant of its own, so that none is occluded.
         for quadrant in range(3):
             w, h = rng.integers(40, 64), rng.integers(36, 56)
             x = int(quadrant % 2 * WIDTH // 2 + rng.integers(0, 80 - w))
@@ -59,33 +58,35 @@ def draw_images(folder: Path, num_classes: int) -> List[List[Object]]:
             objects.append(Object(label, (x, y, w, h), polygon))
             objects[-1].fill(image, rng.integers(0, 255, 3).tolist())
         cv2.imwrite(str(folder / f'{index}.jpg'), image)
-        drawn.append(objects)
-    return drawn
+        image_objects.append(objects)
+    return image_objects
 
 
 def coco(folder: Path, classes: Sequence[str]) -> dict:
-    """Write COCO's format, with polygons, semantic maps and proposals."""
-    drawn = draw_images(folder / 'images', len(classes))
+    """Write a data set in COCO format, with semantic maps and proposals."""
+    image_objects = draw_images(folder / 'images', len(classes))
     annotations: List[dict] = []
-    for i, objects in enumerate(drawn):
+    for i, objects in enumerate(image_objects):
         for x in objects:
-            number = len(annotations) + 1
-            annotation = annotation_of(number, x.label + 1, x.box)
+            annotation_id = len(annotations) + 1
+            annotation = annotation_of(annotation_id, x.label + 1, x.box)
             annotation.update(image_id=i, segmentation=[x.polygon])
             annotations.append(annotation)
     categories = [
         dict(id=i + 1, name=name, frequency='f')
         for i, name in enumerate(classes)
     ]
-    write_class_maps(folder / 'maps', drawn)
-    write_proposals(folder / 'proposals.pkl', drawn)
+    write_class_maps(folder / 'maps', image_objects)
+    write_proposals(folder / 'proposals.pkl', image_objects)
     return write_annotations(folder, 'maps', annotations, categories)
 
 
-def annotation_of(number: int, category: int, box: Sequence[int]) -> dict:
-    """Return what annotations of objects and segments have in common."""
+def annotation_of(
+    annotation_id: int, category: int, box: Sequence[int]
+) -> dict:
+    """Return the keys that annotations of objects and of segments share."""
     return dict(
-        id=number,
+        id=annotation_id,
         category_id=category,
         bbox=box,
         area=box[2] * box[3],
@@ -97,7 +98,7 @@ def write_annotations(
     folder: Path, seg: str, annotations: List[dict], categories: List[dict]
 ) -> dict:
     """Write an annotation file, and return the settings that read it."""
-    # LVIS reads the URL instead of the name, and needs the last two lists.
+    # LVIS reads `coco_url` instead of `file_name`, and needs both lists.
     images = [
         dict(
             id=i,
@@ -121,21 +122,21 @@ def write_annotations(
     )
 
 
-def write_class_maps(folder: Path, drawn: List[List[Object]]) -> None:
+def write_class_maps(folder: Path, image_objects: List[List[Object]]) -> None:
     """Write a map of class indices for each image."""
     folder.mkdir()
-    for i, objects in enumerate(drawn):
+    for i, objects in enumerate(image_objects):
         labels = np.zeros((HEIGHT, WIDTH), np.uint8)
         for x in objects:
             x.fill(labels, x.label % MAX_MAP_CLASSES)
         cv2.imwrite(str(folder / f'{i}.png'), labels)
 
 
-def write_proposals(path: Path, drawn: List[List[Object]]) -> None:
+def write_proposals(path: Path, image_objects: List[List[Object]]) -> None:
     """Write boxes near the objects as MMDetection's proposals."""
     rng = np.random.default_rng(1)
     proposals = {}
-    for i, objects in enumerate(drawn):
+    for i, objects in enumerate(image_objects):
         boxes = np.array([x.box for x in objects], np.float32)
         boxes[:, 2:] += boxes[:, :2]
         boxes = np.tile(boxes, (20, 1))
@@ -149,11 +150,11 @@ def write_proposals(path: Path, drawn: List[List[Object]]) -> None:
 def panoptic(
     folder: Path, things: Sequence[str], stuff: Sequence[str]
 ) -> dict:
-    """Write COCO's panoptic format: a color for each segment."""
-    drawn = draw_images(folder / 'images', len(things))
+    """Write a data set in COCO's panoptic format: one color per segment."""
+    image_objects = draw_images(folder / 'images', len(things))
     (folder / 'segments').mkdir()
     annotations = []
-    for i, objects in enumerate(drawn):
+    for i, objects in enumerate(image_objects):
         ids = np.ones((HEIGHT, WIDTH), np.int32)
         segments = [annotation_of(1, len(things) + 1, (0, 0, WIDTH, HEIGHT))]
         for number, x in enumerate(objects, start=2):
@@ -173,10 +174,11 @@ def panoptic(
 
 def single_label(folder: Path, num_classes: int) -> dict:
     """Write images with one class each, for MMPretrain's CustomDataset."""
-    drawn = draw_images(folder / 'images', num_classes)
+    image_objects = draw_images(folder / 'images', num_classes)
     (folder / 'train.txt').write_text(
         '\n'.join(
-            f'{i}.jpg {objects[0].label}' for i, objects in enumerate(drawn)
+            f'{i}.jpg {objects[0].label}'
+            for i, objects in enumerate(image_objects)
         )
     )
     return dict(

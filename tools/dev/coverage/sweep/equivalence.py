@@ -1,8 +1,8 @@
 """Check that a distiller whose transfer has weight 0 changes no training.
 
 A config is trained for three iterations with and without such a distiller,
-from the same seed. Names and bits of weights, buffers and averages, and
-options and state of the optimizer must be equal.
+from the same seed. Weights, buffers, moving averages, and options and state of
+the optimizer must have equal names and be bit-identical.
 """
 
 from copy import deepcopy
@@ -24,6 +24,7 @@ from .errors import BASELINE_DONE, CannotRunError
 from .recipes import tiny, without_validation
 
 ITERATIONS = 3
+# Part of the names of a flow's parameters.
 FLOWS = 'flows.'
 
 
@@ -31,8 +32,9 @@ class TrainingState(NamedTuple):
     """State after a training run.
 
     Attributes:
-        tensors (dict[str, Tensor]): Weights and buffers by name; averages
-            and moments have the prefixes ``ema`` and ``optimizer``.
+        tensors (dict[str, Tensor]): Weights and buffers by name; moving
+            averages have the prefix ``ema``, optimizer states
+            ``optimizer``.
         groups (dict[str, dict]): Options of each parameter's group in the
             optimizer, by the parameter's name.
     """
@@ -103,7 +105,8 @@ def train_baseline(cfg: Config, size: int, folder: Path) -> tuple:
 def at_any_tap(cfg: Config, check: Callable[[str], Any]) -> Tuple[Any, str]:
     """Check a student at the first tap that is accepted.
 
-    Classifiers are tapped at the head, otherwise at the backbone.
+    Detectors are tapped at the neck; classifiers at the head or, if this is
+    refused, at the backbone.
 
     Args:
         cfg (Config): Config without a distiller.
@@ -129,7 +132,7 @@ def at_any_tap(cfg: Config, check: Callable[[str], Any]) -> Tuple[Any, str]:
 
 
 def distilled(cfg: Config, variant: str, tap: str) -> Config:
-    """Return a distillation of a config's model from the same model.
+    """Return a config that distills a model from a copy of itself.
 
     Args:
         cfg (Config): Config without a distiller.
@@ -186,7 +189,7 @@ def run(cfg: Config, name: str) -> Runner:
 
 
 def state_of(runner: Runner) -> TrainingState:
-    """Return the weights, averages and optimizer state of a run."""
+    """Return weights, moving averages and optimizer state after a run."""
     tensors = dict(runner.model.state_dict())
     for hook in runner.hooks:
         if isinstance(hook, EMAHook):
@@ -249,21 +252,23 @@ def differences(baseline: TrainingState, student: TrainingState) -> tuple:
     return groups, tensors
 
 
-def name_differences(what: str, baseline: dict, student: dict) -> List[str]:
+def name_differences(
+    item_type: str, baseline: dict, student: dict
+) -> List[str]:
     """Describe names that only one of two runs has."""
     missing = [name for name in baseline if name not in student]
     unexpected = [
         name for name in student if name not in baseline and FLOWS not in name
     ]
     return [
-        f'{len(names)} {what}s {verb}, first {names[0]}'
+        f'{len(names)} {item_type}s {verb}, first {names[0]}'
         for names, verb in ((missing, 'missing'), (unexpected, 'unexpected'))
         if names
     ]
 
 
 def distance(one: torch.Tensor, other: torch.Tensor) -> float:
-    """Return the largest difference; infinite if shapes differ."""
+    """Return the largest absolute difference; infinite if shapes differ."""
     if one.shape != other.shape:
         return float('inf')
     return (one.double() - other.double()).abs().max().item()

@@ -3,7 +3,7 @@
 import os
 import traceback
 
-# Logged after training without a distiller.
+# Line of the log after training without a distiller.
 BASELINE_DONE = 'training without a distiller is done'
 
 

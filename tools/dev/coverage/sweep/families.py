@@ -9,7 +9,7 @@ from mmengine.fileio import load
 from mmengine.utils import get_installed_path
 
 LIBRARIES = ('mmdet', 'mmpretrain')
-# Tasks whose models cannot be students, and why.
+# Tasks whose models cannot be students; values: reason.
 OTHER_TASKS = {
     'Multiple Object Tracking': 'object tracking in videos',
     'Multi-object Tracking': 'object tracking in videos',
@@ -98,12 +98,12 @@ def families(library: str) -> List[Family]:
     return result
 
 
-def find_config(package: Path, metafolder: Path, config: str) -> str:
+def find_config(package: Path, metafile_folder: Path, config: str) -> str:
     """Return a config's path relative to ``configs``; empty if missing.
 
-    Metafiles name configs relative to the repository or to themselves.
+    Paths in metafiles are relative to the repository or to the metafile.
     """
-    for path in (package / config, metafolder / Path(config).name):
+    for path in (package / config, metafile_folder / Path(config).name):
         if path.is_file():
             return path.relative_to(package / 'configs').as_posix()
     return ''
@@ -117,14 +117,14 @@ def exclusion_reason(tasks: Iterable[str], configs: List[str]) -> str:
 
 
 def size_key(model: dict) -> tuple:
-    """Return a sort key: trained for a task first, then small first.
+    """Return a sort key: models with results before pretraining, small first.
 
     Args:
         model (dict): Entry of a model in the index.
     """
     name = Path(unquote(model['Config'])).name
     pretraining = not model.get('Results') or 'headless' in name
-    # A ``Metadata`` may be there and empty.
+    # ``Metadata`` may be None.
     parameters = (model.get('Metadata') or {}).get('Parameters', 0)
     size = next(
         (i for i, x in enumerate(SIZES) if re.search(x, name)), len(SIZES)

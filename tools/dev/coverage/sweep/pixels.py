@@ -21,7 +21,7 @@ PIXEL_KEYS = (
 SMALLEST, LARGEST = 16, 2000
 
 
-def largest_number(cfg: Config) -> int:
+def largest_size(cfg: Config) -> int:
     """Return the largest size in pixels of a config, by default 224."""
     sizes = [
         x
@@ -39,26 +39,26 @@ def shrink(cfg: Config, size: int) -> None:
         cfg (Config): Config of a library.
         size (int): Approximate new value of the largest size.
     """
-    factor = size / largest_number(cfg)
+    factor = size / largest_size(cfg)
     for holder, key in list(pixel_sizes(cfg)):
         holder[key] = scaled(holder[key], factor)
 
 
 def pixel_sizes(cfg: Config) -> Iterator[tuple]:
     """Yield each dict that has a size in pixels, and the key of the size."""
-    parts: List[Any] = [cfg.get('custom_hooks')]
+    sections: List[Any] = [cfg.get('custom_hooks')]
     for split in ('train', 'val', 'test'):
-        parts.append((cfg.get(f'{split}_dataloader') or {}).get('dataset'))
+        sections.append((cfg.get(f'{split}_dataloader') or {}).get('dataset'))
     for owner in (cfg, cfg.model):
         preprocessor = owner.get('data_preprocessor') or {}
-        parts.append(preprocessor.get('batch_augments'))
-    for _, part in walk(parts):
-        if isinstance(part, dict):
-            yield from ((part, key) for key in PIXEL_KEYS if key in part)
+        sections.append(preprocessor.get('batch_augments'))
+    for _, section in walk(sections):
+        if isinstance(section, dict):
+            yield from ((section, key) for key in PIXEL_KEYS if key in section)
 
 
 def scaled(value: Any, factor: float) -> Any:
-    """Scale integers; multiples of 32, also minus 1, remain such."""
+    """Scale integers; multiples of 32 (or these minus 1) remain so."""
     if isinstance(value, (list, tuple)):
         return type(value)(scaled(x, factor) for x in value)
     if not isinstance(value, int) or abs(value) < SMALLEST:

@@ -19,20 +19,20 @@ from mmfmkt.utils.configs import walk
 from . import data
 from .errors import NotAStudentError
 from .families import package_folder
-from .pixels import largest_number, shrink
+from .pixels import largest_size, shrink
 
-# Upper limits of the numbers of candidates, in train_cfg and test_cfg of
-# detectors, and of queries.
+# Upper limits of numbers of candidates (train_cfg and test_cfg of detectors)
+# and of queries (model).
 CANDIDATES = dict(num=64, max_per_img=100, nms_pre=200)
 QUERIES = dict(num_queries=100, num_proposals=100)
-# Settings of data sets that COCO's format does not have.
+# Settings of data sets that do not exist for data in COCO format.
 OTHER_FORMATS = (
     'label_file',
     'hierarchy_file',
     'meta_file',
     'image_level_ann_file',
 )
-# Hooks that act late in a training act before the end of the short one.
+# Hooks that act late in a training get times within the short one.
 HOOK_TIMES = dict(
     num_last_epochs=1, switch_epoch=1, begin_epoch=0, begin_iter=0
 )
@@ -69,7 +69,7 @@ def sizes_to_try(cfg: Config) -> List[int]:
         cfg (Config): Config of a library.
     """
     model = str(cfg.model)
-    largest = largest_number(cfg)
+    largest = largest_size(cfg)
     if cfg.get('default_scope') == 'mmpretrain':
         return [largest] if 'img_size' in model else [largest // 2, largest]
     if 'SSDVGG' in model:
@@ -133,8 +133,8 @@ def shorten(cfg: Config, epochs: int) -> None:
     )
     for hook in cfg.get('custom_hooks') or []:
         hook.update({k: x for k, x in HOOK_TIMES.items() if k in hook})
-        for i, change in enumerate(hook.get('schedule') or [], start=2):
-            change.action_epoch = i
+        for i, stage in enumerate(hook.get('schedule') or [], start=2):
+            stage.action_epoch = i
 
 
 def limit_numbers(config: Any, limits: Dict[str, int]) -> None:
@@ -146,7 +146,7 @@ def limit_numbers(config: Any, limits: Dict[str, int]) -> None:
 
 
 def revert_sync_norms(config: Any) -> None:
-    """Replace synchronized batch norms by batch norms."""
+    """Replace synchronized batch norms by unsynchronized ones."""
     for _, part in walk(config):
         if isinstance(part, dict) and part.get('type') in SYNC_NORMS:
             part['type'] = 'BN'
@@ -188,9 +188,9 @@ def use_tiny_format(
     by that of CustomDataset, with as many classes.
 
     Args:
-        dataset (dict): Config of the data set; changed in place.
+        dataset (dict): Config of the data set; modified in place.
         model (dict): Config of the model.
-        library (str): Library of both.
+        library (str): Library of data set and model.
         folder (Path): Folder to write to.
     """
     num_classes = min(classes_in(model), default=1)
@@ -202,16 +202,19 @@ def use_tiny_format(
     if dataset.get('proposal_file'):
         dataset['proposal_file'] = 'proposals.pkl'
     with DATASETS.switch_scope_and_registry(library) as registry:
-        kind, coco = registry.get(dataset['type']), registry.get('CocoDataset')
-    if kind.__name__ == 'CocoPanopticDataset':
+        dataset_class, coco = (
+            registry.get(dataset['type']),
+            registry.get('CocoDataset'),
+        )
+    if dataset_class.__name__ == 'CocoPanopticDataset':
         things, stuff = (
-            kind.METAINFO[f'{x}_classes'] for x in ('thing', 'stuff')
+            dataset_class.METAINFO[f'{x}_classes'] for x in ('thing', 'stuff')
         )
         dataset.update(data.panoptic(folder, things, stuff))
         return
     metainfo = dataset.get('metainfo') or {}
-    names = metainfo.get('classes') or kind.METAINFO.get('classes')
-    if not issubclass(kind, coco) or not names:
+    names = metainfo.get('classes') or dataset_class.METAINFO.get('classes')
+    if not issubclass(dataset_class, coco) or not names:
         for key in OTHER_FORMATS:
             dataset.pop(key, None)
         dataset['type'] = 'CocoDataset'
@@ -221,9 +224,9 @@ def use_tiny_format(
 
 
 def use_tiny_evaluator(cfg: Config, split: str) -> None:
-    """Evaluate by CocoMetric on the tiny data set, where the config does.
+    """Use CocoMetric on the tiny data set if the config uses it.
 
-    Other configs dump their predictions instead.
+    Otherwise, predictions are dumped instead.
     """
     if cfg.default_scope == 'mmpretrain' or split == 'train':
         return

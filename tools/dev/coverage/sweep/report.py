@@ -15,19 +15,19 @@ def row(key: str, checks: Dict[str, dict]) -> List[str]:
 
     Args:
         key (str): Library and name of the family.
-        checks (dict): Results of the family by check: ``equivalence`` (of
-            distilling with weight 0 and plain training) and ``variants``.
+        checks (dict): Results of the family by check, ``equivalence`` and
+            ``variants`` (coverage_sweep.py).
     """
     equivalence = checks.get('equivalence', {})
     variants = checks.get('variants', {})
-    both = [equivalence, variants]
+    both_checks = [equivalence, variants]
     cells = [equivalence.get('status', '')]
     cells += [
         variants.get(name, variants.get('status', ''))
         for name in ('theta', 'fmkt')
     ]
-    reasons = [x['reason'] for x in both if x.get('reason')]
-    config = next((x['config'] for x in both if x.get('config')), '')
+    reasons = [x['reason'] for x in both_checks if x.get('reason')]
+    config = next((x['config'] for x in both_checks if x.get('config')), '')
     return [key, *cells, config, '; '.join(dict.fromkeys(reasons))]
 
 

@@ -1,4 +1,4 @@
-"""Runs each check in a process of its own, and stores the results."""
+"""Run each check in a process of its own, and store the results."""
 
 import json
 import multiprocessing
@@ -19,7 +19,7 @@ from mmfmkt.utils.files import write_atomically
 from .errors import BASELINE_DONE
 from .families import Family
 
-# Processes are forked from one that has imported the libraries.
+# Processes are forked from a server that has imported the libraries.
 PROCESSES = multiprocessing.get_context('forkserver')
 RESULT, LOG = 'result.json', 'log.txt'
 # One thread per process, and no network access.
@@ -31,7 +31,7 @@ ENVIRONMENT = dict(
     NO_ALBUMENTATIONS_UPDATE='1',
     PYTHONWARNINGS='ignore',
 )
-# Replacements for packages that are on no package index.
+# Replacements for packages that no package index has.
 STAND_INS = Path(__file__).with_name('stand_ins')
 # Statuses after which the next config of the family is tried.
 NOT_CHECKED = ('cannot run', 'cannot apply', 'timed out')
@@ -73,7 +73,7 @@ def check_all(
         timeout (float): Limit of one process in seconds.
     """
     prepare_processes()
-    # SIGTERM runs the block below, which ends the processes.
+    # SIGTERM runs the `finally` block, which ends the processes.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     with ThreadPoolExecutor(jobs) as pool:
         tasks = [pool.submit(check_family, *x, results, timeout) for x in todo]
@@ -96,13 +96,13 @@ def check_family(
     """
     if family.reason:
         return dict(status='cannot apply', reason=family.reason)
-    known = [
+    checked_configs = [
         x['config']
         for x in results.by_family.get(family.key, {}).values()
         if x.get('config') and x['status'] not in NOT_CHECKED
     ]
     tried = []
-    for config in known[:1] or family.configs[:MAX_CONFIGS]:
+    for config in checked_configs[:1] or family.configs[:MAX_CONFIGS]:
         tried.append(check_config(family, config, check, timeout))
         if tried[-1]['status'] not in NOT_CHECKED:
             return tried[-1]
@@ -117,7 +117,7 @@ def check_config(
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         process = PROCESSES.Process(
-            target=work, args=(family.library, config, check, folder)
+            target=check_in_child, args=(family.library, config, check, folder)
         )
         process.start()
         process.join(timeout)
@@ -139,7 +139,9 @@ def stop(process: BaseProcess) -> None:
         os.killpg(process.pid, signal.SIGKILL)
 
 
-def work(library: str, config: str, check: str, folder: Path) -> None:
+def check_in_child(
+    library: str, config: str, check: str, folder: Path
+) -> None:
     """Check a config in a child process, which writes only to a folder."""
     os.setsid()
     with (folder / LOG).open('w') as log:
@@ -158,7 +160,7 @@ def read_result(folder: Path, code: int) -> dict:
     if (folder / RESULT).exists():
         return json.loads((folder / RESULT).read_text())
     log = (folder / LOG).read_text(errors='replace').strip().splitlines()
-    # A crash before this line is not due to the distiller.
+    # Before this line of the log, a crash is not due to the distiller.
     status = 'failed' if BASELINE_DONE in log else 'cannot run'
     last = log[-1][:160] if log else '(empty log)'
     reason = f'exit code {code}; last line of the log: {last}'

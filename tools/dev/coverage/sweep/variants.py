@@ -1,8 +1,9 @@
 """Check of both main variants: training, prediction and export.
 
-As FM-KT^Theta and as FM-KT, a config is trained for one iteration, evaluated
-and exported. With the library's own tools the export must predict the same as
-the distiller. The export of FM-KT^Theta must also train there without mmfmkt.
+A config is distilled by FM-KT^Theta and by FM-KT for one iteration, evaluated
+and exported. With the library's tools, the export must predict the same as the
+distiller. The export of FM-KT^Theta must also train with these tools, without
+mmfmkt.
 """
 
 import pickle
@@ -143,21 +144,21 @@ def run_script(command: List) -> None:
     Raises:
         ChildProcessError: If the script fails, with its last line of output.
     """
-    done = subprocess.run(
+    completed = subprocess.run(
         [sys.executable, *map(str, command)],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
         errors='replace',
     )
-    if done.returncode:
-        print(done.stdout)
-        last_line = done.stdout.strip().rpartition('\n')[2]
+    if completed.returncode:
+        print(completed.stdout)
+        last_line = completed.stdout.strip().rpartition('\n')[2]
         raise ChildProcessError(last_line or 'no output')
 
 
 def comparable(part: object) -> object:
-    """Return the tensors and numbers of predictions."""
+    """Return predictions without other values than tensors and numbers."""
     if isinstance(part, dict):
         return {
             x: comparable(value)

@@ -1,4 +1,4 @@
-"""Runs Python scripts where mmfmkt cannot be imported.
+"""Run Python scripts in a process that cannot import mmfmkt.
 
 python without_mmfmkt.py test.py ARGUMENTS -- train.py ARGUMENTS
 """
@@ -9,7 +9,7 @@ from typing import Any, List
 
 
 class Blocker:
-    """Finder of modules that refuses mmfmkt."""
+    """Finder of modules that blocks the import of mmfmkt."""
 
     @staticmethod
     def find_spec(name: str, *_: Any) -> None:

@@ -32,8 +32,8 @@ def run_one(library: str, config: str, check: str, out: Path) -> None:
     """
     warnings.simplefilter('ignore')
     torch.set_num_threads(1)
-    # Formatting configs takes a fourth of the time. MMEngine imports the
-    # function when it is used, before version 0.10 with the module.
+    # Formatting configs takes a fourth of the time. MMEngine imports
+    # `FormatCode` at each use, before version 0.10 together with the module.
     yapf_api.FormatCode = lambda text, **_: (text, True)
     config_module.FormatCode = yapf_api.FormatCode
     try:
@@ -49,7 +49,7 @@ def run_one(library: str, config: str, check: str, out: Path) -> None:
 
 
 def read_or_raise(library: str, config: str) -> Config:
-    """Read a config; an error in it is a `CannotRunError`."""
+    """Read a config, and raise a `CannotRunError` if it has an error."""
     try:
         return read(library, config)
     except NotAStudentError:

@@ -1,1 +1,1 @@
-"""What MMDetection needs of panopticapi to read data, which no index has."""
+"""Functions of panopticapi, which is on no index, that read data."""
