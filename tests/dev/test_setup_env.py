@@ -408,7 +408,7 @@ def test_an_unknown_stack_is_an_error():
     assert "invalid choice: 'other'" in done.stderr
 
 
-def test_ci_runs_the_readmes_own_test_command(tmp_path):
+def test_ci_runs_the_test_command_of_the_readme(tmp_path):
     for name in ('.ci/run', 'README.md'):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         shutil.copy(ROOT / name, tmp_path / name)

@@ -33,7 +33,7 @@ def costs(lines):
 
 
 @pytest.mark.parametrize('width', [4, 16])
-def test_the_cost_is_at_most_five_percent_and_the_next_is_more(width):
+def test_the_chosen_flow_is_the_largest_that_adds_at_most_five_percent(width):
     flow, lines = choose(resnet(width))
     assert flow['encoder']['type'] == 'BottleneckEncoder'
     (chosen, *larger) = costs(lines)
@@ -42,7 +42,7 @@ def test_the_cost_is_at_most_five_percent_and_the_next_is_more(width):
     assert choose(resnet(width)) == (flow, lines)
 
 
-def test_options_ask_for_more():
+def test_explicit_flow_options_may_exceed_the_limit_of_cost():
     flow, lines = choose(
         resnet(), encoder=dict(type='ConvEncoder'), inference_steps=4
     )
@@ -50,7 +50,7 @@ def test_options_ask_for_more():
     assert costs(lines)[0] > MAX_COST
 
 
-def test_a_vector_gets_an_mlp():
+def test_features_without_spatial_dimensions_get_an_mlp_encoder():
     flow, lines = choose(vit())
     assert flow['encoder'] == dict(type='MLPEncoder')
     assert any('MLPEncoder, since' in x for x in lines)

@@ -37,7 +37,7 @@ def resnet8(images):
     return published.publish('resnet8', images)[0]
 
 
-def test_every_network_is_tested():
+def test_tests_cover_all_convertible_networks():
     assert set(published.NETWORKS) == set(NETWORKS)
 
 
@@ -99,7 +99,7 @@ def test_the_written_config_and_weights_are_an_image_classifier(
         lambda state: {f'module.{name}': x for name, x in state.items()},
     ],
 )
-def test_the_usual_wrappings_are_taken_off(wrap, resnet8, tmp_path):
+def test_usual_wrappers_of_state_dicts_are_removed(wrap, resnet8, tmp_path):
     torch.save(wrap(resnet8), tmp_path / 'src.pth')
     path = convert_checkpoint(
         str(tmp_path / 'src.pth'), str(tmp_path / 'dst.pth'), 'resnet8'
@@ -109,7 +109,7 @@ def test_the_usual_wrappings_are_taken_off(wrap, resnet8, tmp_path):
     assert torch.equal(state['head.fc.weight'], resnet8['fc.weight'])
 
 
-def test_counts_of_batches_may_be_missing(resnet8):
+def test_num_batches_tracked_may_be_missing(resnet8):
     old = {
         name: x
         for name, x in resnet8.items()
@@ -158,7 +158,9 @@ def change(state, **changes):
         (dict(own=torch.zeros(2)), 'Unexpected .*"own"'),
     ],
 )
-def test_a_tensor_that_does_not_fit_is_named(changes, message, resnet8):
+def test_tensors_of_unexpected_shape_are_reported_by_name(
+    changes, message, resnet8
+):
     with pytest.raises(ConfigError, match=message):
         convert_state(change(resnet8, **changes), 'resnet8')
 
@@ -166,12 +168,12 @@ def test_a_tensor_that_does_not_fit_is_named(changes, message, resnet8):
 @pytest.mark.parametrize(
     'name', ['resnet14', 'resnet8x4', 'vgg8', 'ShuffleV1']
 )
-def test_another_network_is_refused(name, resnet8):
+def test_checkpoints_of_another_network_are_refused(name, resnet8):
     with pytest.raises(ConfigError, match=f'--model: .* not fit {name!r}'):
         convert_state(resnet8, name)
 
 
-def test_a_deeper_network_is_refused(images):
+def test_checkpoints_of_a_deeper_network_are_refused(images):
     resnet14, _ = published.publish('resnet14', images)
     with pytest.raises(ConfigError, match='Unexpected .*stages.0.1.bn1.bias'):
         convert_state(resnet14, 'resnet8')
@@ -206,7 +208,7 @@ def test_an_unknown_network_is_refused_before_anything_is_read(tmp_path):
 
 
 @pytest.mark.slow
-def test_the_tool_converts(resnet8, tmp_path):
+def test_the_tool_converts_a_checkpoint(resnet8, tmp_path):
     src, dst = tmp_path / 'src.pth', tmp_path / 'dst.pth'
     torch.save(resnet8, src)
     log = run('tools/convert_checkpoint.py', src, dst, '--model', 'resnet8')

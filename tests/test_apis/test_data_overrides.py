@@ -182,7 +182,9 @@ def test_a_coco_data_set_keeps_its_settings_and_evaluator(
         ((REPEAT, BALANCE), [RepeatDataset, ClassBalancedDataset]),
     ],
 )
-def test_wrappers_of_a_coco_data_set_stay(wrappers, kinds, write, with_boxes):
+def test_wrappers_of_a_coco_data_set_are_kept(
+    wrappers, kinds, write, with_boxes
+):
     student = write(COCO, wrapped(*wrappers))
     config = Config.fromfile(student)
     data = find_coco_folder(str(with_boxes))
@@ -202,7 +204,9 @@ def test_wrappers_of_a_coco_data_set_stay(wrappers, kinds, write, with_boxes):
 
 
 @pytest.mark.slow
-def test_a_mosaic_stays_around_whatever_it_mixes(build, write, with_boxes):
+def test_mosaic_wrappers_are_kept_around_the_replaced_data_set(
+    build, write, with_boxes
+):
     yolox = 'yolox/yolox_tiny_8xb8-300e_coco.py'
     lvis = write(
         yolox,
@@ -220,7 +224,7 @@ def test_a_mosaic_stays_around_whatever_it_mixes(build, write, with_boxes):
         assert said in lines if said else 'replaces' not in lines
 
 
-def test_a_class_of_the_users_that_reads_cocos_format_stays(
+def test_user_defined_subclasses_of_coco_dataset_are_kept(
     build, write, with_boxes
 ):
     class Renamed(CocoDataset):
@@ -235,7 +239,7 @@ def test_a_class_of_the_users_that_reads_cocos_format_stays(
 
 
 @pytest.mark.slow
-def test_several_metrics_stay_where_they_fit_the_data(
+def test_several_metrics_are_kept_if_they_suit_the_data(
     build, write, with_boxes
 ):
     metrics = (
@@ -257,7 +261,7 @@ def test_several_metrics_stay_where_they_fit_the_data(
     assert 'CocoMetric replaces VOCMetric' in lines
 
 
-def test_the_metrics_of_an_evaluator_get_the_annotations_of_the_folder(
+def test_all_metrics_of_an_evaluator_read_the_annotations_of_the_folder(
     write, with_boxes
 ):
     student = write(
@@ -302,7 +306,7 @@ def test_the_metrics_of_an_evaluator_get_the_annotations_of_the_folder(
         ),
     ],
 )
-def test_annotations_that_are_not_there_are_named(
+def test_missing_annotation_files_are_named(
     student, sentence, build, with_boxes
 ):
     with pytest.raises(ConfigError, match=sentence) as error:
@@ -311,7 +315,7 @@ def test_annotations_that_are_not_there_are_named(
 
 
 @pytest.mark.slow
-def test_masks_that_boxes_alone_teach_are_evaluated_as_boxes(
+def test_box_supervised_masks_are_evaluated_as_boxes(
     build, with_boxes, with_masks
 ):
     student = 'boxinst/boxinst_r50_fpn_ms-90k_coco.py'

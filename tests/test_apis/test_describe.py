@@ -27,6 +27,8 @@ class Distiller(nn.Module):
         (600, ''),
     ],
 )
-def test_images_are_as_large_as_a_network_needs(kernel, counted):
+def test_flops_are_computed_at_the_image_size_that_a_network_needs(
+    kernel, counted
+):
     text = describe_flops(Distiller(kernel))
     assert text.startswith(counted) and bool(text) == bool(counted)

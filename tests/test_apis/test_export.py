@@ -44,7 +44,9 @@ def run(request, tmp_path_factory):
     return request.param, config, str(path)
 
 
-def test_the_export_keeps_the_users_and_drops_the_runs(run, tmp_path):
+def test_exported_configs_keep_user_settings_without_those_of_the_run(
+    run, tmp_path
+):
     variant, config, checkpoint = run
     before = config.pretty_text
     exported = export_student(config, checkpoint, tmp_path / 'new' / 'folder')
@@ -89,7 +91,7 @@ def test_the_default_variant_need_not_be_written(run, tmp_path):
     assert ('mmfmkt' in written) == (variant in ('fmkt', 'online'))
 
 
-def test_exports_of_other_models_are_refused(run, tmp_path):
+def test_exports_without_a_student_or_checkpoint_are_refused(run, tmp_path):
     _, config, checkpoint = run
     with pytest.raises(ValueError, match="no key 'model.student'"):
         export_student(
@@ -103,7 +105,7 @@ def test_exports_of_other_models_are_refused(run, tmp_path):
         export_student(config, 'no.pth', tmp_path)
 
 
-def test_a_backbone_of_timm_is_exported(tmp_path):
+def test_students_with_a_timm_backbone_are_exported(tmp_path):
     mmpretrain = pytest.importorskip('mmpretrain')
 
     @mmpretrain.registry.MODELS.register_module(force=True)

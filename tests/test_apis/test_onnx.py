@@ -30,7 +30,7 @@ def build(model):
 
 
 @pytest.mark.parametrize('encoder', ENCODERS)
-def test_a_detector_with_its_flow_is_one_file(encoder, tmp_path):
+def test_a_detector_and_its_flow_are_exported_to_one_file(encoder, tmp_path):
     flow = dict(encoder=dict(type=encoder))
     model = build(distiller('fmkt', flow=flow, teacher=None))
     path = tmp_path / 'student.onnx'
@@ -47,7 +47,7 @@ def test_a_detector_with_its_flow_is_one_file(encoder, tmp_path):
 
 
 @pytest.mark.parametrize('variant', ('fmkt', 'theta'))
-def test_a_classifier_gives_its_logits(variant, tmp_path):
+def test_exported_classifiers_return_logits(variant, tmp_path):
     pytest.importorskip('mmpretrain')
     model = build(classification(variant))
     outputs = export_onnx(model, tmp_path / 'x.onnx', (32, 32), batch_size=2)
@@ -57,7 +57,7 @@ def test_a_classifier_gives_its_logits(variant, tmp_path):
     assert difference['output'] < 1e-5
 
 
-def test_the_tool_takes_a_distillation_and_its_plain_student(tmp_path):
+def test_the_tool_exports_a_distillation_and_a_baseline_student(tmp_path):
     model = distiller('theta')
     config, weights = tmp_path / 'theta.py', tmp_path / 'theta.pth'
     Config(dict(model=model, default_scope='mmdet')).dump(config)

@@ -75,14 +75,14 @@ def switched(cfg, **on):
     return with_robustness(cfg)
 
 
-def test_a_config_is_left_as_it_is_with_all_switches_off():
+def test_configs_do_not_change_if_all_switches_are_off():
     cfg = config_of(custom_hooks=[dict(type='EMAHook')])
     found = switched(cfg)
     assert found.to_dict() == cfg.to_dict()
 
 
 @pytest.mark.parametrize('name', SWITCHES)
-def test_one_switch_adds_its_own_part_alone(name):
+def test_each_switch_adds_only_its_own_hooks_and_settings(name):
     found = switched(config_of(), **{name: True})
     loop = found.train_cfg.get('type', '')
     hooks = {x['type'] for x in found.custom_hooks}
@@ -113,7 +113,7 @@ def test_one_switch_adds_its_own_part_alone(name):
         (dict(type='mmdet.TeacherStudentValLoop'), None),
     ),
 )
-def test_loops_are_known_by_class_however_they_are_named(loop, replaced):
+def test_loops_are_recognized_by_class_in_every_notation(loop, replaced):
     cfg = config_of()
     cfg.train_cfg = loop
     found = switched(cfg, exact_resume=True).train_cfg.type
@@ -147,7 +147,7 @@ def test_an_unknown_switch_is_named():
 
 
 @pytest.mark.slow
-def test_all_switches_off_is_a_run_of_mmengine(shapes, tmp_path):
+def test_without_switches_a_run_equals_a_run_of_mmengine(shapes, tmp_path):
     """Objects and weights of the tool are those of plain MMEngine."""
     (tmp_path / 'witness.py').write_text(WITNESS)
     cfg = Config.fromfile(write_config(tmp_path / 'd.py', shapes, 'theta'))

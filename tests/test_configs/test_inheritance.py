@@ -241,7 +241,7 @@ def origin(part):
 
 @pytest.mark.slow
 @pytest.mark.parametrize('path', CONFIGS, ids=str)
-def test_an_inheriting_config_names_types_of_its_library_without_prefix(
+def test_inheriting_configs_use_types_of_their_library_without_prefix(
     path, tmp_path, shapes, pictures
 ):
     cfg, library = inherit(path, tmp_path, additions(shapes, pictures))

@@ -67,7 +67,7 @@ def test_same_seed_gives_the_same_bytes_and_another_seed_does_not(tmp_path):
     assert all(first[name] != other[name] for name in first)
 
 
-def test_an_image_depends_on_its_own_number_alone(tmp_path):
+def test_images_depend_only_on_their_index(tmp_path):
     few = contents(make_shapes(tmp_path / 'few', **SMALL))
     many = contents(
         make_shapes(tmp_path / 'many', **{**SMALL, 'num_train': 7})
@@ -100,7 +100,7 @@ def test_boxes_are_tight_around_what_is_drawn(size):
             )
 
 
-def test_boxes_lie_inside_the_image_and_are_not_slivers(content):
+def test_boxes_lie_inside_the_image_and_have_a_minimum_size(content):
     sizes = {i['id']: (i['width'], i['height']) for i in content['images']}
     for ann in content['annotations']:
         x, y, w, h = ann['bbox']
@@ -110,7 +110,7 @@ def test_boxes_lie_inside_the_image_and_are_not_slivers(content):
 
 
 @pytest.mark.parametrize('number', range(1, 9))
-def test_painted_pixels_lie_where_the_box_says(monkeypatch, number):
+def test_drawn_pixels_lie_inside_their_box(monkeypatch, number):
     # One object, plain colours, and every blemish at its lowest setting.
     scene = compose(number)
     piece = scene.objects[0]
@@ -132,7 +132,7 @@ def test_painted_pixels_lie_where_the_box_says(monkeypatch, number):
     assert np.abs(np.subtract(found, (x, y, x + w, y + h))).max() <= 2.5
 
 
-def test_every_object_is_visible_enough_and_some_are_hidden():
+def test_every_object_is_sufficiently_visible_and_some_are_occluded():
     shares = []
     for number in range(150):
         free = np.ones((160, 160), np.float32)
@@ -201,7 +201,7 @@ def test_images_have_the_size_that_the_annotations_say(drawn, content):
         assert image.std() > 3
 
 
-def test_mmdet_reads_it_unmodified(drawn):
+def test_mmdet_reads_the_data_set_unmodified(drawn):
     pytest.importorskip('mmcv.ops')
     datasets = pytest.importorskip('mmdet.datasets')
     dataset = datasets.CocoDataset(
@@ -269,7 +269,9 @@ def test_a_second_call_writes_nothing(tmp_path):
     assert {p: p.stat().st_mtime_ns for p in root.rglob('*')} == times
 
 
-def test_other_parameters_are_refused_naming_both_and_the_cure(tmp_path):
+def test_other_parameters_raise_an_error_with_both_values_and_the_remedy(
+    tmp_path,
+):
     root = make_shapes(tmp_path / 'a', **SMALL)
     before = contents(root)
     with pytest.raises(ValueError, match="'seed': 3.*'seed': 9.*overwrite"):
@@ -277,7 +279,7 @@ def test_other_parameters_are_refused_naming_both_and_the_cure(tmp_path):
     assert contents(root) == before
 
 
-def test_overwrite_replaces_the_shapes_and_nothing_else(tmp_path):
+def test_overwrite_replaces_only_the_drawn_files(tmp_path):
     root = make_shapes(tmp_path / 'a', **SMALL)
     (root / 'train' / 'mine.txt').write_text('kept')
     wanted = {**SMALL, 'seed': 9, 'num_train': 2}
@@ -288,7 +290,9 @@ def test_overwrite_replaces_the_shapes_and_nothing_else(tmp_path):
 
 
 @pytest.mark.parametrize('overwrite', [False, True])
-def test_a_folder_of_others_is_never_touched(tmp_path, overwrite):
+def test_folders_that_the_tool_did_not_write_are_not_changed(
+    tmp_path, overwrite
+):
     (tmp_path / 'train').mkdir()
     (tmp_path / 'train' / '000001.jpg').write_bytes(b'a photograph')
     before = contents(tmp_path)
@@ -297,14 +301,14 @@ def test_a_folder_of_others_is_never_touched(tmp_path, overwrite):
     assert contents(tmp_path) == before
 
 
-def test_a_foreign_manifest_is_refused(tmp_path):
+def test_manifests_of_another_tool_are_refused(tmp_path):
     (tmp_path / 'shapes.json').write_text('{"num_train": 3}')
     with pytest.raises(ValueError, match='not a manifest of shapes'):
         make_shapes(tmp_path, overwrite=True, **SMALL)
 
 
 @pytest.mark.parametrize('stop', [1, 4, 7])
-def test_an_interrupted_run_is_completed_keeping_its_images(
+def test_interrupted_drawing_is_completed_and_keeps_finished_images(
     tmp_path, monkeypatch, stop
 ):
     whole = contents(make_shapes(tmp_path / 'whole', **SMALL))
@@ -339,9 +343,7 @@ def test_an_interrupted_run_is_completed_keeping_its_images(
     assert len(calls) == 8 - stop
 
 
-def test_a_file_cut_off_while_written_is_never_taken_for_an_image(
-    tmp_path, monkeypatch
-):
+def test_partially_written_files_are_not_used_as_images(tmp_path, monkeypatch):
     root = tmp_path / 'cut'
 
     def killed(source, target):
@@ -360,7 +362,7 @@ def test_a_file_cut_off_while_written_is_never_taken_for_an_image(
     )
 
 
-def test_lost_files_are_drawn_again(tmp_path):
+def test_deleted_files_are_drawn_again(tmp_path):
     root = make_shapes(tmp_path / 'a', **SMALL)
     before = contents(root)
     (root / 'train' / '000002.jpg').unlink()

@@ -88,14 +88,16 @@ def train(
         ),
     ],
 )
-def test_the_weight_follows_its_settings(settings, expected, tmp_path):
+def test_the_transfer_weight_follows_its_settings(
+    settings, expected, tmp_path
+):
     seen, _ = train(
         tmp_path, dict(type='mmfmkt.TransferWeightHook', **settings)
     )
     assert [weight for _, weight, *_ in seen] == expected
 
 
-def test_step_counts_grow_and_stay_below_their_limit(tmp_path):
+def test_step_counts_grow_during_the_warm_up(tmp_path):
     seen, _ = train(
         tmp_path, dict(type='mmfmkt.StepCountWarmupHook', warmup=3)
     )
@@ -105,7 +107,7 @@ def test_step_counts_grow_and_stay_below_their_limit(tmp_path):
     )
 
 
-def test_a_fixed_step_count_grows_too(tmp_path):
+def test_step_count_warm_up_applies_to_a_fixed_step_count(tmp_path):
     seen, _ = train(
         tmp_path,
         dict(type='mmfmkt.StepCountWarmupHook', warmup=6, by_epoch=False),
@@ -115,7 +117,7 @@ def test_a_fixed_step_count_grows_too(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_resumed_run_goes_on_as_the_uninterrupted_one(tmp_path):
+def test_hooks_of_a_resumed_run_act_as_in_an_uninterrupted_one(tmp_path):
     hooks = (
         dict(type='mmfmkt.TransferWeightHook', begin=1, warmup=2),
         dict(type='mmfmkt.StepCountWarmupHook', warmup=3),
@@ -130,7 +132,7 @@ def test_a_resumed_run_goes_on_as_the_uninterrupted_one(tmp_path):
 
 @pytest.mark.parametrize('sampler', ('DefaultSampler', 'InfiniteSampler'))
 @pytest.mark.parametrize('batch_sampler', (None, 'AspectRatioBatchSampler'))
-def test_an_epoch_is_as_long_as_all_ranks_need_together(
+def test_epoch_length_is_the_number_of_iterations_of_all_ranks_together(
     sampler, batch_sampler, monkeypatch
 ):
     """A sampler that never ends says how much there is for all ranks."""
@@ -208,7 +210,7 @@ def test_impossible_settings_are_refused_in_one_sentence(hook):
     assert '\n' not in str(error.value)
 
 
-def test_hooks_of_a_distillation_name_any_other_model(tmp_path):
+def test_hooks_for_distillers_raise_an_error_for_other_models(tmp_path):
     from tiny import retinanet
 
     with pytest.raises(ConfigError, match='got RetinaNet'):
@@ -293,7 +295,7 @@ def test_a_skipped_batch_changes_no_weights(tmp_path):
     'case, wrapper',
     [('constant maps', CPU_AMP), ('no boxes', None), ('one image', CPU_AMP)],
 )
-def test_rare_batches_have_finite_losses(case, wrapper, tmp_path):
+def test_unusual_batches_have_finite_losses(case, wrapper, tmp_path):
     raw = batch(1 if case == 'one image' else 4)
     hooks = [dict(type='mmfmkt.NanGuardHook')]
     if case == 'no boxes':

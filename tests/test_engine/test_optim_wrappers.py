@@ -6,7 +6,7 @@ from torch import nn
 from mmfmkt.engine import CPUAmpOptimWrapper
 
 
-def test_it_computes_in_bfloat16_and_updates_in_float32():
+def test_cpu_amp_computes_in_bfloat16_and_updates_in_float32():
     model = nn.Linear(4, 2)
     before = model.weight.detach().clone()
     wrapper = CPUAmpOptimWrapper(

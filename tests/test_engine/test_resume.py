@@ -59,7 +59,7 @@ def stream_of(num_workers, persistent):
     'num_workers, persistent', [(0, False), (2, False), (2, True)]
 )
 @pytest.mark.parametrize('end', [1, 4, 6, 8])
-def test_batches_go_on_with_the_numbers_they_would_have_had(
+def test_resumed_batches_equal_those_of_an_uninterrupted_epoch(
     num_workers, persistent, end
 ):
     """Ended after some of two epochs of six batches, the rest is the same."""
@@ -158,7 +158,7 @@ def weights_of(runner):
         (5, signal.SIGTERM, False),
     ],
 )
-def test_a_run_ends_with_the_same_weights_whenever_it_was_ended(
+def test_resumed_runs_end_with_the_weights_of_an_uninterrupted_one(
     iteration, number, by_epoch, tmp_path
 ):
     calm, fire = tmp_path / 'calm', tmp_path / 'fire'
@@ -190,7 +190,7 @@ def test_a_run_ends_with_the_same_weights_whenever_it_was_ended(
 
 
 @pytest.mark.slow
-def test_a_changed_teacher_is_refused_when_resuming(tmp_path):
+def test_resuming_with_another_teacher_is_an_error(tmp_path):
     with pytest.raises(SystemExit):
         runner_of(tmp_path, EndAt(9, signal.SIGTERM)).train()
     path, _ = latest_checkpoint(tmp_path)
@@ -242,7 +242,7 @@ def test_a_damaged_checkpoint_is_skipped_when_resuming(damage, tmp_path):
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason='there is a GPU')
-def test_states_of_a_gpu_are_left_out_where_there_is_none():
+def test_random_states_of_a_gpu_are_skipped_without_a_gpu():
     states = get_random_states()
     drawn = torch.rand(3)
     cuda = torch.zeros(16, dtype=torch.uint8)

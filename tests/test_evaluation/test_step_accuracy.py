@@ -30,7 +30,7 @@ def evaluate(found, **kwargs):
     return metric.evaluate(len(found))
 
 
-def test_each_step_count_and_their_mean_are_counted():
+def test_accuracy_is_computed_for_each_step_count_and_their_mean():
     found = samples(steps=(1, 4))
     metrics = evaluate(found, topk=(1, 2))
     names = {'': 'pred_score', '_k1': 'pred_score_k1', '_k4': 'pred_score_k4'}
@@ -56,12 +56,12 @@ def test_without_steps_it_is_mmpretrains_accuracy():
     assert evaluate(found, topk=(1, 3)) == pytest.approx(theirs.evaluate(50))
 
 
-def test_what_diverged_guesses_nothing():
+def test_nan_logits_count_as_wrong_predictions():
     found = samples(steps=(1, 4))
     for sample in found[:10]:
         sample['pred_score'] = torch.full((5,), torch.nan)
     assert evaluate(found, topk=(5,))['accuracy/top5'] == 80
 
 
-def test_it_is_registered():
+def test_step_accuracy_is_registered():
     assert METRICS.get('StepAccuracy') is StepAccuracy

@@ -139,7 +139,9 @@ def refused(*command, traceback=False, cwd=None):
 @pytest.mark.parametrize(
     'key, value, words', SETTINGS, ids=lambda x: str(x)[:40]
 )
-def test_a_wrong_setting(key, value, words, good, tmp_path):
+def test_a_wrong_setting_is_reported_before_training(
+    key, value, words, good, tmp_path
+):
     config = tmp_path / 'config.py'
     text = HELPERS.format(key=key, value=value)
     config.write_text(good.read_text() + text)
@@ -174,7 +176,9 @@ ANNOTATIONS = {
 
 
 @pytest.mark.parametrize('kind', ANNOTATIONS)
-def test_annotations_that_do_not_load(kind, good, shapes, tmp_path):
+def test_annotations_that_do_not_load_are_reported(
+    kind, good, shapes, tmp_path
+):
     data = shutil.copytree(shapes, tmp_path / 'data')
     file = data / 'annotations/instances_train.json'
     change, words = ANNOTATIONS[kind]
@@ -191,7 +195,7 @@ def test_annotations_that_do_not_load(kind, good, shapes, tmp_path):
     assert re.search(words, line)
 
 
-def test_a_missing_image(good, shapes, tmp_path):
+def test_a_missing_image_is_reported(good, shapes, tmp_path):
     data = shutil.copytree(shapes, tmp_path / 'data')
     for image in (data / 'train').iterdir():
         image.unlink()
@@ -231,7 +235,7 @@ DOORS = {
 
 @pytest.mark.parametrize('door', DOORS)
 @pytest.mark.parametrize('kind', CHECKPOINTS)
-def test_a_wrong_checkpoint(kind, door, good, tmp_path):
+def test_a_wrong_checkpoint_is_reported(kind, door, good, tmp_path):
     write, words = CHECKPOINTS[kind]
     write(tmp_path / 'own.pth')
     cfg = Config.fromfile(good)
@@ -257,7 +261,7 @@ def test_a_wrong_checkpoint(kind, door, good, tmp_path):
         ("_base_ = './no.py'", 'no.py'),
     ),
 )
-def test_a_config_that_is_none(text, words, tmp_path):
+def test_files_that_are_no_config_are_refused(text, words, tmp_path):
     if text is not None:
         (tmp_path / 'own.py').write_text(text)
     line = refused('tools/train.py', tmp_path / 'own.py')

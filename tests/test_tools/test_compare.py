@@ -63,7 +63,7 @@ def test_quantiles_are_those_of_students_t():
         assert stats.t.ppf(0.975, degrees) == pytest.approx(quantile, abs=1e-3)
 
 
-def test_seeds_alone_are_rarely_called_a_difference():
+def test_equal_methods_rarely_differ_significantly():
     """Of methods that are equal, one in twenty seems to differ."""
     draw = random.Random(0).gauss
     for seeds in (3, 5, 12):
@@ -104,7 +104,9 @@ def test_seeds_alone_are_rarely_called_a_difference():
         ),
     ),
 )
-def test_a_verdict_says_no_more_than_the_figures(gains, sentence):
+def test_verdicts_follow_from_the_printed_difference_and_error(
+    gains, sentence
+):
     direct = row('direct', [0.4, 0.5, 0.3, 0.45, 0.42][: len(gains)])
     gained = [direct.values[x] + gain for x, gain in enumerate(gains)]
     flow = row('FM-KT', gained, dict(ratio=1.011), inference_steps=[1])
@@ -225,7 +227,7 @@ def test_a_comparison_is_interrupted_and_continued(command, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_wrong_path_of_one_method_ends_all_before_training(
+def test_a_wrong_path_of_one_method_is_an_error_before_any_training(
     command, tmp_path
 ):
     own = tmp_path / 'own.py'

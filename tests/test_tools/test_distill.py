@@ -163,7 +163,7 @@ def test_a_mask_student_refuses_annotations_without_masks(tmp_path):
     assert 'Traceback' not in log and not (tmp_path / 'run').exists()
 
 
-def test_new_style_configs_are_distilled_likewise(pair, shapes, tmp_path):
+def test_new_style_configs_are_distilled(pair, shapes, tmp_path):
     student, teacher = (
         write_new_style(path.with_stem(f'new_{path.stem}'), config)
         for path, config in ((x, Config.fromfile(x)) for x in pair)
@@ -240,7 +240,9 @@ def without_scope(path, new_path, prefix):
     return new_path
 
 
-def test_a_student_that_is_no_detector_or_classifier_is_named(tmp_path):
+def test_students_that_are_neither_detector_nor_classifier_are_refused(
+    tmp_path,
+):
     student = tmp_path / 'student.py'
     student.write_text("model = dict(type='mmengine.BaseModel')\n")
     log = run('tools/distill.py', student, '--variant', 'online', fails=True)
@@ -258,7 +260,7 @@ def test_equal_modules_behind_the_backbone_are_inherited(tmp_path):
     assert config.model.teacher.inherit == ['bbox_head']
 
 
-def test_a_linked_config_keeps_the_bases_beside_the_link(tmp_path):
+def test_base_configs_are_resolved_beside_a_symbolic_link(tmp_path):
     for folder in ('here', 'there'):
         (tmp_path / folder).mkdir()
     write_network(tmp_path / 'here/base.py', 16, 8)
@@ -401,7 +403,7 @@ def test_class_maps_are_distilled_on_request(pair, shapes, tmp_path):
     assert config.model.taps[1].flow.metric.type == 'CWDLoss'
 
 
-def test_a_coco_teacher_teaches_class_maps_of_some_of_its_classes(
+def test_class_maps_of_the_shared_classes_of_a_coco_teacher_are_distilled(
     pair, tmp_path
 ):
     student, teacher = pair
@@ -432,7 +434,7 @@ def test_a_coco_teacher_teaches_class_maps_of_some_of_its_classes(
     assert "names 'okapi', which is not a class of the teacher" in log
 
 
-def test_no_teacher_is_needed_online(pair, shapes, tmp_path):
+def test_online_distillation_needs_no_teacher(pair, shapes, tmp_path):
     log = run(
         'tools/distill.py',
         pair[0],
@@ -448,7 +450,7 @@ def test_no_teacher_is_needed_online(pair, shapes, tmp_path):
 
 
 @pytest.mark.parametrize('new_style', [False, True])
-def test_classifiers_are_distilled_likewise(new_style, tmp_path):
+def test_classifiers_are_distilled_by_the_same_command(new_style, tmp_path):
     pytest.importorskip('mmpretrain')
     for name, width in (('student', 4), ('teacher', 8)):
         cfg = Config.fromfile(
@@ -477,7 +479,7 @@ def test_classifiers_are_distilled_likewise(new_style, tmp_path):
     assert cfg.model.data_preprocessor.num_classes == 10
 
 
-def test_a_class_token_gets_an_encoder_of_vectors(tmp_path):
+def test_class_tokens_get_an_mlp_encoder(tmp_path):
     pytest.importorskip('mmpretrain')
     name = 'mmpretrain::vision_transformer/vit-base-p16_64xb64_in1k.py'
     cfg = Config.fromfile(Config._get_cfg_path(name, '')[0])
@@ -523,7 +525,7 @@ def test_bad_input_ends_in_one_sentence(options, sentence, pair, tmp_path):
     assert log.strip().splitlines()[-1].startswith(f'error: {sentence}')
 
 
-def test_a_data_root_with_too_little_is_named(pair, tmp_path):
+def test_missing_files_of_the_data_root_are_reported(pair, tmp_path):
     folder = tmp_path / 'data' / 'annotations'
     folder.mkdir(parents=True)
     (folder / 'instances_train.json').write_text(

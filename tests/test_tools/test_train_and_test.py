@@ -256,7 +256,9 @@ def test_two_cpu_processes_train_together(shapes, tmp_path):
     assert 'coco/bbox_mAP' in log
 
 
-def test_amp_ema_pictures_and_tta(shapes, tmp_path):
+def test_training_with_amp_ema_and_visualization_and_testing_with_tta(
+    shapes, tmp_path
+):
     config = write_config(tmp_path / 'config.py', shapes, 'fmkt', epochs=1)
     with open(config, 'a', encoding='utf-8') as file:
         file.write("custom_hooks = [dict(type='EMAHook', momentum=0.5)]\n")

@@ -48,7 +48,7 @@ def test_a_detectors_backbone_is_trained_exported_and_inherited(
     assert all(torch.equal(own[name], x) for name, x in state.items())
 
 
-def test_a_classifiers_backbone_is_trained(shapes, tmp_path):
+def test_backbones_of_classifiers_are_trained_without_labels(shapes, tmp_path):
     student = Config.fromfile(Config._get_cfg_path(TEACHER, '')[0])
     student.model.update(resnet())
     student.train_cfg.max_epochs = 1
@@ -75,7 +75,7 @@ def test_a_classifiers_backbone_is_trained(shapes, tmp_path):
     assert all(name.startswith('backbone.') for name in state)
 
 
-def test_a_variant_that_deploys_its_flow_is_refused_by_name(shapes, tmp_path):
+def test_variants_that_deploy_a_flow_are_refused(shapes, tmp_path):
     student = write_network(tmp_path / 'student.py', 16, 8)
     log = run(
         'tools/distill.py',

@@ -25,13 +25,13 @@ from mmfmkt.utils.config_text import (
         'it\'s "quoted"',
     ],
 )
-def test_values_read_back_as_they_were(value, tmp_path):
+def test_written_values_are_read_back_unchanged(value, tmp_path):
     path = tmp_path / 'config.py'
     path.write_text(assignment('key', value))
     assert Config.fromfile(path).to_dict() == dict(key=value)
 
 
-def test_lines_are_broken_where_they_are_too_long():
+def test_long_lines_are_broken():
     value = dict(first=['word'] * 20, second=dict(third='x' * 40))
     lines = assignment('key', value).splitlines()
     assert len(lines) > 20 and max(map(len, lines)) <= LINE_LENGTH

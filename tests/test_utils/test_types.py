@@ -43,11 +43,11 @@ def test_an_unknown_type_resolves_to_none(kind):
     assert resolve_type({}, HOOKS, 'mmengine') is None
 
 
-def test_a_function_is_no_class():
+def test_functions_are_not_resolved_as_types():
     assert resolve_type('default_collate', FUNCTIONS, 'mmengine') is None
 
 
-def test_an_import_path_leads_back_also_past_a_function_of_its_modules_name():
+def test_import_paths_resolve_although_a_function_shadows_a_module():
     losses = pytest.importorskip('mmdet.models.losses')
     for kind in (losses.L1Loss, losses.FocalLoss, EMAHook):
         assert resolve_type(import_path(kind), MODELS, 'mmdet') is kind

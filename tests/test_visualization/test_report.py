@@ -147,7 +147,7 @@ def test_a_running_and_resumed_training_is_read(tmp_path):
     assert differences([one, other]) == {'model.depth': ['', '2']}
 
 
-def test_a_folder_without_a_training_is_refused(tmp_path):
+def test_folders_without_a_training_log_are_refused(tmp_path):
     with pytest.raises(ConfigError, match='not a work directory'):
         read_work_dir(str(tmp_path))
     output = run('tools/report.py', tmp_path, fails=True)
@@ -181,7 +181,7 @@ def test_the_teacher_is_in_the_table_of_runs(tmp_path):
     assert [row[0] for row in rows] == ['run', 'teacher']
 
 
-def test_the_page_of_logs_alone_needs_no_network(tmp_path):
+def test_logs_only_reports_load_nothing_from_the_internet(tmp_path):
     line = {
         'loss': 1.0,
         'loss_cls': 0.4,

@@ -80,7 +80,7 @@ def test_missing_parameters_and_tensors_are_described():
 
 
 @pytest.mark.slow
-def test_a_student_trains_differently_exactly_if_the_weight_is_not_zero(
+def test_training_of_the_student_differs_only_with_a_nonzero_weight(
     tmp_path,
 ):
     config = 'mobilenet_v3/mobilenet-v3-small-050_8xb128_in1k.py'

@@ -154,7 +154,7 @@ def test_no_layer_modifies_its_input_in_place(
         ('WideResNet', dict(depth=10, widen_factor=4)),
     ],
 )
-def test_other_sizes_build(name, args):
+def test_other_depths_and_widths_can_be_built(name, args):
     backbone = build(name, args)
     x = backbone.stem(torch.randn(2, 3, 32, 32))
     for stage, width in zip(backbone.stages, backbone.stage_channels):

@@ -182,7 +182,7 @@ def test_student_and_teacher_get_the_same_augmented_batch():
     )
 
 
-def test_dkd_gets_labels_and_soft_ones_too():
+def test_dkd_gets_hard_or_soft_labels():
     for variant in ('fmkt', 'theta', 'direct'):
         model = build(variant, flow=dict(metric=dict(type='DKDLoss')))
         assert all(x.isfinite() for x in losses_of(model).values())

@@ -517,7 +517,7 @@ def test_levels_are_matched_by_stride_not_by_index():
         )
 
 
-def test_without_levels_those_of_equal_stride_are_paired():
+def test_by_default_levels_of_equal_stride_are_paired():
     # P2 to P6 in the teacher, P3 to P7 in the student.
     teacher = retinanet(24, 16)
     teacher.neck.update(start_level=0, num_outs=5)
@@ -527,7 +527,7 @@ def test_without_levels_those_of_equal_stride_are_paired():
     assert 'neck.3.loss_flow' in losses_of(model)
 
 
-def test_a_level_that_is_named_is_resampled_to_the_nearest_stride():
+def test_requested_levels_are_resampled_to_the_nearest_stride():
     teacher = retinanet(24, 16)
     teacher.neck.update(start_level=0, num_outs=5)
     model = build(teacher=teacher, levels=(3, 4))

@@ -52,7 +52,7 @@ def step(model, scale=1.0):
 
 @pytest.mark.parametrize('variant', ['fmkt', 'theta', 'direct'])
 @pytest.mark.parametrize('scale', [1.0, 1024.0])
-def test_each_level_gets_its_share(variant, scale):
+def test_gradient_norm_of_each_level_has_the_requested_share(variant, scale):
     model = build(variant)
     for _ in range(4):
         step(model, scale)
@@ -182,7 +182,7 @@ def test_all_ranks_get_the_weights_of_their_mean_norms(tmp_path):
     assert len(weights) == 2 and weights[0] == weights[1]
 
 
-def test_a_classifier_is_measured_at_its_last_feature():
+def test_gradients_of_classifiers_are_measured_at_the_last_feature():
     pytest.importorskip('mmpretrain')
     torch.manual_seed(0)
     model = MODELS.build(

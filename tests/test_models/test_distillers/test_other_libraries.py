@@ -45,7 +45,7 @@ def inputs_of(model, height=64, width=96):
     return model.data_preprocessor(raw, True), images
 
 
-def test_a_patch_teacher_gives_what_it_gives_in_its_own_library():
+def test_patch_teachers_return_the_features_of_their_own_library():
     model = build()
     data, images = inputs_of(model)
     resized = F.interpolate(
@@ -60,7 +60,7 @@ def test_a_patch_teacher_gives_what_it_gives_in_its_own_library():
     torch.testing.assert_close(target, own, rtol=1e-4, atol=1e-4)
 
 
-def test_its_grid_lies_on_a_stride_of_the_student_for_any_image_size():
+def test_patch_grids_match_a_stride_of_the_student_at_any_image_size():
     model = build()
     data, _ = inputs_of(model, 50, 70)
     assert data['inputs'].shape[2:] == (64, 96)
@@ -79,7 +79,7 @@ def test_tokens_become_maps_without_class_tokens():
     )
 
 
-def test_further_tokens_are_those_in_front():
+def test_tokens_beyond_the_patches_are_the_first_ones():
     images, patches = torch.zeros(1, 3, 28, 42), torch.rand(1, 6, 5)
     registers = torch.rand(1, 5, 5)
     found = tokens_to_map(torch.cat([registers, patches], 1), images)
@@ -87,7 +87,7 @@ def test_further_tokens_are_those_in_front():
     assert found.shape == (1, 5, 2, 3)
 
 
-def test_a_teacher_of_a_larger_image_is_compared_on_its_own_grid():
+def test_features_are_compared_on_the_grid_of_a_teacher_of_larger_images():
     model = distiller('theta', levels=(0, 1), flow=dict(num_steps=1))
     model['teacher']['view'] = dict(scale=1.5)
     model = MODELS.build(model)

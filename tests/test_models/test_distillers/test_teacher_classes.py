@@ -179,7 +179,7 @@ def test_equal_classes_are_compared_as_they_are(names):
     assert flow.teacher_classes is flow['0'].metric.compared_classes is None
 
 
-def test_names_in_a_checkpoint_precede_those_of_the_config(tmp_path):
+def test_class_names_of_a_checkpoint_override_those_of_the_config(tmp_path):
     teacher = detector([str(i) for i in range(6)], 24, 16)
     network = build('direct', TEACHER).teacher
     for key, meta in enumerate(

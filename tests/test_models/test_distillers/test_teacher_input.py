@@ -327,9 +327,7 @@ train_dataloader.dataset.pipeline.insert(2, dict(
 
 @pytest.mark.slow
 @pytest.mark.parametrize('kind', ('name', 'class', 'new style'))
-def test_in_a_runner_the_teacher_gets_its_normalization(
-    kind, shapes, tmp_path
-):
+def test_runners_pass_the_normalization_to_the_teacher(kind, shapes, tmp_path):
     transforms = dict(name=[NORMALIZE], **{'new style': []}).get(
         kind, [dict(NORMALIZE, type=Normalize)]
     )

@@ -33,7 +33,7 @@ VECTORS = [x for x in ENCODERS if x.takes_vectors]
     'shape',
     [(1, 2, 1, 1), (2, 1, 4, 4), (2, 7, 5, 3), (1, 8, 13, 8), (1, 4, 14, 21)],
 )
-def test_any_shape_is_kept(encoder, shape):
+def test_outputs_have_the_shape_of_the_inputs(encoder, shape):
     state = torch.randn(shape)
     assert encoder(shape[1], zero_init=False)(state, 0.5).shape == shape
 
@@ -88,7 +88,9 @@ BOTTLENECKS = (dict(), dict(stride=2, kernel_size=3), dict(stride=3))
 
 @pytest.mark.parametrize('settings', BOTTLENECKS)
 @pytest.mark.parametrize('encoder', ENCODERS)
-def test_an_encoder_is_its_body_between_linear_projections(encoder, settings):
+def test_encoders_equal_their_body_between_linear_projections(
+    encoder, settings
+):
     if settings and encoder is not BottleneckEncoder:
         return
     built = encoder(8, zero_init=False, **settings).double()

@@ -65,7 +65,9 @@ scales = st.sampled_from([0.0, 1e-6, 1.0, 1e3])
     scale=scales,
     constant=st.booleans(),
 )
-def test_metrics_of_maps(metric, shape, dtype, layout, scale, constant):
+def test_random_maps_give_finite_losses_or_one_line_errors(
+    metric, shape, dtype, layout, scale, constant
+):
     torch.manual_seed(0)
     target = torch.zeros(shape) if constant else torch.randn(shape)
     check(metric(), shape, (scale * target).to(dtype), layout)
@@ -79,7 +81,9 @@ def test_metrics_of_maps(metric, shape, dtype, layout, scale, constant):
     layout=layouts,
     scale=scales,
 )
-def test_metrics_of_logits(metric, shape, dtype, layout, scale):
+def test_random_logits_give_finite_losses_or_one_line_errors(
+    metric, shape, dtype, layout, scale
+):
     torch.manual_seed(0)
     check(metric(), shape, (scale * torch.randn(shape)).to(dtype), layout)
 
@@ -116,7 +120,7 @@ def check(metric, shape, target, layout):
     dirac_ratio=st.floats(0, 1),
     zero_init=st.booleans(),
 )
-def test_flows(
+def test_random_flows_give_finite_numbers_or_one_line_errors(
     variant,
     encoder,
     schedule,
@@ -164,7 +168,7 @@ def test_flows(
 
 @FUZZ
 @given(size=st.integers(0, 64), ratio=st.floats(0, 1))
-def test_pairs(size, ratio):
+def test_pair_decoupling_keeps_at_least_the_requested_ratio(size, ratio):
     order = decouple_pairs(size, ratio)
     kept = sum(i == j for i, j in enumerate(order.tolist()))
     assert len(order) == size and kept >= int(ratio * size)

@@ -112,7 +112,7 @@ def at_the_head(flow: ConfigDict, variant: str, vectors: bool):
 
 
 @pytest.mark.parametrize('name', RECORDED)
-def test_results_are_those_of_the_first_core(name):
+def test_results_equal_the_recorded_ones(name):
     space, variant, *others = name.rsplit(maxsplit=7)
     flow = settings(variant, *others)
     if space.startswith('head'):

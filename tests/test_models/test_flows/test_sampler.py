@@ -65,7 +65,7 @@ def plain_euler(field, source, num_steps):
 @pytest.mark.parametrize('prediction', ('velocity', 'target'))
 @pytest.mark.parametrize('schedule', SCHEDULES, ids=lambda x: type(x).__name__)
 @pytest.mark.parametrize('stride, kernel_size', [(0, 0), (1, 1), (2, 3)])
-def test_a_walk_in_the_encoders_space_is_the_plain_euler(
+def test_euler_steps_between_the_projections_equal_euler_steps_of_the_feature(
     stride, kernel_size, schedule, prediction, zero_init, source
 ):
     bottleneck = {}
@@ -151,7 +151,7 @@ def test_values_are_averaged_over_the_steps_from_one_to_one_over_n(
     torch.testing.assert_close(means['estimates'], mean)
 
 
-def test_states_are_float32_or_better(source):
+def test_states_are_at_least_float32(source):
     flow = field().float()
     assert (
         EulerSampler(flow, source.bfloat16(), 2).mean().dtype == torch.float32
@@ -159,7 +159,7 @@ def test_states_are_float32_or_better(source):
     assert EulerSampler(flow.double(), source, 2).mean().dtype == torch.float64
 
 
-def test_a_first_step_can_be_shared_between_samplers(source):
+def test_samplers_can_share_their_first_step(source):
     target = torch.randn_like(source)
     oracle = Oracle(RectifiedFlow(), source, target)
     flow = VelocityField(oracle, RectifiedFlow())

@@ -58,7 +58,7 @@ def test_derivatives_equal_autograd(schedule, monkeypatch):
 
 
 @each_schedule
-def test_the_source_is_at_one(schedule):
+def test_schedules_start_from_the_source_at_one(schedule):
     assert schedule(1.0).alpha == 1 and schedule(1.0).sigma == 0
     schedule.check()
 
@@ -113,7 +113,7 @@ def test_euler_steps_under_the_oracle_converge(schedule):
 
 
 @each_schedule
-def test_straight_means_a_line_at_constant_speed(schedule):
+def test_straight_schedules_are_lines_at_constant_speed(schedule):
     slopes = {schedule(t)[2:] for t in (0.1, 0.4, 0.9)}
     assert schedule.straight == (slopes == {(1.0, -1.0)})
 

@@ -412,7 +412,7 @@ def test_a_compiled_flow_is_one_graph_for_each_n_whatever_the_size(variant):
 
 @needs_one_graph
 @pytest.mark.slow
-def test_hooks_on_a_compiled_flow_compile_nothing_and_copies_are_plain():
+def test_forward_hooks_do_not_recompile_a_flow_and_copies_are_uncompiled():
     from torch._dynamo.utils import counters
 
     torch._dynamo.reset()
@@ -434,7 +434,7 @@ def test_hooks_on_a_compiled_flow_compile_nothing_and_copies_are_plain():
 
 
 @pytest.mark.slow
-def test_a_flow_compiled_by_the_default_compiler_trains_alike():
+def test_a_flow_compiled_by_inductor_has_the_same_losses_and_gradients():
     source, target = torch.randn(2, 2, 8, 6, 5).unbind()
     source.requires_grad_()
     plain = build('fmkt', 8, 8, encoder='BottleneckEncoder')
@@ -500,7 +500,9 @@ def test_steps_as_one_batch_equal_steps_one_by_one(
 
 
 @pytest.mark.parametrize('with_cp', (False, True))
-def test_checkpointed_steps_keep_nothing_of_the_encoder(monkeypatch, with_cp):
+def test_checkpointed_steps_store_no_activations_of_the_encoder(
+    monkeypatch, with_cp
+):
     all_steps_as_one_batch(monkeypatch)
     flow = build('fmkt', 8, 8, encoder='BottleneckEncoder', with_cp=with_cp)
     inner = []
@@ -528,7 +530,7 @@ def test_batched_steps_need_no_more_activation_memory(monkeypatch, encoder):
     assert kept() <= 1.01 * one_by_one
 
 
-def test_without_a_metric_only_sampling_is_left():
+def test_transfers_without_a_distillation_loss_can_only_sample():
     whole = build('fmkt', 4, 7)
     field = whole.field
     bare = VARIANTS['fmkt'](field)

@@ -297,7 +297,7 @@ def test_the_loss_of_a_batch_of_steps_is_their_mean(metric, shape):
     )
 
 
-def test_a_subclass_gets_one_step_at_a_time_by_default():
+def test_subclasses_get_one_step_at_a_time_by_default():
     class Own(PKDLoss):
         def compute_loss(self, pred, target):
             assert pred.dim() == 4
@@ -335,7 +335,7 @@ def test_the_former_spelling_of_standardize_works_and_warns():
         assert torch.equal(former(p, q, *labels), metric(p, q, *labels))
 
 
-def test_a_sum_of_losses_needs_one_kind_of_input_and_one_weight_for_each():
+def test_weighted_sums_need_one_kind_of_input_and_one_weight_per_loss():
     with pytest.raises(ValueError, match='share a kind of input'):
         WeightedSumLoss([PKDLoss(), KDLoss()])
     with pytest.raises(ValueError, match='one weight for each'):
