@@ -43,10 +43,10 @@ def pytest_collection_modifyitems(config, items):
             (deselected if skipped else selected).append(item)
         config.hook.pytest_deselected(items=deselected)
         items[:] = selected
-    first = ('test_quick_start.py', 'test_tools', 'test_flows', '')
+    order = ('test_quick_start.py', 'test_tools', 'test_flows', '')
     items.sort(
         key=lambda item: next(
-            rank for rank, part in enumerate(first) if part in str(item.path)
+            rank for rank, part in enumerate(order) if part in str(item.path)
         )
     )
 
@@ -141,7 +141,7 @@ def scalars(work_dir):
 
 @pytest.fixture(scope='session')
 def shapes(tmp_path_factory):
-    """Return a small drawn data set: 16 training and 8 validation images."""
+    """Return a drawn data set of 16 training and 8 validation images."""
     from mmfmkt.datasets import make_shapes
 
     return make_shapes(

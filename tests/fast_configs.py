@@ -1,7 +1,7 @@
-"""Short cuts in reading and writing configs, for the tests' process only.
+"""Faster reading and writing of configs, for the tests' process only.
 
-They change nothing of what a config says. Tools that a test starts as a new
-Python process do without them.
+The content of configs does not change. Tools that a test starts as a new
+Python process do not use these functions.
 """
 
 import functools
@@ -22,11 +22,11 @@ def skip_yapf() -> None:
 def cache_metafiles(*packages) -> None:
     """Read the metafiles of each library once.
 
-    MMEngine parses all of them, 0.15 s, for each ``_base_`` of a library.
+    MMEngine parses all of them for each ``_base_`` of a library, in 0.15 s.
 
     Args:
-        packages: Imported libraries whose metafiles are read at once, so
-            that forked processes have them.
+        packages: Imported libraries whose metafiles are read now, before
+            processes are forked.
     """
     from mmengine.config import utils
 

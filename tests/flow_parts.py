@@ -27,8 +27,8 @@ def build(variant, channels=4, target_channels=4, zero_init=False, **kwargs):
     classes = kwargs.pop('classes', None)
     parts = {'transform': MapTransform(channels, target_channels)}
     if variant == 'theta':
-        own = MapTransform(channels, target_channels)
-        parts = {'student_transform': own, **parts}
+        student_transform = MapTransform(channels, target_channels)
+        parts = {'student_transform': student_transform, **parts}
     if classes:
         parts['transform'] = PooledHead(channels, classes)
     if variant != 'direct':
@@ -38,8 +38,8 @@ def build(variant, channels=4, target_channels=4, zero_init=False, **kwargs):
     return kind(metric=metric, **parts, **kwargs)
 
 
-class OwnHead(nn.Module):
-    """A student's head that counts its calls, with label smoothing."""
+class CountingHead(nn.Module):
+    """Student head that counts its calls, with label smoothing."""
 
     def __init__(self, channels=6, classes=3, smoothing=0.0):
         super().__init__()

@@ -10,8 +10,8 @@ import torch.nn.functional as F
 from torch import relu
 
 
-class Drawn:
-    """Layers with random float64 tensors, stored by their published names.
+class RandomLayers:
+    """Builder of layers with random float64 tensors, stored by name.
 
     Statistics of norms are close to those of their inputs, so that the scale
     of features does not change with depth.
@@ -171,8 +171,8 @@ def mobilenet_v2(net, x):
 
 
 def shuffle(x, groups):
-    order = torch.arange(x.shape[1]).view(groups, -1).T.flatten()
-    return x[:, order]
+    permutation = torch.arange(x.shape[1]).view(groups, -1).T.flatten()
+    return x[:, permutation]
 
 
 def shuffle_v1(net, x):
@@ -180,14 +180,14 @@ def shuffle_v1(net, x):
     for layer, (width, blocks) in enumerate(((240, 4), (480, 8), (960, 4)), 1):
         for block in range(blocks):
             name = f'layer{layer}.{block}'
-            own = width - (0 if block else x.shape[1])
+            branch_width = width - (0 if block else x.shape[1])
             groups = 1 if layer == 1 and block == 0 else 3
             y = relu(
                 net.conv_norm(
                     x,
                     f'{name}.conv1',
                     f'{name}.bn1',
-                    own // 4,
+                    branch_width // 4,
                     1,
                     groups=groups,
                 )
@@ -197,14 +197,14 @@ def shuffle_v1(net, x):
                     shuffle(y, groups),
                     f'{name}.conv2',
                     f'{name}.bn2',
-                    own // 4,
+                    branch_width // 4,
                     3,
                     1 if block else 2,
-                    own // 4,
+                    branch_width // 4,
                 )
             )
             y = net.conv_norm(
-                y, f'{name}.conv3', f'{name}.bn3', own, 1, groups=3
+                y, f'{name}.conv3', f'{name}.bn3', branch_width, 1, groups=3
             )
             x = relu(
                 x + y if block else torch.cat([y, F.avg_pool2d(x, 3, 2, 1)], 1)
@@ -261,6 +261,6 @@ NETWORKS = {
 def publish(name, images, num_classes=10):
     """Return a state dict of a published network, and its logits."""
     network, *args = NETWORKS[name]
-    net = Drawn(num_classes)
+    net = RandomLayers(num_classes)
     logits = network(net, images, *args)
     return net.state, logits

@@ -1,7 +1,8 @@
 """Reference implementations of the distillation losses, in float64.
 
-Written from the papers' formulas, with loops and logarithms of probabilities,
-without code of mmfmkt.
+They follow the papers' formulas, with loops and logarithms of probabilities,
+and use no code of mmfmkt. ``p`` are outputs of the student and ``q`` of the
+teacher: logits ``(B, classes)`` or feature maps ``(B, C, H, W)``.
 """
 
 import torch

@@ -22,10 +22,10 @@ def crops(root, split):
         left, top, width, height = (round(x) for x in item['bbox'])
         if min(width, height) < 8:
             continue
-        picture = cv2.imread(str(root / split / files[item['image_id']]))
-        part = picture[top : top + height, left : left + width]
-        part = cv2.resize(part, (SIDE, SIDE), interpolation=cv2.INTER_AREA)
-        images.append(torch.from_numpy(part).permute(2, 0, 1))
+        image = cv2.imread(str(root / split / files[item['image_id']]))
+        crop = image[top : top + height, left : left + width]
+        crop = cv2.resize(crop, (SIDE, SIDE), interpolation=cv2.INTER_AREA)
+        images.append(torch.from_numpy(crop).permute(2, 0, 1))
         labels.append(item['category_id'] - 1)
     return torch.stack(images).float() / 64 - 2, torch.tensor(labels)
 
@@ -34,16 +34,18 @@ class Features(nn.Sequential):
     """Three convolutions: ``(B, 3, 24, 24)`` to ``(B, widths[-1], 6, 6)``."""
 
     def __init__(self, widths):
-        layers, before = [], 3
+        layers, in_channels = [], 3
         for i, channels in enumerate(widths):
             layers += [
-                nn.Conv2d(before, channels, 3, 1 + (i > 0), 1, bias=False),
+                nn.Conv2d(
+                    in_channels, channels, 3, 1 + (i > 0), 1, bias=False
+                ),
                 nn.BatchNorm2d(channels),
                 nn.ReLU(),
             ]
-            before = channels
+            in_channels = channels
         super().__init__(*layers)
-        self.channels = before
+        self.channels = in_channels
 
 
 class Head(nn.Linear):
@@ -114,7 +116,7 @@ def train(
         optimizer, 3e-3, total_steps=steps
     )
     for _ in range(epochs):
-        gathered = {}
+        values_by_name = {}
         for index in torch.randperm(len(images)).split(64)[
             : len(images) // 64
         ]:
@@ -123,23 +125,25 @@ def train(
             if teacher is not None:
                 with torch.no_grad():
                     target = teacher(batch)
-            truth = labels[index]
+            batch_labels = labels[index]
             losses, _ = run(
                 flow,
                 features(batch),
                 target,
                 num_steps,
-                truth,
-                None if maps else partial(head.with_losses, labels=truth),
+                batch_labels,
+                None
+                if maps
+                else partial(head.with_losses, labels=batch_labels),
             )
             optimizer.zero_grad()
             sum(x for name, x in losses.items() if 'loss' in name).backward()
             optimizer.step()
             schedule.step()
             for name, x in losses.items():
-                gathered.setdefault(name, []).append(x.item())
+                values_by_name.setdefault(name, []).append(x.item())
     features.eval()
-    means = {name: sum(x) / len(x) for name, x in gathered.items()}
+    means = {name: sum(x) / len(x) for name, x in values_by_name.items()}
     return features, flow, head, means
 
 

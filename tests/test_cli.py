@@ -51,7 +51,7 @@ def test_the_doctor_names_libraries_operators_and_the_next_command():
 
 
 def test_the_doctor_needs_no_library():
-    """Without site-packages it says that nothing is installed."""
+    """Without site-packages, it lists all libraries as not installed."""
     output = run(sys.executable, '-S', '-m', 'mmfmkt', 'doctor', fails=True)
     for name in ('torch', 'mmengine', 'pydantic'):
         assert f'\n{name} ' in output

@@ -14,15 +14,15 @@ NAMES = (
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('asker', ('mmfmkt', 'mmengine', 'mmdet'))
-def test_every_registry_finds_all_parts_in_a_fresh_process(asker, tmp_path):
-    pytest.importorskip(asker)
+@pytest.mark.parametrize('library', ('mmfmkt', 'mmengine', 'mmdet'))
+def test_every_registry_finds_all_parts_in_a_fresh_process(library, tmp_path):
+    pytest.importorskip(library)
     script = tmp_path / 'ask.py'
     # What custom_imports=['mmfmkt'] does, and no more.
     script.write_text(f"""
 import sys
 import mmfmkt
-from {asker}.registry import MODELS
+from {library}.registry import MODELS
 assert 'mmfmkt.models.distillers' not in sys.modules
 for name in {NAMES}:
     assert MODELS.get('mmfmkt.' + name).__name__ == name

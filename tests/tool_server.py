@@ -1,7 +1,7 @@
 """Server that runs tools in processes with the libraries already imported.
 
-It reads a line of JSON, ``command``, ``cwd``, ``env`` and ``out``, and answers
-with a line that has the exit code. Each tool is the main program of a process
+A request is a line of JSON with ``command``, ``cwd``, ``env`` and ``out``; the
+answer is a line with the exit code. Each tool is the main program of a process
 of its own, forked from this one, which has imported nothing of mmfmkt.
 """
 
@@ -45,8 +45,8 @@ def work(command, cwd, env, out):
         out (str): File of its output.
     """
     file = os.open(out, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-    for number in (1, 2):
-        os.dup2(file, number)
+    for stream in (1, 2):
+        os.dup2(file, stream)
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     os.chdir(cwd)
     os.environ.clear()
@@ -70,7 +70,7 @@ def work(command, cwd, env, out):
     except BaseException:
         traceback.print_exc()
         code = 1
-    # As at the end of Python: threads and workers, then exit handlers.
+    # End threads and workers, then run exit handlers, as Python does.
     util._exit_function()
     atexit._run_exitfuncs()
     sys.stdout.flush()

@@ -1,4 +1,5 @@
-# Teacher on DeepPCB: MobileNetV2 of ImageNet, trained 1.5 times as long.
+# Teacher on DeepPCB: MobileNetV2 with ImageNet weights, trained 1.5 times as
+# long as the student.
 _base_ = './retinanet_r18w16_deeppcb.py'
 model = dict(
     data_preprocessor=dict(mean=[127.5] * 3, std=[127.5] * 3),

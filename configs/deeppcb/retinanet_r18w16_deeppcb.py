@@ -1,4 +1,4 @@
-# Baseline student on DeepPCB: RetinaNet, ResNet-18 of a quarter of the width,
+# Baseline student on DeepPCB: RetinaNet, ResNet-18 of quarter width,
 # trained from scratch. Binarized scans of printed circuit boards (MIT license)
 # in COCO format: 800 training and 200 validation images of 640x640 pixels,
 # scaled by half.

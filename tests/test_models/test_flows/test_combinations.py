@@ -8,7 +8,7 @@ import itertools
 
 import pytest
 import torch
-from flow_parts import OwnHead, run, total_of
+from flow_parts import CountingHead, run, total_of
 
 from mmfmkt.models.distillers.builder import (
     FeaturePair,
@@ -115,7 +115,7 @@ def exercise(combination):
     if space == 'unlike maps':
         target = torch.randn(BATCH, CLASSES, 2, 5)
     if logits:
-        head, labels = OwnHead(CHANNELS, CLASSES), torch.tensor([0, 3, 1])
+        head, labels = CountingHead(CHANNELS, CLASSES), torch.tensor([0, 3, 1])
         head.labels, target = labels, torch.randn(BATCH, CLASSES)
 
     target = target if transfer.needs_teacher else None

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from flow_parts import LABELS, OwnHead, build, run, total_of
+from flow_parts import LABELS, CountingHead, build, run, total_of
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from mmfmkt.models import flows
@@ -77,7 +77,7 @@ def test_forward_and_backward_of_a_flow_do_not_synchronize(
         metric=metric,
         classes=3 if logits and variant == 'theta' else None,
     )
-    head = OwnHead(8) if logits else None
+    head = CountingHead(8) if logits else None
     source = torch.randn(3, 8, 6, 5, requires_grad=True)
     target = torch.randn(3, 3) if logits else torch.randn(3, 8, 6, 5)
     run_without_sync(flow, source, target, head)

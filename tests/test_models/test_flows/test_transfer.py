@@ -6,7 +6,7 @@ from copy import deepcopy
 import pytest
 import torch
 import torch.nn.functional as F
-from flow_parts import LABELS, OwnHead, build, run, total_of
+from flow_parts import LABELS, CountingHead, build, run, total_of
 from references import kd
 
 from mmfmkt.models.flows import VARIANTS, EulerSampler, sampler
@@ -174,7 +174,7 @@ def test_parallel_training_sees_the_target_and_serial_training_does_not():
 
 
 def test_logits_average_the_outputs_of_the_steps():
-    source, head = torch.randn(3, 6, 4, 5), OwnHead()
+    source, head = torch.randn(3, 6, 4, 5), CountingHead()
     flow = build('fmkt', 6, metric='KDLoss')
     losses, output = run(flow, source, torch.randn(3, 3), 4, LABELS, head)
     steps = [
@@ -187,7 +187,7 @@ def test_logits_average_the_outputs_of_the_steps():
 
 
 def test_logits_of_several_step_counts_share_the_first_step():
-    source, head = torch.randn(3, 6, 4, 5), OwnHead()
+    source, head = torch.randn(3, 6, 4, 5), CountingHead()
     flow, times = build('fmkt', 6, metric='KDLoss'), []
     body = flow.field.encoder.body
     flow.field.encoder.body = lambda z, t: times.append(t) or body(z, t)
@@ -207,7 +207,7 @@ def test_theta_equals_the_published_sum_in_loss_and_gradient():
     source = torch.randn(3, 6, 4, 5, dtype=torch.float64, requires_grad=True)
     target = torch.randn(3, 3, dtype=torch.float64)
     flow = build('theta', 6, classes=3, metric='KDLoss').double()
-    head, num_steps = OwnHead().double(), 4
+    head, num_steps = CountingHead().double(), 4
     losses, _ = run(flow, source, target, num_steps, LABELS, head)
 
     state, outputs, expected = source, [], 0.0
@@ -235,7 +235,7 @@ def test_theta_equals_the_published_sum_in_loss_and_gradient():
 
 def test_the_branch_of_theta_is_trained_on_hard_and_soft_labels():
     source, target = torch.randn(3, 6, 4, 5), torch.randn(3, 3)
-    flow, head = build('theta', 6, classes=3, metric='KDLoss'), OwnHead()
+    flow, head = build('theta', 6, classes=3, metric='KDLoss'), CountingHead()
     hard, soft = (
         run(flow, source, target, 2, labels, head)[0]['loss_branch']
         for labels in (LABELS, F.one_hot(LABELS, 3).float())
@@ -250,7 +250,7 @@ def test_the_branch_of_theta_is_trained_on_hard_and_soft_labels():
 
 
 def test_online_steps_follow_their_mean_and_the_heads_own_losses():
-    source, head = torch.randn(3, 6, 4, 5), OwnHead(smoothing=0.1)
+    source, head = torch.randn(3, 6, 4, 5), CountingHead(smoothing=0.1)
     flow = build('online', 6, metric='KDLoss', loss_weight=2.0)
     losses, output = run(flow, source, None, 4, LABELS, head)
     steps = [
@@ -355,7 +355,7 @@ def test_checkpointing_saves_memory_and_keeps_losses_and_gradients(
     for with_cp in (False, True):
         torch.manual_seed(0)
         flow = build(variant, 6, 6, with_cp=with_cp, **settings)
-        head = OwnHead() if own_head else None
+        head = CountingHead() if own_head else None
         given = None if variant == 'online' else target
         (losses, output), kept = saved_by(
             lambda flow=flow, given=given, head=head: run(
