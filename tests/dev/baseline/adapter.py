@@ -48,7 +48,7 @@ def code_under_test() -> Path:
 def names() -> Names:
     """Return the names of the code under test.
 
-    The recorded commit is from before this folder.
+    The recorded commit does not have this folder.
     """
     here = code_under_test() / 'tests/dev/baseline'
     return PRESENT if here.exists() else RECORDED

@@ -12,12 +12,12 @@ STRIDE = 8
 
 @MODELS.register_module()
 class BaselineBackbone(BaseBackbone):
-    """Patches of 8x8 pixels, as one level of maps, two, or a vector.
+    """Patch embedding (8x8 pixels) with one or two levels, or a vector.
 
     Args:
         channels (int): C.
-        levels (int): 1, or 2, the second of which has half the resolution.
-        vectors (bool): Whether the maps are averaged.
+        levels (int): 1 or 2; the second level has half the resolution.
+        vectors (bool): Whether maps are averaged to a vector.
         crops (bool): Whether to crop maps that are not square, so that they
             are smaller than those of the student.
     """

@@ -1,4 +1,4 @@
-"""Compares the results of the code with a recording of commit 6e8e919.
+"""Compare the results of the code with a recording of commit 6e8e919.
 
     python tests/dev/baseline/baseline.py check
     python tests/dev/baseline/baseline.py check --parts combinations --every 9
@@ -16,10 +16,10 @@ The parts, on one thread and from fixed seeds:
   they are taken from ``--files``), and the code under test loads them and
   resumes from them.
 
-Results must be equal to the last bit; ``--tolerance 1e-12`` allows operations
-in another order. Bits also depend on the machine and on library versions: if
-these differ from the recorded ones, ``check`` prints them, and ``--recorded
-fresh`` records 6e8e919 on this machine before the comparison.
+Results must be bit-identical; ``--tolerance 1e-12`` also accepts results of
+operations in another order. Bits also depend on the machine and on library
+versions: if these differ from the recorded ones, ``check`` prints them, and
+``--recorded fresh`` records 6e8e919 on this machine before the comparison.
 """
 
 import argparse
@@ -45,7 +45,7 @@ ROOT = HERE.parents[2]
 RECORDED = HERE / 'recorded.json.gz'
 COMMIT = '6e8e919'
 PARTS = ('combinations', 'runs', 'files')
-# Equal rounding on different processors of one kind.
+# Settings for equal rounding on different x86 processors.
 ENVIRONMENT = dict(
     OMP_NUM_THREADS='1',
     MKL_NUM_THREADS='1',
@@ -56,8 +56,8 @@ ENVIRONMENT = dict(
     PYTHONWARNINGS='ignore',
     PYTHONHASHSEED='0',
 )
-# Written by `runs`.
-MADE = 'made.json'
+# Results of `runs`, in the folder of its files.
+RESULTS_FILE = 'made.json'
 
 
 def parse_args() -> argparse.Namespace:
@@ -106,7 +106,7 @@ def parse_args() -> argparse.Namespace:
 
 
 def machine() -> Dict[str, str]:
-    """Return machine and versions, which results depend on."""
+    """Return the processor and the versions on which results depend."""
     from importlib.metadata import PackageNotFoundError, version
 
     import torch
@@ -129,7 +129,7 @@ def machine() -> Dict[str, str]:
     return found
 
 
-def work(args: argparse.Namespace) -> None:
+def run_part(args: argparse.Namespace) -> None:
     """Run a part in this process, which imports the code under test."""
     import torch
 
@@ -278,11 +278,11 @@ def check(args: argparse.Namespace, home: Path) -> int:
         if args.recorded == 'fresh' and 'runs' in args.parts and not files:
             files = home / 'old' / 'runs'
         files = files or home / 'made' / 'runs'
-        if not (files / MADE).exists():
+        if not (files / RESULTS_FILE).exists():
             files.parent.mkdir(parents=True, exist_ok=True)
             old = old or code_of_commit(home)
             make_files(files, old)
-        expected = files_found(files, args.only)
+        expected = results_of_files(files, args.only)
         found = run_worker('files', code, args, home, files)['found']
         differences += compare('files', expected, found, args.tolerance)
     return differences
@@ -298,9 +298,9 @@ def make_files(files: Path, code: Path) -> None:
         run_worker('runs', code, everything, home)
 
 
-def files_found(files: Path, word: str) -> Dict[str, Any]:
-    """Return the recorded results of files that are loaded again."""
-    made = json.loads((files / MADE).read_text())
+def results_of_files(files: Path, word: str) -> Dict[str, Any]:
+    """Return the results that loading a version's files must reproduce."""
+    made = json.loads((files / RESULTS_FILE).read_text())
     expected = {}
     for name, found in made.items():
         if word not in name:
@@ -321,7 +321,7 @@ def files_found(files: Path, word: str) -> Dict[str, Any]:
 def main() -> None:
     args = parse_args()
     if args.command == 'work':
-        work(args)
+        run_part(args)
         return
     with tempfile.TemporaryDirectory() as name:
         home = Path(name)

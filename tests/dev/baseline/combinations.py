@@ -1,8 +1,8 @@
 """Losses, gradients and outputs of every legal combination, in float64.
 
 Each combination is a ``ClassificationDistiller`` of two tiny networks. With
-``zero_init``, weights are those of the constructor; without, they are fixed
-waves, so that names and the order of random draws do not matter.
+``zero_init``, weights are those of the constructor. Otherwise, they are values
+of a sine wave, so that names and the order of random draws do not matter.
 """
 
 import itertools
@@ -34,7 +34,7 @@ COMPARED = ('targets', 'velocities')
 SPACES = ('maps', 'unlike maps', 'logits of maps', 'logits of vectors')
 # Without a flow, schedule, encoder and prediction have no effect.
 NO_FLOW = (SCHEDULES[0], 'MLPEncoder', PREDICTIONS[0])
-BATCH, CHANNELS, UNLIKE, CLASSES = 4, 6, 5, 4
+BATCH, CHANNELS, TEACHER_CHANNELS, CLASSES = 4, 6, 5, 4
 SIZE = (40, 32)
 NUM_STEPS = 3
 Settings = Dict[str, Any]
@@ -122,7 +122,7 @@ def settings(
     levels = dict(levels=model.pop('num_levels', 1))
     teacher = network(CHANNELS, vectors, **({} if vectors else levels))
     if space == 'unlike maps':
-        teacher = network(UNLIKE, crops=True, **levels)
+        teacher = network(TEACHER_CHANNELS, crops=True, **levels)
     teacher = dict(config=teacher, checkpoint=None)
     if variant == 'online':
         teacher = None

@@ -2,7 +2,7 @@
 
 from typing import Any, Dict, Iterator, List, Optional, Tuple
 
-# Number of differences to print, in all and of each entry.
+# Largest numbers of differences to print, in total and for each entry.
 SHOWN, SHOWN_OF_ENTRY = 30, 3
 
 
@@ -16,10 +16,10 @@ def leaves(part: Any, name: str = '') -> Iterator[Tuple[str, Any]]:
         yield name, part
 
 
-def gap(left: Any, right: Any) -> Optional[Tuple[float, float]]:
+def difference_of(left: Any, right: Any) -> Optional[Tuple[float, float]]:
     """Return the absolute and relative difference of two numbers."""
     if not all(isinstance(x, str) and '0x' in x for x in (left, right)):
-        return None  # hashes, or numbers that are not finite
+        return None  # hashes, NaN or Inf
     a, b = float.fromhex(left), float.fromhex(right)
     return abs(a - b), abs(a - b) / (max(abs(a), abs(b)) or 1.0)
 
@@ -40,7 +40,7 @@ def differences_of(
             where = 'not recorded' if name in actual else 'missing'
             others.append(f'{name}: {where}')
         elif actual[name] != recorded[name]:
-            difference = gap(recorded[name], actual[name])
+            difference = difference_of(recorded[name], actual[name])
             text = f'{name}: {recorded[name]} became {actual[name]}'
             if difference is None:
                 if not (tolerance and name.endswith('sha')):

@@ -1,4 +1,4 @@
-"""Exact and measurable digests of tensors.
+"""Hashes and projections of tensors.
 
 A hash shows that one bit differs; the projections beside it measure by how
 much. Neither depends on the names or the order of the tensors.

@@ -49,14 +49,14 @@ RUNS = (
     'classification_theta',
     'classification_online',
 )
-# Results of the version that wrote the files, beside them.
-MADE = 'made.json'
+# Results of the version that wrote the files, in the same folder.
+RESULTS_FILE = 'made.json'
 INTERRUPTED = ('detection_fmkt', 'classification_fmkt')
 
 
 @HOOKS.register_module()
 class BaselineInterruptHook(Hook):
-    """Sends SIGTERM to its own process during the training."""
+    """Hook that sends SIGTERM to its process during the training."""
 
     def before_train_iter(self, runner: Any, *args: Any, **kwargs) -> None:
         if runner.iter == INTERRUPTED_AT:
@@ -185,7 +185,7 @@ def make(root: Path, folder: Path, word: str) -> Dict[str, Any]:
     found = {
         name: or_error(make_run, code, name) for name in selected_runs(word)
     }
-    (folder / MADE).write_text(json.dumps(found))
+    (folder / RESULTS_FILE).write_text(json.dumps(found))
     return found
 
 

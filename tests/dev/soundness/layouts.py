@@ -212,7 +212,7 @@ def with_text_ids(root: Path) -> None:
     change_json(root, change, 'train')
 
 
-def named_by_numbers(root: Path) -> None:
+def with_numeric_names(root: Path) -> None:
     """Make category names numbers."""
 
     def change(content: dict) -> None:
@@ -258,7 +258,7 @@ def with_ignored(root: Path) -> None:
     change_json(root, change, 'train')
 
 
-def with_dirt(root: Path) -> None:
+def with_invalid_boxes(root: Path) -> None:
     """Add boxes outside the image, empty boxes and an unknown category."""
 
     def change(content: dict) -> None:
@@ -292,14 +292,14 @@ def as_arrays(root: Path) -> None:
         change_json(root, change)
 
 
-def in_a_pack(root: Path) -> None:
+def as_archives(root: Path) -> None:
     """Store images in archives."""
     for split in COUNTS:
         shutil.make_archive(str(root / split), 'zip', root / split)
         shutil.rmtree(root / split)
 
 
-def under_odd_names(root: Path) -> None:
+def with_unusual_names(root: Path) -> None:
     """Use spaces and accents in names of folders and files."""
     for split in COUNTS:
         folder = root / f'{split} für alle'
@@ -314,7 +314,7 @@ def under_odd_names(root: Path) -> None:
     change_json(root, change)
 
 
-def listed(root: Path) -> None:
+def with_image_lists(root: Path) -> None:
     """Write lists of images, and add files that are not images."""
     for split in COUNTS:
         paths = sorted((root / split).rglob('*.png'))
@@ -323,22 +323,22 @@ def listed(root: Path) -> None:
             for x in paths
         ]
         (root / f'{split}.txt').write_text('\n'.join(lines) + '\n')
-        foreign(root / split / 'disk')
+        add_foreign_files(root / split / 'disk')
         (root / split / 'disk' / 'broken.jpg').write_bytes(b'no picture')
         (root / split / 'drafts').mkdir()
         (root / split / 'drafts' / 'half.png').write_bytes(b'')
 
 
-def foreign(folder: Path) -> None:
+def add_foreign_files(folder: Path) -> None:
     """Add files of operating systems."""
     (folder / '.DS_Store').write_bytes(b'\0\0\0\1Bud1')
     (folder / 'Thumbs.db').write_bytes(b'\xd0\xcf\x11\xe0')
     (folder / 'README.txt').write_text('Pictures.')
 
 
-def beside_foreign(root: Path) -> None:
+def with_foreign_files(root: Path) -> None:
     """Add files of operating systems, and other image formats."""
-    foreign(root / 'train' / 'disk')
+    add_foreign_files(root / 'train' / 'disk')
     image, _ = picture(5, [1], 32, 32)
     for name in ('a.JPEG', 'b.webp', 'c.BMP'):
         cv2.imwrite(str(root / 'train' / 'square' / name), image)
@@ -346,7 +346,7 @@ def beside_foreign(root: Path) -> None:
 
 def as_imagenet(root: Path) -> None:
     """Convert to ImageNet: lists of images in meta/."""
-    listed(root)
+    with_image_lists(root)
     (root / 'meta').mkdir()
     for split in COUNTS:
         (root / f'{split}.txt').rename(root / 'meta' / f'{split}.txt')
@@ -369,7 +369,7 @@ def multi_label(root: Path) -> None:
         )
 
 
-def beside_another(root: Path) -> None:
+def with_second_data_set(root: Path) -> None:
     """Copy the data set, with other class names."""
     other = root.parent / 'other'
     shutil.copytree(root, other)

@@ -1,4 +1,4 @@
-"""Trains a config with MMEngine alone.
+"""Train or test a config with MMEngine, without mmfmkt.
 
 python tests/dev/soundness/plain.py CONFIG WORK_DIR [KEY=VALUE ...]
 python tests/dev/soundness/plain.py --test CONFIG WORK_DIR CHECKPOINT

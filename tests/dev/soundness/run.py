@@ -1,4 +1,4 @@
-"""Trains unusual configs with MMEngine, with mmfmkt's tools, and as students.
+"""Train unusual configs with MMEngine, with mmfmkt's tools, and as students.
 
     python tests/dev/soundness/run.py [--only WORD] [--out FILE.json]
 
@@ -78,7 +78,9 @@ def summary(rows: List[Dict[str, Any]]) -> str:
 def main() -> None:
     args = parse_args()
     inputs = [
-        x for x in all_inputs() if args.only.lower() in f'{x.name} {x.what}'
+        x
+        for x in all_inputs()
+        if args.only.lower() in f'{x.name} {x.description}'
     ]
     server = Server(args.root.resolve(), args.limit)
     rows = []

@@ -1,4 +1,4 @@
-"""Runs commands in forks of a process that has the libraries imported.
+"""Run commands in forks of a process that has imported the libraries.
 
 Like tests/tool_server.py, but each command has a session of its own and a time
 limit, after which its process group is killed.
@@ -26,7 +26,7 @@ def kill(group: int) -> None:
 
 
 def wait(child: int, limit: float) -> int:
-    """Return the exit code of a child, which is killed after ``limit`` s."""
+    """Return the exit code of a child; kill it after ``limit`` seconds."""
     end = time.monotonic() + limit
     status = None
     while status is None and time.monotonic() < end:

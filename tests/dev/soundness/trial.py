@@ -14,7 +14,9 @@ from typing import Any, Callable, Dict, NamedTuple, Optional, Sequence, Tuple
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[2]
+# MMEngine alone, tools/train.py on the same config, and a distillation of it.
 COLUMNS = ('plain', 'train', 'distil')
+# Packages with a replacement in stand_ins/.
 STAND_INS = ('timm', 'lvis')
 TEACHERS = dict(
     detector="""
@@ -45,6 +47,7 @@ model = dict(
 )
 model['flow'] = dict(model['flow'], num_steps=2, inference_steps=2)
 """
+# Kind of network and preset of the distillation, by base config.
 KINDS = dict(
     retinanet=('detector', 'fmkt_fpn'),
     mask_rcnn=('detector', 'fmkt_fpn'),
@@ -56,19 +59,19 @@ class Command(NamedTuple):
     """Command and its expected result.
 
     Attributes:
-        parts (tuple[str]): The script and its arguments; ``{name}`` is
-            replaced by one of `places`.
+        parts (tuple[str]): The script and its arguments; each ``{name}`` is
+            replaced by a value of `placeholders`.
         code (int): Expected exit code.
-        says (str): Regular expression that the output must match, or the
-            error message if the exit code is not 0.
-        makes (str): Glob pattern of a file that the command must write.
+        output_pattern (str): Regular expression that the output must match,
+            or the error message if the exit code is not 0.
+        written_file (str): Glob pattern of a file that the command must write.
         env (dict): Additional environment variables.
     """
 
     parts: Tuple[str, ...]
     code: int = 0
-    says: str = ''
-    makes: str = ''
+    output_pattern: str = ''
+    written_file: str = ''
     env: Dict[str, str] = {}
 
 
@@ -78,21 +81,24 @@ def command(*parts: str, **options: Any) -> Command:
 
 
 PLAIN = command(
-    f'{HERE}/plain.py', '{plain_config}', '{plain}', makes='{plain}/*.pth'
+    f'{HERE}/plain.py',
+    '{plain_config}',
+    '{plain}',
+    written_file='{plain}/*.pth',
 )
 TRAIN = command(
     '{tools}/train.py',
     '{config}',
     '--work-dir',
     '{train}',
-    makes='{train}/*.pth',
+    written_file='{train}/*.pth',
 )
 DISTIL = command(
     '{tools}/train.py',
     '{distil}',
     '--work-dir',
     '{distilled}',
-    makes='{distilled}/*.pth',
+    written_file='{distilled}/*.pth',
 )
 
 
@@ -102,9 +108,9 @@ class Input:
 
     Attributes:
         name (str): Name of the input.
-        what (str): What is unusual about it.
+        description (str): The unusual property of the config or data.
         base (str): Config in bases/ that the input inherits.
-        lines (str): Text of the config after the base.
+        config_text (str): Text of the config after ``_base_``.
         prepare (Callable, optional): Function that changes the data set in a
             folder.
         files (dict): Texts of further files by name.
@@ -113,22 +119,24 @@ class Input:
         distil_lines (str): Lines to add to the config of the distillation.
         distillation (str): Text of the config of the distillation, instead of
             the default.
-        plain, train, distil (Sequence[Command]): Further commands of each
-            column.
-        before (Sequence[Command]): Commands to run before all columns.
-        alone (Sequence[str]): Columns without their default command.
-        check (Callable, optional): Function that returns what is wrong with
-            the folder afterwards, or ``''``.
-        needs (Sequence[str]): Packages without which the input is skipped.
+        plain, train, distil (Sequence[Command]): Further commands of the
+            column: MMEngine alone, tools/train.py, distillation.
+        setup_commands (Sequence[Command]): Commands to run first.
+        without_default (Sequence[str]): Columns without their default
+            command.
+        check (Callable, optional): Function that checks the folder afterwards;
+            returns an error message, or ``''``.
+        required_packages (Sequence[str]): Packages without which the input is
+            skipped.
         name_of_config (str): File name of the config.
         presets (bool): Whether the config inherits configs of mmfmkt, by
             ``{presets}``; the plain run uses copies of them.
     """
 
     name: str
-    what: str
+    description: str
     base: str
-    lines: str = ''
+    config_text: str = ''
     prepare: Optional[Callable[[Path], Any]] = None
     files: Dict[str, str] = field(default_factory=dict)
     variant: str = 'direct'
@@ -138,17 +146,17 @@ class Input:
     plain: Sequence[Command] = ()
     train: Sequence[Command] = ()
     distil: Sequence[Command] = ()
-    before: Sequence[Command] = ()
-    alone: Sequence[str] = ()
+    setup_commands: Sequence[Command] = ()
+    without_default: Sequence[str] = ()
     check: Optional[Callable[[Path], str]] = None
-    needs: Sequence[str] = ()
+    required_packages: Sequence[str] = ()
     name_of_config: str = 'config.py'
     presets: bool = False
 
 
-def places(item: Input, folder: Path, root: Path) -> Dict[str, str]:
+def placeholders(item: Input, folder: Path, root: Path) -> Dict[str, str]:
     """Return the replacements of ``{name}`` in configs and commands."""
-    found = dict(
+    values = dict(
         folder=folder,
         data=folder / 'data',
         config=folder / item.name_of_config,
@@ -163,26 +171,26 @@ def places(item: Input, folder: Path, root: Path) -> Dict[str, str]:
         presets='mmfmkt::',
     )
     if item.presets:
-        found['plain_config'] = folder / 'plain_config.py'
+        values['plain_config'] = folder / 'plain_config.py'
     for library in ('mmdet', 'mmpretrain'):
         spec = find_spec(library)
         if spec:
             package = Path(spec.submodule_search_locations[0])
-            found[library] = package / '.mim' / 'tools'
+            values[library] = package / '.mim' / 'tools'
     for column in ('plain', 'train', 'distilled'):
         pointer = folder / column / 'last_checkpoint'
         if pointer.is_file():
-            found[f'{column}_pth'] = pointer.read_text().strip()
+            values[f'{column}_pth'] = pointer.read_text().strip()
         logs = sorted((folder / column).glob('*/vis_data/scalars.json'))
         if logs:
-            found[f'{column}_log'] = logs[-1]
-    return {name: str(x) for name, x in found.items()}
+            values[f'{column}_log'] = logs[-1]
+    return {name: str(x) for name, x in values.items()}
 
 
-def filled(text: str, found: Dict[str, str]) -> str:
-    """Replace ``{name}`` in a text by its value in ``found``."""
-    for name, place in found.items():
-        text = text.replace('{' + name + '}', place)
+def fill(text: str, values: Dict[str, str]) -> str:
+    """Replace each ``{name}`` in a text by its value."""
+    for name, value in values.items():
+        text = text.replace('{' + name + '}', value)
     return text
 
 
@@ -190,7 +198,7 @@ def write(item: Input, folder: Path, root: Path) -> None:
     """Write configs and data of an input to a folder."""
     from dev.soundness.data import make_coco, make_folders
 
-    found = places(item, folder, root)
+    values = placeholders(item, folder, root)
     kind, preset = KINDS[item.base]
     make = make_coco if kind == 'detector' else make_folders
     make(folder / 'data')
@@ -198,19 +206,19 @@ def write(item: Input, folder: Path, root: Path) -> None:
         item.prepare(folder / 'data')
 
     base = (HERE / 'bases' / f'{item.base}.py').read_text()
-    (folder / 'base.py').write_text(filled(base, found))
+    (folder / 'base.py').write_text(fill(base, values))
     files = dict(item.files)
-    head = '' if '_base_ = ' in item.lines else "_base_ = './base.py'\n"
-    files.setdefault(item.name_of_config, head + item.lines)
+    head = '' if '_base_ = ' in item.config_text else "_base_ = './base.py'\n"
+    files.setdefault(item.name_of_config, head + item.config_text)
     if item.presets:
         shutil.copytree(root / 'configs', folder / 'presets')
-        files['plain_config.py'] = item.lines.replace(
+        files['plain_config.py'] = item.config_text.replace(
             '{presets}', './presets/'
         )
     files.setdefault('teacher.py', item.teacher or TEACHERS[kind])
     distillation = item.distillation
     if not distillation:
-        distillation = filled(
+        distillation = fill(
             DISTILLATION,
             dict(
                 name=item.name_of_config, preset=preset, variant=item.variant
@@ -222,7 +230,7 @@ def write(item: Input, folder: Path, root: Path) -> None:
     for name, text in files.items():
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(filled(text, found))
+        path.write_text(fill(text, values))
 
 
 class Server:
@@ -296,9 +304,9 @@ def last_line(log: Path) -> str:
 def run_command(
     server: Server, command: Command, item: Input, folder: Path, log: Path
 ) -> str:
-    """Run a command; return what is wrong with its result, or ``''``."""
-    found = places(item, folder, server.root)
-    parts = tuple(filled(x, found) for x in command.parts)
+    """Run a command; return an error message, or ``''``."""
+    values = placeholders(item, folder, server.root)
+    parts = tuple(fill(x, values) for x in command.parts)
     code = server.run(command._replace(parts=parts), folder, log)
     script = Path(parts[0]).name
     if code == -9:
@@ -306,10 +314,12 @@ def run_command(
     if code != command.code:
         return f'{script}: code {code}: {last_line(log)}'
     text = last_line(log) if code else log.read_text(errors='replace')
-    if not re.search(command.says, text):
-        return f'{script}: {command.says!r} is not in: {last_line(log)}'
-    pattern = Path(filled(command.makes, found))
-    if command.makes and not list(pattern.parent.glob(pattern.name)):
+    if not re.search(command.output_pattern, text):
+        return (
+            f'{script}: {command.output_pattern!r} is not in: {last_line(log)}'
+        )
+    pattern = Path(fill(command.written_file, values))
+    if command.written_file and not list(pattern.parent.glob(pattern.name)):
         return f'{script}: {pattern.name} was not written'
     return ''
 
@@ -317,7 +327,7 @@ def run_command(
 def commands_of(item: Input, column: str) -> Sequence[Command]:
     """Return the commands of a column."""
     default = dict(plain=PLAIN, train=TRAIN, distil=DISTIL)[column]
-    first = () if column in item.alone else (default,)
+    first = () if column in item.without_default else (default,)
     return (*first, *getattr(item, column))
 
 
@@ -326,21 +336,24 @@ def try_input(item: Input, server: Server, home: Path) -> Dict[str, Any]:
 
     Args:
         item (Input): The input.
-        server (Server): Runs the commands.
+        server (Server): Server that runs the commands.
         home (Path): Folder in which the folder of the input is created.
 
     Returns:
-        dict: ``name``, ``what``, ``seconds`` by column, and for each column
-        what is wrong, or ``''``; ``skipped`` if a package is missing.
+        dict: ``name``, ``description``, ``seconds`` by column, and for each
+        column an error message or ``''``; ``skipped`` if a package is
+        missing.
     """
-    row: Dict[str, Any] = dict(name=item.name, what=item.what, seconds={})
-    missing = [x for x in item.needs if find_spec(x) is None]
+    row: Dict[str, Any] = dict(
+        name=item.name, description=item.description, seconds={}
+    )
+    missing = [x for x in item.required_packages if find_spec(x) is None]
     if missing:
         return dict(row, skipped=f'needs {", ".join(missing)}')
     folder = home / item.name
     folder.mkdir(parents=True)
     write(item, folder, server.root)
-    for index, command in enumerate(item.before):
+    for index, command in enumerate(item.setup_commands):
         log = folder / f'before_{index}.log'
         if error := run_command(server, command, item, folder, log):
             raise RuntimeError(f'{item.name}: {error}')

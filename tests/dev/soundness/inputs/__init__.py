@@ -1,4 +1,4 @@
-"""All inputs."""
+"""All inputs of the check, by topic."""
 
 from typing import List
 

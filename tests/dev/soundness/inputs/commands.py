@@ -9,7 +9,7 @@ CHECK_TEACHER = command(
     '--check-teacher',
     '--work-dir',
     '{folder}/checked',
-    makes='{folder}/checked/*.pth',
+    written_file='{folder}/checked/*.pth',
 )
 DISTILL = command(
     '{tools}/distill.py',
@@ -18,7 +18,7 @@ DISTILL = command(
     '{teacher}',
     '--work-dir',
     '{folder}/one_line',
-    makes='{folder}/one_line/*.pth',
+    written_file='{folder}/one_line/*.pth',
 )
 ONNX = command(
     '{tools}/export_onnx.py',
@@ -29,14 +29,14 @@ ONNX = command(
     '64',
     '--out',
     '{folder}/student.onnx',
-    makes='{folder}/student.onnx',
+    written_file='{folder}/student.onnx',
 )
 REPORT = command(
     '{tools}/report.py',
     '{distilled}',
     '--out',
     '{folder}/report.html',
-    makes='{folder}/report.html',
+    written_file='{folder}/report.html',
 )
 EXPORT = command(
     '{tools}/export_student.py',
@@ -44,5 +44,5 @@ EXPORT = command(
     '{distilled_pth}',
     '--out',
     '{folder}/exported',
-    makes='{folder}/exported/student.pth',
+    written_file='{folder}/exported/student.pth',
 )

@@ -1,4 +1,4 @@
-"""Configs in other styles, and the libraries' tools on mmfmkt's configs."""
+"""Inputs with unusual config styles; the libraries' tools on configs."""
 
 from pathlib import Path
 from typing import List
@@ -94,7 +94,7 @@ def plain_export(folder: Path) -> str:
 
 
 def own_detection(base: str, classes: tuple) -> str:
-    """Return a user's config on a preset, with types of MMDetection."""
+    """Return a user config that inherits a preset, with MMDetection types."""
     return f"""
 _base_ = '{base}'
 metainfo = dict(classes={classes})
@@ -148,13 +148,13 @@ param_scheduler = None
 def train_with_options(
     tools: str, config: str, folder: str, *options: str
 ) -> Command:
-    """Return a training with all options of MMPretrain's train.py."""
+    """Return the command with all options of MMPretrain's train.py."""
     return command(
         f'{tools}/train.py',
         config,
         *('--work-dir', f'{{folder}}/{folder}', '--no-validate'),
         *('--no-pin-memory', '--no-persistent-workers', *options),
-        makes=f'{{folder}}/{folder}/*.pth',
+        written_file=f'{{folder}}/{folder}/*.pth',
     )
 
 
@@ -166,23 +166,31 @@ def analyze_logs(library: str, name: str, *options: str) -> List[Command]:
     )
     plot = f'{{folder}}/{name}.pdf'
     return [
-        command(tool, 'cal_train_time', log, says='average iter time'),
-        command(tool, 'plot_curve', log, *options, '--out', plot, makes=plot),
+        command(
+            tool, 'cal_train_time', log, output_pattern='average iter time'
+        ),
+        command(
+            tool, 'plot_curve', log, *options, '--out', plot, written_file=plot
+        ),
     ]
 
 
 def mmdet_tools(config: str, name: str) -> List[Command]:
-    """Return MMDetection's analysis tools on a config and its log."""
+    """Return commands of MMDetection's analysis tools."""
     tools, images = '{mmdet}/analysis_tools', f'{{folder}}/{name}_images'
     return [
         command(
-            f'{tools}/get_flops.py', config, '--num-images', '1', says='Flops:'
+            f'{tools}/get_flops.py',
+            config,
+            '--num-images',
+            '1',
+            output_pattern='Flops:',
         ),
         command(
             f'{tools}/browse_dataset.py',
             config,
             *('--output-dir', images, '--not-show'),
-            makes=f'{images}/000.png',
+            written_file=f'{images}/000.png',
         ),
         *analyze_logs(
             'mmdet',
@@ -193,10 +201,10 @@ def mmdet_tools(config: str, name: str) -> List[Command]:
 
 
 def mmpretrain_tools(config: str, name: str) -> List[Command]:
-    """Return MMPretrain's analysis tools on a config and its log."""
+    """Return commands of MMPretrain's analysis tools."""
     tool = '{mmpretrain}/analysis_tools/get_flops.py'
     return [
-        command(tool, config, '--shape', '32', says='Flops:'),
+        command(tool, config, '--shape', '32', output_pattern='Flops:'),
         *analyze_logs('mmpretrain', name, '--keys', 'loss', 'accuracy/top1'),
     ]
 
@@ -204,7 +212,7 @@ def mmpretrain_tools(config: str, name: str) -> List[Command]:
 INPUTS = [
     Input(
         'new-style',
-        'classes as types, read_base; SIGTERM, export, distill.py',
+        'new-style config (read_base, classes); SIGTERM, export, distill.py',
         'retinanet',
         files={
             'base.py': (BASES / 'new_style.py').read_text(),
@@ -219,7 +227,7 @@ INPUTS = [
     ),
     Input(
         'no-default-scope',
-        'a config without default_scope, whose types have prefixes',
+        'config without default_scope, types with prefixes',
         'retinanet',
         files={'base.py': unscoped()},
         variant='theta',
@@ -255,7 +263,7 @@ model = dict(
     ),
     Input(
         'computed-settings',
-        'settings that are numbers of NumPy, sets, tuples of ranges',
+        'settings that are NumPy numbers, sets and tuples of ranges',
         'resnet',
         """
 import os.path as osp
@@ -275,7 +283,7 @@ custom_path = osp.join('a', 'b')
     ),
     Input(
         'environment',
-        'values of the environment, of the base, and of the file itself',
+        'references to environment variables, the base, and the file itself',
         'retinanet',
         """
 data_folder = '{{ fileDirname }}/data/'
@@ -293,7 +301,7 @@ work_dir = '{folder}/named'
     ),
     Input(
         'relative-paths',
-        'paths relative to the folder in which the tool is called',
+        'paths relative to the working directory of the tool',
         'retinanet',
         """
 train_dataloader = dict(dataset=dict(data_root='data/'))
@@ -348,7 +356,7 @@ visualizer = dict(
     ),
     Input(
         'on-quick-start',
-        "a config of one's own on the quick start's, without prefixes",
+        "user config that inherits the quick start's, without prefixes",
         'retinanet',
         own_detection('{presets}quick_start/retinanet_r18_shapes.py', SHAPES),
         renamed(*SHAPES),
@@ -359,7 +367,7 @@ visualizer = dict(
     ),
     Input(
         'on-bccd',
-        "a config of one's own on that of BCCD, without prefixes",
+        'user config that inherits that of BCCD, without prefixes',
         'retinanet',
         own_detection(
             '{presets}bccd/retinanet_r18_bccd.py',
@@ -375,7 +383,7 @@ visualizer = dict(
     ),
     Input(
         'on-cards',
-        "a config of one's own on that of cards, without prefixes",
+        'user config that inherits that of cards, without prefixes',
         'retinanet',
         own_detection(
             '{presets}cards/retinanet_r18w16_cards.py',
@@ -390,7 +398,7 @@ visualizer = dict(
     ),
     Input(
         'on-cifar10-folder',
-        "a config of one's own on CIFAR-10 in folders, without prefixes",
+        'user config that inherits CIFAR-10 in folders, without prefixes',
         'resnet',
         """
 _base_ = '{presets}mmpretrain/_base_/cifar10_folder.py'

@@ -1,4 +1,4 @@
-"""Data sets in other layouts and places, with unusual annotations."""
+"""Inputs with unusual layouts, locations and annotations of data sets."""
 
 from dev.soundness import layouts
 from dev.soundness.trial import Command, Input, command
@@ -83,7 +83,7 @@ test_evaluator = val_evaluator
 
 
 def both(settings: str) -> str:
-    """Return settings of the training and validation data sets."""
+    """Return the config text that sets keys of both data sets."""
     return (
         f'train_dataloader = dict(dataset=dict({settings}))\n'
         f'val_dataloader = dict(dataset=dict({settings}))\n'
@@ -92,7 +92,7 @@ def both(settings: str) -> str:
 
 
 def on_another(*options: str) -> Command:
-    """Return a distillation on another folder in COCO format."""
+    """Return the command that distills on another folder in COCO format."""
     return command(
         '{tools}/distill.py',
         '{config}',
@@ -103,25 +103,25 @@ def on_another(*options: str) -> Command:
         '--work-dir',
         '{folder}/on_another',
         *options,
-        makes='{folder}/on_another/*.pth',
+        written_file='{folder}/on_another/*.pth',
     )
 
 
 def lvis_beside(root) -> None:
     """Convert to LVIS, beside a copy in COCO format."""
-    layouts.beside_another(root)
+    layouts.with_second_data_set(root)
     layouts.as_lvis(root)
 
 
 def open_images_beside(root) -> None:
     """Convert to OpenImages, beside a copy in COCO format."""
-    layouts.beside_another(root)
+    layouts.with_second_data_set(root)
     layouts.as_open_images(root)
 
 
 def other_without_masks(root) -> None:
     """Copy the folder without masks."""
-    layouts.beside_another(root)
+    layouts.with_second_data_set(root)
     layouts.change_json(
         root.parent / 'other',
         lambda x: [y.pop('segmentation') for y in x['annotations']],
@@ -131,7 +131,7 @@ def other_without_masks(root) -> None:
 INPUTS = [
     Input(
         'lvis-layout',
-        'LVISV1Dataset: coco_url, no file_name, in ClassBalancedDataset',
+        'LVISV1Dataset with coco_url, no file_name, in ClassBalancedDataset',
         'retinanet',
         """
 train_dataloader = dict(
@@ -164,18 +164,18 @@ val_evaluator = dict(type='LVISMetric')
 test_evaluator = val_evaluator
 """,
         layouts.as_lvis,
-        needs=('lvis',),
+        required_packages=('lvis',),
     ),
     Input(
         'objects365-layout',
-        'Objects365V2Dataset: file names with more folders than there are',
+        'Objects365V2Dataset: file names with folders that do not exist',
         'retinanet',
         both("type='Objects365V2Dataset'"),
         layouts.as_objects365,
     ),
     Input(
         'openimages-layout',
-        'OpenImagesDataset: CSV, hierarchy, pickled sizes; its metric',
+        'OpenImagesDataset: CSV, hierarchy, pickled sizes, and its metric',
         'retinanet',
         OPEN_IMAGES,
         layouts.as_open_images,
@@ -283,7 +283,7 @@ val_evaluator = [
         prefix='proposals')]
 test_evaluator = val_evaluator
 """,
-        layouts.beside_another,
+        layouts.with_second_data_set,
         distil=[on_another()],
     ),
     Input(
@@ -306,23 +306,25 @@ test_evaluator = val_evaluator
     ),
     Input(
         'masks-on-boxes',
-        'a mask student, which distill.py --data-root is to train on a '
-        'folder with boxes alone: a sentence about masks',
+        'distill.py --data-root with a mask student on a folder without '
+        'masks: the error message is about masks',
         'mask_rcnn',
         prepare=other_without_masks,
         distil=[
-            on_another()._replace(code=2, says='--data-root.*mask', makes='')
+            on_another()._replace(
+                code=2, output_pattern='--data-root.*mask', written_file=''
+            )
         ],
     ),
     Input(
         'rle-crowds',
-        'regions of many objects (iscrowd), as run lengths',
+        'crowd regions (iscrowd) as run lengths',
         'mask_rcnn',
         prepare=layouts.with_crowds,
     ),
     Input(
         'no-area',
-        'annotations without area, which a data set of its own fills in',
+        'annotations without area, which a user-defined data set adds',
         'retinanet',
         IMPORTS
         + "train_dataloader = dict(dataset=dict(type='NoAreaDataset'))\n",
@@ -337,7 +339,7 @@ test_evaluator = val_evaluator
     ),
     Input(
         'ids-of-text',
-        'ids of images that are text',
+        'image ids that are strings',
         'retinanet',
         prepare=layouts.with_text_ids,
     ),
@@ -346,11 +348,11 @@ test_evaluator = val_evaluator
         'categories whose names are numbers',
         'retinanet',
         both('metainfo=dict(classes=(1, 2, 3))'),
-        layouts.named_by_numbers,
+        layouts.with_numeric_names,
     ),
     Input(
         'empty-images',
-        'images without objects, which are trained on, too',
+        'images without objects, also used for training',
         'retinanet',
         """
 train_dataloader = dict(
@@ -360,21 +362,21 @@ train_dataloader = dict(
     ),
     Input(
         'absent-images',
-        'images that are listed and not there, filtered out by the data set',
+        'listed images without files, which the data set filters out',
         'retinanet',
         prepare=layouts.with_absent_images,
     ),
     Input(
         'ignored-without-box',
-        'annotations that are ignored and have no box',
+        'ignored annotations without a box',
         'retinanet',
         prepare=layouts.with_ignored,
     ),
     Input(
         'boxes-left-out',
-        'boxes outside the image, of no size, of unlisted categories',
+        'boxes outside the image, empty boxes, unlisted categories',
         'retinanet',
-        prepare=layouts.with_dirt,
+        prepare=layouts.with_invalid_boxes,
     ),
     Input(
         'no-filter',
@@ -384,14 +386,14 @@ train_dataloader = dict(
     ),
     Input(
         'indices',
-        'the first pictures alone, of which the others are not there',
+        'the first images only; files of the others are missing',
         'retinanet',
         'train_dataloader = dict(dataset=dict(indices=2))',
         lambda root: (root / 'train' / '003.png').unlink(),
     ),
     Input(
         'json-without-annotations',
-        'a test set to be evaluated elsewhere: format_only',
+        'test set without annotations, for format_only',
         'retinanet',
         """
 test_dataloader = dict(
@@ -409,7 +411,7 @@ test_evaluator = dict(
                 '{config}',
                 '{folder}/plain_test',
                 '{plain_pth}',
-                makes='{folder}/results.bbox.json',
+                written_file='{folder}/results.bbox.json',
             )
         ],
         train=[command('{tools}/test.py', '{config}', '{train_pth}')],
@@ -417,7 +419,7 @@ test_evaluator = dict(
     ),
     Input(
         'own-storage',
-        "pictures in archives, by a file backend of one's own",
+        'images in archives, read by a user-defined file backend',
         'retinanet',
         IMPORTS
         + """
@@ -430,12 +432,12 @@ train_dataloader = dict(dataset=dict(pipeline=train_pipeline))
 val_dataloader = dict(dataset=dict(pipeline=test_pipeline))
 test_dataloader = val_dataloader
 """,
-        layouts.in_a_pack,
+        layouts.as_archives,
         {'mine.py': OWN_STORAGE},
     ),
     Input(
         'own-loader',
-        "pictures as .npy files, by a transform of one's own",
+        'images in .npy files, read by a user-defined transform',
         'retinanet',
         IMPORTS
         + """
@@ -453,7 +455,7 @@ test_dataloader = val_dataloader
     ),
     Input(
         'own-loader-classifier',
-        "pictures as .npy files, by a transform of one's own",
+        'images in .npy files, read by a user-defined transform',
         'resnet',
         IMPORTS
         + """
@@ -477,11 +479,11 @@ train_dataloader = dict(
 val_dataloader = dict(dataset=dict(data_prefix=dict(img='val für alle')))
 test_dataloader = val_dataloader
 """,
-        layouts.under_odd_names,
+        layouts.with_unusual_names,
     ),
     Input(
         'absolute-paths',
-        'no data_root: paths of annotations and pictures in full',
+        'no data_root: absolute paths of annotations and images',
         'retinanet',
         """
 train_dataloader = dict(
@@ -506,18 +508,18 @@ train_dataloader = dict(dataset=dict(ann_file='train.txt'))
 val_dataloader = dict(dataset=dict(ann_file='val.txt'))
 test_dataloader = val_dataloader
 """,
-        layouts.listed,
+        layouts.with_image_lists,
         variant='fmkt',
     ),
     Input(
         'foreign-files',
-        'what systems leave in folders; .JPEG, .BMP and .webp',
+        'files of operating systems in folders; .JPEG, .BMP and .webp',
         'resnet',
         """
 train_dataloader = dict(
     dataset=dict(extensions=('.png', '.jpeg', '.bmp', '.webp')))
 """,
-        layouts.beside_foreign,
+        layouts.with_foreign_files,
     ),
     Input(
         'imagenet-layout',
@@ -535,7 +537,7 @@ val_dataloader['dataset']['split'] = 'val'
     ),
     Input(
         'classes-in-a-file',
-        'the names of classes in a file, data_prefix as a dict',
+        'class names in a file, data_prefix as a dict',
         'resnet',
         """
 train_dataloader = dict(
@@ -552,7 +554,7 @@ test_dataloader = val_dataloader
     ),
     Input(
         'multi-label',
-        'MultiLabelDataset, a head of several labels, mAP',
+        'MultiLabelDataset, a multi-label head, mAP',
         'resnet',
         """
 model = dict(

@@ -1,4 +1,4 @@
-"""Students and teachers of other kinds."""
+"""Inputs with unusual students and teachers."""
 
 from dev.soundness.inputs.commands import DISTILL, EXPORT, ONNX
 from dev.soundness.trial import CLASSIFIER_TEACHER, Input, command
@@ -80,7 +80,7 @@ TOKENS = "model['flow']['encoder'] = dict(type='MLPEncoder')\n"
 INPUTS = [
     Input(
         'class-agnostic-masks',
-        'a mask head that knows one class, boxes of three',
+        'class-agnostic mask head, boxes of three classes',
         'mask_rcnn',
         """
 model = dict(
@@ -91,7 +91,7 @@ model = dict(
     ),
     Input(
         'single-class',
-        'a detector and data of one class, of a file that has three',
+        'detector and data of one class, annotation file with three',
         'retinanet',
         """
 model = dict(bbox_head=dict(num_classes=1))
@@ -103,14 +103,14 @@ test_dataloader = val_dataloader
     ),
     Input(
         'more-classes-than-data',
-        'a head of more classes than the data set has',
+        'head with more classes than the data set',
         'resnet',
         'model = dict(head=dict(num_classes=7))',
         variant='fmkt',
     ),
     Input(
         'cascade',
-        'Cascade R-CNN: a list of heads, one of which has fewer classes',
+        'Cascade R-CNN: list of heads, one of which has fewer classes',
         'mask_rcnn',
         """
 _base_ = './base.py'
@@ -156,7 +156,7 @@ model = dict(
     ),
     Input(
         'yolox',
-        'YOLOX, whose images are not normalised at all; ExpMomentumEMA',
+        'YOLOX, whose images are not normalized; ExpMomentumEMA',
         'retinanet',
         YOLOX.replace('{width}', '0.125')
         .replace('{0}', '32')
@@ -257,7 +257,7 @@ model = dict(
     ),
     Input(
         'vit',
-        'a vision transformer, whose feature is a token',
+        'vision transformer whose feature is the class token',
         'resnet',
         VIT.replace('{patch}', '8'),
         variant='fmkt',
@@ -267,7 +267,7 @@ model = dict(
     ),
     Input(
         'tokens-of-other-numbers',
-        'a vision transformer under one of four times as many tokens',
+        'vision transformer with a teacher of four times as many tokens',
         'resnet',
         VIT.replace('{patch}', '8'),
         variant='fmkt',
@@ -304,7 +304,7 @@ optim_wrapper = dict(
     ),
     Input(
         'mixup',
-        'Mixup and CutMix of whole batches, soft labels',
+        'Mixup and CutMix of whole batches, which give soft labels',
         'resnet',
         """
 model = dict(
@@ -324,7 +324,7 @@ model = dict(
     ),
     Input(
         'own-network',
-        "a backbone of one's own, with a counter, and a layer of no use",
+        'user-defined backbone with a counter and an unused layer',
         'resnet',
         """
 custom_imports = dict(imports='mine', allow_failed_imports=False)
@@ -342,7 +342,7 @@ model = dict(backbone=dict(width=24), head=dict(in_channels=24))
     ),
     Input(
         'frozen-backbone',
-        'a student of which the whole backbone is frozen',
+        'student with a completely frozen backbone',
         'retinanet',
         """
 model = dict(
@@ -353,7 +353,7 @@ find_unused_parameters = True
     ),
     Input(
         'pretrained-part',
-        'a backbone that begins with the weights of a file, by a prefix',
+        'backbone with pretrained weights of a file, by prefix',
         'resnet',
         """
 model = dict(
@@ -375,11 +375,11 @@ model = build_classifier(Config.fromfile('base.py').model)
 torch.save(dict(state_dict=model.state_dict()), 'weights.pth')
 """
         },
-        before=[command('{folder}/make_weights.py')],
+        setup_commands=[command('{folder}/make_weights.py')],
     ),
     Input(
         'load-from-another',
-        'load_from a checkpoint that fits in part: a head of other classes',
+        'load_from a checkpoint whose head has other classes',
         'resnet',
         "load_from = '{folder}/weights.pth'\n",
         files={
@@ -397,7 +397,7 @@ state['head.fc.bias_of_old'] = torch.zeros(7)
 torch.save(dict(state_dict=state, meta=dict(CLASSES=('a',))), 'weights.pth')
 """
         },
-        before=[command('{folder}/make_weights.py')],
+        setup_commands=[command('{folder}/make_weights.py')],
         variant='fmkt',
     ),
 ]

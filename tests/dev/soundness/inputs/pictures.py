@@ -1,4 +1,4 @@
-"""Images of other bit depths, channels and sizes."""
+"""Inputs with unusual bit depths, channels and sizes of images."""
 
 import json
 from pathlib import Path
@@ -121,7 +121,7 @@ def check_teacher_input(folder: Path) -> str:
 INPUTS = [
     Input(
         'gray',
-        'a student of one channel, and pictures of one',
+        'student and images of one channel',
         'resnet',
         loader("color_type='grayscale'")
         + """
@@ -134,7 +134,7 @@ data_preprocessor = dict(mean=[120.0], std=[60.0], to_rgb=False)
     ),
     Input(
         'gray-detector',
-        'a detector of one channel, and pictures of one',
+        'detector and images of one channel',
         'retinanet',
         loader("color_type='grayscale'")
         + """
@@ -148,7 +148,7 @@ model = dict(
     ),
     Input(
         'gray-under-color',
-        'a student of one channel under a teacher of three',
+        'student of one channel, teacher of three',
         'resnet',
         loader("color_type='grayscale'")
         + """
@@ -160,13 +160,13 @@ data_preprocessor = dict(mean=[120.0], std=[60.0], to_rgb=False)
     ),
     Input(
         'gray-read-as-color',
-        'pictures of one channel, which the loader reads as three',
+        'images of one channel, which the loader reads as three',
         'retinanet',
         prepare=gray,
     ),
     Input(
         '16-bit',
-        'pictures of 16 bits, read as they are',
+        '16-bit images, read without conversion',
         'retinanet',
         loader("color_type='unchanged', to_float32=True")
         + """
@@ -178,7 +178,7 @@ model = dict(
     ),
     Input(
         'four-channels',
-        'a student of four channels, and pictures of four',
+        'student and images of four channels',
         'retinanet',
         loader("color_type='unchanged'")
         + """
@@ -192,7 +192,7 @@ model = dict(
     ),
     Input(
         'four-channels-classifier',
-        'a classifier of four channels under a teacher of three',
+        'classifier of four channels, teacher of three',
         'resnet',
         loader("color_type='unchanged'")
         + """
@@ -207,7 +207,7 @@ data_preprocessor = dict(
     ),
     Input(
         'exif',
-        'JPEG files turned by EXIF, of which the loader ignores it',
+        'JPEG files with an EXIF orientation, which the loader ignores',
         'resnet',
         """
 train_pipeline = [
@@ -230,7 +230,7 @@ test_dataloader = val_dataloader
     ),
     Input(
         'one-image-batches',
-        'batches of one picture of any size, under default_collate',
+        'batches of one image of any size, with default_collate',
         'resnet',
         """
 train_dataloader = dict(batch_size=1)
@@ -244,7 +244,7 @@ model = dict(
     ),
     Input(
         'several-sizes',
-        'batches of pictures of several sizes, padded by the preprocessor',
+        'batches of images of several sizes, padded by the preprocessor',
         'resnet',
         """
 train_dataloader = dict(collate_fn=dict(type='pseudo_collate'))
@@ -256,7 +256,7 @@ data_preprocessor = dict(pad_size_divisor=16, pad_value=3)
     ),
     Input(
         'tiny-pictures',
-        'pictures of 8 pixels among those of 32',
+        'images of 8x8 pixels among those of 32x32',
         'resnet',
         """
 train_pipeline = [
@@ -325,8 +325,8 @@ model = dict(
     ),
     Input(
         'normalized-in-pipeline',
-        'a student normalized in its pipeline under a teacher normalized in '
-        'its preprocessor: what does the teacher see?',
+        'student normalized in its pipeline, teacher in its preprocessor: '
+        'input of the teacher',
         'retinanet',
         """
 normalize = dict(
@@ -358,8 +358,8 @@ model = dict(
     ),
     Input(
         'normalized-classifier',
-        'a classifier normalized in its pipeline under a teacher normalized '
-        'in its preprocessor: what does the teacher see?',
+        'classifier normalized in its pipeline, teacher in its preprocessor: '
+        'input of the teacher',
         'resnet',
         """
 normalize = dict(

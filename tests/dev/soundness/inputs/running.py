@@ -1,4 +1,4 @@
-"""Loops, hooks, optimizers, logs, and how a run is started."""
+"""Inputs with unusual loops, hooks, optimizers, logs and start options."""
 
 from dev.soundness.inputs.commands import DISTILL, EXPORT, TEST
 from dev.soundness.trial import Input, command
@@ -98,7 +98,7 @@ RESUME = command(
     '{distilled}',
     '--cfg-options',
     'train_cfg.max_epochs=2',
-    makes='{distilled}/epoch_2.pth',
+    written_file='{distilled}/epoch_2.pth',
 )
 PREEMPTED = command(
     '{tools}/train.py',
@@ -106,7 +106,7 @@ PREEMPTED = command(
     '--work-dir',
     '{folder}/preempted',
     code=143,
-    makes='{folder}/preempted/*.pth',
+    written_file='{folder}/preempted/*.pth',
     env=dict(PREEMPTED='1'),
 )
 RESUME_PREEMPTED = command(
@@ -115,13 +115,13 @@ RESUME_PREEMPTED = command(
     '--resume',
     '--work-dir',
     '{folder}/preempted',
-    makes='{folder}/preempted/epoch_1.pth',
+    written_file='{folder}/preempted/epoch_1.pth',
 )
 
 INPUTS = [
     Input(
         'own-hook',
-        "a hook of one's own by custom_imports, MMEngine's hooks beside it",
+        "user-defined hook by custom_imports, beside MMEngine's hooks",
         'retinanet',
         """
 custom_imports = dict(imports=['mine'], allow_failed_imports=False)
@@ -164,7 +164,7 @@ custom_hooks = [dict(type='mmengine.PreemptedHook')]
     ),
     Input(
         'ema',
-        'EMAHook of two libraries, and its checkpoint tested',
+        'EMAHook of two libraries; its checkpoint is tested',
         'resnet',
         """
 custom_hooks = [
@@ -183,7 +183,7 @@ custom_hooks = [
     ),
     Input(
         'accumulation',
-        'gradients of three batches, clipped by value',
+        'gradients accumulated over three batches, clipped by value',
         'retinanet',
         """
 optim_wrapper = dict(
@@ -194,7 +194,7 @@ optim_wrapper = dict(
     ),
     Input(
         'spawn-workers',
-        'workers that are spawned, file_system as the sharing strategy',
+        'spawned workers with the sharing strategy file_system',
         'retinanet',
         """
 env_cfg = dict(
@@ -255,7 +255,7 @@ log_processor = dict(by_epoch=False)
     ),
     Input(
         'own-loop',
-        "a loop and a runner of one's own",
+        'user-defined loop and runner',
         'resnet',
         """
 custom_imports = dict(imports=['mine'])
@@ -268,8 +268,7 @@ train_cfg = dict(
     ),
     Input(
         'own-optimizer',
-        "an optimizer, its wrapper, its constructor and a schedule of one's "
-        'own',
+        'user-defined optimizer, its wrapper, its constructor and a schedule',
         'resnet',
         """
 custom_imports = dict(imports=['mine'])
@@ -319,7 +318,7 @@ optim_wrapper = dict(
     ),
     Input(
         'schedulers',
-        'a list of schedules, by epochs, by iterations, converted',
+        'list of schedules: by epoch, by iteration, converted',
         'resnet',
         """
 train_cfg = dict(max_epochs=2)
@@ -367,7 +366,7 @@ custom_hooks = [
     ),
     Input(
         'log-windows',
-        'a log processor with windows and methods of its own',
+        'log processor with windows and methods for single values',
         'retinanet',
         """
 log_processor = dict(
@@ -393,7 +392,7 @@ optim_wrapper = dict(clip_grad=dict(max_norm=35, norm_type=2))
     ),
     Input(
         'hooks-of-none',
-        'custom_hooks=None, default hooks of None, no visualizer to speak of',
+        'custom_hooks=None, default hooks that are None, empty visualizer',
         'retinanet',
         """
 custom_hooks = None
@@ -406,7 +405,7 @@ param_scheduler = None
     ),
     Input(
         'deterministic',
-        'randomness: deterministic, a seed that differs by rank',
+        'randomness: deterministic, seed differs by rank',
         'resnet',
         """
 randomness = dict(seed=3, deterministic=True, diff_rank_seed=True)
@@ -415,7 +414,7 @@ randomness = dict(seed=3, deterministic=True, diff_rank_seed=True)
     ),
     Input(
         'drawn-validation',
-        'pictures of the validation, drawn by the local visualizer',
+        'validation images, drawn by the local visualizer',
         'retinanet',
         """
 default_hooks = dict(
@@ -444,13 +443,13 @@ visualizer = dict(
                 '--auto-scale-lr',
                 '--work-dir',
                 '{folder}/scaled',
-                makes='{folder}/scaled/*.pth',
+                written_file='{folder}/scaled/*.pth',
             )
         ],
     ),
     Input(
         'checkpoint-settings',
-        'CheckpointHook: no optimizer, its own folder, published keys',
+        'CheckpointHook: without optimizer, other folder, published keys',
         'resnet',
         """
 default_hooks = dict(
@@ -463,13 +462,13 @@ default_hooks = dict(
         save_best='auto',
         save_begin=0))
 """,
-        alone=('plain', 'train', 'distil'),
+        without_default=('plain', 'train', 'distil'),
         plain=[
             command(
                 '{here}/plain.py',
                 '{config}',
                 '{plain}',
-                makes='{folder}/elsewhere/plain/*.pth',
+                written_file='{folder}/elsewhere/plain/*.pth',
             )
         ],
         train=[
@@ -478,7 +477,7 @@ default_hooks = dict(
                 '{config}',
                 '--work-dir',
                 '{train}',
-                makes='{folder}/elsewhere/train/*.pth',
+                written_file='{folder}/elsewhere/train/*.pth',
             )
         ],
         distil=[
@@ -487,7 +486,7 @@ default_hooks = dict(
                 '{distil}',
                 '--work-dir',
                 '{distilled}',
-                makes='{folder}/elsewhere/distilled/*.pth',
+                written_file='{folder}/elsewhere/distilled/*.pth',
             )
         ],
     ),
@@ -513,7 +512,7 @@ custom_hooks = [
     ),
     Input(
         'continued',
-        'a checkpoint of plain MMEngine, from which our tools go on',
+        "checkpoint of MMEngine, resumed by mmfmkt's tools",
         'resnet',
         'randomness = dict(seed=0)\n',
         train=[
@@ -526,13 +525,13 @@ custom_hooks = [
                 '{folder}/continued',
                 '--cfg-options',
                 'train_cfg.max_epochs=2',
-                makes='{folder}/continued/epoch_2.pth',
+                written_file='{folder}/continued/epoch_2.pth',
             )
         ],
     ),
     Input(
         'resume-of-nothing',
-        'resume=True where there is nothing to resume from',
+        'resume=True without a checkpoint',
         'retinanet',
         """
 resume = True

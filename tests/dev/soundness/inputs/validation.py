@@ -1,4 +1,4 @@
-"""Wrappers of data sets, evaluators, and validation as such."""
+"""Inputs with unusual data set wrappers, evaluators and validation."""
 
 from dev.soundness.inputs.commands import CHECK_TEACHER, TEST
 from dev.soundness.trial import Input, command
@@ -222,7 +222,7 @@ custom_hooks = [
     ),
     Input(
         'voc-metric',
-        'VOCMetric, which has a pool of processes, on CocoDataset',
+        'VOCMetric, which uses a process pool, on CocoDataset',
         'retinanet',
         """
 val_evaluator = dict(
@@ -236,7 +236,7 @@ test_evaluator = val_evaluator
     ),
     Input(
         'own-pool',
-        "a metric of one's own, with a pool that is ended before its work",
+        'user-defined metric whose process pool is ended early',
         'resnet',
         """
 custom_imports = dict(imports=['mine'])
@@ -247,7 +247,7 @@ test_evaluator = val_evaluator
     ),
     Input(
         'own-results',
-        "a metric of one's own with tensors, words, lists and None",
+        'user-defined metric that returns tensors, strings, lists and None',
         'resnet',
         """
 custom_imports = dict(imports=['mine'])
@@ -313,7 +313,7 @@ test_evaluator = None
     ),
     Input(
         'only-training',
-        'a config that has no word of validation or testing',
+        'config without keys of validation and testing',
         'resnet',
         """
 _base_ = 'mmpretrain::_base_/default_runtime.py'
@@ -385,7 +385,7 @@ tta_pipeline = [
                 '--tta',
                 '--out',
                 '{folder}/plain.pkl',
-                makes='{folder}/plain.pkl',
+                written_file='{folder}/plain.pkl',
             )
         ],
         train=[
@@ -396,7 +396,7 @@ tta_pipeline = [
                 '--tta',
                 '--out',
                 '{folder}/train.pkl',
-                makes='{folder}/train.pkl',
+                written_file='{folder}/train.pkl',
             )
         ],
         distil=[
@@ -407,7 +407,7 @@ tta_pipeline = [
                 '--tta',
                 '--out',
                 '{folder}/distil.pkl',
-                makes='{folder}/distil.pkl',
+                written_file='{folder}/distil.pkl',
             ),
             command(
                 '{tools}/test.py',
