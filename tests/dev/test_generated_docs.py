@@ -13,7 +13,7 @@ SCRIPTS = ROOT / 'tools' / 'dev' / 'docs'
 
 def test_the_config_reference_is_made_from_the_annotations():
     script = runpy.run_path(str(SCRIPTS / 'config_reference.py'))
-    assert script['page']() == script['PAGE'].read_text(encoding='utf-8')
+    assert script['page_text']() == script['PAGE'].read_text(encoding='utf-8')
 
 
 def test_the_glossary_has_at_most_fifteen_terms():

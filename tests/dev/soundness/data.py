@@ -1,4 +1,4 @@
-"""Generation of tiny data sets."""
+"""Generation of tiny data sets of drawn shapes."""
 
 import json
 from pathlib import Path
@@ -12,7 +12,13 @@ COUNTS = dict(train=4, val=2)
 
 
 def draw(kind: int, x: int, y: int, side: int, image: np.ndarray) -> None:
-    """Draw a shape of a class into a square."""
+    """Draw the shape of a class into a square of an image.
+
+    Args:
+        kind (int): Index of the class.
+        x, y, side (int): Top-left corner and side of the square in pixels.
+        image (ndarray): BGR image; modified in place.
+    """
     color = [(40, 60, 220), (60, 200, 80), (220, 120, 40)][kind]
     if kind == 0:
         center = x + side // 2, y + side // 2
@@ -22,10 +28,10 @@ def draw(kind: int, x: int, y: int, side: int, image: np.ndarray) -> None:
         cv2.rectangle(image, (x, y), (x + side, y + height), color, -1)
 
 
-def picture(
+def draw_shapes(
     seed: int, kinds: List[int], width: int = 64, height: int = 64
 ) -> tuple:
-    """Draw shapes on noise.
+    """Draw shapes of the classes ``kinds`` on noise.
 
     Returns:
         tuple: The image, BGR, and boxes ``[x, y, width, height]``.
@@ -64,7 +70,7 @@ def make_coco(root: Path, suffix: str = '.png') -> None:
         images, annotations = [], []
         for index in range(count):
             kinds = [index % 3, (index + 1) % 3]
-            image, boxes = picture(10 * len(split) + index, kinds)
+            image, boxes = draw_shapes(10 * len(split) + index, kinds)
             name = f'{index:03}{suffix}'
             cv2.imwrite(str(root / split / name), image)
             images.append(
@@ -91,7 +97,9 @@ def make_folders(root: Path, suffix: str = '.png') -> None:
             folder = root / split / name
             folder.mkdir(parents=True)
             for index in range(count // 2):
-                image, _ = picture(100 * kind + index + count, [kind], 32, 32)
+                image, _ = draw_shapes(
+                    100 * kind + index + count, [kind], 32, 32
+                )
                 cv2.imwrite(str(folder / f'{index:03}{suffix}'), image)
 
 
@@ -117,7 +125,7 @@ def change_json(
         write_json(path, content)
 
 
-def change_pictures(
+def change_images(
     root: Path, change: Callable[[np.ndarray], np.ndarray], suffix: str = ''
 ) -> None:
     """Change images; with a suffix, write another format."""

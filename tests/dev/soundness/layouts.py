@@ -13,7 +13,7 @@ from dev.soundness.data import (
     COUNTS,
     annotation,
     change_json,
-    picture,
+    draw_shapes,
     read_json,
     write_json,
 )
@@ -35,7 +35,7 @@ def as_lvis(root: Path) -> None:
 
 
 def as_objects365(root: Path) -> None:
-    """Convert to Objects365: file names with further folders."""
+    """Convert to Objects365: file names have folders that do not exist."""
     for split in COUNTS:
         patch = root / split / 'patch0'
         patch.mkdir()
@@ -225,7 +225,7 @@ def with_numeric_names(root: Path) -> None:
 def with_empty_images(root: Path) -> None:
     """Add images without objects."""
     for split in COUNTS:
-        image, _ = picture(7, [])
+        image, _ = draw_shapes(7, [])
         cv2.imwrite(str(root / split / 'empty.png'), image)
 
     def change(content: dict) -> None:
@@ -339,7 +339,7 @@ def add_foreign_files(folder: Path) -> None:
 def with_foreign_files(root: Path) -> None:
     """Add files of operating systems, and other image formats."""
     add_foreign_files(root / 'train' / 'disk')
-    image, _ = picture(5, [1], 32, 32)
+    image, _ = draw_shapes(5, [1], 32, 32)
     for name in ('a.JPEG', 'b.webp', 'c.BMP'):
         cv2.imwrite(str(root / 'train' / 'square' / name), image)
 

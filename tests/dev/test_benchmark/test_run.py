@@ -55,13 +55,13 @@ def test_the_reference_implementation_computes_the_same_losses(name, tools):
     source, target = torch.randn(2, 2, 8, 6, 5, dtype=torch.float64).unbind()
     source.requires_grad_()
     encoder = getattr(flows, name)(8, zero_init=False)
-    ours = flows.FMKT(
+    transfer = flows.FMKT(
         flows.VelocityField(encoder, flows.RectifiedFlow()),
         PKDLoss(),
     ).double()
     # Time embeddings are of single precision in both.
     plain = reference.ReferenceEncoder(encoder)
-    losses, output = ours(source, target, 3)
+    losses, output = transfer(source, target, 3)
     loss, mean = reference.train(plain, source, target, 3)
     torch.testing.assert_close(losses['loss_flow'], loss, rtol=1e-5, atol=1e-6)
     torch.testing.assert_close(output, mean, rtol=1e-6, atol=1e-6)

@@ -23,7 +23,7 @@ def test_families_of_other_tasks_are_excluded_with_a_reason():
     assert len(by_key) > 160
     small = by_key['mmdet/retinanet'].configs[0]
     assert small == 'retinanet/retinanet_r18_fpn_1x_coco.py'
-    # Of self-supervised pretraining, the classifier that is trained after it.
+    # Self-supervised methods: the classifier comes first, not pretraining.
     assert 'benchmarks' in by_key['mmpretrain/byol'].configs[0]
     assert not by_key['mmdet/dino'].reason
     for name in ('mmdet/bytetrack', 'mmdet/masktrack_rcnn'):

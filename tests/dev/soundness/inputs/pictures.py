@@ -5,7 +5,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from dev.soundness.data import CLASSES, change_pictures, picture
+from dev.soundness.data import CLASSES, change_images, draw_shapes
 from dev.soundness.inputs.commands import (
     CHECK_TEACHER,
     DISTILL,
@@ -62,17 +62,17 @@ test_dataloader = val_dataloader
 
 def gray(root: Path) -> None:
     """Make images grayscale."""
-    change_pictures(root, lambda x: cv2.cvtColor(x, cv2.COLOR_BGR2GRAY))
+    change_images(root, lambda x: cv2.cvtColor(x, cv2.COLOR_BGR2GRAY))
 
 
 def deep(root: Path) -> None:
     """Make 16-bit images."""
-    change_pictures(root, lambda x: x.astype(np.uint16) * 16)
+    change_images(root, lambda x: x.astype(np.uint16) * 16)
 
 
 def with_alpha(root: Path) -> None:
     """Add a fourth channel."""
-    change_pictures(root, lambda x: np.dstack([x, x[..., 0] // 2 + 60]))
+    change_images(root, lambda x: np.dstack([x, x[..., 0] // 2 + 60]))
 
 
 def rotated(root: Path) -> None:
@@ -97,7 +97,7 @@ def of_several_sizes(root: Path) -> None:
 def one_pixel(root: Path) -> None:
     """Add images of 8x8 pixels."""
     for name in CLASSES:
-        image, _ = picture(3, [0], 8, 8)
+        image, _ = draw_shapes(3, [0], 8, 8)
         cv2.imwrite(str(root / 'train' / name / 'small.png'), image)
 
 
