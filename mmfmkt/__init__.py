@@ -5,12 +5,12 @@ from .version import __version__
 try:
     from mmengine.config.utils import MODULE2PACKAGE
 except ImportError:
-    # models.flows and models.losses need PyTorch alone.
+    # models.flows and models.losses need only PyTorch.
     pass
 else:
     # Enables _base_ = 'mmfmkt::retinanet/...' in other projects. MMEngine
-    # takes the folder of the named module; the folder of the distribution
-    # would be wrong in an editable install.
+    # searches configs in the folder of the named module. In an editable
+    # install, the name of the distribution would lead to a wrong folder.
     MODULE2PACKAGE.setdefault('mmfmkt', 'mmfmkt.version')
 
 __all__ = ['__version__']

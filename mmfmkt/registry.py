@@ -53,10 +53,10 @@ TRANSFORMS = child_registry(
 
 
 def build_part(cfg: Any, key: str = 'model.flow', **defaults: Any) -> Any:
-    """Build a part of a flow: an encoder, schedule or distillation loss.
+    """Build a part of a flow: encoder, noise schedule or distillation loss.
 
     Args:
-        cfg (dict | Any): Config with ``type``, or an object, which is
+        cfg (dict | Any): Config with ``type``, or the part itself, which is
             returned.
         key (str): Config key of the part, for errors.
         defaults: Default arguments, which ``cfg`` may override.
@@ -71,17 +71,17 @@ def build_part(cfg: Any, key: str = 'model.flow', **defaults: Any) -> Any:
             f"{key} must be a dict with the key 'type', got {short_repr(cfg)}."
         )
     settings = {k: v for k, v in cfg.items() if k not in ('type', '_scope_')}
-    kind = cfg['type']
-    if isinstance(kind, str):
-        kind = MODELS.get(kind)
-    if not isinstance(kind, type):
+    part_class = cfg['type']
+    if isinstance(part_class, str):
+        part_class = MODELS.get(part_class)
+    if not isinstance(part_class, type):
         raise ConfigError(
             f'{key}.type: {cfg["type"]!r} is not registered'
-            f'{did_you_mean(cfg["type"], MODELS.module_dict)}; the module of '
-            'a class of your own must be in custom_imports.'
+            f'{did_you_mean(cfg["type"], MODELS.module_dict)}; the module '
+            'that registers the class must be in custom_imports.'
         )
     settings = {**defaults, **settings}
-    annotations, _ = constructor_arguments(kind)
+    annotations, _ = constructor_arguments(part_class)
     for name, value in settings.items():
         if not takes_module(annotations.get(name)):
             continue
@@ -92,9 +92,9 @@ def build_part(cfg: Any, key: str = 'model.flow', **defaults: Any) -> Any:
                 build_part(part, f'{key}.{name}[{i}]')
                 for i, part in enumerate(value)
             ]
-    check_arguments(kind, settings, key)
+    check_arguments(part_class, settings, key)
     try:
-        return kind(**settings)
+        return part_class(**settings)
     except ConfigError:
         raise
     except (ValueError, TypeError) as error:
@@ -106,6 +106,6 @@ def build_part(cfg: Any, key: str = 'model.flow', **defaults: Any) -> Any:
 
 
 def takes_module(hint: Any) -> bool:
-    """Return whether an argument with this annotation may be a module."""
-    kinds = (hint, *get_args(hint))
-    return any(isinstance(x, type) and issubclass(x, nn.Module) for x in kinds)
+    """Return whether an argument with an annotation may be a module."""
+    types = (hint, *get_args(hint))
+    return any(isinstance(x, type) and issubclass(x, nn.Module) for x in types)

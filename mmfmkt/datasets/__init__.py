@@ -1,3 +1,3 @@
-"""Datasets: the synthetic shapes."""
+"""Datasets; this package exports the synthetic shapes."""
 
 from .shapes import *  # noqa: F401,F403

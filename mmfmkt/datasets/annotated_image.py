@@ -10,7 +10,7 @@ from mmfmkt.utils import ConfigError
 
 from .coco_folder import CocoSplit
 
-ORIENTATION = 274  # EXIF tag; images with 5 to 8 are transposed when read
+ORIENTATION = 274  # EXIF tag; 5 to 8: readers swap width and height
 
 
 class Instance(NamedTuple):
@@ -18,8 +18,10 @@ class Instance(NamedTuple):
 
     Attributes:
         name (str): Name of the class.
-        box (tuple[float]): x and y of the upper left corner, width, height.
-        polygon (list[float]): x and y of each corner of the mask, or empty.
+        box (tuple[float]): x and y of the upper left corner, width and
+            height in pixels.
+        polygon (list[float]): x and y of each corner of the mask in pixels;
+            empty without a mask.
         ignore (bool): Whether training and evaluation ignore the object.
     """
 
@@ -72,23 +74,30 @@ def to_coco(
     """Convert a split to COCO format.
 
     Args:
-        root (Path): Root folder of the data set.
+        root (Path): Root folder of the dataset.
         split (str): ``'train'`` or ``'val'``.
         images (list[AnnotatedImage]): Images of the split.
         classes (Sequence[str]): Names of the classes.
         out_dir (Path): Folder of the annotation file.
+
+    Raises:
+        ConfigError: If the split has no images.
     """
     if not images:
         raise ConfigError(f'--data-root: {str(root)!r} has no {split} images.')
     category_ids = {name: i for i, name in enumerate(classes, 1)}
-    records: List[dict] = []
+    coco_images: List[dict] = []
     annotations: List[Dict[str, Any]] = []
     for image_id, (path, (width, height), instances) in enumerate(images, 1):
         if root in path.parents:
             path = path.relative_to(root)
-        name = path.as_posix()
-        records.append(
-            dict(id=image_id, file_name=name, width=width, height=height)
+        coco_images.append(
+            dict(
+                id=image_id,
+                file_name=path.as_posix(),
+                width=width,
+                height=height,
+            )
         )
         for instance in instances:
             box, polygon = instance.box, instance.polygon
@@ -105,7 +114,7 @@ def to_coco(
             annotations.append(annotation)
     categories = [dict(id=i, name=x) for x, i in category_ids.items()]
     content = dict(
-        images=records, annotations=annotations, categories=categories
+        images=coco_images, annotations=annotations, categories=categories
     )
     with_mask = [x for x in annotations if 'segmentation' in x]
     has_masks = 0 < len(with_mask) == len(annotations)
@@ -114,6 +123,6 @@ def to_coco(
 
 
 def area_of(polygon: List[float]) -> float:
-    """Return the area of a polygon."""
+    """Return the area of a polygon in square pixels."""
     x, y = np.reshape(polygon, (-1, 2)).T
     return abs(float(x @ np.roll(y, 1) - y @ np.roll(x, 1))) / 2

@@ -1,4 +1,4 @@
-"""Detection of annotations and images in a COCO folder."""
+"""Search for the annotation files and images of a COCO dataset."""
 
 import json
 from pathlib import Path
@@ -18,8 +18,8 @@ class CocoSplit(NamedTuple):
         images (str): Folder of the images.
         classes (tuple[str]): Names of the categories.
         has_masks (bool): Whether annotations have masks.
-        content (dict, optional): Content of ``ann_file``, if it is converted
-            and not yet written.
+        content (dict, optional): Converted annotations, which
+            `CocoFolder.write` writes to ``ann_file``; None in COCO format.
     """
 
     ann_file: str
@@ -36,7 +36,8 @@ class CocoFolder(NamedTuple):
         root (Path): Root folder.
         train (CocoSplit): Training split.
         val (CocoSplit): Validation split.
-        format (str): Format of the folder.
+        format (str): Format of the folder: ``'COCO'``, ``'YOLO'`` or
+            ``'Pascal VOC'``.
     """
 
     root: Path
@@ -50,7 +51,7 @@ class CocoFolder(NamedTuple):
         return self.train.classes
 
     def write(self) -> None:
-        """Write the annotation files that are converted."""
+        """Write the converted annotations; write nothing in COCO format."""
         for split in (self.train, self.val):
             if split.content:
                 write_atomically(split.ann_file, json.dumps(split.content))
@@ -80,25 +81,27 @@ def find_split(root: Path, name: str) -> CocoSplit:
     files = sorted((root / 'annotations').glob(f'*{name}*.json'))
     instances = [x for x in files if x.name.startswith('instances')]
     folders = sorted(x for x in root.glob(f'{name}*') if x.is_dir())
-    ann_file = only(instances or files, f'annotations/*{name}*.json', root)
-    images = only(folders, f'{name}*/', root) + '/'
+    ann_file = single_path(
+        instances or files, f'annotations/*{name}*.json', root
+    )
+    images = single_path(folders, f'{name}*/', root) + '/'
     return CocoSplit(ann_file, images, *read_annotations(root / ann_file))
 
 
-def only(found: List[Path], pattern: str, root: Path) -> str:
+def single_path(paths: List[Path], pattern: str, root: Path) -> str:
     """Return the only path of a list, relative to the root.
 
     Raises:
         ConfigError: If the list does not have exactly one path.
     """
-    if len(found) != 1:
-        names = ', '.join(x.name for x in found) or 'none'
+    if len(paths) != 1:
+        names = ', '.join(x.name for x in paths) or 'none'
         raise ConfigError(
             f'--data-root: {str(root)!r} must have exactly one {pattern}, got '
             f'{names}, or be in YOLO (data.yaml) or Pascal VOC format '
             '(JPEGImages/). Otherwise set the dataset in the config.'
         )
-    return str(found[0].relative_to(root))
+    return str(paths[0].relative_to(root))
 
 
 def read_annotations(path: Path) -> Tuple[Tuple[str, ...], bool]:

@@ -1,4 +1,4 @@
-"""Reading of detection data sets in Pascal VOC format."""
+"""Reading of detection datasets in Pascal VOC format."""
 
 from pathlib import Path
 from typing import Dict, List, Tuple
@@ -15,7 +15,7 @@ from .yolo_folder import read_lines
 def read_voc(
     root: Path,
 ) -> Tuple[List[str], Dict[str, List[AnnotatedImage]]]:
-    """Read classes and images of a data set in Pascal VOC format.
+    """Read classes and images of a dataset in Pascal VOC format.
 
     The classes are the names of all objects, in alphabetical order.
 
@@ -43,14 +43,16 @@ def read_voc(
 
 
 def read_image(root: Path, name: str) -> AnnotatedImage:
-    """Read an image and its objects; without a file, it is background.
+    """Read an image and its objects.
+
+    An image without an annotation file is background.
 
     Args:
-        root (Path): Root folder of the data set.
+        root (Path): Root folder of the dataset.
         name (str): Name of the image without suffix.
     """
-    options = [root / 'JPEGImages' / f'{name}{x}' for x in SUFFIXES]
-    path = next((x for x in options if x.is_file()), options[0])
+    candidates = [root / 'JPEGImages' / f'{name}{x}' for x in SUFFIXES]
+    path = next((x for x in candidates if x.is_file()), candidates[0])
     file = root / 'Annotations' / f'{name}.xml'
     instances: List[Instance] = []
     if file.is_file():
@@ -66,9 +68,10 @@ def read_image(root: Path, name: str) -> AnnotatedImage:
 
 
 def read_instance(element: ElementTree.Element) -> Instance:
-    """Convert an object of VOC, whose pixels count from 1 as in MMDetection.
+    """Convert an ``object`` element of an annotation file.
 
-    Objects that are difficult are ignored in training and evaluation.
+    Pixel coordinates start at 1 in Pascal VOC and at 0 in COCO. Objects that
+    are marked as difficult are ignored in training and evaluation.
     """
     left, top, right, bottom = (
         float(element.findtext(f'bndbox/{x}', '')) - 1

@@ -1,4 +1,4 @@
-"""Reading of detection data sets in YOLO format."""
+"""Reading of detection datasets in YOLO format."""
 
 import os.path as osp
 from pathlib import Path
@@ -16,7 +16,7 @@ from .unlabelled_images import SUFFIXES
 def read_yolo(
     root: Path,
 ) -> Tuple[List[str], Dict[str, List[AnnotatedImage]]]:
-    """Read classes and images of a data set in YOLO format.
+    """Read classes and images of a dataset in YOLO format.
 
     Raises:
         ConfigError: If ``data.yaml``, an image or a label is wrong.
@@ -55,36 +55,36 @@ def yolo_images(
         entry (str): A folder, which is searched recursively, or a ``.txt``
             file with an image in each line.
         base (Path): Folder to which ``entry`` is relative.
-        root (Path): Folder of ``data.yaml``, tried second.
+        root (Path): Folder of ``data.yaml``, searched after ``base``.
         split (str): Key of ``data.yaml``, for the error.
     """
-    # Exports of Roboflow have '../train/images' for 'train/images'.
-    options = [
+    # Roboflow exports '../train/images' for the folder 'train/images'.
+    candidates = [
         folder / x
         for folder in (base, root)
         for x in (entry, entry.removeprefix('../'))
     ]
-    found = next((x for x in options if x.exists()), None)
-    if found is None:
+    source = next((x for x in candidates if x.exists()), None)
+    if source is None:
         raise ConfigError(
             f'--data-root: {str(root / "data.yaml")!r} names {entry!r} for '
             f'{split}, which does not exist in {str(base)!r} or '
             f'{str(root)!r}.'
         )
-    if found.is_dir():
+    if source.is_dir():
         paths = sorted(
-            x for x in found.rglob('*') if x.suffix.lower() in SUFFIXES
+            x for x in source.rglob('*') if x.suffix.lower() in SUFFIXES
         )
     else:
         paths = [
-            found.parent / x if (found.parent / x).exists() else base / x
-            for x in read_lines(found)
+            source.parent / x if (source.parent / x).exists() else base / x
+            for x in read_lines(source)
         ]
     yield from (Path(osp.abspath(x)) for x in paths)
 
 
 def read_lines(path: Path) -> List[str]:
-    """Return the lines of a text file that are not empty."""
+    """Return the lines of a text file without empty ones."""
     lines = path.read_text('utf-8').splitlines()
     return [line.strip() for line in lines if line.strip()]
 
@@ -92,7 +92,7 @@ def read_lines(path: Path) -> List[str]:
 def label_file(image: Path) -> Path:
     """Return the label file of an image.
 
-    The last folder ``images`` of the image's path is ``labels``.
+    Its path has ``labels`` instead of the last folder ``images``.
     """
     front, separator, back = image.as_posix().rpartition('/images/')
     folder = '/labels/' if separator else ''
@@ -115,7 +115,7 @@ def yolo_instances(
         try:
             index, *values = map(float, line.split())
             valid = len(values) >= 4 and len(values) % 2 == 0
-            # Rounding may exceed 1; coordinates in pixels do.
+            # Rounding gives values slightly above 1; pixels are far above.
             valid = valid and max(values) < 1.5
         except ValueError:
             valid = False

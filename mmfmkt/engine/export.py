@@ -1,7 +1,8 @@
 """Export of the student from a distillation checkpoint.
 
 FM-KT^Theta exports a MMDetection or MMPretrain config and checkpoint that do
-not need mmfmkt, FM-KT the student with its flow. Neither has a teacher.
+not need mmfmkt. FM-KT exports the student with its flow. No export has a
+teacher.
 """
 
 from copy import deepcopy
@@ -43,7 +44,7 @@ class Exported(NamedTuple):
 
     @property
     def usage(self) -> str:
-        """What to write into a config that uses the export."""
+        """Text that describes how a config uses the export."""
         if self.config is not None:
             return f'{self.config} and {self.checkpoint}'
         return (
@@ -60,9 +61,9 @@ def export_student(
 ) -> Exported:
     """Export a student as ``student.py`` and ``student.pth``.
 
-    Of a training without labels, write ``backbone.pth``, the trained backbone
-    and neck, which any config names in ``init_cfg``. With MMEngine's EMAHook,
-    the averaged weights are exported.
+    After a training without labels, export ``backbone.pth`` instead: the
+    trained backbone and neck, which other configs load by ``init_cfg``. With
+    MMEngine's EMAHook, the averaged weights are exported.
 
     Args:
         config (str | Path | Config): Distillation config.
@@ -70,8 +71,8 @@ def export_student(
         out_dir (str | Path): Output folder; it is created.
 
     Raises:
-        ConfigError: If the config is not a distillation, or the checkpoint
-            does not belong to it.
+        ConfigError: If the config does not distill, or the checkpoint does
+            not belong to it.
     """
     if not isinstance(config, Config):
         config = Config.fromfile(config)
@@ -79,35 +80,35 @@ def export_student(
         raise ConfigError(
             "The config is not a distillation: it has no key 'model.student'."
         )
-    loaded = load_checkpoint(str(checkpoint))
+    content = load_checkpoint(str(checkpoint))
     if not config.model.get('task_loss', True):
-        return export_backbone(config, loaded, Path(out_dir))
+        return export_backbone(config, content, Path(out_dir))
     variant = config.model.get('variant', 'fmkt')
-    exported = (
+    exported_config = (
         student_with_flow_config(config)
         if VARIANTS[variant].deploys_flow
         else student_config(config)
     )
     state = deployed_state(
-        loaded.get('state_dict', loaded), exported, checkpoint
+        content.get('state_dict', content), exported_config, checkpoint
     )
 
     out_dir = Path(out_dir)
     out_dir.mkdir(parents=True, exist_ok=True)
     paths = Exported(out_dir / 'student.py', out_dir / 'student.pth')
-    meta = dict(loaded.get('meta', {}), cfg=exported.pretty_text)
+    meta = dict(content.get('meta', {}), cfg=exported_config.pretty_text)
     save_atomically(paths.checkpoint, dict(meta=meta, state_dict=state))
-    exported.dump(paths.config)
+    exported_config.dump(paths.config)
     return paths
 
 
-def export_backbone(config: Config, loaded: dict, out_dir: Path) -> Exported:
-    """Write backbone and neck of a training without labels.
+def export_backbone(config: Config, content: dict, out_dir: Path) -> Exported:
+    """Export backbone and neck after a training without labels.
 
     Args:
-        config (Config): The config of the distillation.
-        loaded (dict): Its checkpoint.
-        out_dir (Path): Folder to write to.
+        config (Config): Distillation config.
+        content (dict): Content of its checkpoint.
+        out_dir (Path): Output folder; it is created.
     """
     model = config.model
     taps = [
@@ -118,29 +119,32 @@ def export_backbone(config: Config, loaded: dict, out_dir: Path) -> Exported:
     prefixes = ('backbone.', 'neck.') if uses_neck else ('backbone.',)
     state = {
         name: x
-        for name, x in loaded.get('state_dict', loaded).items()
+        for name, x in content.get('state_dict', content).items()
         if name.startswith(prefixes)
     }
     out_dir.mkdir(parents=True, exist_ok=True)
     path = out_dir / 'backbone.pth'
-    meta = dict(loaded.get('meta', {}), cfg=config.pretty_text)
+    meta = dict(content.get('meta', {}), cfg=config.pretty_text)
     save_atomically(path, dict(meta=meta, state_dict=state))
     return Exported(None, path)
 
 
-def deployed_state(state: dict, exported: Config, checkpoint: str) -> dict:
+def deployed_state(
+    state: dict, exported_config: Config, checkpoint: str
+) -> dict:
     """Select the tensors of the exported model from a state dict.
 
     Args:
-        state (dict): State dict of the distillation.
-        exported (Config): Config of the exported model.
+        state (dict): State dict of the distiller.
+        exported_config (Config): Config of the exported model.
         checkpoint (str): Path of the checkpoint, for the error.
 
     Raises:
         ConfigError: If a tensor is missing.
     """
-    model = without_weights(deepcopy(exported.model))
-    with DefaultScope.overwrite_default_scope(exported.get('default_scope')):
+    model = without_weights(deepcopy(exported_config.model))
+    scope = exported_config.get('default_scope')
+    with DefaultScope.overwrite_default_scope(scope):
         expected = MODELS.build(model).state_dict()
     missing = [name for name in expected if name not in state]
     if missing:
@@ -159,7 +163,7 @@ def deployed_state(state: dict, exported: Config, checkpoint: str) -> dict:
 def student_config(config: Config) -> Config:
     """Return the student's config, which does not need mmfmkt.
 
-    A student with a backbone of mmfmkt keeps the import.
+    If the student has a module of mmfmkt, the config keeps the import.
     """
     exported = without_training(config)
     exported.model = resolved_student(exported)
@@ -186,9 +190,10 @@ def student_with_flow_config(config: Config) -> Config:
     model = exported.model
     model.teacher = None
     model.student = resolved_student(exported)
-    kind = resolve_type(model, MMENGINE_MODELS, config.get('default_scope'))
-    if issubclass(kind, DetectionDistiller):
-        # mmdet.apis.init_detector sets model.backbone.init_cfg.
+    scope = config.get('default_scope')
+    distiller_class = resolve_type(model, MMENGINE_MODELS, scope)
+    if issubclass(distiller_class, DetectionDistiller):
+        # mmdet.apis.init_detector sets this key and needs its section.
         model.backbone = dict(init_cfg=None)
     add_mmfmkt_import(exported)
     return exported
@@ -199,7 +204,7 @@ def resolved_student(config: Config) -> ConfigDict:
     student = load_model_config(config.model.student, 'model.student')
     if config.model.get('backbone'):
         student.backbone.update(config.model.backbone)
-    # A config without default_scope needs the types' scope.
+    # With another scope or none as default, the types need ``_scope_``.
     if student.get('_scope_') in (None, config.get('default_scope')):
         student.pop('_scope_', None)
     return student

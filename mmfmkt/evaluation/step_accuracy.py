@@ -18,7 +18,7 @@ class StepAccuracy(BaseMetric):
     - ``accuracy/top1_k4``: accuracy at K = 4 sampling steps.
     - ``accuracy/top1_ensemble``: accuracy of the mean score over all K.
 
-    Students without a flow have only the first one.
+    Students without a flow have only ``accuracy/top1``.
 
     Args:
         topk (Sequence[int]): Values of k.
@@ -32,30 +32,32 @@ class StepAccuracy(BaseMetric):
         self.topk = (topk,) if isinstance(topk, int) else tuple(topk)
 
     def process(self, data_batch: dict, data_samples: Sequence[dict]) -> None:
-        """Store the ranks of the true classes.
+        """Store the rank of each sample's true class, for each score.
 
         Args:
             data_batch (dict): Unused.
             data_samples (Sequence[dict]): Samples with ``gt_label``,
                 ``pred_score`` and, for each K, ``pred_score_k<K>``.
         """
-        ranks, names = [], []
+        ranks, suffixes = [], []
         for sample in data_samples:
             scores = {'': sample['pred_score']}
-            steps = {
+            # 'pred_score_k4' becomes '_k4'.
+            scores_by_k = {
                 f'_{name.removeprefix(STEP_PREFIX[:-1])}': score
                 for name, score in sample.items()
                 if name.startswith(STEP_PREFIX)
             }
-            if steps:
-                scores.update(steps)
-                scores['_ensemble'] = sum(steps.values()) / len(steps)
+            if scores_by_k:
+                scores.update(scores_by_k)
+                mean = sum(scores_by_k.values()) / len(scores_by_k)
+                scores['_ensemble'] = mean
             label = sample['gt_label']
-            names.append(list(scores))
+            suffixes.append(list(scores))
             ranks += [rank_of(score, label) for score in scores.values()]
         # Synchronize the device once per batch.
         ranks = iter(torch.stack(ranks).tolist())
-        self.results += [dict(zip(sample, ranks)) for sample in names]
+        self.results += [dict(zip(keys, ranks)) for keys in suffixes]
 
     def compute_metrics(
         self, results: List[Dict[str, int]]
@@ -63,19 +65,22 @@ class StepAccuracy(BaseMetric):
         """Return the top-k accuracies in percent.
 
         Args:
-            results (list[dict]): Ranks of all samples by score.
+            results (list[dict]): Ranks of each sample, by suffix of the
+                metric, such as ``'_k4'``.
         """
         return {
-            f'top{k}{name}': 100.0
-            * sum(ranks[name] < k for ranks in results)
+            f'top{k}{suffix}': 100.0
+            * sum(ranks[suffix] < k for ranks in results)
             / len(results)
-            for name in results[0]
+            for suffix in results[0]
             for k in self.topk
         }
 
 
 def rank_of(score: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
-    """Return the rank of the best true class, starting at 0.
+    """Return the number of classes that score higher than the true one.
+
+    Of several true classes, the one with the highest score counts.
 
     If a score is NaN, the rank is the number of classes, which counts as
     wrong for every k.

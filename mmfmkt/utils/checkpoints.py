@@ -1,9 +1,9 @@
 """Loading of checkpoints without executing code from them.
 
 A checkpoint is a pickle, which can call any importable function while it is
-loaded. The unpickler here only finds the classes and functions of MMEngine's
-checkpoints: tensors, arrays, containers, parameter schedulers and history
-buffers ("Restricting Globals" in Python's documentation of pickle).
+loaded. The unpickler here refuses all but the classes and functions of
+MMEngine's checkpoints: tensors, arrays, containers, parameter schedulers and
+history buffers ("Restricting Globals" in Python's documentation of pickle).
 """
 
 import hashlib
@@ -25,16 +25,18 @@ from torch import nn
 from .errors import ConfigError
 
 TRUST = 'MMFMKT_TRUST_CHECKPOINTS'
+# End of the messages about a class or function that is refused.
 REMEDY = (
     'which could run code. Use a checkpoint that holds tensors only or, if '
     f'you trust its source, set the environment variable {TRUST}=1'
 )
 SCHEDULERS = 'mmengine.optim.scheduler.'
+# Full names of the classes and functions that may be loaded.
 ALLOWED = re.compile(
     r'collections\.(OrderedDict|defaultdict|Counter)'
     r'|builtins\.(set|frozenset|complex|slice|bytes|bytearray|range|int|float|str'
     r'|bool|list|tuple|dict|object)'
-    # Tensors with attributes; torch.load(weights_only=True) allows it, too.
+    # Needed for tensors with attributes; weights_only=True allows it, too.
     r'|torch\._tensor\._rebuild_from_type_v2'
     r'|_codecs\.encode|copyreg\._reconstructor|argparse\.Namespace'
     r'|torch\._utils\._rebuild_(tensor|tensor_v2|tensor_v3|parameter'
@@ -53,7 +55,7 @@ ALLOWED = re.compile(
 
 
 class UntrustedCheckpointError(ConfigError):
-    """Checkpoint that could run code, or with another SHA-256 digest."""
+    """Checkpoint that could run code or has an unexpected digest."""
 
 
 class DamagedCheckpointError(ConfigError):
@@ -61,33 +63,33 @@ class DamagedCheckpointError(ConfigError):
 
 
 class RestrictedUnpickler(pickle.Unpickler):
-    """Unpickler that only finds the globals of MMEngine's checkpoints."""
+    """Unpickler that refuses classes and functions not in ``ALLOWED``."""
 
     def find_class(self, module: str, name: str) -> Any:
-        # Name in old pickle protocols.
+        # Old pickle protocols use Python 2's name of the module.
         module = 'builtins' if module == '__builtin__' else module
         if (module, name) == ('builtins', 'getattr'):
             return restricted_getattr
         if ALLOWED.fullmatch(f'{module}.{name}'):
             return super().find_class(module, name)
         if module.startswith(SCHEDULERS) and '.' not in name:
-            found = super().find_class(module, name)
-            if isinstance(found, type) and found.__module__ == module:
-                return found
+            scheduler = super().find_class(module, name)
+            if isinstance(scheduler, type) and scheduler.__module__ == module:
+                return scheduler
         raise UntrustedCheckpointError(f'names {module}.{name}, {REMEDY}')
 
 
 def restricted_getattr(owner: Any, name: str) -> Any:
     """Return a method of a history buffer or a scheduler.
 
-    MMEngine saves history buffers with their statistics and some schedulers
-    with a method.
+    Checkpoints of MMEngine contain methods of these objects, which pickle
+    stores as calls of ``getattr``.
     """
-    kind = owner if isinstance(owner, type) else type(owner)
-    allowed = kind is HistoryBuffer or kind.__module__.startswith(SCHEDULERS)
-    if not allowed or name.startswith('__') or not hasattr(kind, name):
+    cls = owner if isinstance(owner, type) else type(owner)
+    allowed = cls is HistoryBuffer or cls.__module__.startswith(SCHEDULERS)
+    if not allowed or name.startswith('__') or not hasattr(cls, name):
         raise UntrustedCheckpointError(
-            f'asks for {name!r} of a {kind.__name__}, {REMEDY}'
+            f'asks for {name!r} of a {cls.__name__}, {REMEDY}'
         )
     return getattr(owner, name)
 
@@ -103,14 +105,14 @@ RESTRICTED_PICKLE = SimpleNamespace(
 
 @contextmanager
 def restricted_torch_load() -> Iterator[None]:
-    """Replace ``torch.load`` by a version that executes no code of files.
+    """Replace ``torch.load`` by a version that refuses files with code.
 
     Raises:
         UntrustedCheckpointError: If a file could run code.
     """
     original_load = torch.load
     if os.environ.get(TRUST) == '1' or isinstance(original_load, partial):
-        yield  # trusted, or nested in another such context
+        yield  # checkpoints are trusted, or this is a nested context
         return
     torch.load = partial(load_restricted, original_load)
     try:
@@ -121,7 +123,7 @@ def restricted_torch_load() -> Iterator[None]:
 
 @contextmanager
 def unrestricted_torch_load() -> Iterator[None]:
-    """Undo `restricted_torch_load` inside of it."""
+    """Restore the original ``torch.load`` in `restricted_torch_load`."""
     restricted_load, trusted = torch.load, os.environ.get(TRUST)
     if isinstance(restricted_load, partial):
         torch.load = restricted_load.args[0]
@@ -142,8 +144,8 @@ def load_restricted(
     Args:
         original_load (Callable): PyTorch's ``torch.load``.
         file (str | Path | BinaryIO): File to load.
-        args: As ``torch.load``.
-        kwargs: As ``torch.load``.
+        args: Other positional arguments of ``torch.load``.
+        kwargs: Keyword arguments of ``torch.load``.
     """
     kwargs.update(weights_only=False, pickle_module=RESTRICTED_PICKLE)
     name = getattr(file, 'name', file)
@@ -157,7 +159,7 @@ def load_restricted(
         ) from None
     except OSError:
         raise
-    except Exception as error:  # unpickling other bytes may raise anything
+    except Exception as error:  # damaged files raise errors of any type
         raise DamagedCheckpointError(
             f'The checkpoint {name} cannot be read; it is damaged '
             f'or not a PyTorch file ({type(error).__name__}: {error}).'
@@ -168,20 +170,22 @@ def load_checkpoint(path: str) -> dict:
     """Load a checkpoint with a state dict.
 
     Args:
-        path (str): As `read_checkpoint`.
+        path (str): Path or URL, as for `read_checkpoint`.
 
     Raises:
-        UntrustedCheckpointError: As `read_checkpoint`.
-        DamagedCheckpointError: Also if the file has no state dict.
+        UntrustedCheckpointError: If the file could run code or has another
+            digest.
+        DamagedCheckpointError: If the file cannot be read or has no state
+            dict.
     """
-    loaded = read_checkpoint(path)
-    is_dict = isinstance(loaded, dict)
-    state = loaded.get('state_dict', loaded) if is_dict else {}
+    checkpoint = read_checkpoint(path)
+    is_dict = isinstance(checkpoint, dict)
+    state = checkpoint.get('state_dict', checkpoint) if is_dict else {}
     if not any(isinstance(x, torch.Tensor) for x in state.values()):
         raise DamagedCheckpointError(
             f'The checkpoint {path} has no state dict.'
         )
-    return loaded
+    return checkpoint
 
 
 def read_checkpoint(path: str) -> Any:
@@ -189,8 +193,8 @@ def read_checkpoint(path: str) -> Any:
 
     Args:
         path (str): Path or URL in any form that MMEngine accepts. With the
-            suffix ``#sha256=...``, the file must have that digest, which may
-            be shortened.
+            suffix ``#sha256=...``, the file must have that digest; its first
+            digits are enough.
 
     Raises:
         UntrustedCheckpointError: If the file could run code or has another
@@ -227,10 +231,10 @@ def verify_sha256(path: str, digest: str) -> str:
         if not file.exists():
             folder.mkdir(parents=True, exist_ok=True)
             torch.hub.download_url_to_file(path, str(file))
-    found = hashlib.sha256(file.read_bytes()).hexdigest()
-    if not found.startswith(digest):
+    actual = hashlib.sha256(file.read_bytes()).hexdigest()
+    if not actual.startswith(digest):
         raise UntrustedCheckpointError(
-            f'The checkpoint {file} has the SHA-256 {found}, expected '
+            f'The checkpoint {file} has the SHA-256 {actual}, expected '
             f'{digest}. Delete the file to download it again, or correct the '
             'digest.'
         )
@@ -243,9 +247,9 @@ def digest(network: nn.Module) -> str:
     Args:
         network (nn.Module): The network, on any device.
     """
-    found = hashlib.sha256()
+    sha256 = hashlib.sha256()
     for name, tensor in network.state_dict().items():
-        found.update(name.encode())
+        sha256.update(name.encode())
         flat = tensor.detach().cpu().contiguous().reshape(-1)
-        found.update(flat.view(torch.uint8).numpy())
-    return found.hexdigest()
+        sha256.update(flat.view(torch.uint8).numpy())
+    return sha256.hexdigest()

@@ -10,27 +10,27 @@ from mmfmkt.models.distillers.probing import input_channels
 
 
 def size_and_flops(
-    detector: nn.Module, image_size: Tuple[int, int]
+    network: nn.Module, image_size: Tuple[int, int]
 ) -> Tuple[int, int]:
     """Count parameters and FLOPs of a deployed network.
 
     Args:
-        detector (nn.Module): A detector, including its flow if it has one.
+        network (nn.Module): A network, including its flow if it has one.
         image_size (tuple[int, int]): Width and height of the input.
 
     Returns:
         tuple[int, int]: Number of parameters, and FLOPs of one image as
         MMDetection counts them (one per multiply-add).
     """
-    parameters = sum(p.numel() for p in detector.parameters())
+    parameters = sum(p.numel() for p in network.parameters())
     width, height = image_size
-    device = next(detector.parameters()).device
+    device = next(network.parameters()).device
     image = torch.zeros(
-        1, input_channels(detector), height, width, device=device
+        1, input_channels(network), height, width, device=device
     )
     with torch.no_grad():
-        analyzer = FlopAnalyzer(detector, (image,))
-        # Losses and other training modules are not called in inference.
+        analyzer = FlopAnalyzer(network, (image,))
+        # Inference does not call losses and other training modules.
         analyzer.uncalled_modules_warnings(False)
         analyzer.unsupported_ops_warnings(False)
         return parameters, int(analyzer.total())

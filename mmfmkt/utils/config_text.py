@@ -15,11 +15,11 @@ class Expression(str):
 
 
 class Derived(dict):
-    """Dict of the base config with changes: ``dict(_base_.model, ...)``.
+    """Changed dict of the base config, written ``dict(_base_.model, ...)``.
 
     Args:
         base (str): Expression of the base dict, such as ``'_base_.model'``.
-        changes: Added and replaced keys.
+        changes: Added and replaced items.
     """
 
     def __init__(self, base: str, **changes: Any) -> None:
@@ -62,9 +62,10 @@ def literal(value: Any, indent: int = 0, column: int = 0) -> str:
     line = f'{opening}{", ".join(parts)}{comma}{closing}'
     if not parts or column + len(line) <= LINE_LENGTH:
         return line
-    inner = indent + INDENT
+    item_indent = indent + INDENT
     lines = [
-        f'{" " * inner}{key}{literal(x, inner, inner + len(key))},'
+        f'{" " * item_indent}{key}'
+        f'{literal(x, item_indent, item_indent + len(key))},'
         for key, x in items
     ]
     return '\n'.join([opening, *lines, f'{" " * indent}{closing}'])
@@ -76,7 +77,12 @@ def assignment(name: str, value: Any) -> str:
 
 
 def assignments(variable: str, values: Dict[str, Any]) -> List[str]:
-    """Return the source text that sets items of a dict by dotted key."""
+    """Return the lines of code that set items of a dict.
+
+    Args:
+        variable (str): Name of the dict.
+        values (dict): Values by dotted key.
+    """
     lines = []
     for name, value in values.items():
         keys = ''.join(

@@ -16,26 +16,26 @@ import mmfmkt
 
 from .errors import ConfigError
 
-# Configs and tools in the wheel; setup.py creates the folder.
+# Folder of the package with configs and tools; setup.py creates it.
 SHIPPED = Path(mmfmkt.__file__).parent / '.mim'
 
 
 def link_shipped() -> None:
     """Create the folder ``.mim`` in a clone that is not installed.
 
-    Without it, for instance on a read-only disk, MMEngine does not find
-    ``mmfmkt::`` configs.
+    MMEngine searches ``mmfmkt::`` configs in it and does not find them where
+    it cannot be created, for instance on a read-only disk.
     """
     package = SHIPPED.parent
-    setup = package.parent / 'setup.py'
-    if SHIPPED.exists() or not setup.is_file():
+    setup_file = package.parent / 'setup.py'
+    if SHIPPED.exists() or not setup_file.is_file():
         return
     with suppress(OSError, ImportError):
         temporary = Path(mkdtemp(prefix='.mim', dir=package))
         try:
-            runpy.run_path(str(setup))['make_mim'](temporary, link=True)
+            runpy.run_path(str(setup_file))['make_mim'](temporary, link=True)
             temporary.chmod(0o755)
-            # Fails in all but the first of several concurrent processes.
+            # Of several concurrent processes, only the first one succeeds.
             temporary.rename(SHIPPED)
         finally:
             rmtree(temporary, ignore_errors=True)
@@ -94,7 +94,7 @@ def read_config(
         path (str): A file, or a packaged config such as
             ``'mmfmkt::retinanet/theta_retinanet_r101_r50.py'``.
         cfg_options (dict, optional): Overrides by dotted keys.
-        key (str): Config key or option that names the path, for errors.
+        key (str): Config key or option of the path, for errors.
 
     Raises:
         ConfigError: If the config does not exist or cannot be read.
@@ -102,12 +102,12 @@ def read_config(
     packaged = '::' in path
     if not packaged and not osp.isfile(osp.expanduser(path)):
         raise ConfigError(
-            f'{key} {path!r} does not exist; give a config file, or a '
+            f'{key} {path!r} does not exist; pass a config file, or a '
             "packaged config of the form 'mmdet::folder/name.py'."
         )
     try:
         cfg = get_config(path) if packaged else Config.fromfile(path)
-    except Exception as error:  # a config may run any code
+    except Exception as error:  # a config is code and may raise any error
         raise ConfigError(
             f'{key} {path!r} or one of its base configs cannot be read: '
             f'{type(error).__name__}: {" ".join(str(error).split())}'

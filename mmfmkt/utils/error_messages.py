@@ -17,10 +17,10 @@ from .configs import walk
 from .errors import ConfigError
 
 NOT_REGISTERED = re.compile(r"'?(\S+) is not in the (.+?) registry")
-IN_WORKER = re.compile(r'^Caught (\w+) in DataLoader worker')
+WORKER_ERROR = re.compile(r'^Caught (\w+) in DataLoader worker')
 # Config keys that methods of MMEngine's Runner read. Other `build_<key>`
 # methods have the key in their name.
-SECTIONS = dict(
+KEY_OF_METHOD = dict(
     build_train_loop='train_cfg',
     build_val_loop='val_cfg',
     build_test_loop='test_cfg',
@@ -31,9 +31,10 @@ SECTIONS = dict(
     resume='--resume',
     load_checkpoint='load_from',
 )
-# Keys with a prefix for the split: train_dataloader, val_evaluator, ...
+# Keys with the split as prefix: train_dataloader, val_evaluator, ...
 SPLIT_KEYS = ('dataloader', 'evaluator')
-REMEDIES = {
+# Explanations of library messages that do not name the cause.
+EXPLANATIONS = {
     'need at least one array to concatenate': 'the dataset is empty: no '
     'image is left after filtering by classes, boxes and filter_cfg',
 }
@@ -47,8 +48,8 @@ def errors_as_config_errors(
 
     Args:
         cfg (Config): The config that is built or run.
-        started (Callable): Whether the first iteration is complete. From then
-            on errors are not converted.
+        started (Callable): Returns whether the first iteration is complete;
+            later errors are not converted.
 
     Raises:
         ConfigError: From the library's error.
@@ -86,27 +87,27 @@ def exception_chain(error: BaseException) -> Iterator[BaseException]:
 
 def config_key_of(chain: List[BaseException], cfg: Any) -> str:
     """Return the config key that caused an error, or '' if unknown."""
-    # Only keys that a Runner reads, not variables of the config.
-    names = inspect.signature(Runner).parameters
-    cfg = {name: cfg[name] for name in names if name in cfg}
+    # Only keys that a Runner reads, not other variables of the config.
+    runner_keys = inspect.signature(Runner).parameters
+    cfg = {key: cfg[key] for key in runner_keys if key in cfg}
     message = str(chain[-1])
     if match := NOT_REGISTERED.search(message):
         if key := key_of_value(cfg, match[1]):
             return key
-    called = [name for error in chain for name in functions_of(error)]
-    # Innermost frame of a class in the config or of a method of Runner.
-    for index, name in reversed(list(enumerate(called))):
-        owner, _, method = name.rpartition('.')
-        owner = owner.rpartition('.')[2]
-        key = key_of_value(cfg, owner) if owner else ''
+    functions = [name for error in chain for name in functions_of(error)]
+    # Innermost method of a class in the config, or of Runner.
+    for index, name in reversed(list(enumerate(functions))):
+        qualified_class, _, method = name.rpartition('.')
+        class_name = qualified_class.rpartition('.')[2]
+        key = key_of_value(cfg, class_name) if class_name else ''
         if key.endswith('.type'):
             return key.removesuffix('.type')
-        section = SECTIONS.get(method) or method.partition('build_')[2]
+        section = KEY_OF_METHOD.get(method) or method.partition('build_')[2]
         if section in SPLIT_KEYS:
-            loops = ' '.join(called[:index])
-            if match := re.search(r'.*build_(train|val|test)_loop', loops):
+            callers = ' '.join(functions[:index])
+            if match := re.search(r'.*build_(train|val|test)_loop', callers):
                 return f'{match[1]}_{section}'
-        if section in names or method in SECTIONS:
+        if section in runner_keys or method in KEY_OF_METHOD:
             return section
     return ''
 
@@ -137,12 +138,12 @@ def key_of_value(cfg: dict, name: str) -> str:
 def error_text(error: BaseException) -> str:
     """Return the message of an error on one line."""
     message = str(error)
-    if IN_WORKER.match(message):
+    if WORKER_ERROR.match(message):
         # The last line of the worker's traceback.
         return message.strip().splitlines()[-1]
     text = ' '.join(message.split())
     if not text and isinstance(error, AssertionError):
         line = traceback.extract_tb(error.__traceback__)[-1].line
         text = f'assertion failed: {line}'
-    text = REMEDIES.get(text) or f'{type(error).__name__}: {text}'
+    text = EXPLANATIONS.get(text) or f'{type(error).__name__}: {text}'
     return text if len(text) < 400 else f'{text[:396]}...'

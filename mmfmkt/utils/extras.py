@@ -7,14 +7,14 @@ from .errors import ConfigError
 
 
 def import_extra(name: str, extra: str) -> ModuleType:
-    """Import a library of one of the package's extras.
+    """Import a library that an extra of the package installs.
 
     Args:
         name (str): Import name.
-        extra (str): The extra that installs it.
+        extra (str): Name of the extra.
 
     Raises:
-        ConfigError: If it is not installed.
+        ConfigError: If the library cannot be imported.
     """
     try:
         return import_module(name)

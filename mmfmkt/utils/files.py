@@ -10,9 +10,9 @@ from mmengine.fileio import LocalBackend, register_backend
 
 
 def write_atomically(path: Union[str, Path], data: Union[bytes, str]) -> None:
-    """Write a file atomically: to a temporary file that is then renamed.
+    """Write a temporary file and rename it.
 
-    If the process is killed while writing, the old file remains.
+    If the process is killed while writing, the previous file remains.
 
     Args:
         path (str | Path): The file. Its folder is created.
@@ -44,9 +44,9 @@ def save_atomically(path: Union[str, Path], content: Any) -> None:
 class AtomicLocalBackend(LocalBackend):
     """MMEngine's backend for local files, with atomic writing.
 
-    It is selected by ``backend_args=dict(backend='atomic')``. Removed files
-    are deleted by `delete_removed`, so that a killed process leaves the old
-    or the new file.
+    It is selected by ``backend_args=dict(backend='atomic')``. `remove` only
+    marks a file; `delete_removed` deletes the marked files after new ones are
+    written. So a killed process always leaves one of them.
     """
 
     def __init__(self) -> None:
@@ -70,6 +70,6 @@ class AtomicLocalBackend(LocalBackend):
         self._removed.append(filepath)
 
     def delete_removed(self) -> None:
-        """Delete the removed files."""
+        """Delete the marked files."""
         while self._removed:
             super().remove(self._removed.pop())

@@ -1,7 +1,8 @@
 """Interleaved timing of functions in one process.
 
 Each round runs every function once, so that other load of the machine affects
-all functions equally. A ratio is the median over rounds, with quartiles.
+all functions equally. A ratio of two functions is the median over rounds, with
+quartiles.
 """
 
 import statistics
@@ -21,7 +22,7 @@ Key = TypeVar('Key', bound=Hashable)
 def time_interleaved(
     functions: Dict[Key, Callable[[], Any]], repeats: int
 ) -> Dict[Key, List[float]]:
-    """Time functions round by round, in seconds.
+    """Return the seconds of each function in each round.
 
     The first round is a warm-up. An interrupt (Ctrl-C) ends the timing; the
     complete rounds are returned.
@@ -35,29 +36,31 @@ def time_interleaved(
     """
     times: Dict[Key, List[float]] = {name: [] for name in functions}
     try:
-        for index in track(
+        for round_index in track(
             range(repeats + 1),
             description='timing',
             console=console,
             disable=not console.is_terminal,
         ):
-            taken = {}
+            seconds = {}
             # The first function of a round rotates: the time of a function
             # depends on what its predecessor left in the caches.
             names = list(functions)
-            first = index % len(names)
+            first = round_index % len(names)
             for name in names[first:] + names[:first]:
                 synchronize()
                 start = time.perf_counter()
                 functions[name]()
                 synchronize()
-                taken[name] = time.perf_counter() - start
-            for name, seconds in taken.items() if index else ():
-                times[name].append(seconds)
+                seconds[name] = time.perf_counter() - start
+            for name in names if round_index else ():
+                times[name].append(seconds[name])
     except KeyboardInterrupt:
         console.print('interrupted: using the complete rounds')
     if not all(times.values()):
-        raise ConfigError('Timing was interrupted before its first round.')
+        raise ConfigError(
+            'Timing was interrupted before the end of the first round.'
+        )
     return times
 
 

@@ -6,12 +6,12 @@ from typing import Any, Dict, Optional
 import numpy as np
 import torch
 
-# Separates the stream's seed from the run's; the value is arbitrary.
+# Added to the run's seed; the value is arbitrary.
 SEED_OFFSET = 0x464D4B54
 
 
 class RandomStream:
-    """Context in which Python, NumPy and PyTorch draw from a separate stream.
+    """Context with separate random states of Python, NumPy and PyTorch.
 
     Drawing inside the context does not change the global generators. Each
     entry continues the stream where the previous one ended. The seed is
@@ -33,24 +33,25 @@ class RandomStream:
     def __init__(self) -> None:
         self._seed = (torch.initial_seed() + SEED_OFFSET) % 2**32
         self.states: Dict[str, Any] = {}
-        self._outer: Optional[Dict[str, Any]] = None
+        self._global_states: Optional[Dict[str, Any]] = None
 
     def __enter__(self) -> 'RandomStream':
-        if self._outer is not None:
+        if self._global_states is not None:
             raise RuntimeError('RandomStream is not reentrant.')
-        self._outer = get_random_states()
+        self._global_states = get_random_states()
         set_random_states(self.states or self._first_states())
-        # CUDA may be initialized long after the first entry.
-        if 'cuda' in self._outer and 'cuda' not in self.states:
+        # CUDA may be initialized after the first entry.
+        if 'cuda' in self._global_states and 'cuda' not in self.states:
             torch.cuda.manual_seed(self._seed)
         return self
 
     def __exit__(self, *_: Any) -> None:
         self.states = get_random_states()
-        set_random_states(self._outer)
-        self._outer = None
+        set_random_states(self._global_states)
+        self._global_states = None
 
     def _first_states(self) -> Dict[str, Any]:
+        """Return the states of generators with the stream's seed."""
         return dict(
             python=random.Random(self._seed).getstate(),
             numpy=np.random.RandomState(self._seed).get_state(),

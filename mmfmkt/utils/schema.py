@@ -31,8 +31,10 @@ from mmfmkt.models.bounds import (  # noqa: F401 (types for schemas)
 from .errors import ConfigError
 
 STRICT = ConfigDict(arbitrary_types_allowed=True, strict=True)
-VARIABLE = (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
-KINDS = ('int', 'float', 'str', 'bool', 'dict', 'list', 'tuple', 'sequence')
+VARIADIC = (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
+# Type names in the locations of pydantic's errors, which are not config keys.
+TYPES = ('int', 'float', 'str', 'bool', 'dict', 'list', 'tuple', 'sequence')
+# Replacements of pydantic's messages.
 FRIENDLY_MESSAGES = {
     "'str' instances are not allowed as a Sequence value": 'a list',
     'Input should be an instance of Sequence': 'a list',
@@ -47,36 +49,36 @@ def did_you_mean(name: str, names: Iterable[str]) -> str:
         name (str): The unknown name.
         names (Iterable[str]): The valid names.
     """
-    found = get_close_matches(str(name), [str(x) for x in names], n=1)
-    return f' (did you mean {found[0]!r}?)' if found else ''
+    similar = get_close_matches(str(name), [str(x) for x in names], n=1)
+    return f' (did you mean {similar[0]!r}?)' if similar else ''
 
 
 @cache
-def adapter(kind: Any) -> TypeAdapter:
+def type_adapter(annotation: Any) -> TypeAdapter:
     """Return pydantic's validator of an annotation."""
-    return TypeAdapter(Annotated[kind, Field()], config=STRICT)
+    return TypeAdapter(Annotated[annotation, Field()], config=STRICT)
 
 
-def check_value(value: Any, kind: Any, key: str) -> None:
+def check_value(value: Any, annotation: Any, key: str) -> None:
     """Check a value of a config against an annotation.
 
     Args:
         value (Any): The value.
-        kind (Any): The annotation.
+        annotation (Any): The annotation.
         key (str): The config key, for the error.
 
     Raises:
         ConfigError: If the value is invalid.
     """
     try:
-        adapter(kind).validate_python(to_builtins(value))
+        type_adapter(annotation).validate_python(to_builtins(value))
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        where = ''.join(
+        subkey = ''.join(
             f'[{x}]' if isinstance(x, int) else f'.{x}'
             for x in first['loc']
             if not str(x).startswith(('constrained', 'function', 'dict['))
-            and str(x) not in KINDS
+            and str(x) not in TYPES
         )
         messages = sorted({x['msg'] for x in error.errors(include_url=False)})
         accepted = dict.fromkeys(FRIENDLY_MESSAGES.get(x, x) for x in messages)
@@ -84,7 +86,7 @@ def check_value(value: Any, kind: Any, key: str) -> None:
         rule = rule.replace('Input should be ', '')
         rule = rule.replace('be Value should have', 'have')
         got = short_repr(first['input'])
-        raise ConfigError(f'{key}{where} {rule}, got {got}.') from None
+        raise ConfigError(f'{key}{subkey} {rule}, got {got}.') from None
 
 
 def to_builtins(value: Any) -> Any:
@@ -103,25 +105,25 @@ def short_repr(value: Any) -> str:
 
 
 @cache
-def constructor_arguments(kind: type) -> Tuple[Dict[str, Any], frozenset]:
+def constructor_arguments(cls: type) -> Tuple[Dict[str, Any], frozenset]:
     """Return the arguments of a class's constructor.
 
     Args:
-        kind (type): The class. If its constructor takes ``**kwargs``, the
+        cls (type): The class. If its constructor takes ``**kwargs``, the
             arguments of its bases are included.
 
     Returns:
         tuple: Annotations by name, and the names of required arguments.
     """
     constructors = [
-        vars(x)['__init__'] for x in kind.__mro__ if '__init__' in vars(x)
+        vars(x)['__init__'] for x in cls.__mro__ if '__init__' in vars(x)
     ]
     annotations: Dict[str, Any] = {}
     required = frozenset()
     for index, function in enumerate(constructors):
         hints = get_type_hints(function, include_extras=True)
         _, *parameters = inspect.signature(function).parameters.values()
-        named = [x for x in parameters if x.kind not in VARIABLE]
+        named = [x for x in parameters if x.kind not in VARIADIC]
         no_default = frozenset(x.name for x in named if x.default is x.empty)
         required = required if index else no_default
         for parameter in named:
@@ -148,7 +150,7 @@ def check_keys(
         schema (Mapping): The annotations.
         key (str): The config key of the section, for the error.
         required (Iterable[str]): Required keys.
-        owner (str): Suffix of ``key`` in errors, such as the class's name.
+        owner (str): Text after ``key`` in errors, such as ``' (PKDLoss)'``.
 
     Raises:
         ConfigError: If a key is unknown or missing, or a value is invalid.
@@ -167,23 +169,23 @@ def check_keys(
         check_value(value, schema[name], f'{key}.{name}')
 
 
-def check_arguments(kind: type, settings: Mapping, key: str) -> None:
+def check_arguments(cls: type, settings: Mapping, key: str) -> None:
     """Check settings against the constructor of a class.
 
     Args:
-        kind (type): A class of mmfmkt.
+        cls (type): A class of mmfmkt.
         settings (Mapping): Arguments of the constructor.
         key (str): The config key of these settings, for the error.
 
     Raises:
         ConfigError: If an argument is unknown, missing or invalid.
     """
-    annotations, required = constructor_arguments(kind)
-    # Objects that are built already are not checked.
-    built = {
+    annotations, required = constructor_arguments(cls)
+    # Arguments that are not config values, such as modules, are not checked.
+    unchecked = {
         name: Any
         for name, x in settings.items()
         if name in annotations and not isinstance(x, BUILTIN_TYPES)
     }
-    schema = {**annotations, **built}
-    check_keys(settings, schema, key, sorted(required), f' ({kind.__name__})')
+    schema = {**annotations, **unchecked}
+    check_keys(settings, schema, key, sorted(required), f' ({cls.__name__})')

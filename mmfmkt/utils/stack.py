@@ -24,7 +24,7 @@ REMEDY = (
 
 
 def parse_release(text: str) -> Tuple[int, ...]:
-    """Parse ``'2.11.0+cu130'`` as ``(2, 11, 0)``."""
+    """Return a release as integers: (2, 11, 0) for ``'2.11.0+cu130'``."""
     return tuple(
         int(part) for part in re.findall(r'\d+', text.split('+')[0])[:3]
     )
@@ -52,14 +52,14 @@ def version_conflicts(name: str) -> List[str]:
     Args:
         name (str): Import name, a key of ``STACK``.
     """
-    found = installed_version(name)
+    installed = installed_version(name)
     _, minimum, maximum = STACK[name]
     required = f'(required: {name}>={minimum},<{maximum})'
-    if found is None:
+    if installed is None:
         return [f'{name} is not installed {required}']
-    low, release, high = map(parse_release, (minimum, found, maximum))
+    low, release, high = map(parse_release, (minimum, installed, maximum))
     if not low <= release < high:
-        return [f'{name} {found} is installed {required}']
+        return [f'{name} {installed} is installed {required}']
     return []
 
 
@@ -75,10 +75,10 @@ def usability_problems(name: str) -> List[str]:
     try:
         # mmdet and mmpretrain assert the versions of mmcv and mmengine.
         import_module(name)
-    except Exception as error:  # a broken installation may raise anything
+    except Exception as error:  # broken packages raise errors of any type
         reason = ' '.join(str(error).split())
-        found = installed_version(name)
-        return [f'{name} {found} cannot be imported ({reason})']
+        installed = installed_version(name)
+        return [f'{name} {installed} cannot be imported ({reason})']
     return []
 
 
@@ -87,8 +87,8 @@ def require(*names: str, optional: bool = False) -> None:
 
     Args:
         names (str): Import names, keys of ``STACK``.
-        optional (bool): Whether to check the versions of installed libraries
-            only. The libraries may be missing or fail to import.
+        optional (bool): Whether the libraries may be missing or fail to
+            import. Only the versions of installed ones are checked.
 
     Raises:
         ImportError: With the installed and required version of each missing

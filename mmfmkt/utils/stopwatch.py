@@ -8,7 +8,7 @@ import torch
 
 
 class Stopwatch:
-    """Accumulated time of code blocks; CUDA events measure it on a GPU.
+    """Accumulates the time of code blocks, by CUDA events on a GPU.
 
     A deep copy starts at zero.
 
@@ -39,16 +39,19 @@ class Stopwatch:
             yield
             self._seconds += time.perf_counter() - start
             return
-        first, last = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-        first.record()
+        begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        begin.record()
         yield
-        last.record()
-        self._events.append((first, last))
+        end.record()
+        self._events.append((begin, end))
 
     def seconds(self) -> float:
-        """Return the seconds of completed blocks and reset to zero."""
+        """Return the seconds of completed blocks and reset them.
+
+        A later call returns those that still run on the GPU.
+        """
         while self._events and self._events[0][1].query():
-            first, last = self._events.pop(0)
-            self._seconds += first.elapsed_time(last) / 1e3
+            begin, end = self._events.pop(0)
+            self._seconds += begin.elapsed_time(end) / 1e3
         seconds, self._seconds = self._seconds, 0.0
         return seconds

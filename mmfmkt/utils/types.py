@@ -1,4 +1,4 @@
-"""Resolve the ``type`` of a config to a class."""
+"""Classes of the ``type`` in configs, and their import paths."""
 
 from typing import Any, Optional
 
@@ -24,8 +24,8 @@ def resolve_type(
             ``_scope_`` in the config overrides ``scope``.
         registry (Registry): MMEngine's root registry, for instance
             ``mmengine.registry.DATASETS``.
-        scope (str, optional): ``default_scope`` of the config; None is the
-            current one, as in ``Registry.build``.
+        scope (str, optional): ``default_scope`` of the config; None: the
+            current default scope, as in ``Registry.build``.
 
     Returns:
         type | None: The class; None if it cannot be found, or if the type is
@@ -56,8 +56,8 @@ def type_name(cfg_or_type: Any) -> str:
     return getattr(kind, '__name__', str(kind)).rpartition('.')[2]
 
 
-def import_path(part: Any) -> str:
-    """Return an import path by which MMEngine's registries find a class.
+def import_path(obj: Any) -> str:
+    """Return an import path by which MMEngine's registries find an object.
 
     It is ``'package.module.Class'``, or the path of a parent package that
     exports the class. MMEngine (0.10.7) does not find a class in a module
@@ -65,15 +65,15 @@ def import_path(part: Any) -> str:
     ``mmdet.models.losses.smooth_l1_loss``.
 
     Args:
-        part (type | Callable): A top-level class or function of a module.
+        obj (type | Callable): A top-level class or function of a module.
     """
-    module = part.__module__
+    module = obj.__module__
     while module:
-        path = f'{module}.{part.__qualname__}'
-        if get_object_from_string(path) is part:
+        path = f'{module}.{obj.__qualname__}'
+        if get_object_from_string(path) is obj:
             return path
         module = module.rpartition('.')[0]
-    return f'{part.__module__}.{part.__qualname__}'
+    return f'{obj.__module__}.{obj.__qualname__}'
 
 
 def is_from_mmfmkt(kind: Any) -> bool:

@@ -1,4 +1,4 @@
-"""Drawn data set: repeatable, tight boxes, COCO files, existing folders."""
+"""Drawn dataset: repeatable, tight boxes, COCO files, existing folders."""
 
 import json
 import math

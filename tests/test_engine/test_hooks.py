@@ -1,4 +1,4 @@
-"""Hooks in short runs, also when these are resumed."""
+"""Hooks in short and in resumed training runs."""
 
 import pytest
 import torch
@@ -23,19 +23,19 @@ from mmfmkt.utils import ConfigError  # noqa: E402
 
 
 class Recorder(Hook):
-    """Writes down what each iteration trains with."""
+    """Records iteration, transfer weight, limit of N and drawn N."""
 
     priority = 'LOWEST'
 
     def __init__(self):
-        self.seen = []
+        self.records = []
 
     def after_train_iter(
         self, runner, batch_idx, data_batch=None, outputs=None
     ):
         flow = runner.model.flows['neck']
         weight = runner.model.transfer_weight
-        self.seen.append(
+        self.records.append(
             (
                 runner.iter,
                 weight,
@@ -46,11 +46,17 @@ class Recorder(Hook):
 
 
 def train(
-    work_dir, *hooks, epochs=4, model=None, raw=None, wrapper=None, **kwargs
+    work_dir,
+    *hooks,
+    epochs=4,
+    model=None,
+    raw_batch=None,
+    wrapper=None,
+    **kwargs,
 ):
-    """Train on four images, two at a time; return what was recorded."""
+    """Train on four images, two per batch; return records and runner."""
     torch.manual_seed(0)
-    raw = raw or batch(4)
+    raw_batch = raw_batch or batch(4)
     recorder = Recorder()
     runner = Runner(
         model=model or distiller(flow=dict(num_steps=(1, 2, 4))),
@@ -59,7 +65,10 @@ def train(
             batch_size=2,
             num_workers=0,
             sampler=dict(type='DefaultSampler', shuffle=False),
-            dataset=[dict(zip(raw, values)) for values in zip(*raw.values())],
+            dataset=[
+                dict(zip(raw_batch, values))
+                for values in zip(*raw_batch.values())
+            ],
         ),
         train_cfg=dict(by_epoch=True, max_epochs=epochs),
         optim_wrapper=dict(
@@ -71,7 +80,7 @@ def train(
         **kwargs,
     )
     runner.train()
-    return recorder.seen, runner
+    return recorder.records, runner
 
 
 @pytest.mark.parametrize(
@@ -88,54 +97,54 @@ def train(
         ),
     ],
 )
-def test_the_transfer_weight_follows_its_settings(
-    settings, expected, tmp_path
-):
-    seen, _ = train(
+def test_transfer_weight_follows_the_schedule(settings, expected, tmp_path):
+    records, _ = train(
         tmp_path, dict(type='mmfmkt.TransferWeightHook', **settings)
     )
-    assert [weight for _, weight, *_ in seen] == expected
+    assert [weight for _, weight, *_ in records] == expected
 
 
-def test_step_counts_grow_during_the_warm_up(tmp_path):
-    seen, _ = train(
+def test_step_counts_stay_below_the_increasing_limit(tmp_path):
+    records, _ = train(
         tmp_path, dict(type='mmfmkt.StepCountWarmupHook', warmup=3)
     )
-    assert [limit for *_, limit, _ in seen] == [1, 1, 2, 3, 3, 4, 4, 4]
+    assert [limit for *_, limit, _ in records] == [1, 1, 2, 3, 3, 4, 4, 4]
     assert all(
-        drawn in (1, 2, 4) and drawn <= limit for *_, limit, drawn in seen
+        drawn in (1, 2, 4) and drawn <= limit for *_, limit, drawn in records
     )
 
 
-def test_step_count_warm_up_applies_to_a_fixed_step_count(tmp_path):
-    seen, _ = train(
+def test_a_fixed_step_count_is_clipped_to_the_limit(tmp_path):
+    records, _ = train(
         tmp_path,
         dict(type='mmfmkt.StepCountWarmupHook', warmup=6, by_epoch=False),
         model=distiller(flow=dict(num_steps=3)),
     )
-    assert [drawn for *_, drawn in seen] == [1, 1, 2, 2, 3, 3, 3, 3]
+    assert [drawn for *_, drawn in records] == [1, 1, 2, 2, 3, 3, 3, 3]
 
 
 @pytest.mark.slow
-def test_hooks_of_a_resumed_run_act_as_in_an_uninterrupted_one(tmp_path):
+def test_schedules_of_a_resumed_run_equal_those_of_an_uninterrupted_run(
+    tmp_path,
+):
     hooks = (
         dict(type='mmfmkt.TransferWeightHook', begin=1, warmup=2),
         dict(type='mmfmkt.StepCountWarmupHook', warmup=3),
     )
-    whole, one = tmp_path / 'whole', tmp_path / 'parts'
-    whole.mkdir(), one.mkdir()
-    seen, _ = train(whole, *hooks)
-    first, _ = train(one, *hooks, epochs=2)
-    second, _ = train(one, *hooks, resume=True)
-    assert first + second == seen
+    uninterrupted, resumed = tmp_path / 'uninterrupted', tmp_path / 'resumed'
+    uninterrupted.mkdir(), resumed.mkdir()
+    expected, _ = train(uninterrupted, *hooks)
+    first, _ = train(resumed, *hooks, epochs=2)
+    second, _ = train(resumed, *hooks, resume=True)
+    assert first + second == expected
 
 
 @pytest.mark.parametrize('sampler', ('DefaultSampler', 'InfiniteSampler'))
 @pytest.mark.parametrize('batch_sampler', (None, 'AspectRatioBatchSampler'))
-def test_epoch_length_is_the_number_of_iterations_of_all_ranks_together(
+def test_iterations_per_epoch_with_four_ranks(
     sampler, batch_sampler, monkeypatch
 ):
-    """A sampler that never ends says how much there is for all ranks."""
+    """The length of an infinite sampler is that of the dataset."""
     from mmdet.datasets.samplers import AspectRatioBatchSampler
     from mmengine.dataset import DefaultSampler, InfiniteSampler
 
@@ -145,19 +154,23 @@ def test_epoch_length_is_the_number_of_iterations_of_all_ranks_together(
                 f'{module}.{name}', lambda value=value: value, raising=False
             )
     monkeypatch.setattr('mmengine.dataset.sampler.sync_random_seed', lambda: 0)
-    kind = dict(DefaultSampler=DefaultSampler, InfiniteSampler=InfiniteSampler)
+    samplers = dict(
+        DefaultSampler=DefaultSampler, InfiniteSampler=InfiniteSampler
+    )
     data = list(range(64))
-    own = kind[sampler](data)
+    index_sampler = samplers[sampler](data)
     loader = (
-        DataLoader(data, 2, sampler=own)
+        DataLoader(data, 2, sampler=index_sampler)
         if not batch_sampler
-        else (DataLoader(data, batch_sampler=AspectRatioBatchSampler(own, 2)))
+        else DataLoader(
+            data, batch_sampler=AspectRatioBatchSampler(index_sampler, 2)
+        )
     )
     assert iterations_per_epoch(loader) == 8
 
 
 @pytest.mark.slow
-def test_the_flow_alone_is_averaged_saved_and_resumed(tmp_path):
+def test_flow_ema_averages_saves_and_resumes_only_the_flow(tmp_path):
     hook = dict(type='mmfmkt.FlowEMAHook', momentum=0.5)
     _, runner = train(tmp_path, hook, epochs=2)
     saved = torch.load(tmp_path / 'epoch_2.pth', weights_only=False)
@@ -165,8 +178,8 @@ def test_the_flow_alone_is_averaged_saved_and_resumed(tmp_path):
     name = 'flows.neck.0.field.encoder.layers.4.weight'
     average = saved['state_dict'][name]
     assert not torch.equal(average, model[name])
-    inner = 'module.' + name.removeprefix('flows.')
-    assert torch.equal(saved['ema_state_dict'][inner], model[name])
+    ema_name = 'module.' + name.removeprefix('flows.')
+    assert torch.equal(saved['ema_state_dict'][ema_name], model[name])
     student = [x for x in model if not x.startswith('flows.')]
     assert all(torch.equal(saved['state_dict'][x], model[x]) for x in student)
     assert not any('backbone' in x for x in saved['ema_state_dict'])
@@ -177,7 +190,7 @@ def test_the_flow_alone_is_averaged_saved_and_resumed(tmp_path):
     assert resumed.iter == 6
 
 
-def test_stopping_and_averaging_leave_an_export_that_loads(tmp_path):
+def test_checkpoints_with_flow_ema_load_without_a_teacher(tmp_path):
     from mmfmkt.registry import MODELS
 
     model = distiller(flow=dict(num_steps=(1, 2, 4)))
@@ -189,8 +202,8 @@ def test_stopping_and_averaging_leave_an_export_that_loads(tmp_path):
         model=model,
     )
     saved = torch.load(tmp_path / 'epoch_2.pth', weights_only=False)
-    bare = MODELS.build(dict(model, teacher=None))
-    bare.load_state_dict(saved['state_dict'])
+    without_teacher = MODELS.build(dict(model, teacher=None))
+    without_teacher.load_state_dict(saved['state_dict'])
 
 
 @pytest.mark.parametrize(
@@ -203,14 +216,14 @@ def test_stopping_and_averaging_leave_an_export_that_loads(tmp_path):
         dict(type='mmfmkt.NanGuardHook', action='go on'),
     ],
 )
-def test_impossible_settings_are_refused_in_one_sentence(hook):
+def test_invalid_settings_raise_an_error_of_one_line(hook):
     with pytest.raises(ConfigError, match='Hook|custom_hooks.0.') as error:
         check_mmfmkt_hooks(Config(dict(model=dict(), custom_hooks=[hook])))
         HOOKS.build(hook)
     assert '\n' not in str(error.value)
 
 
-def test_hooks_for_distillers_raise_an_error_for_other_models(tmp_path):
+def test_distillation_hooks_reject_other_models(tmp_path):
     from tiny import retinanet
 
     with pytest.raises(ConfigError, match='got RetinaNet'):
@@ -221,63 +234,73 @@ def test_hooks_for_distillers_raise_an_error_for_other_models(tmp_path):
         )
 
 
-def test_hooks_are_registered_in_the_projects_scope():
+def test_hooks_are_registered_in_scope_mmfmkt():
     from mmfmkt.registry import HOOKS
 
     for hook in (ExportStudentHook, StepCountWarmupHook, TransferWeightHook):
         assert HOOKS.get(hook.__name__) is hook
 
 
-class Spoil(Hook):
-    """Makes a number none, from an iteration on or in it alone."""
+class CorruptValues(Hook):
+    """Corrupts values in the iterations from ``first`` to ``last``.
 
-    def __init__(self, where, first, last=99):
-        self.where, self.first, self.last = where, first, last
+    Args:
+        target (str): ``'weight'`` sets the transfer weight to NaN, ``'nan'``
+            and ``'zero'`` set the weights of the teacher's neck.
+        first (int): First iteration.
+        last (int): Last iteration.
+    """
+
+    def __init__(self, target, first, last=99):
+        self.target, self.first, self.last = target, first, last
 
     def before_train_iter(self, runner, *args, **kwargs):
-        here = self.first <= runner.iter <= self.last
+        active = self.first <= runner.iter <= self.last
         model = runner.model
         self.weights = [x.detach().clone() for x in model.parameters()]
-        if self.where == 'weight':
-            model.transfer_weight = float('nan') if here else 1.0
-        elif here:
+        if self.target == 'weight':
+            model.transfer_weight = float('nan') if active else 1.0
+        elif active:
             for parameter in model.teacher.neck.parameters():
-                parameter.fill_(float('nan' if self.where == 'nan' else 0))
+                parameter.fill_(float('nan' if self.target == 'nan' else 0))
 
 
 CPU_AMP = dict(type='mmfmkt.CPUAmpOptimWrapper')
 
 
 @pytest.mark.parametrize(
-    'where, wrapper', [('weight', None), ('nan', CPU_AMP)]
+    'target, wrapper', [('weight', None), ('nan', CPU_AMP)]
 )
-def test_nan_stops_a_run_before_the_optimizer_step(where, wrapper, tmp_path):
-    spoil = Spoil(where, first=5)
+def test_nan_stops_a_run_before_the_optimizer_step(target, wrapper, tmp_path):
+    corrupt = CorruptValues(target, first=5)
     with pytest.raises(ConfigError) as error:
         train(
-            tmp_path, spoil, dict(type='mmfmkt.NanGuardHook'), wrapper=wrapper
+            tmp_path,
+            corrupt,
+            dict(type='mmfmkt.NanGuardHook'),
+            wrapper=wrapper,
         )
-    sentence = str(error.value)
-    assert sentence.startswith(
+    message = str(error.value)
+    assert message.startswith(
         'NaN or Inf in iteration 6: neck.0.loss_flow, neck.1.loss_flow, neck.2'
     )
-    assert f'last checkpoint: {tmp_path}/epoch_2.pth' in sentence
+    assert f'last checkpoint: {tmp_path}/epoch_2.pth' in message
 
 
 @pytest.mark.slow
 def test_a_skipped_batch_changes_no_weights(tmp_path):
-    class Watch(Hook):
+    class CompareWeights(Hook):
         def after_train_iter(self, runner, *args, **kwargs):
-            kept = all(
-                map(torch.equal, spoil.weights, runner.model.parameters())
+            equal = map(
+                torch.equal, corrupt.weights, runner.model.parameters()
             )
-            same.append(kept)
+            unchanged.append(all(equal))
 
-    same = []
-    spoil = Spoil('weight', first=3, last=4)
+    unchanged = []
+    corrupt = CorruptValues('weight', first=3, last=4)
     hook = dict(type='mmfmkt.NanGuardHook', action='skip')
-    _, runner = train(tmp_path, spoil, hook, Watch())
-    assert same == [i in (3, 4) for i in range(8)]
+    _, runner = train(tmp_path, corrupt, hook, CompareWeights())
+    assert unchanged == [i in (3, 4) for i in range(8)]
     (guard,) = (x for x in runner.hooks if isinstance(x, NanGuardHook))
     assert guard.skipped == 2
     assert runner.message_hub.get_scalar('train/skipped').current() == 2
@@ -286,7 +309,7 @@ def test_a_skipped_batch_changes_no_weights(tmp_path):
     with pytest.raises(ConfigError, match='NaN or Inf'):
         train(
             tmp_path,
-            Spoil('weight', first=2),
+            CorruptValues('weight', first=2),
             dict(type='mmfmkt.NanGuardHook', action='skip', max_skips=3),
         )
 
@@ -295,13 +318,15 @@ def test_a_skipped_batch_changes_no_weights(tmp_path):
     'case, wrapper',
     [('constant maps', CPU_AMP), ('no boxes', None), ('one image', CPU_AMP)],
 )
-def test_unusual_batches_have_finite_losses(case, wrapper, tmp_path):
-    raw = batch(1 if case == 'one image' else 4)
+def test_rare_batches_have_finite_losses(case, wrapper, tmp_path):
+    raw_batch = batch(1 if case == 'one image' else 4)
     hooks = [dict(type='mmfmkt.NanGuardHook')]
     if case == 'no boxes':
-        for sample in raw['data_samples']:
+        for sample in raw_batch['data_samples']:
             sample.gt_instances = sample.gt_instances[:0]
     elif case == 'constant maps':
-        hooks.append(Spoil('zero', first=0))
-    _, runner = train(tmp_path, *hooks, raw=raw, epochs=1, wrapper=wrapper)
+        hooks.append(CorruptValues('zero', first=0))
+    _, runner = train(
+        tmp_path, *hooks, raw_batch=raw_batch, epochs=1, wrapper=wrapper
+    )
     assert all(x.isfinite().all() for x in runner.model.parameters())

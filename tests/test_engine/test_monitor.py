@@ -1,4 +1,4 @@
-"""Flow monitor: its statistics, and training that it does not change."""
+"""FlowMonitorHook: its statistics, and no change of the training."""
 
 import re
 
@@ -68,15 +68,15 @@ def test_the_monitor_writes_scalars_and_does_not_change_training(
     assert stats[-1]['flow/neck.0/velocity'] > 0
     assert stats[-1]['flow/grad_norm_student'] > 0
     assert stats[-1]['flow/grad_norm_flow'] > 0
-    # A line that a person can read, and all parts for the visualizers.
-    found = re.findall(
+    # The log line has sums of losses; visualizers get each loss.
+    logged = re.findall(
         r'Epoch\(train\) +\[\d\]\[\d/4\]  lr: .* '
         r'\(teacher \d+%\)  .* '
         r'loss: ([\d.]+) \(student ([\d.]+), transfer ([\d.]+)\)\n',
         log,
     )
-    assert len(found) == 8
-    for total, student, transfer in found:
+    assert len(logged) == 8
+    for total, student, transfer in logged:
         assert float(total) == pytest.approx(
             float(student) + float(transfer), abs=1e-3
         )

@@ -1,4 +1,4 @@
-"""Resuming is exact, from any iteration."""
+"""Exact resume from any iteration."""
 
 import itertools
 import os
@@ -25,8 +25,8 @@ pytest.importorskip('mmdet')
 from mmfmkt.engine.resume import latest_checkpoint  # noqa: E402
 
 
-class Drawn(Dataset):
-    """Samples that are an index and what three generators draw."""
+class RandomSamples(Dataset):
+    """Samples of their index and a random signal_number of three generators."""
 
     def __len__(self):
         return 11
@@ -42,7 +42,7 @@ def seed_worker(worker_id):
 
 
 def stream_of(num_workers, persistent):
-    data = Drawn()
+    data = RandomSamples()
     sampler = BatchSampler(DefaultSampler(data, seed=0), 2, drop_last=False)
     loader = DataLoader(
         data,
@@ -58,11 +58,11 @@ def stream_of(num_workers, persistent):
 @pytest.mark.parametrize(
     'num_workers, persistent', [(0, False), (2, False), (2, True)]
 )
-@pytest.mark.parametrize('end', [1, 4, 6, 8])
-def test_resumed_batches_equal_those_of_an_uninterrupted_epoch(
-    num_workers, persistent, end
+@pytest.mark.parametrize('num_read', [1, 4, 6, 8])
+def test_a_resumed_stream_yields_the_batches_of_an_uninterrupted_one(
+    num_workers, persistent, num_read
 ):
-    """Ended after some of two epochs of six batches, the rest is the same."""
+    """Two epochs of six batches, interrupted after ``num_read`` batches."""
 
     def epochs(stream, position=0):
         for epoch in range(position // 6, 2):
@@ -72,43 +72,43 @@ def test_resumed_batches_equal_those_of_an_uninterrupted_epoch(
 
     torch.manual_seed(0)
     seed_worker(99)
-    whole = list(epochs(stream_of(num_workers, persistent)))
-    assert len(whole) == 12 and whole[:6] != whole[6:]
+    expected = list(epochs(stream_of(num_workers, persistent)))
+    assert len(expected) == 12 and expected[:6] != expected[6:]
 
     torch.manual_seed(0)
     seed_worker(99)
     stream = stream_of(num_workers, persistent)
-    before = list(itertools.islice(epochs(stream), end))
+    before = list(itertools.islice(epochs(stream), num_read))
     main, workers = (
         pack_states(get_random_states()),
-        stream.worker_states(end % 6 == 0),
+        stream.worker_states(num_read % 6 == 0),
     )
 
-    seed_worker(7)  # another process, in any state
+    seed_worker(7)  # the resumed process has other random states
     stream = stream_of(num_workers, persistent)
     stream.resume(main, workers)
-    assert before + list(epochs(stream, end)) == whole
+    assert before + list(epochs(stream, num_read)) == expected
 
 
-class EndAt(Hook):
-    """Raises a signal, or dies, in an iteration."""
+class InterruptAt(Hook):
+    """Sends a signal, or raises an error, in an iteration."""
 
     priority = 'HIGHEST'
 
-    def __init__(self, iteration, number=None):
-        self.iteration, self.number = iteration, number
+    def __init__(self, iteration, signal_number=None):
+        self.iteration, self.signal_number = iteration, signal_number
 
     def after_train_iter(self, runner, *args, **kwargs):
         if runner.iter == self.iteration:
-            if self.number is None:
+            if self.signal_number is None:
                 raise InterruptedError
-            os.kill(os.getpid(), self.number)
+            os.kill(os.getpid(), self.signal_number)
 
 
-def runner_of(work_dir, *hooks, by_epoch=True, **kwargs):
-    """Four images, one at a time, for three epochs."""
+def build_runner(work_dir, *hooks, by_epoch=True, **kwargs):
+    """Build a runner of three epochs with four images, one per batch."""
     torch.manual_seed(0)
-    raw = batch(4)
+    raw_batch = batch(4)
     loop = (
         dict(type='mmfmkt.ResumableEpochLoop', max_epochs=3)
         if by_epoch
@@ -130,7 +130,10 @@ def runner_of(work_dir, *hooks, by_epoch=True, **kwargs):
                 type='DefaultSampler' if by_epoch else 'InfiniteSampler',
                 shuffle=True,
             ),
-            dataset=[dict(zip(raw, values)) for values in zip(*raw.values())],
+            dataset=[
+                dict(zip(raw_batch, values))
+                for values in zip(*raw_batch.values())
+            ],
         ),
         train_cfg=loop,
         optim_wrapper=dict(optimizer=dict(type='AdamW', lr=1e-3)),
@@ -143,14 +146,15 @@ def runner_of(work_dir, *hooks, by_epoch=True, **kwargs):
     )
 
 
-def weights_of(runner):
+def train_weights(runner):
+    """Train, and return a copy of the weights."""
     runner.train()
     return {k: x.clone() for k, x in runner.model.state_dict().items()}
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    'iteration, number, by_epoch',
+    'iteration, signal_number, by_epoch',
     [
         (6, None, True),
         (5, signal.SIGTERM, True),
@@ -158,49 +162,53 @@ def weights_of(runner):
         (5, signal.SIGTERM, False),
     ],
 )
-def test_resumed_runs_end_with_the_weights_of_an_uninterrupted_one(
-    iteration, number, by_epoch, tmp_path
+def test_an_interrupted_and_resumed_run_ends_with_the_same_weights(
+    iteration, signal_number, by_epoch, tmp_path
 ):
-    calm, fire = tmp_path / 'calm', tmp_path / 'fire'
-    calm.mkdir()
-    fire.mkdir()
-    expected = weights_of(runner_of(calm, by_epoch=by_epoch))
+    uninterrupted, resumed = tmp_path / 'uninterrupted', tmp_path / 'resumed'
+    uninterrupted.mkdir()
+    resumed.mkdir()
+    expected = train_weights(build_runner(uninterrupted, by_epoch=by_epoch))
     handler = signal.getsignal(signal.SIGTERM)
-    runner = runner_of(fire, EndAt(iteration, number), by_epoch=by_epoch)
-    with pytest.raises(SystemExit if number else InterruptedError) as ended:
+    hook = InterruptAt(iteration, signal_number)
+    runner = build_runner(resumed, hook, by_epoch=by_epoch)
+    with pytest.raises(
+        SystemExit if signal_number else InterruptedError
+    ) as error:
         runner.train()
     for hook in runner.hooks:
         if type(hook).__name__ == 'InterruptHook':
-            hook.after_train(runner)  # as the end of a process would
+            hook.after_train(runner)  # restores the signal handlers
     assert signal.getsignal(signal.SIGTERM) == handler
-    path, loaded = latest_checkpoint(fire)
-    if number:
-        assert ended.value.code == 128 + number
-        whole_epoch = by_epoch and iteration == 7
+    path, loaded = latest_checkpoint(resumed)
+    if signal_number:
+        assert error.value.code == 128 + signal_number
+        at_epoch_end = by_epoch and iteration == 7
         assert loaded['meta']['iter'] == iteration + 1
         assert loaded['meta']['epoch'] == (
-            0 if not by_epoch else 2 if whole_epoch else 1
+            0 if not by_epoch else 2 if at_epoch_end else 1
         )
-    found = weights_of(
-        runner_of(fire, by_epoch=by_epoch, resume=True, load_from=path)
+    weights = train_weights(
+        build_runner(resumed, by_epoch=by_epoch, resume=True, load_from=path)
     )
-    assert all(torch.equal(expected[k], found[k]) for k in expected)
-    kept = {x.name for x in fire.glob('*.pth')}
+    assert all(torch.equal(expected[k], weights[k]) for k in expected)
+    kept = {x.name for x in resumed.glob('*.pth')}
     assert kept == {'epoch_3.pth' if by_epoch else 'iter_12.pth'}
 
 
 @pytest.mark.slow
 def test_resuming_with_another_teacher_is_an_error(tmp_path):
     with pytest.raises(SystemExit):
-        runner_of(tmp_path, EndAt(9, signal.SIGTERM)).train()
+        build_runner(tmp_path, InterruptAt(9, signal.SIGTERM)).train()
     path, _ = latest_checkpoint(tmp_path)
-    runner = runner_of(tmp_path, resume=True, load_from=path)
+    runner = build_runner(tmp_path, resume=True, load_from=path)
     next(runner.model.teacher.parameters()).data.add_(1e-3)
     with pytest.raises(ConfigError, match='differ from those of the teacher'):
         runner.train()
 
 
-def saved(path, age):
+def save_checkpoint(path, age):
+    """Save a checkpoint that is ``age`` seconds old."""
     torch.save(
         dict(meta=dict(age=age), state_dict=dict(x=torch.ones(99))), path
     )
@@ -210,9 +218,9 @@ def saved(path, age):
 
 @pytest.mark.parametrize('damage', ['cut', 'flipped', 'empty', 'foreign'])
 def test_a_damaged_checkpoint_is_skipped_when_resuming(damage, tmp_path):
-    saved(tmp_path / 'epoch_1.pth', age=9)
-    newest = saved(tmp_path / 'epoch_2.pth', age=5)
-    saved(tmp_path / 'best_coco_epoch_2.pth', age=0)
+    save_checkpoint(tmp_path / 'epoch_1.pth', age=9)
+    newest = save_checkpoint(tmp_path / 'epoch_2.pth', age=5)
+    save_checkpoint(tmp_path / 'best_coco_epoch_2.pth', age=0)
     (tmp_path / 'last_checkpoint').write_text(str(newest))
     assert latest_checkpoint(tmp_path)[1]['meta']['age'] == 5
     data = bytearray(newest.read_bytes())
@@ -242,7 +250,7 @@ def test_a_damaged_checkpoint_is_skipped_when_resuming(damage, tmp_path):
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason='there is a GPU')
-def test_random_states_of_a_gpu_are_skipped_without_a_gpu():
+def test_random_states_of_a_gpu_are_ignored_without_a_gpu():
     states = get_random_states()
     drawn = torch.rand(3)
     cuda = torch.zeros(16, dtype=torch.uint8)

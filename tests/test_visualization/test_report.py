@@ -1,4 +1,4 @@
-"""Measures of the report, and the runs that it reads."""
+"""Statistics of the report, and the runs that it reads."""
 
 import json
 
@@ -28,7 +28,7 @@ from mmfmkt.visualization.report.features import (  # noqa: E402
     sampling_trajectories,
     spaced_indices,
 )
-from mmfmkt.visualization.report.page import results  # noqa: E402
+from mmfmkt.visualization.report.page import results_section  # noqa: E402
 from mmfmkt.visualization.report.runs import (  # noqa: E402
     differences,
     make_names_unique,
@@ -84,7 +84,7 @@ def level_features(channels=6, target=9):
     return LevelFeatures('neck.0', transfer, *maps, 4)
 
 
-def test_sampling_paths_end_at_the_deployed_output():
+def test_sampling_trajectories_end_at_the_deployed_output():
     level = level_features()
     with torch.no_grad():
         deployed = level.transfer.sample(level.source, 4)
@@ -93,15 +93,17 @@ def test_sampling_paths_end_at_the_deployed_output():
         plane = torch.linalg.svd(flat - flat.mean(0))[2][:2].T
         projected = transformed.movedim(1, -1).flatten(0, -2).double()
         projected = (projected - flat.mean(0)) @ plane
-    paths = sampling_trajectories(level)
-    assert len(paths['states']) == 5 and len(paths['targets']) == 40
+    trajectories = sampling_trajectories(level)
+    assert (
+        len(trajectories['states']) == 5 and len(trajectories['targets']) == 40
+    )
     expected = projected[torch.tensor(spaced_indices(len(projected), 40))]
-    last = torch.tensor(paths['states'][-1], dtype=torch.double)
-    # The axes of a plane have no sign.
+    last = torch.tensor(trajectories['states'][-1], dtype=torch.double)
+    # The signs of the principal axes are arbitrary.
     torch.testing.assert_close(
         last.abs(), expected.abs(), atol=1e-4, rtol=1e-4
     )
-    assert 0 < sum(paths['explained_variance']) < 1
+    assert 0 < sum(trajectories['explained_variance']) < 1
     values = measure_steps(level)
     assert len(values['distance']) == len(values['cka']) == 6
     metric = level.transfer.metric(transformed, level.target)
@@ -116,7 +118,7 @@ def write_run(folder, lines, config='model = dict(type="X")\n'):
     return str(folder)
 
 
-def test_a_running_and_resumed_training_is_read(tmp_path):
+def test_logs_of_a_running_and_resumed_training_are_read(tmp_path):
     lines = [
         dict(loss=3.0, iter=1, epoch=1, step=1),
         dict(loss=2.0, iter=2, epoch=1, step=2),
@@ -130,24 +132,24 @@ def test_a_running_and_resumed_training_is_read(tmp_path):
         dict(loss=1.5, iter=2, epoch=1, step=2),
     ]
     text = [*map(json.dumps, lines), '{"loss": 1.0, "it']
-    one = read_work_dir(write_run(tmp_path / 'a' / 'run', text))
-    assert [x['loss'] for x in one.train] == [3.0, 1.5]
-    assert one.metrics[0] == 'coco/bbox_mAP' and len(one.flow) == 1
-    assert one.metrics_by_steps() == {'accuracy/top1': {1: 60.0, 8: 61.5}}
-    assert one.checkpoint is None and not one.distills
-    other = read_work_dir(
+    run_a = read_work_dir(write_run(tmp_path / 'a' / 'run', text))
+    assert [x['loss'] for x in run_a.train] == [3.0, 1.5]
+    assert run_a.metrics[0] == 'coco/bbox_mAP' and len(run_a.flow) == 1
+    assert run_a.metrics_by_steps() == {'accuracy/top1': {1: 60.0, 8: 61.5}}
+    assert run_a.checkpoint is None and not run_a.is_distillation
+    run_b = read_work_dir(
         write_run(
             tmp_path / 'b' / 'run',
             text,
             'model = dict(type="X", depth=2)\nwork_dir = "b"\n',
         )
     )
-    make_names_unique([one, other])
-    assert (one.name, other.name) == ('a/run', 'b/run')
-    assert differences([one, other]) == {'model.depth': ['', '2']}
+    make_names_unique([run_a, run_b])
+    assert (run_a.name, run_b.name) == ('a/run', 'b/run')
+    assert differences([run_a, run_b]) == {'model.depth': ['', '2']}
 
 
-def test_folders_without_a_training_log_are_refused(tmp_path):
+def test_a_folder_without_logs_raises_a_config_error(tmp_path):
     with pytest.raises(ConfigError, match='not a work directory'):
         read_work_dir(str(tmp_path))
     output = run('tools/report.py', tmp_path, fails=True)
@@ -166,7 +168,7 @@ def test_the_teacher_is_in_the_table_of_runs(tmp_path):
     )
     text = [json.dumps(x) for x in lines]
     runs = [read_work_dir(write_run(tmp_path / 'run', text, config))]
-    header, rows = results(runs).parts[0].values()
+    header, rows = results_section(runs).parts[0].values()
     assert header[-1] == 'coco/bbox_mAP'
     assert [(row[0], row[1], row[-1]) for row in rows] == [
         ('run', 'fmkt', 0.1),
@@ -175,13 +177,13 @@ def test_the_teacher_is_in_the_table_of_runs(tmp_path):
     # Without TeacherCheckHook, the last validation of its training is shown.
     runs[0].teacher = {}
     teacher_run = read_work_dir(write_run(teacher, text[1:]))
-    header, rows = results(runs).parts[0].values()
+    header, rows = results_section(runs).parts[0].values()
     assert [row[-1] for row in rows] == [0.1, 0.1]
-    header, rows = results([*runs, teacher_run]).parts[0].values()
+    header, rows = results_section([*runs, teacher_run]).parts[0].values()
     assert [row[0] for row in rows] == ['run', 'teacher']
 
 
-def test_logs_only_reports_load_nothing_from_the_internet(tmp_path):
+def test_a_page_of_logs_only_needs_no_internet(tmp_path):
     line = {
         'loss': 1.0,
         'loss_cls': 0.4,

@@ -8,17 +8,21 @@ from .piece import Piece
 
 
 def clip_polygon(points: np.ndarray, size: Tuple[int, int]) -> np.ndarray:
-    """Clip a polygon to the image (Sutherland-Hodgman)."""
+    """Clip a polygon, shape (N, 2), to the image (Sutherland-Hodgman).
+
+    In this module, ``size`` is the image's width and height in pixels.
+    """
     borders = (0, 0, 1), (1, 0, 1), (0, size[0], -1), (1, size[1], -1)
     for axis, bound, sign in borders:
-        kept = []
+        clipped = []
         for start, stop in zip(np.roll(points, 1, 0), points):
+            # Distances to the border, positive inside.
             a, b = sign * (start[axis] - bound), sign * (stop[axis] - bound)
             if a * b < 0:
-                kept.append(start + (stop - start) * (a / (a - b)))
+                clipped.append(start + (stop - start) * (a / (a - b)))
             if b >= 0:
-                kept.append(stop)
-        points = np.array(kept).reshape(-1, 2)
+                clipped.append(stop)
+        points = np.array(clipped).reshape(-1, 2)
     return points
 
 
@@ -45,7 +49,7 @@ def polygon_of(piece: Piece, size: Tuple[int, int]) -> np.ndarray:
 
 
 def annotate(piece: Piece, size: Tuple[int, int]) -> dict:
-    """Return the COCO annotation of an object without its ids."""
+    """Return an object's COCO annotation without ``id`` and ``image_id``."""
     x, y = (polygon := polygon_of(piece, size)).T
     area = abs(np.dot(x, np.roll(y, 1)) - np.dot(y, np.roll(x, 1))) / 2
     return dict(

@@ -1,4 +1,8 @@
-"""Outlines of the classes, and clutter."""
+"""Outlines of the classes, and clutter.
+
+Lengths are in image pixels. ``size`` is the image's width and height;
+``unit`` is 1/160 of its short side.
+"""
 
 import math
 from typing import Callable, List, Sequence
@@ -8,6 +12,7 @@ import numpy as np
 from .classes import SHAPES_CLASSES
 from .piece import Piece
 
+# Number of corners of each class's outline.
 CORNERS = dict(circle=48, ring=48, square=4, pentagon=5, hexagon=6, star=10)
 
 
@@ -17,12 +22,12 @@ def uniform(rng: np.random.Generator, low: float, high: float) -> float:
 
 
 def on_circle(angle: np.ndarray) -> np.ndarray:
-    """Return points of the unit circle at angles, shape (N, 2)."""
+    """Return the points of the unit circle at angles, shape (N, 2)."""
     return np.stack([np.cos(angle), np.sin(angle)], 1)
 
 
 def outline_of(label: int, rng: np.random.Generator) -> List[np.ndarray]:
-    """Return the contours of a class in the unit circle."""
+    """Return the outline of a class in the unit circle, and its hole."""
     name = SHAPES_CLASSES[label]
     corners = CORNERS[name]
     outline = on_circle(np.arange(corners) * (2 * np.pi / corners))
@@ -41,11 +46,11 @@ def draw_shape(
     angle, axis = rng.uniform(0, 2 * np.pi, 2)
     squeeze = np.array([1.0, uniform(rng, 0.8, 1.0)])
 
-    def rotation(by):
-        cos, sin = math.cos(by), math.sin(by)
+    def rotation(theta):
+        cos, sin = math.cos(theta), math.sin(theta)
         return np.array([[cos, -sin], [sin, cos]])
 
-    # The squeezed axis is independent of the corners.
+    # The direction of the squeeze is independent of the rotation.
     matrix = rotation(axis) @ (squeeze[:, None] * rotation(angle))
     contours = [
         contour @ matrix.T * (diameter / 2) + center
@@ -59,9 +64,9 @@ def draw_line(
 ) -> Piece:
     """Draw clutter: a long, slightly curved line."""
     ends = rng.uniform(0, 1, (2, 2)) * size
-    bend = ends.mean(0) + rng.normal(0, 0.08, 2) * size
+    middle = ends.mean(0) + rng.normal(0, 0.08, 2) * size
     t = np.linspace(0, 1, 12)[:, None]
-    points = (1 - t) ** 2 * ends[0] + 2 * t * (1 - t) * bend + t**2 * ends[1]
+    points = (1 - t) ** 2 * ends[0] + 2 * t * (1 - t) * middle + t**2 * ends[1]
     return Piece([points], width=unit * uniform(rng, 0.6, 2.2))
 
 
@@ -75,8 +80,8 @@ def draw_glyph(
     for _ in range(rng.integers(2, 5)):
         if rng.random() < 0.3:
             # An open arc; a closed one would be a ring.
-            begin, sweep = rng.uniform(0, 6.28), rng.uniform(1.5, 4.0)
-            angle = np.linspace(begin, begin + sweep, 12)
+            start, sweep = rng.uniform(0, 6.28), rng.uniform(1.5, 4.0)
+            angle = np.linspace(start, start + sweep, 12)
             stroke = on_circle(angle) * 0.5
         else:
             stroke = rng.integers(-1, 2, (2, 2)).astype(float)
@@ -101,12 +106,13 @@ def draw_blob(
 
 def draw_clutter(
     count: int,
-    kinds: Sequence[Callable[..., Piece]],
+    draw_functions: Sequence[Callable[..., Piece]],
     size: np.ndarray,
     unit: float,
     rng: np.random.Generator,
 ) -> List[Piece]:
-    """Draw pieces of clutter of random kinds."""
+    """Draw ``count`` pieces of clutter, each by a random function."""
     return [
-        kinds[rng.integers(len(kinds))](size, unit, rng) for _ in range(count)
+        draw_functions[rng.integers(len(draw_functions))](size, unit, rng)
+        for _ in range(count)
     ]

@@ -12,12 +12,13 @@ from mmfmkt.utils.schema import NonNegativeInt, PositiveInt, check_keys
 
 from ..coco_folder import SPLITS
 
-# Version of the drawn images; increase it with every change of them.
+# Increase this number whenever the drawn images change.
 VERSION = 1
 MANIFEST = 'shapes.json'
 Side = Annotated[int, Bound('ge', 32)]
 Diameter = Annotated[float, Bound('gt', 0), Bound('le', 1)]
 PAIR = Field(min_length=2, max_length=2)
+# Parameters of `make_shapes` in the manifest.
 PARAMETERS = dict(
     num_train=PositiveInt,
     num_val=PositiveInt,
@@ -53,7 +54,7 @@ def files_of(root: Path, params: dict) -> List[Path]:
 
 
 def check_parameters(**params: Any) -> dict:
-    """Check the parameters and return them as in the manifest."""
+    """Check the parameters and return the content of the manifest."""
     check_keys(params, PARAMETERS, 'make_shapes', PARAMETERS)
     params['image_size'] = list(params['image_size'])
     params['object_size'] = [float(x) for x in params['object_size']]
@@ -61,30 +62,30 @@ def check_parameters(**params: Any) -> dict:
 
 
 def prepare_folder(root: Path, params: dict, overwrite: bool) -> bool:
-    """Write the manifest, and delete the shapes that are overwritten.
+    """Write the manifest; with ``overwrite``, delete the previous dataset.
 
     Returns:
-        bool: Whether files are missing.
+        bool: Whether images or annotation files are missing.
 
     Raises:
         ValueError: If the folder has other content.
     """
     manifest = root / MANIFEST
     if manifest.is_file():
-        found = json.loads(manifest.read_text())
-        # The parameters determine which files are deleted.
-        if found.keys() != params.keys():
+        previous = json.loads(manifest.read_text())
+        # The manifest of another program must not decide what is deleted.
+        if previous.keys() != params.keys():
             raise ValueError(
                 f'{manifest} is not a manifest of shapes; use another root or '
                 'delete the folder.'
             )
-        if found != params and not overwrite:
+        if previous != params and not overwrite:
             raise ValueError(
-                f'{root} has shapes with the parameters {found}, requested '
-                f'were {params}; use another root, or overwrite=True '
-                '(--overwrite) to replace them.'
+                f'{root} has shapes with the parameters {previous}, but '
+                f'{params} were requested; use another root, or '
+                'overwrite=True (--overwrite) to replace them.'
             )
-        for path in files_of(root, found) if overwrite else ():
+        for path in files_of(root, previous) if overwrite else ():
             path.unlink(missing_ok=True)
     elif root.is_file() or root.is_dir() and any(root.iterdir()):
         raise ValueError(

@@ -1,4 +1,4 @@
-"""Creation of the dataset in COCO format."""
+"""Creation of the shapes dataset in COCO format."""
 
 from pathlib import Path
 from typing import List, Sequence, Union
@@ -19,7 +19,7 @@ from .folder import (
     write_json,
 )
 from .paint import paint_scene
-from .scene import compose
+from .scene import compose_scene
 
 LICENSE = dict(
     id=1,
@@ -39,12 +39,12 @@ def write_split(root: Path, split: str, params: dict) -> None:
         rng = np.random.default_rng(
             (params['seed'], SPLITS.index(split), number)
         )
-        scene = compose(size, tuple(params['object_size']), rng)
+        scene = compose_scene(size, tuple(params['object_size']), rng)
         path = root / split / f'{number:06d}.jpg'
         if not path.exists():
             quality = (cv2.IMWRITE_JPEG_QUALITY, 92)
-            _, code = cv2.imencode('.jpg', paint_scene(scene, rng), quality)
-            write_atomically(path, code.tobytes())
+            _, encoded = cv2.imencode('.jpg', paint_scene(scene, rng), quality)
+            write_atomically(path, encoded.tobytes())
         images.append(
             dict(id=number, file_name=path.name, width=size[0], height=size[1])
         )
@@ -86,8 +86,8 @@ def make_shapes(
     polygons include the parts that are hidden by other objects, clipped to
     the image. At least 40 % of each object's area is visible.
 
-    An image depends only on seed, split and image number, so a larger dataset
-    starts with the images of a smaller one.
+    For given sizes, an image depends only on seed, split and image number, so
+    a larger dataset starts with the images of a smaller one.
 
     Args:
         root (str | Path): Output folder; it is created.
@@ -98,8 +98,8 @@ def make_shapes(
         seed (int): Random seed, not negative.
         object_size (Sequence[float]): Smallest and largest diameter of
             objects relative to the short image side.
-        overwrite (bool): Whether to replace shapes of an earlier call. Other
-            files are kept.
+        overwrite (bool): Whether to replace a shapes dataset in the root.
+            Other files are kept.
 
     Returns:
         Path: The root.

@@ -1,4 +1,8 @@
-"""Colors, textures, illumination, blur and noise."""
+"""Colors, textures, illumination, blur and noise.
+
+Colors are BGR in [0, 255]. ``unit`` is 1/160 of the short image side in
+pixels.
+"""
 
 import math
 from typing import Tuple
@@ -15,28 +19,28 @@ def draw_pattern(
 ) -> np.ndarray:
     """Draw a random pattern in [0, 1], shape (rows, cols)."""
     kind = rng.integers(6)
-    if kind == 0:
+    if kind == 0:  # constant
         return np.zeros((rows, cols), np.float32)
-    if kind == 1:
+    if kind == 1:  # smooth noise
         cell = unit * uniform(rng, 1.5, 12)
         shape = math.ceil(rows / cell) + 1, math.ceil(cols / cell) + 1
         grid = rng.random(shape, dtype=np.float32)
-        field = cv2.resize(grid, (cols, rows), interpolation=cv2.INTER_CUBIC)
-        return np.clip(field, 0, 1)
+        noise = cv2.resize(grid, (cols, rows), interpolation=cv2.INTER_CUBIC)
+        return np.clip(noise, 0, 1)
     y, x = np.mgrid[:rows, :cols].astype(np.float32)
     angle = uniform(rng, 0, 2 * np.pi)
     along = x * math.cos(angle) + y * math.sin(angle)
     across = y * math.cos(angle) - x * math.sin(angle)
-    if kind == 2:
+    if kind == 2:  # gradient
         low, high = along.min(), along.max()
         return (along - low) / max(high - low, 1)
     frequency = 2 * np.pi / (unit * math.exp(uniform(rng, 1.1, 2.8)))
     phase = uniform(rng, 0, 2 * np.pi)
-    if kind == 3:
+    if kind == 3:  # stripes
         wave = np.sin(along * frequency + phase)
-    elif kind == 4:
+    elif kind == 4:  # checkerboard
         wave = np.sin(along * frequency + phase) * np.sin(across * frequency)
-    else:
+    else:  # rings
         center = rng.uniform(-0.2, 1.2, 2) * (cols, rows)
         radius = np.hypot(x - center[0], y - center[1])
         wave = np.sin(radius * frequency + phase)
@@ -44,7 +48,7 @@ def draw_pattern(
     return np.clip(0.5 + uniform(rng, 0.6, 2.5) * wave, 0, 1)
 
 
-def mute(color: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def desaturate(color: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Reduce a color's saturation: vivid objects are too easy to detect."""
     gray = color.mean()
     return (gray + (color - gray) * uniform(rng, 0.2, 0.9)).astype(np.float32)
@@ -57,19 +61,22 @@ def draw_texture(
     spread: float,
     rng: np.random.Generator,
 ) -> np.ndarray:
-    """Draw a two-color texture with mean ``color``, shape (*shape, 3)."""
-    field = draw_pattern(*shape, unit, rng)
-    step = mute(rng.uniform(-spread, spread, 3), rng)
-    return color + (field - field.mean())[..., None] * step
+    """Draw a two-color texture with mean ``color``, shape (*shape, 3).
+
+    The colors differ by at most ``spread`` in each channel.
+    """
+    pattern = draw_pattern(*shape, unit, rng)
+    difference = desaturate(rng.uniform(-spread, spread, 3), rng)
+    return color + (pattern - pattern.mean())[..., None] * difference
 
 
 def distinct_color(
-    behind: np.ndarray, contrast: float, rng: np.random.Generator
+    other: np.ndarray, contrast: float, rng: np.random.Generator
 ) -> np.ndarray:
     """Draw a color that differs from another one by about ``contrast``.
 
     Args:
-        behind (ndarray): The other color, shape (3, ).
+        other (ndarray): The other color, shape (3, ).
         contrast (float): Mean absolute difference in gray levels. Clipping
             to [0, 255] may lower it.
         rng (Generator): Random number generator.
@@ -77,11 +84,11 @@ def distinct_color(
     Returns:
         ndarray: The color, shape (3, ), float32 in [0, 255].
     """
-    step = mute(rng.uniform(-1, 1, 3), rng)
-    step *= contrast / np.abs(step).mean()
-    options = np.clip([behind + step, behind - step], 0, 255)
-    best = np.abs(options - behind).mean(1).argmax()
-    return options[best]
+    difference = desaturate(rng.uniform(-1, 1, 3), rng)
+    difference *= contrast / np.abs(difference).mean()
+    candidates = np.clip([other + difference, other - difference], 0, 255)
+    best = np.abs(candidates - other).mean(1).argmax()
+    return candidates[best]
 
 
 def paint_scene(scene: Scene, rng: np.random.Generator) -> np.ndarray:
@@ -92,30 +99,32 @@ def paint_scene(scene: Scene, rng: np.random.Generator) -> np.ndarray:
     """
     width, height = scene.size
     unit = min(scene.size) / 160
-    ground, spread = mute(rng.uniform(25, 230, 3), rng), uniform(rng, 10, 45)
-    background = draw_texture((height, width), unit, ground, spread, rng)
+    color = desaturate(rng.uniform(25, 230, 3), rng)
+    spread = uniform(rng, 10, 45)
+    background = draw_texture((height, width), unit, color, spread, rng)
     image = np.zeros((height, width, 3), np.float32)
+    # Uncovered fraction of each pixel; pieces are painted front to back.
     free = np.ones((height, width, 1), np.float32)
     for piece in scene.pieces:
-        inside, cropped = piece.windows(width, height)
-        cover = piece.alpha[cropped][..., None]
-        if not cover.size:
+        window, alpha_window = piece.windows(width, height)
+        alpha = piece.alpha[alpha_window][..., None]
+        if not alpha.size:
             continue
-        behind = background[inside].mean((0, 1))
+        behind = background[window].mean((0, 1))
         contrast = uniform(rng, 60, 130)
         color = distinct_color(behind, contrast, rng)
-        # A texture weaker than the contrast keeps the shape visible.
+        # A texture weaker than the contrast keeps the piece visible.
         spread = 0.5 * contrast
-        paint = draw_texture(cover.shape[:2], unit, color, spread, rng)
-        image[inside] += free[inside] * cover * paint
-        free[inside] *= 1 - cover
+        texture = draw_texture(alpha.shape[:2], unit, color, spread, rng)
+        image[window] += free[window] * alpha * texture
+        free[window] *= 1 - alpha
     image += free * background
 
     y, x = np.mgrid[:height, :width].astype(np.float32)
     angle = uniform(rng, 0, 2 * np.pi)
-    ramp = (x / width - 0.5) * math.cos(angle)
-    ramp += (y / height - 0.5) * math.sin(angle)
-    image *= 1 + uniform(rng, 0, 0.5) * ramp[..., None]
+    gradient = (x / width - 0.5) * math.cos(angle)
+    gradient += (y / height - 0.5) * math.sin(angle)
+    image *= 1 + uniform(rng, 0, 0.5) * gradient[..., None]
     blur = unit * uniform(rng, 0, 0.9)
     if blur > 0.2:
         image = cv2.GaussianBlur(image, (0, 0), blur)

@@ -27,7 +27,7 @@ MAX_TRIES = 30  # positions tried for an object before it is omitted
 
 @dataclass
 class Scene:
-    """Arrangement of the pieces of an image.
+    """The pieces of an image and their order.
 
     Attributes:
         size (tuple[int]): Width and height in pixels.
@@ -50,11 +50,11 @@ def place_object(
     placed: List[Piece],
     rng: np.random.Generator,
 ) -> Optional[Piece]:
-    """Place another object behind the previous ones.
+    """Place an object behind the objects that are already placed.
 
     Args:
-        object_size (tuple[float]): Smallest and largest diameter over the
-            short image side.
+        object_size (tuple[float]): Smallest and largest diameter relative
+            to the short image side.
         free (ndarray): Uncovered fraction of each pixel, shape (H, W).
         placed (list[Piece]): The objects in front.
         rng (Generator): Random number generator.
@@ -73,11 +73,11 @@ def place_object(
     for _ in range(MAX_TRIES):
         center = rng.uniform(0, 1, 2) * (width, height)
         if placed and rng.random() < 0.35:
-            # Next to an object in front, for occlusion.
+            # Overlap an object in front.
             other = placed[rng.integers(len(placed))].contours[0]
-            reach = np.ptp(other, 0).max() / 2 + diameter / 2
+            distance = np.ptp(other, 0).max() / 2 + diameter / 2
             offset = on_circle(rng.uniform(0, 2 * np.pi, 1))[0]
-            center = other.mean(0) + offset * reach * uniform(rng, 0.5, 1)
+            center = other.mean(0) + offset * distance * uniform(rng, 0.5, 1)
         piece = draw_shape(label, center, diameter, rng)
         box = box_of(piece.contours[0], (width, height))
         visible = piece.visible_fraction(free)
@@ -86,7 +86,7 @@ def place_object(
     return None
 
 
-def compose(
+def compose_scene(
     size: Tuple[int, int],
     object_size: Tuple[float, float],
     rng: np.random.Generator,
@@ -99,11 +99,11 @@ def compose(
     """
     width, height = size
     extent, unit = np.array(size, float), min(size) / 160
-    front = draw_clutter(
+    front_clutter = draw_clutter(
         int(rng.integers(0, 2)), (draw_line, draw_glyph), extent, unit, rng
     )
     free = np.ones((height, width), np.float32)
-    for piece in front:
+    for piece in front_clutter:
         piece.cover(free)
     objects: List[Piece] = []
     for _ in range(rng.integers(1, MAX_OBJECTS + 1)):
@@ -111,6 +111,7 @@ def compose(
         if piece is not None:
             objects.append(piece)
             piece.cover(free)
-    clutter = (draw_line, draw_glyph, draw_blob)
-    back = draw_clutter(int(rng.integers(1, 6)), clutter, extent, unit, rng)
-    return Scene(size, front + objects + back)
+    functions = (draw_line, draw_glyph, draw_blob)
+    count = int(rng.integers(1, 6))
+    back_clutter = draw_clutter(count, functions, extent, unit, rng)
+    return Scene(size, front_clutter + objects + back_clutter)

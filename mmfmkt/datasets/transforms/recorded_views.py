@@ -56,9 +56,9 @@ class RecordedViews:
                 ``sample_idx``.
         """
         view = int(np.random.randint(self.views))
-        identity = f'{self.seed} {results["sample_idx"]} {view}'
+        view_key = f'{self.seed} {results["sample_idx"]} {view}'
         seed = int.from_bytes(
-            hashlib.sha256(identity.encode()).digest()[:4], 'little'
+            hashlib.sha256(view_key.encode()).digest()[:4], 'little'
         )
         states = get_random_states()
         random.seed(seed)

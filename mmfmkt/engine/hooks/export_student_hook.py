@@ -14,12 +14,12 @@ from ..export import export_student
 
 @HOOKS.register_module()
 class ExportStudentHook(Hook):
-    """Exports a checkpoint's student to ``<work_dir>/student/``.
+    """Exports the student to ``<work_dir>/student/`` after training.
 
-    It is the best checkpoint if CheckpointHook has ``save_best`` (of several
-    metrics, the first), otherwise the last one. Equivalent to ``mmfmkt
-    export``. The hook runs after CheckpointHook and EMAHook, which write the
-    checkpoint.
+    The student is from the best checkpoint if CheckpointHook has
+    ``save_best`` (by the first of several metrics), otherwise from the last
+    one. Equivalent to ``mmfmkt export``. The hook runs after CheckpointHook
+    and EMAHook, which write the checkpoint.
 
     Args:
         last (bool): Whether to export the last checkpoint, even if
@@ -53,10 +53,10 @@ class ExportStudentHook(Hook):
         exported = export_student(
             runner.cfg, checkpoint, osp.join(runner.work_dir, 'student')
         )
-        kind = 'best' if best else 'last'
+        best_or_last = 'best' if best else 'last'
         runner.logger.info(
-            f'The student of the {kind} checkpoint ({checkpoint}) was '
-            f'exported to {exported.usage}'
+            f'The student of the {best_or_last} checkpoint ({checkpoint}) '
+            f'was exported to {exported.usage}'
         )
 
 
@@ -67,20 +67,20 @@ def best_checkpoint(runner: Runner) -> Optional[str]:
         runner (Runner): The runner of the training process.
 
     Returns:
-        str, optional: Its path; None without ``save_best``, before the first
-        validation, and if the file does not exist any more.
+        str, optional: Its path; None without ``save_best``, without a
+        validation, or if the file does not exist.
     """
-    info = runner.message_hub.runtime_info
+    runtime_info = runner.message_hub.runtime_info
     for hook in runner.hooks:
         if isinstance(hook, CheckpointHook) and hook.save_best is not None:
             key, metrics = 'best_ckpt', hook.key_indicators
             if len(metrics) > 1:
                 key = f'{key}_{metrics[0]}'
-            path = info.get(key)
+            path = runtime_info.get(key)
             if path and hook.file_backend.exists(path):
                 return path
             runner.logger.warning(
                 f'save_best: there is no best checkpoint ({path}); the last '
-                'one is exported.'
+                'checkpoint is exported.'
             )
     return None

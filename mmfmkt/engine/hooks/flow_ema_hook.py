@@ -20,8 +20,8 @@ class FlowEMAHook(EMAHook):
     """MMEngine's EMAHook for the flow only; the student is not averaged.
 
     The averaged flow is validated, saved and exported. The checkpoint also
-    has the flow that is trained, for resuming. To average the student as
-    well, use EMAHook.
+    stores the flow that the optimizer updates, for resuming. To average the
+    student as well, use EMAHook.
 
     Args:
         momentum (float): Weight of the current parameters in each update,
@@ -35,31 +35,34 @@ class FlowEMAHook(EMAHook):
         super().__init__(momentum=momentum, **kwargs)
 
     def before_run(self, runner: Runner) -> None:
+        """Create the averaged copy of the flow."""
         self.src_model = get_distiller(runner).flows
         self.ema_model = MODELS.build(
             self.ema_cfg, default_args=dict(model=self.src_model)
         )
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        with flows_of(checkpoint) as flows:
-            super().before_save_checkpoint(runner, flows)
+        """Store the averaged flow as the flow of the checkpoint."""
+        with flow_checkpoint_of(checkpoint) as flow_checkpoint:
+            super().before_save_checkpoint(runner, flow_checkpoint)
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        with flows_of(checkpoint) as flows:
-            super().after_load_checkpoint(runner, flows)
+        """Restore the flow and its average."""
+        with flow_checkpoint_of(checkpoint) as flow_checkpoint:
+            super().after_load_checkpoint(runner, flow_checkpoint)
 
 
 @contextmanager
-def flows_of(checkpoint: dict) -> Iterator[dict]:
-    """Yield a checkpoint of the flows only, and copy its changes back."""
-    state = checkpoint['state_dict']
-    flows = {
+def flow_checkpoint_of(checkpoint: dict) -> Iterator[dict]:
+    """Yield a checkpoint with the flows only, then copy its changes back."""
+    state_dict = checkpoint['state_dict']
+    flow_state = {
         name.removeprefix(PREFIX): x
-        for name, x in state.items()
+        for name, x in state_dict.items()
         if name.startswith(PREFIX)
     }
-    flow_checkpoint = {**checkpoint, 'state_dict': flows}
+    flow_checkpoint = {**checkpoint, 'state_dict': flow_state}
     yield flow_checkpoint
-    state.update({PREFIX + name: x for name, x in flows.items()})
+    state_dict.update({PREFIX + name: x for name, x in flow_state.items()})
     if 'ema_state_dict' in flow_checkpoint:
         checkpoint['ema_state_dict'] = flow_checkpoint['ema_state_dict']

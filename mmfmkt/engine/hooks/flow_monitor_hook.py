@@ -23,8 +23,8 @@ class FlowMonitorHook(Hook):
 
     Scalars of each tap and level of feature maps, ``flow/<tap>.<level>/...``:
 
-    - ``velocity``: RMS of the velocity, mean of N steps, divided by the RMS
-      of the student's feature.
+    - ``velocity``: root mean square (RMS) of the velocity, averaged over the
+      N sampling steps, divided by the RMS of the student's feature.
     - ``distance_before``: unweighted distillation loss of the student's
       feature, without the flow.
     - ``distance_after``: unweighted distillation loss of the mean of the
@@ -41,7 +41,7 @@ class FlowMonitorHook(Hook):
         interval (int): Number of iterations between two records.
     """
 
-    # Before LoggerHook, which writes the teacher's time.
+    # Runs before LoggerHook, which writes the teacher's time.
     priority = 'HIGH'
 
     def __init__(self, interval: PositiveInt = 50) -> None:
@@ -103,6 +103,7 @@ class FlowMonitorHook(Hook):
     def _record_grad_norms(
         self, optimizer: Optimizer, args: tuple, kwargs: dict
     ) -> None:
+        """Record the gradient norms before an optimizer step."""
         flow_ids = {id(p) for p in self._flow_parameters}
         grads: Dict[str, List[torch.Tensor]] = {'flow': [], 'student': []}
         for group in optimizer.param_groups:

@@ -47,7 +47,7 @@ class NanGuardHook(Hook):
         >>> custom_hooks = [dict(type='mmfmkt.NanGuardHook', action='skip')]
     """
 
-    # Before LoggerHook, which writes the number of skipped batches.
+    # Runs before LoggerHook, which writes the number of skipped batches.
     priority = 'HIGH'
 
     def __init__(
@@ -69,14 +69,16 @@ class NanGuardHook(Hook):
         self._parameters = dict(model.named_parameters())
         self._handles = [model.register_forward_hook(self._record_losses)]
         wrapper = runner.optim_wrapper
-        several = isinstance(wrapper, OptimWrapperDict)
-        for each in wrapper.values() if several else [wrapper]:
+        is_dict = isinstance(wrapper, OptimWrapperDict)
+        for optim_wrapper in wrapper.values() if is_dict else [wrapper]:
             self._handles.append(
-                each.optimizer.register_step_pre_hook(self._check_grads)
+                optim_wrapper.optimizer.register_step_pre_hook(
+                    self._check_grads
+                )
             )
 
     def after_train_iter(self, runner: Runner, *args: Any, **kw: Any) -> None:
-        """Stop or skip if this iteration had NaN or Inf.
+        """Stop, or count a skipped batch, if there was a NaN or Inf.
 
         Raises:
             ConfigError: If training has to stop.
@@ -91,11 +93,12 @@ class NanGuardHook(Hook):
             listed += f' and {len(names) - MAX_LISTED_NAMES} more'
         message = f'NaN or Inf in iteration {runner.iter + 1}: {listed}'
         if self.action == 'stop' or self._consecutive_skips > self.max_skips:
-            last = runner.message_hub.runtime_info.get('last_ckpt') or 'none'
+            checkpoint = runner.message_hub.runtime_info.get('last_ckpt')
             raise ConfigError(
                 f'{message}. The optimizer step was not taken; last '
-                f'checkpoint: {last}. Check the learning rate, clip_grad, '
-                "model.flow.loss_weight, the teacher's checkpoint and float16."
+                f'checkpoint: {checkpoint or "none"}. Check the learning '
+                'rate, clip_grad, model.flow.loss_weight, the checkpoint of '
+                'the teacher and float16.'
             )
         self.skipped += 1
         runner.message_hub.update_scalar('train/skipped', self.skipped)
@@ -109,14 +112,14 @@ class NanGuardHook(Hook):
     def _record_losses(
         self, model: nn.Module, args: tuple, output: Any
     ) -> None:
-        """Keep the losses; values that are only logged may be NaN."""
+        """Record the losses; other outputs are only logged and may be NaN."""
         if isinstance(output, dict):
             self._losses = {k: x for k, x in output.items() if 'loss' in k}
 
     def _check_grads(
         self, optimizer: Optimizer, args: tuple, kwargs: dict
     ) -> None:
-        """Remove all gradients if one of them is not finite."""
+        """Remove all gradients if one of them has NaN or Inf."""
         parameters = [
             p
             for group in optimizer.param_groups
@@ -125,11 +128,11 @@ class NanGuardHook(Hook):
         ]
         if not parameters or all_finite([p.grad for p in parameters]):
             return
-        bad = {id(p) for p in parameters if not all_finite([p.grad])}
+        bad_ids = {id(p) for p in parameters if not all_finite([p.grad])}
         self._bad_gradients = [
             f'the gradient of {name}'
             for name, p in self._parameters.items()
-            if id(p) in bad
+            if id(p) in bad_ids
         ]
         for parameter in parameters:
             # The optimizer ignores parameters without a gradient; with a zero
@@ -147,7 +150,7 @@ class FiniteHook(NanGuardHook):
 
 
 def all_finite(tensors: List[Tensor]) -> bool:
-    """Return whether tensors are finite; synchronizes the device once."""
+    """Return whether all values are finite; synchronize the device once."""
     norms = torch._foreach_norm(tensors)
     return bool(torch.isfinite(torch.stack(norms)).all())
 

@@ -22,7 +22,7 @@ def get_progress(runner: Runner, by_epoch: bool) -> float:
 
 
 def iterations_per_epoch(loader: DataLoader) -> float:
-    """Return the iterations in which all ranks together read the data once.
+    """Return the iterations that all ranks together need for one epoch.
 
     Args:
         loader (DataLoader): Dataloader of this rank. The length of its

@@ -32,8 +32,10 @@ class StepCountWarmupHook(Hook):
 
     def before_train_iter(self, runner: Runner, *args, **kwargs) -> None:
         """Set ``limit`` of each `StepCount`."""
-        progress = get_progress(runner, self.by_epoch) / self.warmup
+        warmup_progress = get_progress(runner, self.by_epoch) / self.warmup
         for flow in get_distiller(runner).flows.values():
-            count = flow.step_count
-            maximum = max(count.choices)
-            count.limit = min(maximum, 1 + math.floor(progress * maximum))
+            step_count = flow.step_count
+            maximum = max(step_count.choices)
+            step_count.limit = min(
+                maximum, 1 + math.floor(warmup_progress * maximum)
+            )

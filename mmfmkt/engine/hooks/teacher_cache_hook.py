@@ -22,7 +22,7 @@ class TeacherCacheHook(Hook):
     priority = 'LOWEST'
 
     def before_train(self, runner: Runner) -> None:
-        """Let the next iteration log the size."""
+        """Request a log of the size in the first iteration."""
         self._size_logged = False
 
     def after_train_iter(self, runner: Runner, *args: Any, **kw: Any) -> None:
@@ -32,13 +32,13 @@ class TeacherCacheHook(Hook):
             return
         self._size_logged = True
         images = len(runner.train_dataloader.dataset)
-        size = cache.entry_bytes / GIGABYTE
+        view_size = cache.entry_bytes / GIGABYTE
         free = shutil.disk_usage(cache.path.parent).free / GIGABYTE
         written = cache.bytes_on_disk / GIGABYTE
         runner.logger.info(
-            f'Teacher cache {cache.path}: {size * 1e3:.3g} MB per view, '
-            f'{size * images:.3g} GB for one augmented view of each of '
-            f'{images} images. Written: {written:.3g} GB, max_gb: '
+            f'Teacher cache {cache.path}: {view_size * 1e3:.3g} MB per view, '
+            f'{view_size * images:.3g} GB for one augmented view of each '
+            f'of {images} images. Written: {written:.3g} GB, max_gb: '
             f'{cache.max_gb:g} GB, free on disk: {free:.3g} GB.'
         )
 

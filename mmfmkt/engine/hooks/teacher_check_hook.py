@@ -29,7 +29,7 @@ class TeacherCheckHook(Hook):
         least (float, optional): Former name of ``min_metric``.
 
     Raises:
-        ConfigError: Before training, if the metric is lower.
+        ConfigError: Before training, if the metric is below ``min_metric``.
     """
 
     priority = 'NORMAL'
@@ -50,39 +50,39 @@ class TeacherCheckHook(Hook):
         Raises:
             ConfigError: If there is no teacher or no validation data.
         """
-        distiller, loop = get_distiller(runner), runner.val_loop
+        distiller, val_loop = get_distiller(runner), runner.val_loop
         teacher = distiller.teacher
-        if teacher is None or loop is None:
+        if teacher is None or val_loop is None:
             raise ConfigError(
                 'TeacherCheckHook needs model.teacher and val_dataloader, '
                 'val_evaluator and val_cfg.'
             )
-        dataset = loop.dataloader.dataset
+        dataset = val_loop.dataloader.dataset
         adapter = distiller.teacher_holder.raw_input_adapter(dataset)
-        for batch in loop.dataloader:
-            loop.evaluator.process(
+        for batch in val_loop.dataloader:
+            val_loop.evaluator.process(
                 data_samples=teacher.val_step(adapter.adapt_batch(batch)),
                 data_batch=batch,
             )
-        metrics = loop.evaluator.evaluate(len(dataset))
+        metrics = val_loop.evaluator.evaluate(len(dataset))
         # Per-class metrics are lists, a confusion matrix is a tensor.
-        numbers = {
+        scalar_metrics = {
             k: float(v)
             for k, v in metrics.items()
             if isinstance(v, Real) or (isinstance(v, Tensor) and not v.ndim)
         }
-        text = ', '.join(f'{k} {x:.4f}' for k, x in numbers.items())
+        text = ', '.join(f'{k} {x:.4f}' for k, x in scalar_metrics.items())
         runner.logger.info(f'Teacher metrics: {text}')
-        scalars = {f'teacher/{k}': x for k, x in numbers.items()}
+        scalars = {f'teacher/{k}': x for k, x in scalar_metrics.items()}
         runner.visualizer.add_scalars(scalars, step=0)
         if self.min_metric is None:
             return
-        if not numbers:
+        if not scalar_metrics:
             raise ConfigError(
                 'TeacherCheckHook.min_metric needs a scalar metric, but '
                 f'val_evaluator returns {", ".join(metrics) or "no metric"}.'
             )
-        name, value = next(iter(numbers.items()))
+        name, value = next(iter(scalar_metrics.items()))
         if not value >= self.min_metric:
             raise ConfigError(
                 f'model.teacher: {name} must be at least {self.min_metric}, '

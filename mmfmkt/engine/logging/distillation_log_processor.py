@@ -8,6 +8,7 @@ from mmfmkt.registry import LOG_PROCESSORS
 
 from ..hooks.progress import unwrap_model
 
+# Values besides the loss that stay in the log line.
 LOGGED_VALUES = ('lr', 'time', 'data_time', 'memory', 'grad_norm', 'skipped')
 
 
@@ -15,10 +16,11 @@ LOGGED_VALUES = ('lr', 'time', 'data_time', 'memory', 'grad_norm', 'skipped')
 class DistillationLogProcessor(LogProcessor):
     """LogProcessor that logs sums of losses instead of each loss.
 
+    Example of a log line:
     ``Epoch(train)  [3][20/26]  lr: 1e-3  eta: 0:05:12  time: 0.41 (teacher
     23%)  data_time: 0.01  grad_norm: 2.1  loss: 1.23 (student 0.80, transfer
-    0.43)``. Visualizers receive all values. Models that are not distillers get
-    MMEngine's line.
+    0.43)``. Visualizers receive each loss. Models that are not distillers get
+    MMEngine's log line.
 
     Takes the arguments of MMEngine's LogProcessor.
     """
@@ -38,7 +40,7 @@ class DistillationLogProcessor(LogProcessor):
         if mode != 'train' or not hasattr(model, 'flows'):
             return tag, line
         values = {name.removeprefix('train/'): x for name, x in tag.items()}
-        taps = tuple(f'{flow.tap}.' for flow in model.flows.values())
+        taps = tuple(f'{x.tap}.' for x in model.flows.values())
         transfer = sum(
             value
             for name, value in values.items()

@@ -16,8 +16,9 @@ from ..hooks.progress import unwrap_model
 from .batch_stream import BatchStream
 from .random_states import pack_states, unpack_states
 
+# Checkpoint key of the states of an exact resume.
 STATE_KEY = 'resume'
-INTERRUPTED = 'interrupted.pth'
+INTERRUPTED_FILE = 'interrupted.pth'
 
 
 @HOOKS.register_module()
@@ -25,9 +26,9 @@ class AtomicCheckpointHook(CheckpointHook):
     """CheckpointHook with atomic files and the states of an exact resume.
 
     Args:
-        exact_resume (bool): Whether a checkpoint has the teacher's SHA-256
-            and the random states of all ranks and dataloader workers. This
-            needs a loop of `mmfmkt.engine.resume`.
+        exact_resume (bool): Whether a checkpoint stores the SHA-256 digest
+            of the teacher's weights and the random states of all ranks and
+            dataloader workers. Requires a loop of `mmfmkt.engine.resume`.
         atomic (bool): Whether local files are written to a temporary file
             and renamed, and old checkpoints are removed only after the new
             one is complete.
@@ -39,15 +40,15 @@ class AtomicCheckpointHook(CheckpointHook):
     ) -> None:
         super().__init__(**kwargs)
         self.exact_resume, self.atomic = exact_resume, atomic
-        self._training_states: Optional[bytes] = None
+        self._pre_val_states: Optional[bytes] = None
         self._resume_state: Optional[dict] = None
         self._teacher_digest = ''
 
     def before_train(self, runner: Runner) -> None:
         """Set the storage backend and check the teacher."""
         out_dir = str(self.out_dir or runner.work_dir)
-        configured = self.backend_args or self.file_client_args
-        if self.atomic and not configured and '://' not in out_dir:
+        has_backend = self.backend_args or self.file_client_args
+        if self.atomic and not has_backend and '://' not in out_dir:
             self.backend_args = dict(backend='atomic')
         super().before_train(runner)
         if self.exact_resume:
@@ -57,13 +58,13 @@ class AtomicCheckpointHook(CheckpointHook):
     def before_val(self, runner: Runner) -> None:
         """Store the random states, which validation may change."""
         if self.exact_resume:
-            self._training_states = pack_states(get_random_states())
+            self._pre_val_states = pack_states(get_random_states())
 
     def after_val(self, runner: Runner) -> None:
         """Restore the random states after validation."""
-        if self._training_states is not None:
-            set_random_states(unpack_states(self._training_states))
-            self._training_states = None
+        if self._pre_val_states is not None:
+            set_random_states(unpack_states(self._pre_val_states))
+            self._pre_val_states = None
 
     def save_interrupted(self, runner: Runner, meta: Dict[str, int]) -> str:
         """Save a checkpoint of an interrupted run.
@@ -75,8 +76,8 @@ class AtomicCheckpointHook(CheckpointHook):
         Returns:
             str: Path of the checkpoint.
         """
-        # The run ends, so no other checkpoint is saved with these settings.
-        self.filename_tmpl, self.max_keep_ckpts = INTERRUPTED, 0
+        # These settings may be overwritten: this checkpoint is the last one.
+        self.filename_tmpl, self.max_keep_ckpts = INTERRUPTED_FILE, 0
         self._resume_state = self._gather_states(runner, meta)
         super()._save_checkpoint_with_step(runner, 0, meta)
         return self.last_ckpt
@@ -95,13 +96,13 @@ class AtomicCheckpointHook(CheckpointHook):
         if stream is None:
             return
         self._teacher_digest = state['teacher']
-        saved = len(state['ranks']), state['num_batches']
-        current = runner.world_size, len(runner.train_dataloader)
-        if saved != current:
+        saved_sizes = len(state['ranks']), state['num_batches']
+        sizes = runner.world_size, len(runner.train_dataloader)
+        if saved_sizes != sizes:
             runner.logger.warning(
                 'Resuming is not exact: the checkpoint was saved by a run of '
-                f'{saved[0]} processes and {saved[1]} batches per epoch, this '
-                f'run has {current[0]} and {current[1]}.'
+                f'{saved_sizes[0]} processes and {saved_sizes[1]} batches per '
+                f'epoch, this run has {sizes[0]} and {sizes[1]}.'
             )
             return
         rank_state = state['ranks'][get_rank()]
@@ -117,6 +118,7 @@ class AtomicCheckpointHook(CheckpointHook):
         return getattr(runner.train_loop, 'stream', None)
 
     def _check_teacher(self, teacher_digest: str) -> None:
+        """Compare the teacher with that of the resumed run, and store it."""
         if self._teacher_digest and teacher_digest != self._teacher_digest:
             raise ConfigError(
                 'model.teacher: the weights differ from those of the teacher '
@@ -133,12 +135,12 @@ class AtomicCheckpointHook(CheckpointHook):
         super()._save_checkpoint_with_step(runner, step, meta)
         self._resume_state = None
         backend = self.file_backend
-        interrupted = backend.join_path(self.out_dir, INTERRUPTED)
+        interrupted = backend.join_path(self.out_dir, INTERRUPTED_FILE)
         if is_main_process() and backend.isfile(interrupted):
             backend.remove(interrupted)
         if isinstance(backend, AtomicLocalBackend):
-            # A new best checkpoint is complete now, too: MMEngine saves it
-            # before this one.
+            # MMEngine saves a new best checkpoint before this one, so the
+            # previous best checkpoint can be deleted, too.
             backend.delete_removed()
 
     def _gather_states(self, runner: Runner, meta: dict) -> Optional[dict]:
@@ -146,16 +148,18 @@ class AtomicCheckpointHook(CheckpointHook):
         stream = self._stream(runner)
         if stream is None:
             return None
+        # At the end of an epoch, ``meta`` has the next epoch, or validation
+        # is running.
         at_epoch_end = isinstance(runner.train_loop, EpochBasedTrainLoop) and (
-            meta['epoch'] != runner.epoch or self._training_states is not None
+            meta['epoch'] != runner.epoch or self._pre_val_states is not None
         )
         model = unwrap_model(runner.model)
-        has_stream = hasattr(model, 'random_stream')
+        has_random_stream = hasattr(model, 'random_stream')
         rank_state = dict(
-            main=self._training_states or pack_states(get_random_states()),
+            main=self._pre_val_states or pack_states(get_random_states()),
             workers=stream.worker_states(at_epoch_end),
             distiller=pack_states(model.random_stream.states)
-            if has_stream
+            if has_random_stream
             else b'',
         )
         return dict(

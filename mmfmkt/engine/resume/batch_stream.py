@@ -49,14 +49,14 @@ class StatefulCollate:
 class WorkerInit:
     """``worker_init_fn`` that restores a worker's random state.
 
-    Workers ignore SIGINT, and SIGTERM from others than the main process, which
-    finishes its training iteration and then ends them.
+    Workers ignore SIGINT, and SIGTERM unless the main process sends it. They
+    run until the main process has finished its training iteration.
 
     Args:
         worker_init_fn (Callable, optional): The loader's
             ``worker_init_fn``.
-        states (dict[int, bytes]): Packed random states by worker; workers
-            without one keep the state that PyTorch sets.
+        states (dict[int, bytes]): Packed random states by worker index;
+            other workers keep the random state that PyTorch sets.
     """
 
     def __init__(
@@ -77,19 +77,20 @@ class WorkerInit:
 def ignore_worker_signals() -> None:
     """Ignore SIGINT, and SIGTERM unless it comes from the parent process.
 
-    Clusters send signals to all processes of a job.
+    Clusters send signals to all processes of a job, but the main process
+    still needs the batches of its workers.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if not hasattr(signal, 'sigwaitinfo'):
         return
 
-    def wait() -> None:
+    def exit_on_parent_signal() -> None:
         while signal.sigwaitinfo([signal.SIGTERM]).si_pid != os.getppid():
             pass
         os._exit(0)
 
     signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
-    threading.Thread(target=wait, daemon=True).start()
+    threading.Thread(target=exit_on_parent_signal, daemon=True).start()
 
 
 class SkippingBatchSampler:
@@ -102,16 +103,20 @@ class SkippingBatchSampler:
     Args:
         batch_sampler (Sampler): The loader's batch sampler.
         skip (int): Number of batches that the first iteration skips.
-        count (int): Number of workers, or 1.
+        num_workers (int): Number of workers, at least 1.
     """
 
-    def __init__(self, batch_sampler: Sampler, skip: int, count: int) -> None:
-        self.batch_sampler, self.skip, self.count = batch_sampler, skip, count
+    def __init__(
+        self, batch_sampler: Sampler, skip: int, num_workers: int
+    ) -> None:
+        self.batch_sampler, self.skip = batch_sampler, skip
+        self.num_workers = num_workers
 
     def __iter__(self) -> Iterator[list]:
-        # Persistent workers iterate again in the next epoch.
+        # With persistent workers, the loader keeps this sampler for the next
+        # epochs, which skip nothing.
         skip, self.skip = self.skip, 0
-        for _ in range(skip % self.count):
+        for _ in range(skip % self.num_workers):
             yield []
         yield from islice(self.batch_sampler, skip, None)
 
@@ -127,22 +132,22 @@ class BatchStream:
         loader (DataLoader): A loader that has not been iterated.
 
     Attributes:
-        main (bytes): Packed random states of the main process, which the next
-            :meth:`read` restores; if empty, it restores none.
+        main_state (bytes): Packed random states of the main process, which
+            the next :meth:`read` restores; if empty, it restores none.
     """
 
     def __init__(self, loader: DataLoader) -> None:
         self.loader = loader
-        self.main = b''
+        self.main_state = b''
         self._worker_states: Dict[int, bytes] = {}
         self._resumed_workers: Dict[int, bytes] = {}
 
     def worker_states(self, at_epoch_end: bool) -> Dict[int, bytes]:
-        """Return the workers' random states after the last batch.
+        """Return each worker's random state after its last batch.
 
         Args:
-            at_epoch_end (bool): Whether the epoch is over. Only persistent
-                workers continue then.
+            at_epoch_end (bool): Whether the epoch is over. Workers that are
+                not persistent end then, and have no state.
         """
         if at_epoch_end and not self.loader.persistent_workers:
             return {}
@@ -152,10 +157,10 @@ class BatchStream:
         """Set the random states with which the next :meth:`read` starts.
 
         Args:
-            main (bytes): State of the main process; see :attr:`main`.
-            workers (dict[int, bytes]): States of the workers.
+            main (bytes): States of the main process; see :attr:`main_state`.
+            workers (dict[int, bytes]): States by worker index.
         """
-        self.main, self._resumed_workers = main, workers
+        self.main_state, self._resumed_workers = main, workers
         self._worker_states = dict(workers)
 
     def read(self, first: int = 0) -> Iterator[Any]:
@@ -164,19 +169,19 @@ class BatchStream:
         Args:
             first (int): Index of the first batch.
         """
-        count = max(self.loader.num_workers, 1)
+        num_workers = max(self.loader.num_workers, 1)
         if not first:
             self._restore()
         # `iter` draws the workers' base seed from the random state of the
         # main process. A state from within an epoch was saved after this
         # draw, so it is restored after `iter`; a state from the start of an
         # epoch was saved before, so it is restored above.
-        batches = self._create_iterator(first, count)
+        batches = self._create_iterator(first, num_workers)
         self._restore()
         if not (self.loader.persistent_workers or first):
             self._worker_states = {}
-        # The first `first % count` batches are empty.
-        for index, batch in enumerate(batches, first - first % count):
+        # The first `first % num_workers` batches are empty.
+        for index, batch in enumerate(batches, first - first % num_workers):
             if index < first:
                 continue
             # Persistent workers that were started outside `read` have the
@@ -184,11 +189,11 @@ class BatchStream:
             if isinstance(batch, BatchWithState):
                 batch, state = batch
                 if state:
-                    self._worker_states[index % count] = state
+                    self._worker_states[index % num_workers] = state
             yield batch
 
-    def _create_iterator(self, first: int, count: int) -> Iterator[Any]:
-        """Create an iterator of the loader with the wrapped functions."""
+    def _create_iterator(self, first: int, num_workers: int) -> Iterator[Any]:
+        """Create an iterator of the loader with the wrapped objects."""
         # DataLoader.__setattr__ refuses to replace the batch sampler.
         attributes = vars(self.loader)
         original = dict(attributes)
@@ -198,7 +203,7 @@ class BatchStream:
         )
         if self.loader.batch_sampler is not None:
             attributes['batch_sampler'] = SkippingBatchSampler(
-                self.loader.batch_sampler, first, count
+                self.loader.batch_sampler, first, num_workers
             )
         self._resumed_workers = {}
         try:
@@ -208,6 +213,7 @@ class BatchStream:
                 attributes[name] = original[name]
 
     def _restore(self) -> None:
-        if self.main:
-            set_random_states(unpack_states(self.main))
-            self.main = b''
+        """Restore and clear the random states of the main process."""
+        if self.main_state:
+            set_random_states(unpack_states(self.main_state))
+            self.main_state = b''

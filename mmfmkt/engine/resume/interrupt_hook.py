@@ -25,10 +25,11 @@ class InterruptHook(Hook):
     """Saves a checkpoint and exits after the iteration of a signal.
 
     Clusters preempt jobs with SIGTERM; Ctrl-C sends SIGINT. A second signal
-    ends the run immediately. It is enough that one of several processes gets
-    the signal: an asynchronous all-reduce, started in one iteration and read
-    in the next, tells all processes without waiting. The exit code is 128
-    plus the signal number. Forked processes get the previous handlers.
+    ends the run immediately. In distributed training, the processes exchange
+    the received signals by an asynchronous all-reduce, which starts in one
+    iteration and is read in the next, so no process waits for another. The
+    exit code is 128 plus the signal number. Forked processes, such as
+    dataloader workers, restore the previous signal handlers.
     """
 
     priority = 'LOWEST'
@@ -37,6 +38,7 @@ class InterruptHook(Hook):
         self.received_signal = self._agreed_signal = 0
         self._previous_handlers: dict = {}
         self._group: Optional[dist.ProcessGroup] = None
+        # All-reduce of the last iteration and its tensor.
         self._pending: Optional[tuple] = None
 
     def before_train(self, runner: Runner) -> None:
@@ -47,10 +49,11 @@ class InterruptHook(Hook):
         if is_distributed():
             self._group = dist.new_group(backend='gloo')
         for number in SIGNALS:
-            before = signal.signal(number, self._receive)
-            self._previous_handlers[number] = before or signal.SIG_DFL
-        # A Python handler does not run in a process that waits for a lock.
-        # The callback must not hold the group, whose threads would not end.
+            previous = signal.signal(number, self._receive)
+            self._previous_handlers[number] = previous or signal.SIG_DFL
+        # A forked process that waits for a lock runs no Python handler, so it
+        # could not be ended. The callback refers to the handlers only: a
+        # reference to the hook would keep the threads of its process group.
         os.register_at_fork(
             after_in_child=partial(restore_handlers, self._previous_handlers)
         )
@@ -58,7 +61,7 @@ class InterruptHook(Hook):
     def after_train_iter(
         self, runner: Runner, batch_idx: int, *args: Any, **kwargs: Any
     ) -> None:
-        """Exit, except at the end of an epoch; see `after_train_epoch`."""
+        """Exit after a signal; `after_train_epoch` does it at epoch ends."""
         by_epoch = isinstance(runner.train_loop, EpochBasedTrainLoop)
         self._synchronize()
         if by_epoch and batch_idx + 1 == len(runner.train_dataloader):
@@ -68,7 +71,7 @@ class InterruptHook(Hook):
         )
 
     def after_train_epoch(self, runner: Runner) -> None:
-        """Exit at the end of an epoch."""
+        """Exit after a signal in the last iteration of an epoch."""
         self._save_and_exit(
             runner, dict(epoch=runner.epoch + 1, iter=runner.iter)
         )
@@ -76,7 +79,7 @@ class InterruptHook(Hook):
     def after_val_iter(
         self, runner: Runner, *args: Any, **kwargs: Any
     ) -> None:
-        """Exit during validation, if there is a single process."""
+        """Exit after a signal in validation, if there is one process."""
         if self._group is None:
             self._synchronize()
             self._save_and_exit(
@@ -88,6 +91,7 @@ class InterruptHook(Hook):
         restore_handlers(self._previous_handlers)
 
     def _receive(self, number: int, frame: Any) -> None:
+        """Record a signal, and let a second one end the process."""
         self.received_signal = number
         signal.signal(number, self._previous_handlers[number])
         os.write(
@@ -97,7 +101,7 @@ class InterruptHook(Hook):
         )
 
     def _synchronize(self) -> None:
-        """Read the signal of the last iteration, from any process."""
+        """Set the agreed signal: the highest one that any process received."""
         if self._group is None:
             self._agreed_signal = self.received_signal
             return
@@ -112,6 +116,7 @@ class InterruptHook(Hook):
         self._pending = work, number
 
     def _save_and_exit(self, runner: Runner, meta: dict) -> None:
+        """Save a checkpoint and exit if the processes agreed on a signal."""
         if not self._agreed_signal:
             return
         path = 'none, since there is no AtomicCheckpointHook'

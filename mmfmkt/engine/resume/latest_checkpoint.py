@@ -11,13 +11,14 @@ from mmengine.config import Config
 from mmfmkt.utils import ConfigError
 from mmfmkt.utils.checkpoints import DamagedCheckpointError, load_checkpoint
 
-from .atomic_checkpoint_hook import INTERRUPTED
+from .atomic_checkpoint_hook import INTERRUPTED_FILE
 
+# MMEngine's file with the path of the latest checkpoint.
 POINTER = 'last_checkpoint'
 
 
 def resume_from_latest(cfg: Config) -> None:
-    """Set ``load_from`` and the seed of a run that is resumed.
+    """Set ``load_from`` and the seed in the config of a resumed run.
 
     Args:
         cfg (Config): Changed in place if there is a checkpoint.
@@ -26,10 +27,10 @@ def resume_from_latest(cfg: Config) -> None:
         ConfigError: If all checkpoints are damaged.
     """
     if cfg.get('load_from') is None:
-        cfg.load_from, loaded = latest_checkpoint(Path(cfg.work_dir))
+        cfg.load_from, checkpoint = latest_checkpoint(Path(cfg.work_dir))
     else:
-        loaded = load_checkpoint(cfg.load_from)
-    seed = (loaded or {}).get('meta', {}).get('seed')
+        checkpoint = load_checkpoint(cfg.load_from)
+    seed = (checkpoint or {}).get('meta', {}).get('seed')
     if seed is not None and cfg.get('randomness', {}).get('seed') is None:
         cfg.randomness = dict(cfg.get('randomness') or {}, seed=seed)
 
@@ -50,9 +51,9 @@ def latest_checkpoint(
     """
     paths = checkpoints_of(work_dir)
     for path in paths:
-        loaded = load_if_complete(path)
-        if loaded is not None:
-            return str(path), loaded
+        checkpoint = load_if_complete(path)
+        if checkpoint is not None:
+            return str(path), checkpoint
         warnings.warn(
             f'The checkpoint {path} is damaged; the previous checkpoint is '
             'used.',
@@ -71,14 +72,14 @@ def checkpoints_of(work_dir: Path) -> List[Path]:
     pointer = work_dir / POINTER
     text = pointer.read_text().strip() if pointer.is_file() else ''
     # MMEngine writes the pointer non-atomically, so it may be empty.
-    named = Path(text or work_dir / INTERRUPTED)
+    latest = Path(text or work_dir / INTERRUPTED_FILE)
     # CheckpointHook may write to another folder.
-    folder = named.parent if named.parent.is_dir() else work_dir
-    patterns = ('epoch_*.pth', 'iter_*.pth', INTERRUPTED)
-    found = {path for x in patterns for path in folder.glob(x)}
-    if named.is_file():
-        found.add(named)
-    return sorted(found, key=os.path.getmtime, reverse=True)
+    folder = latest.parent if latest.parent.is_dir() else work_dir
+    patterns = ('epoch_*.pth', 'iter_*.pth', INTERRUPTED_FILE)
+    paths = {path for x in patterns for path in folder.glob(x)}
+    if latest.is_file():
+        paths.add(latest)
+    return sorted(paths, key=os.path.getmtime, reverse=True)
 
 
 def load_if_complete(path: Path) -> Optional[Any]:
@@ -88,7 +89,8 @@ def load_if_complete(path: Path) -> Optional[Any]:
         with zipfile.ZipFile(path) as file:
             if file.testzip() is not None:
                 return None
-        loaded = load_checkpoint(str(path))
+        checkpoint = load_checkpoint(str(path))
     except (DamagedCheckpointError, OSError, zipfile.BadZipFile):
         return None
-    return loaded if 'meta' in loaded and 'state_dict' in loaded else None
+    is_complete = 'meta' in checkpoint and 'state_dict' in checkpoint
+    return checkpoint if is_complete else None

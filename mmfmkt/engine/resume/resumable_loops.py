@@ -10,7 +10,7 @@ from mmfmkt.registry import LOOPS
 
 from .batch_stream import BatchStream
 
-# Samplers that yield all epochs in one iteration.
+# Endless samplers, which are iterated once for the whole training.
 INFINITE_SAMPLERS = (
     'InfiniteSampler',
     'MultiSourceSampler',
@@ -34,12 +34,12 @@ class ResumableEpochLoop(EpochBasedTrainLoop):
         self.stream = BatchStream(self.dataloader)
 
     def run_epoch(self) -> None:
-        """Iterate over the rest of an epoch."""
+        """Run the remaining iterations of the epoch."""
         self.runner.call_hook('before_train_epoch')
         self.runner.model.train()
         first = self._iter - self._epoch * len(self.dataloader)
         if not 0 < first < len(self.dataloader):
-            first = 0  # start of an epoch, or the number of batches changed
+            first = 0  # start of an epoch, or another number of batches
         for index, batch in enumerate(self.stream.read(first), first):
             self.run_iter(index, batch)
         self.runner.call_hook('after_train_epoch')
@@ -47,7 +47,10 @@ class ResumableEpochLoop(EpochBasedTrainLoop):
 
 
 class EmptyLoader:
-    """Placeholder for a dataloader, whose iterator MMEngine 0.10 creates.
+    """Dataloader without batches.
+
+    IterBasedTrainLoop of MMEngine 0.10 creates an iterator of its dataloader
+    when it is built. That would start the workers of a real dataloader.
 
     Args:
         dataset (Any): Dataset of the loader.
@@ -81,14 +84,12 @@ class ResumableIterLoop(IterBasedTrainLoop):
     ) -> None:
         # EpochBasedTrainLoop builds the loader without an iterator.
         loader = EpochBasedTrainLoop(runner, dataloader, 1).dataloader
-        # The real loader's workers start in the first iteration only.
-        placeholder = EmptyLoader(loader.dataset)
-        super().__init__(runner, placeholder, **kwargs)
+        super().__init__(runner, EmptyLoader(loader.dataset), **kwargs)
         self.dataloader = loader
         self.stream = BatchStream(loader)
 
     def run(self) -> nn.Module:
-        """Launch training."""
+        """Run the training and return the model."""
         runner = self.runner
         runner.call_hook('before_train')
         runner.call_hook('before_train_epoch')

@@ -8,7 +8,8 @@ import plotly.graph_objects as go
 
 from .runs import WorkDir
 
-# Distillation losses: '<tap>.<level>.<part>', or of classifiers 'head.<part>'.
+# Names of distillation losses: '<tap>.<level>.<part>', and 'head.<part>' for
+# classifiers.
 DISTILLATION_LOSS = re.compile(r'.+\.\d+\.[a-z_]+$|head\.')
 # Suffixes of the main metrics.
 MAIN_METRICS = ('mAP', 'AP', 'top1')
@@ -45,8 +46,8 @@ def figure(
         curves (dict): x and y values by name.
         log (bool): Whether the y axis is logarithmic.
         mode (str): Plotly's mode of all curves.
-        group (Callable): Group of a curve; one color per group.
-        dash (Callable): Plotly's line style of a curve.
+        group (Callable): Returns the group of a curve; one color per group.
+        dash (Callable): Returns Plotly's line style of a curve.
     """
     plot = go.Figure()
     plot.update_layout(
@@ -81,9 +82,10 @@ def series(lines: List[dict], x: str, y: str) -> tuple:
 def metric_curves(runs: List[WorkDir]) -> List[go.Figure]:
     """Plot the main validation metrics over the epochs."""
     names = list(dict.fromkeys(name for run in runs for name in run.metrics))
-    main = [x for x in names if x.endswith(MAIN_METRICS)]
+    main_names = [x for x in names if x.endswith(MAIN_METRICS)]
     figures = []
-    for name in main or [
+    # Otherwise StepAccuracy's metrics at K = 1.
+    for name in main_names or [
         f'{x}_k1' for x in MAIN_METRICS if f'{x}_k1' in names
     ]:
         curves = {run.name: series(run.val, 'step', name) for run in runs}
@@ -180,12 +182,12 @@ def accuracy_by_steps(
 def sampling_curves(
     run: str, stats: Dict[str, Dict[str, List[float]]], key: str
 ) -> go.Figure:
-    """Plot a statistic of the sampling steps of each level.
+    """Plot a statistic over the sampling steps, one curve per level.
 
     Args:
         run (str): Name of the run.
-        stats (dict): By level and key, values of the student's feature, each
-            step's estimate and the deployed feature.
+        stats (dict): Values by level and key: for the student's feature, the
+            estimate of each step, and the deployed feature.
         key (str): A key of ``STEP_STATS``.
     """
     curves = {}
@@ -197,34 +199,34 @@ def sampling_curves(
     return figure(heading, '', title, curves, mode='lines+markers')
 
 
-def trajectories(run: str, level: str, paths: dict) -> go.Figure:
+def trajectory_curves(run: str, level: str, trajectories: dict) -> go.Figure:
     """Plot features during sampling, in two principal components.
 
     Args:
         run (str): Name of the run.
-        level (str): Tap and level.
-        paths (dict): Result of `features.sampling_trajectories`.
+        level (str): ``<tap>.<level>``.
+        trajectories (dict): Result of `features.sampling_trajectories`.
     """
 
-    def axes(points: Sequence[Sequence[float]]) -> tuple:
+    def transpose(points: Sequence[Sequence[float]]) -> tuple:
         return tuple(zip(*points))
 
-    states = paths['states']
-    variances = paths['explained_variance']
+    states, targets = trajectories['states'], trajectories['targets']
+    variances = trajectories['explained_variance']
     plot = figure(
-        f'{run}, {level}: trajectories of {len(paths["targets"])} positions',
+        f'{run}, {level}: trajectories of {len(targets)} positions',
         f'first principal component ({variances[0]:.0%} of variance)',
         f'second principal component ({variances[1]:.0%})',
         {
-            'student': axes(states[0]),
-            'teacher': axes(paths['targets']),
-            'after the flow': axes(states[-1]),
+            'student': transpose(states[0]),
+            'teacher': transpose(targets),
+            'after the flow': transpose(states[-1]),
         },
         mode='markers',
     )
     # None separates the trajectories.
-    lines = [p for path in zip(*states) for p in (*path, (None, None))]
-    xs, ys = axes(lines)
+    points = [p for path in zip(*states) for p in (*path, (None, None))]
+    xs, ys = transpose(points)
     gray = dict(color='rgba(120, 120, 120, 0.5)', width=1)
     plot.add_scatter(x=xs, y=ys, mode='lines', line=gray, name='trajectory')
     return plot

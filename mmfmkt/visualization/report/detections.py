@@ -1,4 +1,4 @@
-"""Pictures of the detections of several networks on the same images."""
+"""Figures of the detections of several networks on the same images."""
 
 import base64
 import io
@@ -18,17 +18,17 @@ from mmfmkt.models.distillers.teacher_input import TeacherInputAdapter
 
 from .loading import LoadedRun
 
-# Colors of boxes: correct; correct, but missed by the first run; missed, but
-# detected by the first run; false positive.
+# Colors of boxes. correct: detected by this and the first run; gained: missed by
+# the first run; lost: detected by the first run only; wrong: false positive.
 COLORS = dict(
     correct='#2ca02c', gained='#1f77b4', lost='#d62728', wrong='#ff7f0e'
 )
-COLUMNS = 2
-WIDTH = 14  # inches
+COLUMNS = 2  # panels of a figure side by side
+WIDTH = 14  # width of a figure in inches
 
 
 class Box(NamedTuple):
-    """A box in a picture.
+    """A box in a figure.
 
     Attributes:
         corners (Tensor): ``(4, )``, x1, y1, x2, y2 in pixels.
@@ -52,20 +52,20 @@ def draw_detections(
         threshold (float): Minimum score.
 
     Returns:
-        tuple[str, str]: The picture as a data URL, and the image's path.
+        tuple[str, str]: The figure as a data URL, and the path of the image.
     """
-    dataset = loaded[0].data
+    dataset = loaded[0].dataset
     detections = {}
     for _, model, _ in loaded:
         if getattr(model, 'teacher', None) is not None:
-            # Raw: before the data preprocessor.
+            # Raw input is not yet processed by the data preprocessor.
             adapter = model.teacher_holder.raw_input_adapter(dataset)
             detections['teacher'] = detect(
                 model.teacher, dataset, index, threshold, adapter
             )
             break
-    for run, model, data in loaded:
-        detections[run.name] = detect(model, data, index, threshold)
+    for run, model, run_dataset in loaded:
+        detections[run.name] = detect(model, run_dataset, index, threshold)
     path = dataset.get_data_info(index)['img_path']
     objects = ground_truth(dataset, index)
     classes = dataset.metainfo['classes']
@@ -77,7 +77,7 @@ def draw_detections(
         ]
     }
     for name, detected in detections.items():
-        boxes = classify(detected, objects, reference, classes)
+        boxes = boxes_to_draw(detected, objects, reference, classes)
         kinds = [box.kind for box in boxes]
         counts = [f'{kinds.count(x)} {x}' for x in COLORS if x in kinds]
         panels[f'{name}: {", ".join(counts) or "no detections"}'] = boxes
@@ -126,14 +126,17 @@ def detect(
 def match(
     detected: InstanceData, objects: InstanceData, min_iou: float = 0.5
 ) -> List[int]:
-    """Return the index of each detection's object of its class, or -1.
+    """Match each detection with the object of its class that overlaps most.
 
-    Each object is assigned once, to the detection with the highest score.
+    Each object is matched once, with the detection of the highest score.
 
     Args:
         detected (InstanceData): Detections, sorted by score.
         objects (InstanceData): Ground truth.
         min_iou (float): Minimum intersection over union.
+
+    Returns:
+        list[int]: Index of the object of each detection, or -1.
     """
     overlaps = bbox_overlaps(detected.bboxes.float(), objects.bboxes.float())
     overlaps[detected.labels[:, None] != objects.labels] = 0
@@ -148,13 +151,13 @@ def match(
     return matches
 
 
-def classify(
+def boxes_to_draw(
     detected: InstanceData,
     objects: InstanceData,
     reference: set,
     classes: Sequence[str],
 ) -> List[Box]:
-    """Compare detections with the ground truth and a reference detector.
+    """Return boxes that compare detections with a reference detector.
 
     Args:
         detected (InstanceData): Detections, sorted by score.
@@ -169,7 +172,7 @@ def classify(
         detected.bboxes, detected.labels, detected.scores, matches
     ):
         if index in reference:
-            # Without a label, which would hide a part of the image.
+            # No label, since it would hide a part of the image.
             boxes.append(Box(corners, 'correct', ''))
             continue
         kind = 'wrong' if index < 0 else 'gained'
@@ -188,7 +191,7 @@ def draw_panels(image: Any, panels: Dict[str, List[Box]]) -> str:
         panels (dict): Boxes by title.
 
     Returns:
-        str: The picture as a data URL.
+        str: The figure as a data URL.
     """
     height, width = image.shape[:2]
     rows = -(-len(panels) // COLUMNS)
@@ -199,12 +202,12 @@ def draw_panels(image: Any, panels: Dict[str, List[Box]]) -> str:
     for panel, title in zip(axes.flat, panels):
         panel.imshow(image)
         panel.set_title(title, fontsize=11)
-    # Labels are placed in the final layout.
+    # Compute and fix the layout, in which labels are placed.
     figure.draw_without_rendering()
     figure.set_layout_engine('none')
     for panel, boxes in zip(axes.flat, panels.values()):
         draw_boxes(panel, boxes)
-    return embed(figure)
+    return to_data_url(figure)
 
 
 def draw_boxes(axes: Any, boxes: List[Box]) -> None:
@@ -214,10 +217,10 @@ def draw_boxes(axes: Any, boxes: List[Box]) -> None:
         axes (Axes): The panel, with its image.
         boxes (list[Box]): The boxes.
     """
-    panel = axes.get_window_extent()
+    panel_extent = axes.get_window_extent()
     left, right = axes.get_xlim()
     # Image pixels per pixel of the rendered figure.
-    pixel = (right - left) / panel.width
+    scale = (right - left) / panel_extent.width
     extents: List[Any] = []
     for corners, kind, text in boxes:
         x, y, x2, y2 = corners.tolist()
@@ -244,13 +247,14 @@ def draw_boxes(axes: Any, boxes: List[Box]) -> None:
             bbox=dict(facecolor=COLORS[kind], pad=1, edgecolor='none'),
         )
         extent = label.get_window_extent().padded(2)
-        step = 0.5 * extent.height * pixel
-        label.set_x(x - max(0, extent.x1 - panel.x1) * pixel)
+        step = 0.5 * extent.height * scale
+        label.set_x(x - max(0, extent.x1 - panel_extent.x1) * scale)
         # Above the box if possible, otherwise further down.
         for i in range(200):
             label.set_y(y + i * step)
             extent = label.get_window_extent().padded(2)
-            if extent.y1 <= panel.y1 and not extent.count_overlaps(extents):
+            fits = extent.y1 <= panel_extent.y1
+            if fits and not extent.count_overlaps(extents):
                 break
         extents.append(extent)
 
@@ -258,7 +262,7 @@ def draw_boxes(axes: Any, boxes: List[Box]) -> None:
 def make_figure(
     rows: int, columns: int, size: Tuple[float, float]
 ) -> Tuple[Figure, Any]:
-    """Return a figure without a window, and its axes ``(rows, columns)``.
+    """Return a figure and its axes, an array of shape ``(rows, columns)``.
 
     Args:
         rows (int): Number of rows.
@@ -270,7 +274,7 @@ def make_figure(
     return figure, figure.subplots(rows, columns, squeeze=False)
 
 
-def embed(figure: Figure) -> str:
+def to_data_url(figure: Figure) -> str:
     """Return a figure as a data URL."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format='jpg', dpi=100, pil_kwargs=dict(quality=85))

@@ -12,9 +12,10 @@ from mmfmkt.models.distillers.taps import read_taps
 from mmfmkt.models.flows import EulerSampler, Transfer
 from mmfmkt.models.flows.inspection import measure_flow
 
-from .detections import embed, make_figure
+from .detections import make_figure, to_data_url
 
-# Maximum number of spatial positions in CKA and PCA, and in the plot.
+# Maximum number of spatial positions in CKA (centered kernel alignment) and
+# PCA, and in the plot of trajectories.
 MAX_POSITIONS = 4096
 MAX_SHOWN_POSITIONS = 40
 
@@ -24,7 +25,7 @@ class LevelFeatures(NamedTuple):
 
     Attributes:
         name (str): ``<tap>.<level>``.
-        transfer (Transfer): Transfer with the flow of the level.
+        transfer (Transfer): Transfer module of the level, with its flow.
         source (Tensor): Student's feature maps, ``(B, C, H, W)``.
         target (Tensor): Teacher's feature maps, ``(B, C', H, W)``.
         num_steps (int): Number of sampling steps K.
@@ -101,8 +102,8 @@ def measure_steps(level: LevelFeatures) -> Dict[str, List[float]]:
     )
 
 
-def positions(maps: Tensor, count: int = MAX_POSITIONS) -> Tensor:
-    """Return the features of up to ``count`` positions, ``(P, C)``."""
+def sample_positions(maps: Tensor, count: int = MAX_POSITIONS) -> Tensor:
+    """Return the features at up to ``count`` positions, shape ``(P, C)``."""
     flat = maps.movedim(1, -1).flatten(0, -2)
     return flat[torch.tensor(spaced_indices(len(flat), count))].double()
 
@@ -114,20 +115,21 @@ def linear_cka(student: Tensor, teacher: Tensor) -> float:
         student (Tensor): Feature maps ``(B, C, H, W)``.
         teacher (Tensor): Feature maps ``(B, C', H, W)``.
     """
-    x, y = (positions(z) - positions(z).mean(0) for z in (student, teacher))
+    features = (sample_positions(maps) for maps in (student, teacher))
+    x, y = (x - x.mean(0) for x in features)
     norms = (x.T @ x).norm() * (y.T @ y).norm()
     return float((y.T @ x).norm() ** 2 / norms.clamp(min=1e-12))
 
 
 @torch.no_grad()
 def sampling_trajectories(level: LevelFeatures) -> Optional[dict]:
-    """Project the features of some positions during sampling onto a plane.
+    """Project the sampler's states at some positions onto a plane.
 
     The transform T maps the states into the teacher's space. The plane has
     the first two principal components of the teacher's features.
 
     Args:
-        level (LevelFeatures): A level.
+        level (LevelFeatures): Features of the level.
 
     Returns:
         dict, optional: ``states`` ``(K + 1, P, 2)`` and ``targets``
@@ -140,18 +142,18 @@ def sampling_trajectories(level: LevelFeatures) -> Optional[dict]:
     states = [level.source]
     for step in EulerSampler(transfer.field, level.source, level.num_steps):
         states.append(states[-1] - step.velocity / level.num_steps)
-    teacher = positions(level.target)
+    teacher = sample_positions(level.target)
     mean = teacher.mean(0)
     _, values, axes = torch.linalg.svd(teacher - mean, full_matrices=False)
     transformed = [transfer.transform(x, level.target) for x in states]
     *states, targets = [
-        ((positions(x, MAX_SHOWN_POSITIONS) - mean) @ axes[:2].T).tolist()
+        (sample_positions(x, MAX_SHOWN_POSITIONS) - mean) @ axes[:2].T
         for x in (*transformed, level.target)
     ]
     variance = values.square() / values.square().sum()
     return dict(
-        states=states,
-        targets=targets,
+        states=[x.tolist() for x in states],
+        targets=targets.tolist(),
         explained_variance=variance[:2].tolist(),
     )
 
@@ -169,18 +171,18 @@ def draw_maps(levels: List[LevelFeatures], path: str) -> str:
         path (str): Path of the image.
 
     Returns:
-        str: The picture as a data URL.
+        str: The figure as a data URL.
     """
     image = mmcv.imread(path, channel_order='rgb')
     figure, axes = make_figure(len(levels), 4, (12, 2.6 * len(levels)))
     for row, level in zip(axes, levels):
         transfer, target = level.transfer, level.target
-        after, title = level.source, 'no flow'
+        output, title = level.source, 'no flow'
         if transfer.field is not None:
-            after = transfer.sample(level.source, level.num_steps)
+            output = transfer.sample(level.source, level.num_steps)
             title = 'after the flow'
         transformed = [
-            transfer.transform(x, target) for x in (level.source, after)
+            transfer.transform(x, target) for x in (level.source, output)
         ]
         maps = [intensity(x) for x in (*transformed, target)]
         scale = dict(vmin=np.min(maps), vmax=np.max(maps), cmap='magma')
@@ -191,11 +193,14 @@ def draw_maps(levels: List[LevelFeatures], path: str) -> str:
         for panel, text in zip(row, titles):
             panel.set_title(text, fontsize=9)
             panel.axis('off')
-    return embed(figure)
+    return to_data_url(figure)
 
 
 def intensity(maps: Tensor) -> np.ndarray:
-    """Return the root mean square over the channels of the first map."""
+    """Return the intensity of the first image's map, shape ``(H, W)``.
+
+    It is the root mean square over the standardized channels.
+    """
     std, mean = torch.std_mean(maps, (0, 2, 3), keepdim=True)
     standardized = (maps - mean) / (std + 1e-6)
     return standardized[0].square().mean(0).sqrt().cpu().numpy()

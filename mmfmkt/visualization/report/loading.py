@@ -15,17 +15,17 @@ from .runs import WorkDir
 
 
 class LoadedRun(NamedTuple):
-    """A run with its network.
+    """A run with its network and dataset.
 
     Attributes:
         run (WorkDir): The run.
         model (nn.Module): Network with the latest weights, in eval mode.
-        data (Any): Test dataset of the run.
+        dataset (Any): Test dataset of the run.
     """
 
     run: WorkDir
     model: nn.Module
-    data: Any
+    dataset: Any
 
 
 def load_run(run: WorkDir) -> LoadedRun:
@@ -40,14 +40,14 @@ def load_run(run: WorkDir) -> LoadedRun:
     try:
         model = load_network(run.config, checkpoint, keep_teacher=True)
     except ConfigError:
-        # The teacher may be gone; inference does not need it.
+        # The teacher's checkpoint may be missing; inference does not need it.
         model = load_network(run.config, checkpoint)
     loader = run.config.get('test_dataloader') or run.config.val_dataloader
     scope = run.config.get('default_scope')
     with DefaultScope.overwrite_default_scope(scope):
-        data = DATASETS.build(deepcopy(loader.dataset))
-    data.full_init()
-    return LoadedRun(run, model, data)
+        dataset = DATASETS.build(deepcopy(loader.dataset))
+    dataset.full_init()
+    return LoadedRun(run, model, dataset)
 
 
 @torch.no_grad()

@@ -1,4 +1,4 @@
-"""The report: one HTML file that needs no network connection."""
+"""Report as one HTML file that needs no network connection."""
 
 from pathlib import Path
 from typing import Any, Dict, Iterable, List, Sequence, Tuple, Union
@@ -31,7 +31,7 @@ class Section:
 
     Args:
         title (str): Heading.
-        text (str): How to read the section.
+        text (str): Explanation of the section.
         figures (Iterable): Plotly figures.
     """
 
@@ -39,7 +39,7 @@ class Section:
         self, title: str, text: str = '', figures: Iterable[Any] = ()
     ) -> None:
         self.title, self.text = title, text
-        self.parts: List[dict] = []
+        self.items: List[dict] = []
         for figure in figures:
             self.plot(figure)
 
@@ -51,15 +51,15 @@ class Section:
         )
         self.add(html=html)
 
-    def add(self, **part: Any) -> None:
-        """Add a part for the template.
+    def add(self, **item: Any) -> None:
+        """Add an item of the section for the template.
 
         Args:
-            part: ``html``; ``image`` and ``caption``; ``header`` and
+            item: ``html``; ``image`` and ``caption``; ``header`` and
                 ``rows`` of a table; or ``summary`` and ``body`` of a
                 collapsed text.
         """
-        self.parts.append(part)
+        self.items.append(item)
 
 
 def write_report(
@@ -91,22 +91,22 @@ def write_report(
     make_names_unique(runs)
     loaded, errors = load_runs(runs if load_checkpoints else [])
     networks = network_sections(loaded, errors, images)
-    # Last, since it changes K of the networks.
-    by_steps = accuracy_by_steps(runs, loaded, steps)
-    parts = [
+    # Must be last, since it changes K of the networks.
+    accuracy = accuracy_section(runs, loaded, steps)
+    all_sections = [
         *sections,
-        results(runs),
-        *training_curves(runs),
-        by_steps,
+        results_section(runs),
+        *training_sections(runs),
+        accuracy,
         *networks,
-        configs(runs),
-        environments(runs),
+        config_section(runs),
+        environment_section(runs),
     ]
     page = jinja2.Template(
         TEMPLATE.read_text(encoding='utf-8'), autoescape=True
     ).render(
         title=', '.join(x.name for x in runs),
-        sections=[x for x in parts if x.parts],
+        sections=[x for x in all_sections if x.items],
         plotly=get_plotlyjs(),
     )
     path = Path(path)
@@ -114,12 +114,13 @@ def write_report(
     return path
 
 
-def results(runs: List[WorkDir]) -> Section:
-    """Return the table of the runs and their teachers."""
+def results_section(runs: List[WorkDir]) -> Section:
+    """Return the section with the table of runs and teachers."""
     keys = dict.fromkeys(name for run in runs for name in run.metrics)
     metrics = [x for x in keys if not STEP_METRIC.match(x)]
     header = ['run', 'variant', 'encoder', 'seed', 'iterations', *metrics]
     rows: List[Dict[str, Any]] = []
+    # Runs by the config of their teacher.
     teachers: Dict[str, List[WorkDir]] = {}
     for run in runs:
         model = run.config.model
@@ -130,7 +131,7 @@ def results(runs: List[WorkDir]) -> Section:
             'iterations': run.train[-1]['iter'] if run.train else 0,
             **(run.val[-1] if run.val else {}),
         }
-        if run.distills:
+        if run.is_distillation:
             row['variant'] = model.get('variant', 'fmkt')
             row['encoder'] = encoder_name(model)
             if model.get('teacher') is not None:
@@ -139,12 +140,12 @@ def results(runs: List[WorkDir]) -> Section:
     for students in teachers.values():
         checkpoint = students[0].config.model.teacher.get('checkpoint')
         if any(run.contains(checkpoint) for run in runs):
-            continue  # the run of the teacher is in the table
+            continue  # the training of the teacher is one of the runs
         names = ', '.join(x.name for x in students)
         name = 'teacher' if len(teachers) == 1 else f'teacher of {names}'
         logged = next((x.teacher for x in students if x.teacher), None)
-        values = logged or last_validation(checkpoint)
-        rows.append({**values, 'run': name, 'variant': 'teacher'})
+        teacher_metrics = logged or last_validation(checkpoint)
+        rows.append({**teacher_metrics, 'run': name, 'variant': 'teacher'})
     section = Section('Results', 'Click a column heading to sort.')
     table = [
         # CocoMetric returns -1 for object sizes that do not occur.
@@ -163,21 +164,22 @@ def encoder_name(model: dict) -> str:
     return encoder.get('type', '') if isinstance(encoder, dict) else 'several'
 
 
-def training_curves(runs: List[WorkDir]) -> List[Section]:
-    """Return the sections of curves over the training."""
+def training_sections(runs: List[WorkDir]) -> List[Section]:
+    """Return the sections with curves of logged values."""
     return [
         Section('Validation metrics', figures=curves.metric_curves(runs)),
         Section(
             'Distillation losses',
             'Solid: loss of the flow, an upper bound of the loss of the '
             'deployed feature. Dotted: loss of the deployed feature. Dashed: '
-            'other terms.',
+            'other terms of the distillation loss.',
             (x for run in runs for x in curves.transfer_curves(run)),
         ),
         Section(
             'Flow statistics',
-            'A flow with velocity 0 is the identity. The distance between '
-            'dotted and solid is the contribution of the flow.',
+            'A flow with velocity 0 is the identity. In the plots of the '
+            'distillation loss, the difference of the dotted and the solid '
+            'curve is the contribution of the flow.',
             (x for run in runs for x in curves.flow_curves(run)),
         ),
         Section('Task losses', figures=curves.loss_curves(runs)),
@@ -190,7 +192,7 @@ def load_runs(
     """Load the detectors of the runs.
 
     Returns:
-        tuple: The loaded runs, and errors by name of the run.
+        tuple: The loaded runs, and error messages by name of the run.
     """
     loaded, errors = [], {}
     for run in runs:
@@ -209,32 +211,32 @@ def network_sections(
     """Return the sections that need the networks of the runs."""
     section = Section(
         'Detections',
-        'Green: correct. Blue (gained): correct, but missed by the first '
-        'run. Red, dashed (lost): missed, but detected by the first run. '
-        f'Orange (wrong): false positive. Score at least {SCORE_THRESHOLD}, '
-        'IoU at least 0.5. Click a picture to enlarge it.',
+        'Green (correct): detected by this and the first run. Blue (gained): '
+        'missed by the first run. Red, dashed (lost): detected by the first '
+        'run only. Orange (wrong): false positive. Score at least '
+        f'{SCORE_THRESHOLD}, IoU at least 0.5. Click a figure to enlarge it.',
     )
     for name, error in errors.items():
         section.add(summary=f'{name} is not shown', body=error)
         print_log(f'{name} is not shown: {error}', logger='current')
     if not loaded:
         return [section]
-    indices = features.spaced_indices(len(loaded[0].data), images)
+    indices = features.spaced_indices(len(loaded[0].dataset), images)
     for index in indices:
         image, path = detections.draw_detections(
             loaded, index, SCORE_THRESHOLD
         )
         section.add(image=image, caption=Path(path).name)
-    return [cost(loaded), section, *flow_sections(loaded, indices)]
+    return [cost_section(loaded), section, *flow_sections(loaded, indices)]
 
 
-def cost(loaded: List[LoadedRun]) -> Section:
-    """Return parameters and FLOPs of the deployed networks."""
-    height, width = loaded[0].data[0]['inputs'].shape[-2:]
+def cost_section(loaded: List[LoadedRun]) -> Section:
+    """Return the table of parameters and FLOPs of the deployed networks."""
+    height, width = loaded[0].dataset[0]['inputs'].shape[-2:]
     networks = {}
     for run, model, _ in loaded:
         k = ''
-        if run.distills:
+        if run.is_distillation:
             if model.teacher is not None:
                 networks['teacher'] = model.teacher, ''
             if model.deploys_flow:
@@ -254,7 +256,7 @@ def cost(loaded: List[LoadedRun]) -> Section:
 def flow_sections(
     loaded: List[LoadedRun], indices: List[int]
 ) -> List[Section]:
-    """Return feature maps and sampling trajectories of the distillations."""
+    """Return the sections of feature maps and of sampling trajectories."""
     maps = Section(
         'Feature maps',
         'Root mean square over the standardized channels, one row per level.',
@@ -266,31 +268,33 @@ def flow_sections(
         'is deployed. Then the trajectories of some positions of the finest '
         'level.',
     )
-    for run, model, data in loaded:
+    for run, model, dataset in loaded:
         if getattr(model, 'teacher', None) is None:
             continue
-        levels = features.read_features(model, data, indices)
-        image = data.get_data_info(indices[0])['img_path']
+        levels = features.read_features(model, dataset, indices)
+        image = dataset.get_data_info(indices[0])['img_path']
         maps.add(image=features.draw_maps(levels, image), caption=run.name)
         stats = {level.name: features.measure_steps(level) for level in levels}
         for key in curves.STEP_STATS:
             trajectories.plot(curves.sampling_curves(run.name, stats, key))
-        paths = features.sampling_trajectories(levels[0])
-        if paths is not None:
+        states = features.sampling_trajectories(levels[0])
+        if states is not None:
             trajectories.plot(
-                curves.trajectories(run.name, levels[0].name, paths)
+                curves.trajectory_curves(run.name, levels[0].name, states)
             )
     return [maps, trajectories]
 
 
-def accuracy_by_steps(
+def accuracy_section(
     runs: List[WorkDir], loaded: List[LoadedRun], steps: Sequence[int]
 ) -> Section:
-    """Return accuracy over K: as logged, and of loaded students with a flow.
+    """Return the section of accuracy over K.
+
+    The values are from the logs and from evaluations of students with a flow.
 
     Args:
         runs (list[WorkDir]): All runs.
-        loaded (list[LoadedRun]): Runs that are evaluated; their K changes.
+        loaded (list[LoadedRun]): Runs to evaluate; changes K of their models.
         steps (Sequence[int]): Values of K.
     """
     accuracy: Dict[str, Dict[str, Dict[int, float]]] = {}
@@ -310,8 +314,8 @@ def accuracy_by_steps(
     return Section('Accuracy by sampling steps', figures=figures)
 
 
-def configs(runs: List[WorkDir]) -> Section:
-    """Return the configs and their differences."""
+def config_section(runs: List[WorkDir]) -> Section:
+    """Return the section of configs and their differences."""
     section = Section('Configs')
     if len(runs) > 1:
         rows = [[key, *values] for key, values in differences(runs).items()]
@@ -323,8 +327,8 @@ def configs(runs: List[WorkDir]) -> Section:
     return section
 
 
-def environments(runs: List[WorkDir]) -> Section:
-    """Return hardware and library versions of the runs."""
+def environment_section(runs: List[WorkDir]) -> Section:
+    """Return the section of hardware and library versions."""
     section = Section('Environment')
     for run in runs:
         if run.environment:

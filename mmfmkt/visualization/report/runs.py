@@ -28,9 +28,10 @@ class WorkDir:
         name (str): Name in the report.
         folder (Path): Work directory.
         config (Config): Config of the run.
-        train (list[dict]): Logged iterations, each with ``iter``.
-        val (list[dict]): Validations, each with ``step``.
-        flow (list[dict]): Scalars of FlowMonitorHook, each with ``step``.
+        train (list[dict]): Logged values of training iterations, with
+            ``iter``.
+        val (list[dict]): Metrics of validations, with ``step``.
+        flow (list[dict]): Scalars of FlowMonitorHook, with ``step``.
         teacher (dict): Metrics of the teacher, from TeacherCheckHook.
         environment (str): MMEngine's log of the environment.
         checkpoint (Path, optional): Latest checkpoint.
@@ -47,7 +48,7 @@ class WorkDir:
     checkpoint: Optional[Path] = None
 
     @property
-    def distills(self) -> bool:
+    def is_distillation(self) -> bool:
         """Whether the run is a distillation."""
         return 'student' in self.config.model
 
@@ -65,7 +66,7 @@ class WorkDir:
         )
 
     def metrics_by_steps(self) -> Dict[str, Dict[int, float]]:
-        """Return the last validation's value at each K, by metric."""
+        """Return the metrics of the last validation, by name and K."""
         metrics: Dict[str, Dict[int, float]] = {}
         for name, value in (self.val[-1] if self.val else {}).items():
             if match := STEP_METRIC.match(name):
@@ -114,7 +115,7 @@ def read_work_dir(folder: str) -> WorkDir:
             run.train.append(line)
         elif 'loss' not in line and len(line) > 1:
             run.val.append(line)
-    # A resumed run has logged some iterations twice; keep the last.
+    # A resumed run may have logged iterations twice; keep the last values.
     run.train = keep_last(run.train, 'iter')
     run.val = keep_last(run.val, 'step')
     run.flow = keep_last(run.flow, 'step')
@@ -124,7 +125,7 @@ def read_work_dir(folder: str) -> WorkDir:
 
 
 def last_validation(checkpoint: Optional[str]) -> Dict[str, float]:
-    """Return the last metrics of a checkpoint's run; empty if not logged."""
+    """Return the last metrics of the run that saved a checkpoint, or {}."""
     with suppress(ConfigError):
         if checkpoint:
             run = read_work_dir(str(Path(checkpoint).parent))
@@ -133,7 +134,7 @@ def last_validation(checkpoint: Optional[str]) -> Dict[str, float]:
 
 
 def read_lines(path: Path) -> List[Dict[str, Any]]:
-    """Read the lines of a log, without an incomplete last one."""
+    """Read the JSON lines of a log, without incomplete ones."""
     lines = []
     for line in path.read_text(encoding='utf-8').splitlines():
         with suppress(json.JSONDecodeError):
@@ -142,12 +143,12 @@ def read_lines(path: Path) -> List[Dict[str, Any]]:
 
 
 def keep_last(lines: List[dict], key: str) -> List[dict]:
-    """Return lines sorted by a key, with the last line of each value."""
+    """Return the last line of each value of a key, sorted by the value."""
     return [x for _, x in sorted({x[key]: x for x in lines}.items())]
 
 
 def read_environment(folder: Path) -> str:
-    """Return the description of the system from a log."""
+    """Return MMEngine's description of the environment from a log."""
     pattern = re.compile(r'System environment:\n(.*?)\n-{10,}\n', re.DOTALL)
     for log in sorted(folder.glob('*/*.log'), reverse=True):
         if match := pattern.search(log.read_text('utf-8', 'replace')):
@@ -156,7 +157,7 @@ def read_environment(folder: Path) -> str:
 
 
 def make_names_unique(runs: List[WorkDir]) -> None:
-    """Prefix names that several runs share with their folders."""
+    """Replace names that several runs share by relative folders."""
     names = [x.name for x in runs]
     root = os.path.commonpath([x.folder.resolve().parent for x in runs])
     for run in runs:
@@ -165,7 +166,7 @@ def make_names_unique(runs: List[WorkDir]) -> None:
 
 
 def differences(runs: List[WorkDir]) -> Dict[str, List[str]]:
-    """Return the config keys in which runs differ, with each run's value."""
+    """Return each run's value of the config keys in which runs differ."""
     configs = [
         {
             key: repr(value)
