@@ -1,4 +1,4 @@
-"""YOLO and Pascal VOC folders are read as the same data in COCO format."""
+"""Conversion of YOLO and Pascal VOC datasets to COCO format."""
 
 import json
 import shutil
@@ -34,7 +34,7 @@ def voc(coco, tmp_path):
 
 
 def objects(content):
-    """Return class, box and crowd flag of all objects, in order."""
+    """Return image id, class, box and crowd flag of all objects, in order."""
     names = {x['id']: x['name'] for x in content['categories']}
     return [
         (x['image_id'], names[x['category_id']], x['bbox'], x['iscrowd'])
@@ -42,34 +42,34 @@ def objects(content):
     ]
 
 
-def check_equal(root, coco, out, limit=None):
+def check_equal(root, coco, out_dir, limit=None):
     """Check that converted annotations are those of a COCO folder."""
-    data = find_data_folder(str(root), out)
+    data = find_data_folder(str(root), out_dir)
     for name, split in (('train', data.train), ('val', data.val)):
         expected, by_image = read_coco(coco, name, limit)
-        found = split.content
-        sizes = sorted((x['width'], x['height']) for x in found['images'])
+        content = split.content
+        sizes = sorted((x['width'], x['height']) for x in content['images'])
         assert sizes == sorted(
             (x['width'], x['height']) for x in expected['images']
         )
         files = {
             Path(x['file_name']).stem.removeprefix(f'{name}_'): x['id']
-            for x in found['images']
+            for x in content['images']
         }
         names = {x['id']: x['name'] for x in expected['categories']}
         for image in expected['images']:
             image_id = files[Path(image['file_name']).stem]
-            ours = [x for x in objects(found) if x[0] == image_id]
-            theirs = by_image[image['id']]
-            assert [x[1] for x in ours] == [
-                names[x['category_id']] for x in theirs
+            converted = [x for x in objects(content) if x[0] == image_id]
+            originals = by_image[image['id']]
+            assert [x[1] for x in converted] == [
+                names[x['category_id']] for x in originals
             ]
-            assert [x[3] for x in ours] == [
-                x.get('iscrowd', 0) for x in theirs
+            assert [x[3] for x in converted] == [
+                x.get('iscrowd', 0) for x in originals
             ]
-            for x, y in zip(ours, theirs):
+            for x, y in zip(converted, originals):
                 np.testing.assert_allclose(x[2], y['bbox'], atol=1e-3)
-        for image in found['images']:
+        for image in content['images']:
             assert (data.root / image['file_name']).is_file()
     return data
 
@@ -120,7 +120,7 @@ def test_polygons_become_masks(coco, tmp_path):
         dict(names=dict(enumerate(CLASSES))),
     ],
 )
-def test_all_forms_of_data_yaml_are_read(entries, yolo, coco, tmp_path):
+def test_notations_of_data_yaml(entries, yolo, coco, tmp_path):
     config = yaml.safe_load((yolo / 'data.yaml').read_text())
     config.pop('path')
     (yolo / 'data.yaml').write_text(yaml.safe_dump(config | entries))
@@ -130,10 +130,10 @@ def test_all_forms_of_data_yaml_are_read(entries, yolo, coco, tmp_path):
     check_equal(yolo, coco, tmp_path)
 
 
-def test_labels_refer_to_images_as_they_are_displayed(yolo, tmp_path):
+def test_image_sizes_respect_the_exif_orientation(yolo, tmp_path):
     path = yolo / 'images/train/0.jpg'
     exif = Image.Exif()
-    exif[274] = 6
+    exif[274] = 6  # orientation: rotated by 90 degrees
     Image.new('RGB', (40, 20)).save(path, exif=exif)
     (image, *_) = find_data_folder(str(yolo), tmp_path).train.content['images']
     assert (image['width'], image['height']) == (20, 40)
@@ -147,7 +147,7 @@ LABEL = 'labels/train/0.txt'
 
 
 @pytest.mark.parametrize(
-    'change, sentence',
+    'damage, message',
     [
         (
             lambda x: write(x / LABEL, '3 .5 .5 .1 .1'),
@@ -165,18 +165,18 @@ LABEL = 'labels/train/0.txt'
         ),
     ],
 )
-def test_errors_of_yolo_folders_name_file_and_rule(
-    change, sentence, yolo, tmp_path
+def test_errors_in_yolo_datasets_name_the_file_and_the_rule(
+    damage, message, yolo, tmp_path
 ):
-    change(yolo)
-    with pytest.raises(ConfigError, match=sentence) as error:
+    damage(yolo)
+    with pytest.raises(ConfigError, match=message) as error:
         find_data_folder(str(yolo), tmp_path)
     assert str(error.value).startswith('--data-root: ')
     assert '\n' not in str(error.value)
 
 
 @pytest.mark.parametrize(
-    'change, sentence',
+    'damage, message',
     [
         (
             lambda x: (x / 'ImageSets/Main/val.txt').unlink(),
@@ -199,11 +199,11 @@ def test_errors_of_yolo_folders_name_file_and_rule(
         ),
     ],
 )
-def test_errors_of_voc_folders_name_file_and_rule(
-    change, sentence, voc, tmp_path
+def test_errors_in_voc_datasets_name_the_file_and_the_rule(
+    damage, message, voc, tmp_path
 ):
-    change(voc)
-    with pytest.raises(ConfigError, match=sentence) as error:
+    damage(voc)
+    with pytest.raises(ConfigError, match=message) as error:
         find_data_folder(str(voc), tmp_path)
     assert str(error.value).startswith('--data-root: ')
 

@@ -1,4 +1,4 @@
-"""Drawn dataset: repeatable, tight boxes, COCO files, existing folders."""
+"""Shapes dataset: determinism, boxes, COCO files, existing folders."""
 
 import json
 import math
@@ -20,8 +20,7 @@ from mmfmkt.datasets.shapes import make, paint
 from mmfmkt.datasets.shapes.annotation import annotate
 from mmfmkt.datasets.shapes.paint import paint_scene
 from mmfmkt.datasets.shapes.piece import OVERSAMPLING
-from mmfmkt.datasets.shapes.scene import MIN_VISIBLE
-from mmfmkt.datasets.shapes.scene import compose as compose_scene
+from mmfmkt.datasets.shapes.scene import MIN_VISIBLE, compose_scene
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 SMALL = dict(num_train=5, num_val=3, image_size=(64, 48), seed=3)
@@ -67,7 +66,7 @@ def test_same_seed_gives_the_same_bytes_and_another_seed_does_not(tmp_path):
     assert all(first[name] != other[name] for name in first)
 
 
-def test_images_depend_only_on_their_index(tmp_path):
+def test_an_image_does_not_depend_on_the_number_of_images(tmp_path):
     few = contents(make_shapes(tmp_path / 'few', **SMALL))
     many = contents(
         make_shapes(tmp_path / 'many', **{**SMALL, 'num_train': 7})
@@ -84,23 +83,23 @@ def test_train_and_val_show_different_images(drawn):
 
 
 @pytest.mark.parametrize('size', SIZES)
-def test_boxes_are_tight_around_what_is_drawn(size):
+def test_boxes_are_tight_around_drawn_objects(size):
     width, height = size
     for number in range(40):
         for piece in compose(number, size).objects:
             mask = np.zeros((height, width), np.float32)
-            inside, own = piece.windows(width, height)
-            mask[inside] = piece.alpha[own]
+            window, alpha_window = piece.windows(width, height)
+            mask[window] = piece.alpha[alpha_window]
             rows, cols = np.nonzero(mask)
             x, y, w, h = annotate(piece, size)['bbox']
-            found = (cols.min(), rows.min(), cols.max() + 1, rows.max() + 1)
-            # Half a sub-pixel of line drawing, then whole pixels.
-            assert np.abs(np.subtract(found, (x, y, x + w, y + h))).max() <= (
+            drawn = (cols.min(), rows.min(), cols.max() + 1, rows.max() + 1)
+            # Drawing adds a subpixel at each edge, then rounds to pixels.
+            assert np.abs(np.subtract(drawn, (x, y, x + w, y + h))).max() <= (
                 1 + 1 / OVERSAMPLING
             )
 
 
-def test_boxes_lie_inside_the_image_and_have_a_minimum_size(content):
+def test_boxes_are_inside_the_image_and_two_pixels_wide(content):
     sizes = {i['id']: (i['width'], i['height']) for i in content['images']}
     for ann in content['annotations']:
         x, y, w, h = ann['bbox']
@@ -110,8 +109,8 @@ def test_boxes_lie_inside_the_image_and_have_a_minimum_size(content):
 
 
 @pytest.mark.parametrize('number', range(1, 9))
-def test_drawn_pixels_lie_inside_their_box(monkeypatch, number):
-    # One object, plain colours, and every blemish at its lowest setting.
+def test_painted_pixels_are_inside_the_box(monkeypatch, number):
+    # One object in uniform colors, with the least blur and noise.
     scene = compose(number)
     piece = scene.objects[0]
     scene.pieces = [piece]
@@ -125,35 +124,35 @@ def test_drawn_pixels_lie_inside_their_box(monkeypatch, number):
     x, y, w, h = annotate(piece, scene.size)['bbox']
     outside = np.ones((160, 160), bool)
     outside[int(y) : math.ceil(y + h), int(x) : math.ceil(x + w)] = False
-    ground = np.median(image[outside], axis=0)
-    rows, cols = np.nonzero(np.abs(image - ground).mean(-1) > 15)
-    found = (cols.min(), rows.min(), cols.max() + 1, rows.max() + 1)
-    # Sharp tips cover too little of their last pixel to be seen.
-    assert np.abs(np.subtract(found, (x, y, x + w, y + h))).max() <= 2.5
+    background = np.median(image[outside], axis=0)
+    rows, cols = np.nonzero(np.abs(image - background).mean(-1) > 15)
+    painted = (cols.min(), rows.min(), cols.max() + 1, rows.max() + 1)
+    # Sharp tips cover only a small part of their last pixels.
+    assert np.abs(np.subtract(painted, (x, y, x + w, y + h))).max() <= 2.5
 
 
-def test_every_object_is_sufficiently_visible_and_some_are_occluded():
-    shares = []
+def test_objects_are_visible_and_some_are_partly_hidden():
+    fractions = []
     for number in range(150):
         free = np.ones((160, 160), np.float32)
         for piece in compose(number).pieces:
             if piece.label is not None:
-                shares.append(piece.visible_fraction(free))
+                fractions.append(piece.visible_fraction(free))
             piece.cover(free)
-    assert min(shares) >= MIN_VISIBLE >= 0.3
-    # Not only the image border: objects really hide each other.
-    covered = 0
+    assert min(fractions) >= MIN_VISIBLE >= 0.3
+    # Objects are hidden by other objects, not only by the image border.
+    num_covered = 0
     for number in range(150):
         free = np.ones((160, 160))
         for piece in compose(number).objects:
-            window, own = piece.windows(160, 160)
-            alpha = piece.alpha[own]
-            covered += (alpha * free[window]).sum() < 0.9 * alpha.sum()
+            window, alpha_window = piece.windows(160, 160)
+            alpha = piece.alpha[alpha_window]
+            num_covered += (alpha * free[window]).sum() < 0.9 * alpha.sum()
             free[window] *= 1 - alpha
-    assert covered > 20
+    assert num_covered > 20
 
 
-def test_classes_are_balanced_and_sizes_spread():
+def test_classes_are_balanced_and_sizes_are_diverse():
     objects = [
         piece for number in range(300) for piece in compose(number).objects
     ]
@@ -162,11 +161,11 @@ def test_classes_are_balanced_and_sizes_spread():
     assert labels.min() > 0.6 * labels.max()
     sides = np.array([np.ptp(p.contours[0], 0).max() for p in objects]) / 160
     assert sides.min() < 0.07 and 0.4 < sides.max() <= 0.5
-    share, _ = np.histogram(sides, (0, 0.1, 0.2, 0.3, 0.51))
-    assert (share > 0.04 * len(sides)).all()
+    counts, _ = np.histogram(sides, (0, 0.1, 0.2, 0.3, 0.51))
+    assert (counts > 0.04 * len(sides)).all()
 
 
-def test_images_hold_one_to_eight_objects():
+def test_images_have_one_to_eight_objects():
     counts = {len(compose(number).objects) for number in range(200)}
     assert min(counts) >= 1 and max(counts) == 8
 
@@ -186,22 +185,24 @@ def test_pycocotools_reads_polygons_that_match_the_drawing(drawn, content):
         for ann, piece in zip(anns, scene.objects):
             assert ann['category_id'] == piece.label + 1
             mask = np.zeros((128, 96))
-            window, own = piece.windows(96, 128)
-            mask[window] = piece.alpha[own]
-            read = coco.annToMask(ann)
+            window, alpha_window = piece.windows(96, 128)
+            mask[window] = piece.alpha[alpha_window]
+            annotated = coco.annToMask(ann)
             edge = np.prod(ann['bbox'][2:]) ** 0.5
-            assert np.abs(read - mask).sum() < 0.1 * ann['area'] + 5 * edge
+            assert (
+                np.abs(annotated - mask).sum() < 0.1 * ann['area'] + 5 * edge
+            )
             assert abs(ann['area'] - mask.sum()) < 0.05 * ann['area'] + edge
 
 
-def test_images_have_the_size_that_the_annotations_say(drawn, content):
+def test_image_sizes_equal_those_of_the_annotations(drawn, content):
     for record in content['images']:
         image = cv2.imread(str(drawn / 'train' / record['file_name']))
         assert image.shape == (record['height'], record['width'], 3)
         assert image.std() > 3
 
 
-def test_mmdet_reads_the_data_set_unmodified(drawn):
+def test_coco_dataset_of_mmdet_reads_the_files(drawn):
     pytest.importorskip('mmcv.ops')
     datasets = pytest.importorskip('mmdet.datasets')
     dataset = datasets.CocoDataset(
@@ -222,7 +223,7 @@ def test_mmdet_reads_the_data_set_unmodified(drawn):
     assert labels == set(range(len(SHAPES_CLASSES)))
 
 
-def test_perfect_detections_score_one_in_mmdet(drawn):
+def test_coco_metric_of_perfect_detections_is_one(drawn):
     pytest.importorskip('mmcv.ops')
     torch = pytest.importorskip('torch')
     metrics = pytest.importorskip('mmdet.evaluation.metrics')
@@ -255,7 +256,7 @@ def test_perfect_detections_score_one_in_mmdet(drawn):
     assert metric.evaluate(size=10)['coco/bbox_mAP'] > 0.99
 
 
-def test_the_config_names_the_same_classes():
+def test_the_dataset_config_has_the_same_classes():
     config = pytest.importorskip('mmengine.config').Config.fromfile(
         REPOSITORY / 'configs/_base_/datasets/shapes_detection.py'
     )
@@ -269,9 +270,7 @@ def test_a_second_call_writes_nothing(tmp_path):
     assert {p: p.stat().st_mtime_ns for p in root.rglob('*')} == times
 
 
-def test_other_parameters_raise_an_error_with_both_values_and_the_remedy(
-    tmp_path,
-):
+def test_other_parameters_raise_an_error_with_both_and_the_remedy(tmp_path):
     root = make_shapes(tmp_path / 'a', **SMALL)
     before = contents(root)
     with pytest.raises(ValueError, match="'seed': 3.*'seed': 9.*overwrite"):
@@ -281,18 +280,16 @@ def test_other_parameters_raise_an_error_with_both_values_and_the_remedy(
 
 def test_overwrite_replaces_only_the_drawn_files(tmp_path):
     root = make_shapes(tmp_path / 'a', **SMALL)
-    (root / 'train' / 'mine.txt').write_text('kept')
-    wanted = {**SMALL, 'seed': 9, 'num_train': 2}
-    make_shapes(root, overwrite=True, **wanted)
-    found = contents(root)
-    assert found.pop('train/mine.txt') == b'kept'
-    assert found == contents(make_shapes(tmp_path / 'b', **wanted))
+    (root / 'train' / 'other.txt').write_text('kept')
+    requested = {**SMALL, 'seed': 9, 'num_train': 2}
+    make_shapes(root, overwrite=True, **requested)
+    replaced = contents(root)
+    assert replaced.pop('train/other.txt') == b'kept'
+    assert replaced == contents(make_shapes(tmp_path / 'b', **requested))
 
 
 @pytest.mark.parametrize('overwrite', [False, True])
-def test_folders_that_the_tool_did_not_write_are_not_changed(
-    tmp_path, overwrite
-):
+def test_a_folder_with_other_files_is_not_changed(tmp_path, overwrite):
     (tmp_path / 'train').mkdir()
     (tmp_path / 'train' / '000001.jpg').write_bytes(b'a photograph')
     before = contents(tmp_path)
@@ -301,22 +298,22 @@ def test_folders_that_the_tool_did_not_write_are_not_changed(
     assert contents(tmp_path) == before
 
 
-def test_manifests_of_another_tool_are_refused(tmp_path):
+def test_a_manifest_of_another_program_raises_an_error(tmp_path):
     (tmp_path / 'shapes.json').write_text('{"num_train": 3}')
     with pytest.raises(ValueError, match='not a manifest of shapes'):
         make_shapes(tmp_path, overwrite=True, **SMALL)
 
 
-@pytest.mark.parametrize('stop', [1, 4, 7])
-def test_interrupted_drawing_is_completed_and_keeps_finished_images(
-    tmp_path, monkeypatch, stop
+@pytest.mark.parametrize('num_drawn', [1, 4, 7])
+def test_the_next_call_completes_an_interrupted_one(
+    tmp_path, monkeypatch, num_drawn
 ):
-    whole = contents(make_shapes(tmp_path / 'whole', **SMALL))
-    root, calls = tmp_path / 'cut', []
+    expected = contents(make_shapes(tmp_path / 'complete', **SMALL))
+    root, calls = tmp_path / 'interrupted', []
 
     def interrupted(scene, rng):
         calls.append(1)
-        if len(calls) > stop:
+        if len(calls) > num_drawn:
             raise KeyboardInterrupt
         return paint_scene(scene, rng)
 
@@ -324,9 +321,9 @@ def test_interrupted_drawing_is_completed_and_keeps_finished_images(
     with pytest.raises(KeyboardInterrupt):
         make_shapes(root, **SMALL)
     assert not (root / 'annotations/instances_val.json').exists()
-    # Every file there is whole.
+    # The images that exist are complete.
     assert all(
-        whole[name] == data
+        expected[name] == data
         for name, data in contents(root).items()
         if name.endswith('.jpg')
     )
@@ -339,30 +336,30 @@ def test_interrupted_drawing_is_completed_and_keeps_finished_images(
         'paint_scene',
         lambda *args: calls.append(1) or paint_scene(*args),
     )
-    assert contents(make_shapes(root, **SMALL)) == whole
-    assert len(calls) == 8 - stop
+    assert contents(make_shapes(root, **SMALL)) == expected
+    assert len(calls) == 8 - num_drawn
 
 
-def test_partially_written_files_are_not_used_as_images(tmp_path, monkeypatch):
-    root = tmp_path / 'cut'
+def test_incomplete_files_are_not_used_as_images(tmp_path, monkeypatch):
+    root = tmp_path / 'interrupted'
 
-    def killed(source, target):
+    def interrupted_replace(source, target):
         if str(target).endswith('.jpg'):
             Path(source).write_bytes(b'half')
             raise KeyboardInterrupt
         return replace(source, target)
 
     replace = os.replace
-    monkeypatch.setattr(os, 'replace', killed)
+    monkeypatch.setattr(os, 'replace', interrupted_replace)
     with pytest.raises(KeyboardInterrupt):
         make_shapes(root, **SMALL)
     monkeypatch.undo()
     assert contents(make_shapes(root, **SMALL)) == contents(
-        make_shapes(tmp_path / 'whole', **SMALL)
+        make_shapes(tmp_path / 'complete', **SMALL)
     )
 
 
-def test_deleted_files_are_drawn_again(tmp_path):
+def test_missing_files_are_created_again(tmp_path):
     root = make_shapes(tmp_path / 'a', **SMALL)
     before = contents(root)
     (root / 'train' / '000002.jpg').unlink()
@@ -371,7 +368,7 @@ def test_deleted_files_are_drawn_again(tmp_path):
 
 
 @pytest.mark.parametrize(
-    'wrong, sentence',
+    'invalid, message',
     [
         (dict(num_train=0), 'num_train must be greater than or equal to 1'),
         (dict(num_val=2.5), 'num_val must be a valid integer, got 2.5'),
@@ -385,11 +382,11 @@ def test_deleted_files_are_drawn_again(tmp_path):
         (dict(seed=-1), 'seed must be greater than or equal to 0, got -1'),
     ],
 )
-def test_bad_parameters_give_one_sentence_and_no_folder(
-    tmp_path, wrong, sentence
+def test_invalid_parameters_raise_an_error_and_create_no_folder(
+    tmp_path, invalid, message
 ):
-    with pytest.raises(ValueError, match=sentence):
-        make_shapes(tmp_path / 'a', **{**SMALL, **wrong})
+    with pytest.raises(ValueError, match=message):
+        make_shapes(tmp_path / 'a', **{**SMALL, **invalid})
     assert not (tmp_path / 'a').exists()
 
 
@@ -403,23 +400,23 @@ def test_objects_have_the_configured_sizes(tmp_path):
     )
     text = (root / 'annotations/instances_train.json').read_text()
     sides = [max(x['bbox'][2:]) for x in json.loads(text)['annotations']]
-    # Across the corners; drawing adds a pixel at each edge.
+    # Box sides in pixels; drawing adds a pixel at each edge.
     assert 25 < np.median(sides) and max(sides) <= 42
 
 
-def test_a_file_as_root_is_refused(tmp_path):
+def test_a_file_as_root_raises_an_error(tmp_path):
     (tmp_path / 'a').write_text('')
     with pytest.raises(ValueError, match='is not an empty folder'):
         make_shapes(tmp_path / 'a', **SMALL)
 
 
 @pytest.mark.slow
-def test_the_tool_draws_the_same_and_reports_errors_without_a_traceback(
+def test_the_tool_equals_the_function_and_prints_no_traceback(
     tmp_path,
 ):
     pytest.importorskip('mmengine')
 
-    def tool(*options):
+    def run_tool(*options):
         return subprocess.run(
             [
                 sys.executable,
@@ -439,11 +436,11 @@ def test_the_tool_draws_the_same_and_reports_errors_without_a_traceback(
             text=True,
         )
 
-    assert tool('--seed', '3').returncode == 0
+    assert run_tool('--seed', '3').returncode == 0
     assert contents(tmp_path / 'tool') == contents(
-        make_shapes(tmp_path / 'call', **SMALL)
+        make_shapes(tmp_path / 'function', **SMALL)
     )
-    refused = tool('--seed', '4')
-    assert refused.returncode == 2
-    assert '--overwrite' in refused.stderr
-    assert 'Traceback' not in refused.stderr
+    failed = run_tool('--seed', '4')
+    assert failed.returncode == 2
+    assert '--overwrite' in failed.stderr
+    assert 'Traceback' not in failed.stderr

@@ -26,7 +26,7 @@ from mmfmkt.engine.resume import latest_checkpoint  # noqa: E402
 
 
 class RandomSamples(Dataset):
-    """Samples of their index and a random signal_number of three generators."""
+    """Samples of an index and a random number of each of three generators."""
 
     def __len__(self):
         return 11

@@ -1,4 +1,4 @@
-"""Checkpoints never execute code."""
+"""Loading of checkpoints without executing their code."""
 
 import hashlib
 import os
@@ -23,7 +23,7 @@ from mmfmkt.utils.checkpoints import (
 
 
 class Payload:
-    """Makes a folder when it is read."""
+    """Object that creates a folder when it is unpickled."""
 
     def __init__(self, folder):
         self.folder = str(folder)
@@ -33,7 +33,7 @@ class Payload:
 
 
 class Attribute:
-    """Reaches for an attribute of what is allowed."""
+    """Object that is unpickled as an attribute of an allowed class."""
 
     def __init__(self, owner, name):
         self.owner, self.name = owner, name
@@ -43,7 +43,7 @@ class Attribute:
 
 
 def write(path, kind, payload):
-    """A malicious checkpoint of one of several kinds."""
+    """Write a malicious checkpoint; ``kind`` is one of ``KINDS``."""
     if kind == 'bare pickle':
         path.write_bytes(pickle.dumps(payload))
     elif kind == 'in meta':
@@ -61,13 +61,15 @@ KINDS = ('bare pickle', 'in meta', 'in state_dict', 'old format')
 
 
 @pytest.mark.parametrize('kind', KINDS)
-def test_a_payload_is_refused_and_does_not_run(kind, tmp_path):
+def test_a_checkpoint_with_code_raises_an_error_and_runs_no_code(
+    kind, tmp_path
+):
     path = write(tmp_path / 'evil.pth', kind, Payload(tmp_path / 'ran'))
     with pytest.raises(ConfigError, match='mkdir, which could run') as error:
         load_checkpoint(str(path))
     assert TRUST in str(error.value) and '\n' not in str(error.value)
     assert not (tmp_path / 'ran').exists()
-    # As a program does that trusts it, which shows that it would have.
+    # Without the restriction, the code runs.
     with suppress(RuntimeError):
         torch.load(path, weights_only=False)
     assert (tmp_path / 'ran').is_dir()
@@ -82,26 +84,28 @@ def test_a_payload_is_refused_and_does_not_run(kind, tmp_path):
         (torch.Tensor, 'backward'),
     ],
 )
-def test_attributes_are_those_that_mmengine_saves(owner, name, tmp_path):
+def test_other_attributes_of_allowed_classes_raise_an_error(
+    owner, name, tmp_path
+):
     torch.save(dict(meta=Attribute(owner, name)), tmp_path / 'evil.pth')
     with pytest.raises(ConfigError, match=f'asks for {name!r}'):
         load_checkpoint(str(tmp_path / 'evil.pth'))
 
 
-def test_checkpoints_of_mmengine_are_read(tmp_path):
+def test_checkpoints_of_mmengine_are_loaded(tmp_path):
     model = torch.nn.Conv2d(3, 4, 1)
     optimizer = torch.optim.AdamW(model.parameters())
     model(torch.randn(1, 3, 2, 2)).sum().backward()
     optimizer.step()
-    schedule = OneCycleLR(optimizer, eta_max=0.1, total_steps=9)
-    steps = MultiStepLR(optimizer, milestones=[2, 4])
+    one_cycle = OneCycleLR(optimizer, eta_max=0.1, total_steps=9)
+    multi_step = MultiStepLR(optimizer, milestones=[2, 4])
     buffer = HistoryBuffer([1.0, 3.0], [1, 1])
     saved = dict(
         resume=dict(ranks=[dict(main=b'\xff', distiller=b'')]),
         meta=dict(cfg='a = 1', time='now', classes=('a', 'b')),
         state_dict=model.state_dict(),
         optimizer=optimizer.state_dict(),
-        param_schedulers=[schedule.state_dict(), steps.state_dict()],
+        param_schedulers=[one_cycle.state_dict(), multi_step.state_dict()],
         message_hub=dict(log_scalars=OrderedDict(loss=buffer)),
         extra=[np.arange(3), np.float32(2), torch.float16, {1, 2}],
     )
@@ -112,19 +116,19 @@ def test_checkpoints_of_mmengine_are_read(tmp_path):
             _use_new_zipfile_serialization=zipped,
         )
         with restricted_torch_load():
-            found = load_checkpoint(str(tmp_path / 'good.pth'))
-        assert torch.equal(found['state_dict']['bias'], model.bias)
-        assert found['message_hub']['log_scalars']['loss'].mean() == 2
-        assert found['param_schedulers'][0]['total_steps'] == 9
-        assert found['extra'][2:] == [torch.float16, {1, 2}]
-        optimizer.load_state_dict(found['optimizer'])
+            loaded = load_checkpoint(str(tmp_path / 'good.pth'))
+        assert torch.equal(loaded['state_dict']['bias'], model.bias)
+        assert loaded['message_hub']['log_scalars']['loss'].mean() == 2
+        assert loaded['param_schedulers'][0]['total_steps'] == 9
+        assert loaded['extra'][2:] == [torch.float16, {1, 2}]
+        optimizer.load_state_dict(loaded['optimizer'])
 
 
 @pytest.mark.skipif(
     torch.__version__.startswith('2.1.'),
     reason='torch 2.1 cannot compile an optimizer step with momentum',
 )
-def test_checkpoints_of_compiled_runs_are_read(tmp_path):
+def test_checkpoints_of_compiled_runs_are_loaded(tmp_path):
     model = torch.nn.Linear(3, 2)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
 
@@ -137,51 +141,53 @@ def test_checkpoints_of_compiled_runs_are_read(tmp_path):
     for _ in range(2):
         train_step(torch.ones(1, 3))
     moments = optimizer.state[model.weight]['momentum_buffer']
-    assert vars(moments)  # the marks of the compiler
+    assert vars(moments)  # attributes that the compiler has set
     path = tmp_path / 'compiled.pth'
     torch.save(
         dict(state_dict=model.state_dict(), optimizer=optimizer.state_dict()),
         path,
     )
-    found = load_checkpoint(str(path))['optimizer']['state']
+    state = load_checkpoint(str(path))['optimizer']['state']
     assert any(
-        torch.equal(x['momentum_buffer'], moments) for x in found.values()
+        torch.equal(x['momentum_buffer'], moments) for x in state.values()
     )
 
 
-class Marked(torch.Tensor):
-    """A tensor that says that it is rebuilt by a payload, or has one."""
+class MaliciousTensor(torch.Tensor):
+    """Tensor that is rebuilt by a payload or has one as an attribute."""
 
     folder: str
-    inside: bool
+    in_attribute: bool
 
     def __reduce_ex__(self, protocol):
         rebuild = torch._tensor._rebuild_from_type_v2
         payload = Payload(self.folder)
-        if self.inside:
-            _, (function, _, arguments, _) = marked().__reduce_ex__(protocol)
+        if self.in_attribute:
+            _, (function, _, arguments, _) = (
+                tensor_with_attribute().__reduce_ex__(protocol)
+            )
             return rebuild, (
                 function,
                 torch.Tensor,
                 arguments,
-                dict(mark=payload),
+                dict(attribute=payload),
             )
         return rebuild, (os.mkdir, str, (self.folder,), {})
 
 
-def marked():
+def tensor_with_attribute():
     tensor = torch.ones(2)
-    tensor.mark = 'a compiler'
+    tensor.attribute = 'value'
     return tensor
 
 
-@pytest.mark.parametrize('inside', (False, True))
-def test_a_marked_tensor_carries_no_payload(inside, tmp_path):
-    evil = torch.ones(2).as_subclass(Marked)
-    evil.folder, evil.inside = str(tmp_path / 'ran'), inside
+@pytest.mark.parametrize('in_attribute', (False, True))
+def test_a_tensor_with_code_raises_an_error(in_attribute, tmp_path):
+    evil = torch.ones(2).as_subclass(MaliciousTensor)
+    evil.folder, evil.in_attribute = str(tmp_path / 'ran'), in_attribute
     for zipped in (True, False):
         torch.save(
-            dict(state_dict=dict(good=marked(), evil=evil)),
+            dict(state_dict=dict(good=tensor_with_attribute(), evil=evil)),
             tmp_path / 'evil.pth',
             _use_new_zipfile_serialization=zipped,
         )
@@ -190,10 +196,10 @@ def test_a_marked_tensor_carries_no_payload(inside, tmp_path):
     assert not (tmp_path / 'ran').exists()
 
 
-def test_a_file_can_be_trusted_by_an_environment_variable(
-    tmp_path, monkeypatch
-):
-    path = write(tmp_path / 'own.pth', 'in meta', Payload(tmp_path / 'ran'))
+def test_an_environment_variable_allows_code(tmp_path, monkeypatch):
+    path = write(
+        tmp_path / 'trusted.pth', 'in meta', Payload(tmp_path / 'ran')
+    )
     monkeypatch.setenv(TRUST, '1')
     read_checkpoint(str(path))
     assert (tmp_path / 'ran').is_dir()
@@ -201,63 +207,63 @@ def test_a_file_can_be_trusted_by_an_environment_variable(
 
 def test_torch_load_is_restricted_inside_the_context_only(tmp_path):
     path = write(tmp_path / 'evil.pth', 'in meta', Payload(tmp_path / 'ran'))
-    whole = torch.load
+    original_load = torch.load
     with restricted_torch_load():
         for options in (dict(), dict(weights_only=False), dict(mmap=True)):
             with pytest.raises(ConfigError):
                 torch.load(path, map_location='cpu', **options)
         with open(path, 'rb') as file, pytest.raises(ConfigError):
             torch.load(file, 'cpu')
-    assert torch.load is whole and not (tmp_path / 'ran').exists()
+    assert torch.load is original_load and not (tmp_path / 'ran').exists()
 
 
-def test_a_wrong_sha256_digest_is_an_error(tmp_path):
+def test_the_sha256_digest_is_verified(tmp_path):
     path = tmp_path / 'weights.pth'
     torch.save(dict(state_dict=dict(a=torch.ones(2))), path)
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    for good in (digest, digest[:8].upper()):
-        found = load_checkpoint(f'{path}#sha256={good}')
-        assert found['state_dict']['a'].sum() == 2
+    for valid in (digest, digest[:8].upper()):
+        loaded = load_checkpoint(f'{path}#sha256={valid}')
+        assert loaded['state_dict']['a'].sum() == 2
     with pytest.raises(ConfigError, match='has the SHA-256 .* expected'):
         load_checkpoint(f'{path}#sha256={"0" * 64}')
-    # A file that was fetched before is looked at again.
+    # A file that is already downloaded is verified, too.
     folder = os.path.join(torch.hub.get_dir(), 'checkpoints')
     os.makedirs(folder, exist_ok=True)
     name = f'mmfmkt-test-{digest[:12]}.pth'
-    fetched = os.path.join(folder, name)
-    torch.save(dict(state_dict={}), fetched)
+    downloaded = os.path.join(folder, name)
+    torch.save(dict(state_dict={}), downloaded)
     try:
         with pytest.raises(ConfigError, match='has the SHA-256'):
             load_checkpoint(f'https://nowhere.invalid/{name}#sha256={digest}')
     finally:
-        os.remove(fetched)
+        os.remove(downloaded)
 
 
-DOORS = """
+RUN_TOOLS = """
 import contextlib, io, runpy, sys
-for door in sys.argv[1:]:
-    name, *options = door.split()
+for command in sys.argv[1:]:
+    name, *options = command.split()
     sys.argv = [name, *options]
-    said = io.StringIO()
+    stderr = io.StringIO()
     try:
-        with contextlib.redirect_stderr(said):
+        with contextlib.redirect_stderr(stderr):
             runpy.run_path(name, run_name='__main__')
         code = 0
     except SystemExit as error:
         code = error.code
-    print('door', name, code, said.getvalue().strip().splitlines()[-1:])
+    print('command', name, code, stderr.getvalue().strip().splitlines()[-1:])
 """
 
 
 @pytest.mark.slow
-def test_no_tool_runs_a_payload(shapes, tmp_path):
+def test_no_tool_runs_code_of_checkpoints(shapes, tmp_path):
     pytest.importorskip('mmdet')
     from tiny import write_config
 
     evil = write(tmp_path / 'evil.pth', 'in meta', Payload(tmp_path / 'ran'))
     config = write_config(tmp_path / 'config.py', shapes, 'fmkt', epochs=1)
     train = f'tools/train.py {config} --work-dir {tmp_path}/run'
-    doors = [
+    commands = [
         f'{train} --cfg-options model.teacher.checkpoint={evil}',
         f'{train} --resume {evil}',
         f'{train} --cfg-options load_from={evil}',
@@ -265,12 +271,12 @@ def test_no_tool_runs_a_payload(shapes, tmp_path):
         f'tools/export_student.py {config} {evil}',
         f'tools/convert_checkpoint.py {evil} {tmp_path}/new --model resnet8',
     ]
-    script = tmp_path / 'doors.py'
-    script.write_text(DOORS)
-    log = run(script, *doors)
-    found = [x for x in log.splitlines() if x.startswith('door')]
-    assert len(found) == len(doors), log
-    for line in found:
+    script = tmp_path / 'run_tools.py'
+    script.write_text(RUN_TOOLS)
+    log = run(script, *commands)
+    lines = [x for x in log.splitlines() if x.startswith('command')]
+    assert len(lines) == len(commands), log
+    for line in lines:
         assert ' 2 ' in line and 'error: The checkpoint' in line, line
         assert 'could run code' in line
     assert not (tmp_path / 'ran').exists()

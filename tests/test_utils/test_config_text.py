@@ -1,4 +1,4 @@
-"""Config text reads back as the written values."""
+"""Generated config text."""
 
 import math
 
@@ -25,13 +25,13 @@ from mmfmkt.utils.config_text import (
         'it\'s "quoted"',
     ],
 )
-def test_written_values_are_read_back_unchanged(value, tmp_path):
+def test_config_files_have_the_written_values(value, tmp_path):
     path = tmp_path / 'config.py'
     path.write_text(assignment('key', value))
     assert Config.fromfile(path).to_dict() == dict(key=value)
 
 
-def test_long_lines_are_broken():
+def test_long_lines_are_wrapped():
     value = dict(first=['word'] * 20, second=dict(third='x' * 40))
     lines = assignment('key', value).splitlines()
     assert len(lines) > 20 and max(map(len, lines)) <= LINE_LENGTH
@@ -44,7 +44,7 @@ def test_a_class_becomes_its_import_path():
     )
 
 
-def test_dicts_of_the_base_config_are_changed_by_reference(tmp_path):
+def test_derived_dicts_refer_to_the_base_config(tmp_path):
     (tmp_path / 'base.py').write_text("a = dict(b=[dict(c=1, d='kept')])\n")
     path = tmp_path / 'child.py'
     text = [

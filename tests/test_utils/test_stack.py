@@ -1,4 +1,4 @@
-"""A missing or incompatible library is named with the versions wanted."""
+"""Errors about missing and incompatible libraries."""
 
 import sys
 from importlib.metadata import version
@@ -9,12 +9,12 @@ from conftest import ROOT, run
 from mmfmkt.utils import require, stack
 
 
-def test_the_stack_of_this_environment_is_accepted():
+def test_the_installed_versions_are_accepted():
     require('torch', 'mmengine')
     assert stack.installed_version('torch') == version('torch')
 
 
-def test_a_missing_library_is_named(monkeypatch):
+def test_the_error_names_a_missing_library(monkeypatch):
     monkeypatch.setitem(
         stack.STACK, 'no_such', (('no-such',), '1.0.0', '2.0.0')
     )
@@ -28,22 +28,22 @@ def test_a_missing_library_is_named(monkeypatch):
 
 
 @pytest.mark.parametrize('bounds', [('99.0.0', '100.0.0'), ('0.1.0', '0.2.0')])
-def test_an_incompatible_library_is_named(monkeypatch, bounds):
+def test_the_error_names_an_incompatible_library(monkeypatch, bounds):
     monkeypatch.setitem(
         stack.STACK, 'mmengine', (stack.STACK['mmengine'][0], *bounds)
     )
-    found = stack.installed_version('mmengine')
+    installed = stack.installed_version('mmengine')
     for optional in (False, True):
         with pytest.raises(
             ImportError,
-            match=f'mmengine {found} is installed .required: '
+            match=f'mmengine {installed} is installed .required: '
             f'mmengine>={bounds[0]},<{bounds[1]}',
         ):
             require('mmengine', optional=optional)
 
 
-def fake(monkeypatch, root, **versions):
-    """Put packages with a version and nothing else in front of the others."""
+def install_empty(monkeypatch, root, **versions):
+    """Put empty packages with these versions first on the import path."""
     for name, number in versions.items():
         (root / name).mkdir(parents=True)
         (root / name / '__init__.py').touch()
@@ -52,15 +52,15 @@ def fake(monkeypatch, root, **versions):
         (info / 'METADATA').write_text(
             f'Metadata-Version: 2.1\nName: {name}\nVersion: {number}\n'
         )
-        # Set first, so that what is imported meanwhile is forgotten.
+        # Set first, so that monkeypatch removes modules imported later.
         monkeypatch.setitem(sys.modules, name, None)
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.syspath_prepend(root)
 
 
 def test_an_assertion_of_mmdet_about_mmcv_is_reported(tmp_path, monkeypatch):
-    fake(monkeypatch, tmp_path, mmdet='3.3.0', mmcv='2.2.0')
-    require('mmcv', 'mmdet')  # it asserts nothing
+    install_empty(monkeypatch, tmp_path, mmdet='3.3.0', mmcv='2.2.0')
+    require('mmcv', 'mmdet')  # the empty mmdet asserts nothing
     (tmp_path / 'mmdet/__init__.py').write_text(
         "assert False, 'Please install mmcv>=2.0.0rc4, <2.2.0.'"
     )
@@ -70,17 +70,17 @@ def test_an_assertion_of_mmdet_about_mmcv_is_reported(tmp_path, monkeypatch):
         match=r'mmdet 3.3.0 cannot be imported \(Please install mmcv>=2.0.0r',
     ):
         require('mmcv', 'mmdet')
-    # Whoever trains classifiers does without it.
+    # Classifiers do not need mmdet.
     require('mmcv', 'mmdet', optional=True)
 
 
-def test_version_comparison_ignores_build_tags():
+def test_parse_release_ignores_build_tags():
     assert stack.parse_release('2.11.0+cu130') == (2, 11, 0)
     assert stack.parse_release('3.5.1rc2') == (3, 5, 1)
 
 
 @pytest.mark.slow
-def test_building_a_distiller_names_a_missing_library(tmp_path):
+def test_building_a_distiller_names_the_missing_libraries(tmp_path):
     script = tmp_path / 'alone.py'
     script.write_text("""
 import sys
@@ -98,10 +98,8 @@ except ImportError as error:
 
 
 @pytest.mark.slow
-def test_versions_are_checked_by_tools_but_not_by_an_import(
-    tmp_path, monkeypatch
-):
-    fake(monkeypatch, tmp_path, mmdet='9.0.0')
+def test_tools_check_versions_and_imports_do_not(tmp_path, monkeypatch):
+    install_empty(monkeypatch, tmp_path, mmdet='9.0.0')
     path = dict(PYTHONPATH=f'{tmp_path}:{ROOT}')
     assert not run(
         sys.executable,

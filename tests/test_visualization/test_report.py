@@ -54,9 +54,9 @@ def test_each_object_is_matched_once_by_the_highest_score_of_its_class():
         labels=[0, 0, 0, 1, 0],
     )
     assert match(detected, objects) == [0, -1, -1, 1, -1]
-    none = instances()
-    assert match(none, objects) == [] == match(none, none)
-    assert match(detected, none) == [-1] * 5
+    empty = instances()
+    assert match(empty, objects) == [] == match(empty, empty)
+    assert match(detected, empty) == [-1] * 5
 
 
 def test_cka_is_invariant_to_rotation_and_scale_only():
@@ -65,12 +65,13 @@ def test_cka_is_invariant_to_rotation_and_scale_only():
     rotation = torch.linalg.qr(torch.randn(6, 6))[0]
     rotated = torch.einsum('bchw,cd->bdhw', x, rotation) * 3 + 1
     assert linear_cka(x, rotated) == pytest.approx(1)
-    other = torch.randn(2, 10, 9, 8)
-    assert 0 <= linear_cka(x, other) < 0.3
-    assert linear_cka(x, other) == pytest.approx(linear_cka(other, x))
+    independent = torch.randn(2, 10, 9, 8)
+    cka = linear_cka(x, independent)
+    assert 0 <= cka < 0.3
+    assert cka == pytest.approx(linear_cka(independent, x))
 
 
-def level_features(channels=6, target=9):
+def level_features(channels=6, target_channels=9):
     torch.manual_seed(0)
     transfer = FMKT(
         VelocityField(
@@ -78,9 +79,12 @@ def level_features(channels=6, target=9):
             RectifiedFlow(),
         ),
         PKDLoss(),
-        MapTransform(channels, target),
+        MapTransform(channels, target_channels),
     )
-    maps = torch.randn(2, channels, 7, 5), torch.randn(2, target, 7, 5)
+    maps = (
+        torch.randn(2, channels, 7, 5),
+        torch.randn(2, target_channels, 7, 5),
+    )
     return LevelFeatures('neck.0', transfer, *maps, 4)
 
 
@@ -168,7 +172,7 @@ def test_the_teacher_is_in_the_table_of_runs(tmp_path):
     )
     text = [json.dumps(x) for x in lines]
     runs = [read_work_dir(write_run(tmp_path / 'run', text, config))]
-    header, rows = results_section(runs).parts[0].values()
+    header, rows = results_section(runs).items[0].values()
     assert header[-1] == 'coco/bbox_mAP'
     assert [(row[0], row[1], row[-1]) for row in rows] == [
         ('run', 'fmkt', 0.1),
@@ -177,9 +181,9 @@ def test_the_teacher_is_in_the_table_of_runs(tmp_path):
     # Without TeacherCheckHook, the last validation of its training is shown.
     runs[0].teacher = {}
     teacher_run = read_work_dir(write_run(teacher, text[1:]))
-    header, rows = results_section(runs).parts[0].values()
+    header, rows = results_section(runs).items[0].values()
     assert [row[-1] for row in rows] == [0.1, 0.1]
-    header, rows = results_section([*runs, teacher_run]).parts[0].values()
+    header, rows = results_section([*runs, teacher_run]).items[0].values()
     assert [row[0] for row in rows] == ['run', 'teacher']
 
 
