@@ -46,7 +46,7 @@ class AtomicLocalBackend(LocalBackend):
 
     It is selected by ``backend_args=dict(backend='atomic')``. `remove` only
     marks a file; `delete_removed` deletes the marked files after new ones are
-    written. So a killed process always leaves one of them.
+    written, so a killed process always leaves a complete file.
     """
 
     def __init__(self) -> None:

@@ -16,8 +16,8 @@ def resolve_type(
     (``'mmdet.datasets.CocoDataset'``), or the class itself, as in new-style
     configs. Compare the returned classes, not the types::
 
-        kind = resolve_type(cfg.train_dataloader.dataset, DATASETS, 'mmdet')
-        if kind is not None and issubclass(kind, CocoDataset): ...
+        cls = resolve_type(cfg.train_dataloader.dataset, DATASETS, 'mmdet')
+        if cls is not None and issubclass(cls, CocoDataset): ...
 
     Args:
         cfg_or_type (dict | str | type): A config with ``type``, or a type. A
@@ -31,17 +31,17 @@ def resolve_type(
         type | None: The class; None if it cannot be found, or if the type is
         not a class.
     """
-    kind = cfg_or_type
+    type_ = cfg_or_type
     if isinstance(cfg_or_type, dict):
-        kind = cfg_or_type.get('type')
+        type_ = cfg_or_type.get('type')
         scope = cfg_or_type.get('_scope_') or scope
-    if isinstance(kind, str):
+    if isinstance(type_, str):
         with registry.switch_scope_and_registry(scope) as scoped:
             try:
-                kind = scoped.get(kind)
+                type_ = scoped.get(type_)
             except RuntimeError:  # raised for a string such as ''
-                kind = None
-    return kind if isinstance(kind, type) else None
+                type_ = None
+    return type_ if isinstance(type_, type) else None
 
 
 def type_name(cfg_or_type: Any) -> str:
@@ -50,10 +50,10 @@ def type_name(cfg_or_type: Any) -> str:
     Args:
         cfg_or_type (dict | str | type): A config with ``type``, or a type.
     """
-    kind = cfg_or_type
+    type_ = cfg_or_type
     if isinstance(cfg_or_type, dict):
-        kind = cfg_or_type.get('type')
-    return getattr(kind, '__name__', str(kind)).rpartition('.')[2]
+        type_ = cfg_or_type.get('type')
+    return getattr(type_, '__name__', str(type_)).rpartition('.')[2]
 
 
 def import_path(obj: Any) -> str:
@@ -76,11 +76,11 @@ def import_path(obj: Any) -> str:
     return f'{obj.__module__}.{obj.__qualname__}'
 
 
-def is_from_mmfmkt(kind: Any) -> bool:
+def is_from_mmfmkt(cls: Any) -> bool:
     """Return whether a class is defined in mmfmkt.
 
     Args:
-        kind (type | None): The class.
+        cls (type | None): The class.
     """
-    module = getattr(kind, '__module__', None) or ''
+    module = getattr(cls, '__module__', None) or ''
     return module.split('.')[0] == 'mmfmkt'

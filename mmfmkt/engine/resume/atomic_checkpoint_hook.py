@@ -118,7 +118,7 @@ class AtomicCheckpointHook(CheckpointHook):
         return getattr(runner.train_loop, 'stream', None)
 
     def _check_teacher(self, teacher_digest: str) -> None:
-        """Compare the teacher with that of the resumed run, and store it."""
+        """Compare the digest with that of the resumed run, and store it."""
         if self._teacher_digest and teacher_digest != self._teacher_digest:
             raise ConfigError(
                 'model.teacher: the weights differ from those of the teacher '

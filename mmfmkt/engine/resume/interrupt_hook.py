@@ -38,7 +38,7 @@ class InterruptHook(Hook):
         self.received_signal = self._agreed_signal = 0
         self._previous_handlers: dict = {}
         self._group: Optional[dist.ProcessGroup] = None
-        # All-reduce of the last iteration and its tensor.
+        # All-reduce of the last iteration, and its tensor.
         self._pending: Optional[tuple] = None
 
     def before_train(self, runner: Runner) -> None:

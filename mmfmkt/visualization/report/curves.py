@@ -84,7 +84,7 @@ def metric_curves(runs: List[WorkDir]) -> List[go.Figure]:
     names = list(dict.fromkeys(name for run in runs for name in run.metrics))
     main_names = [x for x in names if x.endswith(MAIN_METRICS)]
     figures = []
-    # Otherwise StepAccuracy's metrics at K = 1.
+    # Without a main metric, plot StepAccuracy's metrics at K = 1.
     for name in main_names or [
         f'{x}_k1' for x in MAIN_METRICS if f'{x}_k1' in names
     ]:

@@ -18,8 +18,9 @@ from mmfmkt.models.distillers.teacher_input import TeacherInputAdapter
 
 from .loading import LoadedRun
 
-# Colors of boxes. correct: detected by this and the first run; gained: missed by
-# the first run; lost: detected by the first run only; wrong: false positive.
+# Colors of boxes. correct: detected by this and the first run; gained: missed
+# by the first run; lost: detected only by the first run; wrong: false
+# positive.
 COLORS = dict(
     correct='#2ca02c', gained='#1f77b4', lost='#d62728', wrong='#ff7f0e'
 )
