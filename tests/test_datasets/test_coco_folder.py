@@ -20,7 +20,7 @@ def test_splits_classes_and_masks_are_found(masks, tmp_path):
         )
 
 
-def test_instances_files_are_preferred_to_other_annotation_files(tmp_path):
+def test_instance_annotation_files_are_preferred(tmp_path):
     root = coco_folder(tmp_path / 'data')
     file = root / 'annotations/instances_train.json'
     shutil.copy(file, file.with_name('captions_train.json'))
@@ -33,7 +33,9 @@ def test_instances_files_are_preferred_to_other_annotation_files(tmp_path):
     'content',
     ['', '[]', '{"images": []}', '{"categories": [1]}', '{"categories": {}}'],
 )
-def test_an_error_names_the_file_in_another_format(content, tmp_path):
+def test_files_of_another_format_are_reported_in_one_sentence(
+    content, tmp_path
+):
     root = coco_folder(tmp_path / 'data')
     file = root / 'annotations/instances_train.json'
     file.write_text(content)
@@ -57,7 +59,7 @@ def test_an_error_names_the_missing_folder(missing, message, tmp_path):
         find_coco_folder(str(root))
 
 
-def test_a_split_without_objects_has_no_masks(tmp_path):
+def test_annotations_without_masks_or_objects_are_read(tmp_path):
     root = coco_folder(tmp_path / 'data', masks=False)
     file = root / 'annotations/instances_val.json'
     content = json.loads(file.read_text())

@@ -120,7 +120,7 @@ def test_polygons_become_masks(coco, tmp_path):
         dict(names=dict(enumerate(CLASSES))),
     ],
 )
-def test_notations_of_data_yaml(entries, yolo, coco, tmp_path):
+def test_all_forms_of_data_yaml_are_read(entries, yolo, coco, tmp_path):
     config = yaml.safe_load((yolo / 'data.yaml').read_text())
     config.pop('path')
     (yolo / 'data.yaml').write_text(yaml.safe_dump(config | entries))

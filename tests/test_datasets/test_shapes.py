@@ -66,7 +66,7 @@ def test_same_seed_gives_the_same_bytes_and_another_seed_does_not(tmp_path):
     assert all(first[name] != other[name] for name in first)
 
 
-def test_an_image_does_not_depend_on_the_number_of_images(tmp_path):
+def test_images_depend_only_on_their_index(tmp_path):
     few = contents(make_shapes(tmp_path / 'few', **SMALL))
     many = contents(
         make_shapes(tmp_path / 'many', **{**SMALL, 'num_train': 7})
@@ -99,7 +99,7 @@ def test_boxes_are_tight_around_drawn_objects(size):
             )
 
 
-def test_boxes_are_inside_the_image_and_two_pixels_wide(content):
+def test_boxes_lie_inside_the_image_and_have_a_minimum_size(content):
     sizes = {i['id']: (i['width'], i['height']) for i in content['images']}
     for ann in content['annotations']:
         x, y, w, h = ann['bbox']
@@ -109,7 +109,7 @@ def test_boxes_are_inside_the_image_and_two_pixels_wide(content):
 
 
 @pytest.mark.parametrize('number', range(1, 9))
-def test_painted_pixels_are_inside_the_box(monkeypatch, number):
+def test_drawn_pixels_lie_inside_their_box(monkeypatch, number):
     # One object in uniform colors, with the least blur and noise.
     scene = compose(number)
     piece = scene.objects[0]
@@ -131,7 +131,7 @@ def test_painted_pixels_are_inside_the_box(monkeypatch, number):
     assert np.abs(np.subtract(painted, (x, y, x + w, y + h))).max() <= 2.5
 
 
-def test_objects_are_visible_and_some_are_partly_hidden():
+def test_every_object_is_sufficiently_visible_and_some_are_occluded():
     fractions = []
     for number in range(150):
         free = np.ones((160, 160), np.float32)
@@ -202,7 +202,7 @@ def test_image_sizes_equal_those_of_the_annotations(drawn, content):
         assert image.std() > 3
 
 
-def test_coco_dataset_of_mmdet_reads_the_files(drawn):
+def test_mmdet_reads_the_dataset_unmodified(drawn):
     pytest.importorskip('mmcv.ops')
     datasets = pytest.importorskip('mmdet.datasets')
     dataset = datasets.CocoDataset(
@@ -270,7 +270,9 @@ def test_a_second_call_writes_nothing(tmp_path):
     assert {p: p.stat().st_mtime_ns for p in root.rglob('*')} == times
 
 
-def test_other_parameters_raise_an_error_with_both_and_the_remedy(tmp_path):
+def test_other_parameters_raise_an_error_with_both_values_and_the_remedy(
+    tmp_path,
+):
     root = make_shapes(tmp_path / 'a', **SMALL)
     before = contents(root)
     with pytest.raises(ValueError, match="'seed': 3.*'seed': 9.*overwrite"):
@@ -289,7 +291,9 @@ def test_overwrite_replaces_only_the_drawn_files(tmp_path):
 
 
 @pytest.mark.parametrize('overwrite', [False, True])
-def test_a_folder_with_other_files_is_not_changed(tmp_path, overwrite):
+def test_folders_that_the_tool_did_not_write_are_not_changed(
+    tmp_path, overwrite
+):
     (tmp_path / 'train').mkdir()
     (tmp_path / 'train' / '000001.jpg').write_bytes(b'a photograph')
     before = contents(tmp_path)
@@ -298,14 +302,14 @@ def test_a_folder_with_other_files_is_not_changed(tmp_path, overwrite):
     assert contents(tmp_path) == before
 
 
-def test_a_manifest_of_another_program_raises_an_error(tmp_path):
+def test_manifests_of_another_tool_are_refused(tmp_path):
     (tmp_path / 'shapes.json').write_text('{"num_train": 3}')
     with pytest.raises(ValueError, match='not a manifest of shapes'):
         make_shapes(tmp_path, overwrite=True, **SMALL)
 
 
 @pytest.mark.parametrize('num_drawn', [1, 4, 7])
-def test_the_next_call_completes_an_interrupted_one(
+def test_interrupted_drawing_is_completed_and_keeps_finished_images(
     tmp_path, monkeypatch, num_drawn
 ):
     expected = contents(make_shapes(tmp_path / 'complete', **SMALL))
@@ -340,7 +344,7 @@ def test_the_next_call_completes_an_interrupted_one(
     assert len(calls) == 8 - num_drawn
 
 
-def test_incomplete_files_are_not_used_as_images(tmp_path, monkeypatch):
+def test_partially_written_files_are_not_used_as_images(tmp_path, monkeypatch):
     root = tmp_path / 'interrupted'
 
     def interrupted_replace(source, target):
@@ -359,7 +363,7 @@ def test_incomplete_files_are_not_used_as_images(tmp_path, monkeypatch):
     )
 
 
-def test_missing_files_are_created_again(tmp_path):
+def test_deleted_files_are_drawn_again(tmp_path):
     root = make_shapes(tmp_path / 'a', **SMALL)
     before = contents(root)
     (root / 'train' / '000002.jpg').unlink()

@@ -97,14 +97,16 @@ def train(
         ),
     ],
 )
-def test_transfer_weight_follows_the_schedule(settings, expected, tmp_path):
+def test_the_transfer_weight_follows_its_settings(
+    settings, expected, tmp_path
+):
     records, _ = train(
         tmp_path, dict(type='mmfmkt.TransferWeightHook', **settings)
     )
     assert [weight for _, weight, *_ in records] == expected
 
 
-def test_step_counts_stay_below_the_increasing_limit(tmp_path):
+def test_step_counts_grow_during_the_warm_up(tmp_path):
     records, _ = train(
         tmp_path, dict(type='mmfmkt.StepCountWarmupHook', warmup=3)
     )
@@ -114,7 +116,7 @@ def test_step_counts_stay_below_the_increasing_limit(tmp_path):
     )
 
 
-def test_a_fixed_step_count_is_clipped_to_the_limit(tmp_path):
+def test_step_count_warm_up_applies_to_a_fixed_step_count(tmp_path):
     records, _ = train(
         tmp_path,
         dict(type='mmfmkt.StepCountWarmupHook', warmup=6, by_epoch=False),
@@ -124,7 +126,7 @@ def test_a_fixed_step_count_is_clipped_to_the_limit(tmp_path):
 
 
 @pytest.mark.slow
-def test_schedules_of_a_resumed_run_equal_those_of_an_uninterrupted_run(
+def test_hooks_of_a_resumed_run_act_as_in_an_uninterrupted_one(
     tmp_path,
 ):
     hooks = (
@@ -141,7 +143,7 @@ def test_schedules_of_a_resumed_run_equal_those_of_an_uninterrupted_run(
 
 @pytest.mark.parametrize('sampler', ('DefaultSampler', 'InfiniteSampler'))
 @pytest.mark.parametrize('batch_sampler', (None, 'AspectRatioBatchSampler'))
-def test_iterations_per_epoch_with_four_ranks(
+def test_epoch_length_is_the_number_of_iterations_of_all_ranks_together(
     sampler, batch_sampler, monkeypatch
 ):
     """The length of an infinite sampler is that of the dataset."""
@@ -223,7 +225,7 @@ def test_invalid_settings_raise_an_error_of_one_line(hook):
     assert '\n' not in str(error.value)
 
 
-def test_distillation_hooks_reject_other_models(tmp_path):
+def test_hooks_for_distillers_raise_an_error_for_other_models(tmp_path):
     from tiny import retinanet
 
     with pytest.raises(ConfigError, match='got RetinaNet'):
@@ -318,7 +320,7 @@ def test_a_skipped_batch_changes_no_weights(tmp_path):
     'case, wrapper',
     [('constant maps', CPU_AMP), ('no boxes', None), ('one image', CPU_AMP)],
 )
-def test_rare_batches_have_finite_losses(case, wrapper, tmp_path):
+def test_unusual_batches_have_finite_losses(case, wrapper, tmp_path):
     raw_batch = batch(1 if case == 'one image' else 4)
     hooks = [dict(type='mmfmkt.NanGuardHook')]
     if case == 'no boxes':

@@ -59,7 +59,7 @@ def stream_of(num_workers, persistent):
     'num_workers, persistent', [(0, False), (2, False), (2, True)]
 )
 @pytest.mark.parametrize('num_read', [1, 4, 6, 8])
-def test_a_resumed_stream_yields_the_batches_of_an_uninterrupted_one(
+def test_resumed_batches_equal_those_of_an_uninterrupted_epoch(
     num_workers, persistent, num_read
 ):
     """Two epochs of six batches, interrupted after ``num_read`` batches."""
@@ -162,7 +162,7 @@ def train_weights(runner):
         (5, signal.SIGTERM, False),
     ],
 )
-def test_an_interrupted_and_resumed_run_ends_with_the_same_weights(
+def test_resumed_runs_end_with_the_weights_of_an_uninterrupted_one(
     iteration, signal_number, by_epoch, tmp_path
 ):
     uninterrupted, resumed = tmp_path / 'uninterrupted', tmp_path / 'resumed'
@@ -250,7 +250,7 @@ def test_a_damaged_checkpoint_is_skipped_when_resuming(damage, tmp_path):
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason='there is a GPU')
-def test_random_states_of_a_gpu_are_ignored_without_a_gpu():
+def test_random_states_of_a_gpu_are_skipped_without_a_gpu():
     states = get_random_states()
     drawn = torch.rand(3)
     cuda = torch.zeros(16, dtype=torch.uint8)

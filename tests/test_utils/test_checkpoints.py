@@ -217,7 +217,7 @@ def test_torch_load_is_restricted_inside_the_context_only(tmp_path):
     assert torch.load is original_load and not (tmp_path / 'ran').exists()
 
 
-def test_the_sha256_digest_is_verified(tmp_path):
+def test_a_wrong_sha256_digest_is_an_error(tmp_path):
     path = tmp_path / 'weights.pth'
     torch.save(dict(state_dict=dict(a=torch.ones(2))), path)
     digest = hashlib.sha256(path.read_bytes()).hexdigest()

@@ -25,7 +25,7 @@ from mmfmkt.utils.config_text import (
         'it\'s "quoted"',
     ],
 )
-def test_config_files_have_the_written_values(value, tmp_path):
+def test_written_values_are_read_back_unchanged(value, tmp_path):
     path = tmp_path / 'config.py'
     path.write_text(assignment('key', value))
     assert Config.fromfile(path).to_dict() == dict(key=value)

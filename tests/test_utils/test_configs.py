@@ -14,7 +14,7 @@ from mmfmkt.utils.configs import add_mmfmkt_import
         (dict(custom_imports=dict(imports=['mmfmkt'])), ['mmfmkt']),
     ],
 )
-def test_mmfmkt_is_added_once_to_the_custom_imports(before, after):
+def test_mmfmkt_is_added_once_to_custom_imports(before, after):
     cfg = Config(before)
     add_mmfmkt_import(cfg)
     assert cfg.custom_imports.imports == after

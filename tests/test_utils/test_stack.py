@@ -74,13 +74,13 @@ def test_an_assertion_of_mmdet_about_mmcv_is_reported(tmp_path, monkeypatch):
     require('mmcv', 'mmdet', optional=True)
 
 
-def test_parse_release_ignores_build_tags():
+def test_version_comparison_ignores_build_tags():
     assert stack.parse_release('2.11.0+cu130') == (2, 11, 0)
     assert stack.parse_release('3.5.1rc2') == (3, 5, 1)
 
 
 @pytest.mark.slow
-def test_building_a_distiller_names_the_missing_libraries(tmp_path):
+def test_building_a_distiller_names_a_missing_library(tmp_path):
     script = tmp_path / 'alone.py'
     script.write_text("""
 import sys

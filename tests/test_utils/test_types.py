@@ -43,11 +43,11 @@ def test_an_unknown_type_resolves_to_none(type_):
     assert resolve_type({}, HOOKS, 'mmengine') is None
 
 
-def test_a_function_resolves_to_none():
+def test_functions_are_not_resolved_as_types():
     assert resolve_type('default_collate', FUNCTIONS, 'mmengine') is None
 
 
-def test_import_paths_resolve_if_a_function_has_the_name_of_the_module():
+def test_import_paths_resolve_although_a_function_shadows_a_module():
     losses = pytest.importorskip('mmdet.models.losses')
     for cls in (losses.L1Loss, losses.FocalLoss, EMAHook):
         assert resolve_type(import_path(cls), MODELS, 'mmdet') is cls

@@ -153,7 +153,7 @@ def test_logs_of_a_running_and_resumed_training_are_read(tmp_path):
     assert differences([run_a, run_b]) == {'model.depth': ['', '2']}
 
 
-def test_a_folder_without_logs_raises_a_config_error(tmp_path):
+def test_folders_without_a_training_log_are_refused(tmp_path):
     with pytest.raises(ConfigError, match='not a work directory'):
         read_work_dir(str(tmp_path))
     output = run('tools/report.py', tmp_path, fails=True)
@@ -187,7 +187,7 @@ def test_the_teacher_is_in_the_table_of_runs(tmp_path):
     assert [row[0] for row in rows] == ['run', 'teacher']
 
 
-def test_a_page_of_logs_only_needs_no_internet(tmp_path):
+def test_logs_only_reports_load_nothing_from_the_internet(tmp_path):
     line = {
         'loss': 1.0,
         'loss_cls': 0.4,
