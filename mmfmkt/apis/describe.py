@@ -169,6 +169,6 @@ class UpToNeck(nn.Module):
         self.transfers = nn.ModuleList(transfers)
 
     def forward(self, inputs: torch.Tensor) -> Any:
-        hooks = [(x.tap, x.sample) for x in self.transfers]
+        hooks: List[Any] = [(x.tap, x.sample) for x in self.transfers]
         with output_hooks(self.network, hooks):
             return self.network.extract_feat(inputs)

@@ -126,10 +126,7 @@ def add_hooks(cfg: Config, names: List[str]) -> None:
     cfg.custom_hooks = hooks + [
         dict(type=name)
         for name in names
-        if not any(
-            issubclass(x, resolve_type(name, HOOKS, scope))
-            for x in present_types
-        )
+        if not any(issubclass(x, HOOKS.get(name)) for x in present_types)
     ]
 
 
@@ -147,7 +144,7 @@ def check_mmfmkt_hooks(cfg: Config) -> None:
     hooks = {x: cfg.get(x) for x in ('default_hooks', 'custom_hooks')}
     for key, hook in walk(hooks):
         hook_type = resolve_type(hook, HOOKS, scope)
-        if isinstance(hook, dict) and is_from_mmfmkt(hook_type):
+        if hook_type and isinstance(hook, dict) and is_from_mmfmkt(hook_type):
             settings = {
                 k: v for k, v in hook.items() if k not in not_arguments
             }

@@ -2,7 +2,7 @@
 
 from copy import deepcopy
 from functools import partial
-from typing import Any, Dict, Optional, Tuple
+from typing import Any, Callable, Dict, Optional, Tuple
 
 import torch
 from mmengine.config import Config
@@ -65,7 +65,7 @@ def measure_latency(executor: Executor) -> Dict[str, dict]:
             )
             continue
         checkpoint = (executor.result(finished[0]) or {})['checkpoint']
-        network = load_network(cfg, checkpoint).to(get_device())
+        network: Any = load_network(cfg, checkpoint).to(get_device())
         if batch is None:
             student, batch = network.student, first_batch(cfg, network)
         for k in method.steps:
@@ -76,7 +76,7 @@ def measure_latency(executor: Executor) -> Dict[str, dict]:
     return costs
 
 
-def first_batch(cfg: Config, network: nn.Module) -> dict:
+def first_batch(cfg: Config, network: Any) -> dict:
     """Return the first test image as a preprocessed batch."""
     with DefaultScope.overwrite_default_scope(cfg.get('default_scope')):
         data = DATASETS.build(deepcopy(cfg.test_dataloader.dataset))
@@ -98,7 +98,9 @@ def latencies(
         (quartiles), by method and K.
     """
     reference = ('', '')  # key of the student
-    functions = {reference: partial(predict, student, None, batch)}
+    functions: Dict[Tuple[str, str], Callable[[], Any]] = {
+        reference: partial(predict, student, None, batch)
+    }
     for (name, k), network in deployed.items():
         functions[name, k] = partial(predict, network, int(k), batch)
     times = time_interleaved(functions, REPEATS)
@@ -112,7 +114,7 @@ def latencies(
 
 
 @torch.no_grad()
-def predict(network: nn.Module, k: Optional[int], batch: dict) -> None:
+def predict(network: Any, k: Optional[int], batch: dict) -> None:
     """Run inference on a batch; a flow takes K sampling steps."""
     if k is not None:
         network.inference_steps = k

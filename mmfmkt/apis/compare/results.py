@@ -54,7 +54,7 @@ def load_results(comparison: Comparison) -> Dict[str, Any]:
     Returns:
         dict: ``runs``, a list of dicts, and ``cost``, a dict by method.
     """
-    results = dict(runs=[], cost={})
+    results: Dict[str, Any] = dict(runs=[], cost={})
     if comparison.results.is_file():
         text = comparison.results.read_text(encoding='utf-8')
         results.update(json.loads(text))
