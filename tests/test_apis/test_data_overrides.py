@@ -102,7 +102,7 @@ BALANCE = "dict(type='ClassBalancedDataset', oversample_thr=0.1, dataset={})"
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    'student, metric, said',
+    'student, metric, summary_line',
     [
         (
             'cityscapes/mask-rcnn_r50_fpn_1x_cityscapes.py',
@@ -152,12 +152,12 @@ BALANCE = "dict(type='ClassBalancedDataset', oversample_thr=0.1, dataset={})"
     ],
 )
 def test_another_data_set_is_replaced_with_wrappers_and_evaluators(
-    student, metric, said, build, with_masks
+    student, metric, summary_line, build, with_masks
 ):
     train, (evaluator,), lines = build(student, with_masks)
     assert type(train) is CocoDataset and type(evaluator) is CocoMetric
     assert evaluator.metrics == metric
-    assert said in lines
+    assert summary_line in lines
 
 
 def test_a_coco_data_set_keeps_its_settings_and_evaluator(
@@ -213,7 +213,7 @@ def test_mosaic_wrappers_are_kept_around_the_replaced_data_set(
         "_base_.train_dataloader.dataset.dataset.type = 'LVISV1Dataset'",
         wrapped(REPEAT),
     )
-    for student, said in (
+    for student, summary_line in (
         (yolox, ''),
         (lvis, 'CocoDataset replaces RepeatDataset, LVISV1Dataset'),
     ):
@@ -221,7 +221,9 @@ def test_mosaic_wrappers_are_kept_around_the_replaced_data_set(
         assert type(train) is MultiImageMixDataset
         assert type(train.dataset) is CocoDataset
         assert type(train.pipeline[0]).__name__ == 'Mosaic'
-        assert said in lines if said else 'replaces' not in lines
+        assert (
+            summary_line in lines if summary_line else 'replaces' not in lines
+        )
 
 
 def test_user_defined_subclasses_of_coco_dataset_are_kept(

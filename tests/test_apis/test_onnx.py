@@ -63,8 +63,8 @@ def test_the_tool_exports_a_distillation_and_a_baseline_student(tmp_path):
     Config(dict(model=model, default_scope='mmdet')).dump(config)
     torch.save(dict(state_dict=build(model).state_dict()), weights)
     size = ('--image-size', 96, 64)
-    said = run('tools/export_onnx.py', config, weights, *size)
-    found = re.findall(r'output_\d_\d: .* differs by (\S+) in', said)
+    output = run('tools/export_onnx.py', config, weights, *size)
+    found = re.findall(r'output_\d_\d: .* differs by (\S+) in', output)
     assert len(found) == 10 and max(map(float, found)) < 1e-4
     names = {x.name for x in onnx.load(tmp_path / 'theta.onnx').graph.node}
     assert names and not any('flows' in x for x in names)

@@ -199,7 +199,7 @@ def test_a_comparison_is_interrupted_and_continued(command, tmp_path):
     assert process.returncode == 1
     assert not (log.parent / 'result.json').is_file()
 
-    said = run(*command)
+    output = run(*command)
     assert 'resumed epoch: ' in log.read_text()
     epochs = [
         x.partition('lr:')[0].partition('Epoch')[2]
@@ -211,14 +211,14 @@ def test_a_comparison_is_interrupted_and_continued(command, tmp_path):
     runs = {(x['method'], x['seed']): x for x in results['runs']}
     assert set(runs) == {('baseline', 0), ('FM-KT', 0)}
     assert runs['FM-KT', 0]['metrics']['1'].get(MAP) is not None
-    assert 'FM-KT, K = 1: no difference from the baseline shown by' in said
+    assert 'FM-KT, K = 1: no difference from the baseline shown by' in output
     assert results['cost']['baseline']['latency']['-']['ratio'] == 1
     assert results['cost']['FM-KT']['latency']['1']['ratio'] > 0.5
     page = (folder / 'report.html').read_text()
     assert 'Accuracy against deployed latency' in page
     assert 'no difference from the baseline shown by 1 seed' in page
-    assert said.count('| FM-KT, K = 1 |') == 1
-    assert (folder / 'comparison.md').read_text().strip() in said
+    assert output.count('| FM-KT, K = 1 |') == 1
+    assert (folder / 'comparison.md').read_text().strip() in output
 
     # Nothing is left, and other settings do not mix with these runs.
     assert '2 runs, 0 of them to be run' in run(*command, '--dry-run')
@@ -235,10 +235,10 @@ def test_a_wrong_path_of_one_method_is_an_error_before_any_training(
         "_base_ = './run/configs/fm-kt.py'\n"
         "model = dict(teacher=dict(checkpoint='nowhere.pth'))\n"
     )
-    said = run(*command, '--methods', 'baseline', 'fmkt', '--dry-run')
-    assert 'FM-KT, seed 0: to be run' in said
+    output = run(*command, '--methods', 'baseline', 'fmkt', '--dry-run')
+    assert 'FM-KT, seed 0: to be run' in output
     command += ['--methods', 'baseline', 'fmkt', own]
-    said = run(*command, fails=True).strip().splitlines()
-    assert said[-1].startswith('error: own: model.teacher')
-    assert 'nowhere.pth' in said[-1]
+    output = run(*command, fails=True).strip().splitlines()
+    assert output[-1].startswith('error: own: model.teacher')
+    assert 'nowhere.pth' in output[-1]
     assert [x.name for x in (tmp_path / 'run').iterdir()] == ['configs']

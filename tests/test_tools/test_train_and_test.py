@@ -318,7 +318,7 @@ def test_slurm_gets_the_requested_resources(tmp_path):
     srun = tmp_path / 'srun'
     srun.write_text('#!/bin/sh\nprintf "%s\\n" "$@"\n')
     srun.chmod(0o755)
-    said = run(
+    output = run(
         'bash',
         'tools/slurm_train.sh',
         'gpu',
@@ -330,7 +330,7 @@ def test_slurm_gets_the_requested_resources(tmp_path):
         GPUS=16,
         SRUN_ARGS='--time=9 --nodelist=a',
     ).splitlines()
-    assert said[:8] == [
+    assert output[:8] == [
         '-p',
         'gpu',
         '--job-name=job',
@@ -340,8 +340,8 @@ def test_slurm_gets_the_requested_resources(tmp_path):
         '--cpus-per-task=5',
         '--kill-on-bad-exit=1',
     ]
-    assert said[8:10] == ['--time=9', '--nodelist=a']
-    assert said[-5:] == [
+    assert output[8:10] == ['--time=9', '--nodelist=a']
+    assert output[-5:] == [
         'tools/train.py',
         'config.py',
         '--work-dir=work',
