@@ -501,7 +501,7 @@ def test_class_tokens_get_an_mlp_encoder(tmp_path):
     'options, sentence',
     [
         (('--teacher', 'no/such.py'), "--teacher 'no/such.py' does not exist"),
-        ((), "--teacher: the variant 'fmkt' needs one"),
+        ((), "--teacher: the variant 'fmkt' needs a teacher"),
         (
             ('--variant', 'online', '--teacher', 'student.py'),
             "--teacher: the variant 'online' does not use a teacher",
