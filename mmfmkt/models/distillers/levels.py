@@ -9,6 +9,9 @@ from mmfmkt.utils import ConfigError
 # Strides with a smaller relative difference count as equal: it is due to
 # rounding.
 SAME_STRIDE = 1e-3
+# Levels of a pyramid, whose strides double, have at most one level of another
+# pyramid within half an octave.
+NEAR_STRIDE = 0.5
 
 
 @dataclass
@@ -78,7 +81,8 @@ def pair_levels(
         levels (Sequence[int], optional): Tapped levels of the student, each
             matched to the teacher's level of the nearest stride. None: all
             levels whose stride the teacher has as well; if there is no such
-            level, the one whose stride is nearest to a stride of the teacher.
+            level, all for which the teacher has a stride within a factor of
+            sqrt(2), or else the level with the nearest stride.
         student (list[LevelSpec]): Levels of the student's tap.
         teacher (list[LevelSpec]): Levels of the teacher's tap, with strides
             in pixels of the student's image.
@@ -91,13 +95,17 @@ def pair_levels(
         for level in (range(len(student)) if levels is None else levels)
     }
     if levels is None:
-        levels = [x for x, row in distances.items() if min(row) < SAME_STRIDE]
-        levels = levels or [min(distances, key=lambda x: min(distances[x]))]
+        nearest = {level: min(row) for level, row in distances.items()}
+        smallest = min(nearest.values())
+        limit = next(
+            (x for x in (SAME_STRIDE, NEAR_STRIDE) if smallest < x), smallest
+        )
+        levels = [level for level, x in nearest.items() if x <= limit]
     pairs = {}
     for level in levels:
         row = distances[level]
-        nearest = [i for i, x in enumerate(row) if x - min(row) < SAME_STRIDE]
-        pairs[level] = level if level in nearest else nearest[-1]
+        closest = [i for i, x in enumerate(row) if x - min(row) < SAME_STRIDE]
+        pairs[level] = level if level in closest else closest[-1]
     return pairs
 
 
