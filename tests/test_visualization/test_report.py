@@ -20,6 +20,10 @@ from mmfmkt.utils import ConfigError
 pytest.importorskip('mmdet')
 
 from mmfmkt.visualization.report import read_work_dir  # noqa: E402
+from mmfmkt.visualization.report.curves import (  # noqa: E402
+    loss_curves,
+    transfer_curves,
+)
 from mmfmkt.visualization.report.detections import match  # noqa: E402
 from mmfmkt.visualization.report.features import (  # noqa: E402
     LevelFeatures,
@@ -185,6 +189,25 @@ def test_the_teacher_is_in_the_table_of_runs(tmp_path):
     assert [row[-1] for row in rows] == [0.1, 0.1]
     header, rows = results_section([*runs, teacher_run]).items[0].values()
     assert [row[0] for row in rows] == ['run', 'teacher']
+
+
+def test_task_losses_at_the_head_are_not_plotted_as_distillation_losses(
+    tmp_path,
+):
+    task_losses = ['loss', 'head.loss_task', 'head.task_loss_aux']
+    distillation_losses = [
+        'head.loss_branch',
+        'head.loss_flow',
+        'head.metric_of_mean',
+        'stages.1.0.loss_direct',
+    ]
+    line = dict.fromkeys([*task_losses, *distillation_losses], 0.5)
+    text = json.dumps(dict(line, iter=1, epoch=1, step=1))
+    training = read_work_dir(write_run(tmp_path / 'run', [text]))
+    titles = [x.layout.title.text for x in loss_curves([training])]
+    assert sorted(titles) == sorted(task_losses)
+    (figure,) = transfer_curves(training)
+    assert sorted(x.name for x in figure.data) == distillation_losses
 
 
 def test_logs_only_reports_load_nothing_from_the_internet(tmp_path):

@@ -10,6 +10,9 @@ from ..hooks.progress import unwrap_model
 
 # Values besides the loss that stay in the log line.
 LOGGED_VALUES = ('lr', 'time', 'data_time', 'memory', 'grad_norm', 'skipped')
+# At the tap `head`, the student's task losses are logged under the name of the
+# tap, as `head.loss_task` and `head.task_<name>`.
+TASK_LOSSES = ('head.loss_task', 'head.task_')
 
 
 @LOG_PROCESSORS.register_module()
@@ -37,6 +40,7 @@ class DistillationLogProcessor(LogProcessor):
         """
         tag, line = super().get_log_after_iter(runner, batch_idx, mode)
         model = unwrap_model(runner.model)
+        # Only distillers have `flows`, the transfers by tap and level.
         if mode != 'train' or not hasattr(model, 'flows'):
             return tag, line
         values = {name.removeprefix('train/'): x for name, x in tag.items()}
@@ -44,7 +48,9 @@ class DistillationLogProcessor(LogProcessor):
         transfer = sum(
             value
             for name, value in values.items()
-            if name.startswith(taps) and 'loss' in name and 'task' not in name
+            if name.startswith(taps)
+            and 'loss' in name
+            and not name.startswith(TASK_LOSSES)
         )
         parts = []
         for part in line.split('  '):

@@ -8,9 +8,10 @@ import plotly.graph_objects as go
 
 from .runs import WorkDir
 
-# Names of distillation losses: '<tap>.<level>.<part>', and 'head.<part>' for
-# classifiers.
-DISTILLATION_LOSS = re.compile(r'.+\.\d+\.[a-z_]+$|head\.')
+# Names of distillation losses: '<tap>.<level>.<term>', and 'head.<term>' for
+# classifiers. Terms are loss_flow, loss_direct, metric_of_mean and so on.
+# 'head.loss_task' and 'head.task_<name>' are task losses of the student.
+DISTILLATION_LOSS = re.compile(r'.+\.\d+\.[a-z_]+$|head\.(?!loss_task|task_)')
 # Suffixes of the main metrics.
 MAIN_METRICS = ('mAP', 'AP', 'top1')
 COLORS = plotly.colors.qualitative.D3
@@ -20,7 +21,7 @@ STEP_STATS = dict(
 )
 # Titles of FlowMonitorHook's scalars, by the prefix of their names.
 FLOW_STATS = dict(
-    velocity='RMS velocity / RMS feature',
+    velocity='RMS velocity / RMS student feature',
     distance='distillation loss before (dotted) and after the flow',
     jensen_gap='Jensen gap: flow loss minus loss of the deployed feature',
     grad_norm='gradient norms of student and flow',
@@ -74,7 +75,13 @@ def figure(
 
 
 def series(lines: List[dict], x: str, y: str) -> tuple:
-    """Return the x and y values of the log lines that have a key."""
+    """Return the values of the keys x and y in the log lines that have y.
+
+    Args:
+        lines (list[dict]): Log lines.
+        x (str): Key of the x values, which every line has.
+        y (str): Key of the y values.
+    """
     rows = [row for row in lines if y in row]
     return [row[x] for row in rows], [row[y] for row in rows]
 
@@ -88,6 +95,7 @@ def metric_curves(runs: List[WorkDir]) -> List[go.Figure]:
     for name in main_names or [
         f'{x}_k1' for x in MAIN_METRICS if f'{x}_k1' in names
     ]:
+        # In epoch-based validations, MMEngine's `step` is the epoch.
         curves = {run.name: series(run.val, 'step', name) for run in runs}
         # A single validation is shown in the table only.
         if any(len(xs) > 1 for xs, _ in curves.values()):
@@ -132,6 +140,8 @@ def transfer_curves(run: WorkDir) -> List[go.Figure]:
 
 def flow_curves(run: WorkDir) -> List[go.Figure]:
     """Plot the scalars of FlowMonitorHook."""
+    # Scalars that are always 0 are not plotted, such as velocity and Jensen
+    # gap of a level without a flow.
     names = dict.fromkeys(
         key
         for row in run.flow
@@ -140,6 +150,7 @@ def flow_curves(run: WorkDir) -> List[go.Figure]:
     )
     figures = []
     for prefix, title in FLOW_STATS.items():
+        # In FlowMonitorHook's lines, MMEngine's `step` is the iteration.
         curves = {
             name.removeprefix('flow/'): series(run.flow, 'step', name)
             for name in names
