@@ -1,4 +1,4 @@
-"""Compare methods over seeds: ``mmfmkt compare`` in a clone."""
+"""Compare methods over seeds: ``mmfmkt compare``, run from a git clone."""
 
 import sys
 

@@ -1,4 +1,5 @@
-"""Distill a teacher into a student: ``mmfmkt distill`` in a clone."""
+"""Distill a teacher into a student: ``mmfmkt distill``, run from a git
+clone."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""Export the student: ``mmfmkt export`` in a clone."""
+"""Export the student: ``mmfmkt export``, run from a git clone."""
 
 import sys
 

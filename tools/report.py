@@ -1,4 +1,4 @@
-"""Write an HTML report: ``mmfmkt report`` in a clone."""
+"""Write an HTML report: ``mmfmkt report``, run from a git clone."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""Evaluate a checkpoint: ``mmfmkt test`` in a clone."""
+"""Evaluate a checkpoint: ``mmfmkt test``, run from a git clone."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""Train a config: ``mmfmkt train`` in a clone."""
+"""Train a config: ``mmfmkt train``, run from a git clone."""
 
 import sys
 

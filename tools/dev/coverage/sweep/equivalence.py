@@ -1,8 +1,9 @@
-"""Check that a distiller whose transfer has weight 0 changes no training.
+"""Check that a distiller with loss weight 0 does not change the training.
 
-A config is trained for three iterations with and without such a distiller,
-from the same seed. Weights, buffers, moving averages, and options and state of
-the optimizer must have equal names and be bit-identical.
+A config is trained for three iterations without a distiller, and as the
+student of a distiller with loss weight 0, from the same seed. Weights,
+buffers, moving averages, and options and state of the optimizer must have the
+same names and bit-identical values.
 """
 
 from copy import deepcopy
@@ -24,8 +25,9 @@ from .errors import BASELINE_DONE, CannotRunError
 from .recipes import tiny, without_validation
 
 ITERATIONS = 3
-# Part of the names of a flow's parameters.
-FLOWS = 'flows.'
+# Part of the names of the transfers' parameters (flows and transforms): the
+# distiller keeps all transfers in `flows`, also those without a flow.
+TRANSFERS = 'flows.'
 
 
 class TrainingState(NamedTuple):
@@ -47,12 +49,23 @@ def check_equivalence(cfg: Config, size: int, folder: Path) -> dict:
     """Train a config with and without a distiller, and compare.
 
     Args:
-        cfg (Config): Config of a library.
+        cfg (Config): Config from MMDetection or MMPretrain.
         size (int): Longest side of the images in pixels.
         folder (Path): Folder for data and logs.
 
     Returns:
-        dict: ``status``, ``reason``, and ``details`` of differences.
+        dict: ``reason`` and ``status``, and with ``'differs'`` also
+        ``details``, a list of the differences. The status is one of
+
+        - ``'equal'``: all values are bit-identical.
+        - ``'groups equal'``: the optimizer's parameter groups are equal, but
+          weights cannot be compared, because training without a teacher is
+          not reproducible.
+        - ``'differs'``: a name or value differs.
+        - ``'refused'``: the distiller accepts the model at no tap.
+
+    Raises:
+        CannotRunError: If the config does not train without a distiller.
     """
     cfg, baseline = train_baseline(cfg, size, folder)
 
@@ -75,7 +88,7 @@ def check_equivalence(cfg: Config, size: int, folder: Path) -> dict:
                 'training without a teacher is not reproducible: '
                 f'{repeated[0]}'
             )
-            return dict(status='groups only', reason=reason)
+            return dict(status='groups equal', reason=reason)
     details = [*groups[:20], *tensors[:20]]
     reason = '; '.join([*groups, *tensors][:2])
     return dict(status='differs', reason=reason, details=details)
@@ -137,9 +150,12 @@ def distilled(cfg: Config, variant: str, tap: str) -> Config:
     Args:
         cfg (Config): Config without a distiller.
         variant (str): Variant of the distiller.
-        tap (str): Tap of a classifier; those of a detector are chosen.
+        tap (str): Tap of a classifier. Ignored for detectors, whose taps
+            `choose_taps` selects.
     """
     presets = THETA_PRESETS if variant == 'theta' else PRESETS
+    # For feature maps, also those of a classifier, the preset is that of
+    # mmdet; that of mmpretrain is for logits.
     preset = presets['mmpretrain' if tap == 'head' else 'mmdet']
     settings = get_config(f'mmfmkt::_base_/{preset}.py').distiller
     teacher = ConfigDict(model=deepcopy(cfg.model))
@@ -153,11 +169,12 @@ def distilled(cfg: Config, variant: str, tap: str) -> Config:
         teacher=dict(config=teacher, checkpoint=None),
     )
     if cfg.default_scope == 'mmdet':
-        taps: Dict[str, Any] = dict(teacher=model['teacher'])
-        choose_taps(Config(teacher), 'mmdet', taps)
+        section: Dict[str, Any] = dict(teacher=model['teacher'])
+        # The teacher has the student's config.
+        choose_taps(Config(teacher), 'mmdet', section)
         # Inherited weights would change the start of the training.
-        taps['teacher'].pop('inherit', None)
-        model.update(taps)
+        section['teacher'].pop('inherit', None)
+        model.update(section)
     else:
         model.update(type='mmfmkt.ClassificationDistiller', levels=None)
     cfg = deepcopy(cfg)
@@ -212,7 +229,7 @@ def state_of(runner: Runner) -> TrainingState:
 
 
 def differences(baseline: TrainingState, student: TrainingState) -> tuple:
-    """Compare two runs, except parameters of flows.
+    """Compare two runs, except parameters of the transfers.
 
     Args:
         baseline (TrainingState): State without a distiller.
@@ -258,7 +275,9 @@ def name_differences(
     """Describe names that only one of two runs has."""
     missing = [name for name in baseline if name not in student]
     unexpected = [
-        name for name in student if name not in baseline and FLOWS not in name
+        name
+        for name in student
+        if name not in baseline and TRANSFERS not in name
     ]
     return [
         f'{len(names)} {item_type}s {verb}, first {names[0]}'

@@ -77,10 +77,10 @@ def families(library: str) -> List[Family]:
         models = content['Models'] if isinstance(content, dict) else content
         models = [x for x in models if x.get('Config')]
         tasks = {
-            result['Task']
+            entry['Task']
             for model in models
-            for result in model.get('Results') or []
-            if result.get('Task')
+            for entry in model.get('Results') or []
+            if entry.get('Task')
         }
         configs = []
         for model in sorted(models, key=size_key):

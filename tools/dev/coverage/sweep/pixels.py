@@ -36,7 +36,7 @@ def shrink(cfg: Config, size: int) -> None:
     """Scale all sizes in pixels of a config, in place.
 
     Args:
-        cfg (Config): Config of a library.
+        cfg (Config): Config from MMDetection or MMPretrain.
         size (int): Approximate new value of the largest size.
     """
     factor = size / largest_size(cfg)

@@ -66,7 +66,7 @@ def sizes_to_try(cfg: Config) -> List[int]:
     take images of one size only.
 
     Args:
-        cfg (Config): Config of a library.
+        cfg (Config): Config from MMDetection or MMPretrain.
     """
     model = str(cfg.model)
     largest = largest_size(cfg)
@@ -81,7 +81,7 @@ def tiny(cfg: Config, size: int, folder: Path, epochs: int) -> Config:
     """Return a small version of a config.
 
     Args:
-        cfg (Config): Config of a library.
+        cfg (Config): Config from MMDetection or MMPretrain.
         size (int): Approximate longest side of the images in pixels.
         folder (Path): Folder for data, logs and checkpoints.
         epochs (int): Epochs, each of one iteration.

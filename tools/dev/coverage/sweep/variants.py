@@ -33,7 +33,7 @@ def check_variants(cfg: Config, size: int, folder: Path) -> dict:
     """Check both variants of a config.
 
     Args:
-        cfg (Config): Config of a library.
+        cfg (Config): Config from MMDetection or MMPretrain.
         size (int): Longest side of the images in pixels.
         folder (Path): Folder for data, logs and checkpoints.
 
@@ -85,7 +85,7 @@ def check_variant(
         variant (str): Variant of the distiller.
         shapes (dict[str, Size]): Shapes of the network's tensors by name.
         folder (Path): Folder for outputs.
-        tap (str): Tap of a classifier.
+        tap (str): Tap, as in `distilled`.
 
     Raises:
         Exception: If a step fails, or predictions differ.
