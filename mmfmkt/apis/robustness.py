@@ -3,6 +3,13 @@
     robustness = dict(
         exact_resume=True, nan_guard=True, monitor=True, safe_checkpoints=True)
 
+- ``exact_resume``: an interrupted training resumes with the same results.
+- ``nan_guard``: `NanGuardHook` stops training on NaN or Inf.
+- ``monitor``: `FlowMonitorHook` logs statistics of the flow, and
+  `DistillationLogProcessor` shortens the log line.
+- ``safe_checkpoints``: checkpoints are written atomically, and loaded without
+  running their code (`mmfmkt.utils.checkpoints`; enabled in `train.py`).
+
 With all switches off, a training has MMEngine's loop, hooks, log processor,
 ``torch.load`` and signal handlers.
 """

@@ -38,17 +38,20 @@ def renamed_method(old: str, new: str) -> Callable:
     return method
 
 
-def renamed_argument(old: str, former: Optional[T], new: str, current: T) -> T:
+def renamed_argument(
+    old_name: str, old_value: Optional[T], new_name: str, new_value: T
+) -> T:
     """Return the value of an argument that is set by its current or former
     name.
 
     Args:
-        old (str): Former name.
-        former (Any, optional): Value under the former name; None if unset.
-        new (str): Current name.
-        current (Any): Value under the current name.
+        old_name (str): Former name.
+        old_value (Any, optional): Value under the former name; None if it is
+            not set.
+        new_name (str): Current name.
+        new_value (Any): Value under the current name.
     """
-    if former is None:
-        return current
-    warn_renamed(f'argument {old!r}', repr(new), stacklevel=4)
-    return former
+    if old_value is None:
+        return new_value
+    warn_renamed(f'argument {old_name!r}', repr(new_name), stacklevel=4)
+    return old_value

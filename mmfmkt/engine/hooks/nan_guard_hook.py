@@ -41,7 +41,7 @@ class NanGuardHook(Hook):
 
     Raises:
         ConfigError: During training, with the names of the losses
-            (``<tap>.<level>.<part>``) or parameters.
+            (such as ``<tap>.<level>.<term>``) or parameters.
 
     Examples:
         >>> custom_hooks = [dict(type='mmfmkt.NanGuardHook', action='skip')]
@@ -97,8 +97,9 @@ class NanGuardHook(Hook):
             raise ConfigError(
                 f'{message}. The optimizer step was not taken; last '
                 f'checkpoint: {checkpoint or "none"}. Check the learning '
-                'rate, clip_grad, model.flow.loss_weight, the checkpoint of '
-                'the teacher and float16.'
+                'rate, clip_grad, model.flow.loss_weight and the checkpoint '
+                'of the teacher. In float16, a value may have overflowed: '
+                'try bfloat16.'
             )
         self.skipped += 1
         runner.message_hub.update_scalar('train/skipped', self.skipped)

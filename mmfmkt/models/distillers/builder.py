@@ -229,7 +229,10 @@ def build_field(
 
 
 def check_equal_shape(variant: str, compare: str, pair: FeaturePair) -> None:
-    """Raise a ConfigError if feature and target cannot be interpolated."""
+    """Raise a ConfigError unless a pair has maps of equal channels and stride.
+
+    Sizes may still differ by rounding; the target is then resized.
+    """
     is_maps = pair.space == 'maps'
     is_aligned = abs(pair.stride_ratio - 1) < SAME_STRIDE
     has_equal_channels = pair.target_channels in (None, pair.channels)

@@ -49,10 +49,12 @@ class FMKT(TeacherFlowTransfer):
             source,
             None if flow_target is None else flow_target.output,
             inputs.num_steps,
-            self.with_cp and not checkpoint_segments,
+            with_cp=self.with_cp and not checkpoint_segments,
         )
         losses, mean = sampler.accumulate(
-            step_losses, head is None, checkpoint_segments
+            step_losses,
+            with_mean=head is None,
+            checkpoint_segments=checkpoint_segments,
         )
         task: Losses = {}
         if head is None:

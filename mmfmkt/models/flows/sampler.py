@@ -6,15 +6,17 @@ With Z = X_S, for i = N, ..., 1 (arXiv 2402.02012, Alg. 1):
     Z <- Z - v / N
 
 The output is the mean of the estimates X_hat_i of the target. The sampler does
-not depend on the target, which an interpolated state would leak.
+not see the target. A state interpolated between source and target would leak
+it (`InterpolatedSampler`, for training only).
 
-The sampler stores projected states, ``a_t = proj_in(Z_t)``. In step i, the
-velocity is ``c_i X_S + b_i o_i`` and the estimate is ``p_i X_S + q_i o_i``,
-where ``o_i = proj_out(h_i)`` is the encoder's output, ``h_i = body(a, t)``,
-and the coefficients are those of the schedule (`VelocityField.coefficients`).
+The sampler stores projected states, ``a = proj_in(Z)``; the first one is
+``a_S = proj_in(X_S)``. In step i, the velocity is ``c_i X_S + b_i o_i`` and
+the estimate is ``p_i X_S + q_i o_i``, where ``o_i = proj_out(h_i)`` is the
+encoder's output, ``h_i = body(a, t)``, and the coefficients are those of the
+schedule (`VelocityField.coefficients`).
 Since ``proj_in`` and ``proj_out`` are linear,
 
-    a <- a - (c_i a_1 + b_i update(h_i)) / N
+    a <- a - (c_i a_S + b_i update(h_i)) / N
 
 is the projected Euler step ``Z <- Z - v / N``, and the mean of the estimates
 is ``(sum_i p_i X_S + proj_out(sum_i q_i h_i)) / N``. For most encoders
@@ -89,16 +91,17 @@ class EulerSampler:
         # States have float32 or float64, also under autocast.
         self.source = source.to(at_least_float32(source.dtype))
         encoder = field.encoder
-        self.start = encoder.proj_in(self.source).to(self.source)
+        self.projected_source = encoder.proj_in(self.source).to(self.source)
         times = [i / num_steps for i in self.indices]
         self.time_embeddings = encoder.embed_times(times).unbind()
         self.fused_weight = encoder.fused_weight() if num_steps > 1 else None
-        # Coefficient q of the first step. Hidden features are summed with the
-        # weights q_i / unit, which are 1 for a straight schedule.
-        self.unit = field.coefficients(times[0])[1].output
+        # Coefficient q of the first step (see the module's docstring). Hidden
+        # features are summed with the weights q_i / first_q, which are 1 for
+        # a straight schedule.
+        self.first_q = field.coefficients(times[0])[1].output
 
     def __iter__(self) -> Iterator[Step]:
-        for step, _ in self.segment(self.start, self.indices):
+        for step, _ in self.segment(self.projected_source, self.indices):
             yield step
 
     def segment(
@@ -121,14 +124,16 @@ class EulerSampler:
                     step.hidden, self.source, self.fused_weight
                 )
                 change = step.velocity_coefs.combine(
-                    self.start, update.to(state)
+                    self.projected_source, update.to(state)
                 )
                 state = state.add(change, alpha=-1 / self.num_steps)
             yield step, state
 
     def step(self, state: Tensor, i: int) -> Step:
         """Return step i, which starts from a projected state at time i / N."""
-        body, time = self.field.encoder.body, self.time_embeddings[-i]
+        body = self.field.encoder.body
+        # The embeddings are in the order of the steps N, ..., 1.
+        time = self.time_embeddings[-i]
         if i == self.num_steps and self.first_hidden is not None:
             hidden = self.first_hidden
         elif self.with_cp:
@@ -155,15 +160,16 @@ class EulerSampler:
                 ``fn`` must then have no side effects.
 
         Returns:
-            tuple: Mean values over all steps, and the mean of the estimates,
-            or the last state if ``with_mean`` is False.
+            tuple: Mean values over all steps, and the mean of the estimates.
+            If ``with_mean`` is False, the second element is an unspecified
+            tensor, which must not be used.
         """
         length = self.num_steps
         if checkpoint_segments:
             length = math.isqrt(self.num_steps - 1) + 1
         sum_hidden = with_mean and not self.final_state_is_mean
         totals: Values = {}
-        state = self.start
+        state = self.projected_source
         for indices in split_range(self.indices, length):
             args = (state, indices, fn, sum_hidden, checkpoint_segments)
             if checkpoint_segments:
@@ -206,7 +212,7 @@ class EulerSampler:
             if len(steps) > 1:
                 values = {k: len(steps) * x for k, x in values.items()}
             if sum_hidden:
-                values = {**values, HIDDEN: batch.scaled_hidden(self.unit)}
+                values = {**values, HIDDEN: batch.scaled_hidden(self.first_q)}
             add_values(totals, values)
         return totals, state
 
@@ -226,7 +232,7 @@ class EulerSampler:
         """Return the mean of the estimates.
 
         Args:
-            hidden (Tensor): ``sum_i (q_i / unit) h_i``, with q_i and h_i of
+            hidden (Tensor): ``sum_i (q_i / first_q) h_i``, with q_i and h_i of
                 the module's docstring.
         """
         source_coef = sum(
@@ -238,7 +244,10 @@ class EulerSampler:
         output = self.field.encoder.proj_out(hidden, self.source)
         n = self.num_steps
         return linear_combination(
-            source_coef / n, self.source, self.unit / n, output.to(self.source)
+            source_coef / n,
+            self.source,
+            self.first_q / n,
+            output.to(self.source),
         )
 
     def mean(self) -> Tensor:
@@ -284,6 +293,7 @@ class InterpolatedSampler(EulerSampler):
                 self.source, self.target, i / self.num_steps
             )
             projected = self.field.encoder.proj_in(interpolated)
+            # No Euler step is taken, so the state after the step is unused.
             yield self.step(projected.to(interpolated), i), state
 
 

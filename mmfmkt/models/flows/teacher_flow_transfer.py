@@ -25,8 +25,9 @@ class TeacherFlowTransfer(FlowTransfer):
             additional term D(T(X_S), X_T), without the flow.
         compare (str): What the distillation loss compares. ``'targets'``:
             the estimates, D(T(X_hat), X_T); ``'velocities'``: the velocities,
-            D(v, alpha' X_S + sigma' X_T), for features of equal shape. alpha'
-            and sigma' are derivatives of the noise schedule.
+            D(v, alpha' X_S + sigma' X_T), for features of equal channels;
+            the teacher's map is resized if its size differs. alpha' and
+            sigma' are derivatives of the noise schedule.
 
     Raises:
         ValueError: If the settings contradict each other.
@@ -64,7 +65,11 @@ class TeacherFlowTransfer(FlowTransfer):
     def _flow_target(
         self, target: Tensor, inputs: TransferInputs
     ) -> PreparedTarget:
-        """Return ``X_T``, permuted if pairs are decoupled, and encoded."""
+        """Return the encoded target ``X_T`` of the flow.
+
+        With pair decoupling (``dirac_ratio`` below 1), its samples are
+        permuted by ``inputs.permutation``.
+        """
         labels, permutation = inputs.labels, inputs.permutation
         if permutation is not None:
             # The label of a permuted pair is that of its teacher sample.
@@ -78,7 +83,7 @@ class TeacherFlowTransfer(FlowTransfer):
         self, steps: StepBatch, outputs: Tensor, target: PreparedTarget
     ) -> Tensor:
         """Return the mean over steps of ``D(T(X_hat), X_T)``, or of
-        ``D(v, alpha' X_S + sigma' X_T)``.
+        ``D(v, alpha' X_S + sigma' X_T)``, without ``loss_weight``.
 
         Args:
             steps (StepBatch): The steps.
@@ -100,7 +105,7 @@ class TeacherFlowTransfer(FlowTransfer):
     def _metric_of_mean(
         self, output: Tensor, target: PreparedTarget
     ) -> Tensor:
-        """Return ``metric_of_mean``, ``D(T(mean_i X_hat_i), X_T)``.
+        """Return ``loss_weight D(T(mean_i X_hat_i), X_T)``.
 
         Args:
             output (Tensor): T of the mean of the estimates.
@@ -112,7 +117,7 @@ class TeacherFlowTransfer(FlowTransfer):
     def _direct_loss(
         self, output: Tensor, target: Tensor, labels: Optional[Tensor]
     ) -> Tensor:
-        """Return ``loss_direct``, ``D(T(X_S), X_T)``.
+        """Return ``loss_weight direct_weight D(T(X_S), X_T)``.
 
         Args:
             output (Tensor): T of the source.

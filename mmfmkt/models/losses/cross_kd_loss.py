@@ -26,8 +26,8 @@ class TeacherPredictions(NamedTuple):
         scores (Tensor): Probabilities ``(B, priors, classes)``.
         boxes (Tensor): Corners ``(B, priors, 4)``.
         best_scores (Tensor): Largest score of each prior, ``(B, priors)``.
-        features (Any): Encoded target of `CrossKDLoss.features`; None
-            without that loss.
+        map_target (Any): Encoded target of the loss `CrossKDLoss.features`;
+            None without that loss.
     """
 
     mean: Tensor
@@ -35,7 +35,7 @@ class TeacherPredictions(NamedTuple):
     scores: Tensor
     boxes: Tensor
     best_scores: Tensor
-    features: Any
+    map_target: Any
 
 
 class CrossKDLoss(BaseMetricLoss):
@@ -48,9 +48,10 @@ class CrossKDLoss(BaseMetricLoss):
     where p and q are the logits on the student's and the teacher's map and s
     is the sigmoid. Boxes are compared by ``1 - GIoU``, weighted by the
     teacher's largest score of the prior. The authors divide both terms by the
-    number of positive priors over all levels; here the terms of a level are
-    divided by the sum of these weights on it, which needs no labels. A
-    detection distiller sets ``teacher_head``.
+    number of positive priors over all levels; here both terms of a level are
+    divided by the sum, over the level's priors, of the teacher's largest
+    scores, which needs no labels. A detection distiller sets
+    ``teacher_head``.
 
     Args:
         beta (float): Exponent of the quality focal loss.
@@ -92,6 +93,7 @@ class CrossKDLoss(BaseMetricLoss):
         self.beta, self.eps = beta, eps
         self.score_weight, self.box_weight = score_weight, box_weight
         self.teacher_head: Optional[TeacherHead] = None
+        # A loss of maps; the attribute has the name of the config key.
         self.features = features
         if features is not None:
             if 'maps' not in features.spaces or features.needs_teacher_head:
@@ -115,9 +117,11 @@ class CrossKDLoss(BaseMetricLoss):
         std, mean = torch.std_mean(target, SAMPLE_DIMS, keepdim=True)
         logits, boxes = self._predict(target)
         scores = logits.sigmoid()
-        features = self.features and self.features.encode_target(target)
+        map_target = None
+        if self.features is not None:
+            map_target = self.features.encode_target(target)
         return TeacherPredictions(
-            mean, std, scores, boxes, scores.amax(-1), features
+            mean, std, scores, boxes, scores.amax(-1), map_target
         )
 
     def compute_loss(self, pred: Tensor, target: TeacherPredictions) -> Tensor:
@@ -138,8 +142,9 @@ class CrossKDLoss(BaseMetricLoss):
         box_loss = generalized_box_iou_loss(boxes, target.boxes, eps=self.eps)
         total = self.score_weight * (focal_weight * cross_entropy).sum()
         total = total + self.box_weight * (target.best_scores * box_loss).sum()
+        # std has shape (1, C, 1, 1), or (steps, 1, C, 1, 1).
         num_steps = std.numel() // std.shape[-3]
         loss = total / (num_steps * target.best_scores.sum().clamp_min(1.0))
         if self.features is not None:
-            loss = loss + self.features.compute_loss(pred, target.features)
+            loss = loss + self.features.compute_loss(pred, target.map_target)
         return loss

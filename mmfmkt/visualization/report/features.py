@@ -73,6 +73,7 @@ def read_features(
             source = sources[int(level)].float()
             height, width = source.shape[-2:]
             target = targets[tap][int(level)].float()
+            # Crop the padding of a larger map of the teacher.
             target = target[..., :height, :width]
             levels.append(
                 LevelFeatures(

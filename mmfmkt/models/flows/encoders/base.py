@@ -124,7 +124,11 @@ class MetaEncoder(nn.Module, metaclass=ABCMeta):
         return hidden
 
     def fused_weight(self) -> Optional[Tensor]:
-        """Return the weight that ``update`` uses in all steps, or None."""
+        """Return the product of the weights of ``proj_out`` and ``proj_in``.
+
+        ``update`` uses it in all steps. None for an encoder without
+        projections.
+        """
         return None
 
     def update(

@@ -8,7 +8,8 @@ from .layers import Residual
 
 
 class MLPEncoder(MetaEncoder):
-    """Blocks: LayerNorm over channels of x + conv1x1-ReLU-conv1x1.
+    """Blocks ``LayerNorm(x + conv1x1(ReLU(conv1x1(x))))``, normalized over
+    the channels.
 
     Args:
         channels (int): C of the state.
