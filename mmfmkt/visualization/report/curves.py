@@ -70,7 +70,11 @@ def figure(
         if len(xs):
             color = COLORS[groups.index(group(name)) % len(COLORS)]
             style = dict(color=color, dash=dash(name))
-            plot.add_scatter(x=xs, y=ys, name=name, mode=mode, line=style)
+            # A line through a single point is invisible.
+            curve_mode = mode if len(xs) > 1 else 'markers'
+            plot.add_scatter(
+                x=xs, y=ys, name=name, mode=curve_mode, line=style
+            )
     return plot
 
 

@@ -88,11 +88,11 @@ def test_tokens_beyond_the_patches_are_the_first_ones():
 
 
 def test_features_are_compared_on_the_grid_of_a_teacher_of_larger_images():
-    model = distiller('theta', levels=(0, 1), flow=dict(num_steps=1))
+    model = distiller('theta', flow=dict(num_steps=1))
     model['teacher']['view'] = dict(scale=1.5)
     model = MODELS.build(model)
     # Strides 8, 16, 32, ... of the larger image are 5.3, 10.7, 21.3, ... here.
-    assert model.teacher_taps['neck'][1] == {0: 1, 1: 2}
+    assert model.teacher_taps['neck'][1] == {0: 1, 1: 2, 2: 3}
     data, _ = inputs_of(model)
     targets = model.read_teacher(**data)['neck']
     assert targets[0].shape[2:] == (6, 10) and targets[1].shape[2:] == (3, 5)
