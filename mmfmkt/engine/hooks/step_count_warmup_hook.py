@@ -20,7 +20,8 @@ class StepCountWarmupHook(Hook):
     of the run, so resuming is exact.
 
     Args:
-        warmup (float): Number of epochs or iterations until N is unlimited.
+        warmup (float): Number of epochs or iterations until the limit
+            is the largest value of ``flow.num_steps``.
         by_epoch (bool): Whether the unit of ``warmup`` is epochs or
             iterations.
     """

@@ -25,7 +25,9 @@ class TeacherCheckHook(Hook):
     a config with another normalization.
 
     Args:
-        min_metric (float, optional): Minimum of the first scalar metric.
+        min_metric (float, optional): Minimum of the evaluator's first scalar
+            metric, such as ``coco/bbox_mAP``; training ends with an error if
+            the teacher's value is lower.
         least (float, optional): Former name of ``min_metric``.
 
     Raises:

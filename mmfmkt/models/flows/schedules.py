@@ -148,7 +148,8 @@ class VPBase(NoiseSchedule):
 
 
 class VPODE(VPBase):
-    """Variance preserving: ``sigma = sqrt(1 - alpha^2)``.
+    """Variance preserving: ``alpha = exp(-a (1 - t)^2 / 4 - b (1 - t) / 2)``,
+    ``sigma = sqrt(1 - alpha^2)``.
 
     The derivative of sigma has a pole at t = 1; after t = 1 - 1e-3 it is
     constant. Arguments as `VPBase`.
@@ -170,7 +171,7 @@ class VPODE(VPBase):
 
 
 class SubVPODE(VPBase):
-    """Sub-variance-preserving: ``sigma = 1 - alpha^2``.
+    """Sub-variance-preserving: alpha as in `VPODE`, ``sigma = 1 - alpha^2``.
 
     Arguments as `VPBase`.
 
@@ -187,11 +188,13 @@ class SubVPODE(VPBase):
 
 
 class VEODE(NoiseSchedule):
-    """Variance exploding: the target is added to a constant source.
+    """Variance exploding: ``alpha = 1``,
+    ``sigma = sigma_min sqrt(r^(2 (1 - t)) - 1)`` with r =
+    sigma_max / sigma_min.
 
-    ``alpha = 1``, ``sigma = sigma_min sqrt(r^(2 (1 - t)) - 1)`` with r =
-    sigma_max / sigma_min, so ``X_hat = v / sigma'``. The derivative of sigma
-    has a pole at t = 1; after t = 1 - 1e-3 it is constant.
+    The target is added to a constant source, so ``X_hat = v / sigma'``.
+    The derivative of sigma has a pole at t = 1; after t = 1 - 1e-3 it is
+    constant.
 
     In image generation, sigma is the scale of the noise and sigma_max is up
     to 50. Here sigma is the coefficient of the teacher's feature, and
@@ -199,8 +202,10 @@ class VEODE(NoiseSchedule):
     relative error of 5e-5.
 
     Args:
-        sigma_min (float): Scale of sigma near t = 1.
-        sigma_max (float): Approximate value of sigma at t = 0.
+        sigma_min (float): Factor of sigma; sigma is 0 at t = 1 for any
+            value.
+        sigma_max (float): Value of sigma at t = 0, up to a relative error of
+            (sigma_min / sigma_max)^2 / 2.
 
     Raises:
         ValueError: If not 0 < sigma_min < sigma_max.

@@ -40,7 +40,7 @@ class TeacherPredictions(NamedTuple):
 
 class CrossKDLoss(BaseMetricLoss):
     """Distance between the teacher head's predictions on student and teacher
-    maps (section 3.3).
+    maps (arXiv 2306.11369, section 3.3).
 
     The student's map is first aligned with the mean and standard deviation of
     the teacher's, channel by channel, as in the authors' code. Scores are
@@ -55,7 +55,7 @@ class CrossKDLoss(BaseMetricLoss):
 
     Args:
         beta (float): Exponent of the quality focal loss.
-        score_weight (float): Weight of the loss of the scores.
+        score_weight (float): Weight of the loss of the class scores.
         box_weight (float): Weight of the loss of the boxes.
         features (BaseMetricLoss, optional): Additional loss between student
             and teacher maps, such as `PKDLoss`.

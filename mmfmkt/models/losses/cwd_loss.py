@@ -9,7 +9,8 @@ from .kd_loss import KDLoss
 
 
 class CWDLoss(KDLoss):
-    """``T^2 KL(softmax(q / T) || softmax(p / T))`` of channels (Eqs. 3, 4).
+    """``T^2 KL(softmax(q / T) || softmax(p / T))`` of each channel over
+    positions (arXiv 2011.13256, Eqs. 3, 4).
 
     p are the maps of the student, q those of the teacher. As in `KDLoss`, but
     each channel is a distribution over the positions (H, W), and the mean is

@@ -11,7 +11,9 @@ from .functional import standardize
 
 
 class DISTLoss(BaseMetricLoss):
-    """``T^2 (beta inter + gamma intra)`` (Eqs. 6 to 9).
+    """``T^2 (beta inter + gamma intra)`` (arXiv 2205.10536, Eqs. 6 to 9),
+    where inter and intra are 1 - Pearson correlation over classes and over
+    samples.
 
     Both terms are 1 - r, where r is the Pearson correlation of the student's
     with the teacher's probabilities, softmax(logits / T): over the classes of

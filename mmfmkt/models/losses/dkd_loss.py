@@ -31,7 +31,9 @@ class DecoupledLogits(NamedTuple):
 
 
 class DKDLoss(BaseMetricLoss):
-    """``T^2 (alpha TCKD + beta NCKD)``, Eq. 7, with a linear warm-up.
+    """``T^2 (alpha TCKD + beta NCKD)`` (arXiv 2203.08679, Eq. 7), with a
+    linear warm-up. TCKD compares the probability of the labeled class, NCKD
+    those of the other classes.
 
     TCKD (target-class KD) is the KL divergence between teacher and student for
     the binary distribution of labeled class and all other classes. NCKD
@@ -43,8 +45,10 @@ class DKDLoss(BaseMetricLoss):
         beta (float): Weight of NCKD; 2 to 8 are usual on CIFAR-100, 0.5
             with alpha 0.5 on ImageNet.
         temperature (float): T.
-        warmup_epochs (int): Epochs of the linear warm-up of the loss, by
-            ``set_epoch``; 20 is usual on CIFAR-100, 5 on ImageNet.
+        warmup_epochs (int): Epochs in which the factor of the loss
+            increases linearly to 1. A distiller sets the epoch; in plain
+            PyTorch, call ``set_epoch``. 20 is usual on CIFAR-100, 5 on
+            ImageNet.
         standardize (bool): Whether to standardize the logits of each sample
             first (Logit Standardization, arXiv 2403.01427, Algorithm 1).
         standardise (bool, optional): Former name of ``standardize``.

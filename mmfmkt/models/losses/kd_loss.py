@@ -12,7 +12,8 @@ from .functional import kl_divergence, scale_by_temperature
 
 
 class KDLoss(BaseMetricLoss):
-    """``T^2 KL(softmax(q / T) || softmax(p / T))``, mean over the batch.
+    """``T^2 KL(softmax(q / T) || softmax(p / T))``, mean over the batch
+    (arXiv 1503.02531).
 
     p are the logits of the student, q those of the teacher.
 

@@ -7,7 +7,7 @@ from .base import BaseMetricLoss
 
 
 class MSELoss(BaseMetricLoss):
-    """Mean squared error of student and teacher output.
+    """Mean squared error of student and teacher output, ``mean (p - q)^2``.
 
     Examples:
         >>> MSELoss()(torch.zeros(2, 3), torch.ones(2, 3))

@@ -29,7 +29,8 @@ class StandardizedMaps(NamedTuple):
 
 
 class PKDLoss(BaseMetricLoss):
-    """Half the MSE of standardized features, which is 1 - r (Eq. 3).
+    """Half the MSE of standardized features, which is 1 - r, where r is
+    the Pearson correlation (arXiv 2207.02039, Eq. 3).
 
     r is the Pearson correlation of a channel of the student with the same
     channel of the teacher over (B, H, W), averaged over channels.

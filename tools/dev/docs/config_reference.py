@@ -52,15 +52,17 @@ MODEL_TEXT = {
     'student': 'Config of the student: a file, a packaged config '
     "(`'mmdet::...'`), or a `model` dict.",
     'tap': 'Path of the module whose output is distilled, such as `neck` or '
-    '`backbone`; an index selects one of several outputs, as in '
-    '`bbox_head[0]`. The default is `neck` for detectors and `head` for '
-    'classifiers. At `head`, the flow transforms the last feature before the '
-    'head, and logits are compared.',
+    '`backbone`. If the module returns several outputs, an index selects '
+    'one: `bbox_head[0]` has the class maps of all levels. `None`: `neck` for '
+    'detectors and `head` for classifiers. At `head`, the flow '
+    'transforms the last feature before the head, and logits are compared.',
     'teacher': 'Dict of the keys in model.teacher below; `None` for inference '
     'and for OFM-KT.',
-    'levels': 'Indices of the distilled levels of the student; each is '
-    'paired with the teacher level of the nearest stride. `None` for all '
-    'levels whose stride a teacher level has.',
+    'levels': 'Indices of the distilled levels of the student, counted from '
+    '0, the first output of the tap; each is '
+    'paired with the teacher level of the nearest stride. `None`: all student '
+    'levels for which the teacher has a level of equal stride or, if there '
+    'are none, of a stride that differs by less than a factor of 1.41.',
     'flow': 'Dict of the keys in model.flow below.',
     'taps': 'Several taps instead of `tap` and `levels`; each is a dict of '
     'the keys in model.taps below.',
@@ -72,53 +74,63 @@ MODEL_TEXT = {
 TEACHER_TEXT = {
     'config': 'Config of the teacher, in the same forms as `student`.',
     'checkpoint': 'Path or URL of the weights; an optional suffix '
-    '`#sha256=...` verifies the file. `None` for random weights, to try a '
-    'config.',
+    '`#sha256=...` verifies the file. `None`: random weights, to try a '
+    'config; a warning is logged.',
     'cfg_options': "Dict of overrides of the teacher's `model` dict, by "
     'dotted keys such as `backbone.depth`.',
-    'tap': 'Tap in the teacher, if it differs from that of the student.',
+    'tap': 'Tap in the teacher; `None`: the path of the tap in the student.',
     'inherit': 'List of modules of the student that are initialized with '
-    'teacher weights of equal shape, for example `bbox_head`.',
-    'dtype': 'Precision in which the teacher computes; by default that of '
+    'teacher weights of equal name and shape, for example `bbox_head`; '
+    '`None`: no module.',
+    'dtype': 'Precision in which the teacher computes; `None`: that of '
     'the training.',
     'channels_last': 'Whether the teacher uses the memory format '
     '`torch.channels_last`.',
     'compile': 'With `True`, backbone and neck of the teacher are compiled, '
     'except tapped modules; a dict has options of `torch.compile`.',
-    'view': "Size of the teacher's images: `scale` and `multiple_of` "
-    '([Image size](teachers.md#image-size)).',
+    'view': 'Size of the images that the teacher receives: a dict of `scale`, '
+    "relative to the student's images, and `multiple_of`, in pixels; `None`: "
+    "the size of the student's images ([Image "
+    'size](teachers.md#image-size)).',
     'classes': 'For taps that compare classes (`bbox_head[0]`, `head`): dict '
     "from the student's to the teacher's class names, or list of the "
-    "teacher's class names. By default, equal names are matched "
+    "teacher's class names. `None`: equal names are matched "
     '([Other classes](teachers.md#other-classes)).',
-    'cache': 'File of stored teacher outputs, or a dict of its `path` and '
-    'maximum size `max_gb` ([Cost](cost.md#cache-of-teacher-outputs)).',
+    'cache': 'File in which teacher outputs are stored, or a dict of its '
+    '`path` and its maximum size in GB, `max_gb`; `None`: no cache '
+    '([Cost](cost.md#cache-of-teacher-outputs)).',
 }
 TAP_TEXT = {
     'tap': 'As `model.tap`.',
     'levels': 'As `model.levels`.',
-    'flow': 'Keys that replace those of `model.flow` for this tap.',
-    'teacher_tap': 'Tap in the teacher, if it differs from `tap`.',
+    'flow': 'Keys that replace those of `model.flow` for this tap; all others '
+    'are taken from `model.flow`.',
+    'teacher_tap': 'Tap in the teacher; `None`: `teacher.tap` or, if that is '
+    '`None` too, the path in `tap`.',
 }
 FLOW_TEXT = {
-    'encoder': 'Meta-encoder, or a list with one for each level. Choices: '
+    'encoder': 'Meta-encoder, or a list with an encoder for each level; the '
+    'keys are listed under [Meta-encoders](#meta-encoders). Choices: '
     "`dict(type='BottleneckEncoder')`, `dict(type='ConvEncoder')`, "
     "`dict(type='DepthwiseConvEncoder')`, `dict(type='ConvNeXtEncoder')`, "
     "`dict(type='MLPEncoder')`, `dict(type='TransformerEncoder')`.",
-    'schedule': "Noise schedule. Choices: `dict(type='RectifiedFlow')`, "
+    'schedule': 'Noise schedule; the keys are listed under [Noise '
+    "schedules](#noise-schedules). Choices: `dict(type='RectifiedFlow')`, "
     "`dict(type='VPODE')`, `dict(type='SubVPODE')`, `dict(type='VEODE')`.",
-    'metric': 'Distillation loss. On feature maps: '
+    'metric': 'Distillation loss; its keys are listed under [Distillation '
+    'losses](#distillation-losses). On feature maps: '
     "`dict(type='PKDLoss')`, `dict(type='CWDLoss')`, "
-    "`dict(type='CrossKDLoss')`, `dict(type='MSELoss')`; on logits: "
-    "`dict(type='KDLoss')`, `dict(type='DKDLoss')`, "
-    "`dict(type='DISTLoss')`. See also [Distillation "
-    'losses](#distillation-losses).',
+    "`dict(type='CrossKDLoss')`; on logits: `dict(type='KDLoss')`, "
+    "`dict(type='DKDLoss')`, `dict(type='DISTLoss')`; on both: "
+    "`dict(type='MSELoss')`, `dict(type='CosineLoss')`; weighted sums: "
+    '[`WeightedSumLoss`](#weightedsumloss).',
     'num_steps': 'N, the number of Euler steps in training, such as `8`, or '
     'several values, from which N is drawn in each iteration.',
     'inference_steps': 'K, the number of Euler steps in deployment, such as '
     '`8`; it may be changed after training.',
-    'loss_weight': 'Weight of all distillation losses: a number, '
-    "`'auto'`, or a dict of `share` and `iterations`; or a list with one for "
+    'loss_weight': 'Factor of all distillation losses: a number; '
+    "`'auto'`, which sets it from gradient norms; or a dict of `share` and "
+    '`iterations`, the settings of `auto`; or a list with a factor for '
     'each level, such as `(10.0, 10.0, 5.0, 5.0)` '
     '([Loss weights](loss_weights.md)).',
     'dirac_ratio': 'Share of a batch whose estimates are compared with the '
@@ -134,21 +146,32 @@ FLOW_TEXT = {
     '`1.0`.',
     'ensemble_weight': 'FM-KT^Theta: weight of the distillation loss between '
     'student feature and mean of the estimates, relative to `loss_weight`, '
-    'such as `0.5`; `1.0` as published, 0 in the presets.',
+    'such as `0.5`; 1.0 in the paper, 0 in the '
+    '[presets](configs.md#presets).',
     'share_encoder': 'With `True`, all levels share one encoder.',
-    'with_cp': 'Gradient checkpointing: with `True`, backward recomputes the '
-    'Euler steps to save memory.',
+    'with_cp': 'Gradient checkpointing of the flow: with `True`, backward '
+    'recomputes the Euler steps to save memory.',
     'compile': 'With `True`, the training step of flow and distillation '
     'loss of each level is compiled; a dict has options of `torch.compile`.',
 }
 ROBUSTNESS_TEXT = {
-    'exact_resume': 'Resume bit-identically, also in the middle of an epoch; '
-    'write a checkpoint on SIGTERM and SIGINT.',
+    'exact_resume': 'With `--resume`, continue a run bit-identically, '
+    'also in the middle of an epoch; write a checkpoint on SIGTERM and '
+    'SIGINT.',
     'nan_guard': 'Stop on NaN or Inf before the optimizer step.',
-    'monitor': 'Log statistics of the flow.',
-    'safe_checkpoints': 'Write checkpoints atomically; run no code of a '
-    'checkpoint.',
+    'monitor': 'Log statistics of the flow ([Training '
+    'log](visualization.md#training-log)).',
+    'safe_checkpoints': 'Write checkpoints atomically; load checkpoints '
+    'without running pickled code ([Safe '
+    'checkpoints](teachers.md#safe-checkpoints)).',
 }
+# Defaults of optional keys; keys that are not in the config are read as these.
+TEACHER_DEFAULTS = {
+    key: False if kind in (bool, Union[bool, dict]) else None
+    for key, kind in TEACHER_SCHEMA.items()
+    if key != 'config'
+}
+TAP_DEFAULTS = dict(levels=None, flow={}, teacher_tap=None)
 # Arguments that the builder of a flow passes, not the config.
 SET_BY_BUILDER = ('self', 'channels', 'layers', 'deep_time')
 VARIADIC = (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
@@ -322,18 +345,24 @@ def page_text() -> str:
         '# Config reference',
         '`python tools/dev/docs/config_reference.py` writes this page from '
         'the type annotations against which configs are checked. Each row '
-        'is a key. Keys without a default are required, except in '
-        'model.teacher and model.taps, where only `config` and `tap` are '
-        'required. Invalid values raise a `ConfigError` that names the key.',
+        'is a key; keys without a default are required. Invalid values raise '
+        'a `ConfigError` that names the key. C is the number of channels of '
+        'the tapped feature, X_S the student feature, X_T the teacher '
+        'feature, and X_hat an estimate of X_T ([Method](method.md)). The '
+        'defaults are those of the library; [presets](configs.md#presets) '
+        'set other values.',
         '## model',
         schema_table(model, MODEL_TEXT, '', model_defaults),
         '## model.teacher',
-        schema_table(TEACHER_SCHEMA, TEACHER_TEXT, 'teacher.'),
+        schema_table(
+            TEACHER_SCHEMA, TEACHER_TEXT, 'teacher.', TEACHER_DEFAULTS
+        ),
         '## model.taps',
-        schema_table(TAP_SCHEMA, TAP_TEXT, 'taps[i].'),
+        schema_table(TAP_SCHEMA, TAP_TEXT, 'taps[i].', TAP_DEFAULTS),
         '## model.flow',
-        'At the tap `head` of a classifier, the defaults are `KDLoss`, '
-        '`num_steps=8`, `inference_steps=8` and `loss_weight=1.0`.',
+        'At the tap `head` of a classifier, four defaults differ from the '
+        "table: `metric=dict(type='KDLoss')`, `num_steps=8`, "
+        '`inference_steps=8` and `loss_weight=1.0`.',
         schema_table(FLOW, FLOW_TEXT, 'flow.', FLOW_DEFAULTS),
         '## robustness',
         schema_table(
@@ -343,24 +372,34 @@ def page_text() -> str:
             dict.fromkeys(switches, True),
         ),
         '## Meta-encoders',
-        'Values of `flow.encoder`. `channels` and `deep_time` are set from '
-        'the tapped feature. All encoders have one key in common:',
+        'Values of `flow.encoder`. Two arguments are set from the tap: '
+        '`channels`, which is C, and `deep_time`, a time embedding of two '
+        'layers instead of one, for logits. "Up" and "down" state whether a '
+        'convolution increases or decreases the number of channels. All '
+        'encoders have one key in common:',
         table(argument_rows(flows.MetaEncoder)),
         *(class_section(getattr(flows, x), ('zero_init',)) for x in ENCODERS),
         '## Noise schedules',
-        'Values of `flow.schedule`.',
+        'Values of `flow.schedule`: the coefficients alpha and sigma of the '
+        'interpolation `alpha X_S + sigma X_T` at a time t in [0, 1], from '
+        'the student feature at t = 1 to the teacher feature at t = 0.',
         *(class_section(getattr(flows, name)) for name in SCHEDULES),
         '## Distillation losses',
-        'Values of `flow.metric`.',
+        'Values of `flow.metric`: losses D(p, q), where p is the output of '
+        'the student (a feature map or logits, transformed by the flow, '
+        'untransformed in the direct term) and q that of the teacher. T is a '
+        'temperature and KL the Kullback-Leibler divergence.',
         *(class_section(getattr(losses, name)) for name in LOSSES),
         '## Hooks',
-        'Entries of `custom_hooks`, with the prefix `mmfmkt.` in `type`.',
+        'Entries of `custom_hooks`; in `type`, each name has the prefix '
+        "`mmfmkt.`, as in `dict(type='mmfmkt.NanGuardHook')`.",
         *(
             class_section(cls)
             for name, cls in sorted(vars(hooks).items())
             if name.endswith('Hook') and cls.__name__ == name
         ),
         '## Transforms',
+        'Entries of a `pipeline`, with the prefix `mmfmkt.` in `type`.',
         class_section(RecordedViews),
     ]
     return '\n\n'.join(parts) + '\n'

@@ -30,10 +30,9 @@ class MetaEncoder(nn.Module, metaclass=ABCMeta):
             state. ``zero_init`` sets the weights of the last layer to zero.
             The first layer may modify its input in place.
         zero_init (bool): Whether the flow starts as the identity: the last
-            layer starts at zero, and the encoder predicts the difference
-            between the velocity and that of a flow that stays at the source.
-            The initial loss is then equal to that without a flow, so the
-            student is distilled from the first iteration on.
+            layer starts at zero, and its output is added to the velocity for
+            which X_hat = X_S. The initial loss is then equal to that without
+            a flow, so the student is distilled from the first iteration on.
         deep_time (bool): Whether the time embedding has two layers, as is
             usual for logits, instead of one.
 

@@ -23,7 +23,7 @@ class BottleneckEncoder(MetaEncoder):
 
     Args:
         channels (int): C of the state.
-        width (int): Channels of the bottleneck, at most C.
+        width (int): Channels of the bottleneck; if larger than C, C is used.
         kernel_size (int): Kernel size of the first convolution, odd.
         stride (int): Reduction of height and width: the input is averaged
             over ``stride`` x ``stride`` pixels, the output is interpolated.

@@ -93,20 +93,21 @@ def markdown(table: Table, results: dict) -> str:
     best, student = best_loss_without_flow(result_rows), baseline(result_rows)
     teacher = teacher_value(table, results)
     caption = [
-        f'{table.title}. Each row is a method; a method with a flow has a row '
-        f'for each K. {table.label}: mean ± standard error over seeds.'
+        f'{table.title}. Each row is a method; a method that deploys its flow '
+        'has a row for each K, the number of Euler steps in deployment. '
+        f'{table.label}: mean ± standard error over seeds.'
     ]
     if teacher is not None:
         caption.append(f'Teacher: {format_value(teacher, metric)} (one seed).')
     if best is not None:
         caption.append(
             f'Difference: to {best.name}, the best distillation loss without '
-            'a flow, paired by seed.'
+            'a flow, paired by seed; ± is the standard error.'
         )
     if student is not None and teacher is not None:
         caption.append(
-            'Gap closed: share of the difference between baseline student '
-            'and teacher that the method gains.'
+            'Gap closed: (method - baseline student) / (teacher - baseline '
+            'student).'
         )
     caption.append(
         'Latency: latency of the deployed student divided by that of the '

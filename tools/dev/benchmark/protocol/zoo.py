@@ -50,37 +50,46 @@ COLLECTION = {
 }
 HEAD = """# Model zoo
 
-`python tools/dev/benchmark/accuracy.py TABLE --render`, where `TABLE` is a
-file in `tools/dev/benchmark/tables/`, writes this page. The file
-`metafile.yml` in each folder of `configs/` has the measured results in
-OpenMMLab's format. Configs without a measured result were not run.
+`python tools/dev/benchmark/accuracy.py TABLE --render`, with any file of
+`tools/dev/benchmark/tables/` as `TABLE`, rewrites this page from the results
+of all tables. The file `metafile.yml` in each folder of `configs/` has the
+results of the first table below in OpenMMLab's format.
+
+A config without a row in the first table has no measured result, with two
+exceptions. The results of teachers are on the results pages. Some methods were
+run with options on another config: for example, Theta on BCCD was run on
+`fmkt_retinanet_r18_bccd.py`, not on `theta_retinanet_r18_bccd.py`.
 """
 MEASURED = """## Measured results
 
-Each row is a method and its config; a method with a flow has a row for each K.
+Each row is a method and the config that was run. A method that deploys its
+flow has a row for each K, the number of Euler steps in deployment; "-" in the
+column K: no flow is deployed.
 
-- A row whose method, loss or encoder differs from that of its config was run
-  with options, which `metafile.yml` lists.
+- If the method, loss or encoder of a row differs from that of its config, the
+  config was run with the options that `metafile.yml` lists (`--cfg-options`).
 - FM-KT uses `BottleneckEncoder` on detectors and `ConvEncoder` on classifiers
   unless the row names an encoder.
-- Theta has a direct term and ensemble weight 0. "Theta, ensemble_weight = 1"
-  has both terms. "Theta, as published" has ensemble weight 1 and no direct
-  term.
-- Box mAP is in [0, 1], top-1 in %.
-- Training time and memory: median time and maximum process memory of the
-  training runs of the method, on a CPU.
+- Theta is FM-KT^Theta. It has a direct term and ensemble weight 0
+  ([Method](method.md#variants)). "Theta, ensemble_weight = 1" has both terms.
+  "Theta, as published" has ensemble weight 1 and no direct term.
+- Box mAP is in [0, 1], top-1 in %. The standard error is over seeds.
+- Training time, memory: median time of a training run, and maximum memory of
+  its process, over the runs of the method, on a CPU.
 """
 PUBLISHED_HEAD = """## Published results of the same students and teachers
 
 Results that the named source reports; they were not measured in this project.
-Student: trained without a teacher. Distilled student: name of the method and
-its result. "-": not collected.
+Student: result of the student that was trained without a teacher. Teacher:
+result of the teacher. Distilled student: name of each method and its result.
+"-": not collected. Box AP and top-1 are in %.
 """
 CONFIGS_HEAD = """## All configs
 
-Student: detector, backbone and depth, or the classifier's backbone and depth.
-Teacher: name of its config. Configs with variant "-" train a baseline student
-or a teacher on labels alone.
+Variant: value of `model.variant`. Student: detector, backbone and depth, or
+the classifier's backbone and depth. Teacher: name of its config. Configs with
+variant "-" train a baseline student or a teacher on labels alone; the column
+"Student" then names the trained network.
 
 - `w16` in a config's name: student of quarter width (`base_channels=16`).
 - `cifar10_folder` and `cifar100_folder` read images from folders; `cifar10`
