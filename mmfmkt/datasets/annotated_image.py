@@ -10,7 +10,9 @@ from mmfmkt.utils import ConfigError
 
 from .coco_folder import CocoSplit
 
-ORIENTATION = 274  # EXIF tag; 5 to 8: readers swap width and height
+# EXIF tag of the orientation. Image readers apply it; its values 5 to 8 swap
+# width and height.
+ORIENTATION = 274
 
 
 class Instance(NamedTuple):
@@ -71,14 +73,14 @@ def to_coco(
     classes: Sequence[str],
     out_dir: Path,
 ) -> CocoSplit:
-    """Convert a split to COCO format.
+    """Return a split in COCO format, which is not written yet.
 
     Args:
         root (Path): Root folder of the dataset.
         split (str): ``'train'`` or ``'val'``.
         images (list[AnnotatedImage]): Images of the split.
         classes (Sequence[str]): Names of the classes.
-        out_dir (Path): Folder of the annotation file.
+        out_dir (Path): Folder in which the annotations will be written.
 
     Raises:
         ConfigError: If the split has no images.

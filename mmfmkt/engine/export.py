@@ -132,7 +132,9 @@ def export_backbone(config: Config, content: dict, out_dir: Path) -> Exported:
 def deployed_state(
     state: dict, exported_config: Config, checkpoint: str
 ) -> dict:
-    """Select the tensors of the exported model from a state dict.
+    """Leave out the tensors of flows that the exported model does not have.
+
+    All other tensors are the student's; a checkpoint has none of the teacher.
 
     Args:
         state (dict): State dict of the distiller.
@@ -193,18 +195,23 @@ def student_with_flow_config(config: Config) -> Config:
     scope = config.get('default_scope')
     distiller_class = resolve_type(model, MMENGINE_MODELS, scope)
     if issubclass(distiller_class, DetectionDistiller):
-        # mmdet.apis.init_detector sets this key and needs its section.
+        # mmdet.apis.init_detector sets model.backbone.init_cfg, so the
+        # section must exist.
         model.backbone = dict(init_cfg=None)
     add_mmfmkt_import(exported)
     return exported
 
 
 def resolved_student(config: Config) -> ConfigDict:
-    """Return the student's ``model`` section."""
+    """Return the student's ``model`` section.
+
+    Keys of a distiller's ``model.backbone``, where MMDetection sets
+    ``init_cfg``, replace those of the student's backbone.
+    """
     student = load_model_config(config.model.student, 'model.student')
     if config.model.get('backbone'):
         student.backbone.update(config.model.backbone)
-    # With another scope or none as default, the types need ``_scope_``.
+    # A `_scope_` that equals the default scope of the config is redundant.
     if student.get('_scope_') in (None, config.get('default_scope')):
         student.pop('_scope_', None)
     return student
@@ -213,6 +220,7 @@ def resolved_student(config: Config) -> ConfigDict:
 def without_training(config: Config) -> Config:
     """Return a copy without the settings of the distillation run."""
     exported = deepcopy(config)
+    # Presets define the variable `distiller`, which `model` is made from.
     for key in ('distiller', 'robustness', 'work_dir'):
         exported.pop(key, None)
     exported.load_from, exported.resume = None, False

@@ -49,8 +49,9 @@ class StatefulCollate:
 class WorkerInit:
     """``worker_init_fn`` that restores a worker's random state.
 
-    Workers ignore SIGINT, and SIGTERM unless the main process sends it. They
-    run until the main process has finished its training iteration.
+    Workers ignore SIGINT, and SIGTERM unless the main process sends it. After
+    a signal to all processes, they deliver batches until the main process
+    ends them.
 
     Args:
         worker_init_fn (Callable, optional): The loader's
@@ -140,10 +141,10 @@ class BatchStream:
         self.loader = loader
         self.main_state = b''
         self._worker_states: Dict[int, bytes] = {}
-        self._resumed_workers: Dict[int, bytes] = {}
+        self._states_to_restore: Dict[int, bytes] = {}
 
     def worker_states(self, at_epoch_end: bool) -> Dict[int, bytes]:
-        """Return each worker's random state after its last batch.
+        """Return each worker's random state after its last used batch.
 
         Args:
             at_epoch_end (bool): Whether the epoch is over. Workers that are
@@ -160,7 +161,7 @@ class BatchStream:
             main (bytes): States of the main process; see :attr:`main_state`.
             workers (dict[int, bytes]): States by worker index.
         """
-        self.main_state, self._resumed_workers = main, workers
+        self.main_state, self._states_to_restore = main, workers
         self._worker_states = dict(workers)
 
     def read(self, first: int = 0) -> Iterator[Any]:
@@ -199,13 +200,13 @@ class BatchStream:
         original = dict(attributes)
         attributes['collate_fn'] = StatefulCollate(self.loader.collate_fn)
         attributes['worker_init_fn'] = WorkerInit(
-            self.loader.worker_init_fn, self._resumed_workers
+            self.loader.worker_init_fn, self._states_to_restore
         )
         if self.loader.batch_sampler is not None:
             attributes['batch_sampler'] = SkippingBatchSampler(
                 self.loader.batch_sampler, first, num_workers
             )
-        self._resumed_workers = {}
+        self._states_to_restore = {}
         try:
             return iter(self.loader)
         finally:

@@ -39,7 +39,9 @@ class ResumableEpochLoop(EpochBasedTrainLoop):
         self.runner.model.train()
         first = self._iter - self._epoch * len(self.dataloader)
         if not 0 < first < len(self.dataloader):
-            first = 0  # start of an epoch, or another number of batches
+            # A new epoch, or an epoch of another length than in the
+            # interrupted run, which then starts from its first batch.
+            first = 0
         for index, batch in enumerate(self.stream.read(first), first):
             self.run_iter(index, batch)
         self.runner.call_hook('after_train_epoch')

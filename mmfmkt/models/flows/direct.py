@@ -6,7 +6,8 @@ from .base import Transfer, TransferInputs, TransferOutputs
 class DirectTransfer(Transfer):
     """Loss ``D(T(X_S), X_T)`` of the student's feature, without a flow.
 
-    Arguments as `Transfer`; the number of steps is ignored.
+    T is the student's head if `forward_head` gets one. Arguments as
+    `Transfer`; `forward` ignores ``num_steps``.
 
     Examples:
         >>> student, teacher = torch.randn(2, 2, 8, 5, 5).unbind()

@@ -133,6 +133,7 @@ def shorten(cfg: Config, epochs: int) -> None:
     )
     for hook in cfg.get('custom_hooks') or []:
         hook.update({k: x for k, x in HOOK_TIMES.items() if k in hook})
+        # SwitchRecipeHook: one stage for each epoch from the second one on.
         for i, stage in enumerate(hook.get('schedule') or [], start=2):
             stage.action_epoch = i
 
