@@ -176,7 +176,7 @@ class Transfer(nn.Module, metaclass=ABCMeta):
         ``forward`` is one graph with N as a constant: each new number of
         steps causes one more compilation. In ``forward_head``, with the
         student's head, and in ``sample`` only encoder and distillation loss
-        are compiled.
+        are compiled; with PyTorch 2.1 also in ``forward``.
 
         Args:
             options: Arguments of ``torch.compile``. By default ``dynamic`` is
@@ -188,11 +188,13 @@ class Transfer(nn.Module, metaclass=ABCMeta):
         # One graph for each N; PyTorch gives up after 8 by default.
         config.cache_size_limit = max(config.cache_size_limit, MAX_GRAPHS)
         options = {'dynamic': True, **options}
-        # `nn.Module.compile` would recompile whenever a forward hook is
-        # added or removed.
-        self.forward = torch.compile(  # type: ignore[method-assign]
-            self.forward, **options
-        )
+        # PyTorch 2.1 splits this graph, and fails to resume after the split.
+        if not torch.__version__.startswith('2.1.'):
+            # `nn.Module.compile` would recompile whenever a forward hook is
+            # added or removed.
+            self.forward = torch.compile(  # type: ignore[method-assign]
+                self.forward, **options
+            )
         if self.field is not None:
             self.field.encoder.body_layers.compile(**options)
         if self.metric is not None:

@@ -252,6 +252,10 @@ def test_dkd_warms_up_with_the_epoch():
         assert torch.equal(loss, share * weighted * bare)
 
 
+@pytest.mark.skipif(
+    torch.__version__.startswith('2.1.'),
+    reason='torch 2.1 compiles attributes of type float as constants',
+)
 def test_dkd_warms_up_without_compiling_again():
     compiled = []
 
