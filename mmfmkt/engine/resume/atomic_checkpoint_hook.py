@@ -66,6 +66,16 @@ class AtomicCheckpointHook(CheckpointHook):
             set_random_states(unpack_states(self._pre_val_states))
             self._pre_val_states = None
 
+    def after_val_epoch(self, runner: Runner, metrics: Dict[str, Any]) -> None:
+        """Save the best checkpoint, then delete the previous best one."""
+        super().after_val_epoch(runner, metrics)
+        self._delete_removed()
+
+    def _delete_removed(self) -> None:
+        """Delete old checkpoints after the new one is complete."""
+        if isinstance(self.file_backend, AtomicLocalBackend):
+            self.file_backend.delete_removed()
+
     def save_interrupted(self, runner: Runner, meta: Dict[str, int]) -> str:
         """Save a checkpoint of an interrupted run.
 
@@ -138,10 +148,7 @@ class AtomicCheckpointHook(CheckpointHook):
         interrupted = backend.join_path(self.out_dir, INTERRUPTED_FILE)
         if is_main_process() and backend.isfile(interrupted):
             backend.remove(interrupted)
-        if isinstance(backend, AtomicLocalBackend):
-            # MMEngine saves a new best checkpoint before this one, so the
-            # previous best checkpoint can be deleted, too.
-            backend.delete_removed()
+        self._delete_removed()
 
     def _gather_states(self, runner: Runner, meta: dict) -> Optional[dict]:
         """Gather the states of an exact resume from all ranks."""
