@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 import torch
 from mmengine.dataset import DefaultSampler
+from mmengine.evaluator import BaseMetric
 from mmengine.hooks import Hook
+from mmengine.model import BaseModel
 from mmengine.runner import Runner
 from tiny import batch, distiller
 from torch.utils.data import BatchSampler, DataLoader, Dataset
@@ -194,6 +196,66 @@ def test_resumed_runs_end_with_the_weights_of_an_uninterrupted_one(
     assert all(torch.equal(expected[k], weights[k]) for k in expected)
     kept = {x.name for x in resumed.glob('*.pth')}
     assert kept == {'epoch_3.pth' if by_epoch else 'iter_12.pth'}
+
+
+class Linear(BaseModel):
+    """Linear regression to 0."""
+
+    def __init__(self):
+        super().__init__()
+        self.linear = torch.nn.Linear(1, 1)
+
+    def forward(self, inputs, mode='tensor'):
+        outputs = self.linear(inputs)
+        if mode == 'loss':
+            return dict(loss=outputs.square().mean())
+        return list(outputs)
+
+
+class Scores(BaseMetric):
+    """Metric whose value is the next one of a list."""
+
+    def __init__(self, values):
+        super().__init__()
+        self.values = iter(values)
+
+    def process(self, data_batch, data_samples):
+        self.results.append(data_samples)
+
+    def compute_metrics(self, results):
+        return dict(score=next(self.values))
+
+
+@pytest.mark.parametrize('interval', [-1, 1])
+def test_one_best_checkpoint_is_kept(interval, tmp_path):
+    loader = dict(
+        batch_size=2,
+        sampler=dict(type='DefaultSampler', shuffle=False),
+        dataset=list(torch.ones(4, 1)),
+    )
+    Runner(
+        model=Linear(),
+        work_dir=str(tmp_path),
+        train_dataloader=loader,
+        val_dataloader=loader,
+        train_cfg=dict(type='mmfmkt.ResumableEpochLoop', max_epochs=4),
+        val_cfg=dict(),
+        val_evaluator=Scores([0.1, 0.3, 0.4, 0.2]),
+        optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.1)),
+        default_hooks=dict(
+            checkpoint=dict(
+                type='mmfmkt.AtomicCheckpointHook',
+                interval=interval,
+                max_keep_ckpts=1,
+                save_best='score',
+                rule='greater',
+            )
+        ),
+        experiment_name=str(tmp_path),
+    ).train()
+    last = {'epoch_4.pth'} if interval == 1 else set()
+    kept = {x.name for x in tmp_path.glob('*.pth')}
+    assert kept == {'best_score_epoch_3.pth'} | last
 
 
 @pytest.mark.slow
