@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from mmengine.dataset import DefaultSampler
-from mmengine.evaluator import BaseMetric
+from mmengine.evaluator import BaseMetric, Evaluator
 from mmengine.hooks import Hook
 from mmengine.model import BaseModel
 from mmengine.runner import Runner
@@ -206,7 +206,7 @@ class Linear(BaseModel):
         self.linear = torch.nn.Linear(1, 1)
 
     def forward(self, inputs, mode='tensor'):
-        outputs = self.linear(inputs)
+        outputs = self.linear(torch.stack(inputs))
         if mode == 'loss':
             return dict(loss=outputs.square().mean())
         return list(outputs)
@@ -231,7 +231,7 @@ def test_one_best_checkpoint_is_kept(interval, tmp_path):
     loader = dict(
         batch_size=2,
         sampler=dict(type='DefaultSampler', shuffle=False),
-        dataset=list(torch.ones(4, 1)),
+        dataset=[dict(inputs=torch.ones(1))] * 4,
     )
     Runner(
         model=Linear(),
@@ -240,12 +240,13 @@ def test_one_best_checkpoint_is_kept(interval, tmp_path):
         val_dataloader=loader,
         train_cfg=dict(type='mmfmkt.ResumableEpochLoop', max_epochs=4),
         val_cfg=dict(),
-        val_evaluator=Scores([0.1, 0.3, 0.4, 0.2]),
+        val_evaluator=Evaluator(Scores([0.1, 0.3, 0.4, 0.2])),
         optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.1)),
         default_hooks=dict(
             checkpoint=dict(
                 type='mmfmkt.AtomicCheckpointHook',
                 interval=interval,
+                save_last=interval > 0,
                 max_keep_ckpts=1,
                 save_best='score',
                 rule='greater',
@@ -253,7 +254,7 @@ def test_one_best_checkpoint_is_kept(interval, tmp_path):
         ),
         experiment_name=str(tmp_path),
     ).train()
-    last = {'epoch_4.pth'} if interval == 1 else set()
+    last = {'epoch_4.pth'} if interval > 0 else set()
     kept = {x.name for x in tmp_path.glob('*.pth')}
     assert kept == {'best_score_epoch_3.pth'} | last
 
