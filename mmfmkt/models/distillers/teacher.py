@@ -71,8 +71,12 @@ class TeacherHolder:
     ) -> None:
         model, config = load_teacher_config(settings)
         self.checkpoint = settings.get('checkpoint')
-        self.network = build_teacher(model, library, self.checkpoint)
         self.library = model.get('_scope_') or library
+        if self.library == 'mmpretrain' != library and 'head' in model:
+            # A detector does not use the classifier's head, which checkpoints
+            # of pretrained backbones do not have.
+            model['head'] = None
+        self.network = build_teacher(model, library, self.checkpoint)
         if settings.get('channels_last'):
             self.network.to(memory_format=torch.channels_last)
         self.cache = open_cache(settings.get('cache'))

@@ -123,13 +123,28 @@ def test_settings_of_the_view_are_checked():
         build(view=dict(scale=0))
 
 
-def test_a_neck_without_maps_is_not_tapped_in_a_classifier():
+def with_classifier(checkpoint=None):
+    """Build a detector whose teacher is a classifier with a head."""
     model = distiller('theta', levels=None, flow=dict(num_steps=1))
     model['teacher'] = dict(
-        config='mmpretrain::resnet/resnet18_8xb32_in1k.py', checkpoint=None
+        config='mmpretrain::resnet/resnet18_8xb32_in1k.py',
+        checkpoint=checkpoint,
     )
-    model = MODELS.build(model)
+    return MODELS.build(model)
+
+
+def test_a_neck_without_maps_is_not_tapped_in_a_classifier():
+    model = with_classifier()
     assert model.teacher_taps == {'neck': ('backbone', {2: 0})}
+
+
+def test_backbone_weights_suffice_for_the_teacher_of_a_detector(tmp_path):
+    backbone = MODELS.build(dict(type='mmpretrain.ResNet', depth=18))
+    state = {f'backbone.{k}': x for k, x in backbone.state_dict().items()}
+    path = str(tmp_path / 'backbone.pth')
+    torch.save(state, path)
+    loaded = with_classifier(path).teacher.state_dict()
+    assert all(torch.equal(loaded[k], x) for k, x in state.items())
 
 
 def test_a_parallel_flow_needs_equal_strides():
