@@ -24,7 +24,7 @@ from rich.table import Table
 from mmfmkt.apis.inference import load_network
 from mmfmkt.cli.errors import exit_on_error
 from mmfmkt.cli.options import add_cfg_options, int_at_least, make_parser
-from mmfmkt.models.distillers.taps import read_taps
+from mmfmkt.models.distillers.taps import as_levels, read_taps
 from mmfmkt.models.flows.likelihood import (
     autonomous_velocity,
     check_on_linear_flow,
@@ -115,8 +115,9 @@ def estimate(args: argparse.Namespace) -> dict:
         with torch.no_grad():
             inputs = model.data_preprocessor(data, False)['inputs']
             taps = [x.tap for x in model.flows.values()]
-            sources = read_taps(model.student, taps, inputs, 'student')
-        for tap_transfers, levels in zip(model.flows.values(), sources):
+            outputs = read_taps(model.student, taps, inputs, 'student')
+        for tap_transfers, output in zip(model.flows.values(), outputs):
+            levels = as_levels(output, tap_transfers.tap)
             for level, transfer in tap_transfers.items():
                 source = levels[int(level)]
                 try:

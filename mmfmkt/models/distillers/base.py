@@ -30,7 +30,7 @@ from .data_pipeline import dataset_of, training_config
 from .feature_pairs import pair_features, student_features
 from .feature_transfer import FeatureTransfer, should_diagnose
 from .networks import ConfigSource, build_network, load_model_config
-from .taps import HEAD, output_hooks, read_taps
+from .taps import as_levels, output_hooks, read_taps
 from .teacher import TeacherHolder
 from .unlabelled import freeze_untapped
 from .wrapper import FLOWS, StudentWrapper
@@ -350,9 +350,9 @@ class BaseDistiller(StudentWrapper):
             self.teacher, taps, inputs, 'teacher', data_samples, stop=True
         )
         targets = dict(zip(self.teacher_taps, outputs))
-        for tap, (_, pairs) in self.teacher_taps.items():
-            if tap != HEAD:
-                maps = targets[tap]
+        for tap, (teacher_tap, pairs) in self.teacher_taps.items():
+            if pairs:  # not the logits of a classifier
+                maps = as_levels(targets[tap], teacher_tap, inputs)
                 targets[tap] = {
                     student_level: maps[teacher_level]
                     for student_level, teacher_level in pairs.items()

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from mmfmkt.utils import ConfigError
 
 from .levels import LevelSpec
-from .taps import read_taps, split_tap
+from .taps import as_levels, read_taps, split_tap
 
 # Errors of PyTorch and mmcv for operators that are not implemented on CPUs.
 UNSUPPORTED_ON_CPU = (
@@ -33,9 +33,16 @@ def probe(network: nn.Module, tap: str, role: str) -> List[LevelSpec]:
         ConfigError: If the network fails on all dummy inputs, or if the
             output of the tap is not feature maps.
     """
-    (levels,), images = run_on_dummy_inputs(
+
+    def read_levels(images: Tensor) -> List[Tensor]:
+        (output,) = read_taps(network, [tap], images, role)
+        # Not for a student: the transformed map would have to be converted
+        # back to tokens.
+        return as_levels(output, tap, images if role == 'teacher' else None)
+
+    levels, images = run_on_dummy_inputs(
         network,
-        lambda images: read_taps(network, [tap], images, role),
+        read_levels,
         role,
         f'tap the neck instead of {tap!r}, or '
         if split_tap(tap)[0] not in ('neck', 'backbone')

@@ -184,18 +184,15 @@ def read_taps(
     data_samples: Optional[Sequence[BaseDataElement]] = None,
     stop: bool = False,
 ) -> List[Any]:
-    """Run the part of a network that has the taps, and return their levels.
+    """Run the part of a network that has the taps, and return their outputs.
 
     Args:
         network (nn.Module): A detector or a classifier. For taps in backbone
-            and neck, ``extract_feat`` runs, and for a tapped dense head or
-            the head of a classifier also the head. Other taps need the whole
-            forward pass.
-        taps (Sequence[str]): The taps; ``'head'`` has the logits of a
-            classifier instead of levels.
+            and neck, ``extract_feat`` runs, and for a tapped dense head also
+            the head. Other taps need the whole forward pass.
+        taps (Sequence[str]): The taps.
         inputs (Tensor): Normalized images ``(B, C, H, W)``.
-        role (str): ``'student'`` or ``'teacher'``, for errors; tokens become
-            maps for ``'teacher'`` only.
+        role (str): ``'student'`` or ``'teacher'``, for errors.
         data_samples (Sequence, optional): With the sizes of the images,
             which transformers and two-stage heads need.
         stop (bool): Whether to stop the forward pass at the last tap. Then a
@@ -213,13 +210,13 @@ def read_taps(
 
     hooks = [(tap, partial(record, x)) for tap, x in zip(taps, outputs)]
     with suppress(StopForward), output_hooks(network, hooks, role):
-        features = network.extract_feat(inputs)
-        for tap, recorded in zip(taps, outputs):
-            # Detectors call `head.forward`, which skips hooks. Only taps of
-            # dense heads have an index.
-            is_head = tap == HEAD or split_tap(tap)[1] is not None
-            if is_head and not recorded:
-                find_module(network, tap, role)(features)
+        if HEAD not in taps:  # a tapped head runs in the forward pass below
+            features = network.extract_feat(inputs)
+            for tap, recorded in zip(taps, outputs):
+                # Detectors call `head.forward`, which skips hooks. Only taps
+                # of dense heads have an index.
+                if split_tap(tap)[1] is not None and not recorded:
+                    find_module(network, tap, role)(features)
         if not all(outputs):
             for recorded in outputs:
                 recorded.clear()
@@ -231,13 +228,7 @@ def read_taps(
                 f'{len(recorded)} times in the {role}; tap another module, '
                 'such as the neck.'
             )
-    # Not for a student: the transformed map would have to be converted back
-    # to tokens.
-    images = inputs if role == 'teacher' else None
-    return [
-        x if tap == HEAD else as_levels(x, tap, images)
-        for tap, (x,) in zip(taps, outputs)
-    ]
+    return [output for (output,) in outputs]
 
 
 class StopForward(Exception):

@@ -8,7 +8,7 @@ import torch
 from mmengine.dataset import pseudo_collate
 from torch import Tensor, nn
 
-from mmfmkt.models.distillers.taps import read_taps
+from mmfmkt.models.distillers.taps import as_levels, read_taps
 from mmfmkt.models.flows import EulerSampler, Transfer
 from mmfmkt.models.flows.inspection import measure_flow
 
@@ -66,9 +66,10 @@ def read_features(
     levels = []
     for transfers in distiller.feature_transfers:
         tap, num_steps = transfers.tap, transfers.inference_steps
-        (sources,) = read_taps(
+        (output,) = read_taps(
             distiller.student, [tap], inputs, 'student', samples
         )
+        sources = as_levels(output, tap)
         for level, transfer in transfers.items():
             source = sources[int(level)].float()
             height, width = source.shape[-2:]

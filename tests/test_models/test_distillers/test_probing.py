@@ -50,3 +50,28 @@ def test_a_network_without_cpu_operators_is_probed_on_the_gpu(monkeypatch):
     )
     (level,) = probe(network, 'neck', 'student')
     assert level.channels == 5 and network.device == 'cpu'
+
+
+class Headed(nn.Module):
+    """Network with a module ``head``, which runs in ``forward`` alone."""
+
+    def __init__(self, head):
+        super().__init__()
+        self.backbone, self.head = nn.Conv2d(3, 2, 1), head
+
+    def extract_feat(self, x):
+        return (self.backbone(x),)
+
+    def forward(self, x, data_samples=None, mode='tensor'):
+        return self.head(self.extract_feat(x)[0])
+
+
+def test_a_head_that_outputs_maps_is_tapped_like_any_other_module():
+    (level,) = probe(Headed(nn.Conv2d(2, 5, 1, stride=2)), 'head', 'student')
+    assert level.channels == 5 and level.stride == 2
+
+
+def test_logits_are_no_feature_maps():
+    pool = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    with pytest.raises(ConfigError, match="'head' must output a feature map"):
+        probe(Headed(pool), 'head', 'teacher')
