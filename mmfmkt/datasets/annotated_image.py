@@ -121,7 +121,7 @@ def to_coco(
     with_mask = [x for x in annotations if 'segmentation' in x]
     has_masks = 0 < len(with_mask) == len(annotations)
     ann_file = str(out_dir / f'annotations_{split}.json')
-    return CocoSplit(ann_file, '', tuple(classes), has_masks, content)
+    return CocoSplit(ann_file, '', tuple(category_ids), has_masks, content)
 
 
 def area_of(polygon: List[float]) -> float:

@@ -130,6 +130,15 @@ def test_all_forms_of_data_yaml_are_read(entries, yolo, coco, tmp_path):
     check_equal(yolo, coco, tmp_path)
 
 
+def test_classes_with_the_same_name_are_merged(yolo, tmp_path):
+    config = yaml.safe_load((yolo / 'data.yaml').read_text())
+    config['names'] = ['object', *CLASSES[1:-1], 'object']
+    (yolo / 'data.yaml').write_text(yaml.safe_dump(config))
+    data = find_data_folder(str(yolo), tmp_path)
+    names = [x['name'] for x in data.train.content['categories']]
+    assert list(data.classes) == names == config['names'][:-1]
+
+
 def test_image_sizes_respect_the_exif_orientation(yolo, tmp_path):
     path = yolo / 'images/train/0.jpg'
     exif = Image.Exif()
