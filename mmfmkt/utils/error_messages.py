@@ -82,7 +82,9 @@ def exception_chain(error: BaseException) -> Iterator[BaseException]:
     """Yield an error and its causes, the root cause last."""
     while error is not None:
         yield error
-        error = error.__cause__ or error.__context__
+        # MMEngine's Runner hides the cause of a TypeError in a hook.
+        hidden = error.__suppress_context__ and type(error) is not TypeError
+        error = error.__cause__ or (None if hidden else error.__context__)
 
 
 def config_key_of(chain: List[BaseException], cfg: Any) -> str:
