@@ -96,11 +96,11 @@ def pair_levels(
     }
     if levels is None:
         nearest = {level: min(row) for level, row in distances.items()}
-        smallest = min(nearest.values())
-        limit = next(
-            (x for x in (SAME_STRIDE, NEAR_STRIDE) if smallest < x), smallest
+        levels = (
+            [level for level, x in nearest.items() if x < SAME_STRIDE]
+            or [level for level, x in nearest.items() if x < NEAR_STRIDE]
+            or [min(nearest, key=nearest.__getitem__)]
         )
-        levels = [level for level, x in nearest.items() if x <= limit]
     pairs = {}
     for level in levels:
         row = distances[level]

@@ -10,6 +10,10 @@ pytest.importorskip('mmdet')
 
 from mmengine.logging import MessageHub  # noqa: E402
 
+from mmfmkt.models.distillers.levels import (  # noqa: E402
+    LevelSpec,
+    pair_levels,
+)
 from mmfmkt.models.losses import PKDLoss  # noqa: E402
 from mmfmkt.registry import MODELS  # noqa: E402
 from mmfmkt.utils import ConfigError  # noqa: E402
@@ -534,6 +538,11 @@ def test_requested_levels_are_resampled_to_the_nearest_stride():
     assert model.teacher_taps == {'neck': ('neck', {3: 4, 4: 4})}
     losses = losses_of(model)
     assert losses['neck.4.loss_flow'].isfinite()
+
+
+def test_without_similar_strides_one_level_is_paired():
+    student = [LevelSpec(8, stride) for stride in (8.0, 32.0)]
+    assert pair_levels(None, student, [LevelSpec(8, 16.0)]) == {0: 0}
 
 
 def test_the_teachers_tap_can_be_another_module():
