@@ -251,7 +251,10 @@ def probe_classifier(network: nn.Module, role: str) -> Tuple[Tensor, Tensor]:
             raise ValueError(f'its head outputs {tuple(logits.shape)}')
         return features[-1], logits
 
-    (last, logits), _ = run_on_dummy_inputs(network, run, role)
+    remedy = "tap a module that outputs feature maps, such as tap='backbone'"
+    (last, logits), _ = run_on_dummy_inputs(
+        network, run, role, f'{remedy}, or '
+    )
     if not isinstance(logits, Tensor) or isinstance(
         network.head, MultiLabelClsHead
     ):
@@ -259,7 +262,7 @@ def probe_classifier(network: nn.Module, role: str) -> Tuple[Tensor, Tensor]:
             "The tap 'head' (the feature before neck and head) needs "
             'single-label logits (B, classes), which the '
             f'{type(network.head).__name__} of the {role} does not output; '
-            "tap a module that outputs feature maps, such as tap='backbone'."
+            f'{remedy}.'
         )
     shape = getattr(last, 'shape', f'{len(last)} tensors')
     if not isinstance(last, Tensor) or last.dim() not in (2, 4):

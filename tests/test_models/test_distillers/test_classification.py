@@ -318,6 +318,10 @@ BAD = {
         'PKDLoss compares maps',
     ),
     'parallel at the head': (dict(variant='parallel'), 'of equal shape'),
+    'no head': (
+        dict(student=resnet(4) | dict(head=None)),
+        "student fails on dummy inputs.*tap='backbone'",
+    ),
     'inconsistent channels': (
         dict(
             student=resnet(4)
