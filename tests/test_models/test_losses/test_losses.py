@@ -344,3 +344,13 @@ def test_weighted_sums_need_one_kind_of_input_and_one_weight_per_loss():
         WeightedSumLoss([PKDLoss(), KDLoss()])
     with pytest.raises(ValueError, match='one weight for each'):
         WeightedSumLoss([PKDLoss(), MSELoss()], [1.0])
+
+
+def test_a_weighted_sum_over_some_classes_is_the_sum_over_these_classes():
+    p, q = torch.randn(2, *LOGITS).unbind()
+    classes = torch.tensor([5, 0, 3])
+    loss = WeightedSumLoss([KDLoss(), DISTLoss()], [0.5, 2.0])
+    loss.compare_classes(classes, 7)
+    shared = p[:, classes], q[:, classes]
+    expected = 0.5 * KDLoss()(*shared) + 2.0 * DISTLoss()(*shared)
+    torch.testing.assert_close(loss(p, q), expected)

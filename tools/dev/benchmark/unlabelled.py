@@ -70,8 +70,8 @@ class Setting(NamedTuple):
 
 
 SETTINGS = dict(
-    bccd=Setting('BCCD', 205, 20, 12, 40),
-    deeppcb=Setting('DeepPCB', 800, 6, 6, 14),
+    bccd=Setting('BCCD', 205, 12, 6, 24),
+    deeppcb=Setting('DeepPCB', 800, 4, 3, 9),
 )
 # Divisors of the number of labeled images.
 LABELS = {1: 'all', 10: '10 %'}
@@ -110,7 +110,7 @@ def pretrain(data: str, seed: int, folder: Path) -> Path:
         subprocess.run(
             [sys.executable, 'tools/distill.py', str(config)]
             + ['--teacher', str(teacher), '--teacher-checkpoint', WEIGHTS]
-            + ['--unlabelled', f'data/{data}/train']
+            + ['--unlabelled', f'data/{data}/train', '--amp']
             + ['--work-dir', str(work_dir), *resume]
             + ['--cfg-options', f'randomness.seed={seed}'],
             check=True,
@@ -157,6 +157,7 @@ def comparison(
         label='box mAP',
         results=ROOT / f'docs/results/unlabelled_{data}_{share}.json',
         methods=methods,
+        amp=True,
     )
 
 
