@@ -39,7 +39,7 @@ def resolve_type(
         with registry.switch_scope_and_registry(scope) as scoped:
             try:
                 type_ = scoped.get(type_)
-            except RuntimeError:  # raised for a string such as ''
+            except (RuntimeError, TypeError):  # raised for '' and './path'
                 type_ = None
     return type_ if isinstance(type_, type) else None
 

@@ -32,6 +32,9 @@ def run(request, tmp_path_factory):
                 logger=None,
                 export_student=dict(type='mmfmkt.ExportStudentHook'),
             ),
+            val_evaluator=dict(
+                type='CityScapesMetric', outfile_prefix='./metric'
+            ),
             work_dir='somewhere',
             resume=True,
             default_scope='mmdet',
@@ -53,6 +56,7 @@ def test_exported_configs_keep_user_settings_without_those_of_the_run(
     assert config.pretty_text == before
     written = Config.fromfile(exported.config)
     assert written.custom_hooks == [dict(type='EMAHook')]
+    assert written.val_evaluator == config.val_evaluator
     assert set(written.default_hooks) == {'timer', 'logger'}
     assert 'json' in written.custom_imports.imports
     assert not written.resume and 'work_dir' not in written

@@ -36,7 +36,9 @@ def test_the_scope_of_a_config_overrides_the_default_scope():
     assert resolve_type('CocoDataset', DATASETS, 'mmengine') is None
 
 
-@pytest.mark.parametrize('type_', ['NoSuchHook', 'no.such.Hook', '', None, 3])
+@pytest.mark.parametrize(
+    'type_', ['NoSuchHook', 'no.such.Hook', '', './no/such.json', None, 3]
+)
 def test_an_unknown_type_resolves_to_none(type_):
     assert resolve_type(type_, HOOKS, 'mmengine') is None
     assert resolve_type(dict(type=type_), HOOKS, 'mmengine') is None
