@@ -172,24 +172,24 @@ def write_page(executor: Executor, summary: Summary) -> None:
 
     It shows one run of each method: that with the smallest successful seed.
     """
-    try:
-        report = import_report()
-    except ConfigError as error:
-        print(f'The HTML report is not written: {error}')
-        return
-    from mmfmkt.visualization.report.comparison import comparison_section
-
     work_dirs = {
         row.method.name: Run(row.method, min(row.values)).folder
         for row in summary.rows
         if row.values
     }
-    path = report.write_report(
-        [
-            report.read_work_dir(str(executor.folder / x))
-            for x in work_dirs.values()
-        ],
-        executor.folder / 'report.html',
-        sections=[comparison_section(summary)],
-    )
-    print(f'{path} ({path.stat().st_size / 2**20:.1f} MiB)')
+    try:
+        report = import_report()
+        from mmfmkt.visualization.report.comparison import comparison_section
+
+        path = report.write_report(
+            [
+                report.read_work_dir(str(executor.folder / x))
+                for x in work_dirs.values()
+            ],
+            executor.folder / 'report.html',
+            sections=[comparison_section(summary)],
+        )
+    except ConfigError as error:
+        print(f'The HTML report is not written: {error}')
+    else:
+        print(f'{path} ({path.stat().st_size / 2**20:.1f} MiB)')

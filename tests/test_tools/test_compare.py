@@ -13,7 +13,7 @@ import pytest
 from conftest import CPU, ROOT, run
 from tiny import write_network
 
-from mmfmkt.apis.compare import Comparison, Method
+from mmfmkt.apis.compare import Comparison, Executor, Method
 from mmfmkt.apis.compare.results import (
     T_QUANTILES,
     ResultRow,
@@ -23,6 +23,7 @@ from mmfmkt.apis.compare.results import (
     summarize,
     verdict,
 )
+from mmfmkt.cli.compare import write_page
 
 pytest.importorskip('mmdet')
 
@@ -160,6 +161,21 @@ def test_a_run_without_detections_counts_as_zero(tmp_path):
     baseline, theta = summarize(comparison, dict(runs=runs, cost={})).rows
     assert baseline.values == {0: 0.0, 1: 0.2}
     assert differences(theta, baseline) == pytest.approx([0.1, 0.2])
+
+
+def test_a_comparison_without_local_logs_gets_no_page(tmp_path, capsys):
+    """Such as runs that log to TensorBoard only."""
+    comparison = Comparison(
+        title='',
+        metric=None,
+        label='',
+        results=tmp_path / 'results.json',
+        methods=[Method('baseline', '', [0], is_baseline=True)],
+    )
+    runs = [dict(method='baseline', seed=0, metrics={'-': {MAP: 0.2}})]
+    summary = summarize(comparison, dict(runs=runs, cost={}))
+    write_page(Executor(comparison, tmp_path), summary)
+    assert 'HTML report is not written' in capsys.readouterr().out
 
 
 @pytest.fixture
