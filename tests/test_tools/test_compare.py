@@ -14,6 +14,7 @@ from conftest import CPU, ROOT, run
 from tiny import write_network
 
 from mmfmkt.apis.compare import Comparison, Executor, Method
+from mmfmkt.apis.compare.executor import read_metrics
 from mmfmkt.apis.compare.results import (
     T_QUANTILES,
     ResultRow,
@@ -24,6 +25,7 @@ from mmfmkt.apis.compare.results import (
     verdict,
 )
 from mmfmkt.cli.compare import write_page
+from mmfmkt.utils import ConfigError
 
 pytest.importorskip('mmdet')
 
@@ -176,6 +178,11 @@ def test_a_comparison_without_local_logs_gets_no_page(tmp_path, capsys):
     summary = summarize(comparison, dict(runs=runs, cost={}))
     write_page(Executor(comparison, tmp_path), summary)
     assert 'HTML report is not written' in capsys.readouterr().out
+
+
+def test_an_evaluation_without_logger_ends_in_one_sentence(tmp_path):
+    with pytest.raises(ConfigError, match='default_hooks.logger'):
+        read_metrics(tmp_path)
 
 
 @pytest.fixture

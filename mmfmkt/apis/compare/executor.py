@@ -16,6 +16,7 @@ import torch
 from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress, TimeElapsedColumn
 
+from mmfmkt.utils import ConfigError
 from mmfmkt.utils.files import write_atomically
 
 from ..train import use_amp
@@ -94,7 +95,8 @@ class Executor:
                 are skipped.
 
         Raises:
-            ConfigError: If an evaluation lacks the metric of the comparison.
+            ConfigError: If an evaluation lacks metrics, or the metric of the
+                comparison.
         """
         pending = [x for x in runs if self.is_pending(x)]
         running: Dict[subprocess.Popen, Run] = {}
@@ -239,9 +241,18 @@ def last_error(log: Path, exit_code: int) -> str:
 
 
 def read_metrics(work_dir: Path) -> Dict[str, float]:
-    """Return the metrics of the latest evaluation in a work directory."""
+    """Return the metrics of the latest evaluation in a work directory.
+
+    Raises:
+        ConfigError: If there is no file of metrics.
+    """
     # MMEngine names the folders by time.
-    latest = max(work_dir.glob('*/*.json'))
+    latest = max(work_dir.glob('*/*.json'), default=None)
+    if latest is None:
+        raise ConfigError(
+            f'There are no metrics in {work_dir}, which MMEngine writes if '
+            'default_hooks.logger is enabled.'
+        )
     metrics = json.loads(latest.read_text().strip().split('\n')[-1])
     return {
         key: value
