@@ -5,9 +5,8 @@ model = dict(
     _delete_=True,
     student=_base_.model,
     teacher=dict(
-        config='mmfmkt::deeppcb/retinanet_mobilenet-v2_deeppcb_teacher.py',
-        checkpoint='work_dirs/retinanet_mobilenet-v2_deeppcb_teacher/'
-        'epoch_9.pth',
+        config='mmfmkt::deeppcb/retinanet_r34w32_deeppcb_teacher.py',
+        checkpoint='work_dirs/retinanet_r34w32_deeppcb_teacher/epoch_18.pth',
         inherit=['bbox_head'],
     ),
 )
