@@ -211,7 +211,10 @@ def main() -> None:
     parser = make_parser(__doc__)
     parser.add_argument('data', nargs='?', choices=SETTINGS)
     parser.add_argument(
-        '--out', help='folder of the runs (default: work_dirs/unlabelled)'
+        '--out',
+        default='work_dirs/unlabelled',
+        help="folder of the runs, relative to the project's root "
+        '(default: %(default)s)',
     )
     parser.add_argument('--jobs', type=int_at_least(1), default=1)
     parser.add_argument(
@@ -219,8 +222,8 @@ def main() -> None:
     )
     add_debug(parser)
     args = parser.parse_args()
-    out = Path(args.out or 'work_dirs/unlabelled').resolve()
     os.chdir(ROOT)
+    out = Path(args.out)
     if args.data and not args.render:
         execute(args.data, out / args.data, args.jobs)
     text = PAGE.read_text(encoding='utf-8')
