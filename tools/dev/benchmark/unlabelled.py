@@ -11,6 +11,7 @@ results are written to docs/results/unlabelled_DATA_LABELS.json, and the table
 of docs/unlabelled.md is made from them. Repeat the command to resume.
 """
 
+import argparse
 import os
 import subprocess
 import sys
@@ -207,21 +208,32 @@ def table() -> str:
     return markdown_table(header, lines)
 
 
-def main() -> None:
+def parse_args() -> argparse.Namespace:
     parser = make_parser(__doc__)
-    parser.add_argument('data', nargs='?', choices=SETTINGS)
+    parser.add_argument(
+        'data', nargs='?', choices=SETTINGS, help='data set to train on'
+    )
     parser.add_argument(
         '--out',
         default='work_dirs/unlabelled',
         help="folder of the runs, relative to the project's root "
         '(default: %(default)s)',
     )
-    parser.add_argument('--jobs', type=int_at_least(1), default=1)
+    parser.add_argument(
+        '--jobs',
+        type=int_at_least(1),
+        default=1,
+        help='number of parallel runs (default: %(default)s)',
+    )
     parser.add_argument(
         '--render', action='store_true', help='write the table only'
     )
     add_debug(parser)
-    args = parser.parse_args()
+    return parser.parse_args()
+
+
+def main() -> None:
+    args = parse_args()
     os.chdir(ROOT)
     out = Path(args.out)
     if args.data and not args.render:
