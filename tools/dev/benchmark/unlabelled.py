@@ -2,13 +2,14 @@
 trained from scratch for the same computing time.
 
     python tools/dev/benchmark/unlabelled.py bccd --jobs 2
-    python tools/dev/benchmark/unlabelled.py --render
+    python tools/dev/benchmark/unlabelled.py
 
 For each seed, backbone and neck of a RetinaNet are trained by tools/distill.py
 on the training images without labels, with MobileNetV2 (ImageNet weights) as
 teacher. Then the student is trained on all labels and on a tenth of them. The
 results are written to docs/results/unlabelled_DATA_LABELS.json, and the table
-of docs/unlabelled.md is made from them. Repeat the command to resume.
+of docs/unlabelled.md is made from them; without DATA, only the table is
+written. Repeat the command to resume.
 """
 
 import argparse
@@ -211,7 +212,11 @@ def table() -> str:
 def parse_args() -> argparse.Namespace:
     parser = make_parser(__doc__)
     parser.add_argument(
-        'data', nargs='?', choices=SETTINGS, help='data set to train on'
+        'data',
+        nargs='?',
+        metavar='DATA',
+        choices=SETTINGS,
+        help=f'data set to train on: {", ".join(SETTINGS)}',
     )
     parser.add_argument(
         '--out',
@@ -225,9 +230,6 @@ def parse_args() -> argparse.Namespace:
         default=1,
         help='number of parallel runs (default: %(default)s)',
     )
-    parser.add_argument(
-        '--render', action='store_true', help='write the table only'
-    )
     add_debug(parser)
     return parser.parse_args()
 
@@ -236,7 +238,7 @@ def main() -> None:
     args = parse_args()
     os.chdir(ROOT)
     out = Path(args.out)
-    if args.data and not args.render:
+    if args.data:
         execute(args.data, out / args.data, args.jobs)
     text = PAGE.read_text(encoding='utf-8')
     write_atomically(PAGE, replace_section(text, 'unlabelled', table(), PAGE))
