@@ -131,7 +131,7 @@ def backward(model: nn.Module, loss: Tensor) -> None:
 
 
 def encoder_passes(
-    distiller: nn.Module, batch: tuple, num_steps: int
+    distiller: nn.Module, batch: tuple, num_steps: int, amp: bool
 ) -> Callable[[], None]:
     """Return a function that runs the encoders alone, forward and backward.
 
@@ -142,6 +142,7 @@ def encoder_passes(
         distiller (nn.Module): Distiller with the encoders.
         batch (tuple): Images and annotations.
         num_steps (int): Number of passes N.
+        amp (bool): Whether to run them under autocast.
     """
     inputs: Dict[MetaEncoder, Tensor] = {}
     encoders = [
@@ -158,9 +159,13 @@ def encoder_passes(
         distiller(batch[0], deepcopy(batch[1]), mode='loss')
     for encoder in encoders:
         del encoder.proj_in
-    return lambda: [
-        encoder_step(encoder, x, num_steps) for encoder, x in inputs.items()
-    ]
+
+    def run_passes() -> None:
+        with autocast(batch[0].device, amp):
+            for encoder, x in inputs.items():
+                encoder_step(encoder, x, num_steps)
+
+    return run_passes
 
 
 def encoder_step(encoder: nn.Module, inputs: Tensor, num_steps: int) -> None:

@@ -186,7 +186,9 @@ def measure_training(args: argparse.Namespace) -> List[dict]:
         functions[name] = partial(step, model)
         passes_name = f'passes of {encoder} N={n}'
         if passes_name not in functions:
-            functions[passes_name] = networks.encoder_passes(model, batch, n)
+            functions[passes_name] = networks.encoder_passes(
+                model, batch, n, args.amp
+            )
             lower_bounds[passes_name] = f'lower bound {encoder} N={n}'
     times = timing.time_interleaved(functions, args.repeats)
     for passes_name, lower_bound in lower_bounds.items():
