@@ -20,6 +20,7 @@ skipped.
 
 import argparse
 import importlib
+import math
 import sys
 import time
 from pathlib import Path
@@ -32,7 +33,7 @@ sys.path.append(str(Path(__file__).resolve().parents[1]))
 
 GROUPS = ('checks', 'costs', 'runs')
 # Seconds reserved for the last group, and for the end of the process.
-LAST_GROUP_SECONDS, END_SECONDS = 80, 10
+LAST_GROUP_SECONDS, END_SECONDS = 90, 10
 
 
 def parse_args() -> argparse.Namespace:
@@ -71,6 +72,9 @@ def main() -> None:
         parts = importlib.import_module(group).parts(
             report, args.device, deadline
         )
+        if args.device.type == 'cpu':
+            # The limits of the parts are those of a GPU.
+            parts = [(name, math.inf, run) for name, _, run in parts]
         report.run_parts(parts, deadline)
     report.add('end', f'budget: {args.minutes:g} minutes')
 

@@ -234,7 +234,7 @@ def parts(report: Report, device: torch.device, deadline: float) -> List[Part]:
     correctness = partial(check_correctness, report, device)
     synchronization = partial(check_synchronization, report, device)
     return [
-        ('correctness, float32', 40, partial(correctness, False)),
-        ('correctness, AMP', 40, partial(correctness, True)),
+        ('correctness, float32', 60, partial(correctness, False)),
+        ('correctness, AMP', 60, partial(correctness, True)),
         ('synchronization', 30, synchronization),
     ]

@@ -66,7 +66,8 @@ class Report:
             if limit < 5:
                 self.add(name, 'skipped: no time left', status='skipped')
                 continue
-            signal.alarm(limit)
+            # Repeated, because Python ignores an exception in a destructor.
+            signal.setitimer(signal.ITIMER_REAL, limit, 5)
             try:
                 function()
             except (Exception, KeyboardInterrupt, SystemExit) as error:

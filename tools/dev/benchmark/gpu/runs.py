@@ -145,9 +145,10 @@ def train_classifier(
         trainings: Dict[str, Training] = {
             'uninterrupted, tools/train.py --amp': uninterrupted,
             'DDP, torchrun': start('ddp', amp, use_torchrun=True),
-            # In float32, unlike the run that its weights are compared with.
-            'FSDP': start('fsdp', settings=FSDP, use_torchrun=True),
         }
+        if device.type == 'cuda':
+            # In float32, unlike the run that its weights are compared with.
+            trainings['FSDP'] = start('fsdp', settings=FSDP, use_torchrun=True)
         started = [killed, *trainings.values()]
         try:
             was_killed = killed.kill_after(KILL_EPOCH, deadline)
