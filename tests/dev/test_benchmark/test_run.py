@@ -92,6 +92,30 @@ def test_activation_memory_counts_storages_once_without_parameters(tools):
     assert timing.activation_bytes(forward, [x, weight]) == 2 * 400
 
 
+@pytest.mark.parametrize('amp', [False, True])
+def test_encoder_passes_of_the_lower_bound_have_the_precision_of_the_step(
+    amp, tools
+):
+    from networks import encoder_passes
+
+    class Distiller(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.flows = torch.nn.ModuleDict({'neck': flows.ConvEncoder(8)})
+
+        def forward(self, inputs, data_samples, mode):
+            self.flows['neck'](inputs, 1.0)
+
+    distiller = Distiller()
+    passes = encoder_passes(distiller, (torch.randn(2, 8, 5, 5), []), 2, amp)
+    dtypes = []
+    distiller.flows['neck'].register_forward_hook(
+        lambda module, inputs, output: dtypes.append(output.dtype)
+    )
+    passes()
+    assert dtypes == 2 * [torch.bfloat16 if amp else torch.float32]
+
+
 TINY = (
     '--batch-size',
     2,
