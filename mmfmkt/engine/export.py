@@ -191,6 +191,9 @@ def student_with_flow_config(config: Config) -> Config:
     exported = without_training(config)
     model = exported.model
     model.teacher = None
+    # A weight from gradient norms would be a part of the exported model.
+    for section in (model, *(model.get('taps') or ())):
+        section.get('flow', {}).pop('loss_weight', None)
     model.student = resolved_student(exported)
     scope = config.get('default_scope')
     distiller_class = resolve_type(model, MMENGINE_MODELS, scope)

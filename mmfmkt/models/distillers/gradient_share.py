@@ -1,7 +1,7 @@
 """Loss weight of a transfer, computed from gradient norms."""
 
 from contextlib import nullcontext
-from typing import Any, ContextManager, Dict, Optional
+from typing import Any, ContextManager, Dict, Optional, Union
 
 import torch
 from mmengine.dist import all_reduce
@@ -10,15 +10,26 @@ from torch import Tensor, nn
 
 from mmfmkt.utils.schema import Positive, PositiveInt, check_arguments
 
+# Factor of the measured gradients, so that they do not underflow in float16.
+# A power of two changes no digit of other types.
+GRAD_SCALE = 2.0**12
+# Loss of a classifier's training-only branch on the labels. It belongs to the
+# task, and has no loss weight.
+BRANCH_LOSS = 'loss_branch'
+
 
 class GradientShare(nn.Module):
     """Weight ``w = share * mean |g_task| / mean |g_transfer|``.
 
     ``g_task`` and ``g_transfer`` are the gradients of the task's losses and
     of the unweighted transfer losses at the tapped feature; their norms are
-    averaged over iterations and ranks. The weight is 1 in the first measured
-    iteration and then follows the running means; after ``iterations`` measured
-    iterations it is constant. Checkpoints contain it, exported models do not.
+    averaged over iterations and ranks. ``g_task`` includes the losses of other
+    transfers that depend on the feature, such as those of deeper levels of a
+    backbone. The weight is 0 in the first iteration and then follows the
+    running means; after ``iterations`` measured iterations it is constant.
+    While a schedule lowers the transfer, the weight follows the norms of the
+    preceding iteration. A frozen feature has no gradient, and its losses have
+    weight 1. Checkpoints contain the weight, exported models do not.
 
     Args:
         name (str): Tap and level, for the log.
@@ -38,7 +49,7 @@ class GradientShare(nn.Module):
         self.register_buffer('sums', torch.zeros(2))
         self.register_buffer('last', torch.zeros(2))
         self.register_buffer('count', torch.zeros((), dtype=torch.long))
-        self.register_buffer('weight', torch.ones(()))
+        self.register_buffer('weight', torch.zeros(()))
         self._is_fixed = False
 
     @property
@@ -49,21 +60,23 @@ class GradientShare(nn.Module):
         return not self._is_fixed
 
     def weigh(
-        self, source: Tensor, losses: Dict[str, Tensor], measure: bool
+        self, source: Tensor, losses: Dict[str, Tensor], factor: float
     ) -> Dict[str, Tensor]:
         """Return the weighted losses.
 
         Args:
             source (Tensor): The tapped feature.
             losses (dict[str, Tensor]): Unweighted losses of the transfer.
-            measure (bool): Whether to measure norms in this iteration; False
-                while a schedule lowers the weight of the transfer.
+            factor (float): Factor by which a schedule scales the transfer;
+                while it is 0, nothing is measured.
         """
-        measure = measure and self.is_measuring and source.requires_grad
+        if not source.requires_grad:
+            return scaled(losses, factor)
+        measure = factor > 0 and self.is_measuring
         if measure:
-            self._add_last()
-        weight = self.weight.clone()
-        weighted = {name: weight * loss for name, loss in losses.items()}
+            self._add_last(is_counted=factor == 1)
+        weight = factor * self.weight
+        weighted = scaled(losses, weight)
         if measure and self.is_measuring:
             self._measure(source, losses, weighted, weight)
         return weighted
@@ -84,7 +97,7 @@ class GradientShare(nn.Module):
         terms = [name for name, loss in losses.items() if loss.requires_grad]
         total = sum(losses[name] for name in terms)
         (transfer_grad,) = torch.autograd.grad(
-            total, source, retain_graph=True, allow_unused=True
+            GRAD_SCALE * total, source, retain_graph=True, allow_unused=True
         )
         if transfer_grad is None:
             return
@@ -94,15 +107,20 @@ class GradientShare(nn.Module):
             scale['loss'] = grad
 
         def record_norms(grad: Tensor) -> None:
-            transfer = transfer_grad.float()
+            transfer = transfer_grad.float() / GRAD_SCALE
             task = grad.float() / scale['loss'] - weight * transfer
             self.last = torch.stack([task.norm(), transfer.norm()])
 
         weighted[terms[0]].register_hook(record_scale)
         source.register_hook(record_norms)
 
-    def _add_last(self) -> None:
-        """Add the norms of the last backward pass, averaged over ranks."""
+    def _add_last(self, is_counted: bool) -> None:
+        """Add the norms of the last backward pass, averaged over ranks.
+
+        Args:
+            is_counted (bool): Whether the iteration is one of those to
+                average over.
+        """
         norms = self.last.clone()
         all_reduce(norms, 'mean')
         self.last.zero_()
@@ -110,8 +128,9 @@ class GradientShare(nn.Module):
         # that there was no backward pass yet.
         if not norms.isfinite().all() or not norms[1]:
             return
+        self.sums *= self.count > 0
         self.sums += norms
-        self.count += 1
+        self.count += is_counted
         self.weight.copy_(self.share * self.sums[0] / self.sums[1])
         if not self.is_measuring:
             task, transfer = (self.sums / self.count).tolist()
@@ -156,9 +175,21 @@ def weigh(
         weight (float): Factor by which a schedule scales the transfer.
     """
     share = getattr(transfer, 'gradient_share', None)
-    if share is not None:
-        losses = share.weigh(source, losses, measure=weight == 1)
-    return {name: weight * loss for name, loss in losses.items()}
+    if share is None:
+        return scaled(losses, weight)
+    branch = {k: x for k, x in losses.items() if k == BRANCH_LOSS}
+    transfer_losses = {k: x for k, x in losses.items() if k != BRANCH_LOSS}
+    return {
+        **share.weigh(source, transfer_losses, weight),
+        **scaled(branch, weight),
+    }
+
+
+def scaled(
+    losses: Dict[str, Tensor], factor: Union[float, Tensor]
+) -> Dict[str, Tensor]:
+    """Return losses, multiplied by a factor."""
+    return {name: factor * loss for name, loss in losses.items()}
 
 
 def gradient_share(loss_weight: Any, name: str) -> Optional[GradientShare]:

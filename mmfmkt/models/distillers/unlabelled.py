@@ -8,6 +8,7 @@ from mmfmkt.utils import ConfigError
 
 from ..flows import VARIANTS
 from .feature_transfer import TapTransfer
+from .gradient_share import GradientShare
 
 
 def freeze_untapped(
@@ -21,7 +22,8 @@ def freeze_untapped(
         transfers (Iterable[TapTransfer]): Transfers of all taps.
 
     Raises:
-        ConfigError: If the variant or a tap needs the student's head.
+        ConfigError: If the variant or a tap needs the student's head, or if
+            a loss weight is relative to the task losses.
     """
     variant_cls = VARIANTS[variant]
     if variant_cls.deploys_flow or not variant_cls.needs_teacher:
@@ -29,6 +31,17 @@ def freeze_untapped(
             'model.task_loss=False trains a backbone that is used without '
             f'a flow, but the variant {variant!r} deploys its flow: set '
             "model.variant to 'theta' or 'direct'."
+        )
+    transfers = list(transfers)
+    if any(
+        isinstance(module, GradientShare)
+        for transfer in transfers
+        for module in transfer.modules()
+    ):
+        raise ConfigError(
+            "model.flow.loss_weight='auto' is relative to the task losses, "
+            'but model.task_loss=False: set model.flow.loss_weight to a '
+            'number.'
         )
     tapped = {transfer.tap.split('.')[0] for transfer in transfers}
     if not tapped <= {'backbone', 'neck'}:

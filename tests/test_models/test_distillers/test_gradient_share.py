@@ -7,10 +7,15 @@ import sys
 import pytest
 import torch
 from conftest import ROOT, run
+from mmengine.config import Config
 from tiny import batch, classification, distiller, image_batch, retinanet
 
 pytest.importorskip('mmdet')
 
+from mmfmkt.apis import export_student  # noqa: E402
+from mmfmkt.models.distillers.gradient_share import (  # noqa: E402
+    GradientShare,
+)
 from mmfmkt.registry import MODELS  # noqa: E402
 from mmfmkt.utils import ConfigError  # noqa: E402
 
@@ -92,12 +97,43 @@ def test_measuring_continues_after_a_checkpoint_as_without():
         assert torch.equal(a.gradient_share.weight, b.gradient_share.weight)
 
 
-def test_nothing_is_measured_while_a_schedule_lowers_the_weight():
+def test_weights_follow_the_gradients_while_a_schedule_lowers_the_transfer():
     model = build()
     model.transfer_weight = 0.5
     step(model)
     step(model)
-    assert all(x.gradient_share.count == 0 for x in model.flows.neck.values())
+    for flow in model.flows.neck.values():
+        assert flow.gradient_share.count == 0
+        flow.gradient_share.iterations = 0
+    task = gradients(model, lambda name: not name.startswith('neck'))
+    transfer = gradients(model, lambda name: name.startswith('neck'))
+    for task_grad, transfer_grad in zip(task, transfer):
+        share = transfer_grad.norm() / task_grad.norm()
+        torch.testing.assert_close(
+            share, torch.tensor(0.125), rtol=1e-3, atol=0
+        )
+
+
+def test_losses_before_the_first_measurement_have_weight_zero():
+    losses = losses_of(build())
+    assert not any(x for name, x in losses.items() if name.startswith('neck'))
+
+
+def test_gradients_that_underflow_in_float16_are_measured():
+    share = GradientShare('neck.0', share=0.25, iterations=1)
+    feature = torch.randn(4, 8, 8, 8).half().requires_grad_()
+    losses = dict(loss_flow=1e-6 * feature.float().square().mean())
+    task = 1e-4 * feature.float().mean()
+    total = task + share.weigh(feature, losses, 1.0)['loss_flow']
+    (2.0**16 * total).backward()  # as a gradient scaler
+    share.weigh(feature, losses, 1.0)
+    expected = 0.25 * 1e-4 / (2e-6 * feature.float().square().mean().sqrt())
+    torch.testing.assert_close(share.weight, expected, rtol=0.01, atol=0)
+
+
+def test_training_without_labels_needs_a_number():
+    with pytest.raises(ConfigError, match='loss_weight.*task_loss=False'):
+        build('theta', task_loss=False)
 
 
 def test_a_student_may_checkpoint_its_activations_reentrantly():
@@ -206,3 +242,34 @@ def test_gradients_of_classifiers_are_measured_at_the_last_feature():
     torch.testing.assert_close(
         norms[0] / norms[1], torch.tensor(0.25), rtol=1e-2, atol=0
     )
+
+
+def test_the_loss_of_a_classifiers_branch_on_labels_has_no_weight():
+    pytest.importorskip('mmpretrain')
+    losses = []
+    for loss_weight in (1.0, SHARE):
+        torch.manual_seed(0)
+        flow = dict(loss_weight=loss_weight, num_steps=2)
+        model = MODELS.build(classification('theta', flow=flow))
+        data = model.data_preprocessor(image_batch(), True)
+        losses.append(model(**data, mode='loss'))
+    a, b = (x['head.loss_branch'] for x in losses)
+    torch.testing.assert_close(a, b)
+    assert a > 0 and losses[1]['head.loss_flow'] == 0
+
+
+@pytest.mark.parametrize('library', ['mmdet', 'mmpretrain'])
+def test_exported_students_do_not_have_the_weights(library, tmp_path):
+    pytest.importorskip(library)
+    make = distiller if library == 'mmdet' else classification
+    cfg = make('fmkt', flow=dict(loss_weight='auto'))
+    state = MODELS.build(cfg).state_dict()
+    assert any('gradient_share' in name for name in state)
+    torch.save(dict(state_dict=state), tmp_path / 'epoch_1.pth')
+    config = Config(dict(model=cfg, default_scope=library))
+    exported = export_student(config, str(tmp_path / 'epoch_1.pth'), tmp_path)
+    saved = torch.load(exported.checkpoint, weights_only=False)['state_dict']
+    assert any(name.startswith('flows.') for name in saved)
+    assert not any('gradient_share' in name for name in saved)
+    model = MODELS.build(Config.fromfile(exported.config).model)
+    model.load_state_dict(saved, strict=True)
