@@ -62,6 +62,8 @@ def unlabelled_overrides(
         val_dataloader=None,
         val_evaluator=None,
         val_cfg=None,
+        # Untapped levels have no loss.
+        find_unused_parameters=True,
     )
     hooks = config.get('custom_hooks') or []
     # `resolve_type` returns None if a library is not installed.

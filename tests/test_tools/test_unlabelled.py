@@ -32,6 +32,9 @@ def test_a_detectors_backbone_is_trained_exported_and_inherited(
     )
     assert 'level 2 to 0, stride 32' in log
     assert "prefix='backbone.'" in log
+    # Only one level of the neck has a loss.
+    composed = next(work_dir.glob('theta_*_student.py'))
+    assert Config.fromfile(composed).find_unused_parameters
     exported = work_dir / 'student' / 'backbone.pth'
     state = torch.load(exported, weights_only=False)['state_dict']
     assert {name.split('.')[0] for name in state} == {'backbone', 'neck'}
