@@ -37,8 +37,9 @@ class DetectionDistiller(BaseDistiller):
               and neck unless they are tapped.
             - ``classes``: where classes are compared (taps ``'bbox_head[0]'``
               and ``'head'``), a dict from the student's class names to the
-              teacher's, or the list of the teacher's class names. By
-              default, equal names are matched. The student's names are
+              teacher's that lists all compared pairs, or the list of the
+              teacher's class names. By default, equal names are matched. The
+              student's names are
               those of its training data set, the teacher's those of its
               checkpoint or else of its config.
             - ``view``: size of the teacher's images: ``scale``, their side

@@ -90,10 +90,18 @@ def as_levels(
     if not isinstance(levels, Sequence) or not all(
         isinstance(level, Tensor) and level.dim() == 4 for level in levels
     ):
+        patches = ''
+        if images is not None:
+            patches = (
+                '. If these are tokens of patches, set '
+                'model.teacher.view.multiple_of to the side of a patch, since '
+                f'the images have {images.shape[-2]}x{images.shape[-1]} pixels'
+            )
         raise ConfigError(
             f'model.tap {tap!r} must output a feature map (B, C, H, W) or a '
             f'sequence of them, but outputs {type(output).__name__}; tap '
-            "another module, or one of its outputs, as in 'bbox_head[0]'."
+            f"another module, or one of its outputs, as in 'bbox_head[0]'"
+            f'{patches}.'
         )
     return list(levels)
 

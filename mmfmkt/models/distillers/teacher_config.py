@@ -49,6 +49,8 @@ TEACHER_SCHEMA = dict(
     view=Optional[dict],
     classes=Union[None, dict, Sequence[str]],
 )
+# Scopes of MMDetection and MMPretrain.
+LIBRARIES = ('mmdet', 'mmpretrain')
 VIEW_SCHEMA = dict(scale=Positive, multiple_of=PositiveInt)
 
 
@@ -71,6 +73,12 @@ def load_teacher_config(
     config = Config(dict(model=load_model_config(source, key)))
     options = teacher.get('cfg_options') or {}
     config.merge_from_dict({f'model.{k}': v for k, v in options.items()})
+    # The library of 'mmpretrain.ImageClassifier', or of a class, is also the
+    # scope of the types in its config.
+    model_type = config.model.type
+    library = getattr(model_type, '__module__', model_type).split('.')[0]
+    if library in LIBRARIES:
+        config.model.setdefault('_scope_', library)
     return config.model, source
 
 

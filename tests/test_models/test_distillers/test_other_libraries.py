@@ -138,6 +138,22 @@ def test_a_neck_without_maps_is_not_tapped_in_a_classifier():
     assert model.teacher_taps == {'neck': ('backbone', {2: 0})}
 
 
+def test_a_scope_in_the_type_of_a_teacher_is_that_of_its_parts():
+    backbone = dict(type='ResNet', depth=18)
+    config = dict(type='mmpretrain.ImageClassifier', backbone=backbone)
+    model = MODELS.build(
+        distiller('theta', levels=None, teacher=config, flow=dict(num_steps=1))
+    )
+    assert model.teacher_taps == {'neck': ('backbone', {2: 0})}
+
+
+def test_tokens_need_images_of_whole_patches():
+    model = build('raw', view=None)
+    data, _ = inputs_of(model)
+    with pytest.raises(ConfigError, match='view.multiple_of.*64x96 pixels'):
+        model.read_teacher(**data)
+
+
 def test_backbone_weights_suffice_for_the_teacher_of_a_detector(tmp_path):
     backbone = MODELS.build(dict(type='mmpretrain.ResNet', depth=18))
     state = {f'backbone.{k}': x for k, x in backbone.state_dict().items()}
