@@ -3,10 +3,9 @@
 import json
 from math import ceil
 from pathlib import Path
-from typing import Any, List, Sequence, Tuple
+from typing import Any, List, Optional, Sequence, Tuple
 
 import torch
-from mmengine.config import Config
 from mmengine.registry import DefaultScope
 from torch import nn
 
@@ -17,6 +16,7 @@ from mmfmkt.models.distillers.taps import output_hooks
 from mmfmkt.models.flows import Transfer
 from mmfmkt.registry import MODELS
 from mmfmkt.utils.complexity import size_and_flops
+from mmfmkt.utils.configs import read_config
 
 # Sides of square images in pixels; FLOPs are counted for the first side that
 # the networks accept.
@@ -24,27 +24,40 @@ IMAGE_SIZES = (256, 512, 384, 224, 32)
 
 
 @torch.no_grad()
-def describe(path: Path) -> List[str]:
-    """Return the summary of a distillation config by line."""
-    config = Config.fromfile(path)
+def describe(path: Path, cfg_options: Optional[dict] = None) -> List[str]:
+    """Return the summary of a distillation config by line.
+
+    Args:
+        path (Path): The config.
+        cfg_options (dict, optional): Overrides by dotted keys.
+    """
+    config = read_config(str(path), cfg_options)
     model_cfg = config.model
     without_weights(model_cfg.student)
     teacher = model_cfg.get('teacher') or {}
     checkpoint = teacher.pop('checkpoint', None)
+    for section, key in (
+        (teacher, 'cache'),
+        (teacher, 'compile'),
+        (model_cfg.flow, 'compile'),
+    ):
+        section.pop(key, None)
     with DefaultScope.overwrite_default_scope(config.get('default_scope')):
         model = MODELS.build(model_cfg)
         if model.teacher is not None:
             model.teacher_holder.checkpoint = checkpoint
             model.set_teacher_dataset(dataset_of(config))
     flow = model_cfg.flow
-    direct_weight = flow.loss_weight * flow.get('direct_weight', 0)
+    weight = flow.loss_weight
+    if isinstance(weight, (int, float)):
+        weight = f'{weight:g}'
     direct_loss = ''
-    if direct_weight:
-        direct_loss = f' + direct loss, weight {direct_weight:g}'
+    if direct_weight := flow.get('direct_weight'):
+        direct_loss = f' + direct loss, {direct_weight:g} times this weight'
     lines = [
         f'flow      variant {model_cfg.variant}, {encoder_names(flow)}, '
         f'{flow.schedule.type}, {flow.metric.type} of weight '
-        f'{flow.loss_weight:g}{direct_loss}, '
+        f'{weight}{direct_loss}, '
         f'N = {json.dumps(flow.num_steps)}, K = {flow.inference_steps}',
     ]
     if model.teacher is not None:

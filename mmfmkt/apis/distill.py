@@ -61,6 +61,7 @@ def compose_distillation(
     encoder: Optional[str] = None,
     inference_steps: Optional[int] = None,
     annotations: Optional[Path] = None,
+    cfg_options: Optional[dict] = None,
 ) -> Composed:
     """Compose a distillation config, write it and describe it.
 
@@ -89,6 +90,8 @@ def compose_distillation(
         annotations (Path, optional): Folder to which the annotations of
             ``data_root`` are written if they must be converted. None: the
             folder of the output file.
+        cfg_options (dict, optional): Overrides of the composed config by
+            dotted keys, which are described but not written.
 
     Raises:
         ConfigError: If student, teacher and options are incompatible.
@@ -158,7 +161,7 @@ def compose_distillation(
     if data is not None:
         data.write()
     write_config(path, text)
-    return Composed(path, lines + describe(path))
+    return Composed(path, lines + describe(path, cfg_options))
 
 
 def compose_training(source: str, data_root: str, path: Path) -> Composed:

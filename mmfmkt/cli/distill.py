@@ -95,6 +95,7 @@ def run(args: argparse.Namespace) -> None:
             unlabelled=args.unlabelled,
             encoder=args.encoder,
             inference_steps=args.inference_steps,
+            cfg_options=args.cfg_options,
         )
         cfg = load_composed(*composed, args)
         if not args.dry_run:

@@ -434,6 +434,35 @@ def test_class_maps_of_the_shared_classes_of_a_coco_teacher_are_distilled(
     assert "names 'okapi', which is not a class of the teacher" in log
 
 
+def test_options_are_applied_before_the_summary(pair, tmp_path):
+    student, teacher = pair
+    coco_folder(tmp_path / 'data', classes=('gnu', 'yak'))
+    model = Config.fromfile(teacher).model | dict(_scope_='mmdet')
+    checkpoint = tmp_path / 'teacher.pth'
+    torch.save(dict(state_dict=MODELS.build(model).state_dict()), checkpoint)
+    log = run(
+        'tools/distill.py',
+        student,
+        '--teacher',
+        teacher,
+        '--teacher-checkpoint',
+        checkpoint,
+        '--data-root',
+        tmp_path / 'data',
+        '--class-maps',
+        '--dry-run',
+        '--work-dir',
+        tmp_path / 'run',
+        '--cfg-options',
+        # Without it, student and teacher have no class name in common.
+        'model.teacher.classes.gnu=dog',
+        'model.flow.loss_weight=auto',
+        'model.flow.inference_steps=1',
+    )
+    assert "1 of 2 classes are taught: gnu (teacher's dog)" in log
+    assert 'PKDLoss of weight auto, N = 4, K = 1\n' in log
+
+
 def test_online_distillation_needs_no_teacher(pair, shapes, tmp_path):
     log = run(
         'tools/distill.py',

@@ -134,6 +134,7 @@ def method_config(
             Path(folder, f'{source}.py'),
             variant=variant,
             class_maps=class_maps and needs_teacher,
+            cfg_options=cfg_options,
             **compose_options,
         )
         return read_config(str(composed.config), cfg_options)

@@ -50,7 +50,8 @@ class TeacherCheckHook(Hook):
         """Validate the teacher.
 
         Raises:
-            ConfigError: If there is no teacher or no validation data.
+            ConfigError: If there is no teacher, no validation data, or if
+                the teacher is a classifier and the student a detector.
         """
         distiller, val_loop = get_distiller(runner), runner.val_loop
         teacher = distiller.teacher
@@ -58,6 +59,12 @@ class TeacherCheckHook(Hook):
             raise ConfigError(
                 'TeacherCheckHook needs model.teacher and val_dataloader, '
                 'val_evaluator and val_cfg.'
+            )
+        if distiller.teacher_holder.is_backbone:
+            raise ConfigError(
+                'TeacherCheckHook validates a teacher of the task of the '
+                'student, but model.teacher is a classifier: remove the hook '
+                'or --check-teacher.'
             )
         dataset = val_loop.dataloader.dataset
         adapter = distiller.teacher_holder.raw_input_adapter(dataset)

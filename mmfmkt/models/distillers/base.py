@@ -123,7 +123,7 @@ class BaseDistiller(StudentWrapper):
             if teacher is not None:
                 holder = TeacherHolder(teacher, self.library, self.student)
                 self.teacher_holder = holder
-                if holder.library == 'mmpretrain' != self.library:
+                if holder.is_backbone:
                     # A classifier teaches a detector: the classifier's neck
                     # outputs vectors, so its backbone is tapped by default.
                     teacher = {'tap': 'backbone', **teacher}

@@ -59,6 +59,8 @@ class TeacherHolder:
         cache (TeacherCache, optional): Cache of the teacher's outputs.
         view (dict): ``scale`` and ``multiple_of`` of the teacher's images.
         library (str): Scope of the teacher's config.
+        is_backbone (bool): Whether the teacher is a classifier without its
+            head, for a detector.
         input_adapter (TeacherInputAdapter): Converts the student's images to
             the teacher's normalization and channels.
 
@@ -72,7 +74,8 @@ class TeacherHolder:
         model, config = load_teacher_config(settings)
         self.checkpoint = settings.get('checkpoint')
         self.library = model.get('_scope_') or library
-        if self.library == 'mmpretrain' != library and 'head' in model:
+        self.is_backbone = self.library == 'mmpretrain' != library
+        if self.is_backbone and 'head' in model:
             # A detector does not use the classifier's head, which checkpoints
             # of pretrained backbones do not have.
             model['head'] = None

@@ -1,6 +1,8 @@
 """A detector's teacher may be a classifier's backbone, with patches of another
 size than the student's strides, and may see images of another size."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -9,6 +11,7 @@ from tiny import batch, distiller, retinanet
 pytest.importorskip('mmdet')
 pytest.importorskip('mmpretrain')
 
+from mmfmkt.engine.hooks import TeacherCheckHook  # noqa: E402
 from mmfmkt.models.distillers.taps import tokens_to_map  # noqa: E402
 from mmfmkt.registry import MODELS  # noqa: E402
 from mmfmkt.utils import ConfigError  # noqa: E402
@@ -152,6 +155,12 @@ def test_tokens_need_images_of_whole_patches():
     data, _ = inputs_of(model)
     with pytest.raises(ConfigError, match='view.multiple_of.*64x96 pixels'):
         model.read_teacher(**data)
+
+
+def test_a_classifier_cannot_be_validated_as_a_detector():
+    runner = SimpleNamespace(model=with_classifier(), val_loop=object())
+    with pytest.raises(ConfigError, match='model.teacher is a classifier'):
+        TeacherCheckHook().before_train(runner)
 
 
 def test_backbone_weights_suffice_for_the_teacher_of_a_detector(tmp_path):
