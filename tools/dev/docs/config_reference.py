@@ -93,8 +93,8 @@ TEACHER_TEXT = {
     "the size of the student's images ([Image "
     'size](teachers.md#image-size)).',
     'classes': 'For taps that compare classes (`bbox_head[0]`, `head`): dict '
-    "from the student's to the teacher's class names, or list of the "
-    "teacher's class names. `None`: equal names are matched "
+    "of all compared pairs, from the student's to the teacher's class names, "
+    "or list of the teacher's class names. `None`: equal names are matched "
     '([Other classes](teachers.md#other-classes)).',
     'cache': 'File in which teacher outputs are stored, or a dict of its '
     '`path` and its maximum size in GB, `max_gb`; `None`: no cache '
