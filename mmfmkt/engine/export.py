@@ -193,7 +193,7 @@ def student_with_flow_config(config: Config) -> Config:
     model.teacher = None
     # A weight from gradient norms would be a part of the exported model.
     for section in (model, *(model.get('taps') or ())):
-        section.get('flow', {}).pop('loss_weight', None)
+        (section.get('flow') or {}).pop('loss_weight', None)
     model.student = resolved_student(exported)
     scope = config.get('default_scope')
     distiller_class = resolve_type(model, MMENGINE_MODELS, scope)
