@@ -11,13 +11,15 @@ import subprocess
 import sys
 from functools import partial
 from pathlib import Path
-from typing import Dict, List
+from typing import Any, Dict, List
 
 import torch
 from mmengine.config import Config
 from mmengine.evaluator import DumpResults
 from torch.testing import assert_close
 
+from mmfmkt.apis.choose_flow import choose_flow
+from mmfmkt.apis.distill import PRESETS
 from mmfmkt.utils import ConfigError
 
 from .equivalence import at_any_tap, distilled, run
@@ -92,7 +94,11 @@ def check_variant(
     """
     library = cfg.default_scope
     distillation = distilled(cfg, variant, tap)
-    distillation.model.flow.update(num_steps=2, inference_steps=2)
+    flow: Dict[str, Any] = {}
+    if tap == 'head':
+        choose_flow(cfg, PRESETS[library], variant, flow)
+    flow.update(num_steps=2, inference_steps=2)
+    distillation.model.flow.update(flow)
     distillation.work_dir = str(folder)
     runner = run(distillation, f'{variant} at {tap}')
     predictions = [folder / 'distiller.pkl', folder / 'export.pkl']
