@@ -1,13 +1,14 @@
 """Training of a config."""
 
 from contextlib import nullcontext
+from pathlib import Path
 from typing import ContextManager, Optional
 
 from mmengine.config import Config
 from mmengine.device import get_device
 from torch import nn
 
-from mmfmkt.engine.resume import resume_from_latest
+from mmfmkt.engine.resume import has_checkpoint, resume_from_latest
 from mmfmkt.utils import ConfigError
 from mmfmkt.utils.checkpoints import (
     load_checkpoint,
@@ -38,7 +39,8 @@ def train(
     Args:
         cfg (Config): Config with ``work_dir``, changed in place.
         resume (str, optional): Checkpoint to resume from, or ``'auto'`` for
-            the latest one in the work directory.
+            the latest one in the work directory. If it has none, the training
+            starts as without ``resume``.
         amp (bool): Whether to use mixed precision.
         check_teacher (bool): Whether to validate the teacher first.
         export_last (bool): Whether to export the last checkpoint instead of
@@ -48,6 +50,8 @@ def train(
         ConfigError: If the Runner cannot be built, or the first iteration
             fails.
     """
+    if resume == 'auto' and not has_checkpoint(Path(cfg.work_dir)):
+        resume = None  # MMEngine would ignore the config's `load_from`.
     if resume:
         cfg.resume = True
         cfg.load_from = None if resume == 'auto' else resume

@@ -348,3 +348,17 @@ def test_slurm_gets_the_requested_resources(tmp_path):
         '--launcher=slurm',
         '--amp',
     ]
+
+
+def test_the_first_start_of_a_resumable_run_loads_load_from(trained, tmp_path):
+    """MMEngine ignores load_from with --resume, also without a checkpoint."""
+    variant, config, work_dir, _ = trained
+    start = work_dir / 'epoch_2.pth'
+    command = [
+        *('tools/train.py', config, '--resume', '--work-dir', tmp_path),
+        *('--cfg-options', f'load_from={start}', 'train_cfg.max_epochs=1'),
+    ]
+    assert f'Load checkpoint from {start}' in run(*command)
+    log = run(*command[:-1], 'train_cfg.max_epochs=2')
+    assert 'resumed epoch: 1' in log
+    assert f'Load checkpoint from {start}' not in log

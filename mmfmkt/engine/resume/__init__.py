@@ -7,7 +7,11 @@ and a checkpoint on SIGTERM and SIGINT.
 
 from .atomic_checkpoint_hook import AtomicCheckpointHook
 from .interrupt_hook import InterruptHook
-from .latest_checkpoint import latest_checkpoint, resume_from_latest
+from .latest_checkpoint import (
+    has_checkpoint,
+    latest_checkpoint,
+    resume_from_latest,
+)
 from .resumable_loops import ResumableEpochLoop, ResumableIterLoop
 
 __all__ = [
@@ -15,6 +19,7 @@ __all__ = [
     'InterruptHook',
     'ResumableEpochLoop',
     'ResumableIterLoop',
+    'has_checkpoint',
     'latest_checkpoint',
     'resume_from_latest',
 ]

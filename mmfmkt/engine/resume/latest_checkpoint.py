@@ -67,6 +67,11 @@ def latest_checkpoint(
     return None, None
 
 
+def has_checkpoint(work_dir: Path) -> bool:
+    """Return whether a run has saved a checkpoint, also to remote storage."""
+    return (work_dir / POINTER).is_file() or bool(checkpoints_of(work_dir))
+
+
 def checkpoints_of(work_dir: Path) -> List[Path]:
     """Return the checkpoints of a run, the latest first."""
     pointer = work_dir / POINTER
