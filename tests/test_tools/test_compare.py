@@ -185,6 +185,25 @@ def test_an_evaluation_without_logger_ends_in_one_sentence(tmp_path):
         read_metrics(tmp_path)
 
 
+def test_results_of_deleted_runs_are_not_mixed_with_new_ones(tmp_path):
+    comparison = Comparison(
+        title='',
+        metric=None,
+        label='',
+        results=tmp_path / 'results.json',
+        methods=[Method('FM-KT', '', [0])],
+    )
+    runs = [
+        dict(method='FM-KT', seed=seed, metrics={'-': {MAP: 0.2}})
+        for seed in (0, 1)
+    ]
+    comparison.results.write_text(json.dumps(dict(runs=runs)))
+    (tmp_path / 'fm-kt/0').mkdir(parents=True)
+    (tmp_path / 'fm-kt/0/result.json').write_text(json.dumps(runs[0]))
+    results = Executor(comparison, tmp_path).collect()
+    assert results['runs'] == runs[:1]
+
+
 @pytest.fixture
 def command(shapes, tmp_path):
     student = write_network(tmp_path / 'student.py', 16, 8)
@@ -265,3 +284,8 @@ def test_a_wrong_path_of_one_method_is_an_error_before_any_training(
     assert output[-1].startswith('error: own: model.teacher')
     assert 'nowhere.pth' in output[-1]
     assert [x.name for x in (tmp_path / 'run').iterdir()] == ['configs']
+
+    # Nothing was trained, so the settings may be corrected.
+    own.write_text(own.read_text().replace("'nowhere.pth'", 'None'))
+    output = run(*command, '--budget', 3, '--dry-run')
+    assert 'own, seed 0: to be run' in output

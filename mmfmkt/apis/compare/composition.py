@@ -7,6 +7,7 @@ from typing import Any, List, Optional, Sequence
 from mmengine.config import Config
 
 from mmfmkt.engine.export import student_config
+from mmfmkt.engine.resume import has_checkpoint
 from mmfmkt.models.flows import VARIANTS
 from mmfmkt.utils import ConfigError
 from mmfmkt.utils.configs import read_config
@@ -43,8 +44,7 @@ def compose_methods(
             config files.
         student (str): The student's config.
         teacher (str, optional): The teacher's config.
-        folder (Path): Folder of the configs. Existing configs must be equal,
-            since their runs may have results.
+        folder (Path): Folder of the configs, in the folder of all runs.
         seeds (Sequence[int]): Seeds of each method.
         budget (int, optional): Epochs of each run, or iterations if the
             config has ``max_iters``.
@@ -195,14 +195,20 @@ def keep_latest_checkpoint(cfg: Config) -> None:
 
 
 def write_once(path: Path, cfg: Config) -> Path:
-    """Write a config, unless the file exists with an equal config.
+    """Write a config, unless another config at this path has been trained.
 
     Raises:
-        ConfigError: If the file exists with another config.
+        ConfigError: If the file exists with another config, and a run of this
+            config has saved a checkpoint.
     """
     # Compare dicts, since the layout of texts depends on yapf's version.
     config = Config.fromstring(cfg.pretty_text, '.py').to_dict()
-    if path.exists() and Config.fromfile(path).to_dict() != config:
+    runs = (path.parent.parent / path.stem).glob('*')
+    if (
+        path.exists()
+        and any(map(has_checkpoint, runs))
+        and Config.fromfile(path).to_dict() != config
+    ):
         raise ConfigError(
             f'{str(path)!r} was written with other settings: repeat the '
             'options of the first call (methods and seeds may be added), or '
