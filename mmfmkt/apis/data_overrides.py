@@ -268,6 +268,8 @@ def new_evaluator(
         kept.append(Derived(metric_path))
         if metric.get('ann_file'):
             kept[-1]['ann_file'] = ann_file
+        if metric.get('format_only'):  # for a test split without annotations
+            kept[-1]['format_only'] = False
         if evaluates_masks(metric) and not has_masks:
             kept[-1]['metric'] = 'bbox'
     if removed and coco not in types:

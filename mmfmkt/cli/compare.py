@@ -31,6 +31,7 @@ from mmfmkt.apis.compare.latency import is_measured, measure_latency
 from mmfmkt.apis.compare.results import Summary, summarize
 from mmfmkt.models.flows import VARIANTS
 from mmfmkt.utils import ConfigError
+from mmfmkt.utils.error_messages import error_text
 from mmfmkt.utils.files import write_atomically
 
 from .options import (
@@ -143,7 +144,10 @@ def run(args: argparse.Namespace) -> int:
     execute(executor, runs)
     results = executor.collect()
     if not all(is_measured(x, results['cost']) for x in comparison.methods):
-        results = executor.collect(measure_latency(executor))
+        try:
+            results = executor.collect(measure_latency(executor))
+        except Exception as error:  # for instance, a deleted checkpoint
+            print(f'The latency is not measured: {error_text(error)}')
     summary = summarize(comparison, results)
     if summary is not None:
         print(f'\n{summary}\n')

@@ -269,7 +269,7 @@ def test_all_metrics_of_an_evaluator_read_the_annotations_of_the_folder(
     student = write(
         COCO,
         "val_evaluator = dict(_delete_=True, type='Evaluator', metrics=["
-        "dict(type='CocoMetric', ann_file='gone.json')])",
+        "dict(type='CocoMetric', ann_file='gone.json', format_only=True)])",
     )
     data = find_coco_folder(str(with_boxes))
     overrides, _ = data_overrides(Config.fromfile(student), data)
@@ -280,6 +280,7 @@ def test_all_metrics_of_an_evaluator_read_the_annotations_of_the_folder(
     evaluator = Config.fromfile(student.with_name('child.py')).val_evaluator
     assert evaluator.type == 'CocoMetric'
     assert evaluator.ann_file.startswith(str(with_boxes))
+    assert not evaluator.format_only
 
 
 @pytest.mark.parametrize(

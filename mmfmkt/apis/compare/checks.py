@@ -83,6 +83,16 @@ def read_sample(cfg: Config, key: str) -> None:
     _ = DATASETS.build(deepcopy(cfg[key]['dataset']))[0]
 
 
+def check_evaluator(cfg: Config) -> None:
+    """Build the evaluator, and check that it computes metrics."""
+    evaluator = Runner.build_evaluator(None, deepcopy(cfg.test_evaluator))
+    if all(getattr(x, 'format_only', False) for x in evaluator.metrics):
+        raise ConfigError(
+            'test_evaluator: format_only=True computes no metrics; it must be '
+            'False.'
+        )
+
+
 # Checks of sections of a config, by the keys of the sections.
 CHECKS: Dict[Tuple[str, ...], Callable[[Config], Any]] = {
     (
@@ -94,7 +104,5 @@ CHECKS: Dict[Tuple[str, ...], Callable[[Config], Any]] = {
     ('load_from',): verify_load_from,
     ('train_dataloader',): partial(read_sample, key='train_dataloader'),
     ('test_dataloader',): partial(read_sample, key='test_dataloader'),
-    ('test_evaluator',): lambda cfg: Runner.build_evaluator(
-        None, deepcopy(cfg.test_evaluator)
-    ),
+    ('test_evaluator',): check_evaluator,
 }

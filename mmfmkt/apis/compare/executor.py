@@ -25,6 +25,7 @@ from .plan import (
     RESULT,
     TRAINED,
     Comparison,
+    Method,
     Run,
     evaluation_folder,
     run_config,
@@ -95,8 +96,7 @@ class Executor:
                 are skipped.
 
         Raises:
-            ConfigError: If an evaluation lacks metrics, or the metric of the
-                comparison.
+            ConfigError: If an evaluation lacks metrics.
         """
         pending = [x for x in runs if self.is_pending(x)]
         running: Dict[subprocess.Popen, Run] = {}
@@ -169,7 +169,7 @@ class Executor:
             exit_code (int): Exit code of the process.
 
         Returns:
-            str: Metric at each K, or the error.
+            str: Metric at each K, or an error.
         """
         work_dir = self.folder / run.folder
         result: Dict[str, Any] = dict(method=run.method.name, seed=run.seed)
@@ -185,16 +185,21 @@ class Executor:
         now = datetime.now(timezone.utc)
         result['ended'] = now.isoformat(timespec='seconds')
         write_atomically(work_dir / RESULT, json.dumps(result, indent=1))
-        return result.get('error') or ', '.join(
-            f'{metric_of(x, self.comparison.metric)[1]:.4f}'
-            + (f' at K = {k}' if k != '-' else '')
-            for k, x in metrics.items()
-        )
+        try:
+            return result.get('error') or ', '.join(
+                f'{metric_of(x, self.comparison.metric)[1]:.4f}'
+                + (f' at K = {k}' if k != '-' else '')
+                for k, x in metrics.items()
+            )
+        except ConfigError as error:
+            # A wrong name of the metric does not stop the other runs.
+            return str(error)
 
     def collect(self, cost: Optional[dict] = None) -> dict:
         """Write the results of all runs into one file, and return them.
 
-        The file keeps results of runs whose work directories no longer exist.
+        The file keeps results of runs whose work directories no longer exist,
+        unless it is in the folder of the work directories.
 
         Args:
             cost (dict, optional): Measured cost by method, such as the
@@ -203,6 +208,13 @@ class Executor:
         comparison = self.comparison
         saved = load_results(comparison)
         runs = {(x['method'], x['seed']): x for x in saved['runs']}
+        if comparison.results.parent == self.folder:
+            # The settings of deleted runs may differ.
+            runs = {
+                (name, seed): x
+                for (name, seed), x in runs.items()
+                if self.result(Run(Method(name, '', []), seed))
+            }
         for method in comparison.all_methods:
             for seed in method.seeds:
                 result = self.result(Run(method, seed))

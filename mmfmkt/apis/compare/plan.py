@@ -166,5 +166,6 @@ def run_config(
     for key in ('val_cfg', 'val_dataloader', 'val_evaluator'):
         cfg[key] = None
     hook = (cfg.get('default_hooks') or {}).get('checkpoint') or {}
-    hook.pop('save_best', None)
+    for key in ('save_best', 'rule'):
+        hook.pop(key, None)
     return cfg

@@ -69,8 +69,7 @@ def execute(
     """Train or evaluate the teacher of a table, then execute the runs.
 
     Raises:
-        ConfigError: If the training of the teacher failed, or the table's
-            metric does not exist.
+        ConfigError: If the training of the teacher failed.
     """
     teacher = Run(table.teacher, table.teacher.seeds[0])
     executor.execute([teacher])
