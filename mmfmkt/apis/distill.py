@@ -158,9 +158,9 @@ def compose_distillation(
     text = render(
         base, config, preset, model, overrides, student_overrides, flow
     )
+    write_config(path, text)
     if data is not None:
         data.write()
-    write_config(path, text)
     return Composed(path, lines + describe(path, cfg_options))
 
 
@@ -194,8 +194,8 @@ def compose_training(source: str, data_root: str, path: Path) -> Composed:
         *(assignment(key, value) for key, value in overrides.items()),
         '',
     ]
-    data.write()
     write_config(path, '\n'.join(text))
+    data.write()
     model = f'model     {source} ({network_name(config.model)})'
     return Composed(path, [model, *lines, *description])
 

@@ -116,7 +116,10 @@ def to_coco(
             annotations.append(annotation)
     categories = [dict(id=i, name=x) for x, i in category_ids.items()]
     content = dict(
-        images=coco_images, annotations=annotations, categories=categories
+        info={},  # pycocotools 2.0.9 and 2.0.10 need it in evaluations
+        images=coco_images,
+        annotations=annotations,
+        categories=categories,
     )
     with_mask = [x for x in annotations if 'segmentation' in x]
     has_masks = 0 < len(with_mask) == len(annotations)

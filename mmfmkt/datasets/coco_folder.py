@@ -68,12 +68,20 @@ def find_coco_folder(root: str) -> CocoFolder:
 
     Raises:
         ConfigError: If a file or folder is missing, not unique or not
-            readable.
+            readable, or the classes of the splits differ.
     """
     path = Path(root).resolve()
     if not path.is_dir():
         raise ConfigError(f'--data-root: {root!r} is not a folder.')
-    return CocoFolder(path, find_split(path, 'train'), find_split(path, 'val'))
+    train, val = (find_split(path, name) for name in SPLITS)
+    # CocoDataset and CocoMetric number the classes in the order of the file.
+    if tuple(x for x in val.classes if x in train.classes) != train.classes:
+        raise ConfigError(
+            f'--data-root: {val.ann_file} in {root!r} must have the '
+            f'categories of {train.ann_file} in the same order '
+            f'{train.classes}, got {val.classes}.'
+        )
+    return CocoFolder(path, train, val)
 
 
 def find_split(root: Path, name: str) -> CocoSplit:

@@ -51,7 +51,11 @@ def read_image(root: Path, name: str) -> AnnotatedImage:
         root (Path): Root folder of the dataset.
         name (str): Name of the image without suffix.
     """
-    candidates = [root / 'JPEGImages' / f'{name}{x}' for x in SUFFIXES]
+    candidates = [
+        root / 'JPEGImages' / f'{name}{x}'
+        for suffix in SUFFIXES
+        for x in (suffix, suffix.upper())
+    ]
     path = next((x for x in candidates if x.is_file()), candidates[0])
     file = root / 'Annotations' / f'{name}.xml'
     instances: List[Instance] = []

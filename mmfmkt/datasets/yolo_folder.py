@@ -1,5 +1,6 @@
 """Reading of detection datasets in YOLO format."""
 
+import glob
 import os.path as osp
 from pathlib import Path
 from typing import Dict, Iterator, List, Sequence, Tuple
@@ -72,8 +73,12 @@ def yolo_images(
             f'{str(root)!r}.'
         )
     if source.is_dir():
+        # Unlike Path.rglob, this skips hidden files and folders.
+        pattern = osp.join(glob.escape(str(source)), '**', '*')
         paths = sorted(
-            x for x in source.rglob('*') if x.suffix.lower() in SUFFIXES
+            Path(x)
+            for x in glob.iglob(pattern, recursive=True)
+            if x.lower().endswith(SUFFIXES)
         )
     else:
         paths = [

@@ -66,3 +66,22 @@ def test_annotations_without_masks_or_objects_are_read(tmp_path):
     del content['annotations']
     file.write_text(json.dumps(content))
     assert not find_coco_folder(str(root)).val.has_masks
+
+
+def test_the_splits_must_number_the_classes_in_the_same_order(tmp_path):
+    """Predictions of one class would be evaluated as another one."""
+    root = coco_folder(tmp_path / 'data')
+    file = root / 'annotations/instances_val.json'
+    content = json.loads(file.read_text())
+    categories = content['categories']
+
+    def write(categories):
+        file.write_text(json.dumps(dict(content, categories=categories)))
+
+    write([*categories, dict(id=9, name='only in val')])
+    assert find_coco_folder(str(root)).classes == CLASSES
+    for wrong in (categories[::-1], categories[1:]):
+        write(wrong)
+        with pytest.raises(ConfigError, match='in the same order') as error:
+            find_coco_folder(str(root))
+        assert 'instances_val.json' in str(error.value)

@@ -221,3 +221,17 @@ def test_voc_images_without_annotations_are_background(voc, tmp_path):
     (voc / 'Annotations/train_0.xml').unlink()
     content = find_data_folder(str(voc), tmp_path).train.content
     assert len(content['images']) == 4 and len(content['annotations']) == 6
+
+
+def test_suffixes_of_voc_images_may_be_in_upper_case(voc, coco, tmp_path):
+    for path in (voc / 'JPEGImages').iterdir():
+        path.rename(path.with_suffix('.JPG'))
+    check_equal(voc, coco, tmp_path)
+
+
+def test_hidden_files_are_not_images(yolo, coco, tmp_path):
+    folder = yolo / 'images/train'
+    write(folder / '._0.jpg', 'resource fork of macOS')
+    (folder / '.ipynb_checkpoints').mkdir()
+    shutil.copy(folder / '0.jpg', folder / '.ipynb_checkpoints/0.jpg')
+    check_equal(yolo, coco, tmp_path)
