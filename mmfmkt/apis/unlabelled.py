@@ -101,7 +101,7 @@ def pipeline_of(config: Config, key: str) -> List[dict]:
     Raises:
         ConfigError: If the config has no pipeline.
     """
-    dataset = config.get(key, {}).get('dataset', {})
+    dataset = (config.get(key) or {}).get('dataset', {})
     while 'pipeline' not in dataset and 'dataset' in dataset:
         dataset = dataset['dataset']
     if 'pipeline' not in dataset:
