@@ -10,9 +10,10 @@ from mmfmkt.utils import ConfigError
 
 from .coco_folder import CocoSplit
 
-# EXIF tag of the orientation. Image readers apply it; its values 5 to 8 swap
-# width and height.
+# EXIF tag of the orientation; its values 5 to 8 swap width and height. OpenCV
+# applies it in these formats; some cameras' .jpg files have the format MPO.
 ORIENTATION = 274
+ORIENTED_FORMATS = ('JPEG', 'MPO', 'PNG')
 
 
 class Instance(NamedTuple):
@@ -56,7 +57,8 @@ def image_size(path: Path) -> Tuple[int, int]:
     try:
         with Image.open(path) as image:
             width, height = image.size
-            exif = image.getexif() if image.format == 'JPEG' else {}
+            oriented = image.format in ORIENTED_FORMATS
+            exif = image.getexif() if oriented else {}
     except OSError as error:
         raise ConfigError(
             f'--data-root: the image {str(path)!r} cannot be read: '

@@ -4,6 +4,7 @@ import json
 import shutil
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import yaml
@@ -139,13 +140,21 @@ def test_classes_with_the_same_name_are_merged(yolo, tmp_path):
     assert list(data.classes) == names == config['names'][:-1]
 
 
-def test_image_sizes_respect_the_exif_orientation(yolo, tmp_path):
+@pytest.mark.parametrize('image_format', ['JPEG', 'MPO', 'PNG', 'WEBP'])
+def test_image_sizes_are_those_of_the_loaded_images(
+    image_format, yolo, tmp_path
+):
+    """The loader rotates images by EXIF in some formats only."""
     path = yolo / 'images/train/0.jpg'
     exif = Image.Exif()
     exif[274] = 6  # orientation: rotated by 90 degrees
-    Image.new('RGB', (40, 20)).save(path, exif=exif)
+    more = dict(save_all=True, append_images=[Image.new('RGB', (40, 20))])
+    Image.new('RGB', (40, 20)).save(
+        path, image_format, exif=exif, **more if image_format == 'MPO' else {}
+    )
     (image, *_) = find_data_folder(str(yolo), tmp_path).train.content['images']
-    assert (image['width'], image['height']) == (20, 40)
+    loaded = cv2.imread(str(path))
+    assert (image['height'], image['width']) == loaded.shape[:2]
 
 
 def write(path, text):
