@@ -1,5 +1,6 @@
 """Base class of the distillers: a student, its flows and a teacher."""
 
+import logging
 from functools import partial
 from typing import (
     Any,
@@ -141,6 +142,13 @@ class BaseDistiller(StudentWrapper):
         """Initialize the student, including weights from the teacher."""
         super().init_weights()
         if self.teacher_holder is not None:
+            if self.teacher_holder.checkpoint is None:
+                print_log(
+                    'model.teacher.checkpoint is None: random teacher '
+                    'weights.',
+                    logger='current',
+                    level=logging.WARNING,
+                )
             inherited = self.teacher_holder.inherited_weights(self.student)
             self.student.load_state_dict(inherited, strict=False)
         # MMEngine's Runner publishes its config before it calls this method.
