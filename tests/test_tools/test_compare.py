@@ -197,11 +197,16 @@ def test_results_of_deleted_runs_are_not_mixed_with_new_ones(tmp_path):
         dict(method='FM-KT', seed=seed, metrics={'-': {MAP: 0.2}})
         for seed in (0, 1)
     ]
-    comparison.results.write_text(json.dumps(dict(runs=runs)))
-    (tmp_path / 'fm-kt/0').mkdir(parents=True)
-    (tmp_path / 'fm-kt/0/result.json').write_text(json.dumps(runs[0]))
+    cost = {'FM-KT': dict(latency={})}
+    comparison.results.write_text(json.dumps(dict(runs=runs, cost=cost)))
+    result = tmp_path / 'fm-kt/0/result.json'
+    result.parent.mkdir(parents=True)
+    result.write_text(json.dumps(runs[0]))
     results = Executor(comparison, tmp_path).collect()
-    assert results['runs'] == runs[:1]
+    assert results['runs'] == runs[:1] and results['cost'] == cost
+    result.unlink()
+    results = Executor(comparison, tmp_path).collect()
+    assert results['runs'] == [] and results['cost'] == {}
 
 
 @pytest.fixture

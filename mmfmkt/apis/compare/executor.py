@@ -215,6 +215,10 @@ class Executor:
                 for (name, seed), x in runs.items()
                 if self.result(Run(Method(name, '', []), seed))
             }
+            costs = saved['cost']
+            saved['cost'] = {
+                name: costs[name] for name, _ in runs if name in costs
+            }
         for method in comparison.all_methods:
             for seed in method.seeds:
                 result = self.result(Run(method, seed))
