@@ -17,10 +17,8 @@ from mmfmkt.models.distillers.networks import (
 from mmfmkt.models.flows import VARIANTS
 from mmfmkt.registry import MODELS
 
-from .describe import count_flops
+from .describe import MAX_COST, count_flops
 
-# Maximum FLOPs of the flow, relative to those of the student.
-MAX_COST = 0.05
 # Widths of BottleneckEncoder and numbers of sampling steps K to choose from.
 # A width is at most half the channels of the feature.
 WIDTHS = (16, 32, 64, 128, 256, 512)

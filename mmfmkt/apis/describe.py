@@ -21,6 +21,9 @@ from mmfmkt.utils.configs import read_config
 # Sides of square images in pixels; FLOPs are counted for the first side that
 # the networks accept.
 IMAGE_SIZES = (256, 512, 384, 224, 32)
+# Maximum FLOPs of a classifier's flow by default, relative to those of the
+# student. For a more expensive flow, the summary names cheaper choices.
+MAX_COST = 0.05
 
 
 @torch.no_grad()
@@ -136,11 +139,15 @@ def describe_flops(model: Any) -> str:
     if not side:
         return ''
     student_flops, deployed_flops = flops
-    return (
+    cost = deployed_flops / student_flops - 1
+    text = (
         f', {label} of a {side}x{side} image: '
         f'{student_flops / 1e9:.2f} G to {deployed_flops / 1e9:.2f} G '
-        f'({deployed_flops / student_flops - 1:+.1%})'
+        f'({cost:+.1%})'
     )
+    if cost > MAX_COST:
+        text += '; K = 1 has the lowest cost of a flow, the variant theta none'
+    return text
 
 
 def count_flops(

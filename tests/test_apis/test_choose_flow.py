@@ -8,11 +8,8 @@ from tiny import resnet, vit
 
 pytest.importorskip('mmpretrain')
 
-from mmfmkt.apis.choose_flow import (  # noqa: E402
-    MAX_COST,
-    candidates,
-    choose_flow,
-)
+from mmfmkt.apis.choose_flow import candidates, choose_flow  # noqa: E402
+from mmfmkt.apis.describe import MAX_COST  # noqa: E402
 
 
 def choose(model, variant='fmkt', **flow):

@@ -32,3 +32,12 @@ def test_flops_are_computed_at_the_image_size_that_a_network_needs(
 ):
     text = describe_flops(Distiller(kernel))
     assert text.startswith(counted) and bool(text) == bool(counted)
+
+
+@pytest.mark.parametrize('num_passes', [1, 2])
+def test_an_expensive_flow_is_described_with_cheaper_choices(num_passes):
+    distiller = Distiller(200)
+    distiller.forward = lambda x: [
+        distiller.student(x) for _ in range(num_passes)
+    ]
+    assert ('variant theta' in describe_flops(distiller)) == (num_passes > 1)
