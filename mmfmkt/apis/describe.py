@@ -65,9 +65,9 @@ def describe(path: Path, cfg_options: Optional[dict] = None) -> List[str]:
     ]
     if model.teacher is not None:
         lines += [f'classes   {x}' for x in model.class_summary]
-        images = 'the same pixels, normalized for each network'
+        images = 'normalized for each network'
         if model.teacher_holder.input_adapter.is_identity:
-            images = 'the same for student and teacher'
+            images = 'normalized alike for student and teacher'
         lines.append(f'images    {images}')
         lines += describe_teacher_cost(model)
     return lines + [describe_cost(model)]
