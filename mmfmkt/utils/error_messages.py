@@ -29,7 +29,7 @@ KEY_OF_METHOD = dict(
     setup_env='env_cfg',
     set_randomness='randomness',
     resume='--resume',
-    load_checkpoint='load_from',
+    load_or_resume='load_from',
 )
 # Keys with the split as prefix: train_dataloader, val_evaluator, ...
 SPLIT_KEYS = ('dataloader', 'evaluator')

@@ -2,6 +2,8 @@
 
 import json
 
+import pytest
+from mmengine.model import BaseModule
 from torch.utils.data import DataLoader
 
 from mmfmkt.utils.error_messages import format_error
@@ -17,3 +19,11 @@ def test_errors_of_dataloader_workers_are_those_of_the_dataset():
     except Exception as error:
         line = format_error(error, {})
     assert line.startswith('json.decoder.JSONDecodeError: Expecting property')
+
+
+def test_missing_initial_weights_of_a_module_are_not_those_of_load_from():
+    init_cfg = dict(type='Pretrained', checkpoint='missing.pth')
+    with pytest.raises(FileNotFoundError) as info:
+        BaseModule(init_cfg).init_weights()
+    line = format_error(info.value, dict(load_from=None))
+    assert line.startswith('FileNotFoundError: missing.pth')
