@@ -24,10 +24,7 @@ from mmfmkt.utils.random_stream import get_random_states, set_random_states
 
 pytest.importorskip('mmdet')
 
-from mmfmkt.engine.resume import (  # noqa: E402
-    AtomicCheckpointHook,
-    latest_checkpoint,
-)
+from mmfmkt.engine.resume import latest_checkpoint  # noqa: E402
 
 
 class RandomSamples(Dataset):
@@ -322,9 +319,3 @@ def test_random_states_of_a_gpu_are_skipped_without_a_gpu():
     cuda = torch.zeros(16, dtype=torch.uint8)
     set_random_states(unpack_states(pack_states({**states, 'cuda': cuda})))
     assert torch.equal(torch.rand(3), drawn)
-
-
-@pytest.mark.parametrize('save_best', ['auto', 'coco/bbox_mAP'])
-def test_a_validation_without_detections_has_no_best_checkpoint(save_best):
-    """CocoMetric returns no metrics then, as in the first epochs."""
-    AtomicCheckpointHook(save_best=save_best).after_val_epoch(None, {})

@@ -67,14 +67,9 @@ class AtomicCheckpointHook(CheckpointHook):
             self._pre_val_states = None
 
     def after_val_epoch(self, runner: Runner, metrics: Dict[str, Any]) -> None:
-        """Save the best checkpoint, then delete the previous best one.
-
-        Without metrics, which CocoMetric does not return if nothing is
-        detected, MMEngine's method would raise a KeyError.
-        """
-        if metrics:
-            super().after_val_epoch(runner, metrics)
-            self._delete_removed()
+        """Save the best checkpoint, then delete the previous best one."""
+        super().after_val_epoch(runner, metrics)
+        self._delete_removed()
 
     def _delete_removed(self) -> None:
         """Delete old checkpoints after the new one is complete."""
