@@ -141,7 +141,7 @@ def run(args: argparse.Namespace) -> int:
     if args.dry_run:
         print('\n'.join(f'{x}: {executor.state(x)}' for x in runs))
         return 0
-    executor.collect()  # drops results of deleted runs
+    executor.collect()  # drops results and latencies of deleted runs
     execute(executor, runs)
     results = executor.collect()
     if not all(is_measured(x, results['cost']) for x in comparison.methods):

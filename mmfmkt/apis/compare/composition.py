@@ -15,7 +15,7 @@ from mmfmkt.utils.files import write_atomically
 
 from ..distill import compose_distillation
 from ..train import use_amp
-from .plan import Method
+from .plan import TRAINED, Method
 
 BASELINE = 'baseline'
 # Names of the methods by variant.
@@ -199,14 +199,14 @@ def write_once(path: Path, cfg: Config) -> Path:
 
     Raises:
         ConfigError: If the file exists with another config, and a run of this
-            config has saved a checkpoint.
+            config has saved a checkpoint or is trained.
     """
     # Compare dicts, since the layout of texts depends on yapf's version.
     config = Config.fromstring(cfg.pretty_text, '.py').to_dict()
     runs = (path.parent.parent / path.stem).glob('*')
     if (
         path.exists()
-        and any(map(has_checkpoint, runs))
+        and any(has_checkpoint(x) or (x / TRAINED).exists() for x in runs)
         and Config.fromfile(path).to_dict() != config
     ):
         raise ConfigError(

@@ -39,9 +39,8 @@ class DetectionDistiller(BaseDistiller):
               and ``'head'``), a dict from the student's class names to the
               teacher's that lists all compared pairs, or the list of the
               teacher's class names. By default, equal names are matched. The
-              student's names are
-              those of its training data set, the teacher's those of its
-              checkpoint or else of its config.
+              student's names are those of its training data set, the
+              teacher's those of its checkpoint or else of its config.
             - ``view``: size of the teacher's images: ``scale``, their side
               relative to the student's (0.875 puts a grid of 14-pixel patches
               on stride 16), and ``multiple_of``, which divides their sides.

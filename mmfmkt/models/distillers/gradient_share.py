@@ -128,7 +128,7 @@ class GradientShare(nn.Module):
         # that there was no backward pass yet.
         if not norms.isfinite().all() or not norms[1]:
             return
-        self.sums *= self.count > 0
+        self.sums *= self.count > 0  # drops norms that are not counted
         self.sums += norms
         self.count += is_counted
         self.weight.copy_(self.share * self.sums[0] / self.sums[1])

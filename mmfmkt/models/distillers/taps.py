@@ -100,7 +100,7 @@ def as_levels(
         raise ConfigError(
             f'model.tap {tap!r} must output a feature map (B, C, H, W) or a '
             f'sequence of them, but outputs {type(output).__name__}; tap '
-            f"another module, or one of its outputs, as in 'bbox_head[0]'"
+            "another module, or one of its outputs, as in 'bbox_head[0]'"
             f'{patches}.'
         )
     return list(levels)
