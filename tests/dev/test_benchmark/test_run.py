@@ -7,6 +7,7 @@ import sys
 import pytest
 import torch
 from conftest import ROOT
+from mmengine.config import Config
 
 from mmfmkt.models import flows
 from mmfmkt.models.losses import PKDLoss
@@ -126,6 +127,21 @@ TINY = (
     1,
     '--encoders',
 )
+
+
+def test_detectors_with_random_weights_detect_nothing(tools):
+    """Suppressing boxes everywhere would take most of the latency."""
+    import networks
+
+    config = Config.fromfile(
+        ROOT / 'configs/deeppcb/fmkt_retinanet_r18w16_deeppcb.py'
+    )
+    device = torch.device('cpu')
+    model = networks.build(config, 'fmkt', None, device).eval()
+    images, samples = networks.noise(model, 1, (96, 96))
+    with torch.no_grad():
+        (sample,) = model.student(images, samples, mode='predict')
+    assert len(sample.pred_instances) == 0
 
 
 @pytest.mark.slow

@@ -49,6 +49,9 @@ def build(
     torch.manual_seed(0)
     with DefaultScope.overwrite_default_scope(config.default_scope):
         distiller = MODELS.build(model)
+    # Without it, detectors predict boxes everywhere: their suppression would
+    # take most of the time of a prediction.
+    distiller.student.init_weights()
     # With a zero-initialized last layer, the layers before it would have no
     # gradient.
     for module in distiller.flows.modules():
