@@ -24,7 +24,7 @@ from .unlabelled import unlabelled_overrides
 
 # Names of configs in `_base_` that define a `distiller`, by library.
 PRESETS = dict(mmdet='fmkt_fpn', mmpretrain='fmkt_logits')
-THETA_PRESETS = dict(PRESETS, mmdet='theta_fpn')
+THETA_PRESETS = dict(mmdet='theta_fpn', mmpretrain='theta_logits')
 DETECTORS_ONLY = (
     '--data-root supports detectors only. To distill a detector, use mmfmkt '
     'distill; for a classifier, set data_root of the datasets in its config.'

@@ -191,6 +191,8 @@ def student_with_flow_config(config: Config) -> Config:
     exported = without_training(config)
     model = exported.model
     model.teacher = None
+    # A prediction would sample the flow at each of these K.
+    model.pop('report_steps', None)
     # A weight from gradient norms would be a part of the exported model.
     for section in (model, *(model.get('taps') or ())):
         (section.get('flow') or {}).pop('loss_weight', None)

@@ -144,7 +144,8 @@ def set_budget(cfg: Config, budget: int) -> None:
     """Set the number of epochs, or of iterations if ``max_iters`` is set.
 
     Parameter schedules are scaled by the same factor, except for schedules by
-    iteration in a training by epoch, which are warm-ups.
+    iteration in a training by epoch, which are warm-ups. Schedules that last
+    less than half an epoch (or iteration) are omitted.
 
     Args:
         cfg (Config): Changed in place.
@@ -167,6 +168,11 @@ def set_budget(cfg: Config, budget: int) -> None:
                 scheduler[name] = [scale_count(x, factor) for x in value]
             elif value:
                 scheduler[name] = scale_count(value, factor)
+    cfg.param_scheduler = [
+        x
+        for x in schedulers
+        if not x.get('end') or x.get('begin', 0) < x['end']
+    ]
 
 
 def scale_count(count: Any, factor: float) -> Any:

@@ -75,8 +75,17 @@ class Executor:
         """Return whether a run has no result, or none for one of its K.
 
         A failed run is pending if ``retry`` is set.
+
+        Raises:
+            ConfigError: If the run has been executed with other options.
         """
         result = self.result(run)
+        options = run.method.options
+        if result is not None and result.get('options', options) != options:
+            raise ConfigError(
+                f'{run} was executed with other options: delete '
+                f'{str(self.folder / run.folder)!r} to repeat it.'
+            )
         if result is None or 'error' in result:
             return result is None or self.retry
         return not all(k in result['metrics'] for k in run.method.steps)
@@ -172,7 +181,10 @@ class Executor:
             str: Metric at each K, or an error.
         """
         work_dir = self.folder / run.folder
-        result: Dict[str, Any] = dict(method=run.method.name, seed=run.seed)
+        method = run.method
+        result: Dict[str, Any] = dict(
+            method=method.name, seed=run.seed, options=method.options
+        )
         metrics = {}
         if exit_code:
             result['error'] = last_error(work_dir / LOG, exit_code)
@@ -223,7 +235,8 @@ class Executor:
             for seed in method.seeds:
                 result = self.result(Run(method, seed))
                 if result is not None:
-                    result.pop('checkpoint', None)
+                    for key in ('checkpoint', 'options'):
+                        result.pop(key, None)
                     runs[method.name, seed] = result
         results = dict(
             title=comparison.title,

@@ -11,6 +11,7 @@ from mmengine.device import get_device
 from mmengine.registry import DATASETS, DefaultScope
 from torch import nn
 
+from mmfmkt.engine.export import student_config
 from mmfmkt.utils.interleaved_timing import ratio_to, time_interleaved
 
 from ..inference import load_network
@@ -44,12 +45,13 @@ def measure_latency(executor: Executor) -> Dict[str, dict]:
 
     Returns:
         dict: ``{method: {'latency': {K: row}}}``. ``row`` has the keys of
-        `latencies`, or is empty if a network without a flow is not the
-        student and is not measured.
+        `latencies`, or is empty if the student is not that of the first
+        method.
     """
     costs: Dict[str, dict] = {}
     deployed: Dict[Tuple[str, str], nn.Module] = {}
     student: Optional[nn.Module] = None
+    student_model: Optional[dict] = None
     batch: Any = None
     for method in executor.comparison.methods:
         runs = [Run(method, seed) for seed in method.seeds]
@@ -57,13 +59,18 @@ def measure_latency(executor: Executor) -> Dict[str, dict]:
         if not finished:
             continue
         cfg = Config.fromfile(executor.folder / finished[0].folder / CONFIG)
-        costs[method.name] = dict(latency={})
-        if not method.inference_steps:
-            is_student = method.is_baseline or 'student' in cfg.model
-            costs[method.name]['latency']['-'] = (
-                STUDENT_LATENCY if is_student else {}
-            )
+        costs[method.name] = dict(latency={k: {} for k in method.steps})
+        model = (
+            student_config(cfg).model if 'student' in cfg.model else cfg.model
+        )
+        student_model = student_model or model
+        if model != student_model:
             continue
+        if not method.inference_steps:
+            costs[method.name]['latency']['-'] = STUDENT_LATENCY
+            continue
+        # Only the deployed K is timed.
+        cfg.model.pop('report_steps', None)
         checkpoint = (executor.result(finished[0]) or {})['checkpoint']
         network: Any = load_network(cfg, checkpoint).to(get_device())
         if batch is None:

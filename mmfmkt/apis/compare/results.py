@@ -123,9 +123,15 @@ def differences(row: ResultRow, reference: ResultRow) -> List[float]:
 
 
 def best_loss_without_flow(rows: Sequence[ResultRow]) -> Optional[ResultRow]:
-    """Return the best row of a distillation loss without a flow."""
+    """Return the best row of a distillation loss without a flow.
+
+    Rows with fewer seeds than others, and fewer than ``MIN_SEEDS``, are not
+    compared.
+    """
+    losses = [x for x in rows if x.method.is_loss_without_flow and x.values]
+    num_seeds = min(max((len(x.values) for x in losses), default=0), MIN_SEEDS)
     return max(
-        (x for x in rows if x.method.is_loss_without_flow and x.values),
+        (x for x in losses if len(x.values) >= num_seeds),
         key=lambda x: statistics.mean(x.values.values()),
         default=None,
     )

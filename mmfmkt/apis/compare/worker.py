@@ -14,9 +14,10 @@ import sys
 import threading
 import time
 from pathlib import Path
-from typing import Dict
+from typing import Any, Dict
 
 from mmfmkt.cli import run
+from mmfmkt.engine.resume import has_checkpoint
 from mmfmkt.utils.files import write_atomically
 
 from .plan import CONFIG, TRAINED, evaluation_folder
@@ -30,16 +31,22 @@ if sys.platform != 'win32':
 
 
 def train(work_dir: Path) -> None:
-    """Train, or resume a training, and write its checkpoint and cost."""
-    start = time.monotonic()
+    """Train, or resume a training, and write its checkpoint and cost.
+
+    A resumed training has no cost: that of its earlier part is unknown.
+    """
+    start, resumed = time.monotonic(), has_checkpoint(work_dir)
     config, folder = str(work_dir / CONFIG), str(work_dir)
     run('train', [config, '--work-dir', folder, '--resume'])
-    training = dict(
-        checkpoint=(work_dir / 'last_checkpoint').read_text().strip(),
-        seconds=round(time.monotonic() - start, 1),
-        threads=int(os.environ['OMP_NUM_THREADS']),
-        **peak_memory(),
+    training: Dict[str, Any] = dict(
+        checkpoint=(work_dir / 'last_checkpoint').read_text().strip()
     )
+    if not resumed:
+        training.update(
+            seconds=round(time.monotonic() - start, 1),
+            threads=int(os.environ['OMP_NUM_THREADS']),
+            **peak_memory(),
+        )
     write_atomically(work_dir / TRAINED, json.dumps(training))
 
 

@@ -183,10 +183,13 @@ def table() -> str:
             rows = {x.name: x for x in rows_of(plan, load_results(plan))}
             if len(rows) < 2:
                 continue
-            values: Dict[str, str] = {
-                name: format_mean_and_error(list(row.values.values()), METRIC)
-                for name, row in rows.items()
-            }
+            values: Dict[str, str] = {}
+            for name, row in rows.items():
+                values[name] = format_mean_and_error(
+                    list(row.values.values()), METRIC
+                )
+                if row.failed:
+                    values[name] += f' ({len(row.failed)} failed)'
             paired = differences(rows['pretrained'], rows['scratch'])
             lines.append(
                 [

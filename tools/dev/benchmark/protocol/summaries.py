@@ -38,7 +38,8 @@ def number_of_seeds(row: ResultRow) -> str:
 def summary(tables: List[Table], folder: str) -> str:
     """Return the summary: for each table, a link and its main methods.
 
-    Columns of FM-KT: with the distillation loss that is best without a flow.
+    FM-KT and Theta are the rows 'FM-KT' and 'Theta', or those with the
+    distillation loss that is best without a flow, such as 'FM-KT by KD'.
 
     Args:
         tables (list[Table]): All tables.
@@ -59,7 +60,8 @@ def summary(tables: List[Table], folder: str) -> str:
         best = best_loss_without_flow(result_rows)
         if best is None:
             continue
-        theta = next((x for x in result_rows if x.name == 'Theta'), None)
+        by_name = {x.name: x for x in result_rows}
+        theta = by_name.get('Theta') or by_name.get(f'Theta by {best.name}')
         fmkt = ('FM-KT', f'FM-KT by {best.method.name}')
         by_k = {x.k: x for x in result_rows if x.method.name in fmkt}
         fmkt_k_above_1 = by_k.get('4') or by_k.get('8')

@@ -3,7 +3,7 @@
 import statistics
 from functools import cache
 from pathlib import Path
-from typing import Any, Dict, List, Tuple
+from typing import Any, Dict, List, Optional, Tuple
 
 import yaml
 from mmengine.config import Config
@@ -197,24 +197,29 @@ def results_by_config(tables: List[Table]) -> Dict[str, List[dict]]:
             )
             if options := row.method.effective_options(is_distiller):
                 entry['Options'] = options
-            seconds, memory = training_cost(row, results)
-            entry['Training Time (s)'] = round(seconds)
-            entry['Training Memory (GB)'] = round(memory, 2)
+            if cost := training_cost(row, results):
+                entry['Training Time (s)'] = round(cost[0])
+                entry['Training Memory (GB)'] = round(cost[1], 2)
             entries.setdefault(row.method.config, []).append(entry)
     return entries
 
 
-def training_cost(row: ResultRow, results: dict) -> Tuple[float, float]:
+def training_cost(
+    row: ResultRow, results: dict
+) -> Optional[Tuple[float, float]]:
     """Return training time and memory of a method.
 
     Returns:
-        tuple: Median seconds and maximum GB of the method's runs.
+        tuple: Median seconds and maximum GB of the method's runs; None if all
+        of them were resumed.
     """
     runs = [
         x
         for x in results['runs']
         if x['method'] == row.method.name and 'seconds' in x
     ]
+    if not runs:
+        return None
     seconds = statistics.median(x['seconds'] for x in runs)
     return seconds, max(x['peak_gb'] for x in runs)
 
@@ -277,7 +282,7 @@ def measured_results(tables: List[Table]) -> str:
     for table in tables:
         results = load_results(table)
         for row in rows_with_values(table):
-            seconds, memory = training_cost(row, results)
+            cost = training_cost(row, results)
             rows.append(
                 [
                     f'{row.name}: `{row.method.config}`',
@@ -286,7 +291,7 @@ def measured_results(tables: List[Table]) -> str:
                     table.label,
                     mean_of(row, table.metric),
                     number_of_seeds(row),
-                    f'{seconds:.0f} s, {memory:.1f} GB',
+                    f'{cost[0]:.0f} s, {cost[1]:.1f} GB' if cost else '',
                 ]
             )
     return markdown_table(header, rows)
