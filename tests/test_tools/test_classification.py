@@ -154,6 +154,8 @@ def test_an_exported_classifier_predicts_what_the_distiller_predicts(
     assert exported.std(0).max() > 1e-4
     text = (out / 'student.py').read_text()
     assert ('mmfmkt' in text) == (variant == 'fmkt')
+    # A prediction samples the flow at the deployed K only.
+    assert 'report_steps' not in text
 
 
 def test_the_export_of_a_student_with_an_mmfmkt_backbone_imports_mmfmkt(

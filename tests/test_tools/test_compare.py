@@ -10,14 +10,18 @@ import sys
 import time
 
 import pytest
+import torch
 from conftest import CPU, ROOT, run
+from mmengine.registry import PARAM_SCHEDULERS
 from tiny import write_network
 
 from mmfmkt.apis.compare import Comparison, Executor, Method
+from mmfmkt.apis.compare.composition import set_budget
 from mmfmkt.apis.compare.executor import read_metrics
 from mmfmkt.apis.compare.results import (
     T_QUANTILES,
     ResultRow,
+    best_loss_without_flow,
     differences,
     is_significant,
     mean_and_standard_error,
@@ -26,6 +30,7 @@ from mmfmkt.apis.compare.results import (
 )
 from mmfmkt.cli.compare import write_page
 from mmfmkt.utils import ConfigError
+from mmfmkt.utils.configs import read_config
 
 pytest.importorskip('mmdet')
 
@@ -140,6 +145,42 @@ def test_methods_are_compared_with_the_student_and_the_best_loss(tmp_path):
     assert [x.split(':')[0] for x in summary.verdicts] == ['direct', 'theta']
     assert 'the baseline' in summary.verdicts[0]
     assert 'the distillation loss alone' in summary.verdicts[1]
+
+
+def test_the_best_loss_is_chosen_among_those_with_enough_seeds():
+    one = row('CWD', [0.9], is_loss_without_flow=True)
+    three = row('PKD', [0.1, 0.2, 0.3], is_loss_without_flow=True)
+    assert best_loss_without_flow([one, three]) is three
+    assert best_loss_without_flow([one]) is one
+
+
+@pytest.mark.parametrize('budget', [1, 2, 10, 300])
+def test_schedules_of_any_budget_can_be_built(budget):
+    cfg = read_config('mmdet::yolox/yolox_s_8xb8-300e_coco.py')
+    set_budget(cfg, budget)
+    assert cfg.param_scheduler
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], 0.1)
+    for scheduler in cfg.param_scheduler:
+        scheduler.pop('convert_to_iter_based', None)
+        PARAM_SCHEDULERS.build(
+            scheduler, default_args=dict(optimizer=optimizer)
+        )
+
+
+def test_results_of_other_options_are_not_taken(tmp_path):
+    method = Method('FM-KT', '', [0], options={'model.variant': 'theta'})
+    comparison = Comparison(
+        title='',
+        metric=None,
+        label='',
+        results=tmp_path / 'results.json',
+        methods=[method],
+    )
+    result = tmp_path / 'fm-kt/0/result.json'
+    result.parent.mkdir(parents=True)
+    result.write_text(json.dumps(dict(metrics={'-': {}}, options={})))
+    with pytest.raises(ConfigError, match='other options'):
+        Executor(comparison, tmp_path).execute(comparison.runs())
 
 
 def test_a_run_without_detections_counts_as_zero(tmp_path):

@@ -283,6 +283,16 @@ def test_detectors_of_two_stages_are_described_up_to_the_neck(tmp_path):
     assert 'FLOPs up to the neck of a 256x256 image' in composed.summary[-1]
 
 
+def test_theta_of_classifiers_has_a_direct_and_no_ensemble_term(tmp_path):
+    pytest.importorskip('mmpretrain')
+    name = 'mmpretrain::resnet/resnet18_8xb16_cifar10.py'
+    composed = compose_distillation(
+        name, name, tmp_path / 'composed.py', variant='theta'
+    )
+    flow = Config.fromfile(composed.config).model.flow
+    assert (flow.direct_weight, flow.ensemble_weight) == (1.0, 0.0)
+
+
 def test_a_composed_config_is_kept_and_resumed_by_train_py(
     pair, shapes, tmp_path
 ):
