@@ -1,7 +1,7 @@
 """Taps: modules of a network whose outputs are read and replaced."""
 
 import re
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from typing import (
     Any,
@@ -169,19 +169,32 @@ def output_hooks(
             of its output; a result other than None replaces the output.
         role (str): ``'student'`` or ``'teacher'``, for errors.
     """
-    handles = []
-    try:
+    with ExitStack() as stack:
         for tap, function in hooks:
             module = find_module(network, tap, role)
-            handles.append(
-                module.register_forward_hook(
+            if split_tap(tap)[1] is None:
+                handle = module.register_forward_hook(
                     lambda _module, _args, output, call=function: call(output)
                 )
-            )
+                stack.callback(handle.remove)
+            else:
+                # Detectors call `forward` of dense heads, which skips hooks.
+                forward = module.forward
+                if 'forward' in vars(module):
+                    stack.callback(setattr, module, 'forward', forward)
+                else:
+                    stack.callback(delattr, module, 'forward')
+                module.forward = partial(_call_with_hook, forward, function)
         yield
-    finally:
-        for handle in handles:
-            handle.remove()
+
+
+def _call_with_hook(
+    forward: Callable, function: Callable, *args: Any, **kwargs: Any
+) -> Any:
+    """Return a module's output, or the result of a function of it."""
+    output = forward(*args, **kwargs)
+    replaced = function(output)
+    return output if replaced is None else replaced
 
 
 def read_taps(
@@ -221,8 +234,7 @@ def read_taps(
         if HEAD not in taps:  # a tapped head runs in the forward pass below
             features = network.extract_feat(inputs)
             for tap, recorded in zip(taps, outputs):
-                # Detectors call `head.forward`, which skips hooks. Only taps
-                # of dense heads have an index.
+                # Dense heads, which need no second pass of the backbone.
                 if split_tap(tap)[1] is not None and not recorded:
                     find_module(network, tap, role)(features)
         if not all(outputs):

@@ -102,6 +102,21 @@ def test_class_maps_are_the_teachers_maps_of_the_students_classes(variant):
     assert all(p.grad is not None for p in model.parameters())
 
 
+def test_class_maps_of_tensor_mode_are_those_of_the_flow():
+    model = build('fmkt').eval()
+    for parameter in model.flows.parameters():
+        torch.nn.init.normal_(parameter, std=0.1)
+    images = torch.randn(2, 3, 64, 96)
+    with torch.no_grad():
+        maps, boxes = model(images)
+        plain = model.student.bbox_head(model.student.extract_feat(images))
+        expected, _ = model.flows[CLASS_MAPS].sample(plain)
+    assert all(map(torch.equal, maps, expected))
+    assert all(map(torch.equal, boxes, plain[1]))
+    assert not torch.equal(maps[0], plain[0][0])
+    assert 'forward' not in vars(model.student.bbox_head)
+
+
 def test_classes_are_mapped_to_other_names():
     mapping = dict(lorry='bus', human='person')
     model = build(
