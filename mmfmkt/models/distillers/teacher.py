@@ -83,7 +83,7 @@ class TeacherHolder:
         if settings.get('channels_last'):
             self.network.to(memory_format=torch.channels_last)
         self.cache = open_cache(settings.get('cache'))
-        self._settings = settings
+        self._settings, self._model = settings, model
         self.view = dict(settings.get('view') or {})
         self.view.pop('_scope_', None)
         check_keys(self.view, VIEW_SCHEMA, 'model.teacher.view')
@@ -320,4 +320,4 @@ class TeacherHolder:
                 if name in ('backbone', 'neck') and name not in tapped:
                     child.compile(**options)
         if self.cache is not None:
-            self.cache.set_teacher(self.network, *taps.items())
+            self.cache.set_teacher(self.network, self._model, *taps.items())

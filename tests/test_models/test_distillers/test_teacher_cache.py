@@ -116,6 +116,21 @@ def test_logits_of_a_classifier_are_cached(tmp_path):
         check_equal(outputs, read(live, raw)[0])
 
 
+@pytest.mark.parametrize('outputs', ([0], [2]))
+def test_teachers_of_equal_weights_that_output_other_layers_share_no_entries(
+    outputs, tmp_path
+):
+    pytest.importorskip('mmpretrain')
+    settings = dict(tap='backbone', flow=dict(metric=dict(type='PKDLoss')))
+    path, raw = tmp_path / 'cache.sqlite', image_batch()
+    read(build(path, classification(**settings)), raw)
+    options = {'backbone.out_indices': outputs}
+    other = build(path, classification(**settings), cfg_options=options)
+    assert read(other, raw)[1] == 4
+    again = build(path, classification(**settings), cfg_options=options)
+    assert read(again, raw)[1] == 0
+
+
 def test_a_full_cache_is_still_read(tmp_path):
     path, raw = tmp_path / 'cache.sqlite', batch(4)
     read(build(path), part_of(raw, [0, 1]))
