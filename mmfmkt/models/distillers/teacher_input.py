@@ -150,8 +150,8 @@ class TeacherInputAdapter(nn.Module):
 
         Args:
             inputs (Tensor): Images of the student, ``(B, C, H, W)``.
-            data_samples (Sequence, optional): With ``img_shape``, the size of
-                each image without padding.
+            data_samples (Sequence, optional): With ``pad_shape`` if images
+                are padded, and ``img_shape``, their size without padding.
 
         Returns:
             Tensor: ``(B, C', H', W')``, padded at the right and the bottom to
@@ -173,10 +173,12 @@ class TeacherInputAdapter(nn.Module):
             if self.to_gray:
                 images = (images * self.gray).sum(1, keepdim=True)
             for image, sample in zip(images, data_samples or ()):
-                # Set the padding to the teacher's value.
-                if (shape := sample.metainfo.get('img_shape')) is not None:
-                    image[:, shape[0] :] = self.pad_value
-                    image[:, :, shape[1] :] = self.pad_value
+                # Set the padding to the teacher's value. Without padding,
+                # img_shape may be the size before a crop by torchvision.
+                if {'img_shape', 'pad_shape'} <= sample.metainfo.keys():
+                    height, width = sample.img_shape[:2]
+                    image[:, height:] = self.pad_value
+                    image[:, :, width:] = self.pad_value
         return images
 
     def _scale(self, images: Tensor) -> Tensor:

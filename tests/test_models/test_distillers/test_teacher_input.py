@@ -111,6 +111,37 @@ def test_padding_has_the_teachers_value_and_divisor():
     torch.testing.assert_close(adapted, expected, rtol=1e-5, atol=1e-4)
 
 
+@pytest.mark.parametrize(
+    'view', ({}, dict(multiple_of=28), dict(scale=1.5, multiple_of=28))
+)
+def test_meta_data_name_the_size_of_the_teachers_images(view):
+    student = DetDataPreprocessor(**RGB)
+    adapter = TeacherInputAdapter(student, DetDataPreprocessor(**BGR), **view)
+    data = student(images(), True)
+    adapted = adapter(data['inputs'], data['data_samples'])
+    for sample in adapter.scale_samples(data['data_samples'], adapted):
+        assert sample.batch_input_shape == tuple(adapted.shape[-2:])
+
+
+def test_images_that_a_transform_of_torchvision_enlarges_are_kept_whole():
+    pytest.importorskip('mmpretrain')
+    from mmpretrain.models import ClsDataPreprocessor
+    from mmpretrain.structures import DataSample
+
+    # The transform does not change the meta data of the loaded image.
+    data = dict(
+        inputs=[torch.randint(256, (3, 24, 24), dtype=torch.uint8)],
+        data_samples=[DataSample(metainfo=dict(img_shape=(10, 10)))],
+    )
+    student, teacher = (
+        ClsDataPreprocessor(mean=x['mean'], std=x['std']) for x in (RGB, BGR)
+    )
+    adapter = TeacherInputAdapter(student, teacher)
+    adapted = adapter(student(data)['inputs'], data['data_samples'])
+    expected = teacher(data)['inputs']
+    torch.testing.assert_close(adapted, expected, rtol=1e-5, atol=1e-4)
+
+
 def test_equal_normalizations_return_the_same_tensor():
     adapter = TeacherInputAdapter(
         DetDataPreprocessor(**RGB), DetDataPreprocessor(**RGB)
