@@ -371,8 +371,7 @@ class BaseDistiller(StudentWrapper):
         """Apply to(), cuda() and half() to the teacher as well."""
         super()._apply(fn, *args, **kwargs)
         if self.teacher_holder is not None:
-            self.teacher._apply(fn, *args, **kwargs)
-            self.teacher_holder.input_adapter._apply(fn, *args, **kwargs)
+            self.teacher_holder.apply_to_tensors(fn, *args, **kwargs)
         return self
 
     def _load_from_state_dict(

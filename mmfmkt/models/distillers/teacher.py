@@ -170,6 +170,12 @@ class TeacherHolder:
         """Device of the teacher."""
         return next(self.network.parameters()).device
 
+    def apply_to_tensors(self, *args: Any, **kwargs: Any) -> None:
+        """Apply what ``to()`` of the distiller applies to its tensors."""
+        self.network._apply(*args, **kwargs)
+        self.network.to(self.device)  # sets the device of its preprocessor
+        self.input_adapter._apply(*args, **kwargs)
+
     def probe(self, tap: str) -> List[LevelSpec]:
         """Return a tap's levels, with strides in the student's pixels.
 

@@ -70,6 +70,12 @@ def test_the_teacher_follows_type_conversions_and_copies_share_it():
     average.update_parameters(model)
 
 
+def test_the_teachers_preprocessor_follows_the_distiller_to_a_device():
+    model = build().to('meta')
+    assert model.teacher.data_preprocessor.device == torch.device('meta')
+    assert model.teacher_holder.input_adapter.gray.is_meta
+
+
 def test_the_teacher_can_run_in_another_dtype():
     features = {}
     for dtype in (None, 'float32', 'bfloat16'):
