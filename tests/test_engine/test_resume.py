@@ -14,7 +14,7 @@ from mmengine.evaluator import BaseMetric, Evaluator
 from mmengine.hooks import Hook
 from mmengine.model import BaseModel
 from mmengine.runner import Runner
-from tiny import batch, distiller
+from tiny import batch, classification, distiller, image_batch
 from torch.utils.data import BatchSampler, DataLoader, Dataset
 
 from mmfmkt.engine.resume.batch_stream import BatchStream
@@ -110,7 +110,10 @@ class InterruptAt(Hook):
 def build_runner(work_dir, *hooks, by_epoch=True, **kwargs):
     """Build a runner of three epochs with four images, one per batch."""
     torch.manual_seed(0)
-    raw_batch = batch(4)
+    raw_batch = kwargs.pop('raw_batch', None) or batch(4)
+    model = kwargs.pop('model', None) or distiller(
+        flow=dict(num_steps=(1, 2), dirac_ratio=0.5)
+    )
     loop = (
         dict(type='mmfmkt.ResumableEpochLoop', max_epochs=3)
         if by_epoch
@@ -123,11 +126,11 @@ def build_runner(work_dir, *hooks, by_epoch=True, **kwargs):
         max_keep_ckpts=1,
     )
     return Runner(
-        model=distiller(flow=dict(num_steps=(1, 2), dirac_ratio=0.5)),
+        model=model,
         work_dir=str(work_dir),
         train_dataloader=dict(
             batch_size=1,
-            num_workers=1,
+            num_workers=kwargs.pop('num_workers', 1),
             sampler=dict(
                 type='DefaultSampler' if by_epoch else 'InfiniteSampler',
                 shuffle=True,
@@ -196,6 +199,34 @@ def test_resumed_runs_end_with_the_weights_of_an_uninterrupted_one(
     assert all(torch.equal(expected[k], weights[k]) for k in expected)
     kept = {x.name for x in resumed.glob('*.pth')}
     assert kept == {'epoch_3.pth' if by_epoch else 'iter_12.pth'}
+
+
+class WarmupFactors(Hook):
+    """Records the warm-up factor of DKDLoss in each iteration."""
+
+    def __init__(self):
+        self.factors = []
+
+    def after_train_iter(self, runner, *args, **kwargs):
+        (transfer,) = runner.model.head_transfer.values()
+        self.factors.append(transfer.metric.warmup_factor)
+
+
+@pytest.mark.parametrize('by_epoch', (True, False))
+def test_a_warm_up_by_epochs_ends_in_both_loops(by_epoch, tmp_path):
+    pytest.importorskip('mmpretrain')
+    hook = WarmupFactors()
+    metric = dict(type='DKDLoss', warmup_epochs=2)
+    runner = build_runner(
+        tmp_path,
+        hook,
+        by_epoch=by_epoch,
+        model=classification(flow=dict(metric=metric)),
+        raw_batch=image_batch(4),
+        num_workers=0,
+    )
+    runner.train()
+    assert hook.factors == [0.5] * 4 + [1.0] * 8
 
 
 class Linear(BaseModel):

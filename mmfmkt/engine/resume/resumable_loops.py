@@ -8,6 +8,7 @@ from torch.utils.data import DataLoader
 
 from mmfmkt.registry import LOOPS
 
+from ..hooks.progress import get_progress
 from .batch_stream import BatchStream
 
 # Endless samplers, which are iterated once for the whole training.
@@ -99,6 +100,9 @@ class ResumableIterLoop(IterBasedTrainLoop):
             if self._iter >= self._max_iters or self.stop_training:
                 break
             runner.model.train()
+            # MMEngine counts one epoch in total.
+            epoch = int(get_progress(runner, by_epoch=True))
+            runner.message_hub.update_info('data_epoch', epoch, resumed=False)
             self.run_iter(batch)
             self._decide_current_val_interval()
             if (

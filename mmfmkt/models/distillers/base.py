@@ -308,7 +308,8 @@ class BaseDistiller(StudentWrapper):
 
     def _set_epoch(self) -> None:
         """Pass the Runner's epoch to the distillation losses."""
-        epoch = MessageHub.get_current_instance().runtime_info.get('epoch')
+        info = MessageHub.get_current_instance().runtime_info
+        epoch = info.get('data_epoch', info.get('epoch'))
         if epoch is not None:
             for module in self.flows.modules():
                 if isinstance(module, BaseMetricLoss):

@@ -46,8 +46,9 @@ class DKDLoss(BaseMetricLoss):
             with alpha 0.5 on ImageNet.
         temperature (float): T.
         warmup_epochs (int): Epochs in which the factor of the loss
-            increases linearly to 1. A distiller sets the epoch; in plain
-            PyTorch, call ``set_epoch``. 20 is usual on CIFAR-100, 5 on
+            increases linearly to 1. A distiller sets the epoch (with
+            IterBasedTrainLoop, ``robustness.exact_resume`` must be True); in
+            plain PyTorch, call ``set_epoch``. 20 is usual on CIFAR-100, 5 on
             ImageNet.
         standardize (bool): Whether to standardize the logits of each sample
             first (Logit Standardization, arXiv 2403.01427, Algorithm 1).
