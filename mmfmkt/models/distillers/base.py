@@ -53,7 +53,8 @@ class BaseDistiller(StudentWrapper):
     Attributes:
         library (str): Default scope of the networks' configs.
         packages (tuple[str]): Required packages.
-        default_tap (str), default_flow (dict): Defaults of tap and flow.
+        default_tap (str): Default of ``tap``.
+        head_defaults (dict): Defaults of ``flow`` for the tap ``'head'``.
         transfer_weight (float): Factor of the transfer's losses, set by
             TransferWeightHook. At 0 the teacher does not run.
 
@@ -65,9 +66,8 @@ class BaseDistiller(StudentWrapper):
     library: str
     packages: Tuple[str, ...]
     default_tap: str
-    default_flow: Dict[str, Any] = {}
-    # Class attributes: StudentWrapper sets their values in itself and not in
-    # the student.
+    head_defaults: Dict[str, Any] = {}
+    # Class attributes, which StudentWrapper does not set in the student.
     variant = ''
     transfer_weight = 1.0
     task_loss = True
@@ -105,7 +105,6 @@ class BaseDistiller(StudentWrapper):
                 f'model.variant {variant!r} learns without a teacher; set '
                 'model.teacher to None.'
             )
-        flow = {**self.default_flow, **(flow or {})}
         tap = self.default_tap if tap is None else tap
         student_cfg = load_model_config(student, 'model.student')
         if data_preprocessor is not None:
@@ -128,7 +127,9 @@ class BaseDistiller(StudentWrapper):
                     # A classifier teaches a detector: the classifier's neck
                     # outputs vectors, so its backbone is tapped by default.
                     teacher = {'tap': 'backbone', **teacher}
-            for settings in complete_taps(tap, levels, flow, taps, teacher):
+            for settings in complete_taps(
+                tap, levels, flow, taps, teacher, self.head_defaults
+            ):
                 # Names of modules must not contain dots.
                 name = settings['tap'].replace('.', '-')
                 self.flows[name] = self._build_transfer(**settings)
@@ -228,8 +229,7 @@ class BaseDistiller(StudentWrapper):
 
     @property
     def class_summary(self) -> List[str]:
-        """Descriptions of the compared classes, for each tap at which the
-        classes of student and teacher differ."""
+        """Compared classes of each tap where student and teacher differ."""
         transfers = [x for x in self.flows.values() if x.class_summary]
         return [f'{x.tap}: {x.class_summary}' for x in transfers]
 

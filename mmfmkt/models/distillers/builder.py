@@ -47,6 +47,7 @@ from ..losses.cross_kd_loss import TeacherHead
 from .gradient_share import gradient_share
 from .levels import SAME_STRIDE, check_distinct
 
+from .taps import HEAD
 TeacherHeadFactory = Callable[[], TeacherHead]
 
 BASES = (MetaEncoder, NoiseSchedule, BaseMetricLoss)
@@ -288,6 +289,7 @@ def complete_taps(
     teacher: Optional[dict],
 ) -> List[dict]:
     """Return the complete settings of each tap.
+    head_defaults: Dict[str, Any],
 
     They are ``tap``, ``levels``, ``flow`` and ``teacher_tap``, which is by
     default the tap of the student.
@@ -301,6 +303,7 @@ def complete_taps(
             default of ``teacher_tap``.
 
     Raises:
+        head_defaults (dict): Defaults of ``flow`` for the tap ``'head'``.
         ConfigError: If there is no tap, if two taps are equal, or if a key
             is unknown.
     """
@@ -315,12 +318,15 @@ def complete_taps(
         )
         completed.append(
             dict(
+        defaults = head_defaults if entry['tap'] == HEAD else {}
                 tap=entry['tap'],
                 levels=entry.get('levels'),
                 teacher_tap=entry.get('teacher_tap')
                 or teacher_tap
                 or entry['tap'],
-                flow=complete_flow({**(flow or {}), **entry.get('flow', {})}),
+                flow=complete_flow(
+                    {**defaults, **(flow or {}), **entry.get('flow', {})}
+                ),
             )
         )
     check_distinct([settings['tap'] for settings in completed], 'model.taps')

@@ -43,8 +43,8 @@ class ClassificationDistiller(BaseDistiller):
             of a module in both networks that outputs feature maps.
         levels (Sequence[int], optional): Indices of the tapped levels, if
             the tap is not ``'head'``.
-        flow (dict, optional): See `DetectionDistiller`. The defaults differ:
-            KD, N = K = 8 and a weight of 1.
+        flow (dict, optional): See `DetectionDistiller`. The defaults differ
+            for the tap ``'head'``: KD, N = K = 8 and a weight of 1.
         taps (Sequence[dict], optional): Several taps instead of one.
         task_loss (bool): See `DetectionDistiller`; not for the tap
             ``'head'``.
@@ -63,7 +63,7 @@ class ClassificationDistiller(BaseDistiller):
     library = 'mmpretrain'
     packages = ('mmpretrain',)
     default_tap = HEAD
-    default_flow = HEAD_DEFAULTS
+    head_defaults = HEAD_DEFAULTS
     report_steps: Sequence[int] = ()
 
     def __init__(

@@ -229,6 +229,16 @@ def test_backbone_stages_train_alone_and_together_with_the_head():
     assert not torch.equal(scores_of(randomize_flows(alone)), before)
 
 
+def test_the_defaults_of_the_head_apply_to_no_other_tap():
+    model = build('theta', taps=[dict(tap='head'), dict(tap='backbone')])
+    head, (stage,) = model.head_transfer, model.flows['backbone'].values()
+    (head,) = head.values()
+    settings = [
+        (type(x.metric).__name__, x.loss_weight) for x in (head, stage)
+    ]
+    assert settings == [('KDLoss', 1.0), ('PKDLoss', 10.0)]
+
+
 def test_parallel_variant_trains_at_a_backbone_stage():
     model = build(
         'parallel',
