@@ -4,6 +4,7 @@ Flows and losses do not depend on configs and take built modules. This module
 registers the classes that the packages ``flows`` and ``losses`` export.
 """
 
+from copy import deepcopy
 from inspect import signature
 from typing import (
     Any,
@@ -183,7 +184,8 @@ def build_transforms(
 
 def build_metric(metric: Any, pair: FeaturePair) -> BaseMetricLoss:
     """Build the distillation loss, and check that it can compare the pair."""
-    metric = build_part(metric, 'model.flow.metric')
+    # A built loss is copied: each level sets its own head and classes.
+    metric = deepcopy(build_part(metric, 'model.flow.metric'))
     name = f'model.flow.metric {type(metric).__name__}'
     if pair.space not in metric.spaces:
         raise ConfigError(

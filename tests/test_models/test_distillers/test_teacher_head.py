@@ -9,7 +9,7 @@ pytest.importorskip('mmdet')
 from mmdet.models.losses import GIoULoss  # noqa: E402
 from mmengine.config import Config  # noqa: E402
 
-from mmfmkt.models.losses import PKDLoss  # noqa: E402
+from mmfmkt.models.losses import CrossKDLoss, PKDLoss  # noqa: E402
 from mmfmkt.registry import MODELS  # noqa: E402
 from mmfmkt.utils import ConfigError  # noqa: E402
 
@@ -84,6 +84,20 @@ def test_the_loss_equals_the_published_formula(level):
     torch.testing.assert_close(
         metric(pred, target), (scores + 0.5 * boxes) / count
     )
+
+
+def test_levels_of_one_built_loss_have_their_own_heads():
+    teacher = dense('atss/atss_r50_fpn_1x_coco.py')
+    metrics = METRIC, CrossKDLoss()
+    models = [build(metric=x, teacher=teacher) for x in metrics]
+    pred, target = torch.randn(2, 2, 32, 5, 7).unbind()
+    losses = []
+    for model in models:
+        for level, scale in enumerate(model.teacher.bbox_head.scales):
+            scale.scale.fill_(1.0 + level)
+        transfers = model.flows['neck'].values()
+        losses.append([x.metric(pred, target) for x in transfers])
+    assert losses[0] == losses[1] and len(set(losses[0])) == 3
 
 
 def test_a_distillation_loss_of_the_maps_is_added():
