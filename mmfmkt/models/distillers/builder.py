@@ -47,8 +47,8 @@ from ..losses import BaseMetricLoss
 from ..losses.cross_kd_loss import TeacherHead
 from .gradient_share import gradient_share
 from .levels import SAME_STRIDE, check_distinct
-
 from .taps import HEAD
+
 TeacherHeadFactory = Callable[[], TeacherHead]
 
 BASES = (MetaEncoder, NoiseSchedule, BaseMetricLoss)
@@ -255,7 +255,7 @@ def check_variant_settings(variant: str, flow: ConfigDict) -> None:
     variant_cls = VARIANTS[variant]
     accepted = signature(variant_cls).parameters
     for key in LOSS_TERMS:
-        if key not in accepted and flow[key] != FLOW_DEFAULTS[key]:
+        if key not in accepted and flow[key] not in (FLOW_DEFAULTS[key], 0):
             raise ConfigError(
                 f'model.flow.{key} is {flow[key]!r}, but the variant '
                 f'{variant!r} has no such term; remove the key.'
@@ -289,9 +289,9 @@ def complete_taps(
     flow: Optional[dict],
     taps: Optional[Sequence[dict]],
     teacher: Optional[dict],
+    head_defaults: Dict[str, Any],
 ) -> List[dict]:
     """Return the complete settings of each tap.
-    head_defaults: Dict[str, Any],
 
     They are ``tap``, ``levels``, ``flow`` and ``teacher_tap``, which is by
     default the tap of the student.
@@ -303,9 +303,9 @@ def complete_taps(
         taps (Sequence[dict], optional): ``model.taps``.
         teacher (dict, optional): ``model.teacher``, whose ``tap`` is the
             default of ``teacher_tap``.
+        head_defaults (dict): Defaults of ``flow`` for the tap ``'head'``.
 
     Raises:
-        head_defaults (dict): Defaults of ``flow`` for the tap ``'head'``.
         ConfigError: If there is no tap, if two taps are equal, or if a key
             is unknown.
     """
@@ -318,9 +318,9 @@ def complete_taps(
         check_keys(
             entry, TAP_SCHEMA, f'model.taps[{index}]', required=('tap',)
         )
+        defaults = head_defaults if entry['tap'] == HEAD else {}
         completed.append(
             dict(
-        defaults = head_defaults if entry['tap'] == HEAD else {}
                 tap=entry['tap'],
                 levels=entry.get('levels'),
                 teacher_tap=entry.get('teacher_tap')

@@ -9,6 +9,7 @@ from mmfmkt.utils import ConfigError
 from ..flows import VARIANTS
 from .feature_transfer import TapTransfer
 from .gradient_share import GradientShare
+from .taps import split_tap
 
 
 def freeze_untapped(
@@ -43,7 +44,8 @@ def freeze_untapped(
             'but model.task_loss=False: set model.flow.loss_weight to a '
             'number.'
         )
-    tapped = {transfer.tap.split('.')[0] for transfer in transfers}
+    modules = [split_tap(transfer.tap)[0] for transfer in transfers]
+    tapped = {module.split('.')[0] for module in modules}
     if not tapped <= {'backbone', 'neck'}:
         raise ConfigError(
             'model.task_loss=False needs taps in backbone or neck, but the '

@@ -55,6 +55,7 @@ class TeacherFlowTransfer(FlowTransfer):
             and metric is not None
             and metric.ignores_scale
             and field.encoder.zero_init
+            and field.schedule.straight
         ):
             raise ValueError(
                 f'metric {type(metric).__name__} ignores scale and '

@@ -238,6 +238,21 @@ def test_settings_of_another_variant_raise_an_error(variant, setting):
         build(variant, flow=setting)
 
 
+@pytest.mark.parametrize('variant', ('fmkt', 'direct', 'online'))
+def test_every_variant_accepts_a_weight_of_zero_for_a_term_it_lacks(variant):
+    terms = dict(ensemble_weight=0.0, direct_weight=0.0)
+    build(variant, flow=terms)
+
+
+def test_one_output_of_a_neck_trains_without_labels():
+    model = build('theta', tap='neck[1]', levels=None, task_loss=False)
+    losses = losses_of(model)
+    assert set(losses) == {f'neck[1].0.loss_{x}' for x in ('flow', 'student')}
+    model.parse_losses(losses)[0].backward()
+    trained = {n for n, p in model.named_parameters() if p.grad is not None}
+    assert {x.split('.')[0] for x in trained} == {'backbone', 'neck', 'flows'}
+
+
 @pytest.mark.slow
 def test_pair_decoupling_changes_only_the_loss_of_the_flow():
     flow = dict(direct_weight=1.0, num_steps=2)

@@ -68,10 +68,10 @@ def legal(space, variant, schedule, encoder, metric, prediction, compare):
     if variant == 'parallel' and space != 'maps':
         return False
     if compare == 'velocities':
-        # PKD ignores scale, and these flows start at velocity zero.
+        # PKD ignores scale, and rectified flows start at velocity zero.
         return (
             variant in ('fmkt', 'theta', 'parallel')
-            and metric != 'PKDLoss'
+            and (metric, schedule) != ('PKDLoss', 'RectifiedFlow')
             and space == 'maps'
         )
     return True

@@ -540,6 +540,15 @@ def test_transfers_without_a_distillation_loss_can_only_sample():
     torch.testing.assert_close(bare.sample(source, 2), whole.sample(source, 2))
 
 
+def test_losses_that_ignore_scale_compare_velocities_of_curved_flows():
+    source, target = torch.randn(2, *EQUAL[0]).unbind()
+    source.requires_grad_()
+    settings = dict(compare='velocities', zero_init=True, schedule='VPODE')
+    flow = build('fmkt', 4, 4, metric='PKDLoss', **settings)
+    flow(source, target, 4)[0]['loss_flow'].backward()
+    assert source.grad.isfinite().all() and source.grad.any()
+
+
 @pytest.mark.parametrize(
     'variant, settings, sentence',
     [
