@@ -6,6 +6,7 @@ from mmengine.dist import all_gather_object, get_rank, is_main_process
 from mmengine.hooks import CheckpointHook
 from mmengine.runner import EpochBasedTrainLoop, Runner
 
+from mmfmkt.models.distillers.gradient_share import GradientShare
 from mmfmkt.registry import HOOKS
 from mmfmkt.utils import ConfigError
 from mmfmkt.utils.checkpoints import digest
@@ -161,6 +162,9 @@ class AtomicCheckpointHook(CheckpointHook):
             meta['epoch'] != runner.epoch or self._pre_val_states is not None
         )
         model = unwrap_model(runner.model)
+        for module in model.modules():
+            if isinstance(module, GradientShare):
+                module.average_last()  # the checkpoint has those of rank 0
         has_random_stream = hasattr(model, 'random_stream')
         rank_state = dict(
             main=self._pre_val_states or pack_states(get_random_states()),

@@ -44,8 +44,8 @@ class GradientShare(nn.Module):
         super().__init__()
         self.name, self.share, self.iterations = name, share, iterations
         # Gradient norms (task, transfer): their sums over iterations, and the
-        # norms of the last backward pass on this rank, which the next forward
-        # pass averages over ranks.
+        # norms of the last backward pass on this rank, which are averaged
+        # over ranks before they are used or saved.
         self.register_buffer('sums', torch.zeros(2))
         self.register_buffer('last', torch.zeros(2))
         self.register_buffer('count', torch.zeros((), dtype=torch.long))
@@ -114,6 +114,10 @@ class GradientShare(nn.Module):
         weighted[terms[0]].register_hook(record_scale)
         source.register_hook(record_norms)
 
+    def average_last(self) -> None:
+        """Average the norms of the last backward pass over ranks."""
+        all_reduce(self.last, 'mean')
+
     def _add_last(self, is_counted: bool) -> None:
         """Add the norms of the last backward pass, averaged over ranks.
 
@@ -121,8 +125,8 @@ class GradientShare(nn.Module):
             is_counted (bool): Whether the iteration is one of those to
                 average over.
         """
+        self.average_last()
         norms = self.last.clone()
-        all_reduce(norms, 'mean')
         self.last.zero_()
         # Skip norms that overflowed in mixed precision. A norm of 0 means
         # that there was no backward pass yet.

@@ -218,6 +218,52 @@ def test_all_ranks_get_the_weights_of_their_mean_norms(tmp_path):
     assert len(weights) == 2 and weights[0] == weights[1]
 
 
+RESUMED = """
+import sys
+from pathlib import Path
+sys.path[:0] = [{tests!r}, {tests!r} + '/test_engine']
+from mmengine.config import Config
+from mmfmkt.apis.runner import prepare_cpu_processes
+from test_resume import InterruptAt, build_runner
+from tiny import distiller
+
+cfg = Config(dict(launcher='pytorch'))
+prepare_cpu_processes(cfg)
+
+def train(work_dir, *hooks, **kwargs):
+    work_dir.mkdir(exist_ok=True)
+    model = distiller(flow=dict(loss_weight='auto', num_steps=2))
+    runner = build_runner(work_dir, *hooks, by_epoch=False, model=model,
+                          launcher='pytorch', cfg=cfg, **kwargs)
+    runner.train()
+    neck = runner.model.module.flows.neck
+    shares = [x.gradient_share for x in neck.values()]
+    assert all(x.is_measuring for x in shares)
+    return [float(x.weight) for x in shares]
+
+folder = Path({folder!r})
+weights = train(folder / 'a')
+try:
+    train(folder / 'b', InterruptAt(6))
+except InterruptedError:
+    path = str(folder / 'b/iter_4.pth')
+    assert train(folder / 'b', resume=True, load_from=path) == weights
+    sys.stdout.write('equal weights\\n')
+"""
+
+
+@pytest.mark.slow
+def test_measuring_on_several_ranks_continues_exactly_after_a_checkpoint(
+    tmp_path,
+):
+    script = tmp_path / 'ranks.py'
+    tests = str(ROOT / 'tests')
+    script.write_text(RESUMED.format(tests=tests, folder=str(tmp_path)))
+    options = ('--nproc_per_node=2', '--master_port=29542')
+    log = run(sys.executable, '-m', 'torch.distributed.run', *options, script)
+    assert log.count('equal weights') == 2
+
+
 def test_gradients_of_classifiers_are_measured_at_the_last_feature():
     pytest.importorskip('mmpretrain')
     torch.manual_seed(0)
