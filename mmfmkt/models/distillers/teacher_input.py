@@ -217,7 +217,11 @@ class TeacherInputAdapter(nn.Module):
             data_samples (list): Meta data of the student's images.
             images (Tensor): The teacher's images, ``(B, C', H', W')``.
         """
-        if self.scale_factor == 1:
+        size = tuple(images.shape[-2:])
+        if self.scale_factor == 1 and all(
+            sample.metainfo.get('batch_input_shape', size) == size
+            for sample in data_samples
+        ):
             return data_samples
         scaled = []
         for sample in data_samples:
@@ -228,7 +232,7 @@ class TeacherInputAdapter(nn.Module):
                     metainfo[key] = tuple(
                         round(x * self.scale_factor) for x in sides
                     )
-            metainfo['batch_input_shape'] = tuple(images.shape[-2:])
+            metainfo['batch_input_shape'] = size
             scaled.append(BaseDataElement(metainfo=metainfo))
         return scaled
 
