@@ -13,7 +13,8 @@ def decouple_pairs(
 
     The first ``int(dirac_ratio * batch_size)`` student samples keep the
     teacher sample of the same image; the other teacher samples are permuted
-    among themselves. All levels of a pyramid use one permutation.
+    among themselves, and some may stay in place. All levels of a pyramid use
+    one permutation.
 
     Args:
         batch_size (int): B.

@@ -134,9 +134,9 @@ FLOW_TEXT = {
     'each level, such as `(10.0, 10.0, 5.0, 5.0)` '
     '([Loss weights](loss_weights.md)).',
     'dirac_ratio': 'Share of a batch whose estimates are compared with the '
-    'teacher feature of the same image, such as `0.5`; the others are '
-    'compared with that of another image (pair decoupling, beta_d of the '
-    'paper).',
+    'teacher feature of the same image, such as `0.5`; the other teacher '
+    'features of the batch are permuted among themselves (pair decoupling, '
+    'beta_d of the paper).',
     'prediction': "Output of the encoder: `'velocity'`, or `'target'` (an "
     'estimate of the teacher feature).',
     'compare': "Inputs of the distillation loss: `'targets'` (estimates and "
@@ -148,7 +148,8 @@ FLOW_TEXT = {
     'student feature and mean of the estimates, relative to `loss_weight`, '
     'such as `0.5`; 1.0 in the paper, 0 in the '
     '[presets](configs.md#presets).',
-    'share_encoder': 'With `True`, all levels share one encoder.',
+    'share_encoder': 'With `True`, all levels share one encoder; '
+    '`paramwise_cfg` then needs `bypass_duplicate=True`.',
     'with_cp': 'Gradient checkpointing of the flow: with `True`, backward '
     'recomputes the Euler steps to save memory.',
     'compile': 'With `True`, the training step of flow and distillation '
