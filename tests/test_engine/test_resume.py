@@ -107,7 +107,9 @@ class InterruptAt(Hook):
             os.kill(os.getpid(), self.signal_number)
 
 
-def build_runner(work_dir, *hooks, by_epoch=True, **kwargs):
+def build_runner(
+    work_dir, *hooks, by_epoch=True, checkpoint=None, **kwargs
+):
     """Build a runner of three epochs with four images, one per batch."""
     torch.manual_seed(0)
     raw_batch = kwargs.pop('raw_batch', None) or batch(4)
@@ -119,7 +121,7 @@ def build_runner(work_dir, *hooks, by_epoch=True, **kwargs):
         if by_epoch
         else dict(type='mmfmkt.ResumableIterLoop', max_iters=12)
     )
-    checkpoint = dict(
+    checkpoint = checkpoint or dict(
         type='mmfmkt.AtomicCheckpointHook',
         by_epoch=by_epoch,
         interval=1 if by_epoch else 4,
@@ -227,6 +229,25 @@ def test_a_warm_up_by_epochs_ends_in_both_loops(by_epoch, tmp_path):
     )
     runner.train()
     assert hook.factors == [0.5] * 4 + [1.0] * 8
+
+
+@pytest.mark.slow
+def test_a_run_resumes_after_the_last_iteration_of_an_epoch(tmp_path):
+    uninterrupted, resumed = tmp_path / 'uninterrupted', tmp_path / 'resumed'
+    uninterrupted.mkdir()
+    resumed.mkdir()
+    checkpoint = dict(
+        type='mmfmkt.AtomicCheckpointHook', by_epoch=False, interval=4
+    )
+    expected = train_weights(build_runner(uninterrupted))
+    train_weights(build_runner(resumed, checkpoint=checkpoint))
+    for first in (8, 12):
+        runner = build_runner(
+            resumed, resume=True, load_from=str(resumed / f'iter_{first}.pth')
+        )
+        weights = train_weights(runner)
+        assert (runner.epoch, runner.iter) == (3, 12)
+        assert all(torch.equal(expected[k], weights[k]) for k in expected)
 
 
 class Linear(BaseModel):
