@@ -93,7 +93,7 @@ def test_resumed_batches_equal_those_of_an_uninterrupted_epoch(
 
 
 class InterruptAt(Hook):
-    """Sends a signal, or raises an error, in an iteration."""
+    """Sends a signal, or raises an error, in a training iteration."""
 
     priority = 'HIGHEST'
 
@@ -278,22 +278,87 @@ class Scores(BaseMetric):
         return dict(score=next(self.values))
 
 
-@pytest.mark.parametrize('interval', [-1, 1])
-def test_one_best_checkpoint_is_kept(interval, tmp_path):
+class InterruptValidation(Hook):
+    """Sends SIGTERM in the validation after an iteration."""
+
+    priority = 'HIGHEST'
+
+    def __init__(self, iteration):
+        self.iteration = iteration
+
+    def after_val_iter(self, runner, *args, **kwargs):
+        if runner.iter == self.iteration:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
+def linear_runner(work_dir, *hooks, scores=(0, 0, 0, 0), **kwargs):
+    """Build a runner of four epochs with two batches and a validation."""
+    torch.manual_seed(0)
     loader = dict(
         batch_size=2,
         sampler=dict(type='DefaultSampler', shuffle=False),
         dataset=[dict(inputs=torch.ones(1))] * 4,
     )
-    Runner(
+    settings = dict(
+        train_cfg=dict(type='mmfmkt.ResumableEpochLoop', max_epochs=4),
+        optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.1)),
+        default_hooks=dict(
+            checkpoint=dict(type='mmfmkt.AtomicCheckpointHook', interval=-1)
+        ),
+    )
+    return Runner(
         model=Linear(),
-        work_dir=str(tmp_path),
+        work_dir=str(work_dir),
         train_dataloader=loader,
         val_dataloader=loader,
-        train_cfg=dict(type='mmfmkt.ResumableEpochLoop', max_epochs=4),
         val_cfg=dict(),
-        val_evaluator=Evaluator(Scores([0.1, 0.3, 0.4, 0.2])),
-        optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.1)),
+        val_evaluator=Evaluator(Scores(scores)),
+        custom_hooks=[*hooks, dict(type='mmfmkt.InterruptHook')],
+        experiment_name=f'{work_dir}-{len(list(work_dir.iterdir()))}',
+        **{**settings, **kwargs},
+    )
+
+
+def resume_linear(work_dir, interruption, *hooks, **kwargs):
+    """Interrupt a run and resume it.
+
+    Returns:
+        tuple: Weights of the resumed and of an uninterrupted run.
+    """
+    first, second = work_dir / 'uninterrupted', work_dir / 'resumed'
+    first.mkdir()
+    second.mkdir()
+    expected = train_weights(linear_runner(first, *hooks, **kwargs))
+    runner = linear_runner(second, interruption, *hooks, **kwargs)
+    with pytest.raises(SystemExit):
+        runner.train()
+    (interrupt,) = (
+        x for x in runner.hooks if type(x).__name__ == 'InterruptHook'
+    )
+    interrupt.after_train(runner)  # restores the signal handlers
+    path, _ = latest_checkpoint(second)
+    runner = linear_runner(
+        second, *hooks, resume=True, load_from=path, **kwargs
+    )
+    return train_weights(runner), expected
+
+
+def test_a_run_resumes_from_a_signal_in_validation_with_averaged_weights(
+    tmp_path,
+):
+    weights, expected = resume_linear(
+        tmp_path,
+        InterruptValidation(4),
+        dict(type='EMAHook', momentum=0.5),
+    )
+    assert weights == expected
+
+
+@pytest.mark.parametrize('interval', [-1, 1])
+def test_one_best_checkpoint_is_kept(interval, tmp_path):
+    linear_runner(
+        tmp_path,
+        scores=(0.1, 0.3, 0.4, 0.2),
         default_hooks=dict(
             checkpoint=dict(
                 type='mmfmkt.AtomicCheckpointHook',
@@ -304,7 +369,6 @@ def test_one_best_checkpoint_is_kept(interval, tmp_path):
                 rule='greater',
             )
         ),
-        experiment_name=str(tmp_path),
     ).train()
     last = {'epoch_4.pth'} if interval > 0 else set()
     kept = {x.name for x in tmp_path.glob('*.pth')}

@@ -10,7 +10,7 @@ from typing import Any, Optional
 import torch
 import torch.distributed as dist
 from mmengine.dist import is_distributed
-from mmengine.hooks import Hook
+from mmengine.hooks import EMAHook, Hook
 from mmengine.runner import EpochBasedTrainLoop, Runner
 
 from mmfmkt.registry import HOOKS
@@ -82,6 +82,10 @@ class InterruptHook(Hook):
         """Exit after a signal in validation, if there is one process."""
         if self._group is None:
             self._synchronize()
+            for hook in runner.hooks if self._agreed_signal else ():
+                # Validation runs with the averaged weights in the model.
+                if isinstance(hook, EMAHook):
+                    hook.after_val_epoch(runner)
             self._save_and_exit(
                 runner, dict(epoch=runner.epoch, iter=runner.iter)
             )
