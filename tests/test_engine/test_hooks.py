@@ -248,7 +248,9 @@ class CorruptValues(Hook):
 
     Args:
         target (str): ``'weight'`` sets the transfer weight to NaN, ``'nan'``
-            and ``'zero'`` set the weights of the teacher's neck.
+            and ``'zero'`` set the weights of the teacher's neck, ``'loss'``
+            adds a loss of infinity without a gradient, ``'image'`` sets an
+            image to NaN.
         first (int): First iteration.
         last (int): Last iteration.
     """
@@ -256,13 +258,24 @@ class CorruptValues(Hook):
     def __init__(self, target, first, last=99):
         self.target, self.first, self.last = target, first, last
 
-    def before_train_iter(self, runner, *args, **kwargs):
+    def before_run(self, runner):
+        def add_loss(model, args, losses):
+            if self.first <= runner.iter <= self.last:
+                losses['loss_infinite'] = torch.tensor(float('inf'))
+
+        if self.target == 'loss':
+            runner.model.register_forward_hook(add_loss)
+
+    def before_train_iter(self, runner, batch_idx, data_batch=None):
         active = self.first <= runner.iter <= self.last
         model = runner.model
         self.weights = [x.detach().clone() for x in model.parameters()]
         if self.target == 'weight':
             model.transfer_weight = float('nan') if active else 1.0
-        elif active:
+        elif self.target == 'image' and active:
+            image = data_batch['inputs'][0].float()
+            data_batch['inputs'][0] = image.fill_(float('nan'))
+        elif self.target in ('nan', 'zero') and active:
             for parameter in model.teacher.neck.parameters():
                 parameter.fill_(float('nan' if self.target == 'nan' else 0))
 
@@ -290,7 +303,8 @@ def test_nan_stops_a_run_before_the_optimizer_step(target, wrapper, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_skipped_batch_changes_no_weights(tmp_path):
+@pytest.mark.parametrize('target', ['weight', 'loss'])
+def test_a_skipped_batch_changes_no_weights(target, tmp_path):
     class CompareWeights(Hook):
         def after_train_iter(self, runner, *args, **kwargs):
             equal = map(
@@ -299,7 +313,7 @@ def test_a_skipped_batch_changes_no_weights(tmp_path):
             unchanged.append(all(equal))
 
     unchanged = []
-    corrupt = CorruptValues('weight', first=3, last=4)
+    corrupt = CorruptValues(target, first=3, last=4)
     hook = dict(type='mmfmkt.NanGuardHook', action='skip')
     _, runner = train(tmp_path, corrupt, hook, CompareWeights())
     assert unchanged == [i in (3, 4) for i in range(8)]
@@ -311,9 +325,15 @@ def test_a_skipped_batch_changes_no_weights(tmp_path):
     with pytest.raises(ConfigError, match='NaN or Inf'):
         train(
             tmp_path,
-            CorruptValues('weight', first=2),
+            CorruptValues(target, first=2),
             dict(type='mmfmkt.NanGuardHook', action='skip', max_skips=3),
         )
+
+
+def test_a_batch_that_corrupts_running_statistics_is_not_skipped(tmp_path):
+    hook = dict(type='mmfmkt.NanGuardHook', action='skip')
+    with pytest.raises(ConfigError, match=r'into \S+running_mean'):
+        train(tmp_path, CorruptValues('image', first=2), hook)
 
 
 @pytest.mark.parametrize(

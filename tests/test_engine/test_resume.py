@@ -107,9 +107,7 @@ class InterruptAt(Hook):
             os.kill(os.getpid(), self.signal_number)
 
 
-def build_runner(
-    work_dir, *hooks, by_epoch=True, checkpoint=None, **kwargs
-):
+def build_runner(work_dir, *hooks, by_epoch=True, checkpoint=None, **kwargs):
     """Build a runner of three epochs with four images, one per batch."""
     torch.manual_seed(0)
     raw_batch = kwargs.pop('raw_batch', None) or batch(4)

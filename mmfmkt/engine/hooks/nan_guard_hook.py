@@ -1,10 +1,10 @@
 """Guard of losses and gradients against NaN and Inf."""
 
-from typing import Any, Dict, List, Literal, Optional
+from typing import Any, List, Literal, Optional, Tuple
 
 import torch
+from mmengine.dist import all_reduce
 from mmengine.hooks import Hook
-from mmengine.optim import OptimWrapperDict
 from mmengine.runner import Runner
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -14,7 +14,7 @@ from mmfmkt.registry import HOOKS
 from mmfmkt.utils import ConfigError
 from mmfmkt.utils.schema import PositiveInt
 
-from .progress import unwrap_model
+from .progress import get_optim_wrappers, unwrap_model
 
 MAX_LISTED_NAMES = 6
 
@@ -23,11 +23,13 @@ MAX_LISTED_NAMES = 6
 class NanGuardHook(Hook):
     """Stops training on NaN or Inf before the optimizer step.
 
-    The gradients are checked right before the optimizer step, after their
-    reduction, so that all processes take the same decision. A skipped batch
-    changes neither the weights nor the optimizer's state. In float16 the
-    gradient scaler skips steps with infinite gradients itself, so only the
-    losses are checked.
+    Losses and gradients are checked right before the optimizer step, and all
+    processes take the same decision. A skipped batch changes neither the
+    weights nor the optimizer's state. If the forward pass has written NaN or
+    Inf into a buffer, such as the running mean of BatchNorm, the batch cannot
+    be skipped, and training stops. Without an optimizer step (in gradient
+    accumulation, or in float16, where the gradient scaler skips steps with
+    infinite gradients), only the losses are checked.
 
     Args:
         action (str): ``'stop'``, or ``'skip'`` to skip the batch and log the
@@ -59,23 +61,29 @@ class NanGuardHook(Hook):
         self.action = action
         self.max_skips = renamed_argument('most', most, 'max_skips', max_skips)
         self.skipped, self._consecutive_skips = 0, 0
-        self._losses: Dict[str, Any] = {}
-        self._bad_gradients: List[str] = []
+        self._losses: List[Tuple[str, Tensor]] = []
+        self._bad_names: List[str] = []
         self._handles: List[Any] = []
 
     def before_train(self, runner: Runner) -> None:
         """Register hooks on the model and its optimizers."""
         model = unwrap_model(runner.model)
         self._parameters = dict(model.named_parameters())
+        # Masks may be infinite from the start.
+        self._buffers = [
+            (name, x)
+            for name, x in model.named_buffers()
+            if torch.isfinite(x).all()
+        ]
+        # DeepSpeed has optimizers of its own, without hooks.
+        self._optimizers = [
+            x.optimizer
+            for x in get_optim_wrappers(runner)
+            if isinstance(x.optimizer, Optimizer)
+        ]
         self._handles = [model.register_forward_hook(self._record_losses)]
-        wrapper = runner.optim_wrapper
-        is_dict = isinstance(wrapper, OptimWrapperDict)
-        for optim_wrapper in wrapper.values() if is_dict else [wrapper]:
-            self._handles.append(
-                optim_wrapper.optimizer.register_step_pre_hook(
-                    self._check_grads
-                )
-            )
+        for optimizer in self._optimizers:
+            self._handles.append(optimizer.register_step_pre_hook(self._check))
 
     def after_train_iter(self, runner: Runner, *args: Any, **kw: Any) -> None:
         """Stop, or count a skipped batch, if there was a NaN or Inf.
@@ -83,8 +91,9 @@ class NanGuardHook(Hook):
         Raises:
             ConfigError: If training has to stop.
         """
-        names = non_finite_names(self._losses) or self._bad_gradients
-        self._losses, self._bad_gradients = {}, []
+        if self._losses:  # There was no optimizer step.
+            self._check()
+        names, self._bad_names = self._bad_names, []
         self._consecutive_skips = self._consecutive_skips + 1 if names else 0
         if not names:
             return
@@ -92,7 +101,11 @@ class NanGuardHook(Hook):
         if len(names) > MAX_LISTED_NAMES:
             listed += f' and {len(names) - MAX_LISTED_NAMES} more'
         message = f'NaN or Inf in iteration {runner.iter + 1}: {listed}'
-        if self.action == 'stop' or self._consecutive_skips > self.max_skips:
+        buffers = non_finite_names(self._buffers)
+        if buffers:
+            message += f'; the forward pass wrote it into {buffers[0]}'
+        too_many = self._consecutive_skips > self.max_skips
+        if self.action == 'stop' or buffers or too_many:
             checkpoint = runner.message_hub.runtime_info.get('last_ckpt')
             raise ConfigError(
                 f'{message}. The optimizer step was not taken; last '
@@ -115,30 +128,56 @@ class NanGuardHook(Hook):
     ) -> None:
         """Record the losses; other outputs are only logged and may be NaN."""
         if isinstance(output, dict):
-            self._losses = {k: x for k, x in output.items() if 'loss' in k}
+            self._losses = [
+                (name, x)
+                for name, value in output.items()
+                for x in (value if isinstance(value, list) else [value])
+                if 'loss' in name and isinstance(x, Tensor)
+            ]
 
-    def _check_grads(
-        self, optimizer: Optimizer, args: tuple, kwargs: dict
+    def _check(
+        self, optimizer: Optional[Optimizer] = None, *args: Any
     ) -> None:
-        """Remove all gradients if one of them has NaN or Inf."""
+        """Remove all gradients if a loss or gradient has NaN or Inf.
+
+        Args:
+            optimizer (Optimizer, optional): Optimizer before its step. None:
+                only the losses are checked.
+            args: Arguments of the optimizer step, which are not used.
+        """
         parameters = [
             p
-            for group in optimizer.param_groups
+            for group in (optimizer.param_groups if optimizer else ())
             for p in group['params']
             if p.grad is not None
         ]
-        if not parameters or all_finite([p.grad for p in parameters]):
+        grads = [p.grad for p in parameters]
+        norms = torch._foreach_norm(grads) if grads else ()
+        losses, self._losses = self._losses, []
+        flags = [torch.isfinite(x).all() for _, x in losses]
+        if grads:
+            flags.append(torch.isfinite(torch.stack(norms)).all())
+        finite = torch.stack(flags).all().float() if flags else torch.ones(())
+        # Losses differ between processes, as do gradients with FSDP.
+        all_reduce(finite, 'min')
+        if finite:
             return
-        bad_ids = {id(p) for p in parameters if not all_finite([p.grad])}
-        self._bad_gradients = [
-            f'the gradient of {name}'
-            for name, p in self._parameters.items()
-            if id(p) in bad_ids
-        ]
-        for parameter in parameters:
+        bad_ids = {
+            id(p) for p, x in zip(parameters, norms) if not torch.isfinite(x)
+        }
+        self._bad_names = (
+            non_finite_names(losses)
+            or [
+                f'the gradient of {name}'
+                for name, p in self._parameters.items()
+                if id(p) in bad_ids
+            ]
+            or ['a loss or gradient of another process']
+        )
+        for optimizer in self._optimizers:
             # The optimizer ignores parameters without a gradient; with a zero
             # gradient it would apply weight decay.
-            parameter.grad = None
+            optimizer.zero_grad(set_to_none=True)
 
 
 @HOOKS.register_module()
@@ -150,21 +189,6 @@ class FiniteHook(NanGuardHook):
         super().__init__(**kwargs)
 
 
-def all_finite(tensors: List[Tensor]) -> bool:
-    """Return whether all values are finite; synchronize the device once."""
-    norms = torch._foreach_norm(tensors)
-    return bool(torch.isfinite(torch.stack(norms)).all())
-
-
-def non_finite_names(values: Dict[str, Any]) -> List[str]:
-    """Return the names of values with NaN or Inf.
-
-    Args:
-        values (dict): Tensors, lists of tensors and other objects, by name.
-    """
-    return [
-        name
-        for name, value in values.items()
-        for x in (value if isinstance(value, (list, tuple)) else [value])
-        if isinstance(x, Tensor) and not torch.isfinite(x).all()
-    ]
+def non_finite_names(tensors: List[Tuple[str, Tensor]]) -> List[str]:
+    """Return the names of tensors with NaN or Inf."""
+    return [name for name, x in tensors if not torch.isfinite(x).all()]

@@ -1,7 +1,10 @@
 """Access to a Runner's progress and model, for hooks."""
 
+from typing import List
+
 from mmengine.dist import get_world_size
 from mmengine.model import is_model_wrapper
+from mmengine.optim import BaseOptimWrapper, OptimWrapperDict
 from mmengine.runner import Runner
 from torch import nn
 from torch.utils.data import DataLoader
@@ -32,6 +35,13 @@ def iterations_per_epoch(loader: DataLoader) -> float:
     sampler = loader.batch_sampler.sampler
     is_sharded = len(sampler) < len(loader.dataset)
     return len(loader) / (1 if is_sharded else get_world_size())
+
+
+def get_optim_wrappers(runner: Runner) -> List[BaseOptimWrapper]:
+    """Return the optimizer wrappers of a runner."""
+    wrapper = runner.optim_wrapper
+    is_dict = isinstance(wrapper, OptimWrapperDict)
+    return list(wrapper.values()) if is_dict else [wrapper]
 
 
 def unwrap_model(model: nn.Module) -> nn.Module:
