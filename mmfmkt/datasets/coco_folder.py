@@ -17,7 +17,7 @@ class CocoSplit(NamedTuple):
         ann_file (str): Annotation file.
         images (str): Folder of the images.
         classes (tuple[str]): Names of the categories.
-        has_masks (bool): Whether annotations have masks.
+        has_masks (bool): Whether all annotations have masks.
         content (dict, optional): Converted annotations, which
             `CocoFolder.write` writes to ``ann_file``; None in COCO format.
     """
@@ -113,7 +113,7 @@ def single_path(paths: List[Path], pattern: str, root: Path) -> str:
 
 
 def read_annotations(path: Path) -> Tuple[Tuple[str, ...], bool]:
-    """Return the classes of an annotation file and whether it has masks.
+    """Return the classes of an annotation file and whether all have masks.
 
     Raises:
         ConfigError: If the file is not in COCO format.
@@ -123,7 +123,8 @@ def read_annotations(path: Path) -> Tuple[Tuple[str, ...], bool]:
             content = json.load(file)
         classes = tuple(x['name'] for x in content['categories'])
         annotations = content.get('annotations', [])
-        has_masks = any(x.get('segmentation') for x in annotations)
+        with_mask = [x for x in annotations if x.get('segmentation')]
+        has_masks = 0 < len(with_mask) == len(annotations)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ConfigError(
             f'--data-root: {str(path)!r} is not in COCO format: '

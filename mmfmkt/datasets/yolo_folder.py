@@ -42,7 +42,9 @@ def read_yolo(
         for entry in value if isinstance(value, list) else [value]:
             for path in yolo_images(str(entry), base, root, split):
                 size = image_size(path)
-                instances = list(yolo_instances(path, size, classes))
+                instances = list(
+                    yolo_instances(path, size, classes, 'kpt_shape' in config)
+                )
                 images[split].append(AnnotatedImage(path, size, instances))
     return classes, images
 
@@ -105,7 +107,10 @@ def label_file(image: Path) -> Path:
 
 
 def yolo_instances(
-    image: Path, size: Tuple[int, int], classes: Sequence[str]
+    image: Path,
+    size: Tuple[int, int],
+    classes: Sequence[str],
+    has_keypoints: bool,
 ) -> Iterator[Instance]:
     """Yield the objects of an image from its label file, if it has one.
 
@@ -113,12 +118,15 @@ def yolo_instances(
         image (Path): The image.
         size (tuple[int]): Width and height in pixels.
         classes (Sequence[str]): Names of the classes.
+        has_keypoints (bool): Whether keypoints, which are ignored, follow a
+            box.
     """
     file = label_file(image)
     for line in read_lines(file) if file.is_file() else []:
         location = f'--data-root: {str(file)!r}, line {line!r}'
         try:
             index, *values = map(float, line.split())
+            values = values[:4] if has_keypoints else values
             valid = len(values) >= 4 and len(values) % 2 == 0
             # Rounding gives values slightly above 1; pixels are far above.
             valid = valid and max(values) < 1.5

@@ -20,6 +20,16 @@ def test_splits_classes_and_masks_are_found(masks, tmp_path):
         )
 
 
+def test_a_split_has_masks_only_if_all_annotations_have_one(tmp_path):
+    root = coco_folder(tmp_path / 'data', masks=True)
+    file = root / 'annotations/instances_train.json'
+    content = json.loads(file.read_text())
+    content['annotations'][0]['segmentation'] = []
+    file.write_text(json.dumps(content))
+    data = find_coco_folder(str(root))
+    assert (data.train.has_masks, data.val.has_masks) == (False, True)
+
+
 def test_instance_annotation_files_are_preferred(tmp_path):
     root = coco_folder(tmp_path / 'data')
     file = root / 'annotations/instances_train.json'

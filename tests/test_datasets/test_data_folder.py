@@ -131,6 +131,15 @@ def test_all_forms_of_data_yaml_are_read(entries, yolo, coco, tmp_path):
     check_equal(yolo, coco, tmp_path)
 
 
+def test_keypoints_are_ignored(yolo, coco, tmp_path):
+    with (yolo / 'data.yaml').open('a') as file:
+        file.write('kpt_shape: [2, 3]\n')
+    for file in (yolo / 'labels').rglob('*.txt'):
+        lines = file.read_text().splitlines()
+        file.write_text('\n'.join(f'{x} 0.1 0.2 2 0 0 0' for x in lines))
+    assert not check_equal(yolo, coco, tmp_path).train.has_masks
+
+
 def test_classes_with_the_same_name_are_merged(yolo, tmp_path):
     config = yaml.safe_load((yolo / 'data.yaml').read_text())
     config['names'] = ['object', *CLASSES[1:-1], 'object']
