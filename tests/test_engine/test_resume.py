@@ -426,6 +426,14 @@ def test_a_damaged_checkpoint_is_skipped_when_resuming(damage, tmp_path):
     assert latest_checkpoint(tmp_path) == (None, None)
 
 
+def test_a_copied_run_resumes_from_its_latest_checkpoint(tmp_path):
+    for epoch in (1, 2, 3):
+        save_checkpoint(tmp_path / f'epoch_{epoch}.pth', age=epoch)
+    pointer = tmp_path / 'last_checkpoint'
+    pointer.write_text('/another/folder/epoch_3.pth')
+    assert latest_checkpoint(tmp_path)[0] == str(tmp_path / 'epoch_3.pth')
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason='there is a GPU')
 def test_random_states_of_a_gpu_are_skipped_without_a_gpu():
     states = get_random_states()

@@ -1,6 +1,5 @@
 """Search for the checkpoint to resume from."""
 
-import os
 import warnings
 import zipfile
 from pathlib import Path
@@ -84,7 +83,16 @@ def checkpoints_of(work_dir: Path) -> List[Path]:
     paths = {path for x in patterns for path in folder.glob(x)}
     if latest.is_file():
         paths.add(latest)
-    return sorted(paths, key=os.path.getmtime, reverse=True)
+    # Copying a folder may change the times of its files, and moving it the
+    # parent of `latest`.
+    return sorted(
+        paths,
+        key=lambda x: (
+            bool(text) and x.name == latest.name,
+            x.stat().st_mtime,
+        ),
+        reverse=True,
+    )
 
 
 def load_if_complete(path: Path) -> Optional[Any]:
