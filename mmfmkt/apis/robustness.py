@@ -18,7 +18,7 @@ from copy import deepcopy
 from typing import Any, List
 
 from mmengine.config import Config
-from mmengine.hooks import CheckpointHook
+from mmengine.hooks import CheckpointHook, EMAHook
 from mmengine.registry import HOOKS, LOG_PROCESSORS, LOOPS
 from mmengine.runner import (
     EpochBasedTrainLoop,
@@ -27,7 +27,11 @@ from mmengine.runner import (
 )
 
 from mmfmkt.utils.configs import walk
-from mmfmkt.utils.schema import check_arguments, check_keys
+from mmfmkt.utils.schema import (
+    check_arguments,
+    check_keys,
+    constructor_arguments,
+)
 from mmfmkt.utils.types import is_from_mmfmkt, resolve_type
 
 SWITCHES = dict(
@@ -155,4 +159,8 @@ def check_mmfmkt_hooks(cfg: Config) -> None:
             settings = {
                 k: v for k, v in hook.items() if k not in not_arguments
             }
+            if issubclass(hook_type, EMAHook):
+                # Other arguments are those of the averaged model.
+                known = constructor_arguments(hook_type)[0]
+                settings = {k: settings[k] for k in settings if k in known}
             check_arguments(hook_type, settings, key)

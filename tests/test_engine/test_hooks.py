@@ -18,7 +18,10 @@ from mmfmkt.engine import (  # noqa: E402
     StepCountWarmupHook,
     TransferWeightHook,
 )
-from mmfmkt.engine.hooks.progress import iterations_per_epoch  # noqa: E402
+from mmfmkt.engine.hooks.progress import (  # noqa: E402
+    iterations_per_epoch,
+    unwrap_model,
+)
 from mmfmkt.utils import ConfigError  # noqa: E402
 
 
@@ -223,6 +226,23 @@ def test_invalid_settings_raise_an_error_of_one_line(hook):
         check_mmfmkt_hooks(Config(dict(model=dict(), custom_hooks=[hook])))
         HOOKS.build(hook)
     assert '\n' not in str(error.value)
+
+
+def test_flow_ema_accepts_arguments_of_the_averaged_model(tmp_path):
+    hook = dict(type='mmfmkt.FlowEMAHook', update_buffers=True, interval=2)
+    check_mmfmkt_hooks(Config(dict(model=dict(), custom_hooks=[hook])))
+    _, runner = train(tmp_path, hook, epochs=1)
+    (ema,) = (x for x in runner.hooks if type(x).__name__ == 'FlowEMAHook')
+    assert ema.ema_model.update_buffers and ema.ema_model.interval == 2
+
+
+def test_hooks_find_the_distiller_in_test_time_augmentation():
+    from mmdet.models import DetTTAModel
+
+    from mmfmkt.registry import MODELS
+
+    model = MODELS.build(distiller(flow=dict(num_steps=1)))
+    assert unwrap_model(DetTTAModel(module=model)) is model
 
 
 def test_hooks_for_distillers_raise_an_error_for_other_models(tmp_path):

@@ -3,7 +3,7 @@
 from typing import List
 
 from mmengine.dist import get_world_size
-from mmengine.model import is_model_wrapper
+from mmengine.model import BaseTTAModel, is_model_wrapper
 from mmengine.optim import BaseOptimWrapper, OptimWrapperDict
 from mmengine.runner import Runner
 from torch import nn
@@ -45,8 +45,10 @@ def get_optim_wrappers(runner: Runner) -> List[BaseOptimWrapper]:
 
 
 def unwrap_model(model: nn.Module) -> nn.Module:
-    """Return the model without a wrapper such as DDP."""
-    return model.module if is_model_wrapper(model) else model
+    """Return the model without wrappers such as DDP."""
+    while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
+        model = model.module
+    return model
 
 
 def get_distiller(runner: Runner) -> nn.Module:
