@@ -87,10 +87,7 @@ def checkpoints_of(work_dir: Path) -> List[Path]:
     # parent of `latest`.
     return sorted(
         paths,
-        key=lambda x: (
-            bool(text) and x.name == latest.name,
-            x.stat().st_mtime,
-        ),
+        key=lambda x: (x.name == latest.name, x.stat().st_mtime),
         reverse=True,
     )
 
