@@ -23,7 +23,7 @@ from mmfmkt.models.flows import VARIANTS
 from mmfmkt.registry import MODELS
 from mmfmkt.utils import ConfigError
 from mmfmkt.utils.checkpoints import load_checkpoint
-from mmfmkt.utils.configs import add_mmfmkt_import, walk
+from mmfmkt.utils.configs import add_mmfmkt_import, imported_modules, walk
 from mmfmkt.utils.files import save_atomically
 from mmfmkt.utils.types import is_from_mmfmkt, resolve_type
 
@@ -178,8 +178,8 @@ def student_config(config: Config) -> Config:
     if exported.get('custom_imports'):
         exported.custom_imports['imports'] = [
             module
-            for module in exported.custom_imports['imports']
-            if not module.startswith('mmfmkt')
+            for module in imported_modules(exported)
+            if module.partition('.')[0] != 'mmfmkt'
         ]
     if 'mmfmkt.' in exported.pretty_text:
         add_mmfmkt_import(exported)

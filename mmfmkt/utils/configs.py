@@ -50,19 +50,24 @@ def shipped_models() -> List[dict]:
     ]
 
 
+def imported_modules(cfg: Config) -> List[str]:
+    """Return the modules in the ``custom_imports`` of a config."""
+    modules = (cfg.get('custom_imports') or {}).get('imports') or []
+    return [modules] if isinstance(modules, str) else list(modules)
+
+
 def add_mmfmkt_import(cfg: Config) -> None:
     """Add mmfmkt to the ``custom_imports`` of a config.
 
     Args:
         cfg (Config): Changed in place.
     """
-    # Config.setdefault does not return the stored value.
-    cfg.setdefault(
-        'custom_imports', dict(imports=[], allow_failed_imports=False)
-    )
-    imports = cfg.custom_imports
-    if 'mmfmkt' not in imports['imports']:
-        imports['imports'] = [*imports['imports'], 'mmfmkt']
+    modules = imported_modules(cfg)
+    if 'mmfmkt' not in modules:
+        cfg.custom_imports = dict(
+            cfg.get('custom_imports') or dict(allow_failed_imports=False),
+            imports=[*modules, 'mmfmkt'],
+        )
 
 
 def walk(part: Any, key: str = '') -> Iterator[Tuple[str, Any]]:

@@ -7,6 +7,7 @@ from mmengine.model import BaseModule
 from tiny import classification, distiller, resnet
 
 from mmfmkt.apis import export_student
+from mmfmkt.engine.export import student_config
 from mmfmkt.registry import MODELS
 
 pytest.importorskip('mmdet')
@@ -61,6 +62,24 @@ def test_exported_configs_keep_user_settings_without_those_of_the_run(
     assert 'json' in written.custom_imports.imports
     assert not written.resume and 'work_dir' not in written
     assert ('mmfmkt' in written.pretty_text) == (variant in ('fmkt', 'online'))
+
+
+@pytest.mark.parametrize(
+    'imports, kept',
+    [
+        ('json', ['json']),
+        (['mmfmkt.engine', 'mmfmkt_project'], ['mmfmkt_project']),
+    ],
+)
+def test_exported_configs_keep_the_modules_of_users(imports, kept):
+    cfg = Config(
+        dict(
+            model=distiller('theta'),
+            default_scope='mmdet',
+            custom_imports=dict(imports=imports),
+        )
+    )
+    assert student_config(cfg).custom_imports.imports == kept
 
 
 def test_the_checkpoint_keeps_its_classes_and_drops_the_optimizer(

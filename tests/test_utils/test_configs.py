@@ -11,6 +11,9 @@ from mmfmkt.utils.configs import add_mmfmkt_import
     [
         ({}, ['mmfmkt']),
         (dict(custom_imports=dict(imports=['json'])), ['json', 'mmfmkt']),
+        (dict(custom_imports=dict(imports='json')), ['json', 'mmfmkt']),
+        (dict(custom_imports=dict(imports=None)), ['mmfmkt']),
+        (dict(custom_imports=None), ['mmfmkt']),
         (dict(custom_imports=dict(imports=['mmfmkt'])), ['mmfmkt']),
     ],
 )
