@@ -4,7 +4,7 @@ from typing import Any, Dict, Optional
 
 from mmengine.dist import all_gather_object, get_rank, is_main_process
 from mmengine.hooks import CheckpointHook
-from mmengine.runner import EpochBasedTrainLoop, Runner
+from mmengine.runner import Runner
 
 from mmfmkt.models.distillers.gradient_share import GradientShare
 from mmfmkt.registry import HOOKS
@@ -89,7 +89,7 @@ class AtomicCheckpointHook(CheckpointHook):
         """
         # These settings may be overwritten: this checkpoint is the last one.
         self.filename_tmpl, self.max_keep_ckpts = INTERRUPTED_FILE, 0
-        self._resume_state = self._gather_states(runner, meta)
+        self._resume_state = self._gather_states(runner)
         super()._save_checkpoint_with_step(runner, 0, meta)
         return self.last_ckpt
 
@@ -142,7 +142,7 @@ class AtomicCheckpointHook(CheckpointHook):
     def _save_checkpoint_with_step(
         self, runner: Runner, step: int, meta: dict
     ) -> None:
-        self._resume_state = self._gather_states(runner, meta)
+        self._resume_state = self._gather_states(runner)
         super()._save_checkpoint_with_step(runner, step, meta)
         self._resume_state = None
         backend = self.file_backend
@@ -151,16 +151,11 @@ class AtomicCheckpointHook(CheckpointHook):
             backend.remove(interrupted)
         self._delete_removed()
 
-    def _gather_states(self, runner: Runner, meta: dict) -> Optional[dict]:
+    def _gather_states(self, runner: Runner) -> Optional[dict]:
         """Gather the states of an exact resume from all ranks."""
         stream = self._stream(runner)
         if stream is None:
             return None
-        # At the end of an epoch, ``meta`` has the next epoch, or validation
-        # is running.
-        at_epoch_end = isinstance(runner.train_loop, EpochBasedTrainLoop) and (
-            meta['epoch'] != runner.epoch or self._pre_val_states is not None
-        )
         model = unwrap_model(runner.model)
         for module in model.modules():
             if isinstance(module, GradientShare):
@@ -168,7 +163,7 @@ class AtomicCheckpointHook(CheckpointHook):
         has_random_stream = hasattr(model, 'random_stream')
         rank_state = dict(
             main=self._pre_val_states or pack_states(get_random_states()),
-            workers=stream.worker_states(at_epoch_end),
+            workers=stream.worker_states,
             distiller=pack_states(model.random_stream.states)
             if has_random_stream
             else b'',

@@ -135,24 +135,15 @@ class BatchStream:
     Attributes:
         main_state (bytes): Packed random states of the main process, which
             the next :meth:`read` restores; if empty, it restores none.
+        worker_states (dict[int, bytes]): Packed random state of each worker
+            after its last used batch, by worker index.
     """
 
     def __init__(self, loader: DataLoader) -> None:
         self.loader = loader
         self.main_state = b''
-        self._worker_states: Dict[int, bytes] = {}
+        self.worker_states: Dict[int, bytes] = {}
         self._states_to_restore: Dict[int, bytes] = {}
-
-    def worker_states(self, at_epoch_end: bool) -> Dict[int, bytes]:
-        """Return each worker's random state after its last used batch.
-
-        Args:
-            at_epoch_end (bool): Whether the epoch is over. Workers that are
-                not persistent end then, and have no state.
-        """
-        if at_epoch_end and not self.loader.persistent_workers:
-            return {}
-        return dict(self._worker_states)
 
     def resume(self, main: bytes, workers: Dict[int, bytes]) -> None:
         """Set the random states with which the next :meth:`read` starts.
@@ -162,7 +153,7 @@ class BatchStream:
             workers (dict[int, bytes]): States by worker index.
         """
         self.main_state, self._states_to_restore = main, workers
-        self._worker_states = dict(workers)
+        self.worker_states = dict(workers)
 
     def read(self, first: int = 0) -> Iterator[Any]:
         """Yield the batches of an epoch.
@@ -173,14 +164,15 @@ class BatchStream:
         num_workers = max(self.loader.num_workers, 1)
         if not first:
             self._restore()
+            if not self.loader.persistent_workers:
+                # PyTorch sets the random states of the new workers.
+                self._states_to_restore, self.worker_states = {}, {}
         # `iter` draws the workers' base seed from the random state of the
         # main process. A state from within an epoch was saved after this
         # draw, so it is restored after `iter`; a state from the start of an
         # epoch was saved before, so it is restored above.
         batches = self._create_iterator(first, num_workers)
         self._restore()
-        if not (self.loader.persistent_workers or first):
-            self._worker_states = {}
         # The first `first % num_workers` batches are empty.
         for index, batch in enumerate(batches, first - first % num_workers):
             if index < first:
@@ -190,7 +182,7 @@ class BatchStream:
             if isinstance(batch, BatchWithState):
                 batch, state = batch
                 if state:
-                    self._worker_states[index % num_workers] = state
+                    self.worker_states[index % num_workers] = state
             yield batch
 
     def _create_iterator(self, first: int, num_workers: int) -> Iterator[Any]:
