@@ -349,6 +349,37 @@ def test_a_run_resumes_from_a_signal_in_validation_with_averaged_weights(
     assert weights == expected
 
 
+@pytest.mark.parametrize('by_epoch', [True, False])
+@pytest.mark.parametrize(
+    'interruption', [InterruptValidation(4), InterruptAt(3, signal.SIGTERM)]
+)
+def test_a_resumed_run_makes_up_for_an_interrupted_validation(
+    interruption, by_epoch, tmp_path
+):
+    train_cfg = dict(type='mmfmkt.ResumableEpochLoop', max_epochs=4)
+    if not by_epoch:
+        train_cfg = dict(
+            type='mmfmkt.ResumableIterLoop', max_iters=8, val_interval=2
+        )
+    scheduler = dict(
+        type='ReduceOnPlateauLR', monitor='score', rule='greater', patience=0
+    )
+    weights, expected = resume_linear(
+        tmp_path, interruption, train_cfg=train_cfg, param_scheduler=scheduler
+    )
+    assert weights == expected
+
+
+def test_a_signal_waits_for_the_end_of_gradient_accumulation(tmp_path):
+    optimizer = dict(type='SGD', lr=0.1)
+    weights, expected = resume_linear(
+        tmp_path,
+        InterruptAt(3, signal.SIGTERM),
+        optim_wrapper=dict(optimizer=optimizer, accumulative_counts=3),
+    )
+    assert weights == expected
+
+
 @pytest.mark.parametrize('interval', [-1, 1])
 def test_one_best_checkpoint_is_kept(interval, tmp_path):
     linear_runner(

@@ -44,9 +44,10 @@ class AtomicCheckpointHook(CheckpointHook):
         self._pre_val_states: Optional[bytes] = None
         self._resume_state: Optional[dict] = None
         self._teacher_digest = ''
+        self._is_val_due = False
 
     def before_train(self, runner: Runner) -> None:
-        """Set the storage backend and check the teacher."""
+        """Check the teacher, and make up for an interrupted validation."""
         out_dir = str(self.out_dir or runner.work_dir)
         has_backend = self.backend_args or self.file_client_args
         if self.atomic and not has_backend and '://' not in out_dir:
@@ -55,6 +56,11 @@ class AtomicCheckpointHook(CheckpointHook):
         if self.exact_resume:
             teacher = getattr(unwrap_model(runner.model), 'teacher', None)
             self._check_teacher(digest(teacher) if teacher is not None else '')
+        if self._is_val_due and runner.val_loop is not None:
+            states = runner.train_loop.stream.main_state
+            if states:
+                set_random_states(unpack_states(states))
+            runner.val_loop.run()
 
     def before_val(self, runner: Runner) -> None:
         """Store the random states, which validation may change."""
@@ -89,6 +95,7 @@ class AtomicCheckpointHook(CheckpointHook):
         """
         # These settings may be overwritten: this checkpoint is the last one.
         self.filename_tmpl, self.max_keep_ckpts = INTERRUPTED_FILE, 0
+        meta['is_val_due'] = self._pre_val_states is not None
         self._resume_state = self._gather_states(runner)
         super()._save_checkpoint_with_step(runner, 0, meta)
         return self.last_ckpt
@@ -107,6 +114,7 @@ class AtomicCheckpointHook(CheckpointHook):
         if stream is None:
             return
         self._teacher_digest = state['teacher']
+        self._is_val_due = checkpoint['meta'].get('is_val_due', False)
         saved_sizes = len(state['ranks']), state['num_batches']
         sizes = runner.world_size, len(runner.train_dataloader)
         if saved_sizes != sizes:

@@ -11,10 +11,12 @@ import torch
 import torch.distributed as dist
 from mmengine.dist import is_distributed
 from mmengine.hooks import EMAHook, Hook
+from mmengine.optim import OptimWrapper
 from mmengine.runner import EpochBasedTrainLoop, Runner
 
 from mmfmkt.registry import HOOKS
 
+from ..hooks.progress import get_optim_wrappers
 from .atomic_checkpoint_hook import AtomicCheckpointHook
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
@@ -61,20 +63,28 @@ class InterruptHook(Hook):
     def after_train_iter(
         self, runner: Runner, batch_idx: int, *args: Any, **kwargs: Any
     ) -> None:
-        """Exit after a signal; `after_train_epoch` does it at epoch ends."""
-        by_epoch = isinstance(runner.train_loop, EpochBasedTrainLoop)
-        self._synchronize()
-        if by_epoch and batch_idx + 1 == len(runner.train_dataloader):
-            return
-        self._save_and_exit(
-            runner, dict(epoch=runner.epoch, iter=runner.iter + 1)
-        )
+        """Exit after a signal, unless the epoch ends or validation follows.
 
-    def after_train_epoch(self, runner: Runner) -> None:
+        `before_train_epoch` and `before_val` exit then.
+        """
+        self._synchronize()
+        if not self._agreed_signal:
+            return
+        loop = runner.train_loop
+        if isinstance(loop, EpochBasedTrainLoop):
+            waits = batch_idx + 1 == len(runner.train_dataloader)
+        else:
+            waits = loop.is_val_due(runner.iter + 1)
+        if not waits:
+            self._save_and_exit(runner, runner.iter + 1)
+
+    def before_train_epoch(self, runner: Runner) -> None:
         """Exit after a signal in the last iteration of an epoch."""
-        self._save_and_exit(
-            runner, dict(epoch=runner.epoch + 1, iter=runner.iter)
-        )
+        self._save_and_exit(runner, runner.iter)
+
+    def before_val(self, runner: Runner) -> None:
+        """Exit after a signal in the iteration before a validation."""
+        self._save_and_exit(runner, runner.iter)
 
     def after_val_iter(
         self, runner: Runner, *args: Any, **kwargs: Any
@@ -82,13 +92,7 @@ class InterruptHook(Hook):
         """Exit after a signal in validation, if there is one process."""
         if self._group is None:
             self._synchronize()
-            for hook in runner.hooks if self._agreed_signal else ():
-                # Validation runs with the averaged weights in the model.
-                if isinstance(hook, EMAHook):
-                    hook.after_val_epoch(runner)
-            self._save_and_exit(
-                runner, dict(epoch=runner.epoch, iter=runner.iter)
-            )
+            self._save_and_exit(runner, runner.iter, in_validation=True)
 
     def after_train(self, runner: Runner) -> None:
         """Restore the previous signal handlers."""
@@ -119,17 +123,30 @@ class InterruptHook(Hook):
         )
         self._pending = work, number
 
-    def _save_and_exit(self, runner: Runner, meta: dict) -> None:
-        """Save a checkpoint and exit if the processes agreed on a signal."""
-        if not self._agreed_signal:
+    def _save_and_exit(
+        self, runner: Runner, iteration: int, in_validation: bool = False
+    ) -> None:
+        """Save a checkpoint and exit if the processes agreed on a signal.
+
+        Gradient accumulation is completed first.
+        """
+        if not self._agreed_signal or not all(
+            x.should_update()
+            for x in get_optim_wrappers(runner)
+            if isinstance(x, OptimWrapper)
+        ):
             return
+        meta = dict(epoch=runner.epoch, iter=iteration)
         path = 'none, since there is no AtomicCheckpointHook'
         for hook in runner.hooks:
+            if isinstance(hook, EMAHook) and in_validation:
+                # Validation runs with the averaged weights in the model.
+                hook.after_val_epoch(runner)
             if isinstance(hook, AtomicCheckpointHook):
                 path = hook.save_interrupted(runner, meta)
         runner.logger.info(
             f'Interrupted by {signal.Signals(self._agreed_signal).name} in '
-            f'iteration {meta["iter"]}; checkpoint: {path}. Continue with '
+            f'iteration {iteration}; checkpoint: {path}. Continue with '
             '--resume.'
         )
         sys.exit(128 + self._agreed_signal)

@@ -107,18 +107,22 @@ class ResumableIterLoop(IterBasedTrainLoop):
             runner.message_hub.update_info('data_epoch', epoch, resumed=False)
             self.run_iter(batch)
             self._decide_current_val_interval()
-            if (
-                runner.val_loop is not None
-                and self._iter >= self.val_begin
-                and (
-                    self._iter % self.val_interval == 0
-                    or self._iter == self._max_iters
-                )
-            ):
+            if self.is_val_due(self._iter):
                 runner.val_loop.run()
         runner.call_hook('after_train_epoch')
         runner.call_hook('after_train')
         return runner.model
+
+    def is_val_due(self, iteration: int) -> bool:
+        """Return whether validation follows after a number of iterations."""
+        return (
+            self.runner.val_loop is not None
+            and iteration >= self.val_begin
+            and (
+                iteration % self.val_interval == 0
+                or iteration == self._max_iters
+            )
+        )
 
     def _batches(self) -> Iterator[Any]:
         """Yield batches from the current iteration on, endlessly."""
