@@ -103,7 +103,7 @@ def verify_load_from(cfg: Config) -> Optional[dict]:
         cfg (Config): Config, changed in place.
 
     Returns:
-        dict, optional: Content of the checkpoint.
+        dict, optional: Content of the checkpoint, if it is a file.
 
     Raises:
         ConfigError: If the checkpoint cannot be loaded.
@@ -111,7 +111,10 @@ def verify_load_from(cfg: Config) -> Optional[dict]:
     path, _, digest = (cfg.get('load_from') or '').partition('#sha256=')
     if digest:
         cfg.load_from = path = verify_sha256(path, digest)
-    return load_checkpoint(path) if path else None
+    # Checkpoints of DeepSpeed and other strategies are folders.
+    if not path or (cfg.get('strategy') and Path(path).is_dir()):
+        return None
+    return load_checkpoint(path)
 
 
 def check_fits(model: nn.Module, checkpoint: Optional[dict]) -> None:

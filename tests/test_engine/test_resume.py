@@ -9,6 +9,7 @@ import zipfile
 import numpy as np
 import pytest
 import torch
+from mmengine.config import Config
 from mmengine.dataset import DefaultSampler
 from mmengine.evaluator import BaseMetric, Evaluator
 from mmengine.hooks import Hook
@@ -24,7 +25,11 @@ from mmfmkt.utils.random_stream import get_random_states, set_random_states
 
 pytest.importorskip('mmdet')
 
-from mmfmkt.engine.resume import latest_checkpoint  # noqa: E402
+from mmfmkt.apis.train import verify_load_from  # noqa: E402
+from mmfmkt.engine.resume import (  # noqa: E402
+    latest_checkpoint,
+    resume_from_latest,
+)
 
 
 class RandomSamples(Dataset):
@@ -460,6 +465,17 @@ def test_a_copied_run_resumes_from_its_latest_checkpoint(tmp_path):
     pointer = tmp_path / 'last_checkpoint'
     pointer.write_text('/another/folder/epoch_3.pth')
     assert latest_checkpoint(tmp_path)[0] == str(tmp_path / 'epoch_3.pth')
+
+
+def test_checkpoints_that_are_folders_are_left_to_mmengine(tmp_path):
+    folder = tmp_path / 'epoch_3.pth'
+    folder.mkdir()
+    (tmp_path / 'last_checkpoint').write_text(str(folder))
+    assert latest_checkpoint(tmp_path) == (str(folder), {})
+    strategy = dict(type='DeepSpeedStrategy')
+    cfg = Config(dict(load_from=str(folder), strategy=strategy))
+    resume_from_latest(cfg)
+    assert verify_load_from(cfg) is None and 'randomness' not in cfg
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason='there is a GPU')

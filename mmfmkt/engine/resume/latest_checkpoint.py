@@ -28,7 +28,8 @@ def resume_from_latest(cfg: Config) -> None:
     if cfg.get('load_from') is None:
         cfg.load_from, checkpoint = latest_checkpoint(Path(cfg.work_dir))
     else:
-        checkpoint = load_checkpoint(cfg.load_from)
+        is_folder = Path(cfg.load_from).is_dir()
+        checkpoint = None if is_folder else load_checkpoint(cfg.load_from)
     seed = (checkpoint or {}).get('meta', {}).get('seed')
     if seed is not None and cfg.get('randomness', {}).get('seed') is None:
         cfg.randomness = dict(cfg.get('randomness') or {}, seed=seed)
@@ -81,10 +82,9 @@ def checkpoints_of(work_dir: Path) -> List[Path]:
     folder = latest.parent if latest.parent.is_dir() else work_dir
     patterns = ('epoch_*.pth', 'iter_*.pth', INTERRUPTED_FILE)
     paths = {path for x in patterns for path in folder.glob(x)}
-    if latest.is_file():
+    if latest.exists():
         paths.add(latest)
-    # Copying a folder may change the times of its files, and moving it the
-    # parent of `latest`.
+    # Copying a folder may change the times of its files.
     return sorted(
         paths,
         key=lambda x: (x.name == latest.name, x.stat().st_mtime),
@@ -93,7 +93,9 @@ def checkpoints_of(work_dir: Path) -> List[Path]:
 
 
 def load_if_complete(path: Path) -> Optional[Any]:
-    """Return the content of a checkpoint, or None if it is damaged."""
+    """Return a checkpoint ({} for a folder), or None if it is damaged."""
+    if path.is_dir():
+        return {}
     try:
         # Unlike torch.load, testzip verifies the CRC of all files.
         with zipfile.ZipFile(path) as file:
