@@ -21,6 +21,7 @@ from mmfmkt.models.distillers.networks import (
 from mmfmkt.models.distillers.probing import probe
 from mmfmkt.models.distillers.shared_classes import pair_class_maps
 from mmfmkt.models.distillers.teacher_config import load_teacher_config
+from mmfmkt.utils.schema import Positive, check_value
 from mmfmkt.utils.types import resolve_type
 
 
@@ -185,6 +186,7 @@ def choose_image_size(
         ratios = [y.stride / x.stride for x in student for y in teacher]
         nearest = min(ratios, key=lambda ratio: abs(log2(ratio)))
         scale = 1.0 if 1 in ratios else nearest
+    check_value(scale, Positive, '--teacher-scale')
     view: Dict[str, Any] = dict(scale=scale) if scale != 1 else {}
     if 'backbone.out_type' in settings.get('cfg_options', {}):
         # The patches of a vision transformer must tile the image.

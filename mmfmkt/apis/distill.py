@@ -80,7 +80,8 @@ def compose_distillation(
             (of one-stage detectors and RPNs) in addition to the feature
             pyramid.
         teacher_scale (float, optional): Side of the teacher's images,
-            relative to the student's; detectors only. See `choose_taps`.
+            relative to the student's; only for detectors or with
+            ``unlabelled``. See `choose_taps`.
         unlabelled (str, optional): Folder of images without annotations, on
             which the distillation loss alone trains backbone and neck.
         encoder (str, optional): Type of the flow's encoder. None: that of the
@@ -99,6 +100,10 @@ def compose_distillation(
     config, library, overrides = read_student(student)
     check_options(library, teacher, variant, data_root, class_maps, unlabelled)
     check_flow_options(variant, encoder, inference_steps)
+    if teacher is None and (teacher_checkpoint or teacher_scale is not None):
+        raise ConfigError(
+            '--teacher-checkpoint and --teacher-scale need --teacher.'
+        )
     lines = [f'student   {student} ({network_name(config.model)})']
     model: Dict[str, Any] = dict(variant=variant)
     student_overrides: Dict[str, Any] = {}
@@ -151,6 +156,10 @@ def compose_distillation(
         flow['inference_steps'] = inference_steps
     if library == 'mmdet' or unlabelled:
         lines += choose_taps(config, library, model, class_maps, teacher_scale)
+    elif teacher_scale is not None:
+        raise ConfigError(
+            '--teacher-scale supports detectors and --unlabelled only.'
+        )
     else:
         lines += choose_flow(config, preset, variant, flow)
     base, description = write_base(student, path)

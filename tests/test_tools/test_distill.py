@@ -18,6 +18,7 @@ pytestmark = pytest.mark.slow
 
 from mmfmkt.apis import compose_distillation  # noqa: E402
 from mmfmkt.registry import MODELS  # noqa: E402
+from mmfmkt.utils import ConfigError  # noqa: E402
 from mmfmkt.utils.types import resolve_type  # noqa: E402
 
 ALONE = """
@@ -518,6 +519,15 @@ def test_classifiers_are_distilled_by_the_same_command(new_style, tmp_path):
     assert cfg.model.data_preprocessor.num_classes == 10
 
 
+def test_a_teacher_scale_is_refused_for_classifiers(tmp_path):
+    pytest.importorskip('mmpretrain')
+    name = 'mmpretrain::resnet/resnet18_8xb32_in1k.py'
+    composed = tmp_path / 'composed.py'
+    with pytest.raises(ConfigError, match='--teacher-scale supports'):
+        compose_distillation(name, name, composed, teacher_scale=2)
+    assert not composed.exists()
+
+
 def test_class_tokens_get_an_mlp_encoder(tmp_path):
     pytest.importorskip('mmpretrain')
     name = 'mmpretrain::vision_transformer/vit-base-p16_64xb64_in1k.py'
@@ -544,6 +554,18 @@ def test_class_tokens_get_an_mlp_encoder(tmp_path):
         (
             ('--variant', 'online', '--teacher', 'student.py'),
             "--teacher: the variant 'online' does not use a teacher",
+        ),
+        (
+            ('--variant', 'online', '--teacher-checkpoint', 'teacher.pth'),
+            '--teacher-checkpoint and --teacher-scale need --teacher',
+        ),
+        (
+            ('--variant', 'online', '--teacher-scale', '2'),
+            '--teacher-checkpoint and --teacher-scale need --teacher',
+        ),
+        (
+            ('--teacher', 'student.py', '--teacher-scale', '0'),
+            '--teacher-scale must be greater than 0, got 0.0',
         ),
         (
             ('--teacher', 'student.py', '--data-root', 'nowhere'),
