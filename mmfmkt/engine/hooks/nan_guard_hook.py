@@ -1,6 +1,6 @@
 """Guard of losses and gradients against NaN and Inf."""
 
-from typing import Any, List, Literal, Optional, Tuple
+from typing import Any, Iterable, List, Literal, Optional, Tuple
 
 import torch
 from mmengine.dist import all_reduce
@@ -68,12 +68,10 @@ class NanGuardHook(Hook):
     def before_train(self, runner: Runner) -> None:
         """Register hooks on the model and its optimizers."""
         model = unwrap_model(runner.model)
-        self._parameters = dict(model.named_parameters())
+        self._names = {id(p): name for name, p in model.named_parameters()}
         # Masks may be infinite from the start.
         self._buffers = [
-            (name, x)
-            for name, x in model.named_buffers()
-            if torch.isfinite(x).all()
+            x for x in model.named_buffers() if not non_finite_names([x])
         ]
         # DeepSpeed has optimizers of its own, without hooks.
         self._optimizers = [
@@ -104,8 +102,8 @@ class NanGuardHook(Hook):
         buffers = non_finite_names(self._buffers)
         if buffers:
             message += f'; the forward pass wrote it into {buffers[0]}'
-        too_many = self._consecutive_skips > self.max_skips
-        if self.action == 'stop' or buffers or too_many:
+        is_last = buffers or self._consecutive_skips > self.max_skips
+        if self.action == 'stop' or is_last:
             checkpoint = runner.message_hub.runtime_info.get('last_ckpt')
             raise ConfigError(
                 f'{message}. The optimizer step was not taken; last '
@@ -138,40 +136,30 @@ class NanGuardHook(Hook):
     def _check(
         self, optimizer: Optional[Optimizer] = None, *args: Any
     ) -> None:
-        """Remove all gradients if a loss or gradient has NaN or Inf.
-
-        Args:
-            optimizer (Optimizer, optional): Optimizer before its step. None:
-                only the losses are checked.
-            args: Arguments of the optimizer step, which are not used.
-        """
+        """Remove all gradients if a loss or gradient has NaN or Inf."""
+        losses, self._losses = self._losses, []
         parameters = [
             p
             for group in (optimizer.param_groups if optimizer else ())
             for p in group['params']
             if p.grad is not None
         ]
-        grads = [p.grad for p in parameters]
-        norms = torch._foreach_norm(grads) if grads else ()
-        losses, self._losses = self._losses, []
-        flags = [torch.isfinite(x).all() for _, x in losses]
-        if grads:
+        flags, norms = [torch.isfinite(x).all() for _, x in losses], ()
+        if parameters:
+            norms = torch._foreach_norm([p.grad for p in parameters])
             flags.append(torch.isfinite(torch.stack(norms)).all())
         finite = torch.stack(flags).all().float() if flags else torch.ones(())
         # Losses differ between processes, as do gradients with FSDP.
         all_reduce(finite, 'min')
         if finite:
             return
-        bad_ids = {
-            id(p) for p, x in zip(parameters, norms) if not torch.isfinite(x)
-        }
+        names = [
+            f'the gradient of {self._names.get(id(p), "a parameter")}'
+            for p in parameters
+        ]
         self._bad_names = (
             non_finite_names(losses)
-            or [
-                f'the gradient of {name}'
-                for name, p in self._parameters.items()
-                if id(p) in bad_ids
-            ]
+            or non_finite_names(zip(names, norms))
             or ['a loss or gradient of another process']
         )
         for optimizer in self._optimizers:
@@ -189,6 +177,6 @@ class FiniteHook(NanGuardHook):
         super().__init__(**kwargs)
 
 
-def non_finite_names(tensors: List[Tuple[str, Tensor]]) -> List[str]:
+def non_finite_names(tensors: Iterable[Tuple[str, Tensor]]) -> List[str]:
     """Return the names of tensors with NaN or Inf."""
     return [name for name, x in tensors if not torch.isfinite(x).all()]

@@ -12,7 +12,7 @@ import torch.distributed as dist
 from mmengine.dist import is_distributed
 from mmengine.hooks import EMAHook, Hook
 from mmengine.optim import OptimWrapper
-from mmengine.runner import EpochBasedTrainLoop, Runner
+from mmengine.runner import IterBasedTrainLoop, Runner
 
 from mmfmkt.registry import HOOKS
 
@@ -63,28 +63,23 @@ class InterruptHook(Hook):
     def after_train_iter(
         self, runner: Runner, batch_idx: int, *args: Any, **kwargs: Any
     ) -> None:
-        """Exit after a signal, unless the epoch ends or validation follows.
-
-        `before_train_epoch` and `before_val` exit then.
-        """
+        """Exit after a signal; at epoch ends, or before validation, later."""
         self._synchronize()
         if not self._agreed_signal:
             return
         loop = runner.train_loop
-        if isinstance(loop, EpochBasedTrainLoop):
-            waits = batch_idx + 1 == len(runner.train_dataloader)
-        else:
-            waits = loop.is_val_due(runner.iter + 1)
-        if not waits:
+        if (
+            not loop.is_val_due(runner.iter + 1)
+            if isinstance(loop, IterBasedTrainLoop)
+            else batch_idx + 1 < len(loop.dataloader)
+        ):
             self._save_and_exit(runner, runner.iter + 1)
 
     def before_train_epoch(self, runner: Runner) -> None:
         """Exit after a signal in the last iteration of an epoch."""
         self._save_and_exit(runner, runner.iter)
 
-    def before_val(self, runner: Runner) -> None:
-        """Exit after a signal in the iteration before a validation."""
-        self._save_and_exit(runner, runner.iter)
+    before_val = before_train_epoch
 
     def after_val_iter(
         self, runner: Runner, *args: Any, **kwargs: Any
@@ -126,10 +121,7 @@ class InterruptHook(Hook):
     def _save_and_exit(
         self, runner: Runner, iteration: int, in_validation: bool = False
     ) -> None:
-        """Save a checkpoint and exit if the processes agreed on a signal.
-
-        Gradient accumulation is completed first.
-        """
+        """Save and exit after a signal, unless gradients are accumulated."""
         if not self._agreed_signal or not all(
             x.should_update()
             for x in get_optim_wrappers(runner)

@@ -39,9 +39,9 @@ class ResumableEpochLoop(EpochBasedTrainLoop):
         self.runner.call_hook('before_train_epoch')
         self.runner.model.train()
         first = self._iter - self._epoch * len(self.dataloader)
-        # `first` is the length of the epoch in a checkpoint that was saved
-        # after its last iteration, before the epoch was counted.
-        if not 0 < first <= len(self.dataloader):
+        # In an exact resume, an epoch without remaining batches may have to
+        # be ended.
+        if not 0 < first < len(self.dataloader) + bool(self.stream.main_state):
             # A new epoch, or an epoch of another length than in the
             # interrupted run, which then starts from its first batch.
             first = 0
