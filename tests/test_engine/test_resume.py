@@ -300,6 +300,7 @@ def linear_runner(work_dir, *hooks, scores=(0, 0, 0, 0), **kwargs):
         dataset=[dict(inputs=torch.ones(1))] * 4,
     )
     settings = dict(
+        train_dataloader=loader,
         train_cfg=dict(type='mmfmkt.ResumableEpochLoop', max_epochs=4),
         optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.1)),
         default_hooks=dict(
@@ -309,7 +310,6 @@ def linear_runner(work_dir, *hooks, scores=(0, 0, 0, 0), **kwargs):
     return Runner(
         model=Linear(),
         work_dir=str(work_dir),
-        train_dataloader=loader,
         val_dataloader=loader,
         val_cfg=dict(),
         val_evaluator=Evaluator(Scores(scores)),
@@ -341,6 +341,27 @@ def resume_linear(work_dir, interruption, *hooks, **kwargs):
         second, *hooks, resume=True, load_from=path, **kwargs
     )
     return train_weights(runner), expected
+
+
+def test_a_run_that_resumes_with_shorter_epochs_skips_none(tmp_path):
+    linear_runner(
+        tmp_path,
+        default_hooks=dict(
+            checkpoint=dict(type='mmfmkt.AtomicCheckpointHook', interval=1)
+        ),
+    ).train()
+    runner = linear_runner(
+        tmp_path,
+        train_dataloader=dict(
+            batch_size=4,
+            sampler=dict(type='DefaultSampler', shuffle=False),
+            dataset=[dict(inputs=torch.ones(1))] * 4,
+        ),
+        resume=True,
+        load_from=str(tmp_path / 'epoch_1.pth'),
+    )
+    runner.train()
+    assert runner.iter == 2 + 3
 
 
 def test_a_run_resumes_from_a_signal_in_validation_with_averaged_weights(
