@@ -33,13 +33,13 @@ def activation_bytes(
     excluded_storages = {x.untyped_storage().data_ptr() for x in excluded}
     saved: Dict[int, torch.UntypedStorage] = {}
 
-    def pack(x: Tensor) -> None:
+    def pack(x: Tensor) -> Tensor:
         storage = x.untyped_storage()
         if storage.data_ptr() not in excluded_storages:
             # The storage is kept alive, so that its address is not reused.
-            # `pack` returns None: a stored tensor would refer back to the
-            # graph.
             saved[storage.data_ptr()] = storage
+        # `x` itself would refer back to the graph.
+        return x.detach()
 
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda x: x):
         function()
