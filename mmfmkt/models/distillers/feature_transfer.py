@@ -41,7 +41,9 @@ class TapTransfer(nn.ModuleDict):
     """
 
     class_outputs: Optional[ClassPair] = None
-    teacher_classes: Optional[Tensor]
+    # Not a buffer: averaged copies of the model must have the same buffers,
+    # and MMEngine makes them before the classes are matched.
+    teacher_classes: Optional[Tensor] = None
     class_summary = ''
 
     def __init__(self, tap: str, flow: ConfigDict) -> None:
@@ -50,7 +52,6 @@ class TapTransfer(nn.ModuleDict):
         self.inference_steps = flow.inference_steps
         self.dirac_ratio = flow.dirac_ratio
         self.step_count = StepCount(flow.num_steps)
-        self.register_buffer('teacher_classes', None, persistent=False)
 
     def match_classes(self, teacher: TeacherHolder, dataset: Any) -> None:
         """Restrict the losses to the classes that student and teacher share.
@@ -72,28 +73,23 @@ class TapTransfer(nn.ModuleDict):
         self.num_teacher_classes = self.class_outputs[1].channels
         is_equal = matched == [*range(self.num_teacher_classes)]
         # Index 0 is a placeholder for outputs that are not compared.
-        indices = torch.tensor(
-            [x or 0 for x in matched], device=teacher.device
-        )
+        indices = torch.tensor([x or 0 for x in matched])
         self.teacher_classes = None if is_equal else indices
         self.class_summary = '' if is_equal else summary
         shared = [i for i, x in enumerate(matched) if x is not None]
-        self._compare_classes(shared, len(matched), teacher.device)
+        self._compare_classes(shared, len(matched))
 
-    def _compare_classes(
-        self, shared: List[int], total: int, device: torch.device
-    ) -> None:
+    def _compare_classes(self, shared: List[int], total: int) -> None:
         """Restrict the distillation losses to shared classes.
 
         Args:
             shared (list[int]): Indices of the student's class outputs that
                 the teacher has as well.
             total (int): Number of the student's class outputs.
-            device (torch.device): Device of the losses.
         """
         compared = None
         if len(shared) < total:
-            compared = torch.tensor(shared, device=device)
+            compared = torch.tensor(shared)
         for transfer in self.values():
             needs_all = (
                 transfer.metric.needs_labels
@@ -138,6 +134,7 @@ class TapTransfer(nn.ModuleDict):
             return target
         if isinstance(target, dict):
             return {k: self.in_student_classes(x) for k, x in target.items()}
+        self.teacher_classes = self.teacher_classes.to(target.device)
         return select_classes(
             target, self.teacher_classes, self.num_teacher_classes
         )

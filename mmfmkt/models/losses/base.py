@@ -57,7 +57,6 @@ class BaseMetricLoss(nn.Module, metaclass=ABCMeta):
     ignores_scale = False
     needs_teacher_head = False
     supports_step_dim = False
-    compared_classes: Optional[Tensor]
 
     def __init__(self) -> None:
         super().__init__()
@@ -72,12 +71,13 @@ class BaseMetricLoss(nn.Module, metaclass=ABCMeta):
                 anchors from classes; unused if ``classes`` is None.
         """
         self.num_classes = count
-        self.register_buffer('compared_classes', classes, persistent=False)
+        self.compared_classes = classes  # not a buffer, see TapTransfer
 
     def _select_compared(self, x: Tensor) -> Tensor:
         """Return the compared classes of class maps or logits."""
         if self.compared_classes is None:
             return x
+        self.compared_classes = self.compared_classes.to(x.device)
         return select_classes(x, self.compared_classes, self.num_classes)
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
