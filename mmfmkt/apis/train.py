@@ -2,7 +2,7 @@
 
 from contextlib import nullcontext
 from pathlib import Path
-from typing import ContextManager, Optional
+from typing import Any, ContextManager, Optional
 
 from mmengine.config import Config
 from mmengine.device import get_device
@@ -79,6 +79,9 @@ def train(
         # Dump the config with its switches, without the hooks that they add.
         runner.cfg = cfg
         runner.dump_config()
+        # FlexibleRunner initializes the weights, for which a distiller reads
+        # this config, before RuntimeInfoHook publishes it.
+        runner.message_hub.update_info('cfg', cfg.pretty_text)
         check_fits(runner.model, checkpoint)
         saved_iter = (checkpoint or {}).get('meta', {}).get('iter', 0)
         first_iter = saved_iter if cfg.get('resume') else 0
@@ -117,18 +120,18 @@ def verify_load_from(cfg: Config) -> Optional[dict]:
     return load_checkpoint(path)
 
 
-def check_fits(model: nn.Module, checkpoint: Optional[dict]) -> None:
+def check_fits(model: Any, checkpoint: Optional[dict]) -> None:
     """Check that a checkpoint has at least one tensor of the model.
 
     Args:
-        model (nn.Module): Model of a runner.
+        model (nn.Module | dict): Model of a runner; a config if it is not
+            built yet, as by a FlexibleRunner.
         checkpoint (dict, optional): Content of a checkpoint.
 
     Raises:
         ConfigError: If no tensor has the name and shape of one of the model.
     """
-    # A Runner with a strategy has no model yet.
-    if checkpoint is None or model is None:
+    if checkpoint is None or not isinstance(model, nn.Module):
         return
     state = checkpoint.get('state_dict', checkpoint)
     # DDP and test-time augmentation add the prefix 'module.'.
