@@ -4,6 +4,7 @@ import pytest
 import torch
 from mmengine.config import Config
 from mmengine.hooks import Hook
+from mmengine.optim import OptimWrapper
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 from tiny import batch, distiller
@@ -320,6 +321,36 @@ def test_nan_stops_a_run_before_the_optimizer_step(target, wrapper, tmp_path):
         'NaN or Inf in iteration 6: neck.0.loss_flow, neck.1.loss_flow, neck.2'
     )
     assert f'last checkpoint: {tmp_path}/epoch_2.pth' in message
+
+
+class ScaledOptimWrapper(OptimWrapper):
+    """AmpOptimWrapper's steps on a CPU, with a scale that overflows."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.scaler = torch.amp.GradScaler('cpu', init_scale=2.0**127)
+
+    def backward(self, loss, **kwargs):
+        self.scaler.scale(4 * loss).backward()
+
+    def step(self, **kwargs):
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+
+
+@pytest.mark.skipif(
+    not hasattr(torch.amp, 'GradScaler'), reason='needs PyTorch 2.3'
+)
+@pytest.mark.parametrize('fused', [False, True])
+def test_gradients_that_the_gradient_scaler_skips_are_no_nan(fused, tmp_path):
+    wrapper = dict(
+        type=ScaledOptimWrapper,
+        optimizer=dict(type='AdamW', lr=1e-2, fused=fused),
+    )
+    _, runner = train(
+        tmp_path, dict(type='mmfmkt.NanGuardHook'), epochs=1, wrapper=wrapper
+    )
+    assert runner.optim_wrapper.scaler.get_scale() < 2.0**127
 
 
 @pytest.mark.slow

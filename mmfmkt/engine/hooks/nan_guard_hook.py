@@ -138,6 +138,10 @@ class NanGuardHook(Hook):
     ) -> None:
         """Remove all gradients if a loss or gradient has NaN or Inf."""
         losses, self._losses = self._losses, []
+        # With `found_inf` from the gradient scaler, a fused optimizer skips
+        # infinite gradients itself.
+        if getattr(optimizer, 'found_inf', None) is not None:
+            optimizer = None
         parameters = [
             p
             for group in (optimizer.param_groups if optimizer else ())
