@@ -39,11 +39,10 @@ class ResumableEpochLoop(EpochBasedTrainLoop):
         self.runner.call_hook('before_train_epoch')
         self.runner.model.train()
         first = self._iter - self._epoch * len(self.dataloader)
-        # In an exact resume, an epoch without remaining batches may have to
-        # be ended.
-        if not 0 < first < len(self.dataloader) + bool(self.stream.main_state):
-            # A new epoch, or an epoch of another length than in the
-            # interrupted run, which then starts from its first batch.
+        # The position is valid in an exact resume only: the interrupted run
+        # may have had another number of batches in each epoch. An epoch
+        # without remaining batches has to be ended.
+        if not (self.stream.main_state and 0 < first <= len(self.dataloader)):
             first = 0
         for index, batch in enumerate(self.stream.read(first), first):
             self.run_iter(index, batch)
