@@ -94,6 +94,27 @@ def test_resumed_batches_equal_those_of_an_uninterrupted_epoch(
     assert before + list(epochs(stream, num_read)) == expected
 
 
+def test_workers_that_a_hook_restarts_continue_in_both_runs():
+    torch.manual_seed(0)
+    stream = stream_of(2, True)
+    list(stream.read())
+    main, workers = pack_states(get_random_states()), stream.worker_states
+    workers = dict(workers)
+    stream.loader._iterator = None  # as MMEngine's PipelineSwitchHook
+    expected = list(stream.read())
+    stream = stream_of(2, True)
+    stream.resume(main, workers)
+    assert list(stream.read()) == expected
+
+
+def test_hooks_that_iterate_over_the_loader_get_ordinary_batches():
+    stream = stream_of(2, True)
+    assert all(len(x) == 2 for x in list(stream.read())[:5])
+    for x in itertools.islice(stream.loader, 5):
+        assert type(x) is list and len(x) == 2
+    assert len(list(stream.read())) == 6
+
+
 class InterruptAt(Hook):
     """Sends a signal, or raises an error, in a training iteration."""
 
@@ -343,25 +364,32 @@ def resume_linear(work_dir, interruption, *hooks, **kwargs):
     return train_weights(runner), expected
 
 
-def test_a_run_that_resumes_with_shorter_epochs_skips_none(tmp_path):
+@pytest.mark.parametrize('old, new', [(2, 1), (4, 3)])
+def test_a_run_that_resumes_with_shorter_epochs_skips_no_batch(
+    old, new, tmp_path
+):
+    def loader(num_batches):
+        return dict(
+            batch_size=1,
+            sampler=dict(type='DefaultSampler', shuffle=False),
+            dataset=[dict(inputs=torch.ones(1))] * num_batches,
+        )
+
     linear_runner(
         tmp_path,
+        train_dataloader=loader(old),
         default_hooks=dict(
             checkpoint=dict(type='mmfmkt.AtomicCheckpointHook', interval=1)
         ),
     ).train()
     runner = linear_runner(
         tmp_path,
-        train_dataloader=dict(
-            batch_size=4,
-            sampler=dict(type='DefaultSampler', shuffle=False),
-            dataset=[dict(inputs=torch.ones(1))] * 4,
-        ),
+        train_dataloader=loader(new),
         resume=True,
         load_from=str(tmp_path / 'epoch_1.pth'),
     )
     runner.train()
-    assert runner.iter == 2 + 3
+    assert runner.iter == old + 3 * new
 
 
 def test_a_run_resumes_from_a_signal_in_validation_with_averaged_weights(

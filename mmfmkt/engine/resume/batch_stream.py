@@ -122,6 +122,25 @@ class SkippingBatchSampler:
         yield from islice(self.batch_sampler, skip, None)
 
 
+class StatefulLoader(DataLoader):
+    """DataLoader whose persistent workers return their random states.
+
+    Hooks may iterate over the loader: ``iter`` removes the states.
+    """
+
+    def __iter__(self) -> Iterator[Any]:
+        return map(without_state, self.with_states())
+
+    def with_states(self) -> Iterator[Any]:
+        """Return an iterator over all outputs of ``collate_fn``."""
+        return super().__iter__()
+
+
+def without_state(batch: Any) -> Any:
+    """Return the batch of a `BatchWithState`, and others unchanged."""
+    return batch.batch if isinstance(batch, BatchWithState) else batch
+
+
 class BatchStream:
     """Iteration over a dataloader that can resume within an epoch.
 
@@ -140,10 +159,12 @@ class BatchStream:
     """
 
     def __init__(self, loader: DataLoader) -> None:
+        loader.__class__ = type(
+            'StatefulLoader', (StatefulLoader, type(loader)), {}
+        )
         self.loader = loader
         self.main_state = b''
         self.worker_states: Dict[int, bytes] = {}
-        self._states_to_restore: Dict[int, bytes] = {}
 
     def resume(self, main: bytes, workers: Dict[int, bytes]) -> None:
         """Set the random states with which the next :meth:`read` starts.
@@ -152,8 +173,7 @@ class BatchStream:
             main (bytes): States of the main process; see :attr:`main_state`.
             workers (dict[int, bytes]): States by worker index.
         """
-        self.main_state, self._states_to_restore = main, workers
-        self.worker_states = dict(workers)
+        self.main_state, self.worker_states = main, dict(workers)
 
     def read(self, first: int = 0) -> Iterator[Any]:
         """Yield the batches of an epoch.
@@ -166,7 +186,7 @@ class BatchStream:
             self._restore()
             if not self.loader.persistent_workers:
                 # PyTorch sets the random states of the new workers.
-                self._states_to_restore, self.worker_states = {}, {}
+                self.worker_states = {}
         # `iter` draws the workers' base seed from the random state of the
         # main process. A state from within an epoch was saved after this
         # draw, so it is restored after `iter`; a state from the start of an
@@ -192,15 +212,14 @@ class BatchStream:
         original = dict(attributes)
         attributes['collate_fn'] = StatefulCollate(self.loader.collate_fn)
         attributes['worker_init_fn'] = WorkerInit(
-            self.loader.worker_init_fn, self._states_to_restore
+            self.loader.worker_init_fn, dict(self.worker_states)
         )
         if self.loader.batch_sampler is not None:
             attributes['batch_sampler'] = SkippingBatchSampler(
                 self.loader.batch_sampler, first, num_workers
             )
-        self._states_to_restore = {}
         try:
-            return iter(self.loader)
+            return self.loader.with_states()
         finally:
             for name in ('collate_fn', 'worker_init_fn', 'batch_sampler'):
                 attributes[name] = original[name]
