@@ -6,7 +6,9 @@ import pytest
 from conftest import ROOT, run
 from mmengine.config import Config
 
+from mmfmkt.cli import train
 from mmfmkt.cli.configs import find_config
+from mmfmkt.cli.options import set_dataloaders
 from mmfmkt.utils import ConfigError
 from mmfmkt.utils.configs import SHIPPED, shipped_models
 from mmfmkt.utils.stack import installed_version
@@ -48,6 +50,23 @@ def test_the_doctor_names_libraries_operators_and_the_next_command():
         assert installed_version(name) in output
     assert 'mmcv.ops ok' in output and 'detectors can be distilled' in output
     assert 'mmfmkt distill' in output
+
+
+@pytest.mark.parametrize('num_workers', [0, 2])
+def test_loaders_of_classifiers_have_the_defaults_of_mmpretrain(num_workers):
+    for option in ('', '--no-persistent-workers', '--no-pin-memory'):
+        args = train.build_parser('').parse_args(
+            ['config.py', *option.split()]
+        )
+        loader = dict(num_workers=num_workers)
+        cfg = Config(dict(default_scope='mmpretrain', val_dataloader=loader))
+        set_dataloaders(cfg, args)
+        assert cfg.val_dataloader == dict(
+            num_workers=num_workers,
+            pin_memory='memory' not in option,
+            persistent_workers=num_workers > 0 and 'workers' not in option,
+            collate_fn=dict(type='default_collate'),
+        )
 
 
 def test_the_doctor_needs_no_library():

@@ -270,6 +270,16 @@ def set_dataloaders(cfg: Config, args: argparse.Namespace) -> None:
         cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
     for split in ('train', 'val', 'test'):
         loader = cfg.get(f'{split}_dataloader')
+        set_loader_defaults(cfg, loader)
         for key in ('pin_memory', 'persistent_workers'):
             if loader is not None and getattr(args, f'no_{key}'):
                 loader[key] = False
+
+
+def set_loader_defaults(cfg: Config, loader: Optional[dict]) -> None:
+    """Set the defaults of MMPretrain's tools in a classifier's loader."""
+    if loader is not None and cfg.get('default_scope') == 'mmpretrain':
+        loader.setdefault('pin_memory', True)
+        has_workers = loader.get('num_workers', 0) > 0
+        loader.setdefault('persistent_workers', has_workers)
+        loader.setdefault('collate_fn', dict(type='default_collate'))

@@ -14,10 +14,14 @@ from mmengine.runner import Runner
 from mmfmkt.apis.inference import drop_teacher
 from mmfmkt.apis.runner import build_runner
 from mmfmkt.apis.train import check_fits, checkpoint_guard, verify_load_from
-from mmfmkt.utils import ConfigError
 from mmfmkt.utils.error_messages import errors_as_config_errors
 
-from .options import add_run_arguments, load_config, make_parser
+from .options import (
+    add_run_arguments,
+    load_config,
+    make_parser,
+    set_loader_defaults,
+)
 
 
 def build_parser(prog: str) -> argparse.ArgumentParser:
@@ -44,7 +48,7 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
         '--tta',
         action='store_true',
         help='use test-time augmentation: tta_model and tta_pipeline of the '
-        'config, or horizontal flips for a detector without them',
+        'config, by default horizontal flips',
     )
     add_run_arguments(parser)
     return parser
@@ -53,18 +57,13 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
 def use_tta(cfg: Config) -> None:
     """Wrap the model for test-time augmentation.
 
-    A detector without ``tta_model`` or ``tta_pipeline`` in its config gets
-    horizontal flips.
-
-    Raises:
-        ConfigError: If a classifier's config has no ``tta_model``.
+    A config without ``tta_model`` or ``tta_pipeline`` gets the horizontal
+    flips of its library's test.py.
     """
-    if cfg.get('default_scope') == 'mmpretrain' and 'tta_model' not in cfg:
-        raise ConfigError(
-            '--tta: a classifier needs the config keys tta_model and '
-            'tta_pipeline.'
-        )
-    if 'tta_model' not in cfg:
+    is_classifier = cfg.get('default_scope') == 'mmpretrain'
+    if 'tta_model' not in cfg and is_classifier:
+        cfg.tta_model = dict(type='AverageClsScoreTTA')
+    elif 'tta_model' not in cfg:
         cfg.tta_model = dict(
             type='DetTTAModel',
             tta_cfg=dict(
@@ -76,11 +75,12 @@ def use_tta(cfg: Config) -> None:
         dataset = dataset['dataset']
     if 'tta_pipeline' not in cfg:
         pipeline = deepcopy(dataset.pipeline)
+        pack = pipeline[-1] if is_classifier else dict(type='PackDetInputs')
         pipeline[-1] = dict(
             type='TestTimeAug',
             transforms=[
                 [dict(type='RandomFlip', prob=x) for x in (1.0, 0.0)],
-                [dict(type='PackDetInputs')],
+                [pack],
             ],
         )
         cfg.tta_pipeline = pipeline
@@ -121,6 +121,7 @@ def run(args: argparse.Namespace) -> None:
         enable_visualization(cfg, args)
     if args.tta:
         use_tta(cfg)
+    set_loader_defaults(cfg, cfg.get('test_dataloader'))
     with checkpoint_guard(cfg):
         checkpoint = verify_load_from(cfg)
         with errors_as_config_errors(cfg):

@@ -121,6 +121,26 @@ def test_validation_reports_the_accuracy_at_each_number_of_steps(
     assert 'accuracy/top1_k4' in test and (tmp_path / 'out.pkl').is_file()
 
 
+def test_time_augmentation_of_a_classifier_has_flips_by_default(
+    pictures, tmp_path
+):
+    config, work_dir, _ = train(
+        tmp_path, pictures, 'theta_resnet20_resnet8.py'
+    )
+    log = run(
+        'tools/test.py',
+        config,
+        work_dir / 'epoch_1.pth',
+        '--work-dir',
+        tmp_path / 'test',
+        '--tta',
+    )
+    assert 'accuracy/top1' in log
+    (dumped,) = (tmp_path / 'test').glob('*.py')
+    transforms = Config.fromfile(dumped).test_dataloader.dataset.pipeline
+    assert [x.prob for x in transforms[-1].transforms[0]] == [1.0, 0.0]
+
+
 @pytest.mark.parametrize('variant', ('fmkt', 'theta'))
 def test_an_exported_classifier_predicts_what_the_distiller_predicts(
     variant, pictures, tmp_path
