@@ -409,7 +409,7 @@ def test_class_maps_are_distilled_on_request(pair, shapes, tmp_path):
     assert "taps      student's bbox_head[0], teacher's bbox_head[0]" in log
     assert 'level 0 to 1, stride 8, 54 channels to 54\n' in log
     assert 'Evaluating bbox' in log
-    assert 'bbox_head[0].3.loss_flow' in scalars(tmp_path)[0]
+    assert 'bbox_head.0.3.loss_flow' in scalars(tmp_path)[0]
     config = Config.fromfile(tmp_path / 'fmkt_teacher_student.py')
     assert config.model.taps[1].flow.metric.type == 'CWDLoss'
 
@@ -439,7 +439,7 @@ def test_class_maps_of_the_shared_classes_of_a_coco_teacher_are_distilled(
     line = 'bbox_head[0]: 2 of 3 classes are taught: dog, cow'
     assert f'classes   {line}\n' in log and f'{line}.\n' in log
     assert 'level 0 to 1, stride 8, 27 channels to 27\n' in log
-    assert 'bbox_head[0].3.loss_flow' in scalars(tmp_path / 'run')[0]
+    assert 'bbox_head.0.3.loss_flow' in scalars(tmp_path / 'run')[0]
     option = 'model.teacher.classes.gnu=okapi'
     log = run(*command, tmp_path / 'run', '--cfg-options', option, fails=True)
     assert "names 'okapi', which is not a class of the teacher" in log

@@ -62,7 +62,8 @@ class FlowMonitorHook(Hook):
             for level, transfer in transfers.items():
                 if transfer.metric is None:
                     continue
-                hook = partial(self._record_flow, f'{transfers.tap}.{level}')
+                name = f'{transfers.log_name}.{level}'
+                hook = partial(self._record_flow, name)
                 self._handles.append(transfer.register_forward_hook(hook))
         optimizer = getattr(runner.optim_wrapper, 'optimizer', None)
         if isinstance(optimizer, Optimizer):

@@ -44,7 +44,7 @@ class DistillationLogProcessor(LogProcessor):
         if mode != 'train' or not hasattr(model, 'flows'):
             return tag, line
         values = {name.removeprefix('train/'): x for name, x in tag.items()}
-        taps = tuple(f'{x.tap}.' for x in model.flows.values())
+        taps = tuple(f'{x.log_name}.' for x in model.flows.values())
         transfer = sum(
             value
             for name, value in values.items()

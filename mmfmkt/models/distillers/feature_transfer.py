@@ -30,6 +30,7 @@ class TapTransfer(nn.ModuleDict):
         flow (ConfigDict): Complete settings.
 
     Attributes:
+        log_name (str): The tap without brackets, which MLflow rejects.
         inference_steps (int): Number K of Euler steps at inference.
         step_count (StepCount): Number N of Euler steps in training.
         class_outputs (tuple[ClassOutputs, ClassOutputs], optional): Class
@@ -49,6 +50,7 @@ class TapTransfer(nn.ModuleDict):
     def __init__(self, tap: str, flow: ConfigDict) -> None:
         super().__init__()
         self.tap = tap
+        self.log_name = tap.replace('[', '.').replace(']', '')
         self.inference_steps = flow.inference_steps
         self.dirac_ratio = flow.dirac_ratio
         self.step_count = StepCount(flow.num_steps)
@@ -259,7 +261,7 @@ class FeatureTransfer(TapTransfer):
                 )
             terms = weigh(transfer, source, terms, weight)
             for term, loss in terms.items():
-                losses[f'{self.tap}.{name}.{term}'] = loss
+                losses[f'{self.log_name}.{name}.{term}'] = loss
         return losses, replace_levels(output, levels, self.tap)
 
 

@@ -175,9 +175,10 @@ def test_class_maps_of_a_dense_head_train_together_with_the_neck():
         for tap in (
             'neck.0',
             'neck.1',
-            'bbox_head[0].0',
-            'bbox_head[0].2',
-            'bbox_head[1].0',
+            # MLflow accepts no brackets.
+            'bbox_head.0.0',
+            'bbox_head.0.2',
+            'bbox_head.1.0',
         )
     }
     model.parse_losses(losses)[0].backward()
