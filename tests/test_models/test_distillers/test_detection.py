@@ -248,7 +248,7 @@ def test_every_variant_accepts_a_weight_of_zero_for_a_term_it_lacks(variant):
 def test_one_output_of_a_neck_trains_without_labels():
     model = build('theta', tap='neck[1]', levels=None, task_loss=False)
     losses = losses_of(model)
-    assert set(losses) == {f'neck[1].0.loss_{x}' for x in ('flow', 'student')}
+    assert set(losses) == {f'neck.1.0.loss_{x}' for x in ('flow', 'student')}
     model.parse_losses(losses)[0].backward()
     trained = {n for n, p in model.named_parameters() if p.grad is not None}
     assert {x.split('.')[0] for x in trained} == {'backbone', 'neck', 'flows'}
