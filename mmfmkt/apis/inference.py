@@ -9,17 +9,12 @@ from torch import nn
 
 from mmfmkt.models.distillers.networks import (
     build_network,
+    drop_teacher,
     load_model_config,
     load_weights,
     without_weights,
 )
-from mmfmkt.utils.checkpoints import restricted_torch_load
-
-
-def drop_teacher(model: dict) -> None:
-    """Remove the teacher from a ``model`` section, in place."""
-    if 'student' in model and 'teacher' in model:
-        model['teacher'] = None
+from mmfmkt.utils.checkpoints import load_checkpoint, restricted_torch_load
 
 
 def init_detector(
@@ -51,8 +46,8 @@ def init_detector(
         if isinstance(config, Config)
         else Config.fromfile(config)
     )
-    drop_teacher(config.model)
     if 'student' in config.model:
+        drop_teacher(config.model, checkpoint and load_checkpoint(checkpoint))
         # Load no pretrained weights, since the checkpoint replaces them.
         config.model.setdefault('backbone', dict(init_cfg=None))
     with restricted_torch_load():
@@ -84,7 +79,7 @@ def load_network(
     if keep_teacher and model.get('teacher') is not None:
         model.teacher.pop('cache', None)
     else:
-        drop_teacher(model)
+        drop_teacher(model, checkpoint and load_checkpoint(checkpoint))
     if checkpoint is None:
         return build_network(model, 'mmdet').eval()
     without_weights(model.get('student', model))

@@ -11,9 +11,9 @@ from mmengine.config import Config, ConfigDict
 from mmengine.registry import METRICS
 from mmengine.runner import Runner
 
-from mmfmkt.apis.inference import drop_teacher
 from mmfmkt.apis.runner import build_runner
 from mmfmkt.apis.train import check_fits, checkpoint_guard, verify_load_from
+from mmfmkt.models.distillers.networks import drop_teacher
 from mmfmkt.utils.error_messages import errors_as_config_errors
 
 from .options import (
@@ -116,14 +116,14 @@ def run(args: argparse.Namespace) -> None:
     """Evaluate a checkpoint."""
     cfg = load_config(args)
     cfg.load_from = args.checkpoint
-    drop_teacher(cfg.model)
     if args.show or args.show_dir:
         enable_visualization(cfg, args)
-    if args.tta:
-        use_tta(cfg)
-    set_loader_defaults(cfg, cfg.get('test_dataloader'))
     with checkpoint_guard(cfg):
         checkpoint = verify_load_from(cfg)
+        drop_teacher(cfg.model, checkpoint)
+        if args.tta:
+            use_tta(cfg)
+        set_loader_defaults(cfg, cfg.get('test_dataloader'))
         with errors_as_config_errors(cfg):
             runner = build_runner(cfg)
             # Reading `test_loop` builds it, and its evaluator.

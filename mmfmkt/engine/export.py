@@ -16,6 +16,7 @@ from mmengine.registry import MODELS as MMENGINE_MODELS
 from mmfmkt.evaluation import StepAccuracy
 from mmfmkt.models.distillers import DetectionDistiller
 from mmfmkt.models.distillers.networks import (
+    drop_teacher,
     load_model_config,
     without_weights,
 )
@@ -85,7 +86,7 @@ def export_student(
         return export_backbone(config, content, Path(out_dir))
     variant = config.model.get('variant', 'fmkt')
     exported_config = (
-        student_with_flow_config(config)
+        student_with_flow_config(config, content)
         if VARIANTS[variant].deploys_flow
         else student_config(config)
     )
@@ -186,11 +187,16 @@ def student_config(config: Config) -> Config:
     return exported
 
 
-def student_with_flow_config(config: Config) -> Config:
-    """Return the distiller's config without teacher and training options."""
+def student_with_flow_config(config: Config, checkpoint: dict) -> Config:
+    """Return the distiller's config without teacher and training options.
+
+    Args:
+        config (Config): Distillation config.
+        checkpoint (dict): Content of its checkpoint.
+    """
     exported = without_training(config)
     model = exported.model
-    model.teacher = None
+    drop_teacher(model, checkpoint)
     # A prediction would sample the flow at each of these K.
     model.pop('report_steps', None)
     # A weight from gradient norms would be a part of the exported model.

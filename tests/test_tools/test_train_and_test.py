@@ -139,6 +139,36 @@ def test_the_export_predicts_what_the_distiller_predicts(trained, tmp_path):
     assert all(not torch.equal(seen[0], x) for x in seen[1:])
 
 
+def test_without_levels_inference_has_the_trained_flows(shapes, tmp_path):
+    """The teacher lacks the student's last level, stride 128."""
+    from mmfmkt.apis import init_detector
+    from mmfmkt.apis.inference import load_network
+
+    path = write_config(tmp_path / 'config.py', shapes, 'fmkt', epochs=1)
+    config = Config.fromfile(path)
+    config.model.levels = None
+    config.model.flow.encoder = [dict(type='BottleneckEncoder', width=4)] * 4
+    neck = config.model.teacher.config.neck
+    neck.update(start_level=0, add_extra_convs='on_output')
+    config.dump(path)
+    run('tools/train.py', path, '--work-dir', tmp_path / 'run')
+    checkpoint = tmp_path / 'run' / 'epoch_1.pth'
+    metrics, _ = evaluate(path, checkpoint, tmp_path / 'test')
+    assert (
+        metrics['coco/bbox_mAP']
+        == metrics_in(tmp_path / 'run')['coco/bbox_mAP']
+    )
+    student = tmp_path / 'run' / 'student'
+    for model in (
+        load_network(config, str(checkpoint)),
+        init_detector(path, str(checkpoint), 'cpu'),
+        init_detector(
+            student / 'student.py', str(student / 'student.pth'), 'cpu'
+        ),
+    ):
+        assert list(model.flows['neck']) == ['0', '1', '2', '3']
+
+
 def test_plain_mmdetection_loads_the_export(trained, shapes, tmp_path):
     from mmdet.apis import inference_detector
 

@@ -2,8 +2,9 @@
 
 import logging
 import os
+import re
 from copy import deepcopy
-from typing import Any, Union
+from typing import Any, Dict, Optional, Set, Union
 
 from mmengine.config import Config, ConfigDict
 from mmengine.logging import MMLogger
@@ -95,6 +96,30 @@ def without_weights(config: Any) -> Any:
         if section.get('checkpoint_path'):  # timm
             section['checkpoint_path'] = ''
     return config
+
+
+def drop_teacher(model: dict, checkpoint: Optional[dict] = None) -> None:
+    """Remove the teacher from a ``model`` section, in place.
+
+    Args:
+        model (dict): A ``model`` section, of a distiller or any other model.
+        checkpoint (dict, optional): Content of the distiller's checkpoint. If
+            the levels of a tap are those that the teacher has as well, they
+            are set to the levels of the checkpoint.
+    """
+    if 'student' not in model:
+        return
+    model['teacher'] = None
+    trained: Dict[str, Set[int]] = {}
+    checkpoint = checkpoint or {}
+    for name in checkpoint.get('state_dict', checkpoint):
+        if match := re.match(r'(?:module\.)?flows\.([^.]+)\.(\d+)\.', name):
+            trained.setdefault(match[1], set()).add(int(match[2]))
+    for section in model.get('taps') or [model]:
+        if section.get('levels') is None and trained:
+            tap = section.get('tap') or next(iter(trained))
+            levels = trained.get(tap.replace('.', '-'))
+            section['levels'] = levels and sorted(levels)
 
 
 def init_random_weights(network: BaseModule) -> None:
