@@ -78,9 +78,10 @@ class StepAccuracy(BaseMetric):
 
 
 def rank_of(score: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
-    """Return the number of classes that score higher than the true one.
+    """Return the position of the true class in the order of the scores.
 
-    Of several true classes, the one with the highest score counts.
+    Of several true classes, the one with the highest score counts. Classes of
+    equal scores are in the order of their indices.
 
     If a score is NaN, the rank is the number of classes, which counts as
     wrong for every k.
@@ -93,5 +94,7 @@ def rank_of(score: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
         Tensor: ``()``, int64, on the device of ``score``.
     """
     label = label.to(score.device)
-    rank = (score > score[label].max()).sum()
+    label = label[score[label].argmax()]
+    ties = torch.arange(len(score), device=score.device) < label
+    rank = torch.where(ties, score >= score[label], score > score[label]).sum()
     return torch.where(score.isnan().any(), len(score), rank)

@@ -63,5 +63,16 @@ def test_nan_logits_count_as_wrong_predictions():
     assert evaluate(found, topk=(5,))['accuracy/top5'] == 80
 
 
+def test_equal_scores_are_in_the_order_of_the_classes():
+    """A classifier that returns one score for all classes knows nothing."""
+    found = samples(steps=(1,))
+    for sample in found:
+        sample['pred_score_k1'] = torch.full((5,), 0.2)
+    metrics = evaluate(found, topk=(1, 3))
+    for k in (1, 3):
+        hits = sum(int(x['gt_label']) < k for x in found)
+        assert metrics[f'accuracy/top{k}_k1'] == 100 * hits / 50
+
+
 def test_step_accuracy_is_registered():
     assert METRICS.get('StepAccuracy') is StepAccuracy
