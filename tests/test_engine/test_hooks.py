@@ -403,3 +403,34 @@ def test_unusual_batches_have_finite_losses(case, wrapper, tmp_path):
         tmp_path, *hooks, raw_batch=raw_batch, epochs=1, wrapper=wrapper
     )
     assert all(x.isfinite().all() for x in runner.model.parameters())
+
+
+class ScalarHook(Hook):
+    def after_train_iter(self, runner, *args, **kwargs):
+        runner.message_hub.update_scalar('train/my_scalar', 0.5)
+
+
+def test_log_lines_omit_losses_that_are_not_asked_for_and_nothing_else(
+    tmp_path,
+):
+    smallest = dict(
+        data_src='loss_cls',
+        log_name='loss_cls_min',
+        method_name='min',
+        window_size='global',
+    )
+    _, runner = train(
+        tmp_path,
+        ScalarHook(),
+        epochs=1,
+        log_processor=dict(
+            type='mmfmkt.DistillationLogProcessor', custom_cfg=[smallest]
+        ),
+    )
+    (path,) = tmp_path.glob('*/*.log')
+    (line,) = [x for x in path.read_text().splitlines() if '(train)' in x]
+    names = [x.split(':')[0] for x in line.split('  ')[-9:]]
+    assert 'my_scalar' in names and 'loss_cls_min' in names
+    assert 'transfer' in line and 'lr: ' in line
+    for name in ('loss_bbox', 'loss_cls', 'neck.0.loss_flow', 'base_lr'):
+        assert name not in names

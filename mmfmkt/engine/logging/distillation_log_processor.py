@@ -8,8 +8,8 @@ from mmfmkt.registry import LOG_PROCESSORS
 
 from ..hooks.progress import unwrap_model
 
-# Values besides the loss that stay in the log line.
-LOGGED_VALUES = ('lr', 'time', 'data_time', 'memory', 'grad_norm', 'skipped')
+# Parts of the names of values that are left out of the log line.
+OMITTED = ('loss', 'metric_of_mean', 'base_lr', 'teacher_time')
 # At the tap `head`, the student's task losses are logged under the name of the
 # tap, as `head.loss_task` and `head.task_<name>`.
 TASK_LOSSES = ('head.loss_task', 'head.task_')
@@ -52,6 +52,7 @@ class DistillationLogProcessor(LogProcessor):
             and 'loss' in name
             and not name.startswith(TASK_LOSSES)
         )
+        custom = [x.get('log_name', x['data_src']) for x in self.custom_cfg]
         parts = []
         for part in line.split('  '):
             name = part.split(':')[0]
@@ -63,7 +64,7 @@ class DistillationLogProcessor(LogProcessor):
             elif name == 'time' and values['time']:
                 share = values.get('teacher_time', 0.0) / values['time']
                 part += f' (teacher {share:.0%})'
-            elif name in values and name not in LOGGED_VALUES:
+            elif name not in custom and any(x in name for x in OMITTED):
                 continue
             parts.append(part)
         return tag, '  '.join(parts)
