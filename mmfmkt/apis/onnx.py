@@ -13,6 +13,7 @@ from mmengine.utils import digit_version
 from torch import Tensor, nn
 
 from mmfmkt.models.distillers.probing import input_channels
+from mmfmkt.models.distillers.taps import dummy_samples
 from mmfmkt.utils import ConfigError
 from mmfmkt.utils.configs import walk
 from mmfmkt.utils.extras import import_extra
@@ -39,11 +40,17 @@ class TensorOutputs(nn.Module):
         Args:
             images (Tensor): Normalized images, ``(B, C, H, W)``.
         """
-        return tuple(tensors_of(self.model(images)).values())
+        return tuple(output_tensors(self.model, images).values())
 
 
-def tensors_of(output: Any) -> Dict[str, Tensor]:
-    """Return the tensors of nested sequences and dicts by name."""
+def output_tensors(model: nn.Module, images: Tensor) -> Dict[str, Tensor]:
+    """Return the outputs of a model in tensor mode by name.
+
+    Args:
+        model (nn.Module): A detector or a classifier.
+        images (Tensor): Normalized images, ``(B, C, H, W)``.
+    """
+    output = model(images, dummy_samples(images))
     return {
         key.replace('.', '_'): x
         for key, x in walk(output, 'output')
@@ -72,14 +79,14 @@ def export_onnx(
         dict: Shapes of the outputs by name.
 
     Raises:
-        ConfigError: If the model returns no tensors.
+        ConfigError: If the model returns no tensors or cannot be exported.
     """
     import_extra('onnx', 'onnx')
     width, height = image_size
     images = torch.zeros(batch_size, input_channels(model), height, width)
     network = TensorOutputs(model)
     with torch.no_grad():
-        outputs = tensors_of(model(images))
+        outputs = output_tensors(model, images)
     if not outputs:
         raise ConfigError(
             f'{type(model).__name__} returns no tensors with mode="tensor" '
@@ -95,15 +102,21 @@ def export_onnx(
         options = dict(
             opset_version=opset or 18, dynamo=True, external_data=False
         )
-    with torch.no_grad():
-        torch.onnx.export(
-            network,
-            (images,),
-            str(temporary),
-            input_names=[INPUT],
-            output_names=list(outputs),
-            **options,
-        )
+    try:
+        with torch.no_grad():
+            torch.onnx.export(
+                network,
+                (images,),
+                str(temporary),
+                input_names=[INPUT],
+                output_names=list(outputs),
+                **options,
+            )
+    except Exception as error:  # PyTorch raises several types
+        raise ConfigError(
+            f'torch.onnx cannot export {type(model).__name__}, as most '
+            'two-stage detectors; use MMDeploy.'
+        ) from error
     temporary.replace(path)
     return {name: list(x.shape) for name, x in outputs.items()}
 
@@ -130,6 +143,6 @@ def largest_difference(
     return {
         name: float((x - torch.from_numpy(output)).abs().max())
         for (name, x), output in zip(
-            tensors_of(model(images)).items(), outputs
+            output_tensors(model, images).items(), outputs
         )
     }

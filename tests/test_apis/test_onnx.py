@@ -5,7 +5,7 @@ import re
 import pytest
 import torch
 from conftest import run
-from tiny import classification, distiller
+from tiny import classification, detr, distiller
 
 pytest.importorskip('mmdet')
 onnx = pytest.importorskip('onnx')
@@ -15,6 +15,7 @@ pytestmark = pytest.mark.slow
 from mmengine.config import Config  # noqa: E402
 
 from mmfmkt.apis.onnx import export_onnx, largest_difference  # noqa: E402
+from mmfmkt.models.distillers.networks import build_network  # noqa: E402
 from mmfmkt.registry import MODELS  # noqa: E402
 
 ENCODERS = ('BottleneckEncoder', 'MLPEncoder')
@@ -55,6 +56,15 @@ def test_exported_classifiers_return_logits(variant, tmp_path):
     images = torch.randn(2, 3, 32, 32)
     difference = largest_difference(model, tmp_path / 'x.onnx', images)
     assert difference['output'] < 1e-5
+
+
+def test_query_based_detectors_are_exported(tmp_path):
+    model = build_network(detr(), 'mmdet').eval()
+    path = tmp_path / 'x.onnx'
+    outputs = export_onnx(model, path, (64, 64))
+    assert list(outputs) == ['output_0', 'output_1']
+    differences = largest_difference(model, path, torch.randn(1, 3, 64, 64))
+    assert max(differences.values()) < 1e-4
 
 
 def test_the_tool_exports_a_distillation_and_a_baseline_student(tmp_path):
