@@ -209,6 +209,15 @@ class FeatureTransfer(TapTransfer):
             )
         return replace_levels(output, levels, self.tap)
 
+    def crop(self, target: Tensor, source: Tensor, name: str) -> Tensor:
+        """Return the teacher's map of a level without the padding that a
+        larger map has, which is at the right and the bottom."""
+        height, width = (
+            max(1, round(x * self.stride_ratios[name]))
+            for x in source.shape[-2:]
+        )
+        return target[..., :height, :width]
+
     def forward(
         self,
         output: Any,
@@ -239,13 +248,7 @@ class FeatureTransfer(TapTransfer):
         for name, transfer in self.items():
             source, target = levels[int(name)], None
             if targets is not None:
-                # Crop the padding of a larger map of the teacher, which is at
-                # the right and the bottom.
-                height, width = (
-                    max(1, round(x * self.stride_ratios[name]))
-                    for x in source.shape[-2:]
-                )
-                target = targets[int(name)][..., :height, :width]
+                target = self.crop(targets[int(name)], source, name)
                 # Some students run several branches as one batch; all branches
                 # have the same target.
                 branches = len(source) // len(target)

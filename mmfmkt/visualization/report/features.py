@@ -72,10 +72,8 @@ def read_features(
         sources = as_levels(output, tap)
         for level, transfer in transfers.items():
             source = sources[int(level)].float()
-            height, width = source.shape[-2:]
             target = targets[tap][int(level)].float()
-            # Crop the padding of a larger map of the teacher.
-            target = target[..., :height, :width]
+            target = transfers.crop(target, source, level)
             levels.append(
                 LevelFeatures(
                     f'{tap}.{level}', transfer, source, target, num_steps
