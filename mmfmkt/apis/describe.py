@@ -10,12 +10,9 @@ from mmengine.registry import DefaultScope
 from torch import nn
 
 from mmfmkt.models.distillers.data_pipeline import dataset_of
-from mmfmkt.models.distillers.feature_transfer import FeatureTransfer
 from mmfmkt.models.distillers.networks import without_weights
-from mmfmkt.models.distillers.taps import output_hooks
-from mmfmkt.models.flows import Transfer
 from mmfmkt.registry import MODELS
-from mmfmkt.utils.complexity import size_and_flops
+from mmfmkt.utils.complexity import count_parameters, size_and_flops
 from mmfmkt.utils.configs import read_config
 
 # Sides of square images in pixels; FLOPs are counted for the first side that
@@ -108,14 +105,8 @@ def describe_cost(model: Any) -> str:
     """Describe the parameters and FLOPs of the deployed model."""
     if not model.deploys_flow:
         return 'deployed  the student without a flow: no additional cost'
-    deployed = nn.ModuleList(
-        part
-        for transfer in model.flows.modules()
-        if isinstance(transfer, Transfer)
-        for part in transfer.deployed_modules
-    )
-    flow_size = sum(p.numel() for p in deployed.parameters())
-    student_size = sum(p.numel() for p in model.student.parameters())
+    student_size = count_parameters(model.student)
+    flow_size = count_parameters(model) - student_size
     return (
         f'deployed  student with flow: {student_size / 1e6:.2f} M + '
         f'{flow_size / 1e6:.2f} M parameters{describe_flops(model)}'
@@ -125,23 +116,15 @@ def describe_cost(model: Any) -> str:
 def describe_flops(model: Any) -> str:
     """Describe the FLOPs of the student without and with the flow.
 
-    FLOPs are counted by tracing, which fails for many two-stage heads. Then
-    the heads are excluded. The text is empty if tracing fails again.
+    The text is empty if the networks cannot be traced.
     """
-    label = 'FLOPs'
     side, flops = count_flops(model.student, model)
-    if not side:
-        label = 'FLOPs up to the neck'
-        side, flops = count_flops(
-            UpToNeck(model.student),
-            UpToNeck(model.student, model.feature_transfers),
-        )
     if not side:
         return ''
     student_flops, deployed_flops = flops
     cost = deployed_flops / student_flops - 1
     text = (
-        f', {label} of a {side}x{side} image: '
+        f', FLOPs of a {side}x{side} image: '
         f'{student_flops / 1e9:.2f} G to {deployed_flops / 1e9:.2f} G '
         f'({cost:+.1%})'
     )
@@ -178,17 +161,11 @@ class UpToNeck(nn.Module):
 
     Args:
         network (nn.Module): A detector or a classifier.
-        transfers (Sequence[FeatureTransfer]): Flows to run at its taps.
     """
 
-    def __init__(
-        self, network: Any, transfers: Sequence[FeatureTransfer] = ()
-    ) -> None:
+    def __init__(self, network: Any) -> None:
         super().__init__()
         self.network: Any = network
-        self.transfers = nn.ModuleList(transfers)
 
-    def forward(self, inputs: torch.Tensor) -> Any:
-        hooks: List[Any] = [(x.tap, x.sample) for x in self.transfers]
-        with output_hooks(self.network, hooks):
-            return self.network.extract_feat(inputs)
+    def forward(self, inputs: torch.Tensor, data_samples: Any) -> Any:
+        return self.network.extract_feat(inputs)

@@ -275,13 +275,13 @@ def test_base_configs_are_resolved_beside_a_symbolic_link(tmp_path):
     assert composed.summary
 
 
-def test_detectors_of_two_stages_are_described_up_to_the_neck(tmp_path):
+def test_detectors_of_two_stages_are_described_with_their_heads(tmp_path):
     name = 'mmdet::faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py'
     composed = compose_distillation(name, name, tmp_path / 'composed.py')
     assert "inherits  the teacher's neck, rpn_head, roi_head" in (
         composed.summary
     )
-    assert 'FLOPs up to the neck of a 256x256 image' in composed.summary[-1]
+    assert 'FLOPs of a 256x256 image' in composed.summary[-1]
 
 
 def test_theta_of_classifiers_has_a_direct_and_no_ensemble_term(tmp_path):
