@@ -1,11 +1,15 @@
 """Statistics of the report, and the runs that it reads."""
 
 import json
+from copy import deepcopy
+from dataclasses import replace
 
 import pytest
 import torch
 from conftest import run
+from mmengine.config import Config, ConfigDict
 from mmengine.structures import InstanceData
+from tiny import distiller, faster_rcnn, retinanet, write_config
 
 from mmfmkt.models.flows import (
     FMKT,
@@ -19,9 +23,14 @@ from mmfmkt.utils import ConfigError
 
 pytest.importorskip('mmdet')
 
-from mmfmkt.visualization.report import read_work_dir  # noqa: E402
+from mmfmkt.models.distillers.networks import build_network  # noqa: E402
+from mmfmkt.visualization.report import (  # noqa: E402
+    read_work_dir,
+    write_report,
+)
 from mmfmkt.visualization.report.curves import (  # noqa: E402
     loss_curves,
+    metric_curves,
     transfer_curves,
 )
 from mmfmkt.visualization.report.detections import match  # noqa: E402
@@ -29,10 +38,15 @@ from mmfmkt.visualization.report.features import (  # noqa: E402
     LevelFeatures,
     linear_cka,
     measure_steps,
+    read_features,
     sampling_trajectories,
     spaced_indices,
 )
-from mmfmkt.visualization.report.page import results_section  # noqa: E402
+from mmfmkt.visualization.report.loading import load_run  # noqa: E402
+from mmfmkt.visualization.report.page import (  # noqa: E402
+    cost_section,
+    results_section,
+)
 from mmfmkt.visualization.report.runs import (  # noqa: E402
     differences,
     make_names_unique,
@@ -118,8 +132,8 @@ def test_sampling_trajectories_end_at_the_deployed_output():
     assert values['distance'][-1] == pytest.approx(metric.item(), rel=1e-4)
 
 
-def write_run(folder, lines, config='model = dict(type="X")\n'):
-    vis_data = folder / '20260101_000000' / 'vis_data'
+def write_run(folder, lines, config='model = dict(type="X")\n', day=1):
+    vis_data = folder / f'2026010{day}_000000' / 'vis_data'
     vis_data.mkdir(parents=True)
     (vis_data / 'config.py').write_text(config)
     (vis_data / 'scalars.json').write_text('\n'.join(lines))
@@ -157,6 +171,131 @@ def test_logs_of_a_running_and_resumed_training_are_read(tmp_path):
     assert differences([run_a, run_b]) == {'model.depth': ['', '2']}
 
 
+def test_the_config_of_a_test_does_not_replace_that_of_the_training(tmp_path):
+    write_run(tmp_path, ['{"loss": 1.0, "iter": 1}'])
+    test_config = 'model = dict(type="X", inference_steps=1)\n'
+    write_run(tmp_path, [], test_config, day=2)
+    (tmp_path / '20260102_000000/vis_data/scalars.json').unlink()
+    assert read_work_dir(str(tmp_path)).config.model == dict(type='X')
+
+
+def test_a_restarted_training_replaces_the_log_of_the_first(tmp_path):
+    for day, epochs in ((1, 4), (2, 2)):
+        lines = [
+            json.dumps(x)
+            for i in range(1, epochs + 1)
+            for x in (
+                dict(loss=day, iter=10 * i, step=10 * i),
+                {'flow/neck.0/velocity': day, 'step': 10 * i},
+                {'coco/bbox_mAP': day, 'step': i},
+            )
+        ]
+        write_run(tmp_path, lines, day=day)
+    training = read_work_dir(str(tmp_path))
+    assert [(x['iter'], x['loss']) for x in training.train] == [
+        (10, 2),
+        (20, 2),
+    ]
+    assert [(x['step'], x['coco/bbox_mAP']) for x in training.val] == [
+        (1, 2),
+        (2, 2),
+    ]
+    assert [x['step'] for x in training.flow] == [10, 20]
+
+
+def test_hierarchical_logs_by_iteration_are_plotted_over_iterations(tmp_path):
+    lines = [
+        json.dumps(x)
+        for i in (10, 20)
+        for x in (
+            {'train/loss': 1.0, 'train/loss_cls': 0.5, 'iter': i, 'step': i},
+            {'val/coco/bbox_mAP': 0.1, 'step': i},
+        )
+    ]
+    config = (
+        'model = dict(type="X")\n'
+        'default_hooks = dict(logger=dict(log_metric_by_epoch=False))\n'
+    )
+    training = read_work_dir(write_run(tmp_path / 'run', lines, config))
+    assert training.losses() == ['loss', 'loss_cls']
+    assert training.metrics == ['coco/bbox_mAP']
+    (figure,) = metric_curves([training])
+    assert figure.layout.xaxis.title.text == 'iteration'
+
+
+@pytest.fixture(scope='module')
+def two_stage_run(tmp_path_factory, shapes):
+    """A run of a Faster R-CNN with a compiled flow, without a test set."""
+    folder = tmp_path_factory.mktemp('two_stage')
+    config = Config.fromfile(write_config(folder / 'c.py', shapes, 'fmkt'))
+    student, teacher = faster_rcnn(), retinanet(24, 16)
+    student.roi_head.bbox_head.num_classes = 6
+    student.test_cfg.rcnn.score_thr = 0.0
+    neck = dict(start_level=0, end_level=0, num_outs=1, add_extra_convs=False)
+    teacher.neck.update(neck)
+    teacher.bbox_head.anchor_generator.strides = [4]
+    config.model = ConfigDict(
+        distiller(student=student, teacher=teacher, levels=(1,))
+    )
+    config.model.flow.compile = True
+    config.test_dataloader = config.test_evaluator = None
+    run = folder / 'run'
+    write_run(run, ['{"loss": 1.0, "iter": 1}'], config.pretty_text)
+    config.model.flow.compile = False
+    state = build_network(config.model, 'mmdet').state_dict()
+    torch.save(dict(state_dict=state), run / 'epoch_1.pth')
+    return read_work_dir(str(run))
+
+
+def test_two_stage_students_are_shown_and_evaluated_on_the_validation_set(
+    two_stage_run, tmp_path
+):
+    path = write_report([two_stage_run], tmp_path / 'r.html', 1, steps=(1,))
+    text = path.read_text()
+    assert 'is not shown' not in text
+    assert 'bbox_mAP by number of sampling steps' in text
+
+
+def test_the_deployment_cost_excludes_what_only_training_uses(two_stage_run):
+    loaded = load_run(two_stage_run)
+    (table,) = cost_section([loaded]).items
+    (teacher, _, size, _), (name, k, deployed, gflops) = table['rows']
+    model = loaded.model
+    parts = [x.field for x in model.flows['neck'].values()]
+    expected = [model.student, *parts]
+    assert (teacher, name, k) == ('teacher', 'run', 2) and float(gflops) > 0
+    for modules, shown in ((expected, deployed), ([model.teacher], size)):
+        count = sum(p.numel() for x in modules for p in x.parameters())
+        assert shown == f'{count:,}'
+
+
+def test_runs_of_different_teachers_have_one_cost_for_each(two_stage_run):
+    loaded = load_run(two_stage_run)
+    other = replace(
+        two_stage_run, name='b', config=deepcopy(loaded.run.config)
+    )
+    other.config.model.teacher.scale = 0.5
+    (table,) = cost_section([loaded, loaded._replace(run=other)]).items
+    assert [row[0] for row in table['rows']] == [
+        'teacher of run',
+        'teacher of b',
+        'run',
+        'b',
+    ]
+
+
+def test_maps_of_another_stride_have_the_size_of_the_targets_in_training(
+    two_stage_run,
+):
+    loaded = load_run(two_stage_run)
+    levels = read_features(loaded.model, loaded.dataset, [0])
+    sizes = [(x.source.shape[-1], x.target.shape[-1]) for x in levels]
+    transfer = loaded.model.flows['neck']
+    assert set(transfer.stride_ratios.values()) != {1.0}
+    for level, (source, target) in zip(transfer, sizes):
+        assert target == round(source * transfer.stride_ratios[level])
+
+
 def test_folders_without_a_training_log_are_refused(tmp_path):
     with pytest.raises(ConfigError, match='not a work directory'):
         read_work_dir(str(tmp_path))
@@ -182,9 +321,10 @@ def test_the_teacher_is_in_the_table_of_runs(tmp_path):
         ('run', 'fmkt', 0.1),
         ('teacher', 'teacher', 0.4321),
     ]
-    # Without TeacherCheckHook, the last validation of its training is shown.
+    # Without TeacherCheckHook, the validation of its checkpoint is shown.
     runs[0].teacher = {}
-    teacher_run = read_work_dir(write_run(teacher, text[1:]))
+    later = json.dumps({'coco/bbox_mAP': 0.2, 'step': 2})
+    teacher_run = read_work_dir(write_run(teacher, [text[1], later]))
     header, rows = results_section(runs).items[0].values()
     assert [row[-1] for row in rows] == [0.1, 0.1]
     header, rows = results_section([*runs, teacher_run]).items[0].values()

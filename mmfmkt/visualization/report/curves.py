@@ -91,20 +91,25 @@ def series(lines: List[dict], x: str, y: str) -> tuple:
 
 
 def metric_curves(runs: List[WorkDir]) -> List[go.Figure]:
-    """Plot the main validation metrics over the epochs."""
+    """Plot the main validation metrics over epochs or iterations."""
     names = list(dict.fromkeys(name for run in runs for name in run.metrics))
     main_names = [x for x in names if x.endswith(MAIN_METRICS)]
     figures = []
+    # Unit of MMEngine's `step` in validations.
+    loggers = [
+        run.config.get('default_hooks', {}).get('logger') for run in runs
+    ]
+    by_epoch = [(x or {}).get('log_metric_by_epoch', True) for x in loggers]
+    unit = 'epoch' if all(by_epoch) else 'iteration'
     # Without a main metric, plot StepAccuracy's metrics at K = 1.
     for name in main_names or [
         f'{x}_k1' for x in MAIN_METRICS if f'{x}_k1' in names
     ]:
-        # In epoch-based validations, MMEngine's `step` is the epoch.
         curves = {run.name: series(run.val, 'step', name) for run in runs}
         # A single validation is shown in the table only.
         if any(len(xs) > 1 for xs, _ in curves.values()):
             mode = 'lines+markers'
-            figures.append(figure(name, 'epoch', name, curves, mode=mode))
+            figures.append(figure(name, unit, name, curves, mode=mode))
     return figures
 
 

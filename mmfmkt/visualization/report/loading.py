@@ -4,12 +4,14 @@ from copy import deepcopy
 from typing import Any, Dict, NamedTuple
 
 import torch
+from mmengine.config import Config
 from mmengine.registry import DATASETS, DefaultScope
 from mmengine.runner import Runner
 from torch import nn
 
 from mmfmkt.apis.inference import load_network
 from mmfmkt.utils import ConfigError
+from mmfmkt.utils.configs import walk
 
 from .runs import WorkDir
 
@@ -20,7 +22,7 @@ class LoadedRun(NamedTuple):
     Attributes:
         run (WorkDir): The run.
         model (nn.Module): Network with the latest weights, in eval mode.
-        dataset (Any): Test dataset of the run.
+        dataset (Any): Validation dataset of the run.
     """
 
     run: WorkDir
@@ -29,7 +31,7 @@ class LoadedRun(NamedTuple):
 
 
 def load_run(run: WorkDir) -> LoadedRun:
-    """Load the network and the test dataset of a run.
+    """Load the network and the validation dataset of a run.
 
     Raises:
         ConfigError: If the run has no checkpoint.
@@ -37,31 +39,42 @@ def load_run(run: WorkDir) -> LoadedRun:
     if run.checkpoint is None:
         raise ConfigError(f'{run.folder} has no checkpoint yet.')
     checkpoint = str(run.checkpoint)
+    config = deepcopy(run.config)
+    for _, section in walk(config.model):
+        # Compiled modules cannot be traced.
+        if isinstance(section, dict):
+            section.pop('compile', None)
     try:
-        model = load_network(run.config, checkpoint, keep_teacher=True)
+        model = load_network(config, checkpoint, keep_teacher=True)
     except ConfigError:
         # The teacher's checkpoint may be missing; inference does not need it.
-        model = load_network(run.config, checkpoint)
-    loader = run.config.get('test_dataloader') or run.config.val_dataloader
-    scope = run.config.get('default_scope')
+        model = load_network(config, checkpoint)
+    loader = config[f'{validation_split(config)}_dataloader']
+    scope = config.get('default_scope')
     with DefaultScope.overwrite_default_scope(scope):
-        dataset = DATASETS.build(deepcopy(loader.dataset))
+        dataset = DATASETS.build(loader.dataset)
     dataset.full_init()
     return LoadedRun(run, model, dataset)
 
 
+def validation_split(config: Config) -> str:
+    """Return ``'val'``, or ``'test'`` for a config without validation."""
+    return 'val' if config.get('val_dataloader') else 'test'
+
+
 @torch.no_grad()
 def evaluate(run: WorkDir, model: nn.Module) -> Dict[str, Any]:
-    """Evaluate a network with the run's test dataloader and evaluator.
+    """Evaluate a network with the run's validation dataloader and evaluator.
 
     Args:
         run (WorkDir): The run.
         model (nn.Module): The network, in eval mode.
     """
     config = deepcopy(run.config)
+    split = validation_split(config)
     with DefaultScope.overwrite_default_scope(config.get('default_scope')):
-        loader = Runner.build_dataloader(config.test_dataloader)
-        evaluator = Runner.build_evaluator(None, config.test_evaluator)
+        loader = Runner.build_dataloader(config[f'{split}_dataloader'])
+        evaluator = Runner.build_evaluator(None, config[f'{split}_evaluator'])
         evaluator.dataset_meta = loader.dataset.metainfo
         for batch in loader:
             evaluator.process(model.test_step(batch), batch)

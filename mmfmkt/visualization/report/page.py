@@ -1,5 +1,6 @@
 """Report as one HTML file that needs no network connection."""
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Dict, Iterable, List, Sequence, Tuple, Union
 
@@ -9,7 +10,7 @@ from plotly.io import to_html
 from plotly.offline import get_plotlyjs
 
 from mmfmkt.utils import ConfigError
-from mmfmkt.utils.complexity import size_and_flops
+from mmfmkt.utils.complexity import count_parameters, size_and_flops
 from mmfmkt.utils.files import write_atomically
 
 from . import curves, detections, features
@@ -18,8 +19,9 @@ from .runs import (
     STEP_METRIC,
     WorkDir,
     differences,
-    last_validation,
     make_names_unique,
+    runs_by_teacher,
+    validation_of,
 )
 
 TEMPLATE = Path(__file__).with_name('page.html')
@@ -120,8 +122,6 @@ def results_section(runs: List[WorkDir]) -> Section:
     metrics = [x for x in keys if not STEP_METRIC.match(x)]
     header = ['run', 'variant', 'encoder', 'seed', 'iterations', *metrics]
     rows: List[Dict[str, Any]] = []
-    # Runs by the config of their teacher.
-    teachers: Dict[str, List[WorkDir]] = {}
     for run in runs:
         model = run.config.model
         row = {
@@ -134,17 +134,13 @@ def results_section(runs: List[WorkDir]) -> Section:
         if run.is_distillation:
             row['variant'] = model.get('variant', 'fmkt')
             row['encoder'] = encoder_name(model)
-            if model.get('teacher') is not None:
-                teachers.setdefault(repr(model.teacher), []).append(run)
         rows.append(row)
-    for students in teachers.values():
+    for name, students in runs_by_teacher(runs).items():
         checkpoint = students[0].config.model.teacher.get('checkpoint')
         if any(run.contains(checkpoint) for run in runs):
             continue  # the training of the teacher is one of the runs
-        names = ', '.join(x.name for x in students)
-        name = 'teacher' if len(teachers) == 1 else f'teacher of {names}'
         logged = next((x.teacher for x in students if x.teacher), None)
-        teacher_metrics = logged or last_validation(checkpoint)
+        teacher_metrics = logged or validation_of(checkpoint)
         rows.append({**teacher_metrics, 'run': name, 'variant': 'teacher'})
     section = Section('Results', 'Click a column heading to sort.')
     table = [
@@ -233,12 +229,15 @@ def network_sections(
 def cost_section(loaded: List[LoadedRun]) -> Section:
     """Return the table of parameters and FLOPs of the deployed networks."""
     height, width = loaded[0].dataset[0]['inputs'].shape[-2:]
-    networks = {}
+    models = {x.run.name: x.model for x in loaded}
+    networks = {
+        name: (models[students[0].name].teacher, '')
+        for name, students in runs_by_teacher([x.run for x in loaded]).items()
+        if models[students[0].name].teacher is not None
+    }
     for run, model, _ in loaded:
         k = ''
         if run.is_distillation:
-            if model.teacher is not None:
-                networks['teacher'] = model.teacher, ''
             if model.deploys_flow:
                 k = model.inference_steps
             else:
@@ -246,8 +245,11 @@ def cost_section(loaded: List[LoadedRun]) -> Section:
         networks[run.name] = model, k
     rows = []
     for name, (network, k) in networks.items():
-        parameters, flops = size_and_flops(network, (width, height))
-        rows.append([name, k, f'{parameters:,}', f'{flops / 1e9:.3f}'])
+        gflops = ''
+        with suppress(Exception):  # not every network can be traced
+            flops = size_and_flops(network, (width, height))[1]
+            gflops = f'{flops / 1e9:.3f}'
+        rows.append([name, k, f'{count_parameters(network):,}', gflops])
     section = Section('Deployment cost', f'Input size: {width} x {height}.')
     section.add(header=['network', 'K', 'parameters', 'GFLOPs'], rows=rows)
     return section

@@ -95,7 +95,8 @@ def read_work_dir(folder: str) -> WorkDir:
     """
     path = Path(folder)
     logs = sorted(path.glob('*/vis_data/scalars.json'))
-    configs = sorted(path.glob('*/vis_data/config.py'))
+    # A test writes a config, too, but no scalars.
+    configs = [x for y in logs if (x := y.with_name('config.py')).exists()]
     if not logs or not configs:
         raise ConfigError(
             f'{folder!r} is not a work directory of a training run: '
@@ -108,43 +109,63 @@ def read_work_dir(folder: str) -> WorkDir:
     run = WorkDir(name, path, Config.fromfile(configs[-1]))
     for line in (x for log in logs for x in read_lines(log)):
         if any(key.startswith('flow/') for key in line):
-            run.flow.append(line)
+            replace_later(run.flow, 'step', line)
         elif any(key.startswith('teacher/') for key in line):
             run.teacher = {k.removeprefix('teacher/'): line[k] for k in line}
         elif 'iter' in line and 'loss' in line:
-            run.train.append(line)
+            replace_later(run.train, 'iter', line)
         elif 'loss' not in line and len(line) > 1:
-            run.val.append(line)
-    # A resumed run may have logged iterations twice; keep the last values.
-    run.train = keep_last(run.train, 'iter')
-    run.val = keep_last(run.val, 'step')
-    run.flow = keep_last(run.flow, 'step')
+            replace_later(run.val, 'step', line)
     run.environment = read_environment(path)
     run.checkpoint = next(iter(checkpoints_of(path)), None)
     return run
 
 
-def last_validation(checkpoint: Optional[str]) -> Dict[str, float]:
-    """Return the last metrics of the run that saved a checkpoint, or {}."""
+def runs_by_teacher(runs: List[WorkDir]) -> Dict[str, List[WorkDir]]:
+    """Return the runs of each teacher, by the teacher's name in tables."""
+    groups: Dict[str, List[WorkDir]] = {}
+    for run in runs:
+        if run.is_distillation and run.config.model.get('teacher'):
+            groups.setdefault(repr(run.config.model.teacher), []).append(run)
+    if len(groups) == 1:
+        return {'teacher': [*groups.values()][0]}
+    return {
+        f'teacher of {", ".join(run.name for run in students)}': students
+        for students in groups.values()
+    }
+
+
+def validation_of(checkpoint: Optional[str]) -> Dict[str, float]:
+    """Return the metrics of a checkpoint in its work directory, or {}."""
+    step = re.search(r'(?:epoch|iter)_(\d+)', Path(checkpoint or '').name)
     with suppress(ConfigError):
-        if checkpoint:
+        if step:
             run = read_work_dir(str(Path(checkpoint).parent))
-            return run.val[-1] if run.val else {}
+            return next((x for x in run.val if x['step'] == int(step[1])), {})
     return {}
 
 
 def read_lines(path: Path) -> List[Dict[str, Any]]:
-    """Read the JSON lines of a log, without incomplete ones."""
+    """Read the JSON lines of a log, without incomplete ones.
+
+    Names are without the prefixes of LogProcessor's ``log_with_hierarchy``.
+    """
     lines = []
     for line in path.read_text(encoding='utf-8').splitlines():
         with suppress(json.JSONDecodeError):
-            lines.append(json.loads(line))
+            values = json.loads(line).items()
+            lines.append(
+                {re.sub('^(train|val)/', '', k): x for k, x in values}
+            )
     return lines
 
 
-def keep_last(lines: List[dict], key: str) -> List[dict]:
-    """Return the last line of each value of a key, sorted by the value."""
-    return [x for _, x in sorted({x[key]: x for x in lines}.items())]
+def replace_later(lines: List[dict], key: str, line: dict) -> None:
+    """Append a line of a log, in place of those that are not before it, since
+    a resumed or restarted training repeats iterations."""
+    while lines and lines[-1][key] >= line[key]:
+        lines.pop()
+    lines.append(line)
 
 
 def read_environment(folder: Path) -> str:
