@@ -9,7 +9,7 @@ from mmfmkt.registry import LOG_PROCESSORS
 from ..hooks.progress import unwrap_model
 
 # Parts of the names of values that are left out of the log line.
-OMITTED = ('loss', 'metric_of_mean', 'base_lr', 'teacher_time')
+OMITTED = ('loss', 'metric_of_mean', 'teacher_time')
 # At the tap `head`, the student's task losses are logged under the name of the
 # tap, as `head.loss_task` and `head.task_<name>`.
 TASK_LOSSES = ('head.loss_task', 'head.task_')
