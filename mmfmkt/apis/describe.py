@@ -167,5 +167,5 @@ class UpToNeck(nn.Module):
         super().__init__()
         self.network: Any = network
 
-    def forward(self, inputs: torch.Tensor, data_samples: Any) -> Any:
+    def forward(self, inputs: torch.Tensor) -> Any:
         return self.network.extract_feat(inputs)

@@ -1,10 +1,11 @@
 """Parameters and FLOPs of networks."""
 
-from functools import partial
+from contextlib import ExitStack
 from typing import Tuple
 
 import torch
 from mmengine.analysis import FlopAnalyzer
+from mmengine.model import BaseModel
 from torch import nn
 
 from mmfmkt.models.distillers.probing import input_channels
@@ -39,16 +40,15 @@ def size_and_flops(
     image = torch.zeros(
         1, input_channels(network), height, width, device=device
     )
-    # Two-stage and query-based detectors need the sizes of the images.
-    network.forward = partial(
-        network.forward, data_samples=dummy_samples(image)
-    )
-    try:
-        with torch.no_grad():
-            analyzer = FlopAnalyzer(network, (image,))
-            # Inference does not call losses and other training modules.
-            analyzer.uncalled_modules_warnings(False)
-            analyzer.unsupported_ops_warnings(False)
-            return count_parameters(network), int(analyzer.total())
-    finally:
-        del network.forward
+    with ExitStack() as stack, torch.no_grad():
+        if isinstance(network, BaseModel):
+            # Two-stage and query-based detectors need the sizes of the images.
+            hook = network.register_forward_pre_hook(
+                lambda _, inputs: (*inputs, dummy_samples(*inputs))
+            )
+            stack.callback(hook.remove)
+        analyzer = FlopAnalyzer(network, (image,))
+        # Inference does not call losses and other training modules.
+        analyzer.uncalled_modules_warnings(False)
+        analyzer.unsupported_ops_warnings(False)
+        return count_parameters(network), int(analyzer.total())
