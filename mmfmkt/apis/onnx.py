@@ -44,12 +44,7 @@ class TensorOutputs(nn.Module):
 
 
 def output_tensors(model: nn.Module, images: Tensor) -> Dict[str, Tensor]:
-    """Return the outputs of a model in tensor mode by name.
-
-    Args:
-        model (nn.Module): A detector or a classifier.
-        images (Tensor): Normalized images, ``(B, C, H, W)``.
-    """
+    """Return the outputs of a model in tensor mode by name."""
     output = model(images, dummy_samples(images))
     return {
         key.replace('.', '_'): x

@@ -146,17 +146,12 @@ def validation_of(checkpoint: Optional[str]) -> Dict[str, float]:
 
 
 def read_lines(path: Path) -> List[Dict[str, Any]]:
-    """Read the JSON lines of a log, without incomplete ones.
-
-    Names are without the prefixes of LogProcessor's ``log_with_hierarchy``.
-    """
+    """Read the JSON lines of a log, without incomplete ones."""
     lines = []
     for line in path.read_text(encoding='utf-8').splitlines():
         with suppress(json.JSONDecodeError):
-            values = json.loads(line).items()
-            lines.append(
-                {re.sub('^(train|val)/', '', k): x for k, x in values}
-            )
+            # LogProcessor's log_with_hierarchy adds prefixes to names.
+            lines.append(json.loads(re.sub('"(train|val)/', '"', line)))
     return lines
 
 
