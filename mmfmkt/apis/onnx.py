@@ -27,11 +27,14 @@ class TensorOutputs(nn.Module):
 
     Args:
         model (nn.Module): A detector or a classifier.
+        images (Tensor): Images of the size of the inputs.
     """
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: nn.Module, images: Tensor) -> None:
         super().__init__()
         self.model = model
+        # While PyTorch traces, shapes are tensors.
+        self.samples = dummy_samples(images)
         self.eval()
 
     def forward(self, images: Tensor) -> Tuple[Tensor, ...]:
@@ -40,12 +43,15 @@ class TensorOutputs(nn.Module):
         Args:
             images (Tensor): Normalized images, ``(B, C, H, W)``.
         """
-        return tuple(output_tensors(self.model, images).values())
+        outputs = output_tensors(self.model, images, self.samples)
+        return tuple(outputs.values())
 
 
-def output_tensors(model: nn.Module, images: Tensor) -> Dict[str, Tensor]:
+def output_tensors(
+    model: nn.Module, images: Tensor, samples: Optional[List[Any]] = None
+) -> Dict[str, Tensor]:
     """Return the outputs of a model in tensor mode by name."""
-    output = model(images, dummy_samples(images))
+    output = model(images, samples or dummy_samples(images))
     return {
         key.replace('.', '_'): x
         for key, x in walk(output, 'output')
@@ -79,7 +85,7 @@ def export_onnx(
     import_extra('onnx', 'onnx')
     width, height = image_size
     images = torch.zeros(batch_size, input_channels(model), height, width)
-    network = TensorOutputs(model)
+    network = TensorOutputs(model, images)
     with torch.no_grad():
         outputs = output_tensors(model, images)
     if not outputs:

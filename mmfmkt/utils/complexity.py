@@ -43,8 +43,9 @@ def size_and_flops(
     with ExitStack() as stack, torch.no_grad():
         if isinstance(network, BaseModel):
             # Two-stage and query-based detectors need the sizes of the images.
+            samples = dummy_samples(image)
             hook = network.register_forward_pre_hook(
-                lambda _, inputs: (*inputs, dummy_samples(*inputs))
+                lambda _, inputs: (*inputs, samples)
             )
             stack.callback(hook.remove)
         analyzer = FlopAnalyzer(network, (image,))
