@@ -168,11 +168,12 @@ def set_budget(cfg: Config, budget: int) -> None:
                 scheduler[name] = [scale_count(x, factor) for x in value]
             elif value:
                 scheduler[name] = scale_count(value, factor)
-    cfg.param_scheduler = [
-        x
-        for x in schedulers
-        if not x.get('end') or x.get('begin', 0) < x['end']
-    ]
+    if isinstance(cfg.get('param_scheduler'), list):
+        cfg.param_scheduler = [
+            x
+            for x in schedulers
+            if not x.get('end') or x.get('begin', 0) < x['end']
+        ]
 
 
 def scale_count(count: Any, factor: float) -> Any:
