@@ -114,9 +114,10 @@ def export_onnx(
                 **options,
             )
     except Exception as error:  # PyTorch raises several types
+        reason = str(error).strip().split('\n')[0] or type(error).__name__
         raise ConfigError(
-            f'torch.onnx cannot export {type(model).__name__}, as most '
-            'two-stage detectors; use MMDeploy.'
+            f'torch.onnx cannot export {type(model).__name__}: {reason} '
+            '(MMDeploy exports most two-stage detectors).'
         ) from error
     temporary.replace(path)
     return {name: list(x.shape) for name, x in outputs.items()}

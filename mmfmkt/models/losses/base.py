@@ -71,7 +71,8 @@ class BaseMetricLoss(nn.Module, metaclass=ABCMeta):
                 anchors from classes; unused if ``classes`` is None.
         """
         self.num_classes = count
-        self.compared_classes = classes  # not a buffer, see TapTransfer
+        # Not a buffer: averaged copies of a model need the same buffers.
+        self.compared_classes = classes
 
     def _select_compared(self, x: Tensor) -> Tensor:
         """Return the compared classes of class maps or logits."""
