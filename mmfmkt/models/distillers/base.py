@@ -1,6 +1,5 @@
 """Base class of the distillers: a student, its flows and a teacher."""
 
-import logging
 from functools import partial
 from typing import (
     Any,
@@ -15,7 +14,7 @@ from typing import (
 
 import torch
 from mmengine.config import ConfigDict
-from mmengine.logging import MessageHub, print_log
+from mmengine.logging import print_log
 from mmengine.structures import BaseDataElement
 from torch import Tensor, nn
 
@@ -25,13 +24,12 @@ from mmfmkt.utils.schema import check_arguments
 from mmfmkt.utils.stopwatch import Stopwatch
 
 from ..flows import VARIANTS
-from ..losses import BaseMetricLoss
 from .builder import complete_taps
 from .data_pipeline import dataset_of, training_config
 from .feature_pairs import pair_features, student_features
-from .feature_transfer import FeatureTransfer, should_diagnose
-from .networks import ConfigSource, build_network, load_model_config
-from .taps import as_levels, output_hooks, read_taps
+from .feature_transfer import FeatureTransfer, set_epoch, should_diagnose
+from .networks import ConfigSource, build_student
+from .taps import output_hooks
 from .teacher import TeacherHolder
 from .unlabelled import freeze_untapped
 from .wrapper import FLOWS, StudentWrapper
@@ -106,19 +104,13 @@ class BaseDistiller(StudentWrapper):
                 'model.teacher to None.'
             )
         tap = self.default_tap if tap is None else tap
-        student_cfg = load_model_config(student, 'model.student')
-        if data_preprocessor is not None:
-            student_cfg.setdefault('data_preprocessor', data_preprocessor)
-        if backbone is not None:
-            student_cfg.backbone.update(backbone)
-        super().__init__(build_network(student_cfg, self.library))
+        super().__init__(
+            build_student(student, data_preprocessor, backbone, self.library)
+        )
         self.random_stream = RandomStream()
         self.teacher_stopwatch = Stopwatch()
         self.variant = variant
         self.teacher_holder: Optional[TeacherHolder] = None
-        # By the student's tap: the teacher's tap, and a dict from the
-        # student's levels to the teacher's.
-        self.teacher_taps: Dict[str, Tuple[str, Dict[int, int]]] = {}
         with self.random_stream:
             if teacher is not None:
                 holder = TeacherHolder(teacher, self.library, self.student)
@@ -134,7 +126,7 @@ class BaseDistiller(StudentWrapper):
                 name = settings['tap'].replace('.', '-')
                 self.flows[name] = self._build_transfer(**settings)
         if teacher is not None:
-            self.teacher_holder.set_taps(self.teacher_taps)
+            self.teacher_holder.prepare_taps()
         self.task_loss = task_loss
         if not task_loss:
             freeze_untapped(self.student, variant, self.flows.values())
@@ -143,13 +135,6 @@ class BaseDistiller(StudentWrapper):
         """Initialize the student, including weights from the teacher."""
         super().init_weights()
         if self.teacher_holder is not None:
-            if self.teacher_holder.checkpoint is None:
-                print_log(
-                    'model.teacher.checkpoint is None: random teacher '
-                    'weights.',
-                    logger='current',
-                    level=logging.WARNING,
-                )
             inherited = self.teacher_holder.inherited_weights(self.student)
             self.student.load_state_dict(inherited, strict=False)
         # MMEngine's Runner publishes its config before it calls this method.
@@ -196,7 +181,7 @@ class BaseDistiller(StudentWrapper):
         pairs, features, class_outputs = pair_features(
             self.student, self.teacher_holder, (tap, teacher_tap), levels
         )
-        self.teacher_taps[tap] = (teacher_tap, pairs)
+        self.teacher_holder.taps[tap] = (teacher_tap, pairs)
         transfer = FeatureTransfer(tap, features, self.variant, flow)
         transfer.class_outputs = class_outputs
         return transfer
@@ -297,7 +282,7 @@ class BaseDistiller(StudentWrapper):
             losses.update(transfer_losses)
             return output
 
-        self._set_epoch()
+        set_epoch(self.flows)
         return output_hooks(
             self.student,
             [
@@ -305,15 +290,6 @@ class BaseDistiller(StudentWrapper):
                 for x in self.feature_transfers
             ],
         )
-
-    def _set_epoch(self) -> None:
-        """Pass the Runner's epoch to the distillation losses."""
-        info = MessageHub.get_current_instance().runtime_info
-        epoch = info.get('data_epoch', info.get('epoch'))
-        if epoch is not None:
-            for module in self.flows.modules():
-                if isinstance(module, BaseMetricLoss):
-                    module.set_epoch(epoch)
 
     @torch.no_grad()
     def read_teacher(
@@ -342,31 +318,11 @@ class BaseDistiller(StudentWrapper):
                 'model.teacher to train it.'
             )
         with self.random_stream, self.teacher_stopwatch.on(inputs.device):
-            targets = self.teacher_holder.outputs(
-                inputs, data_samples, self._run_teacher
-            )
+            targets = self.teacher_holder.outputs(inputs, data_samples)
         return {
             transfer.tap: transfer.in_student_classes(targets[transfer.tap])
             for transfer in self.flows.values()
         }
-
-    def _run_teacher(
-        self, inputs: Tensor, data_samples: List[BaseDataElement]
-    ) -> Dict[str, Any]:
-        """Return the teacher's outputs by tap and level of the student."""
-        taps = [tap for tap, _ in self.teacher_taps.values()]
-        outputs = read_taps(
-            self.teacher, taps, inputs, 'teacher', data_samples, stop=True
-        )
-        targets = dict(zip(self.teacher_taps, outputs))
-        for tap, (teacher_tap, pairs) in self.teacher_taps.items():
-            if pairs:  # not the logits of a classifier
-                maps = as_levels(targets[tap], teacher_tap, inputs)
-                targets[tap] = {
-                    student_level: maps[teacher_level]
-                    for student_level, teacher_level in pairs.items()
-                }
-        return targets
 
     def _apply(self, fn, *args, **kwargs):
         """Apply to(), cuda() and half() to the teacher as well."""

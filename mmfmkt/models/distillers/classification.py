@@ -88,7 +88,7 @@ class ClassificationDistiller(BaseDistiller):
             _, teacher_logits = probe_classifier(self.teacher, 'teacher')
             counts = logits.shape[1], teacher_logits.shape[1]
             class_outputs = tuple(ClassOutputs(x, x) for x in counts)
-            self.teacher_taps[tap] = (HEAD, {})
+            self.teacher_holder.taps[tap] = (HEAD, {})
         pair = FeaturePair(
             feature.shape[1],
             logits.shape[1],

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from mmfmkt.utils import ConfigError
 
 from ..flows import ParallelFMKT, decouple_pairs
+from ..losses import BaseMetricLoss
 from ..tensor_ops import select_classes
 from .builder import FeaturePair, build_transfer
 from .gradient_share import eager_while_measuring, weigh
@@ -296,3 +297,13 @@ def should_diagnose() -> bool:
     iteration; False without a Runner."""
     iteration = MessageHub.get_current_instance().runtime_info.get('iter')
     return iteration is not None and (iteration + 1) % DIAGNOSIS_INTERVAL == 0
+
+
+def set_epoch(flows: nn.Module) -> None:
+    """Pass the Runner's epoch to the distillation losses of flows."""
+    info = MessageHub.get_current_instance().runtime_info
+    epoch = info.get('data_epoch', info.get('epoch'))
+    if epoch is not None:
+        for module in flows.modules():
+            if isinstance(module, BaseMetricLoss):
+                module.set_epoch(epoch)

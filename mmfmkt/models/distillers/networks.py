@@ -77,6 +77,29 @@ def build_network(model: dict, library: str) -> nn.Module:
         return MODELS.build(model)
 
 
+def build_student(
+    source: ConfigSource,
+    data_preprocessor: Optional[dict],
+    backbone: Optional[dict],
+    library: str,
+) -> nn.Module:
+    """Build the student of a distiller.
+
+    Args:
+        source (str | dict): ``model.student``.
+        data_preprocessor (dict, optional): Its preprocessor, if its config
+            has none.
+        backbone (dict, optional): Overrides of its backbone.
+        library (str): Default scope.
+    """
+    model = load_model_config(source, 'model.student')
+    if data_preprocessor is not None:
+        model.setdefault('data_preprocessor', data_preprocessor)
+    if backbone is not None:
+        model.backbone.update(backbone)
+    return build_network(model, library)
+
+
 def without_weights(config: Any) -> Any:
     """Remove pretrained weights from a config, at any depth.
 

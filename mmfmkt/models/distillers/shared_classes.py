@@ -205,6 +205,36 @@ def class_names(
     return next(filter(None, wrapped), None)
 
 
+def teacher_class_names(
+    classes: Any,
+    count: int,
+    checkpoint: Optional[str],
+    data: Tuple[Any, Optional[str]],
+) -> Optional[List[str]]:
+    """Return the names of a teacher's classes, or None if they are unknown.
+
+    Args:
+        classes (Any): ``model.teacher.classes``; a list has the names.
+        count (int): Number of the teacher's classes.
+        checkpoint (str, optional): Its checkpoint.
+        data (tuple): Its data set's config, and the scope of the types there.
+
+    Raises:
+        ConfigError: If ``classes`` is a list of another number of names.
+    """
+    if isinstance(classes, (list, tuple)):
+        if len(classes) != count:
+            raise ConfigError(
+                f'model.teacher.classes has {len(classes)} names, but the '
+                f'teacher has {count} classes; name all of them.'
+            )
+        return list(classes)
+    names = checkpoint and checkpoint_class_names(checkpoint)
+    if not names or len(names) != count:
+        names = class_names(*data)
+    return names if names and len(names) == count else None
+
+
 def checkpoint_class_names(path: str) -> Optional[List[str]]:
     """Return the class names in a checkpoint of MMEngine, or None.
 

@@ -1,11 +1,9 @@
 """Teacher: a frozen network outside the student, and its input."""
 
 import logging
-import re
 from contextlib import nullcontext
 from typing import (
     Any,
-    Callable,
     ContextManager,
     Dict,
     List,
@@ -27,11 +25,12 @@ from .levels import LevelSpec
 from .probing import input_channels, probe
 from .shared_classes import (
     ClassPair,
-    checkpoint_class_names,
     class_names,
     describe_classes,
     match_classes,
+    teacher_class_names,
 )
+from .taps import as_levels, read_taps, split_tap
 from .teacher_config import (
     VIEW_SCHEMA,
     build_teacher,
@@ -61,6 +60,8 @@ class TeacherHolder:
         library (str): Scope of the teacher's config.
         is_backbone (bool): Whether the teacher is a classifier without its
             head, for a detector.
+        taps (dict): By tap of the student: the teacher's tap, and a dict from
+            the student's levels to the teacher's, which is empty for logits.
         input_adapter (TeacherInputAdapter): Converts the student's images to
             the teacher's normalization and channels.
 
@@ -79,6 +80,7 @@ class TeacherHolder:
             # A detector does not use the classifier's head, which checkpoints
             # of pretrained backbones do not have.
             model['head'] = None
+        self.taps: Dict[str, Tuple[str, Dict[int, int]]] = {}
         self.network = build_teacher(model, library, self.checkpoint)
         if settings.get('channels_last'):
             self.network.to(memory_format=torch.channels_last)
@@ -139,31 +141,21 @@ class TeacherHolder:
         student = class_names(dataset)
         if student and len(student) != outputs[0].classes:
             student = None
-        teacher = self._class_names(outputs[1].classes)
+        classes, mapping = self._settings.get('classes'), None
+        teacher = teacher_class_names(
+            classes,
+            outputs[1].classes,
+            self.checkpoint,
+            (self._dataset, self._scope),
+        )
         if dataset is None and teacher:
             return None, ''
-        classes, mapping = self._settings.get('classes'), None
         if isinstance(classes, dict):
             mapping = {k: v for k, v in classes.items() if k != '_scope_'}
         matched = match_classes(outputs, student, teacher, mapping)
         if student is None or teacher is None:
             return matched, ''
         return matched, describe_classes(matched, student, teacher)
-
-    def _class_names(self, count: int) -> Optional[List[str]]:
-        """Return the names of the teacher's ``count`` classes, or None."""
-        classes = self._settings.get('classes')
-        if isinstance(classes, (list, tuple)):
-            if len(classes) != count:
-                raise ConfigError(
-                    f'model.teacher.classes has {len(classes)} names, but the '
-                    f'teacher has {count} classes; name all of them.'
-                )
-            return list(classes)
-        names = self.checkpoint and checkpoint_class_names(self.checkpoint)
-        if not names or len(names) != count:
-            names = class_names(self._dataset, self._scope)
-        return names if names and len(names) == count else None
 
     @property
     def device(self) -> torch.device:
@@ -240,18 +232,17 @@ class TeacherHolder:
         )
 
     def outputs(
-        self,
-        inputs: Tensor,
-        data_samples: List[BaseDataElement],
-        run: Callable[[Tensor, List[BaseDataElement]], Dict[str, Any]],
+        self, inputs: Tensor, data_samples: List[BaseDataElement]
     ) -> Dict[str, Any]:
         """Return the teacher's outputs for the student's images.
 
         Args:
             inputs (Tensor): The student's images, ``(B, C, H, W)``.
             data_samples (list): Meta data of the images.
-            run (Callable): Function that runs the teacher on adapted images
-                and returns its outputs by tap.
+
+        Returns:
+            dict: By tap of the student, a dict of maps by level of the
+            student, or logits.
         """
         if self.device != inputs.device:
             # FSDP moves the distiller's parameters without calling to().
@@ -263,8 +254,30 @@ class TeacherHolder:
                 data_samples, images
             )
             if self.cache is None:
-                return run(images, data_samples)
-            return self.cache.outputs(images, data_samples, run)
+                return self._run(images, data_samples)
+            return self.cache.outputs(images, data_samples, self._run)
+
+    def _run(
+        self, images: Tensor, data_samples: List[BaseDataElement]
+    ) -> Dict[str, Any]:
+        """Run the teacher on adapted images; see `outputs`."""
+        outputs = read_taps(
+            self.network,
+            [tap for tap, _ in self.taps.values()],
+            images,
+            'teacher',
+            data_samples,
+            stop=True,
+        )
+        targets = dict(zip(self.taps, outputs))
+        for tap, (teacher_tap, pairs) in self.taps.items():
+            if pairs:  # not the logits of a classifier
+                maps = as_levels(targets[tap], teacher_tap, images)
+                targets[tap] = {
+                    student_level: maps[teacher_level]
+                    for student_level, teacher_level in pairs.items()
+                }
+        return targets
 
     def _autocast(self, device_type: str) -> ContextManager:
         """Return the context of ``model.teacher.dtype``."""
@@ -308,22 +321,22 @@ class TeacherHolder:
             inherited.update(matching)
         return inherited
 
-    def set_taps(self, taps: Dict[str, Tuple[str, Dict[int, int]]]) -> None:
-        """Set the taps: compile the untapped backbone and neck, if
+    def prepare_taps(self) -> None:
+        """Compile the untapped backbone and neck, if
         ``model.teacher.compile`` is set, and prepare the cache.
 
         A tapped backbone or neck is not compiled: registering its hooks in
         each iteration would recompile it.
-
-        Args:
-            taps (dict): By the student's tap: the teacher's tap, and a dict
-                from the student's levels to the teacher's.
         """
         if options := self._settings.get('compile'):
             options = {} if options is True else options
-            tapped = {re.split(r'[.[]', tap)[0] for tap, _ in taps.values()}
+            tapped = {
+                split_tap(x)[0].split('.')[0] for x, _ in self.taps.values()
+            }
             for name, child in self.network.named_children():
                 if name in ('backbone', 'neck') and name not in tapped:
                     child.compile(**options)
         if self.cache is not None:
-            self.cache.set_teacher(self.network, self._model, *taps.items())
+            self.cache.set_teacher(
+                self.network, self._model, *self.taps.items()
+            )

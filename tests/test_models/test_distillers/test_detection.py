@@ -543,7 +543,7 @@ def test_by_default_levels_of_equal_stride_are_paired():
     teacher.neck.update(start_level=0, num_outs=5)
     model = build(teacher=teacher, levels=None)
     pairs = {0: 1, 1: 2, 2: 3, 3: 4}
-    assert model.teacher_taps == {'neck': ('neck', pairs)}
+    assert model.teacher_holder.taps == {'neck': ('neck', pairs)}
     assert 'neck.3.loss_flow' in losses_of(model)
 
 
@@ -551,7 +551,7 @@ def test_requested_levels_are_resampled_to_the_nearest_stride():
     teacher = retinanet(24, 16)
     teacher.neck.update(start_level=0, num_outs=5)
     model = build(teacher=teacher, levels=(3, 4))
-    assert model.teacher_taps == {'neck': ('neck', {3: 4, 4: 4})}
+    assert model.teacher_holder.taps == {'neck': ('neck', {3: 4, 4: 4})}
     losses = losses_of(model)
     assert losses['neck.4.loss_flow'].isfinite()
 

@@ -95,7 +95,7 @@ def test_features_are_compared_on_the_grid_of_a_teacher_of_larger_images():
     model['teacher']['view'] = dict(scale=1.5)
     model = MODELS.build(model)
     # Strides 8, 16, 32, ... of the larger image are 5.3, 10.7, 21.3, ... here.
-    assert model.teacher_taps['neck'][1] == {0: 1, 1: 2, 2: 3}
+    assert model.teacher_holder.taps['neck'][1] == {0: 1, 1: 2, 2: 3}
     data, _ = inputs_of(model)
     targets = model.read_teacher(**data)['neck']
     assert targets[0].shape[2:] == (6, 10) and targets[1].shape[2:] == (3, 5)
@@ -138,7 +138,7 @@ def with_classifier(checkpoint=None):
 
 def test_a_neck_without_maps_is_not_tapped_in_a_classifier():
     model = with_classifier()
-    assert model.teacher_taps == {'neck': ('backbone', {2: 0})}
+    assert model.teacher_holder.taps == {'neck': ('backbone', {2: 0})}
 
 
 def test_a_scope_in_the_type_of_a_teacher_is_that_of_its_parts():
@@ -147,7 +147,7 @@ def test_a_scope_in_the_type_of_a_teacher_is_that_of_its_parts():
     model = MODELS.build(
         distiller('theta', levels=None, teacher=config, flow=dict(num_steps=1))
     )
-    assert model.teacher_taps == {'neck': ('backbone', {2: 0})}
+    assert model.teacher_holder.taps == {'neck': ('backbone', {2: 0})}
 
 
 def test_tokens_need_images_of_whole_patches():
