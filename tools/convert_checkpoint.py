@@ -1,4 +1,4 @@
-"""Convert a published CIFAR checkpoint for MMPretrain.
+r"""Convert a published CIFAR checkpoint for MMPretrain.
 
 Converts a checkpoint of RepDistiller or mdistiller, such as a teacher, to a
 checkpoint of MMPretrain's ImageClassifier whose backbone is in mmfmkt.

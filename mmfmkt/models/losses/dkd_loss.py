@@ -42,14 +42,14 @@ class DKDLoss(BaseMetricLoss):
 
     Args:
         alpha (float): Weight of TCKD.
-        beta (float): Weight of NCKD; 2 to 8 are usual on CIFAR-100, 0.5
-            with alpha 0.5 on ImageNet.
+        beta (float): Weight of NCKD; in the authors' configs, 2 to 8 on
+            CIFAR-100, 0.5 to 2 on ImageNet.
         temperature (float): T.
         warmup_epochs (int): Epochs in which the factor of the loss
             increases linearly to 1. A distiller sets the epoch (with
             IterBasedTrainLoop, ``robustness.exact_resume`` must be True); in
-            plain PyTorch, call ``set_epoch``. 20 is usual on CIFAR-100, 5 on
-            ImageNet.
+            plain PyTorch, call ``set_epoch``. The authors' configs have 20
+            on CIFAR-100, 1 on ImageNet.
         standardize (bool): Whether to standardize the logits of each sample
             first (Logit Standardization, arXiv 2403.01427, Algorithm 1).
         standardise (bool, optional): Former name of ``standardize``.
