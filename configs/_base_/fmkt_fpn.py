@@ -1,4 +1,4 @@
-# FM-KT on a feature pyramid: the student's head takes the transferred maps.
+# FM-KT on a feature pyramid: the student's head receives the transformed maps.
 # A config copies `distiller` into its model, and then changes `model.flow`,
 # `model.variant` and other keys. docs/bccd.md compares these settings with
 # others.

@@ -1,4 +1,4 @@
-# FM-KT on BCCD with a full convolution, which needs a lower learning rate.
+# FM-KT on BCCD with ConvEncoder, which needs a lower learning rate.
 _base_ = './fmkt_retinanet_r18_bccd.py'
 model = dict(flow=dict(encoder=dict(type='ConvEncoder')))
 optim_wrapper = dict(

@@ -10,8 +10,8 @@ model = dict(
         inherit=['bbox_head'],
     ),
 )
-# In a short schedule, neck and flow need a high rate: the neck is adapted to
-# the inherited head, and the flow is useful only after it has been learned.
+# In a short training, neck and flow need a high learning rate: the neck adapts
+# to the inherited head, and the flow is useful only after it has been learned.
 optim_wrapper = dict(
     paramwise_cfg=dict(
         custom_keys=dict(flows=dict(lr_mult=40.0), neck=dict(lr_mult=40.0))

@@ -21,8 +21,9 @@ class DISTLoss(BaseMetricLoss):
     probabilities of student or teacher are constant, r is 0 and the term 1.
 
     Args:
-        beta (float): Weight of the inter-class term.
-        gamma (float): Weight of the intra-class term.
+        beta (float): Weight of the inter-class term; 1 in the authors' code
+            for ImageNet.
+        gamma (float): Weight of the intra-class term; as beta.
         temperature (float): T; 4 is usual on CIFAR, 1 on ImageNet.
         eps (float): Lower bound of the standard deviations.
         sync (bool): Whether the intra-class term is computed over the
