@@ -62,7 +62,8 @@ MODEL_TEXT = {
     '0, the first output of the tap; each is '
     'paired with the teacher level of the nearest stride. `None`: all student '
     'levels for which the teacher has a level of equal stride or, if there '
-    'are none, of a stride that differs by less than a factor of 1.41.',
+    'are none, of a stride that differs by less than a factor of 1.41, or '
+    'else the one level whose stride is nearest to one of the teacher.',
     'flow': 'Dict of the keys in model.flow below.',
     'taps': 'Several taps instead of `tap` and `levels`; each is a dict of '
     'the keys in model.taps below.',
