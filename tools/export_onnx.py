@@ -4,7 +4,7 @@
     python tools/export_onnx.py CONFIG CHECKPOINT --inference-steps 1
 
 The arguments are config and checkpoint of an exported student or of a
-distillation. The K sampling steps of a flow are unrolled, so K is fixed. The
+distillation. The K Euler steps of a flow are unrolled, so K is fixed. The
 graph maps normalized images to the class and box maps of each level of a
 detector, or to the logits of a classifier.
 """
@@ -47,7 +47,7 @@ def parse_args() -> argparse.Namespace:
         '--inference-steps',
         type=int_at_least(1),
         metavar='K',
-        help="number of sampling steps; default: the config's",
+        help="number of Euler steps; default: the config's",
     )
     parser.add_argument(
         '--out', help='ONNX file; default: in the folder of the checkpoint'

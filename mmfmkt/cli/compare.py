@@ -78,8 +78,8 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
         nargs='+',
         default=(),
         metavar='K',
-        help='numbers of sampling steps at which students with a flow are '
-        'evaluated',
+        help='numbers of Euler steps K at which students with a flow are '
+        "evaluated (default: K of the method's config)",
     )
     add(
         '--metric',

@@ -64,7 +64,7 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
         '--inference-steps',
         type=int_at_least(1),
         metavar='K',
-        help='number of sampling steps of the deployed flow (default: chosen '
+        help='number of Euler steps of the deployed flow (default: chosen '
         'like --encoder)',
     )
     parser.add_argument(

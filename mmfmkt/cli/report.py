@@ -35,7 +35,7 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
         nargs='+',
         default=(),
         metavar='K',
-        help='numbers of sampling steps at which students with a flow are '
+        help='numbers of Euler steps K at which students with a flow are '
         'evaluated',
     )
     add(
