@@ -280,6 +280,7 @@ def test_inheriting_configs_use_types_of_their_library_without_prefix(
     else:
         sampler = runner.train_dataloader.sampler
         added += [sampler, runner.optim_wrapper.optimizer]
+        assert len(next(iter(runner.train_dataloader))['inputs']) == 2
     assert {origin(part) for part in added} == {library}
     assert {origin(part) for part in metrics} <= {library, 'mmfmkt'}
     assert set(classes_of(cfg.model, cfg.default_scope))

@@ -15,9 +15,6 @@ data_preprocessor = dict(
 extensions = ('.webp', '.png', '.bmp')
 train_dataloader = dict(
     num_workers=2,
-    pin_memory=True,
-    # A worker transfers one tensor faster than a list of tensors.
-    collate_fn=dict(type='default_collate'),
     dataset=dict(
         data_root=data_root,
         extensions=extensions,

@@ -1,6 +1,7 @@
 """Model zoo, results pages and metafiles, written from results and configs."""
 
 import statistics
+from collections import Counter
 from functools import cache
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Tuple
@@ -235,10 +236,14 @@ def rounded(value: float, metric: str) -> float:
 def metafiles(tables: List[Table]) -> Dict[str, str]:
     """Return the text of each folder's metafile, and of their index."""
     entries_of_configs = results_by_config(tables)
+    configs = shipped_configs()
+    stems = Counter(Path(path).stem for path in configs)
     models: Dict[str, List[dict]] = {}
-    for path, config in shipped_configs().items():
+    for path, config in configs.items():
+        folder, stem = Path(path).parent.name, Path(path).stem
+        is_unique = stems[stem] == 1
         entry: Dict[str, Any] = {
-            'Name': Path(path).stem,
+            'Name': stem if is_unique else f'{folder}_{stem}',
             'In Collection': 'FM-KT',
             'Config': path,
             'Metadata': metadata(config),
