@@ -72,6 +72,14 @@ class ClassificationDistiller(BaseDistiller):
         super().__init__(*args, **kwargs)
         check_value(report_steps, Sequence[PositiveInt], 'model.report_steps')
         self.report_steps = tuple(report_steps)
+        taps = [transfer.tap for transfer in self.feature_transfers]
+        late = [tap for tap in taps if not tap.startswith('backbone')]
+        if self.head_transfer is not None and late:
+            raise ConfigError(
+                "model.taps: with the tap 'head', which runs neck and head "
+                'once for each step, other taps must be in the backbone, got '
+                f'{late[0]!r}.'
+            )
 
     def _build_transfer(
         self,

@@ -293,8 +293,30 @@ def deit():
     return model
 
 
+def with_maps_in_the_neck():
+    """A ResNet whose neck outputs maps before it pools them."""
+    model = resnet()
+    model['backbone']['out_indices'] = (0, 1, 2, 3)
+    fuse = dict(
+        type='HRFuseScales', in_channels=(4, 8, 16, 32), out_channels=32
+    )
+    model['neck'] = [fuse, model['neck']]
+    return model
+
+
 TASK = dict(type='LinearClsHead', num_classes=5)
 BAD = {
+    'tap of the neck beside that of the head': (
+        dict(
+            student=with_maps_in_the_neck(),
+            teacher=with_maps_in_the_neck(),
+            taps=[
+                dict(tap='head'),
+                dict(tap='neck.0', flow=dict(metric=dict(type='PKDLoss'))),
+            ],
+        ),
+        "other taps must be in the backbone, got 'neck.0'",
+    ),
     'multi-label head': (
         dict(student=with_head(type='MultiLabelLinearClsHead', num_classes=5)),
         'MultiLabelLinearClsHead of the student does not output',
