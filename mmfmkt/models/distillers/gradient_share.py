@@ -182,9 +182,12 @@ def weigh(
     if share is None:
         return scaled(losses, weight)
     branch = {k: x for k, x in losses.items() if k == BRANCH_LOSS}
-    transfer_losses = {k: x for k, x in losses.items() if k != BRANCH_LOSS}
+    # Norms are those of the losses after the warm-up of the metric.
+    parts = transfer.metric.modules()
+    warmup = min(getattr(part, 'warmup_factor', 1.0) for part in parts)
+    terms = {k: x / warmup for k, x in losses.items() if k != BRANCH_LOSS}
     return {
-        **share.weigh(source, transfer_losses, weight),
+        **share.weigh(source, terms, warmup * weight),
         **scaled(branch, weight),
     }
 

@@ -195,7 +195,8 @@ class BaseMetricLoss(nn.Module, metaclass=ABCMeta):
     def set_epoch(self, epoch: int) -> None:
         """Set the epoch, on which a loss may depend; here unused.
 
-        A distiller calls this in each iteration.
+        A distiller calls this in each iteration. A loss that increases a
+        factor by epochs has it as ``warmup_factor``, in (0, 1].
 
         Args:
             epoch (int): Index of the epoch, from 0.

@@ -8,6 +8,7 @@ import pytest
 import torch
 from conftest import ROOT, run
 from mmengine.config import Config
+from mmengine.logging import MessageHub
 from tiny import batch, classification, distiller, image_batch, retinanet
 
 pytest.importorskip('mmdet')
@@ -112,6 +113,38 @@ def test_weights_follow_the_gradients_while_a_schedule_lowers_the_transfer():
         torch.testing.assert_close(
             share, torch.tensor(0.125), rtol=1e-3, atol=0
         )
+
+
+@pytest.mark.parametrize('in_sum', (False, True))
+def test_the_weight_is_that_of_the_loss_after_its_warm_up(in_sum):
+    pytest.importorskip('mmpretrain')
+    # The hub of another test may contain an epoch.
+    hub, weights = MessageHub.get_instance(f'warm-up {in_sum}'), []
+    for warmup_epochs in (0, 4):
+        metric = dict(type='DKDLoss', warmup_epochs=warmup_epochs)
+        if in_sum:
+            metric = dict(type='WeightedSumLoss', losses=[metric])
+        torch.manual_seed(0)
+        flow = dict(metric=metric, loss_weight=SHARE)
+        model = MODELS.build(classification('direct', flow=flow))
+        share = model.head_transfer.flow.gradient_share
+        for epoch in (0, 3):
+            hub.update_info('epoch', epoch)
+            for _ in range(4):
+                data = model.data_preprocessor(image_batch(), True)
+                losses = model(**data, mode='loss')
+                model.parse_losses(losses)[0].backward()
+            weights.append(share.weight.clone())
+            weighted = losses['head.loss_direct'] / share.weight
+            if epoch == 0:
+                assert share.is_measuring == (warmup_epochs > 0)
+                during = weighted
+        factor = 0.25 if warmup_epochs else 1.0
+        torch.testing.assert_close(during, factor * weighted)
+    hub.runtime_info.pop('epoch')
+    assert weights[0] > 0
+    for weight in weights[1:]:
+        torch.testing.assert_close(weight, weights[0])
 
 
 def test_losses_before_the_first_measurement_have_weight_zero():
