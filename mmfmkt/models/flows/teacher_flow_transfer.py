@@ -27,7 +27,10 @@ class TeacherFlowTransfer(FlowTransfer):
             the estimates, D(T(X_hat), X_T); ``'velocities'``: the velocities,
             D(v, alpha' X_S + sigma' X_T), for features of equal channels;
             the teacher's map is resized if its size differs. alpha' and
-            sigma' are derivatives of the noise schedule.
+            sigma' are derivatives of the noise schedule. X_S in the compared
+            velocity is detached: gradients reach the student through v alone.
+            They are 0 at the start of a flow that starts as the identity, if
+            the schedule is straight.
 
     Raises:
         ValueError: If the settings contradict each other.
