@@ -27,10 +27,11 @@ first and last layer once, for any number of steps.
 import math
 from typing import Callable, Dict, Iterator, List, Optional, Tuple
 
+import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from ..tensor_ops import at_least_float32, linear_combination
+from ..tensor_ops import linear_combination
 from .steps import Step, StepBatch
 from .velocity import VelocityField
 
@@ -88,9 +89,12 @@ class EulerSampler:
         self.field, self.num_steps = field, num_steps
         self.first_hidden, self.with_cp = first_hidden, with_cp
         self.indices = step_indices(num_steps)
-        # States have float32 or float64, also under autocast.
-        self.source = source.to(at_least_float32(source.dtype))
         encoder = field.encoder
+        # Under autocast, weights and states have float32.
+        weight_dtype = encoder.time_embedding.frequencies.dtype
+        self.source = source.to(
+            torch.promote_types(source.dtype, weight_dtype)
+        )
         self.projected_source = encoder.proj_in(self.source).to(self.source)
         times = [i / num_steps for i in self.indices]
         self.time_embeddings = encoder.embed_times(times).unbind()

@@ -16,7 +16,7 @@ class Step:
 
     Args:
         field (VelocityField): The velocity field.
-        source (Tensor): ``X_S``, float32 or better.
+        source (Tensor): ``X_S``.
         hidden (Tensor): Output of the encoder's ``body``, with the channels
             of the projected state.
         t (float): Time at the start of the step, in (0, 1].

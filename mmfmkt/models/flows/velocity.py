@@ -93,8 +93,7 @@ class VelocityField(nn.Module):
         """Return velocity and estimate, both of the shape of ``source``.
 
         Args:
-            source (Tensor): ``X_S``, float32 or better, any shape that the
-                encoder accepts.
+            source (Tensor): ``X_S``, any shape that the encoder accepts.
             state (Tensor): ``Z_t``, shape of ``source``.
             t (float): Time in (0, 1].
         """

@@ -9,9 +9,13 @@ import torch.nn.functional as F
 from flow_parts import LABELS, CountingHead, build, run, total_of
 from references import kd
 
+from mmfmkt.models import flows
 from mmfmkt.models.flows import VARIANTS, EulerSampler, sampler
 from mmfmkt.models.losses import PKDLoss
 
+ENCODERS = [
+    x for x in flows.__all__ if x.endswith('Encoder') and x != 'MetaEncoder'
+]
 EQUAL = ((2, 4, 6, 5), (2, 4, 6, 5))
 UNLIKE = ((2, 4, 6, 5), (2, 7, 3, 8))
 # Only features of equal shape can be mixed.
@@ -323,6 +327,25 @@ def test_losses_are_float32_under_autocast(variant):
     assert output.dtype == torch.bfloat16
     assert all(loss.dtype == torch.float32 for loss in losses.values())
     assert all(loss.isfinite() for loss in losses.values())
+
+
+@pytest.mark.parametrize('encoder', ENCODERS)
+@pytest.mark.parametrize('variant', VARIANTS)
+def test_models_in_half_precision_train_and_sample_as_in_float32(
+    variant, encoder
+):
+    channels = 4 if variant == 'parallel' else 7
+    flow = build(variant, 4, channels, encoder=encoder)
+    source, target = torch.randn(2, 4, 6, 5), torch.randn(2, channels, 6, 5)
+    expected = flow(source, target, 2)[0]
+    half, source = deepcopy(flow).bfloat16(), source.bfloat16()
+    losses, output = half(source, target.bfloat16(), 2)
+    for name, loss in losses.items():
+        torch.testing.assert_close(loss, expected[name], rtol=0.1, atol=0.02)
+    total_of(losses, output).backward()
+    assert output.dtype == torch.bfloat16
+    if half.deploys_flow:
+        assert half.sample(source, 2).dtype == torch.bfloat16
 
 
 def saved_by(function):
