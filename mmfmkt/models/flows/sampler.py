@@ -99,10 +99,13 @@ class EulerSampler:
         times = [i / num_steps for i in self.indices]
         self.time_embeddings = encoder.embed_times(times).unbind()
         self.fused_weight = encoder.fused_weight() if num_steps > 1 else None
-        # Coefficient q of the first step (see the module's docstring). Hidden
-        # features are summed with the weights q_i / first_q, which are 1 for
-        # a straight schedule.
-        self.first_q = field.coefficients(times[0])[1].output
+        # Coefficients p_i and q_i of the module's docstring. Hidden features
+        # are summed with the weights q_i / max_q, whose absolute value is at
+        # most 1, so that the sum does not overflow in float16. For a straight
+        # schedule they are 1.
+        self.coefs = [field.coefficients(t)[1] for t in times]
+        qs = [x.output for x in self.coefs]
+        self.max_q = max(qs) if max(qs) > -min(qs) else min(qs)
 
     def __iter__(self) -> Iterator[Step]:
         for step, _ in self.segment(self.projected_source, self.indices):
@@ -216,7 +219,7 @@ class EulerSampler:
             if len(steps) > 1:
                 values = {k: len(steps) * x for k, x in values.items()}
             if sum_hidden:
-                values = {**values, HIDDEN: batch.scaled_hidden(self.first_q)}
+                values = {**values, HIDDEN: batch.scaled_hidden(self.max_q)}
             add_values(totals, values)
         return totals, state
 
@@ -236,21 +239,16 @@ class EulerSampler:
         """Return the mean of the estimates.
 
         Args:
-            hidden (Tensor): ``sum_i (q_i / first_q) h_i``, with q_i and h_i of
+            hidden (Tensor): ``sum_i (q_i / max_q) h_i``, with q_i and h_i of
                 the module's docstring.
         """
-        source_coef = sum(
-            [
-                self.field.coefficients(i / self.num_steps)[1].source
-                for i in self.indices
-            ]
-        )
+        source_coef = sum([x.source for x in self.coefs])
         output = self.field.encoder.proj_out(hidden, self.source)
         n = self.num_steps
         return linear_combination(
             source_coef / n,
             self.source,
-            self.first_q / n,
+            self.max_q / n,
             output.to(self.source),
         )
 

@@ -110,15 +110,15 @@ class StepBatch:
             [x.combine(self.source, y) for x, y in zip(coefs, output)]
         )
 
-    def scaled_hidden(self, first_q: float) -> Tensor:
-        """Return ``sum_i (q_i / first_q) h_i`` over the steps i, where h_i is
+    def scaled_hidden(self, max_q: float) -> Tensor:
+        """Return ``sum_i (q_i / max_q) h_i`` over the steps i, where h_i is
         ``hidden`` and q_i the coefficient of the encoder's output in the
         estimate.
 
         Args:
-            first_q (float): Divisor, `EulerSampler.first_q`.
+            max_q (float): Divisor, `EulerSampler.max_q`.
         """
-        factors = [step.estimate_coefs.output / first_q for step in self.steps]
+        factors = [step.estimate_coefs.output / max_q for step in self.steps]
         if len(self) > 1 and set(factors) == {1.0}:
             return self.hidden.unflatten(0, (len(self), -1)).sum(0)
         hidden = [step.hidden for step in self.steps]

@@ -159,6 +159,21 @@ def test_states_are_at_least_float32(source):
     assert EulerSampler(flow.double(), source, 2).mean().dtype == torch.float64
 
 
+@pytest.mark.parametrize('schedule', SCHEDULES, ids=lambda x: type(x).__name__)
+def test_sums_of_hidden_features_do_not_exceed_k_times_the_largest(
+    schedule, source
+):
+    # In float16 they would overflow.
+    flow, sums = field(schedule, BottleneckEncoder), []
+    sampler = EulerSampler(flow, source, 16)
+    largest = max(step.hidden.abs().max() for step in sampler)
+    flow.encoder.layers[2].register_forward_pre_hook(
+        lambda _module, args: sums.append(args[0].abs().max())
+    )
+    sampler.mean()
+    assert sums[0] <= 16 * largest
+
+
 def test_samplers_can_share_their_first_step(source):
     target = torch.randn_like(source)
     oracle = Oracle(RectifiedFlow(), source, target)
