@@ -2,12 +2,14 @@
 
 import pytest
 import torch
+from torch import nn
 
 from mmfmkt.models.flows import (
     BottleneckEncoder,
     ConvEncoder,
     ConvNeXtEncoder,
     DepthwiseConvEncoder,
+    MetaEncoder,
     MLPEncoder,
     TransformerEncoder,
 )
@@ -56,6 +58,16 @@ def test_zero_init_starts_at_zero_velocity_and_has_a_gradient(encoder):
     (velocity - state).square().sum().backward()
     assert any(p.grad.any() for p in built.layers[-1].parameters())
     assert encoder(4, zero_init=False)(state, 0.5).any()
+
+
+def test_zero_init_of_a_container_zeroes_its_last_module_alone():
+    first, last = nn.Conv2d(4, 4, 1), nn.Conv2d(4, 4, 1)
+    layers = [nn.Sequential(first, nn.SiLU(), last)]
+    assert not MetaEncoder(4, layers)(torch.randn(2, 4, 5, 5), 0.5).any()
+    assert first.weight.all() and not last.weight.any()
+    with pytest.raises(ValueError, match='parameters, got SiLU'):
+        MetaEncoder(4, [first, nn.SiLU()])
+    MetaEncoder(4, [first, nn.SiLU()], zero_init=False)
 
 
 @pytest.mark.parametrize('deep', (False, True))

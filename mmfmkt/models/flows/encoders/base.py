@@ -27,12 +27,12 @@ class MetaEncoder(nn.Module, metaclass=ABCMeta):
     Args:
         channels (int): C of the state.
         layers (Sequence[nn.Module]): Layers whose output has the shape of the
-            state. ``zero_init`` sets the weights of the last layer to zero.
-            The first layer may modify its input in place.
+            state. The first layer may modify its input in place.
         zero_init (bool): Whether the flow starts as the identity: the last
-            layer starts at zero, and its output is added to the velocity for
-            which X_hat = X_S. The initial loss is then equal to that without
-            a flow, so the student is distilled from the first iteration on.
+            layer (of a container: its last module) starts at zero, and its
+            output is added to the velocity for which X_hat = X_S. The
+            initial loss is then equal to that without a flow, so the student
+            is distilled from the first iteration on.
         deep_time (bool): Whether the time embedding has two layers, as is
             usual for logits, instead of one.
 
@@ -65,7 +65,14 @@ class MetaEncoder(nn.Module, metaclass=ABCMeta):
         self.time_embedding = TimeEmbedding(channels, deep_time)
         self.layers = CompilableSequential(*layers)
         if zero_init:
-            for parameter in layers[-1].parameters():
+            *_, last = layers[-1].modules()
+            if not [*last.parameters()]:
+                raise ValueError(
+                    'zero_init needs a last layer with parameters, got '
+                    f'{type(last).__name__}: append a linear layer, or set '
+                    'zero_init to False.'
+                )
+            for parameter in last.parameters():
                 nn.init.zeros_(parameter)
 
     def forward(self, state: Tensor, t: float) -> Tensor:
