@@ -1,5 +1,6 @@
 """Transfers between feature maps: one for each level of a tap."""
 
+from copy import deepcopy
 from typing import Any, Dict, List, Optional, Sequence, Tuple, Union
 
 import torch
@@ -183,7 +184,8 @@ class FeatureTransfer(TapTransfer):
         }
         levels = list(features)
         weights = per_level(flow.loss_weight, levels, 'loss_weight')
-        encoders = per_level(flow.encoder, levels, 'encoder')
+        # A built encoder is copied for each level.
+        encoders = map(deepcopy, per_level(flow.encoder, levels, 'encoder'))
         for level, weight, encoder in zip(levels, weights, encoders):
             if flow.share_encoder and len(self):
                 field = next(iter(self.values())).field

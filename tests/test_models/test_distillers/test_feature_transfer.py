@@ -6,6 +6,7 @@ from torch import nn
 
 from mmfmkt.models.distillers.builder import FeaturePair, complete_flow
 from mmfmkt.models.distillers.feature_transfer import FeatureTransfer
+from mmfmkt.models.flows import ConvEncoder
 from mmfmkt.utils import ConfigError
 
 
@@ -51,6 +52,18 @@ def test_levels_may_share_one_encoder():
         build((4, 5), share_encoder=True)
     with pytest.raises(ConfigError, match='has one for each'):
         build(encoder=[dict(type='ConvEncoder')] * 2, share_encoder=True)
+
+
+def test_levels_share_a_built_encoder_only_with_share_encoder():
+    built = ConvEncoder(4)
+    for encoder, share in (
+        (built, False),
+        ([built, built], False),
+        (built, True),
+    ):
+        flow = build(encoder=encoder, share_encoder=share)
+        a, b = (x.field.encoder for x in flow.values())
+        assert (a is b) == share
 
 
 def test_each_level_may_have_another_encoder():
