@@ -111,6 +111,13 @@ class TapTransfer(nn.ModuleDict):
                     "model.variant to 'fmkt', 'theta' or 'direct', or name "
                     'all classes in model.teacher.classes.'
                 )
+            if len(shared) == 1 and transfer.metric.spaces == ('logits',):
+                raise ConfigError(
+                    'Student and teacher have one class in common, but at the '
+                    f'tap {self.tap!r} {type(transfer.metric).__name__} '
+                    'compares distributions over classes: tap feature maps, '
+                    'or name more classes in model.teacher.classes.'
+                )
             transfer.metric.compare_classes(compared, total)
 
     def in_student_classes(

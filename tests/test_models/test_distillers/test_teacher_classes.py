@@ -345,3 +345,15 @@ def test_losses_with_labels_need_all_classes():
     assert model(**data, mode='loss')['head.loss_direct'] > 0
     with pytest.raises(ConfigError, match='DKDLoss needs all of them'):
         classifiers('direct', ('kite', 'bus'), TEACHER, **settings)
+
+
+def test_distributions_over_one_class_are_refused():
+    for metric in ('KDLoss', 'DISTLoss'):
+        with pytest.raises(ConfigError, match='have one class in common'):
+            classifiers(
+                'direct', ('kite', 'bus'), TEACHER, metric=dict(type=metric)
+            )
+    classifiers(
+        'direct', ('kite', 'bus'), TEACHER, metric=dict(type='MSELoss')
+    )
+    build('direct', student=('kite', 'bus'))
