@@ -5,6 +5,9 @@ from torch import Tensor
 
 from .base import BaseMetricLoss
 
+# Lower bound of the norms, which bounds the gradient at vectors near zero.
+EPS = 1e-6
+
 
 class CosineLoss(BaseMetricLoss):
     """``1 - cos(p, q)`` over channels, averaged over positions.
@@ -24,10 +27,10 @@ class CosineLoss(BaseMetricLoss):
     supports_step_dim = True
 
     def encode_target(self, target: Tensor) -> Tensor:
-        return F.normalize(target, dim=channel_dim(target))
+        return F.normalize(target, dim=channel_dim(target), eps=EPS)
 
     def compute_loss(self, pred: Tensor, target: Tensor) -> Tensor:
-        pred = F.normalize(pred, dim=channel_dim(target))
+        pred = F.normalize(pred, dim=channel_dim(target), eps=EPS)
         return 1 - (pred * target).sum(channel_dim(target)).mean()
 
 

@@ -114,7 +114,7 @@ class CrossKDLoss(BaseMetricLoss):
 
     def encode_target(self, target: Tensor) -> TeacherPredictions:
         """Return channel statistics and predictions on the teacher's map."""
-        std, mean = torch.std_mean(target, SAMPLE_DIMS, keepdim=True)
+        std, mean = channel_std_mean(target)
         logits, boxes = self._predict(target)
         scores = logits.sigmoid()
         map_target = None
@@ -128,7 +128,7 @@ class CrossKDLoss(BaseMetricLoss):
         # Imported here: it takes seconds, and no other loss needs it.
         from torchvision.ops import generalized_box_iou_loss
 
-        std, mean = torch.std_mean(pred, SAMPLE_DIMS, keepdim=True)
+        std, mean = channel_std_mean(pred)
         aligned = (pred - mean) / (std + self.eps) * target.std + target.mean
         # One call of the head on the maps of all steps.
         logits, boxes = (
@@ -148,3 +148,12 @@ class CrossKDLoss(BaseMetricLoss):
         if self.features is not None:
             loss = loss + self.features.compute_loss(pred, target.map_target)
         return loss
+
+
+def channel_std_mean(maps: Tensor) -> Tuple[Tensor, Tensor]:
+    """Return standard deviation and mean of each channel of maps ``(..., B, C,
+    H, W)``. The standard deviation of a single value is 0."""
+    count = maps.shape[-4] * maps.shape[-2] * maps.shape[-1]
+    return torch.std_mean(
+        maps, SAMPLE_DIMS, correction=min(count - 1, 1), keepdim=True
+    )

@@ -283,6 +283,18 @@ def cross_kd():
     return metric
 
 
+def test_cross_kd_of_one_value_per_channel_is_finite():
+    p, q = torch.randn(2, 1, 4, 1, 1).unbind()
+    loss, grad = value_and_gradient(cross_kd(), p, q)
+    assert loss.isfinite() and grad.isfinite().all()
+
+
+def test_the_gradient_of_the_cosine_loss_at_zero_vectors_is_bounded():
+    q = torch.randn(MAPS)
+    _, grad = value_and_gradient(CosineLoss(), torch.zeros(MAPS), q)
+    assert grad.abs().max() * q[:, 0].numel() <= 1e6
+
+
 @pytest.mark.parametrize(
     'metric, shape', [*METRICS, pytest.param(cross_kd(), MAPS, id='CrossKD')]
 )
