@@ -17,7 +17,7 @@ from mmengine.registry import (
     VISUALIZERS,
 )
 
-from mmfmkt.utils.config_text import Expression, assignment
+from mmfmkt.utils.config_text import assignment
 from mmfmkt.utils.types import resolve_type
 
 REGISTRIES = (
@@ -36,6 +36,12 @@ REGISTRIES = (
     VISUALIZERS,
     VISBACKENDS,
 )
+
+
+class Name(str):
+    """Name of an imported class, written without quotes."""
+
+    __repr__ = str.__str__
 
 
 def write_new_style(path, cfg):
@@ -84,6 +90,6 @@ def with_classes(value, scope, imports):
         kind = resolve_type(value['type'], registry, scope)
         if kind is not None:
             imports[kind.__name__] = kind.__module__
-            value['type'] = Expression(kind.__name__)
+            value['type'] = Name(kind.__name__)
             break
     return value

@@ -2,7 +2,7 @@
 
 import os.path as osp
 from pathlib import Path
-from typing import List, Tuple
+from typing import Any, Dict, List, Optional, Tuple
 
 from mmengine.config import Config
 
@@ -13,48 +13,38 @@ from mmfmkt.utils.files import write_atomically
 
 
 def render(
+    command: str,
     base: str,
-    config: Config,
-    preset: str,
-    model: dict,
-    overrides: dict,
-    student_overrides: dict,
-    flow: dict,
+    overrides: Dict[str, Any],
+    preset: Optional[str] = None,
 ) -> str:
-    """Return the text of a composed distillation config.
+    """Return the text of a composed config.
 
     Args:
+        command (str): Name of the command, for a comment.
         base (str): Path of the student config, for ``_base_``.
-        config (Config): Student config.
-        preset (str): Name of a config in ``_base_`` that defines a
-            ``distiller``.
-        model (dict): Keys of ``model`` that replace the preset's.
-        overrides (dict): Top-level keys that replace the student config's.
-        student_overrides (dict): Overrides of ``model.student`` by dotted
-            key.
-        flow (dict): Keys of ``model.flow`` that replace the preset's.
+        overrides (dict): Values by dotted key.
+        preset (str, optional): Name of a config in ``_base_`` that defines a
+            ``distiller``, in which the student is wrapped.
     """
-    lines = [
-        '# Composed by mmfmkt distill; may be edited and inherited.',
-        '_base_ = [',
-        f'    {base!r},',
-        f"    'mmfmkt::_base_/{preset}.py',",
-        ']',
-        'model = dict(',
-        '    _base_.distiller,',
-        '    _delete_=True,',
-        '    student=_base_.model)',
-    ]
-    if 'data_preprocessor' in config and not config.model.get(
-        'data_preprocessor'
-    ):
-        # The distiller passes its preprocessor to the student.
-        lines.append("model['data_preprocessor'] = _base_.data_preprocessor")
-    lines += [assignment(f'model[{key!r}]', x) for key, x in model.items()]
-    lines += assignments("model['flow']", flow)
-    lines += assignments("model['student']", student_overrides)
-    lines += [assignment(key, value) for key, value in overrides.items()]
-    return '\n'.join(lines) + '\n'
+    bases, lines = [base], []
+    if preset:
+        bases.append(f'mmfmkt::_base_/{preset}.py')
+        lines = [
+            'model = dict(',
+            '    _base_.distiller,',
+            '    _delete_=True,',
+            '    student=_base_.model)',
+        ]
+    return '\n'.join(
+        [
+            f'# Composed by mmfmkt {command}; may be edited and inherited.',
+            assignment('_base_', bases),
+            *lines,
+            *assignments(overrides, ['model'] if preset else []),
+            '',
+        ]
+    )
 
 
 def write_base(source: str, path: Path) -> Tuple[str, List[str]]:

@@ -9,29 +9,28 @@ from mmengine.registry import DATASETS, METRICS, TRANSFORMS
 
 from mmfmkt.datasets.coco_folder import CocoFolder, CocoSplit
 from mmfmkt.utils import ConfigError
-from mmfmkt.utils.config_text import Derived, Expression
+from mmfmkt.utils.config_text import prefixed
 from mmfmkt.utils.configs import walk
 from mmfmkt.utils.types import resolve_type, type_name
 
 # Settings that a dataset keeps when CocoDataset replaces it.
-KEPT_SETTINGS = ('filter_cfg', 'return_classes')
+KEPT_SETTINGS = ('pipeline', 'filter_cfg', 'return_classes')
 
 
 class DatasetNode(NamedTuple):
     """Dataset or dataset wrapper in a config.
 
     Attributes:
+        key (str): Dotted key, such as ``train_dataloader.dataset``.
         config (dict): Config of the dataset.
-        path (str): Expression of ``config`` in an inheriting config, such as
-            ``_base_.train_dataloader.dataset``.
         scope (str): Scope in which types are looked up.
-        children (list[DatasetNode]): Wrapped datasets.
+        is_wrapper (bool): Whether it wraps other datasets.
     """
 
+    key: str
     config: dict
-    path: str
     scope: str
-    children: List['DatasetNode']
+    is_wrapper: bool
 
 
 def data_overrides(
@@ -51,7 +50,7 @@ def data_overrides(
             to COCO format.
 
     Returns:
-        tuple: Overrides by key, and their description by line.
+        tuple: Overrides by dotted key, and their description by line.
 
     Raises:
         ConfigError: If the student needs annotations that the folder lacks.
@@ -67,36 +66,34 @@ def data_overrides(
         key = f'{name}_dataloader'
         if not config.get(key):
             continue
-        path = f'_base_.{key}.dataset'
-        root = read_node(config[key]['dataset'], path, scope)
-        nodes = list(nodes_of(root))
+        dataset = config[key]['dataset']
+        nodes = list(dataset_nodes(f'{key}.dataset', dataset, scope))
         for node in nodes:
             check_annotations(node, split)
         # Datasets of another format, and concatenated ones, are replaced.
-        replace = not all(x.children or reads_coco(x) for x in nodes) or any(
+        replace = not all(x.is_wrapper or reads_coco(x) for x in nodes) or any(
             'datasets' in x.config for x in nodes
         )
-        dataset = new_dataset(root, data, split, replace)
-        overrides[key] = dict(dataset=with_delete(dataset))
         if replace:
+            overrides[f'{key}.dataset'] = new_dataset(nodes, data, split)
             removed = [x.config for x in nodes if depends_on_data(x)]
             text = f'CocoDataset replaces {names_of(removed)}'
             changes.setdefault(text, []).append(key)
+        else:
+            settings = split_settings(data, split)
+            overrides.update(prefixed(nodes[-1].key, settings))
         key = f'{name}_evaluator'
         if name == 'train' or not config.get(key):
             continue
-        ann_file = str(data.root / split.ann_file)
-        metrics, removed = new_evaluator(
+        metrics, removed = evaluator_overrides(
+            key,
             config[key],
-            f'_base_.{key}',
-            ann_file,
+            str(data.root / split.ann_file),
             split.has_masks,
             replace,
             scope,
         )
-        overrides[key] = (
-            with_delete(metrics[0]) if len(metrics) == 1 else metrics
-        )
+        overrides.update(metrics)
         if removed:
             text = f'CocoMetric replaces {names_of(removed)}'
             changes.setdefault(text, []).append(key)
@@ -107,25 +104,16 @@ def data_overrides(
     ]
 
 
-def read_node(config: dict, path: str, scope: str) -> DatasetNode:
-    """Return the tree of a dataset and its wrapped datasets."""
+def dataset_nodes(key: str, config: dict, scope: str) -> Iterator[DatasetNode]:
+    """Yield a dataset and, recursively, the datasets that it wraps."""
     scope = config.get('_scope_') or scope
-    wrapped = {f'{path}.dataset': config.get('dataset')}
+    wrapped = {f'{key}.dataset': config.get('dataset')}
     for i, child in enumerate(config.get('datasets') or []):
-        wrapped[f'{path}.datasets[{i}]'] = child
-    children = [
-        read_node(child, child_path, scope)
-        for child_path, child in wrapped.items()
-        if isinstance(child, dict)
-    ]
-    return DatasetNode(config, path, scope, children)
-
-
-def nodes_of(node: DatasetNode) -> Iterator[DatasetNode]:
-    """Yield a node and, recursively, its children."""
-    yield node
-    for child in node.children:
-        yield from nodes_of(child)
+        wrapped[f'{key}.datasets.{i}'] = child
+    wrapped = {k: x for k, x in wrapped.items() if isinstance(x, dict)}
+    yield DatasetNode(key, config, scope, bool(wrapped))
+    for child_key, child in wrapped.items():
+        yield from dataset_nodes(child_key, child, scope)
 
 
 def reads_coco(node: DatasetNode) -> bool:
@@ -150,7 +138,7 @@ def depends_on_data(node: DatasetNode) -> bool:
     """
     dataset_type = resolve_type(node.config, DATASETS, node.scope)
     return (
-        not node.children
+        not node.is_wrapper
         or 'datasets' in node.config
         or issubclass(
             dataset_type or object, (RepeatDataset, ClassBalancedDataset)
@@ -164,7 +152,6 @@ def check_annotations(node: DatasetNode, split: CocoSplit) -> None:
     Raises:
         ConfigError: If annotations are missing.
     """
-    key = node.path.replace('_base_.', '', 1)
     loader = resolve_type('mmdet.LoadAnnotations', TRANSFORMS)
     panoptic = resolve_type('mmdet.LoadPanopticAnnotations', TRANSFORMS)
     missing = 'proposals' if node.config.get('proposal_file') else None
@@ -184,113 +171,107 @@ def check_annotations(node: DatasetNode, split: CocoSplit) -> None:
             missing = missing or f'masks, which {split.ann_file} lacks,'
     if missing:
         raise ConfigError(
-            f'--data-root: the student needs {missing} ({key}), but the '
+            f'--data-root: the student needs {missing} ({node.key}), but the '
             'folder provides boxes and, if annotated, masks. Use another '
             "folder or student, or set the datasets in the student's config."
         )
 
 
-def new_dataset(
-    node: DatasetNode, data: CocoFolder, split: CocoSplit, replace: bool
-) -> dict:
-    """Return the config of a dataset that reads a split of the folder.
-
-    Args:
-        node (DatasetNode): Dataset of the student.
-        data (CocoFolder): The folder.
-        split (CocoSplit): Split of the folder.
-        replace (bool): Whether CocoDataset replaces the student's dataset.
-            Otherwise, its paths and classes are changed.
-    """
-    if node.children:
-        inner = new_dataset(node.children[0], data, split, replace)
-        if replace and depends_on_data(node):
-            return inner
-        return Derived(node.path, dataset=inner)
-    config = node.config
-    settings: Dict[str, Any] = dict(
+def split_settings(data: CocoFolder, split: CocoSplit) -> Dict[str, Any]:
+    """Return the arguments with which CocoDataset reads a split."""
+    return dict(
         data_root=f'{data.root}/',
         metainfo=dict(classes=data.classes),
         ann_file=split.ann_file,
         data_prefix=dict(img=split.images),
     )
-    if not replace:
-        return Derived(node.path, **settings)
-    settings.update(
-        {key: config[key] for key in KEPT_SETTINGS if key in config}
-    )
+
+
+def new_dataset(
+    nodes: List[DatasetNode], data: CocoFolder, split: CocoSplit
+) -> dict:
+    """Return a CocoDataset of a split, in the wrappers that are kept.
+
+    Args:
+        nodes (list[DatasetNode]): Result of `dataset_nodes`. The settings
+            are those of the first dataset that is no wrapper.
+        data (CocoFolder): The folder.
+        split (CocoSplit): Split of the folder.
+    """
+    index = next(i for i, x in enumerate(nodes) if not x.is_wrapper)
+    config = nodes[index].config
+    dataset = dict(type='mmdet.CocoDataset', **split_settings(data, split))
+    dataset.update({x: config[x] for x in KEPT_SETTINGS if x in config})
     if split is not data.train:
-        settings['test_mode'] = True
-    if 'pipeline' in config:
-        settings['pipeline'] = Expression(f'{node.path}.pipeline')
-    return dict(type='mmdet.CocoDataset', **settings)
+        dataset['test_mode'] = True
+    for node in reversed(nodes[:index]):
+        if not depends_on_data(node):
+            dataset = dict(node.config, dataset=dataset)
+    return dataset
 
 
-def new_evaluator(
+def evaluator_overrides(
+    key: str,
     evaluator: Any,
-    path: str,
     ann_file: str,
     has_masks: bool,
     replace: bool,
     scope: str,
-) -> Tuple[List[dict], List[dict]]:
-    """Return the metrics of an evaluator with another annotation file.
+) -> Tuple[Dict[str, Any], List[dict]]:
+    """Return overrides with which an evaluator reads another annotation file.
 
     Args:
+        key (str): Config key of the evaluator.
         evaluator (dict | list): Evaluator of the student: a metric, a list
             of metrics, or a dict with ``metrics``.
-        path (str): Expression of ``evaluator`` in an inheriting config.
         ann_file (str): Annotation file in COCO format.
         has_masks (bool): Whether the file has masks.
         replace (bool): Whether CocoDataset replaces the student's dataset.
         scope (str): Scope in which types are looked up.
 
     Returns:
-        tuple: The metrics, and the metrics of ``evaluator`` that
+        tuple: Overrides by dotted key, and the metrics of ``evaluator`` that
         ``CocoMetric`` replaces.
     """
     if isinstance(evaluator, dict) and 'metrics' in evaluator:
-        evaluator, path = evaluator['metrics'], f'{path}.metrics'
-    metrics = {path: evaluator}
+        evaluator, key = evaluator['metrics'], f'{key}.metrics'
+    metrics = {key: evaluator}
     if not isinstance(evaluator, dict):
-        metrics = {f'{path}[{i}]': x for i, x in enumerate(evaluator)}
+        metrics = {f'{key}.{i}': x for i, x in enumerate(evaluator)}
     coco = resolve_type('mmdet.CocoMetric', METRICS)
     types = [resolve_type(x, METRICS, scope) for x in metrics.values()]
-    kept: List[dict] = []
-    removed = []
-    for metric_type, (metric_path, metric) in zip(types, metrics.items()):
+    overrides: Dict[str, Any] = {}
+    kept, removed = [], []
+    for metric_type, (metric_key, metric) in zip(types, metrics.items()):
         is_kept = metric_type is coco or issubclass(
             metric_type or object, DumpResults
         )
         if replace and not is_kept:
             removed.append(metric)
             continue
-        kept.append(Derived(metric_path))
+        changes: Dict[str, Any] = {}
         if metric.get('ann_file'):
-            kept[-1]['ann_file'] = ann_file
+            changes['ann_file'] = ann_file
         if metric.get('format_only'):  # for a test split without annotations
-            kept[-1]['format_only'] = False
+            changes['format_only'] = False
         if evaluates_masks(metric) and not has_masks:
-            kept[-1]['metric'] = 'bbox'
-    if removed and coco not in types:
+            changes['metric'] = 'bbox'
+        overrides.update(prefixed(metric_key, changes))
+        kept.append(dict(metric, **changes))
+    if not removed:
+        return overrides, []
+    if coco not in types:
         masks = has_masks and any(map(evaluates_masks, removed))
         metric = ['bbox', 'segm'] if masks else 'bbox'
         kept.insert(
             0, dict(type='mmdet.CocoMetric', ann_file=ann_file, metric=metric)
         )
-    return kept, removed
+    return {key: kept}, removed
 
 
 def evaluates_masks(metric: dict) -> bool:
     """Return whether a CocoMetric evaluates masks."""
     return 'segm' in (metric.get('metric') or ())
-
-
-def with_delete(section: dict) -> dict:
-    """Add ``_delete_=True``, which replaces the section of the base config."""
-    if isinstance(section, Derived):
-        return Derived(section.base, _delete_=True, **section)
-    return dict(_delete_=True, **section)
 
 
 def names_of(configs: Iterable[dict]) -> str:

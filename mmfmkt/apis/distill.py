@@ -11,7 +11,7 @@ from mmfmkt.datasets.data_folder import find_data_folder
 from mmfmkt.models.distillers.networks import load_model_config
 from mmfmkt.models.flows import VARIANTS
 from mmfmkt.utils import ConfigError
-from mmfmkt.utils.config_text import assignment, assignments
+from mmfmkt.utils.config_text import prefixed
 from mmfmkt.utils.configs import read_config, walk
 from mmfmkt.utils.types import resolve_type, type_name
 
@@ -106,22 +106,22 @@ def compose_distillation(
         )
     lines = [f'student   {student} ({network_name(config.model)})']
     model: Dict[str, Any] = dict(variant=variant)
-    student_overrides: Dict[str, Any] = {}
-    teacher_overrides: Dict[str, Any] = {}
+    if 'data_preprocessor' in config and not config.model.get(
+        'data_preprocessor'
+    ):
+        # The distiller passes its preprocessor to the student.
+        model['data_preprocessor'] = config.data_preprocessor
     data = None
     if data_root:
         data = find_data_folder(data_root, annotations or path.parent)
         replacements, description = data_overrides(config, data)
-        overrides.update(replacements)
         lines += description
-        student_overrides = num_classes_overrides(
-            config.model, len(data.classes)
-        )
-        config.merge_from_dict(
-            {f'model.{key}': x for key, x in student_overrides.items()}
-        )
+        classes = num_classes_overrides(config.model, len(data.classes))
+        config.merge_from_dict(prefixed('model', classes))
+        overrides.update(replacements)
+        overrides.update(prefixed('model.student', classes))
     if unlabelled:
-        replacements, student_overrides, description = unlabelled_overrides(
+        replacements, description = unlabelled_overrides(
             config, unlabelled, library
         )
         overrides.update(replacements)
@@ -136,17 +136,15 @@ def compose_distillation(
             f'teacher   {teacher} ({network_name(teacher_model)}), weights '
             f'{teacher_checkpoint or "random"}'
         )
-        if data is not None and teacher_checkpoint is None:
-            teacher_overrides = num_classes_overrides(
-                teacher_model, len(data.classes)
-            )
         model['teacher'] = dict(
             config=absolute_path(teacher),
             checkpoint=teacher_checkpoint
             and absolute_path(teacher_checkpoint),
         )
-        if teacher_overrides:
-            model['teacher']['cfg_options'] = teacher_overrides
+        if data is not None and teacher_checkpoint is None:
+            model['teacher']['cfg_options'] = num_classes_overrides(
+                teacher_model, len(data.classes)
+            )
     presets = THETA_PRESETS if variant == 'theta' else PRESETS
     preset = presets['mmdet' if unlabelled else library]
     flow: Dict[str, Any] = {}
@@ -164,10 +162,12 @@ def compose_distillation(
         lines += choose_flow(config, preset, variant, flow)
     base, description = write_base(student, path)
     lines += description
-    text = render(
-        base, config, preset, model, overrides, student_overrides, flow
-    )
-    write_config(path, text)
+    overrides = {
+        **prefixed('model', model),
+        **prefixed('model.flow', flow),
+        **overrides,
+    }
+    write_config(path, render('distill', base, overrides, preset))
     if data is not None:
         data.write()
     return Composed(path, lines + describe(path, cfg_options))
@@ -191,19 +191,10 @@ def compose_training(source: str, data_root: str, path: Path) -> Composed:
         raise ConfigError(DETECTORS_ONLY)
     data = find_data_folder(data_root, path.parent)
     replacements, lines = data_overrides(config, data)
-    overrides.update(replacements)
+    classes = num_classes_overrides(config.model, len(data.classes))
+    overrides.update({**prefixed('model', classes), **replacements})
     base, description = write_base(source, path)
-    text = [
-        '# Composed by mmfmkt train; may be edited and inherited.',
-        f'_base_ = [{base!r}]',
-        'model = dict(_base_.model, _delete_=True)',
-        *assignments(
-            'model', num_classes_overrides(config.model, len(data.classes))
-        ),
-        *(assignment(key, value) for key, value in overrides.items()),
-        '',
-    ]
-    write_config(path, '\n'.join(text))
+    write_config(path, render('train', base, overrides))
     data.write()
     model = f'model     {source} ({network_name(config.model)})'
     return Composed(path, [model, *lines, *description])

@@ -21,7 +21,7 @@ PIPELINE_HOOKS = (
 
 def unlabelled_overrides(
     config: Config, folder: str, library: str
-) -> Tuple[Dict[str, Any], Dict[str, Any], List[str]]:
+) -> Tuple[Dict[str, Any], List[str]]:
     """Return overrides with which a student trains on images without labels.
 
     A detector gets its test pipeline with random horizontal flips, since its
@@ -34,8 +34,7 @@ def unlabelled_overrides(
         library (str): ``'mmdet'`` or ``'mmpretrain'``.
 
     Returns:
-        tuple: Overrides of the config by key, those of the student's model by
-        dotted key, and lines that describe them.
+        tuple: Overrides by dotted key, and their description by line.
 
     Raises:
         ConfigError: If the folder does not exist.
@@ -52,19 +51,19 @@ def unlabelled_overrides(
         # Before the last transform, which packs the inputs.
         pipeline.insert(len(pipeline) - 1, dict(type='RandomFlip', prob=0.5))
     dataset = dict(
-        _delete_=True,
         type='mmfmkt.UnlabelledImages',
         data_root=osp.abspath(folder),
         pipeline=pipeline,
     )
-    overrides: Dict[str, Any] = dict(
-        train_dataloader=dict(dataset=dataset, batch_sampler=None),
-        val_dataloader=None,
-        val_evaluator=None,
-        val_cfg=None,
+    overrides: Dict[str, Any] = {
+        'train_dataloader.dataset': dataset,
+        'train_dataloader.batch_sampler': None,
+        'val_dataloader': None,
+        'val_evaluator': None,
+        'val_cfg': None,
         # Untapped levels have no loss.
-        find_unused_parameters=True,
-    )
+        'find_unused_parameters': True,
+    }
     hooks = config.get('custom_hooks') or []
     # `resolve_type` returns None if a library is not installed.
     found_types = [resolve_type(x, HOOKS) for x in PIPELINE_HOOKS]
@@ -72,19 +71,17 @@ def unlabelled_overrides(
     kept = [x for x in hooks if not is_a(x, hook_types, HOOKS, library)]
     if len(kept) < len(hooks):
         overrides['custom_hooks'] = kept
-    student_overrides: Dict[str, Any] = {}
     model = config.model
     preprocessor = model.get('data_preprocessor') or {}
     if preprocessor.get('batch_augments'):
-        student_overrides['data_preprocessor.batch_augments'] = None
+        overrides['model.student.data_preprocessor.batch_augments'] = None
     if library == 'mmpretrain' and model.get('train_cfg'):
-        student_overrides['train_cfg'] = None  # Mixup and CutMix need labels.
+        # Mixup and CutMix need labels.
+        overrides['model.student.train_cfg'] = None
     transforms = ', '.join(map(type_name, pipeline))
-    return (
-        overrides,
-        student_overrides,
-        [f'data      {dataset["data_root"]}, without labels: {transforms}'],
-    )
+    return overrides, [
+        f'data      {dataset["data_root"]}, without labels: {transforms}'
+    ]
 
 
 def is_a(

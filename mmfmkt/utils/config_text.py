@@ -2,29 +2,12 @@
 
 import inspect
 import math
-from typing import Any, Dict, List
+from typing import Any, Dict, List, Sequence
 
 from .types import import_path
 
 LINE_LENGTH = 79
 INDENT = 4
-
-
-class Expression(str):
-    """Python code that is written without quotes, such as ``_base_.model``."""
-
-
-class Derived(dict):
-    """Changed dict of the base config, written ``dict(_base_.model, ...)``.
-
-    Args:
-        base (str): Expression of the base dict, such as ``'_base_.model'``.
-        changes: Added and replaced items.
-    """
-
-    def __init__(self, base: str, **changes: Any) -> None:
-        super().__init__(changes)
-        self.base = base
 
 
 def literal(value: Any, indent: int = 0, column: int = 0) -> str:
@@ -37,18 +20,14 @@ def literal(value: Any, indent: int = 0, column: int = 0) -> str:
         indent (int): Indentation of the first line.
         column (int): Column of the first line at which the value starts.
     """
-    if isinstance(value, Expression):
-        return str(value)
     if isinstance(value, float) and not math.isfinite(value):
         return f"float('{value}')"
     if inspect.isclass(value) or inspect.isfunction(value):
         return repr(import_path(value))
     if isinstance(value, dict):
-        base = value.base if isinstance(value, Derived) else ''
-        as_call = base or all(str(key).isidentifier() for key in value)
+        as_call = all(str(key).isidentifier() for key in value)
         opening, closing = ('dict(', ')') if as_call else ('{', '}')
-        items = [('', Expression(base))] if base else []
-        items += [
+        items = [
             (f'{key}=' if as_call else f'{key!r}: ', x)
             for key, x in value.items()
         ]
@@ -76,18 +55,28 @@ def assignment(name: str, value: Any) -> str:
     return f'{name} = {literal(value, column=len(name) + 3)}'
 
 
-def assignments(variable: str, values: Dict[str, Any]) -> List[str]:
-    """Return the lines of code that set items of a dict.
+def assignments(
+    overrides: Dict[str, Any], defined: Sequence[str] = ()
+) -> List[str]:
+    """Return the lines of code that override keys of the base config.
 
     Args:
-        variable (str): Name of the dict.
-        values (dict): Values by dotted key.
+        overrides (dict): Values by dotted key.
+        defined (Sequence[str]): Top-level keys that the config defines before
+            these lines.
     """
     lines = []
-    for name, value in values.items():
-        keys = ''.join(
-            f'[{int(key) if key.isdigit() else key!r}]'
-            for key in name.split('.')
-        )
-        lines.append(assignment(f'{variable}{keys}', value))
+    sections = set(defined)
+    for key, value in overrides.items():
+        section, *names = key.split('.')
+        if names and section not in sections:
+            lines.append(f'{section} = _base_.{section}')
+        sections.add(section)
+        items = [f'[{x if x.isdigit() else repr(x)}]' for x in names]
+        lines.append(assignment(section + ''.join(items), value))
     return lines
+
+
+def prefixed(prefix: str, overrides: Dict[str, Any]) -> Dict[str, Any]:
+    """Return overrides with a prefix before each dotted key."""
+    return {f'{prefix}.{key}': value for key, value in overrides.items()}

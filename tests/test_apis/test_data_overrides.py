@@ -17,7 +17,7 @@ from mmfmkt.apis.data_overrides import data_overrides  # noqa: E402
 from mmfmkt.apis.distill import num_classes_overrides  # noqa: E402
 from mmfmkt.datasets.coco_folder import find_coco_folder  # noqa: E402
 from mmfmkt.utils import ConfigError  # noqa: E402
-from mmfmkt.utils.config_text import assignment  # noqa: E402
+from mmfmkt.utils.config_text import assignments  # noqa: E402
 
 CONFIGS = Path(mmdet.__file__).parent / '.mim' / 'configs'
 COCO = '_base_/datasets/coco_detection.py'
@@ -45,8 +45,8 @@ def build(tmp_path):
             config, find_coco_folder(str(folder))
         )
         path = tmp_path / 'composed.py'
-        text = [assignment(key, value) for key, value in overrides.items()]
-        path.write_text('\n'.join([f'_base_ = {str(student)!r}', *text]))
+        text = [f'_base_ = {str(student)!r}', *assignments(overrides)]
+        path.write_text('\n'.join(text))
         config = Config.fromfile(path)
         scope = config.get('default_scope') or 'mmdet'
         with DefaultScope.overwrite_default_scope(scope):
@@ -189,10 +189,8 @@ def test_wrappers_of_a_coco_data_set_are_kept(
     config = Config.fromfile(student)
     data = find_coco_folder(str(with_boxes))
     overrides, lines = data_overrides(config, data)
-    student.with_name('child.py').write_text(
-        "_base_ = 'student.py'\n"
-        + assignment('train_dataloader', overrides['train_dataloader'])
-    )
+    text = ["_base_ = 'student.py'", *assignments(overrides)]
+    student.with_name('child.py').write_text('\n'.join(text))
     config = Config.fromfile(student.with_name('child.py'))
     with DefaultScope.overwrite_default_scope('mmdet'):
         dataset = DATASETS.build(config.train_dataloader.dataset)
@@ -273,11 +271,10 @@ def test_all_metrics_of_an_evaluator_read_the_annotations_of_the_folder(
     )
     data = find_coco_folder(str(with_boxes))
     overrides, _ = data_overrides(Config.fromfile(student), data)
-    student.with_name('child.py').write_text(
-        "_base_ = 'student.py'\n"
-        + assignment('val_evaluator', overrides['val_evaluator'])
-    )
-    evaluator = Config.fromfile(student.with_name('child.py')).val_evaluator
+    text = ["_base_ = 'student.py'", *assignments(overrides)]
+    student.with_name('child.py').write_text('\n'.join(text))
+    config = Config.fromfile(student.with_name('child.py'))
+    (evaluator,) = config.val_evaluator.metrics
     assert evaluator.type == 'CocoMetric'
     assert evaluator.ann_file.startswith(str(with_boxes))
     assert not evaluator.format_only

@@ -6,12 +6,7 @@ import pytest
 from mmengine.config import Config
 from mmengine.hooks import EMAHook
 
-from mmfmkt.utils.config_text import (
-    LINE_LENGTH,
-    Derived,
-    Expression,
-    assignment,
-)
+from mmfmkt.utils.config_text import LINE_LENGTH, assignment, assignments
 
 
 @pytest.mark.parametrize(
@@ -44,15 +39,14 @@ def test_a_class_becomes_its_import_path():
     )
 
 
-def test_derived_dicts_refer_to_the_base_config(tmp_path):
-    (tmp_path / 'base.py').write_text("a = dict(b=[dict(c=1, d='kept')])\n")
+def test_overrides_replace_values_of_the_base_config_by_dotted_key(tmp_path):
+    (tmp_path / 'base.py').write_text(
+        "a = dict(b=[dict(c=dict(d=1), e='kept')])\nf = dict(g=1)\n"
+    )
     path = tmp_path / 'child.py'
-    text = [
-        "_base_ = 'base.py'",
-        assignment('new', Derived('_base_.a.b[0]', c=2)),
-        assignment('same', dict(part=Expression('_base_.a.b'))),
-    ]
-    path.write_text('\n'.join(text))
-    config = Config.fromfile(path)
-    assert config.new == dict(c=2, d='kept')
-    assert config.same.part == config.a.b
+    overrides = {'a.b.0.c': dict(h=2), 'a.i': (), 'f': None, 'new': 3}
+    path.write_text("_base_ = 'base.py'\n" + '\n'.join(assignments(overrides)))
+    config = Config.fromfile(path).to_dict()
+    assert config == dict(
+        a=dict(b=[dict(c=dict(h=2), e='kept')], i=()), f=None, new=3
+    )
