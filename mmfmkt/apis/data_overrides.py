@@ -11,7 +11,7 @@ from mmfmkt.datasets.coco_folder import CocoFolder, CocoSplit
 from mmfmkt.utils import ConfigError
 from mmfmkt.utils.config_text import prefixed
 from mmfmkt.utils.configs import walk
-from mmfmkt.utils.types import resolve_type, type_name
+from mmfmkt.utils.types import is_a, resolve_type, type_name
 
 # Settings that a dataset keeps when CocoDataset replaces it.
 KEPT_SETTINGS = ('pipeline', 'filter_cfg', 'return_classes')
@@ -125,8 +125,8 @@ def reads_coco(node: DatasetNode) -> bool:
     coco = resolve_type('mmdet.CocoDataset', DATASETS)
     dataset_type = resolve_type(node.config, DATASETS, node.scope)
     methods = ('__init__', 'load_data_list', 'parse_data_info', 'filter_data')
-    return issubclass(dataset_type or object, coco or ()) and all(
-        getattr(dataset_type, x) is getattr(coco, x) for x in methods
+    return dataset_type is not None and all(
+        getattr(dataset_type, x, None) is getattr(coco, x) for x in methods
     )
 
 
@@ -136,13 +136,11 @@ def depends_on_data(node: DatasetNode) -> bool:
     Datasets, and wrappers that repeat, balance or concatenate datasets, are
     removed.
     """
-    dataset_type = resolve_type(node.config, DATASETS, node.scope)
+    repeated = (RepeatDataset, ClassBalancedDataset)
     return (
         not node.is_wrapper
         or 'datasets' in node.config
-        or issubclass(
-            dataset_type or object, (RepeatDataset, ClassBalancedDataset)
-        )
+        or is_a(node.config, repeated, DATASETS, node.scope)
     )
 
 
@@ -152,19 +150,17 @@ def check_annotations(node: DatasetNode, split: CocoSplit) -> None:
     Raises:
         ConfigError: If annotations are missing.
     """
-    loader = resolve_type('mmdet.LoadAnnotations', TRANSFORMS)
-    panoptic = resolve_type('mmdet.LoadPanopticAnnotations', TRANSFORMS)
     missing = 'proposals' if node.config.get('proposal_file') else None
     # Without this prefix, MMDetection loads no segmentation maps.
     has_maps = bool((node.config.get('data_prefix') or {}).get('seg'))
     for _, step in walk(node.config.get('pipeline')):
-        step_type = resolve_type(step, TRANSFORMS, node.scope) or object
-        if not isinstance(step, dict) or not issubclass(
-            step_type, loader or ()
+        if not isinstance(step, dict) or not is_a(
+            step, ['mmdet.LoadAnnotations'], TRANSFORMS, node.scope
         ):
             continue
-        # LoadPanopticAnnotations has with_seg=True, with_mask=True by default.
-        default = issubclass(step_type, panoptic or ())
+        # It has with_seg=True, with_mask=True by default.
+        panoptic = ['mmdet.LoadPanopticAnnotations']
+        default = is_a(step, panoptic, TRANSFORMS, node.scope)
         if step.get('with_seg', default) and has_maps:
             missing = 'segmentation maps'
         elif step.get('with_mask', default) and not split.has_masks:
@@ -239,13 +235,12 @@ def evaluator_overrides(
     if not isinstance(evaluator, dict):
         metrics = {f'{key}.{i}': x for i, x in enumerate(evaluator)}
     coco = resolve_type('mmdet.CocoMetric', METRICS)
-    types = [resolve_type(x, METRICS, scope) for x in metrics.values()]
     overrides: Dict[str, Any] = {}
-    kept, removed = [], []
-    for metric_type, (metric_key, metric) in zip(types, metrics.items()):
-        is_kept = metric_type is coco or issubclass(
-            metric_type or object, DumpResults
-        )
+    kept, removed, has_coco = [], [], False
+    for metric_key, metric in metrics.items():
+        is_coco = resolve_type(metric, METRICS, scope) is coco
+        has_coco |= is_coco
+        is_kept = is_coco or is_a(metric, [DumpResults], METRICS, scope)
         if replace and not is_kept:
             removed.append(metric)
             continue
@@ -260,7 +255,7 @@ def evaluator_overrides(
         kept.append(dict(metric, **changes))
     if not removed:
         return overrides, []
-    if coco not in types:
+    if not has_coco:
         masks = has_masks and any(map(evaluates_masks, removed))
         metric = ['bbox', 'segm'] if masks else 'bbox'
         kept.insert(

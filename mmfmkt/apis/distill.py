@@ -13,7 +13,7 @@ from mmfmkt.models.flows import VARIANTS
 from mmfmkt.utils import ConfigError
 from mmfmkt.utils.config_text import prefixed
 from mmfmkt.utils.configs import read_config, walk
-from mmfmkt.utils.types import resolve_type, type_name
+from mmfmkt.utils.types import is_a, resolve_type, type_name
 
 from .choose_flow import choose_flow
 from .choose_taps import choose_taps
@@ -296,13 +296,9 @@ def library_of(config: Config, student: str) -> str:
         ConfigError: If the student is neither a detector nor a classifier.
     """
     scope = config.get('default_scope')
-    scopes = [scope] if scope else ['mmengine', *BASE_CLASSES]
-    for candidate in scopes:
-        model_type = resolve_type(config.model, MODELS, candidate) or object
-        for library, name in BASE_CLASSES.items():
-            # `resolve_type` returns None if the library is not installed.
-            if issubclass(model_type, resolve_type(name, MODELS) or ()):
-                return library
+    for library, base in BASE_CLASSES.items():
+        if is_a(config.model, [base], MODELS, scope or library):
+            return library
     if scope in BASE_CLASSES:
         return scope
     raise ConfigError(

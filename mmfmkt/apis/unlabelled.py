@@ -6,10 +6,10 @@ from typing import Any, Dict, List, Tuple
 
 from mmcv.transforms import LoadAnnotations
 from mmengine.config import Config
-from mmengine.registry import HOOKS, TRANSFORMS, Registry
+from mmengine.registry import HOOKS, TRANSFORMS
 
 from mmfmkt.utils import ConfigError
-from mmfmkt.utils.types import resolve_type, type_name
+from mmfmkt.utils.types import is_a, type_name
 
 # Hooks that change the data pipeline during training.
 PIPELINE_HOOKS = (
@@ -65,10 +65,7 @@ def unlabelled_overrides(
         'find_unused_parameters': True,
     }
     hooks = config.get('custom_hooks') or []
-    # `resolve_type` returns None if a library is not installed.
-    found_types = [resolve_type(x, HOOKS) for x in PIPELINE_HOOKS]
-    hook_types = [x for x in found_types if x is not None]
-    kept = [x for x in hooks if not is_a(x, hook_types, HOOKS, library)]
+    kept = [x for x in hooks if not is_a(x, PIPELINE_HOOKS, HOOKS, library)]
     if len(kept) < len(hooks):
         overrides['custom_hooks'] = kept
     model = config.model
@@ -82,14 +79,6 @@ def unlabelled_overrides(
     return overrides, [
         f'data      {dataset["data_root"]}, without labels: {transforms}'
     ]
-
-
-def is_a(
-    config: Any, types: List[type], registry: Registry, scope: str
-) -> bool:
-    """Return whether a config builds an instance of one of ``types``."""
-    config_type = resolve_type(config, registry, scope) or object
-    return issubclass(config_type, tuple(types))
 
 
 def pipeline_of(config: Config, key: str) -> List[dict]:

@@ -6,9 +6,10 @@ import traceback
 from contextlib import contextmanager
 from typing import Iterator
 
-from mmfmkt.utils import ConfigError, require
+from mmfmkt.utils import ConfigError
 from mmfmkt.utils.checkpoints import restricted_torch_load
 from mmfmkt.utils.error_messages import error_text
+from mmfmkt.utils.stack import STACK, require
 
 # Patterns of error messages, and the documentation pages on them.
 PAGES = (
@@ -32,8 +33,7 @@ def exit_on_error() -> Iterator[None]:
     with ``--debug``. Inside the context, checkpoints cannot execute code.
     """
     try:
-        require('torch', 'mmengine')
-        require('mmcv', 'mmdet', 'mmpretrain', optional=True)
+        require(*STACK, optional=True)
         with restricted_torch_load():
             yield
     except ConfigError as error:

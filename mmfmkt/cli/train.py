@@ -16,7 +16,6 @@ from mmengine.config import Config
 
 from mmfmkt.apis.distill import compose_training
 from mmfmkt.apis.train import train
-from mmfmkt.utils import ConfigError
 from mmfmkt.utils.error_messages import errors_as_config_errors
 
 from .options import (
@@ -63,12 +62,7 @@ def run(args: argparse.Namespace) -> None:
 def run_config(cfg: Config, args: argparse.Namespace) -> None:
     """Train a config that has been read."""
     if args.auto_scale_lr:
-        if 'base_batch_size' not in cfg.get('auto_scale_lr', {}):
-            raise ConfigError(
-                '--auto-scale-lr needs the config key '
-                'auto_scale_lr.base_batch_size, which is not set.'
-            )
-        cfg.auto_scale_lr.enable = True
+        cfg.merge_from_dict({'auto_scale_lr.enable': True})
     train_by_options(cfg, args)
 
 

@@ -13,8 +13,6 @@ import torch
 from rich.console import Console
 from rich.progress import track
 
-from .errors import ConfigError
-
 console = Console(stderr=True)
 Key = TypeVar('Key', bound=Hashable)
 
@@ -24,44 +22,30 @@ def time_interleaved(
 ) -> Dict[Key, List[float]]:
     """Return the seconds of each function in each round.
 
-    The first round is a warm-up. An interrupt (Ctrl-C) ends the timing; the
-    complete rounds are returned.
+    The first round is a warm-up.
 
     Args:
         functions (dict): Functions by name.
         repeats (int): Number of rounds after the warm-up.
-
-    Raises:
-        ConfigError: If no round is complete.
     """
     times: Dict[Key, List[float]] = {name: [] for name in functions}
-    try:
-        for round_index in track(
-            range(repeats + 1),
-            description='timing',
-            console=console,
-            disable=not console.is_terminal,
-        ):
-            seconds = {}
-            # The first function of a round rotates: the time of a function
-            # depends on what its predecessor left in the caches.
-            names = list(functions)
-            first = round_index % len(names)
-            for name in names[first:] + names[:first]:
-                synchronize()
-                start = time.perf_counter()
-                functions[name]()
-                synchronize()
-                seconds[name] = time.perf_counter() - start
-            for name in names if round_index else ():
-                times[name].append(seconds[name])
-    except KeyboardInterrupt:
-        console.print('interrupted: using the complete rounds')
-    if not all(times.values()):
-        raise ConfigError(
-            'Timing was interrupted before the end of the first round.'
-        )
-    return times
+    names = list(functions)
+    for round_index in track(
+        range(repeats + 1),
+        description='timing',
+        console=console,
+        disable=not console.is_terminal,
+    ):
+        # The first function of a round rotates: the time of a function
+        # depends on what its predecessor left in the caches.
+        first = round_index % len(names)
+        for name in names[first:] + names[:first]:
+            synchronize()
+            start = time.perf_counter()
+            functions[name]()
+            synchronize()
+            times[name].append(time.perf_counter() - start)
+    return {name: seconds[1:] for name, seconds in times.items()}
 
 
 def synchronize() -> None:

@@ -39,7 +39,13 @@ class RandomStream:
         if self._global_states is not None:
             raise RuntimeError('RandomStream is not reentrant.')
         self._global_states = get_random_states()
-        set_random_states(self.states or self._first_states())
+        if self.states:
+            set_random_states(self.states)
+        else:
+            random.seed(self._seed)
+            np.random.seed(self._seed)
+            # Unlike `torch.manual_seed`, this does not seed the GPUs.
+            torch.default_generator.manual_seed(self._seed)
         # CUDA may be initialized after the first entry.
         if 'cuda' in self._global_states and 'cuda' not in self.states:
             torch.cuda.manual_seed(self._seed)
@@ -49,14 +55,6 @@ class RandomStream:
         self.states = get_random_states()
         set_random_states(self._global_states)
         self._global_states = None
-
-    def _first_states(self) -> Dict[str, Any]:
-        """Return the states of generators with the stream's seed."""
-        return dict(
-            python=random.Random(self._seed).getstate(),
-            numpy=np.random.RandomState(self._seed).get_state(),
-            torch=torch.Generator().manual_seed(self._seed).get_state(),
-        )
 
 
 def get_random_states() -> Dict[str, Any]:

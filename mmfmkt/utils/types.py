@@ -1,6 +1,6 @@
 """Classes of the ``type`` in configs, and their import paths."""
 
-from typing import Any, Optional
+from typing import Any, Iterable, Optional, Union
 
 from mmengine.registry import Registry
 from mmengine.utils import get_object_from_string
@@ -14,10 +14,8 @@ def resolve_type(
     A type may be a registered name with or without a scope
     (``'mmdet.CocoDataset'``, ``'CocoDataset'``), an import path
     (``'mmdet.datasets.CocoDataset'``), or the class itself, as in new-style
-    configs. Compare the returned classes, not the types::
-
-        cls = resolve_type(cfg.train_dataloader.dataset, DATASETS, 'mmdet')
-        if cls is not None and issubclass(cls, CocoDataset): ...
+    configs. Compare the returned classes, not the types. `is_a` tests for
+    subclasses.
 
     Args:
         cfg_or_type (dict | str | type): A config with ``type``, or a type. A
@@ -42,6 +40,28 @@ def resolve_type(
             except (RuntimeError, TypeError):  # raised for '' and './path'
                 type_ = None
     return type_ if isinstance(type_, type) else None
+
+
+def is_a(
+    cfg_or_type: Any,
+    bases: Iterable[Union[str, type]],
+    registry: Registry,
+    scope: Optional[str] = None,
+) -> bool:
+    """Return whether a config builds an instance of one of several classes.
+
+    Args:
+        cfg_or_type (dict | str | type): As in `resolve_type`.
+        bases (Iterable[str | type]): The classes, or their names with scope;
+            names of libraries that are not installed match nothing.
+        registry (Registry): As in `resolve_type`.
+        scope (str, optional): As in `resolve_type`.
+    """
+    found = [resolve_type(base, registry) for base in bases]
+    return issubclass(
+        resolve_type(cfg_or_type, registry, scope) or object,
+        tuple(base for base in found if base),
+    )
 
 
 def type_name(cfg_or_type: Any) -> str:
