@@ -30,7 +30,6 @@ from rich.table import Table
 
 import mmfmkt  # noqa: F401 (enables 'mmfmkt::...' base configs)
 from mmfmkt.apis import init_detector
-from mmfmkt.apis.compare.executor import read_metrics
 from mmfmkt.cli.errors import exit_on_error
 from mmfmkt.cli.options import int_at_least, make_parser
 from mmfmkt.datasets import make_shapes
@@ -151,7 +150,8 @@ def train_and_evaluate(args: argparse.Namespace, name: str) -> dict:
         console.rule(f'evaluate {name}')
         test = Path(get_installed_path('mmdet'), '.mim', 'tools', 'test.py')
         run_tool(test, *deployed_files(args, name), '--work-dir', results)
-    return read_metrics(results)
+    # MMEngine names the folders by time.
+    return json.loads(max(results.glob('*/*.json')).read_text())
 
 
 def run_tool(tool: Path, *arguments: object) -> None:

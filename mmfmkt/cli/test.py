@@ -6,6 +6,7 @@
 
 import argparse
 from copy import deepcopy
+from typing import Any, Dict
 
 from mmengine.config import Config, ConfigDict
 from mmengine.registry import METRICS
@@ -113,7 +114,12 @@ def dump_predictions(runner: Runner, path: str) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Evaluate a checkpoint."""
+    """Evaluate a checkpoint, and log the metrics."""
+    evaluate(args)
+
+
+def evaluate(args: argparse.Namespace) -> Dict[str, Any]:
+    """Evaluate a checkpoint, and return the metrics."""
     cfg = load_config(args)
     cfg.load_from = args.checkpoint
     if args.show or args.show_dir:
@@ -130,4 +136,4 @@ def run(args: argparse.Namespace) -> None:
             if runner.test_loop is not None and args.out:
                 dump_predictions(runner, args.out)
         check_fits(runner.model, checkpoint)
-        runner.test()
+        return runner.test()

@@ -15,7 +15,7 @@ from mmfmkt.utils.files import write_atomically
 
 from ..distill import compose_distillation
 from ..train import use_amp
-from .plan import TRAINED, Method
+from .plan import Method, read_result
 
 BASELINE = 'baseline'
 # Names of the methods by variant.
@@ -213,7 +213,9 @@ def write_once(path: Path, cfg: Config) -> Path:
     runs = (path.parent.parent / path.stem).glob('*')
     if (
         path.exists()
-        and any(has_checkpoint(x) or (x / TRAINED).exists() for x in runs)
+        and any(
+            has_checkpoint(x) or 'checkpoint' in read_result(x) for x in runs
+        )
         and Config.fromfile(path).to_dict() != config
     ):
         raise ConfigError(

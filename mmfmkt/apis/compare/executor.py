@@ -22,13 +22,12 @@ from mmfmkt.utils.files import write_atomically
 from ..train import use_amp
 from .plan import (
     CONFIG,
-    RESULT,
-    TRAINED,
     Comparison,
     Method,
     Run,
-    evaluation_folder,
+    read_result,
     run_config,
+    write_result,
 )
 from .results import load_results, metric_of
 
@@ -66,13 +65,12 @@ class Executor:
         self.jobs, self.retry = jobs, retry
         self.teacher: Dict[str, Any] = {}
 
-    def result(self, run: Run) -> Optional[dict]:
-        """Return the saved result of a run, or None if there is none."""
-        path = self.folder / run.folder / RESULT
-        return json.loads(path.read_text()) if path.is_file() else None
+    def result(self, run: Run) -> Dict[str, Any]:
+        """Return the state of a run, as `read_result`."""
+        return read_result(self.folder / run.folder)
 
     def is_pending(self, run: Run) -> bool:
-        """Return whether a run has no result, or none for one of its K.
+        """Return whether a run lacks the metrics of one of its K.
 
         A failed run is pending if ``retry`` is set.
 
@@ -81,18 +79,19 @@ class Executor:
         """
         result = self.result(run)
         options = run.method.options
-        if result is not None and result.get('options', options) != options:
+        if result.get('options', options) != options:
             raise ConfigError(
                 f'{run} was executed with other options: delete '
                 f'{str(self.folder / run.folder)!r} to repeat it.'
             )
-        if result is None or 'error' in result:
-            return result is None or self.retry
-        return not all(k in result['metrics'] for k in run.method.steps)
+        if 'error' in result:
+            return self.retry
+        metrics = result.get('metrics', {})
+        return not all(k in metrics for k in run.method.steps)
 
     def state(self, run: Run) -> str:
         """Return 'done', 'to be run', or the error of a failed run."""
-        result = self.result(run) or {}
+        result = self.result(run)
         if 'error' in result:
             return f'failed: {result["error"]}'
         return 'to be run' if self.is_pending(run) else 'done'
@@ -149,18 +148,27 @@ class Executor:
         """Start the process that trains and evaluates a run."""
         work_dir = self.folder / run.folder
         work_dir.mkdir(parents=True, exist_ok=True)
-        cfg = run_config(run.method, run.seed, self.teacher)
+        method = run.method
+        cfg = run_config(method, run.seed, self.teacher)
         if self.comparison.amp:
             use_amp(cfg)
         cfg.dump(work_dir / CONFIG)
-        if run.method.checkpoint is not None:
-            training = dict(checkpoint=run.method.checkpoint)
-            write_atomically(work_dir / TRAINED, json.dumps(training))
+        result: Dict[str, Any] = dict(
+            method=method.name,
+            seed=run.seed,
+            options=method.options,
+            metrics={},
+        )
+        if method.checkpoint is not None:
+            result['checkpoint'] = method.checkpoint
+        result.update(self.result(run))
+        result.pop('error', None)
+        write_result(work_dir, result)
         threads = max((os.cpu_count() or 1) // self.jobs, 1)
         worker = [sys.executable, '-m', 'mmfmkt.apis.compare.worker']
         with open(work_dir / LOG, 'ab') as log:
             return subprocess.Popen(
-                [*worker, str(work_dir), *run.method.steps],
+                [*worker, str(work_dir), *method.steps],
                 env={'OMP_NUM_THREADS': str(threads), **os.environ},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -181,27 +189,19 @@ class Executor:
             str: Metric at each K, or an error.
         """
         work_dir = self.folder / run.folder
-        method = run.method
-        result: Dict[str, Any] = dict(
-            method=method.name, seed=run.seed, options=method.options
-        )
-        metrics = {}
+        result = self.result(run)
         if exit_code:
             result['error'] = last_error(work_dir / LOG, exit_code)
-        else:
-            for k in run.method.steps:
-                metrics[k] = read_metrics(evaluation_folder(work_dir, k))
-            training = json.loads((work_dir / TRAINED).read_text())
-            result.update(metrics=metrics, **training)
+            del result['metrics']  # may lack some K
         result['on'] = environment()
         now = datetime.now(timezone.utc)
         result['ended'] = now.isoformat(timespec='seconds')
-        write_atomically(work_dir / RESULT, json.dumps(result, indent=1))
+        write_result(work_dir, result)
         try:
             return result.get('error') or ', '.join(
                 f'{metric_of(x, self.comparison.metric)[1]:.4f}'
                 + (f' at K = {k}' if k != '-' else '')
-                for k, x in metrics.items()
+                for k, x in result['metrics'].items()
             )
         except ConfigError as error:
             # A wrong name of the metric does not stop the other runs.
@@ -234,7 +234,7 @@ class Executor:
         for method in comparison.all_methods:
             for seed in method.seeds:
                 result = self.result(Run(method, seed))
-                if result is not None:
+                if 'error' in result or result.get('metrics'):
                     for key in ('checkpoint', 'options'):
                         result.pop(key, None)
                     runs[method.name, seed] = result
@@ -267,27 +267,6 @@ def last_error(log: Path, exit_code: int) -> str:
     # Both 'error: ...' and 'ValueError: ...'.
     error_lines = [x.strip() for x in lines if 'rror' in x]
     return error_lines[-1] if error_lines else f'exit code {exit_code}'
-
-
-def read_metrics(work_dir: Path) -> Dict[str, float]:
-    """Return the metrics of the latest evaluation in a work directory.
-
-    Raises:
-        ConfigError: If there is no file of metrics.
-    """
-    # MMEngine names the folders by time.
-    latest = max(work_dir.glob('*/*.json'), default=None)
-    if latest is None:
-        raise ConfigError(
-            f'There are no metrics in {work_dir}, which MMEngine writes if '
-            'default_hooks.logger is enabled.'
-        )
-    metrics = json.loads(latest.read_text().strip().split('\n')[-1])
-    return {
-        key: value
-        for key, value in metrics.items()
-        if isinstance(value, (int, float)) and 'time' not in key
-    }
 
 
 def environment() -> Dict[str, str]:

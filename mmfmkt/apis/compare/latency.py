@@ -71,7 +71,7 @@ def measure_latency(executor: Executor) -> Dict[str, dict]:
             continue
         # Only the deployed K is timed.
         cfg.model.pop('report_steps', None)
-        checkpoint = (executor.result(finished[0]) or {})['checkpoint']
+        checkpoint = executor.result(finished[0])['checkpoint']
         network: Any = load_network(cfg, checkpoint).to(get_device())
         if batch is None:
             student, batch = network.student, first_batch(cfg, network)

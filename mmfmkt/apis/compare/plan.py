@@ -1,5 +1,6 @@
 """Methods, seeds and runs of a comparison."""
 
+import json
 import re
 from copy import deepcopy
 from dataclasses import dataclass, field
@@ -9,12 +10,11 @@ from typing import Any, Dict, List, Mapping, Optional
 from mmengine.config import Config
 
 from mmfmkt.utils.configs import read_config
+from mmfmkt.utils.files import write_atomically
 
-# Files in the work directory of a run: its config, its metrics or error, and
-# checkpoint and cost of its finished training.
+# Files in the work directory of a run: its config, and its state.
 CONFIG = 'config.py'
 RESULT = 'result.json'
-TRAINED = 'trained.json'
 
 
 @dataclass
@@ -135,9 +135,24 @@ class Comparison:
         return sorted(runs, key=lambda run: run.seed)
 
 
-def evaluation_folder(work_dir: Path, k: str) -> Path:
-    """Return the folder of the evaluation at K (``'-'``: no flow)."""
-    return work_dir / f'test_{k.strip("-")}'
+def read_result(work_dir: Path) -> Dict[str, Any]:
+    """Return the state of a run; empty if it was never started.
+
+    Args:
+        work_dir (Path): Work directory of the run.
+
+    Returns:
+        dict: ``method``, ``seed`` and ``options``; ``checkpoint`` and cost if
+        it is trained; ``metrics`` by K; ``error`` if it has failed;
+        environment ``on`` and time ``ended`` of its process.
+    """
+    path = work_dir / RESULT
+    return json.loads(path.read_text()) if path.is_file() else {}
+
+
+def write_result(work_dir: Path, result: Dict[str, Any]) -> None:
+    """Write the state of a run."""
+    write_atomically(work_dir / RESULT, json.dumps(result, indent=1))
 
 
 def run_config(

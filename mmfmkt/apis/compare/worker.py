@@ -7,20 +7,20 @@ and evaluations are not repeated.
 """
 
 import gc
-import json
 import os
 import signal
 import sys
 import threading
 import time
+from numbers import Real
 from pathlib import Path
 from typing import Any, Dict
 
-from mmfmkt.cli import run
+from mmfmkt.cli import run, test
+from mmfmkt.cli.errors import exit_on_error
 from mmfmkt.engine.resume import has_checkpoint
-from mmfmkt.utils.files import write_atomically
 
-from .plan import CONFIG, TRAINED, evaluation_folder
+from .plan import CONFIG, read_result, write_result
 
 LOCK = '.lock'
 
@@ -30,8 +30,8 @@ if sys.platform != 'win32':
     import resource
 
 
-def train(work_dir: Path) -> None:
-    """Train, or resume a training, and write its checkpoint and cost.
+def train(work_dir: Path) -> Dict[str, Any]:
+    """Train, or resume a training, and return its checkpoint and cost.
 
     A resumed training has no cost: that of its earlier part is unknown.
     """
@@ -47,7 +47,7 @@ def train(work_dir: Path) -> None:
             threads=int(os.environ['OMP_NUM_THREADS']),
             **peak_memory(),
         )
-    write_atomically(work_dir / TRAINED, json.dumps(training))
+    return training
 
 
 def peak_memory() -> Dict[str, float]:
@@ -65,14 +65,17 @@ def peak_memory() -> Dict[str, float]:
     return dict(peak_gb=round(peak * 1024 / 1e9, 3))
 
 
-def evaluate(work_dir: Path, k: str) -> None:
-    """Evaluate the last checkpoint at K."""
-    folder = str(evaluation_folder(work_dir, k))
-    training = json.loads((work_dir / TRAINED).read_text())
-    options = ['--work-dir', folder]
+def evaluate(work_dir: Path, k: str, checkpoint: str) -> Dict[str, float]:
+    """Evaluate a checkpoint at K, and return the metrics that are numbers."""
+    folder = str(work_dir / f'test_{k.strip("-")}')
+    argv = [str(work_dir / CONFIG), checkpoint, '--work-dir', folder]
     if k != '-':
-        options += ['--cfg-options', f'model.flow.inference_steps={k}']
-    run('test', [str(work_dir / CONFIG), training['checkpoint'], *options])
+        argv += ['--cfg-options', f'model.flow.inference_steps={k}']
+    with exit_on_error():
+        metrics = test.evaluate(test.build_parser('test').parse_args(argv))
+    return {
+        name: float(x) for name, x in metrics.items() if isinstance(x, Real)
+    }
 
 
 def stop_with_parent(parent_pid: int) -> None:
@@ -95,12 +98,16 @@ def main() -> None:
         # Wait for the worker of a killed comparison, which may still run.
         if sys.platform != 'win32':
             fcntl.flock(lock, fcntl.LOCK_EX)
-        if not (work_dir / TRAINED).is_file():
-            train(work_dir)
+        result = read_result(work_dir)
+        if 'checkpoint' not in result:
+            result.update(train(work_dir))
+            write_result(work_dir, result)
         for k in sys.argv[2:]:
             gc.collect()  # frees the previous model
-            if not any(evaluation_folder(work_dir, k).glob('*/*.json')):
-                evaluate(work_dir, k)
+            if k not in result['metrics']:
+                metrics = evaluate(work_dir, k, result['checkpoint'])
+                result['metrics'][k] = metrics
+                write_result(work_dir, result)
 
 
 if __name__ == '__main__':
