@@ -6,16 +6,13 @@ import gc
 import torch.distributed
 from mmengine.config import Config
 from mmengine.device import get_device
-from mmengine.registry import RUNNERS, STRATEGIES
+from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
-
-from mmfmkt.utils import ConfigError
-from mmfmkt.utils.types import resolve_type
 
 
 def build_runner(cfg: Config) -> Runner:
     """Build the runner of a config."""
-    if cfg.launcher != 'none' and get_device() == 'cpu':
+    if cfg.launcher == 'pytorch' and get_device() == 'cpu':
         prepare_cpu_processes(cfg)
     if 'runner_type' in cfg:
         return RUNNERS.build(cfg)
@@ -23,23 +20,7 @@ def build_runner(cfg: Config) -> Runner:
 
 
 def prepare_cpu_processes(cfg: Config) -> None:
-    """Set up data parallelism on CPUs, which MMEngine does not support.
-
-    Raises:
-        ConfigError: If the launcher or the strategy needs GPUs.
-    """
-    if cfg.launcher != 'pytorch':
-        raise ConfigError(
-            f'--launcher {cfg.launcher} needs GPUs; without GPUs it must be '
-            'pytorch, as in tools/dist_train.sh.'
-        )
-    scope = cfg.get('default_scope')
-    strategy = resolve_type(cfg.get('strategy'), STRATEGIES, scope)
-    if strategy and strategy is not STRATEGIES.get('DDPStrategy'):
-        raise ConfigError(
-            f'strategy: {strategy.__name__} needs GPUs; without GPUs it must '
-            'be DDPStrategy.'
-        )
+    """Set up data parallelism on CPUs, which MMEngine does not support."""
     torch.distributed.init_process_group('gloo')
     atexit.register(destroy_process_group)
     cfg.model_wrapper_cfg = dict(

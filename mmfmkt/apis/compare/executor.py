@@ -22,8 +22,8 @@ from mmfmkt.utils.files import write_atomically
 from ..train import use_amp
 from .plan import (
     CONFIG,
+    RESULT,
     Comparison,
-    Method,
     Run,
     read_result,
     run_config,
@@ -219,25 +219,22 @@ class Executor:
         """
         comparison = self.comparison
         saved = load_results(comparison)
-        runs = {(x['method'], x['seed']): x for x in saved['runs']}
+        runs, costs = saved['runs'], saved['cost']
+        paths = sorted(self.folder.glob(f'*/*/{RESULT}'))
+        states = [read_result(path.parent) for path in paths]
         if comparison.results.parent == self.folder:
             # The settings of deleted runs may differ.
-            runs = {
-                (name, seed): x
-                for (name, seed), x in runs.items()
-                if self.result(Run(Method(name, '', []), seed))
+            names = {x['method'] for x in states}
+            runs, costs = [], {k: x for k, x in costs.items() if k in names}
+        latest_runs = {
+            (x['method'], x['seed']): {
+                key: value
+                for key, value in x.items()
+                if key not in ('checkpoint', 'options')
             }
-            costs = saved['cost']
-            saved['cost'] = {
-                name: costs[name] for name, _ in runs if name in costs
-            }
-        for method in comparison.all_methods:
-            for seed in method.seeds:
-                result = self.result(Run(method, seed))
-                if 'error' in result or result.get('metrics'):
-                    for key in ('checkpoint', 'options'):
-                        result.pop(key, None)
-                    runs[method.name, seed] = result
+            for x in (*runs, *states)
+            if 'error' in x or x['metrics']
+        }
         results = dict(
             title=comparison.title,
             metric=comparison.metric,
@@ -245,8 +242,8 @@ class Executor:
                 x.name: dict(config=x.config, options=x.options)
                 for x in comparison.all_methods
             },
-            runs=list(runs.values()),
-            cost=cost or saved['cost'],
+            runs=list(latest_runs.values()),
+            cost=cost or costs,
         )
         write_atomically(
             comparison.results, json.dumps(results, indent=1) + '\n'

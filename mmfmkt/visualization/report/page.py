@@ -84,12 +84,7 @@ def write_report(
         load_checkpoints (bool): Whether to add the sections that need
             networks: detections, cost, feature maps and sampling.
         sections (Sequence[Section]): Additional sections, shown first.
-
-    Raises:
-        ConfigError: If there is no run.
     """
-    if not runs:
-        raise ConfigError('A report needs at least one work directory.')
     make_names_unique(runs)
     loaded, errors = load_runs(runs if load_checkpoints else [])
     networks = network_sections(loaded, errors, images)
