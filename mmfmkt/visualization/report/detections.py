@@ -6,7 +6,6 @@ from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 import mmcv
 import torch
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from mmdet.structures.bbox import bbox_overlaps
@@ -196,83 +195,50 @@ def draw_panels(image: Any, panels: Dict[str, List[Box]]) -> str:
     """
     height, width = image.shape[:2]
     rows = -(-len(panels) // COLUMNS)
-    panel_height = WIDTH / COLUMNS * height / width + 0.4
-    figure, axes = make_figure(rows, COLUMNS, (WIDTH, rows * panel_height))
+    panel_height = WIDTH / COLUMNS * height / width + 0.5
+    figure = Figure((WIDTH, rows * panel_height), layout='constrained')
+    axes = figure.subplots(rows, COLUMNS, squeeze=False)
     for panel in axes.flat:
         panel.axis('off')
-    for panel, title in zip(axes.flat, panels):
+    for panel, (title, boxes) in zip(axes.flat, panels.items()):
         panel.imshow(image)
-        panel.set_title(title, fontsize=11)
-    # Compute and fix the layout, in which labels are placed.
-    figure.draw_without_rendering()
-    figure.set_layout_engine('none')
-    for panel, boxes in zip(axes.flat, panels.values()):
-        draw_boxes(panel, boxes)
+        # Labels of boxes at the top are above the image.
+        panel.set_title(title, fontsize=11, pad=16)
+        for box in boxes:
+            draw_box(panel, box)
     return to_data_url(figure)
 
 
-def draw_boxes(axes: Any, boxes: List[Box]) -> None:
-    """Draw boxes with labels that do not overlap each other.
+def draw_box(axes: Any, box: Box) -> None:
+    """Draw a box with its label.
 
     Args:
         axes (Axes): The panel, with its image.
-        boxes (list[Box]): The boxes.
+        box (Box): The box.
     """
-    panel_extent = axes.get_window_extent()
-    left, right = axes.get_xlim()
-    # Image pixels per pixel of the rendered figure.
-    scale = (right - left) / panel_extent.width
-    extents: List[Any] = []
-    for corners, kind, text in boxes:
-        x, y, x2, y2 = corners.tolist()
-        axes.add_patch(
-            Rectangle(
-                (x, y),
-                x2 - x,
-                y2 - y,
-                edgecolor=COLORS[kind],
-                linestyle='--' if kind == 'lost' else '-',
-                linewidth=1.8,
-                fill=False,
-            )
+    x, y, x2, y2 = box.corners.tolist()
+    axes.add_patch(
+        Rectangle(
+            (x, y),
+            x2 - x,
+            y2 - y,
+            edgecolor=COLORS[box.kind],
+            linestyle='--' if box.kind == 'lost' else '-',
+            linewidth=1.8,
+            fill=False,
         )
-        if not text:
-            continue
-        label = axes.text(
+    )
+    if box.label:
+        axes.text(
             x,
             y,
-            text,
+            box.label,
             fontsize=8,
             color='white',
             verticalalignment='bottom',
-            bbox=dict(facecolor=COLORS[kind], pad=1, edgecolor='none'),
+            bbox=dict(facecolor=COLORS[box.kind], pad=1, edgecolor='none'),
+            in_layout=False,
         )
-        extent = label.get_window_extent().padded(2)
-        step = 0.5 * extent.height * scale
-        label.set_x(x - max(0, extent.x1 - panel_extent.x1) * scale)
-        # Above the box if possible, otherwise further down.
-        for i in range(200):
-            label.set_y(y + i * step)
-            extent = label.get_window_extent().padded(2)
-            fits = extent.y1 <= panel_extent.y1
-            if fits and not extent.count_overlaps(extents):
-                break
-        extents.append(extent)
-
-
-def make_figure(
-    rows: int, columns: int, size: Tuple[float, float]
-) -> Tuple[Figure, Any]:
-    """Return a figure and its axes, an array of shape ``(rows, columns)``.
-
-    Args:
-        rows (int): Number of rows.
-        columns (int): Number of columns.
-        size (tuple[float, float]): Width and height in inches.
-    """
-    figure = Figure(size, layout='constrained')
-    FigureCanvasAgg(figure)
-    return figure, figure.subplots(rows, columns, squeeze=False)
 
 
 def to_data_url(figure: Figure) -> str:

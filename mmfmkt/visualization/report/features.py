@@ -5,6 +5,7 @@ from typing import Any, Dict, List, NamedTuple, Optional
 import mmcv
 import numpy as np
 import torch
+from matplotlib.figure import Figure
 from mmengine.dataset import pseudo_collate
 from torch import Tensor, nn
 
@@ -12,7 +13,7 @@ from mmfmkt.models.distillers.taps import as_levels, read_taps
 from mmfmkt.models.flows import EulerSampler, Transfer
 from mmfmkt.models.flows.inspection import measure_flow
 
-from .detections import make_figure, to_data_url
+from .detections import to_data_url
 
 # Maximum number of spatial positions in CKA (centered kernel alignment) and
 # PCA, and in the plot of trajectories.
@@ -174,7 +175,8 @@ def draw_maps(levels: List[LevelFeatures], path: str) -> str:
         str: The figure as a data URL.
     """
     image = mmcv.imread(path, channel_order='rgb')
-    figure, axes = make_figure(len(levels), 4, (12, 2.6 * len(levels)))
+    figure = Figure((12, 2.6 * len(levels)), layout='constrained')
+    axes = figure.subplots(len(levels), 4, squeeze=False)
     for row, level in zip(axes, levels):
         transfer, target = level.transfer, level.target
         output, title = level.source, 'no flow'
