@@ -43,11 +43,4 @@ def run(args: argparse.Namespace) -> None:
     config = read_config(args.config, args.cfg_options)
     out = args.out or default_folder(args.config, args.checkpoint)
     exported = export_student(config, args.checkpoint, out)
-    size = exported.checkpoint.stat().st_size / 2**20
-    if exported.config is None:
-        print(exported.usage)
-        return
-    print(
-        f'config:     {exported.config}\n'
-        f'checkpoint: {exported.checkpoint} ({size:.1f} MiB)'
-    )
+    print(exported.usage)

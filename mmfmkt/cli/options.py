@@ -100,7 +100,12 @@ def add_train_arguments(parser: argparse.ArgumentParser) -> None:
         help='export the student of the last checkpoint instead of the best '
         'one',
     )
-    # Options of MMPretrain's train.py.
+    # Options of MMDetection's and MMPretrain's train.py.
+    parser.add_argument(
+        '--auto-scale-lr',
+        action='store_true',
+        help='scale the learning rate linearly with the batch size',
+    )
     parser.add_argument(
         '--no-validate',
         action='store_true',

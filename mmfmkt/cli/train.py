@@ -35,11 +35,6 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
     parser.add_argument(
         'config', help="config file, or a shipped config 'mmfmkt::...'"
     )
-    parser.add_argument(
-        '--auto-scale-lr',
-        action='store_true',
-        help='scale the learning rate linearly with the batch size',
-    )
     add_data_root(parser)
     add_train_arguments(parser)
     return parser
@@ -48,7 +43,7 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
 def run(args: argparse.Namespace) -> None:
     """Train a config."""
     if not args.data_root:
-        return run_config(load_config(args), args)
+        return train_by_options(load_config(args), args)
     name = f'{Path(args.config).stem}_{Path(args.data_root).resolve().name}'
     name = name.split('::')[-1]
     args.work_dir = args.work_dir or str(Path('work_dirs', name))
@@ -56,18 +51,13 @@ def run(args: argparse.Namespace) -> None:
         composed = compose_training(
             args.config, args.data_root, folder / f'{name}.py'
         )
-        return run_config(load_composed(*composed, args), args)
-
-
-def run_config(cfg: Config, args: argparse.Namespace) -> None:
-    """Train a config that has been read."""
-    if args.auto_scale_lr:
-        cfg.merge_from_dict({'auto_scale_lr.enable': True})
-    train_by_options(cfg, args)
+        return train_by_options(load_composed(*composed, args), args)
 
 
 def train_by_options(cfg: Config, args: argparse.Namespace) -> None:
     """Train with the options of `add_train_arguments`."""
+    if args.auto_scale_lr:
+        cfg.merge_from_dict({'auto_scale_lr.enable': True})
     with errors_as_config_errors(cfg):
         set_dataloaders(cfg, args)
     train(cfg, args.resume, args.amp, args.check_teacher, args.last)
