@@ -36,7 +36,9 @@ from mmfmkt.utils.files import write_atomically
 
 from .options import (
     add_cfg_options,
+    add_flags,
     add_pair_arguments,
+    add_steps,
     int_at_least,
     make_parser,
     pair_name,
@@ -72,21 +74,12 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
         help='number of epochs of each training, or of iterations if the '
         "student's config has max_iters (default: that of the config)",
     )
-    add(
-        '--steps',
-        type=int_at_least(1),
-        nargs='+',
-        default=(),
-        metavar='K',
-        help='numbers of Euler steps K at which students with a flow are '
-        "evaluated (default: K of the method's config)",
-    )
+    add_steps(parser, " (default: K of the method's config)")
     add(
         '--metric',
         help='metric of the table, for instance coco/bbox_mAP_50; by default '
         "the evaluator's first",
     )
-    add('--amp', action='store_true', help='train in mixed precision')
     add(
         '--jobs',
         type=int_at_least(1),
@@ -98,11 +91,9 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
         help='folder of all runs and results (default: '
         'work_dirs/compare_TEACHER_STUDENT)',
     )
-    add(
-        '--dry-run',
-        action='store_true',
-        help='check all methods and list the runs without training',
-    )
+    dry_run = 'check all methods and list the runs without training'
+    flags = {'--amp': 'train in mixed precision', '--dry-run': dry_run}
+    add_flags(parser, flags)
     add_cfg_options(parser)
     return parser
 

@@ -19,6 +19,7 @@ from mmfmkt.models.flows import VARIANTS, MetaEncoder
 from mmfmkt.utils.error_messages import errors_as_config_errors
 
 from .options import (
+    add_flags,
     add_pair_arguments,
     add_train_arguments,
     composing_folder,
@@ -67,11 +68,8 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
         help='number of Euler steps of the deployed flow (default: chosen '
         'like --encoder)',
     )
-    parser.add_argument(
-        '--dry-run',
-        action='store_true',
-        help='write the config and build the model without training',
-    )
+    dry_run = 'write the config and build the model without training'
+    add_flags(parser, {'--dry-run': dry_run})
     add_train_arguments(parser)
     return parser
 

@@ -7,7 +7,7 @@ import re
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Callable, Iterator, List, Optional
+from typing import Callable, Dict, Iterator, List, Optional
 
 from mmengine.config import Config, DictAction
 
@@ -53,6 +53,17 @@ def int_at_least(minimum: int) -> Callable[[str], int]:
     return integer
 
 
+def add_flags(parser: argparse.ArgumentParser, flags: Dict[str, str]) -> None:
+    """Add options without a value.
+
+    Args:
+        parser (argparse.ArgumentParser): The parser.
+        flags (dict[str, str]): Help texts by option.
+    """
+    for option, text in flags.items():
+        parser.add_argument(option, action='store_true', help=text)
+
+
 def add_run_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options that MMDetection's train.py and test.py share."""
     parser.add_argument(
@@ -78,10 +89,10 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def add_train_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the options of commands that train."""
-    parser.add_argument(
-        '--amp', action='store_true', help='train in mixed precision'
-    )
+    """Add the options of commands that train.
+
+    They include those of MMDetection's and MMPretrain's train.py.
+    """
     parser.add_argument(
         '--resume',
         nargs='?',
@@ -89,39 +100,41 @@ def add_train_arguments(parser: argparse.ArgumentParser) -> None:
         help='resume from a checkpoint; without a path, from the latest '
         'checkpoint in the work directory',
     )
-    parser.add_argument(
-        '--check-teacher',
-        action='store_true',
-        help="validate the teacher on the student's validation data first",
-    )
-    parser.add_argument(
-        '--last',
-        action='store_true',
-        help='export the student of the last checkpoint instead of the best '
-        'one',
-    )
-    # Options of MMDetection's and MMPretrain's train.py.
-    parser.add_argument(
-        '--auto-scale-lr',
-        action='store_true',
-        help='scale the learning rate linearly with the batch size',
-    )
-    parser.add_argument(
-        '--no-validate',
-        action='store_true',
-        help='do not validate during training',
-    )
-    parser.add_argument(
-        '--no-pin-memory',
-        action='store_true',
-        help='set pin_memory of all dataloaders to False',
-    )
-    parser.add_argument(
-        '--no-persistent-workers',
-        action='store_true',
-        help='set persistent_workers of all dataloaders to False',
+    add_flags(
+        parser,
+        {
+            '--amp': 'train in mixed precision',
+            '--check-teacher': 'validate the teacher on the validation data '
+            'of the student first',
+            '--last': 'export the student of the last checkpoint instead of '
+            'the best one',
+            '--auto-scale-lr': 'scale the learning rate linearly with the '
+            'batch size',
+            '--no-validate': 'do not validate during training',
+            '--no-pin-memory': 'set pin_memory of all dataloaders to False',
+            '--no-persistent-workers': 'set persistent_workers of all '
+            'dataloaders to False',
+        },
     )
     add_run_arguments(parser)
+
+
+def add_steps(parser: argparse.ArgumentParser, default: str = '') -> None:
+    """Add ``--steps``.
+
+    Args:
+        parser (argparse.ArgumentParser): The parser.
+        default (str): End of the help text.
+    """
+    parser.add_argument(
+        '--steps',
+        type=int_at_least(1),
+        nargs='+',
+        default=(),
+        metavar='K',
+        help='numbers of Euler steps K at which students with a flow are '
+        f'evaluated{default}',
+    )
 
 
 def add_data_root(parser: argparse.ArgumentParser) -> None:
@@ -155,12 +168,11 @@ def add_pair_arguments(parser: argparse.ArgumentParser) -> None:
         'factor that makes their nearest strides equal)',
     )
     add_data_root(parser)
-    parser.add_argument(
-        '--class-maps',
-        action='store_true',
-        help='also distill the class maps of dense heads, which must have '
-        'the same type in both detectors',
+    class_maps = (
+        'also distill the class maps of dense heads, which must have the same '
+        'type in both detectors'
     )
+    add_flags(parser, {'--class-maps': class_maps})
 
 
 def pair_name(prefix: str, args: argparse.Namespace) -> str:
@@ -194,11 +206,7 @@ def add_cfg_options(parser: argparse.ArgumentParser) -> None:
 
 def add_debug(parser: argparse.ArgumentParser) -> None:
     """Add ``--debug``, which `exit_on_error` reads."""
-    parser.add_argument(
-        '--debug',
-        action='store_true',
-        help='show the traceback of errors',
-    )
+    add_flags(parser, {'--debug': 'show the traceback of errors'})
 
 
 def load_config(args: argparse.Namespace) -> Config:

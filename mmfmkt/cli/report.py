@@ -14,7 +14,13 @@ from types import ModuleType
 
 from mmfmkt.utils.extras import import_extra
 
-from .options import add_debug, int_at_least, make_parser
+from .options import (
+    add_debug,
+    add_flags,
+    add_steps,
+    int_at_least,
+    make_parser,
+)
 
 
 def build_parser(prog: str) -> argparse.ArgumentParser:
@@ -29,20 +35,9 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
         default=6,
         help='number of validation images (%(default)s)',
     )
-    add(
-        '--steps',
-        type=int_at_least(1),
-        nargs='+',
-        default=(),
-        metavar='K',
-        help='numbers of Euler steps K at which students with a flow are '
-        'evaluated',
-    )
-    add(
-        '--logs-only',
-        action='store_true',
-        help='load no checkpoints: show curves and configs only',
-    )
+    add_steps(parser)
+    logs_only = 'load no checkpoints: show curves and configs only'
+    add_flags(parser, {'--logs-only': logs_only})
     add_debug(parser)
     return parser
 

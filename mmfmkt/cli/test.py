@@ -18,6 +18,7 @@ from mmfmkt.models.distillers.networks import drop_teacher
 from mmfmkt.utils.error_messages import errors_as_config_errors
 
 from .options import (
+    add_flags,
     add_run_arguments,
     load_config,
     make_parser,
@@ -34,9 +35,6 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
     parser.add_argument('checkpoint', help='path or URL of the checkpoint')
     parser.add_argument('--out', help='pickle file (.pkl) for the predictions')
     parser.add_argument(
-        '--show', action='store_true', help='show predictions in a window'
-    )
-    parser.add_argument(
         '--show-dir', help='directory for images with predictions'
     )
     parser.add_argument(
@@ -45,11 +43,13 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
         default=2,
         help='display time per image with --show, in seconds',
     )
-    parser.add_argument(
-        '--tta',
-        action='store_true',
-        help='use test-time augmentation: tta_model and tta_pipeline of the '
-        'config, by default horizontal flips',
+    add_flags(
+        parser,
+        {
+            '--show': 'show predictions in a window',
+            '--tta': 'use test-time augmentation: tta_model and tta_pipeline '
+            'of the config, by default horizontal flips',
+        },
     )
     add_run_arguments(parser)
     return parser
