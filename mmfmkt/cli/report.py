@@ -14,13 +14,7 @@ from types import ModuleType
 
 from mmfmkt.utils.extras import import_extra
 
-from .options import (
-    add_debug,
-    add_flags,
-    add_steps,
-    int_at_least,
-    make_parser,
-)
+from .options import add_debug, add_steps, int_at_least, make_parser
 
 
 def build_parser(prog: str) -> argparse.ArgumentParser:
@@ -36,8 +30,12 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
         help='number of validation images (%(default)s)',
     )
     add_steps(parser)
-    logs_only = 'load no checkpoints: show curves and configs only'
-    add_flags(parser, {'--logs-only': logs_only})
+    add(
+        '--logs-only',
+        '--no-look',  # former name
+        action='store_true',
+        help='load no checkpoints: show curves and configs only',
+    )
     add_debug(parser)
     return parser
 

@@ -12,13 +12,13 @@ import signal
 import sys
 import threading
 import time
-from numbers import Real
 from pathlib import Path
 from typing import Any, Dict
 
 from mmfmkt.cli import run, test
 from mmfmkt.cli.errors import exit_on_error
 from mmfmkt.engine.resume import has_checkpoint
+from mmfmkt.evaluation import scalar_metrics
 
 from .plan import CONFIG, read_result, write_result
 
@@ -66,16 +66,14 @@ def peak_memory() -> Dict[str, float]:
 
 
 def evaluate(work_dir: Path, k: str, checkpoint: str) -> Dict[str, float]:
-    """Evaluate a checkpoint at K, and return the metrics that are numbers."""
+    """Evaluate a checkpoint at K, and return its scalar metrics."""
     folder = str(work_dir / f'test_{k.strip("-")}')
     argv = [str(work_dir / CONFIG), checkpoint, '--work-dir', folder]
     if k != '-':
         argv += ['--cfg-options', f'model.flow.inference_steps={k}']
     with exit_on_error():
-        metrics = test.evaluate(test.build_parser('test').parse_args(argv))
-    return {
-        name: float(x) for name, x in metrics.items() if isinstance(x, Real)
-    }
+        args = test.build_parser('test').parse_args(argv)
+        return scalar_metrics(test.evaluate(args))
 
 
 def stop_with_parent(parent_pid: int) -> None:

@@ -1,13 +1,12 @@
 """Validation of the teacher before training."""
 
-from numbers import Real
 from typing import Optional
 
 import torch
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
-from torch import Tensor
 
+from mmfmkt.evaluation import scalar_metrics
 from mmfmkt.models.deprecation import renamed_argument
 from mmfmkt.registry import HOOKS
 from mmfmkt.utils import ConfigError
@@ -74,24 +73,20 @@ class TeacherCheckHook(Hook):
                 data_batch=batch,
             )
         metrics = val_loop.evaluator.evaluate(len(dataset))
-        # Per-class metrics are lists, a confusion matrix is a tensor.
-        scalar_metrics = {
-            k: float(v)
-            for k, v in metrics.items()
-            if isinstance(v, Real) or (isinstance(v, Tensor) and not v.ndim)
-        }
-        text = ', '.join(f'{k} {x:.4f}' for k, x in scalar_metrics.items())
+        scalars = scalar_metrics(metrics)
+        text = ', '.join(f'{k} {x:.4f}' for k, x in scalars.items())
         runner.logger.info(f'Teacher metrics: {text}')
-        scalars = {f'teacher/{k}': x for k, x in scalar_metrics.items()}
-        runner.visualizer.add_scalars(scalars, step=0)
+        runner.visualizer.add_scalars(
+            {f'teacher/{k}': x for k, x in scalars.items()}, step=0
+        )
         if self.min_metric is None:
             return
-        if not scalar_metrics:
+        if not scalars:
             raise ConfigError(
                 'TeacherCheckHook.min_metric needs a scalar metric, but '
                 f'val_evaluator returns {", ".join(metrics) or "no metric"}.'
             )
-        name, value = next(iter(scalar_metrics.items()))
+        name, value = next(iter(scalars.items()))
         if not value >= self.min_metric:
             raise ConfigError(
                 f'model.teacher: {name} must be at least {self.min_metric}, '
