@@ -6,7 +6,6 @@ from typing import Any, Dict, List, Optional
 
 from mmengine.config import Config
 from mmengine.hub import get_config
-from mmengine.registry import DefaultScope
 
 from mmfmkt.models.distillers.classification import probe_classifier
 from mmfmkt.models.distillers.networks import (
@@ -15,7 +14,6 @@ from mmfmkt.models.distillers.networks import (
     without_weights,
 )
 from mmfmkt.models.flows import VARIANTS
-from mmfmkt.registry import MODELS
 
 from .describe import MAX_COST, count_flops
 
@@ -73,8 +71,7 @@ def choose_flow(
         deployed['flow'] = dict(
             distiller.flow, encoder=encoders[index], inference_steps=num_steps
         )
-        with DefaultScope.overwrite_default_scope('mmpretrain'):
-            network = MODELS.build(deployed)
+        network = build_network(deployed, 'mmpretrain')
         _, with_flow = count_flops(network, sides=[side])
         return with_flow[0] / flops[0] - 1
 

@@ -11,10 +11,9 @@ it to the work directory and trains it. The config can be edited and inherited.
 import argparse
 from pathlib import Path
 
-from mmengine.registry import MODELS, DefaultScope
-
 from mmfmkt.apis import compose_distillation
 from mmfmkt.models import flows
+from mmfmkt.models.distillers.networks import build_network
 from mmfmkt.models.flows import VARIANTS, MetaEncoder
 from mmfmkt.utils.error_messages import errors_as_config_errors
 
@@ -99,6 +98,5 @@ def run(args: argparse.Namespace) -> None:
         if not args.dry_run:
             train_by_options(cfg, args)
             return
-        scope = DefaultScope.overwrite_default_scope(cfg.get('default_scope'))
-        with errors_as_config_errors(cfg), scope:
-            MODELS.build(cfg.model)
+        with errors_as_config_errors(cfg):
+            build_network(cfg.model, cfg.get('default_scope'))
