@@ -23,12 +23,15 @@ def prepare_cpu_processes(cfg: Config) -> None:
     """Set up data parallelism on CPUs, which MMEngine does not support."""
     torch.distributed.init_process_group('gloo')
     atexit.register(destroy_process_group)
-    cfg.model_wrapper_cfg = dict(
-        type='MMDistributedDataParallel',
-        device_ids=None,
+    section, key = cfg, 'model_wrapper_cfg'
+    if strategy:
+        section, key = cfg.strategy, 'model_wrapper'
+    wrapper = section.get(key) or dict(
         broadcast_buffers=False,
         find_unused_parameters=cfg.get('find_unused_parameters', False),
     )
+    # MMEngine's default is the GPU of the process.
+    section[key] = dict(wrapper, device_ids=None)
 
 
 def destroy_process_group() -> None:
