@@ -424,6 +424,29 @@ def test_a_resumed_run_makes_up_for_an_interrupted_validation(
     assert weights == expected
 
 
+@pytest.mark.parametrize(
+    'seconds, error', [(2, SystemExit), (0, InterruptedError)]
+)
+def test_a_signal_that_a_launcher_repeats_does_not_end_a_run_at_once(
+    seconds, error, tmp_path, monkeypatch
+):
+    def end(number, frame):
+        raise InterruptedError
+
+    module = 'mmfmkt.engine.resume.interrupt_hook'
+    monkeypatch.setattr(f'{module}.REPEAT_SECONDS', seconds)
+    previous = signal.signal(signal.SIGTERM, end)
+    interruptions = [InterruptAt(2, signal.SIGTERM) for _ in range(2)]
+    runner = linear_runner(tmp_path, *interruptions)
+    try:
+        with pytest.raises(error):
+            runner.train()
+    finally:
+        runner.call_hook('after_train')
+        signal.signal(signal.SIGTERM, previous)
+    assert (tmp_path / 'interrupted.pth').exists() == (seconds > 0)
+
+
 def test_a_signal_waits_for_the_end_of_gradient_accumulation(tmp_path):
     optimizer = dict(type='SGD', lr=0.1)
     weights, expected = resume_linear(

@@ -4,12 +4,13 @@ import os
 import signal
 import sys
 import threading
+import time
 from functools import partial
 from typing import Any, Optional
 
 import torch
 import torch.distributed as dist
-from mmengine.dist import is_distributed
+from mmengine.dist import barrier, is_distributed
 from mmengine.hooks import EMAHook, Hook
 from mmengine.optim import OptimWrapper
 from mmengine.runner import IterBasedTrainLoop, Runner
@@ -20,18 +21,21 @@ from ..hooks.progress import get_optim_wrappers
 from .atomic_checkpoint_hook import AtomicCheckpointHook
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
+# A launcher may forward a signal that its processes received themselves.
+REPEAT_SECONDS = 2
 
 
 @HOOKS.register_module()
 class InterruptHook(Hook):
     """Saves a checkpoint and exits after the iteration of a signal.
 
-    Clusters preempt jobs with SIGTERM; Ctrl-C sends SIGINT. A second signal
-    ends the run immediately. In distributed training, the processes exchange
-    the received signals by an asynchronous all-reduce, which starts in one
-    iteration and is read in the next, so no process waits for another. The
-    exit code is 128 plus the signal number. Forked processes, such as
-    dataloader workers, restore the previous signal handlers.
+    Clusters preempt jobs with SIGTERM; Ctrl-C sends SIGINT. A second signal,
+    two seconds later or more, ends the run immediately. In distributed
+    training, the processes exchange the received signals by an asynchronous
+    all-reduce, which starts in one iteration and is read in the next, so no
+    process waits for another. The exit code is 128 plus the signal number.
+    Forked processes, such as dataloader workers, restore the previous signal
+    handlers.
     """
 
     priority = 'LOWEST'
@@ -95,13 +99,16 @@ class InterruptHook(Hook):
 
     def _receive(self, number: int, frame: Any) -> None:
         """Record a signal, and let a second one end the process."""
-        self.received_signal = number
-        signal.signal(number, self._previous_handlers[number])
-        os.write(
-            sys.stderr.fileno(),
-            b'Saving a checkpoint after this iteration; a second signal ends '
-            b'the run immediately.\n',
-        )
+        if not self.received_signal:
+            self.received_signal, self._receive_time = number, time.monotonic()
+            os.write(
+                sys.stderr.fileno(),
+                b'Saving a checkpoint after this iteration; a second signal, '
+                b'2 seconds later or more, ends the run immediately.\n',
+            )
+        elif time.monotonic() - self._receive_time > REPEAT_SECONDS:
+            restore_handlers(self._previous_handlers)
+            signal.raise_signal(number)
 
     def _synchronize(self) -> None:
         """Set the agreed signal: the highest one that any process received."""
@@ -141,6 +148,8 @@ class InterruptHook(Hook):
             f'iteration {iteration}; checkpoint: {path}. Continue with '
             '--resume.'
         )
+        # Rank 0 saves; a launcher ends all ranks when one has exited.
+        barrier(self._group)
         sys.exit(128 + self._agreed_signal)
 
 
