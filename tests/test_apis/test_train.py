@@ -1,7 +1,13 @@
 """Training of a config by MMEngine's runners and hooks."""
 
+import os
+import signal
+import sys
+from copy import deepcopy
+
 import pytest
 import torch
+from conftest import ROOT, run
 from mmengine.config import Config
 from mmengine.hooks import Hook
 from mmengine.registry import DATASETS, HOOKS
@@ -42,6 +48,22 @@ class KeepModel(Hook):
 
     def after_train(self, runner):
         models.append(runner.model)
+
+
+@HOOKS.register_module()
+class CountIterations(Hook):
+    """Counts iterations in ``total``; sends SIGTERM in the one of ``at``."""
+
+    priority = 'HIGHEST'
+    total = 0
+
+    def __init__(self, at=None):
+        self.at = at
+
+    def after_train_iter(self, runner, *args, **kwargs):
+        CountIterations.total += 1
+        if runner.iter == self.at:
+            os.kill(os.getpid(), signal.SIGTERM)
 
 
 def config(work_dir, teacher, *hooks, **kwargs):
@@ -96,3 +118,70 @@ def test_a_flexible_runner_matches_classes_and_loads_a_checkpoint(tmp_path):
     for model in models[-2:]:
         indices = model.flows['head'].teacher_classes
         assert torch.equal(indices.cpu(), torch.tensor([1, 2, 0]))
+
+
+def test_a_flexible_runner_resumes_after_the_iteration_of_a_signal(tmp_path):
+    handlers = {
+        x: signal.getsignal(x) for x in (signal.SIGTERM, signal.SIGINT)
+    }
+    cfg = config(
+        tmp_path,
+        STUDENT,
+        dict(type='CountIterations', at=2),
+        **FLEXIBLE,
+    )
+    cfg.train_cfg.max_epochs = 3
+    cfg.train_dataloader.batch_size = 1
+    resumed = deepcopy(cfg)
+    resumed.custom_hooks[0].at = None
+    resumed.experiment_name += '-resumed'
+    CountIterations.total = 0
+    with pytest.raises(SystemExit):
+        train(cfg)
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
+    train(resumed, resume='auto')
+    assert CountIterations.total == 3 * 8
+
+
+TWO_PROCESSES = """
+import os, sys, time
+from pathlib import Path
+sys.path[:0] = [{tests!r}, {tests!r} + '/test_apis']
+import test_train
+from mmengine.hooks import Hook
+from mmengine.registry import HOOKS
+
+@HOOKS.register_module()
+class SlowCheckpoint(Hook):
+    def before_save_checkpoint(self, runner, checkpoint):
+        assert runner.model.gradient_as_bucket_view
+        time.sleep(2)
+
+folder = Path({folder!r})
+wrapper = dict(gradient_as_bucket_view=True)
+strategy = dict(type='DDPStrategy', model_wrapper=wrapper)
+cfg = test_train.config(
+    folder, test_train.STUDENT, dict(type='SlowCheckpoint'),
+    runner_type='FlexibleRunner', strategy=strategy, env_cfg=dict())
+cfg.launcher = 'pytorch'
+cfg.train_cfg.max_epochs = 3
+cfg.train_dataloader.batch_size = 1
+if os.environ['RANK'] == '0':
+    cfg.custom_hooks.append(dict(type='CountIterations', at=1))
+try:
+    test_train.train(cfg)
+except SystemExit:
+    saved = (folder / 'last_checkpoint').exists()
+    sys.stdout.write(f'saved: {{saved}}\\n')
+"""
+
+
+@pytest.mark.slow
+def test_no_process_exits_before_the_checkpoint_of_a_signal_is_saved(tmp_path):
+    script = tmp_path / 'ranks.py'
+    tests = str(ROOT / 'tests')
+    script.write_text(TWO_PROCESSES.format(tests=tests, folder=str(tmp_path)))
+    options = ('--nproc_per_node=2', '--master_port=29543')
+    log = run(sys.executable, '-m', 'torch.distributed.run', *options, script)
+    assert log.count('saved: True') == 2

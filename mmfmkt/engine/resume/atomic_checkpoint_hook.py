@@ -43,6 +43,7 @@ class AtomicCheckpointHook(CheckpointHook):
         self.exact_resume, self.atomic = exact_resume, atomic
         self._pre_val_states: Optional[bytes] = None
         self._resume_state: Optional[dict] = None
+        self._interrupted_meta: Dict[str, int] = {}
         self._teacher_digest = ''
         self._is_val_due = False
 
@@ -55,7 +56,14 @@ class AtomicCheckpointHook(CheckpointHook):
         super().before_train(runner)
         if self.exact_resume:
             teacher = getattr(unwrap_model(runner.model), 'teacher', None)
-            self._check_teacher(digest(teacher) if teacher is not None else '')
+            resumed = self._teacher_digest
+            self._teacher_digest = '' if teacher is None else digest(teacher)
+            if resumed not in ('', self._teacher_digest):
+                raise ConfigError(
+                    'model.teacher: the weights differ from those of the '
+                    'teacher in the resumed run. Restore its checkpoint, or '
+                    'start a new run with load_from instead of --resume.'
+                )
         if self._is_val_due and runner.val_loop is not None:
             states = runner.train_loop.stream.main_state
             if states:
@@ -95,13 +103,15 @@ class AtomicCheckpointHook(CheckpointHook):
         """
         # These settings may be overwritten: this checkpoint is the last one.
         self.filename_tmpl, self.max_keep_ckpts = INTERRUPTED_FILE, 0
-        meta['is_val_due'] = self._pre_val_states is not None
-        self._resume_state = self._gather_states(runner)
-        super()._save_checkpoint_with_step(runner, 0, meta)
+        is_val_due = self._pre_val_states is not None
+        self._interrupted_meta = dict(meta, is_val_due=is_val_due)
+        self._save_checkpoint_with_step(runner, 0, {})
         return self.last_ckpt
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Add the state of an exact resume."""
+        # FlexibleRunner overwrites the epoch and iteration of a hook.
+        checkpoint['meta'].update(self._interrupted_meta)
         if self._resume_state is not None:
             checkpoint[STATE_KEY] = self._resume_state
 
@@ -136,16 +146,6 @@ class AtomicCheckpointHook(CheckpointHook):
             return None
         return getattr(runner.train_loop, 'stream', None)
 
-    def _check_teacher(self, teacher_digest: str) -> None:
-        """Compare the digest with that of the resumed run, and store it."""
-        if self._teacher_digest and teacher_digest != self._teacher_digest:
-            raise ConfigError(
-                'model.teacher: the weights differ from those of the teacher '
-                'in the resumed run. Restore its checkpoint, or start a new '
-                'run with load_from instead of --resume.'
-            )
-        self._teacher_digest = teacher_digest
-
     # Private method of MMEngine 0.10, which has no hook around saving.
     def _save_checkpoint_with_step(
         self, runner: Runner, step: int, meta: dict
@@ -155,7 +155,8 @@ class AtomicCheckpointHook(CheckpointHook):
         self._resume_state = None
         backend = self.file_backend
         interrupted = backend.join_path(self.out_dir, INTERRUPTED_FILE)
-        if is_main_process() and backend.isfile(interrupted):
+        is_old = is_main_process() and interrupted != self.last_ckpt
+        if is_old and backend.isfile(interrupted):
             backend.remove(interrupted)
         self._delete_removed()
 
