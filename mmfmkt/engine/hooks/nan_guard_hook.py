@@ -3,7 +3,7 @@
 from typing import Any, Iterable, List, Literal, Optional, Tuple
 
 import torch
-from mmengine.dist import all_reduce
+from mmengine.dist import all_gather_object, all_reduce
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from torch import Tensor, nn
@@ -71,7 +71,7 @@ class NanGuardHook(Hook):
         self._names = {id(p): name for name, p in model.named_parameters()}
         # Masks may be infinite from the start.
         self._buffers = [
-            x for x in model.named_buffers() if not non_finite_names([x])
+            x for x in model.named_buffers() if torch.isfinite(x[1]).all()
         ]
         # DeepSpeed has optimizers of its own, without hooks.
         self._optimizers = [
@@ -148,24 +148,28 @@ class NanGuardHook(Hook):
             for p in group['params']
             if p.grad is not None
         ]
-        flags, norms = [torch.isfinite(x).all() for _, x in losses], ()
+        flags = [torch.isfinite(x).all() for _, x in losses]
         if parameters:
             norms = torch._foreach_norm([p.grad for p in parameters])
             flags.append(torch.isfinite(torch.stack(norms)).all())
+        # With CPU offload of FSDP, losses are on another device.
+        flags = [x.to(flags[0].device) for x in flags]
         finite = torch.stack(flags).all().float() if flags else torch.ones(())
         # Losses differ between processes, as do gradients with FSDP.
         all_reduce(finite, 'min')
         if finite:
             return
-        names = [
-            f'the gradient of {self._names.get(id(p), "a parameter")}'
+        # In float16, the norm of a finite gradient may overflow.
+        norms = [
+            (
+                f'the gradient of {self._names.get(id(p), "a parameter")}',
+                p.grad.float().norm(),
+            )
             for p in parameters
         ]
-        self._bad_names = (
-            non_finite_names(losses)
-            or non_finite_names(zip(names, norms))
-            or ['a loss or gradient of another process']
-        )
+        self._bad_names += non_finite_names(losses) or non_finite_names(norms)
+        if not self._bad_names:
+            return
         for optimizer in self._optimizers:
             # The optimizer ignores parameters without a gradient; with a zero
             # gradient it would apply weight decay.
@@ -182,5 +186,6 @@ class FiniteHook(NanGuardHook):
 
 
 def non_finite_names(tensors: Iterable[Tuple[str, Tensor]]) -> List[str]:
-    """Return the names of tensors with NaN or Inf."""
-    return [name for name, x in tensors if not torch.isfinite(x).all()]
+    """Return the names of tensors with NaN or Inf in any process."""
+    names = [name for name, x in tensors if not torch.isfinite(x).all()]
+    return list(dict.fromkeys(sum(all_gather_object(names), [])))
