@@ -45,9 +45,10 @@ class ExportStudentHook(Hook):
         """
         best = None if self.last else best_checkpoint(runner)
         checkpoint = best or runner.message_hub.runtime_info.get('last_ckpt')
-        if checkpoint is None:
+        if checkpoint is None or osp.isdir(checkpoint):
             runner.logger.warning(
-                'The student was not exported: no checkpoint was saved.'
+                'The student was not exported: the last checkpoint must be a '
+                f'file, got {checkpoint}.'
             )
             return
         exported = export_student(
