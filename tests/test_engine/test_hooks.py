@@ -1,9 +1,14 @@
 """Hooks in short and in resumed training runs."""
 
+import re
+import sys
+
 import pytest
 import torch
+from conftest import ROOT, run, scalars
 from mmengine.config import Config
 from mmengine.hooks import Hook
+from mmengine.model import BaseModel
 from mmengine.optim import OptimWrapper
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
@@ -327,9 +332,9 @@ def test_nan_stops_a_run_before_the_optimizer_step(target, wrapper, tmp_path):
 class ScaledOptimWrapper(OptimWrapper):
     """AmpOptimWrapper's steps on a CPU, with a scale that overflows."""
 
-    def __init__(self, **kwargs):
+    def __init__(self, init_scale=2.0**127, **kwargs):
         super().__init__(**kwargs)
-        self.scaler = torch.amp.GradScaler('cpu', init_scale=2.0**127)
+        self.scaler = torch.amp.GradScaler('cpu', init_scale=init_scale)
 
     def backward(self, loss, **kwargs):
         self.scaler.scale(4 * loss).backward()
@@ -352,6 +357,61 @@ def test_gradients_that_the_gradient_scaler_skips_are_no_nan(fused, tmp_path):
         tmp_path, dict(type='mmfmkt.NanGuardHook'), epochs=1, wrapper=wrapper
     )
     assert runner.optim_wrapper.scaler.get_scale() < 2.0**127
+
+
+@pytest.mark.skipif(
+    not hasattr(torch.amp, 'GradScaler'), reason='needs PyTorch 2.3'
+)
+def test_logged_gradient_norms_do_not_include_the_loss_scale(tmp_path):
+    norms = []
+    for fused in (False, True):
+        work_dir = tmp_path / f'{fused}'
+        work_dir.mkdir()
+        wrapper = dict(
+            type=ScaledOptimWrapper,
+            init_scale=16.0,
+            optimizer=dict(type='AdamW', lr=1e-2, fused=fused),
+        )
+        hook = dict(type='mmfmkt.FlowMonitorHook', interval=1)
+        train(
+            work_dir,
+            hook,
+            epochs=1,
+            wrapper=wrapper,
+            randomness=dict(seed=0),
+        )
+        key = 'flow/grad_norm_student'
+        norms.append([x[key] for x in scalars(work_dir) if key in x][0])
+    assert norms[1] == pytest.approx(norms[0], rel=1e-4)
+
+
+class HalfWeight(BaseModel):
+    """Loss whose float16 gradient has a norm above the range of float16."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.zeros(4).half())
+
+    def forward(self, inputs, mode='tensor'):
+        return dict(loss=(self.weight.float() * 6e4).sum())
+
+
+def test_a_finite_gradient_in_float16_whose_norm_overflows_is_no_nan(tmp_path):
+    runner = Runner(
+        model=HalfWeight(),
+        work_dir=str(tmp_path),
+        train_dataloader=dict(
+            batch_size=1,
+            sampler=dict(type='DefaultSampler'),
+            dataset=[dict(inputs=torch.ones(1))],
+        ),
+        train_cfg=dict(by_epoch=True, max_epochs=1),
+        optim_wrapper=dict(optimizer=dict(type='SGD', lr=1e-5)),
+        custom_hooks=[dict(type='mmfmkt.NanGuardHook')],
+        experiment_name=str(tmp_path),
+    )
+    runner.train()
+    assert runner.model.weight.isfinite().all() and runner.model.weight.all()
 
 
 @pytest.mark.slow
@@ -390,6 +450,53 @@ def test_a_batch_that_corrupts_running_statistics_is_not_skipped(tmp_path):
     hook = dict(type='mmfmkt.NanGuardHook', action='skip')
     with pytest.raises(ConfigError, match=r'into \S+running_mean'):
         train(tmp_path, CorruptValues('image', first=2), hook)
+
+
+TWO_PROCESSES = """
+import sys
+from pathlib import Path
+sys.path[:0] = [{tests!r}, {tests!r} + '/test_engine']
+from mmengine.config import Config
+from mmengine.dist import get_rank
+from mmfmkt.apis.runner import prepare_cpu_processes
+from mmfmkt.utils import ConfigError
+from test_hooks import CorruptValues, train
+
+cfg = Config(dict(launcher='pytorch'))
+prepare_cpu_processes(cfg)
+hooks = [dict(type='mmfmkt.NanGuardHook', action='skip')]
+if get_rank() == 1:
+    hooks.append(CorruptValues('image', first=0))
+try:
+    train(Path({folder!r}), *hooks, launcher='pytorch', cfg=cfg)
+except ConfigError as error:
+    sys.stdout.write(f'{{error}}\\n')
+"""
+
+
+@pytest.mark.slow
+def test_all_processes_stop_if_one_has_corrupted_running_statistics(tmp_path):
+    script = tmp_path / 'ranks.py'
+    tests = str(ROOT / 'tests')
+    script.write_text(TWO_PROCESSES.format(tests=tests, folder=str(tmp_path)))
+    options = ('--nproc_per_node=2', '--master_port=29544')
+    log = run(sys.executable, '-m', 'torch.distributed.run', *options, script)
+    messages = re.findall(r'NaN or Inf in iteration 1: .*running_mean', log)
+    assert len(messages) == 2 and messages[0] == messages[1]
+
+
+class FolderCheckpoint(Hook):
+    """Makes a folder the last checkpoint, as FSDP and DeepSpeed do."""
+
+    def after_train(self, runner):
+        runner.message_hub.update_info('last_ckpt', runner.work_dir)
+
+
+def test_a_training_whose_checkpoint_is_a_folder_exports_no_student(tmp_path):
+    train(tmp_path, FolderCheckpoint(), ExportStudentHook(), epochs=1)
+    assert not (tmp_path / 'student').exists()
+    (path,) = tmp_path.glob('*/*.log')
+    assert f'must be a file, got {tmp_path}' in path.read_text()
 
 
 @pytest.mark.parametrize(

@@ -112,7 +112,9 @@ class FlowMonitorHook(Hook):
                 if p.grad is not None:
                     name = 'flow' if id(p) in flow_ids else 'student'
                     grads[name].append(p.grad)
+        # Fused optimizers divide by the loss scale of float16 themselves.
+        scale = getattr(optimizer, 'grad_scale', None) or 1
         for name, tensors in grads.items():
             if tensors:
-                norms = torch.stack(torch._foreach_norm(tensors))
-                self._scalars[f'grad_norm_{name}'] = float(norms.norm())
+                norm = torch.stack(torch._foreach_norm(tensors)).norm()
+                self._scalars[f'grad_norm_{name}'] = float(norm / scale)
