@@ -182,6 +182,6 @@ def test_no_process_exits_before_the_checkpoint_of_a_signal_is_saved(tmp_path):
     script = tmp_path / 'ranks.py'
     tests = str(ROOT / 'tests')
     script.write_text(TWO_PROCESSES.format(tests=tests, folder=str(tmp_path)))
-    options = ('--nproc_per_node=2', '--master_port=29543')
+    options = ('--standalone', '--nproc_per_node=2')
     log = run(sys.executable, '-m', 'torch.distributed.run', *options, script)
     assert log.count('saved: True') == 2

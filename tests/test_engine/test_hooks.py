@@ -479,7 +479,7 @@ def test_all_processes_stop_if_one_has_corrupted_running_statistics(tmp_path):
     script = tmp_path / 'ranks.py'
     tests = str(ROOT / 'tests')
     script.write_text(TWO_PROCESSES.format(tests=tests, folder=str(tmp_path)))
-    options = ('--nproc_per_node=2', '--master_port=29544')
+    options = ('--standalone', '--nproc_per_node=2')
     log = run(sys.executable, '-m', 'torch.distributed.run', *options, script)
     messages = re.findall(r'NaN or Inf in iteration 1: .*running_mean', log)
     assert len(messages) == 2 and messages[0] == messages[1]

@@ -243,8 +243,8 @@ def test_all_ranks_get_the_weights_of_their_mean_norms(tmp_path):
         sys.executable,
         '-m',
         'torch.distributed.run',
+        '--standalone',
         '--nproc_per_node=2',
-        '--master_port=29541',
         script,
     )
     weights = re.findall(r'weights (\[.*?\])', log)
@@ -292,7 +292,7 @@ def test_measuring_on_several_ranks_continues_exactly_after_a_checkpoint(
     script = tmp_path / 'ranks.py'
     tests = str(ROOT / 'tests')
     script.write_text(RESUMED.format(tests=tests, folder=str(tmp_path)))
-    options = ('--nproc_per_node=2', '--master_port=29542')
+    options = ('--standalone', '--nproc_per_node=2')
     log = run(sys.executable, '-m', 'torch.distributed.run', *options, script)
     assert log.count('equal weights') == 2
 
