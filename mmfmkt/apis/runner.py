@@ -24,7 +24,7 @@ def prepare_cpu_processes(cfg: Config) -> None:
     torch.distributed.init_process_group('gloo')
     atexit.register(destroy_process_group)
     section, key = cfg, 'model_wrapper_cfg'
-    if strategy:
+    if cfg.get('strategy'):
         section, key = cfg.strategy, 'model_wrapper'
     wrapper = section.get(key) or dict(
         broadcast_buffers=False,
