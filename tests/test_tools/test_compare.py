@@ -153,17 +153,52 @@ def test_the_best_loss_is_chosen_among_those_with_enough_seeds():
     assert best_loss_without_flow([one]) is one
 
 
-@pytest.mark.parametrize('budget', [1, 2, 10, 300])
-def test_schedules_of_any_budget_can_be_built(budget):
-    cfg = read_config('mmdet::yolox/yolox_s_8xb8-300e_coco.py')
-    set_budget(cfg, budget)
-    assert cfg.param_scheduler
-    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], 0.1)
-    for scheduler in cfg.param_scheduler:
-        scheduler.pop('convert_to_iter_based', None)
+def learning_rates(cfg, iterations=30):
+    """Return the learning rates of a training, relative to the base.
+
+    They are those of each half epoch of ``iterations`` iterations.
+    """
+    epochs = cfg.train_cfg.max_epochs
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], 1.0)
+    schedulers = [
         PARAM_SCHEDULERS.build(
-            scheduler, default_args=dict(optimizer=optimizer)
+            {'end': epochs, **x},
+            default_args=dict(optimizer=optimizer, epoch_length=iterations),
         )
+        for x in cfg.param_scheduler
+    ]
+    rates = []
+    for i in range(1, epochs * iterations + 1):
+        rates.append(optimizer.param_groups[0]['lr'])
+        for scheduler in schedulers:
+            if not scheduler.by_epoch or i % iterations == 0:
+                scheduler.step()
+    return rates[:: iterations // 2]
+
+
+@pytest.mark.filterwarnings('ignore::UserWarning')
+@pytest.mark.parametrize('budget', [1, 3, 12, 50])
+@pytest.mark.parametrize(
+    'config',
+    [
+        'mmdet::yolox/yolox_s_8xb8-300e_coco.py',
+        'mmpretrain::swin_transformer/swin-tiny_16xb64_in1k.py',
+        'mmpretrain::regnet/regnetx-400mf_8xb128_in1k.py',
+    ],
+)
+def test_schedules_of_any_budget_follow_those_of_the_config(config, budget):
+    pytest.importorskip(config.partition('::')[0])
+    cfg = read_config(config)
+    original = learning_rates(cfg)
+    set_budget(cfg, budget)
+    rates = learning_rates(cfg)
+    for epoch, rate in enumerate(rates[1::2]):
+        # The values of the same part of the original training.
+        first, last = (
+            round(x * (len(original) - 1) / budget) for x in (epoch, epoch + 1)
+        )
+        part = original[first : last + 1]
+        assert min(part) - 0.05 <= rate <= max(part) + 0.05
 
 
 def test_results_of_other_options_are_not_taken(tmp_path):

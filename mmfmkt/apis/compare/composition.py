@@ -21,7 +21,7 @@ BASELINE = 'baseline'
 # Names of the methods by variant.
 NAMES = dict(fmkt='FM-KT', theta='Theta', online='OFM-KT', parallel='Parallel')
 # Arguments of parameter schedulers that are numbers of epochs or iterations.
-COUNTS = ('begin', 'end', 'T_max', 'total_steps', 'step_size', 'milestones')
+COUNTS = ('T_max', 'total_steps', 'step_size', 'milestones', 'periods')
 
 
 def compose_methods(
@@ -143,9 +143,9 @@ def method_config(
 def set_budget(cfg: Config, budget: int) -> None:
     """Set the number of epochs, or of iterations if ``max_iters`` is set.
 
-    Parameter schedules are scaled by the same factor, except for schedules by
-    iteration in a training by epoch, which are warm-ups. Schedules that last
-    less than half an epoch (or iteration) are omitted.
+    Parameter schedules are scaled by the same factor and rounded to epochs (or
+    iterations), except for schedules by iteration in a training by epoch,
+    which are warm-ups. Schedules that become too short are omitted.
 
     Args:
         cfg (Config): Changed in place.
@@ -154,32 +154,42 @@ def set_budget(cfg: Config, budget: int) -> None:
     key = 'max_iters' if 'max_iters' in cfg.train_cfg else 'max_epochs'
     if not cfg.train_cfg.get(key):
         raise ConfigError(f'--budget needs the config key train_cfg.{key}.')
-    factor = budget / cfg.train_cfg[key]
-    cfg.train_cfg[key] = budget
+    total, cfg.train_cfg[key] = cfg.train_cfg[key], budget
     schedulers = cfg.get('param_scheduler') or []
     if isinstance(schedulers, dict):
         schedulers = [schedulers]
-    for scheduler in schedulers:
-        if key == 'max_epochs' and not scheduler.get('by_epoch', True):
-            continue
-        for name in COUNTS:
-            value = scheduler.get(name)
-            if isinstance(value, (list, tuple)):
-                scheduler[name] = [scale_count(x, factor) for x in value]
-            elif value:
-                scheduler[name] = scale_count(value, factor)
-    if isinstance(cfg.get('param_scheduler'), list):
-        cfg.param_scheduler = [
-            x
-            for x in schedulers
-            if not x.get('end') or x.get('begin', 0) < x['end']
-        ]
+    cfg.param_scheduler = [
+        x
+        for x in schedulers
+        if (key == 'max_epochs' and not x.get('by_epoch', True))
+        or scale_schedule(x, total, budget / total)
+    ]
 
 
-def scale_count(count: Any, factor: float) -> Any:
-    """Scale a count; an integer remains an integer of at least 1."""
-    scaled = count * factor
-    return max(round(scaled), 1) if isinstance(count, int) else scaled
+def scale_schedule(scheduler: dict, total: int, factor: float) -> bool:
+    """Scale a parameter schedule, and return whether it is to be kept.
+
+    It is omitted without a step, or with a single one, in which a warm-up
+    would keep its initial factor and other schedules change nothing.
+
+    Args:
+        scheduler (dict): Changed in place.
+        total (int): Epochs (or iterations) of the config.
+        factor (float): Factor of the number of epochs (or iterations).
+    """
+    begin, end = scheduler.get('begin', 0), scheduler.get('end', total)
+    if scheduler.get('T_max') == end - begin:
+        del scheduler['T_max']  # which is its default
+    for name in COUNTS:
+        value = scheduler.get(name)
+        if isinstance(value, (list, tuple)):
+            scheduler[name] = [max(round(x * factor), 1) for x in value]
+        elif value:
+            scheduler[name] = max(round(value * factor), 1)
+    begin, end = round(begin * factor), round(end * factor)
+    scheduler.update(begin=begin, end=end)
+    # MMEngine converts epochs of such a schedule to iterations.
+    return end - begin > (0 if scheduler.get('convert_to_iter_based') else 1)
 
 
 def baseline_of(cfg: Config) -> Config:
