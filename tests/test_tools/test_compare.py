@@ -12,11 +12,12 @@ import time
 import pytest
 import torch
 from conftest import CPU, ROOT, run
-from mmengine.registry import PARAM_SCHEDULERS
-from tiny import write_network
+from mmengine.config import Config
+from mmengine.registry import PARAM_SCHEDULERS, DefaultScope
+from tiny import classification, distiller, write_network
 
 from mmfmkt.apis.compare import Comparison, Executor, Method
-from mmfmkt.apis.compare.composition import set_budget
+from mmfmkt.apis.compare.composition import compose_methods, set_budget
 from mmfmkt.apis.compare.results import (
     T_QUANTILES,
     ResultRow,
@@ -28,6 +29,7 @@ from mmfmkt.apis.compare.results import (
     verdict,
 )
 from mmfmkt.cli.compare import write_page
+from mmfmkt.registry import MODELS
 from mmfmkt.utils import ConfigError
 from mmfmkt.utils.configs import read_config
 
@@ -199,6 +201,48 @@ def test_schedules_of_any_budget_follow_those_of_the_config(config, budget):
         )
         part = original[first : last + 1]
         assert min(part) - 0.05 <= rate <= max(part) + 0.05
+
+
+@pytest.mark.parametrize(
+    'model, k',
+    [
+        (distiller(), 2),
+        (distiller(flow=dict(inference_steps=None)), 4),
+        (classification(flow=dict(inference_steps=None)), 8),
+        (
+            distiller(
+                taps=[
+                    dict(tap='neck', flow=dict(inference_steps=3)),
+                    dict(
+                        tap='backbone',
+                        levels=(3,),
+                        flow=dict(inference_steps=5),
+                    ),
+                ]
+            ),
+            3,
+        ),
+    ],
+    ids=['set', 'default of maps', 'default of logits', 'taps'],
+)
+def test_all_taps_of_own_configs_have_the_number_of_steps_in_the_table(
+    model, k, tmp_path
+):
+    if model['flow']['inference_steps'] is None:
+        del model['flow']['inference_steps']
+    scope = 'mmdet'
+    if 'Classification' in model['type']:
+        pytest.importorskip('mmpretrain')
+        scope = 'mmpretrain'
+    own = tmp_path / 'own.py'
+    Config(dict(model=model, default_scope=scope)).dump(own)
+    (method,) = compose_methods([str(own)], '', None, tmp_path, [0])
+    assert method.inference_steps == [k]
+    for options, steps in ({}, k), ({'model.flow.inference_steps': 6}, 6):
+        cfg = read_config(method.config, options)
+        with DefaultScope.overwrite_default_scope(scope):
+            flows = MODELS.build(cfg.model).flows
+        assert {x.inference_steps for x in flows.values()} == {steps}
 
 
 def test_results_of_other_options_are_not_taken(tmp_path):

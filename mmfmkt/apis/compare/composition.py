@@ -5,13 +5,17 @@ from tempfile import TemporaryDirectory
 from typing import Any, List, Optional, Sequence
 
 from mmengine.config import Config
+from mmengine.registry import MODELS
 
 from mmfmkt.engine.export import student_config
 from mmfmkt.engine.resume import has_checkpoint
+from mmfmkt.models.distillers.builder import FLOW_DEFAULTS, HEAD_DEFAULTS
+from mmfmkt.models.distillers.taps import HEAD
 from mmfmkt.models.flows import VARIANTS
 from mmfmkt.utils import ConfigError
 from mmfmkt.utils.configs import read_config
 from mmfmkt.utils.files import write_atomically
+from mmfmkt.utils.types import resolve_type
 
 from ..distill import compose_distillation
 from ..train import use_amp
@@ -89,7 +93,7 @@ def compose_methods(
         variant = model.get('variant', 'fmkt') if 'student' in model else None
         method.is_loss_without_flow = variant == 'direct'
         if variant in VARIANTS and VARIANTS[variant].deploys_flow:
-            default_k = (model.get('flow') or {}).get('inference_steps', 1)
+            default_k = share_inference_steps(cfg)
             method.inference_steps = list(steps) or [default_k]
         method.config = str(write_once(folder / f'{method.folder}.py', cfg))
         composed_methods.append(method)
@@ -138,6 +142,28 @@ def method_config(
             **compose_options,
         )
         return read_config(str(composed.config), cfg_options)
+
+
+def share_inference_steps(cfg: Config) -> int:
+    """Set K of all taps to that of the first one, and return it.
+
+    Otherwise, `flow.inference_steps` of a tap would override the K of an
+    evaluation.
+
+    Args:
+        cfg (Config): Distillation config, changed in place.
+    """
+    model = cfg.model
+    taps = model.get('taps') or [model]
+    distiller = resolve_type(model, MODELS, cfg.get('default_scope'))
+    tap = taps[0].get('tap') or getattr(distiller, 'default_tap', None)
+    defaults = HEAD_DEFAULTS if tap == HEAD else FLOW_DEFAULTS
+    flow = model.get('flow') or {}
+    k = {**defaults, **flow, **(taps[0].get('flow') or {})}['inference_steps']
+    for entry in taps:
+        (entry.get('flow') or {}).pop('inference_steps', None)
+    model.flow = dict(flow, inference_steps=k)
+    return k
 
 
 def set_budget(cfg: Config, budget: int) -> None:
