@@ -7,6 +7,7 @@ from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 from mmengine.config import Config
 from mmengine.registry import MODELS
 
+from mmfmkt.datasets.coco_folder import CocoFolder
 from mmfmkt.datasets.data_folder import find_data_folder
 from mmfmkt.models.distillers.networks import load_model_config
 from mmfmkt.models.flows import VARIANTS
@@ -42,10 +43,12 @@ class Composed(NamedTuple):
     Attributes:
         config (Path): Config file.
         summary (list[str]): Description of the distillation by line.
+        data (CocoFolder, optional): Data set of ``data_root``.
     """
 
     config: Path
     summary: List[str]
+    data: Optional[CocoFolder] = None
 
 
 def compose_distillation(
@@ -88,9 +91,9 @@ def compose_distillation(
             preset for detectors, that of `choose_flow` for classifiers.
         inference_steps (int, optional): Number of sampling steps K of the
             deployed flow. None: chosen like ``encoder``.
-        annotations (Path, optional): Folder to which the annotations of
-            ``data_root`` are written if they must be converted. None: the
-            folder of the output file.
+        annotations (Path, optional): Folder to which the caller writes the
+            annotations of ``data_root`` if they must be converted. None:
+            they are written to the folder of the output file.
         cfg_options (dict, optional): Overrides of the composed config by
             dotted keys, which are described but not written.
 
@@ -168,9 +171,9 @@ def compose_distillation(
         **overrides,
     }
     write_config(path, render('distill', base, overrides, preset))
-    if data is not None:
+    if data is not None and annotations is None:
         data.write()
-    return Composed(path, lines + describe(path, cfg_options))
+    return Composed(path, lines + describe(path, cfg_options), data)
 
 
 def compose_training(source: str, data_root: str, path: Path) -> Composed:

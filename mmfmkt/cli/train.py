@@ -51,7 +51,7 @@ def run(args: argparse.Namespace) -> None:
         composed = compose_training(
             args.config, args.data_root, folder / f'{name}.py'
         )
-        return train_by_options(load_composed(*composed, args), args)
+        return train_by_options(load_composed(*composed[:2], args), args)
 
 
 def train_by_options(cfg: Config, args: argparse.Namespace) -> None:

@@ -15,6 +15,7 @@ from conftest import CPU, ROOT, run
 from mmengine.config import Config
 from mmengine.registry import PARAM_SCHEDULERS, DefaultScope
 from tiny import classification, distiller, write_network
+from yolo_voc import to_yolo
 
 from mmfmkt.apis.compare import Comparison, Executor, Method
 from mmfmkt.apis.compare.composition import compose_methods, set_budget
@@ -243,6 +244,34 @@ def test_all_taps_of_own_configs_have_the_number_of_steps_in_the_table(
         with DefaultScope.overwrite_default_scope(scope):
             flows = MODELS.build(cfg.model).flows
         assert {x.inference_steps for x in flows.values()} == {steps}
+
+
+@pytest.mark.slow
+def test_another_data_set_does_not_replace_the_annotations_of_runs(
+    shapes, tmp_path
+):
+    student = write_network(tmp_path / 'student.py', 16, 8)
+
+    def compose(data_root):
+        compose_methods(
+            ['online'],
+            str(student),
+            None,
+            tmp_path / 'configs',
+            [0],
+            data_root=str(data_root),
+            annotations=tmp_path,
+        )
+        return {x: x.read_text() for x in tmp_path.glob('annotations_*.json')}
+
+    annotations = compose(to_yolo(shapes, tmp_path / 'data'))
+    assert len(annotations) == 2
+    checkpoint = tmp_path / 'ofm-kt/0/last_checkpoint'
+    checkpoint.parent.mkdir(parents=True)
+    checkpoint.touch()
+    with pytest.raises(ConfigError, match='other settings'):
+        compose(to_yolo(shapes, tmp_path / 'other', limit=4))
+    assert {x: x.read_text() for x in annotations} == annotations
 
 
 def test_results_of_other_options_are_not_taken(tmp_path):

@@ -2,11 +2,12 @@
 
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, List, Optional, Sequence
+from typing import Any, List, Optional, Sequence, Tuple
 
 from mmengine.config import Config
 from mmengine.registry import MODELS
 
+from mmfmkt.datasets.coco_folder import CocoFolder
 from mmfmkt.engine.export import student_config
 from mmfmkt.engine.resume import has_checkpoint
 from mmfmkt.models.distillers.builder import FLOW_DEFAULTS, HEAD_DEFAULTS
@@ -66,9 +67,10 @@ def compose_methods(
             method.
     """
     composed_methods: List[Method] = []
+    folders: List[CocoFolder] = []
     for source in methods:
         try:
-            cfg = method_config(
+            cfg, data = method_config(
                 source,
                 student,
                 teacher,
@@ -97,6 +99,10 @@ def compose_methods(
             method.inference_steps = list(steps) or [default_k]
         method.config = str(write_once(folder / f'{method.folder}.py', cfg))
         composed_methods.append(method)
+        folders += [data] if data else []
+    # Annotations of finished runs are kept if `write_once` raises an error.
+    for data in folders:
+        data.write()
     return composed_methods
 
 
@@ -107,15 +113,15 @@ def method_config(
     cfg_options: Optional[dict],
     class_maps: bool,
     **compose_options: Any,
-) -> Config:
-    """Return the config of a method.
+) -> Tuple[Config, Optional[CocoFolder]]:
+    """Return the config of a method, and the data set of ``data_root``.
 
     For the baseline, this is a distillation of the student, from which
     `baseline_of` removes the teacher. ``source`` is an element of ``methods``
     of `compose_methods`, which documents the other arguments.
     """
     if source.endswith('.py'):
-        return read_config(source, cfg_options)
+        return read_config(source, cfg_options), None
     variant = source
     if source == BASELINE:
         variant = 'direct' if teacher else 'online'
@@ -126,11 +132,8 @@ def method_config(
         )
     needs_teacher = VARIANTS[variant].needs_teacher
     if not needs_teacher:
-        compose_options = {
-            key: x
-            for key, x in compose_options.items()
-            if not key.startswith('teacher')
-        }
+        for key in ('teacher_checkpoint', 'teacher_scale'):
+            compose_options.pop(key, None)
     with TemporaryDirectory() as folder:
         composed = compose_distillation(
             student,
@@ -141,7 +144,7 @@ def method_config(
             cfg_options=cfg_options,
             **compose_options,
         )
-        return read_config(str(composed.config), cfg_options)
+        return read_config(str(composed.config), cfg_options), composed.data
 
 
 def share_inference_steps(cfg: Config) -> int:
