@@ -6,7 +6,6 @@ distiller = dict(
     _scope_='mmpretrain',  # types without a prefix are of MMPretrain
     variant='fmkt',
     tap='head',
-    report_steps=(1, 2, 4, 8),  # accuracy at these K, in one pass
     flow=dict(
         encoder=dict(type='ConvEncoder'),
         schedule=dict(type='RectifiedFlow'),

@@ -123,6 +123,17 @@ def test_other_methods_have_the_networks_and_the_recipe_of_fmkt(path):
         assert own[key] == fmkt[key]
 
 
+def test_only_configs_that_evaluate_further_steps_sample_them():
+    for path in sorted((ROOT / 'configs' / '_base_').glob('*.py')):
+        distiller = Config.fromfile(path).get('distiller') or {}
+        assert 'report_steps' not in distiller
+    for path in CLASSIFIERS:
+        cfg = read(path)
+        if 'student' in cfg.model:
+            assert cfg.model.report_steps == (1, 2, 4, 8)
+            assert cfg.val_evaluator.type == 'mmfmkt.StepAccuracy'
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize('path', TRAINED, ids=str)
 def test_classification_configs_train_an_iteration_on_random_images(path):

@@ -1,5 +1,5 @@
 # resnet32 distilled from resnet110 by FM-KT.
-_base_ = ['./resnet32.py', '../../_base_/fmkt_logits.py']
+_base_ = ['./resnet32.py', '../_base_/fmkt_step_accuracy.py']
 model = dict(
     _base_.distiller,
     _delete_=True,

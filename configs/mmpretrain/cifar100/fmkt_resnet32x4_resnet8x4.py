@@ -1,5 +1,5 @@
 # resnet8x4 distilled from resnet32x4 by FM-KT.
-_base_ = ['./resnet8x4.py', '../../_base_/fmkt_logits.py']
+_base_ = ['./resnet8x4.py', '../_base_/fmkt_step_accuracy.py']
 model = dict(
     _base_.distiller,
     _delete_=True,

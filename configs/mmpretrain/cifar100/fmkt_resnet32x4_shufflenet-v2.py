@@ -1,5 +1,5 @@
 # shufflenet-v2 distilled from resnet32x4 by FM-KT.
-_base_ = ['./shufflenet-v2.py', '../../_base_/fmkt_logits.py']
+_base_ = ['./shufflenet-v2.py', '../_base_/fmkt_step_accuracy.py']
 model = dict(
     _base_.distiller,
     _delete_=True,

@@ -1,5 +1,5 @@
 # vgg8 distilled from vgg13 by FM-KT.
-_base_ = ['./vgg8.py', '../../_base_/fmkt_logits.py']
+_base_ = ['./vgg8.py', '../_base_/fmkt_step_accuracy.py']
 model = dict(
     _base_.distiller,
     _delete_=True,

@@ -1,5 +1,5 @@
 # wrn-16-2 distilled from wrn-40-2 by FM-KT.
-_base_ = ['./wrn-16-2.py', '../../_base_/fmkt_logits.py']
+_base_ = ['./wrn-16-2.py', '../_base_/fmkt_step_accuracy.py']
 model = dict(
     _base_.distiller,
     _delete_=True,

@@ -1,5 +1,5 @@
 # wrn-40-1 distilled from wrn-40-2 by FM-KT.
-_base_ = ['./wrn-40-1.py', '../../_base_/fmkt_logits.py']
+_base_ = ['./wrn-40-1.py', '../_base_/fmkt_step_accuracy.py']
 model = dict(
     _base_.distiller,
     _delete_=True,

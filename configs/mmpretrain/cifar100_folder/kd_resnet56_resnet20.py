@@ -1,5 +1,5 @@
 # ResNet-20 distilled from ResNet-56 by KD, without a flow.
-_base_ = ['./resnet20.py', '../../_base_/fmkt_logits.py']
+_base_ = ['./resnet20.py', '../_base_/fmkt_step_accuracy.py']
 model = dict(
     _base_.distiller,
     _delete_=True,

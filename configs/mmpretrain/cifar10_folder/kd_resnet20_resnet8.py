@@ -1,5 +1,5 @@
 # resnet8 distilled from resnet20 by KD, without a flow.
-_base_ = ['./resnet8.py', '../../_base_/fmkt_logits.py']
+_base_ = ['./resnet8.py', '../_base_/fmkt_step_accuracy.py']
 model = dict(
     _base_.distiller,
     _delete_=True,

@@ -1,7 +1,7 @@
 # ResNet-18 distilled from ResNet-34 on ImageNet by FM-KT.
 _base_ = [
     'mmpretrain::resnet/resnet18_8xb32_in1k.py',
-    '../../_base_/fmkt_logits.py',
+    '../_base_/fmkt_step_accuracy.py',
 ]
 model = dict(
     _base_.distiller,

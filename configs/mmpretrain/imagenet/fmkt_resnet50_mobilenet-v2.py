@@ -1,7 +1,7 @@
 # MobileNet-V2 distilled from ResNet-50 on ImageNet by FM-KT.
 _base_ = [
     'mmpretrain::mobilenet_v2/mobilenet-v2_8xb32_in1k.py',
-    '../../_base_/fmkt_logits.py',
+    '../_base_/fmkt_step_accuracy.py',
 ]
 model = dict(
     _base_.distiller,

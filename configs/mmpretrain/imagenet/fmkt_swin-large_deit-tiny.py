@@ -1,7 +1,7 @@
 # DeiT-Ti distilled from Swin-L on ImageNet by FM-KT.
 _base_ = [
     'mmpretrain::deit/deit-tiny_4xb256_in1k.py',
-    '../../_base_/fmkt_logits.py',
+    '../_base_/fmkt_step_accuracy.py',
 ]
 model = dict(
     _base_.distiller,

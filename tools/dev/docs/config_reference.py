@@ -70,7 +70,8 @@ MODEL_TEXT = {
     'task_loss': "Whether the student's task losses are computed "
     '([Training without labels](unlabelled.md)).',
     'report_steps': 'Classifiers: values of K at which validation also '
-    'reports the accuracy.',
+    'reports the accuracy, with the evaluator `mmfmkt.StepAccuracy`; each '
+    'adds sampling steps.',
 }
 TEACHER_TEXT = {
     'config': 'Config of the teacher, in the same forms as `student`.',
