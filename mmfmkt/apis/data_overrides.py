@@ -177,7 +177,8 @@ def split_settings(data: CocoFolder, split: CocoSplit) -> Dict[str, Any]:
     """Return the arguments with which CocoDataset reads a split."""
     return dict(
         data_root=f'{data.root}/',
-        metainfo=dict(classes=data.classes),
+        # The dataset's own palette has one color for each of its own classes.
+        metainfo=dict(classes=data.classes, palette=None),
         ann_file=split.ann_file,
         data_prefix=dict(img=split.images),
     )

@@ -2,15 +2,20 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 from coco import CLASSES, coco_folder
 from mmengine.config import Config
 from mmengine.registry import DATASETS, METRICS, DefaultScope
+from mmengine.structures import InstanceData
 
 mmdet = pytest.importorskip('mmdet')
 
 from mmdet.datasets import CocoDataset, MultiImageMixDataset  # noqa: E402
 from mmdet.evaluation import CocoMetric, DumpDetResults  # noqa: E402
+from mmdet.structures import DetDataSample  # noqa: E402
+from mmdet.visualization import DetLocalVisualizer  # noqa: E402
 from mmengine.dataset import ClassBalancedDataset, RepeatDataset  # noqa: E402
 
 from mmfmkt.apis.data_overrides import data_overrides  # noqa: E402
@@ -38,7 +43,7 @@ def with_boxes(tmp_path_factory):
 def build(tmp_path):
     """A student's data sets and metrics, on a folder, built by the library."""
 
-    def build(student, folder):
+    def build(student, folder, classes=CLASSES):
         student = CONFIGS / student
         config = Config.fromfile(student)
         overrides, lines = data_overrides(
@@ -59,7 +64,7 @@ def build(tmp_path):
                 metrics = [metrics]
             metrics = [METRICS.build(x) for x in metrics]
         for dataset in data.values():
-            assert dataset.metainfo['classes'] == CLASSES
+            assert dataset.metainfo['classes'] == classes
             sample = dataset[0]['data_samples']
             assert len(sample.gt_instances) and len(dataset) == 4
         assert data['val'].test_mode and data['test'].test_mode
@@ -332,3 +337,23 @@ def test_all_class_counts_of_a_network_are_overridden():
         'panoptic_head.loss_cls.class_weight': [1.0, 1.0, 1.0, 0.1],
         'panoptic_fusion_head.num_things_classes': 3,
     }
+
+
+@pytest.mark.parametrize('dataset', ['Coco', 'DeepFashion'])
+def test_predictions_of_any_number_of_classes_can_be_drawn(
+    dataset, build, write, tmp_path
+):
+    data = f"train_dataloader = dict(dataset=dict(type='{dataset}Dataset'))"
+    classes = tuple(f'class {i}' for i in range(90))
+    folder = coco_folder(tmp_path / 'data', classes=classes)
+    train, _, _ = build(write(COCO, data), folder, classes)
+    visualizer = DetLocalVisualizer()
+    visualizer.dataset_meta = train.metainfo
+    instances = InstanceData(
+        bboxes=torch.tensor([[4.0, 4, 30, 30]]),
+        labels=torch.tensor([89]),
+        scores=torch.ones(1),
+    )
+    sample = DetDataSample(pred_instances=instances)
+    visualizer.add_datasample('', np.zeros((64, 64, 3), np.uint8), sample)
+    assert visualizer.get_image().any()
