@@ -104,8 +104,8 @@ def read_config(
     Raises:
         ConfigError: If the config does not exist or cannot be read.
     """
-    packaged = '::' in path
-    if not packaged and not osp.isfile(osp.expanduser(path)):
+    path, packaged = osp.expanduser(path), '::' in path
+    if not packaged and not osp.isfile(path):
         raise ConfigError(
             f'{key} {path!r} does not exist; pass a config file, or a '
             "packaged config of the form 'mmdet::folder/name.py'."

@@ -3,7 +3,7 @@
 import pytest
 from mmengine.config import Config
 
-from mmfmkt.utils.configs import add_mmfmkt_import
+from mmfmkt.utils.configs import add_mmfmkt_import, read_config
 
 
 @pytest.mark.parametrize(
@@ -21,3 +21,11 @@ def test_mmfmkt_is_added_once_to_custom_imports(before, after):
     cfg = Config(before)
     add_mmfmkt_import(cfg)
     assert cfg.custom_imports.imports == after
+
+
+def test_a_path_in_the_home_directory_may_start_with_a_tilde(
+    monkeypatch, tmp_path
+):
+    monkeypatch.setenv('HOME', str(tmp_path))
+    (tmp_path / 'own.py').write_text("model = dict(type='Own')")
+    assert read_config('~/own.py').model.type == 'Own'
