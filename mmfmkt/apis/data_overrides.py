@@ -262,6 +262,8 @@ def evaluator_overrides(
         kept.insert(
             0, dict(type='mmdet.CocoMetric', ann_file=ann_file, metric=metric)
         )
+    if isinstance(evaluator, dict) and len(kept) == 1 and '.' not in key:
+        return {key: dict(kept[0], _delete_=True)}, removed
     return {key: kept}, removed
 
 

@@ -23,14 +23,19 @@ def prepare_cpu_processes(cfg: Config) -> None:
     """Set up data parallelism on CPUs, which MMEngine does not support."""
     torch.distributed.init_process_group('gloo')
     atexit.register(destroy_process_group)
+    set_cpu_wrapper(cfg)
+
+
+def set_cpu_wrapper(cfg: Config) -> None:
+    """Set the model wrapper, whose default is on the GPU of the process."""
     section, key = cfg, 'model_wrapper_cfg'
-    if cfg.get('strategy'):
+    if 'runner_type' in cfg:
+        cfg.strategy = cfg.get('strategy') or dict(type='DDPStrategy')
         section, key = cfg.strategy, 'model_wrapper'
     wrapper = section.get(key) or dict(
         broadcast_buffers=False,
         find_unused_parameters=cfg.get('find_unused_parameters', False),
     )
-    # MMEngine's default is the GPU of the process.
     section[key] = dict(wrapper, device_ids=None)
 
 

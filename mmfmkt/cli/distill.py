@@ -94,7 +94,7 @@ def run(args: argparse.Namespace) -> None:
             inference_steps=args.inference_steps,
             cfg_options=args.cfg_options,
         )
-        cfg = load_composed(*composed[:2], args)
+        cfg = load_composed(composed, args)
         if not args.dry_run:
             train_by_options(cfg, args)
             return

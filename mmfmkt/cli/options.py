@@ -7,10 +7,11 @@ import re
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Callable, Dict, Iterator, List, Optional
+from typing import Callable, Dict, Iterator, Optional
 
 from mmengine.config import Config, DictAction
 
+from mmfmkt.apis.distill import Composed
 from mmfmkt.utils.configs import read_config
 
 
@@ -248,14 +249,12 @@ def composing_folder(args: argparse.Namespace) -> Iterator[Path]:
             yield Path(folder)
 
 
-def load_composed(
-    config: Path, summary: List[str], args: argparse.Namespace
-) -> Config:
+def load_composed(composed: Composed, args: argparse.Namespace) -> Config:
     """Print the summary of a composed config on rank 0; return the config."""
     if rank_of(args.launcher) == 0:
-        print('\n'.join(summary))
-        print(f'config    {config}')
-    args.config = str(config)
+        print('\n'.join(composed.summary))
+        print(f'config    {composed.config}')
+    args.config = str(composed.config)
     return load_config(args)
 
 

@@ -51,13 +51,13 @@ def run(args: argparse.Namespace) -> None:
         composed = compose_training(
             args.config, args.data_root, folder / f'{name}.py'
         )
-        return train_by_options(load_composed(*composed[:2], args), args)
+        return train_by_options(load_composed(composed, args), args)
 
 
 def train_by_options(cfg: Config, args: argparse.Namespace) -> None:
     """Train with the options of `add_train_arguments`."""
-    if args.auto_scale_lr:
-        cfg.merge_from_dict({'auto_scale_lr.enable': True})
     with errors_as_config_errors(cfg):
+        if args.auto_scale_lr:
+            cfg.merge_from_dict({'auto_scale_lr.enable': True})
         set_dataloaders(cfg, args)
     train(cfg, args.resume, args.amp, args.check_teacher, args.last)

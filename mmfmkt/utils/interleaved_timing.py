@@ -22,7 +22,8 @@ def time_interleaved(
 ) -> Dict[Key, List[float]]:
     """Return the seconds of each function in each round.
 
-    The first round is a warm-up.
+    The first round is a warm-up. An interrupt (Ctrl-C) after a further
+    complete round ends the timing.
 
     Args:
         functions (dict): Functions by name.
@@ -30,22 +31,27 @@ def time_interleaved(
     """
     times: Dict[Key, List[float]] = {name: [] for name in functions}
     names = list(functions)
-    for round_index in track(
-        range(repeats + 1),
-        description='timing',
-        console=console,
-        disable=not console.is_terminal,
-    ):
-        # The first function of a round rotates: the time of a function
-        # depends on what its predecessor left in the caches.
-        first = round_index % len(names)
-        for name in names[first:] + names[:first]:
-            synchronize()
-            start = time.perf_counter()
-            functions[name]()
-            synchronize()
-            times[name].append(time.perf_counter() - start)
-    return {name: seconds[1:] for name, seconds in times.items()}
+    try:
+        for round_index in track(
+            range(repeats + 1),
+            description='timing',
+            console=console,
+            disable=not console.is_terminal,
+        ):
+            # The first function of a round rotates: the time of a function
+            # depends on what its predecessor left in the caches.
+            first = round_index % len(names)
+            for name in names[first:] + names[:first]:
+                synchronize()
+                start = time.perf_counter()
+                functions[name]()
+                synchronize()
+                times[name].append(time.perf_counter() - start)
+    except KeyboardInterrupt:
+        if min(map(len, times.values())) < 2:
+            raise
+    rounds = min(map(len, times.values()))
+    return {name: seconds[1:rounds] for name, seconds in times.items()}
 
 
 def synchronize() -> None:

@@ -60,6 +60,8 @@ def build(tmp_path):
                 for name in ('train', 'val', 'test')
             }
             metrics = config.val_evaluator
+            original = Config.fromfile(student).val_evaluator
+            assert isinstance(metrics, list) == isinstance(original, list)
             if not isinstance(metrics, list):
                 metrics = [metrics]
             metrics = [METRICS.build(x) for x in metrics]

@@ -16,6 +16,7 @@ from torch.utils.data import Dataset
 
 pytest.importorskip('mmpretrain')
 
+from mmfmkt.apis.runner import set_cpu_wrapper  # noqa: E402
 from mmfmkt.apis.train import train  # noqa: E402
 
 STUDENT = ('bus', 'person', 'car')
@@ -185,3 +186,15 @@ def test_no_process_exits_before_the_checkpoint_of_a_signal_is_saved(tmp_path):
     options = ('--standalone', '--nproc_per_node=2')
     log = run(sys.executable, '-m', 'torch.distributed.run', *options, script)
     assert log.count('saved: True') == 2
+
+
+def test_the_model_wrapper_on_cpus_is_where_the_runner_reads_it():
+    strategy = dict(type='DDPStrategy')
+    plain = Config(dict(strategy=dict(strategy)))
+    set_cpu_wrapper(plain)
+    assert plain.model_wrapper_cfg.device_ids is None
+    assert plain.strategy == strategy
+    flexible = Config(dict(runner_type='FlexibleRunner'))
+    set_cpu_wrapper(flexible)
+    assert flexible.strategy.type == 'DDPStrategy'
+    assert flexible.strategy.model_wrapper.device_ids is None

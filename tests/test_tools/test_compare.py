@@ -19,6 +19,7 @@ from yolo_voc import to_yolo
 
 from mmfmkt.apis.compare import Comparison, Executor, Method
 from mmfmkt.apis.compare.composition import compose_methods, set_budget
+from mmfmkt.apis.compare.plan import write_result
 from mmfmkt.apis.compare.results import (
     T_QUANTILES,
     ResultRow,
@@ -337,7 +338,7 @@ def test_results_of_deleted_runs_are_not_mixed_with_new_ones(tmp_path):
         methods=[Method('FM-KT', '', [0])],
     )
     runs = [
-        dict(method='FM-KT', seed=seed, metrics={'-': {MAP: 0.2}})
+        dict(method='FM-KT', seed=seed, metrics={'-': {MAP: 0.2}}, ended='')
         for seed in (0, 1)
     ]
     cost = {'FM-KT': dict(latency={})}
@@ -350,6 +351,32 @@ def test_results_of_deleted_runs_are_not_mixed_with_new_ones(tmp_path):
     result.unlink()
     results = Executor(comparison, tmp_path).collect()
     assert results['runs'] == [] and results['cost'] == {}
+
+
+def test_a_failed_evaluation_loses_no_metrics_of_other_steps(tmp_path):
+    method = Method('FM-KT', '', [0], [1, 4])
+    comparison = Comparison(
+        title='',
+        metric=None,
+        label='',
+        results=tmp_path / 'results.json',
+        methods=[method],
+    )
+    executor, (run,) = Executor(comparison, tmp_path), comparison.runs()
+    state = executor._state_at_start(run)
+    state.update(checkpoint='a.pth', metrics={'1': {MAP: 0.2}})
+    (tmp_path / run.folder).mkdir(parents=True)
+    write_result(tmp_path / run.folder, state)
+    # Before its end, a run is not in the results.
+    assert executor.collect()['runs'] == []
+    (tmp_path / run.folder / 'log.txt').touch()
+    executor._record(run, 1)
+    (result,) = executor.collect()['runs']
+    assert result['error'] == 'exit code 1' and 'metrics' not in result
+    assert executor._state_at_start(run) == state
+    method.checkpoint = 'b.pth'
+    state.update(checkpoint='b.pth', metrics={})
+    assert executor._state_at_start(run) == state
 
 
 @pytest.fixture

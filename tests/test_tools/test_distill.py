@@ -438,6 +438,7 @@ def test_class_maps_of_the_shared_classes_of_a_coco_teacher_are_distilled(
     log = run(*command, tmp_path / 'run')
     line = 'bbox_head[0]: 2 of 3 classes are taught: dog, cow'
     assert f'classes   {line}\n' in log and f'{line}.\n' in log
+    assert 'random weights' not in log
     assert 'level 0 to 1, stride 8, 27 channels to 27\n' in log
     assert 'bbox_head.0.3.loss_flow' in scalars(tmp_path / 'run')[0]
     option = 'model.teacher.classes.gnu=okapi'

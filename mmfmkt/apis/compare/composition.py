@@ -184,9 +184,11 @@ def set_budget(cfg: Config, budget: int) -> None:
     if not cfg.train_cfg.get(key):
         raise ConfigError(f'--budget needs the config key train_cfg.{key}.')
     total, cfg.train_cfg[key] = cfg.train_cfg[key], budget
-    schedulers = cfg.get('param_scheduler') or []
-    if isinstance(schedulers, dict):
+    schedulers = cfg.get('param_scheduler')
+    if isinstance(schedulers, dict) and 'type' in schedulers:
         schedulers = [schedulers]
+    if not isinstance(schedulers, list):
+        return  # none, or a dict by optimizer
     cfg.param_scheduler = [
         x
         for x in schedulers

@@ -86,8 +86,9 @@ class Executor:
             )
         if 'error' in result:
             return self.retry
-        metrics = result.get('metrics', {})
-        return not all(k in metrics for k in run.method.steps)
+        if 'ended' not in result:
+            return True
+        return not all(k in result['metrics'] for k in run.method.steps)
 
     def state(self, run: Run) -> str:
         """Return 'done', 'to be run', or the error of a failed run."""
@@ -153,17 +154,7 @@ class Executor:
         if self.comparison.amp:
             use_amp(cfg)
         cfg.dump(work_dir / CONFIG)
-        result: Dict[str, Any] = dict(
-            method=method.name,
-            seed=run.seed,
-            options=method.options,
-            metrics={},
-        )
-        if method.checkpoint is not None:
-            result['checkpoint'] = method.checkpoint
-        result.update(self.result(run))
-        result.pop('error', None)
-        write_result(work_dir, result)
+        write_result(work_dir, self._state_at_start(run))
         threads = max((os.cpu_count() or 1) // self.jobs, 1)
         worker = [sys.executable, '-m', 'mmfmkt.apis.compare.worker']
         with open(work_dir / LOG, 'ab') as log:
@@ -177,6 +168,22 @@ class Executor:
                 # SIGTERM.
                 start_new_session=True,
             )
+
+    def _state_at_start(self, run: Run) -> Dict[str, Any]:
+        """Return the state of a run to be continued."""
+        method = run.method
+        state: Dict[str, Any] = dict(
+            method=method.name,
+            seed=run.seed,
+            options=method.options,
+            metrics={},
+        )
+        state.update(self.result(run))
+        for key in ('error', 'on', 'ended'):
+            state.pop(key, None)
+        if method.checkpoint not in (None, state.get('checkpoint')):
+            state.update(checkpoint=method.checkpoint, metrics={})
+        return state
 
     def _record(self, run: Run, exit_code: int) -> str:
         """Write the result of a run whose process has ended.
@@ -192,7 +199,6 @@ class Executor:
         result = self.result(run)
         if exit_code:
             result['error'] = last_error(work_dir / LOG, exit_code)
-            del result['metrics']  # may lack some K
         result['on'] = environment()
         now = datetime.now(timezone.utc)
         result['ended'] = now.isoformat(timespec='seconds')
@@ -222,19 +228,24 @@ class Executor:
         runs, costs = saved['runs'], saved['cost']
         paths = sorted(self.folder.glob(f'*/*/{RESULT}'))
         states = [read_result(path.parent) for path in paths]
+        states = [x for x in states if 'ended' in x]
+        names = {x['method'] for x in states}
         if comparison.results.parent == self.folder:
             # The settings of deleted runs may differ.
-            names = {x['method'] for x in states}
             runs, costs = [], {k: x for k, x in costs.items() if k in names}
-        latest_runs = {
-            (x['method'], x['seed']): {
-                key: value
-                for key, value in x.items()
-                if key not in ('checkpoint', 'options')
-            }
-            for x in (*runs, *states)
-            if 'error' in x or x['metrics']
-        }
+        else:
+            names = {x.name for x in comparison.all_methods}
+        latest_runs = {(x['method'], x['seed']): x for x in runs}
+        for x in states:
+            omitted = {'checkpoint', 'options'}
+            if 'error' in x:
+                omitted.add('metrics')  # may lack some K
+            if x['method'] in names:
+                latest_runs[x['method'], x['seed']] = {
+                    key: value
+                    for key, value in x.items()
+                    if key not in omitted
+                }
         results = dict(
             title=comparison.title,
             metric=comparison.metric,

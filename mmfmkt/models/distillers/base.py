@@ -1,5 +1,6 @@
 """Base class of the distillers: a student, its flows and a teacher."""
 
+import logging
 from functools import partial
 from typing import (
     Any,
@@ -135,6 +136,12 @@ class BaseDistiller(StudentWrapper):
         """Initialize the student, including weights from the teacher."""
         super().init_weights()
         if self.teacher_holder is not None:
+            if self.teacher_holder.checkpoint is None:
+                print_log(
+                    'model.teacher.checkpoint is None: random weights.',
+                    'current',
+                    logging.WARNING,
+                )
             inherited = self.teacher_holder.inherited_weights(self.student)
             self.student.load_state_dict(inherited, strict=False)
         # MMEngine's Runner publishes its config before it calls this method.
@@ -283,13 +290,9 @@ class BaseDistiller(StudentWrapper):
             return output
 
         set_epoch(self.flows)
-        return output_hooks(
-            self.student,
-            [
-                (x.tap, partial(replace_output, x))
-                for x in self.feature_transfers
-            ],
-        )
+        transfers = self.feature_transfers
+        hooks = [(x.tap, partial(replace_output, x)) for x in transfers]
+        return output_hooks(self.student, hooks)
 
     @torch.no_grad()
     def read_teacher(

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from mmfmkt.utils import ConfigError
 
 from ..flows import ParallelFMKT, decouple_pairs
-from ..losses import BaseMetricLoss
+from ..losses import BaseMetricLoss, DISTLoss, DKDLoss, KDLoss
 from ..tensor_ops import select_classes
 from .builder import FeaturePair, build_transfer
 from .gradient_share import eager_while_measuring, weigh
@@ -22,6 +22,8 @@ from .teacher import TeacherHolder
 
 # Intervals of MMEngine's LoggerHook are usually multiples of 10 iterations.
 DIAGNOSIS_INTERVAL = 10
+# Losses of distributions over classes, which are constant for one class.
+DISTRIBUTIONS = (KDLoss, DKDLoss, DISTLoss)
 
 
 class TapTransfer(nn.ModuleDict):
@@ -111,7 +113,7 @@ class TapTransfer(nn.ModuleDict):
                     "model.variant to 'fmkt', 'theta' or 'direct', or name "
                     'all classes in model.teacher.classes.'
                 )
-            if len(shared) == 1 and transfer.metric.spaces == ('logits',):
+            if len(shared) == 1 and type(transfer.metric) in DISTRIBUTIONS:
                 raise ConfigError(
                     'Student and teacher have one class in common, but at the '
                     f'tap {self.tap!r} {type(transfer.metric).__name__} '

@@ -1,6 +1,5 @@
 """Building a teacher from ``model.teacher`` of a config."""
 
-import logging
 import os
 from typing import (
     Any,
@@ -13,7 +12,6 @@ from typing import (
 )
 
 from mmengine.config import Config, ConfigDict
-from mmengine.logging import print_log
 from mmengine.registry import DefaultScope
 from torch import nn
 
@@ -98,11 +96,6 @@ def build_teacher(
             belongs to another network.
     """
     if checkpoint is None:
-        print_log(
-            'model.teacher.checkpoint is None: random teacher weights.',
-            logger='current',
-            level=logging.WARNING,
-        )
         teacher = build_network(without_weights(model), library)
         with DefaultScope.overwrite_default_scope(library):
             init_random_weights(teacher)

@@ -229,10 +229,13 @@ def draw_box(axes: Any, box: Box) -> None:
         )
     )
     if box.label:
+        # Labels of boxes on the right side end at their right edge.
+        is_right = x + x2 > sum(axes.get_xlim())
         axes.text(
-            x,
+            x2 if is_right else x,
             y,
             box.label,
+            horizontalalignment='right' if is_right else 'left',
             fontsize=8,
             color='white',
             verticalalignment='bottom',

@@ -353,7 +353,8 @@ def test_distributions_over_one_class_are_refused():
             classifiers(
                 'direct', ('kite', 'bus'), TEACHER, metric=dict(type=metric)
             )
-    classifiers(
-        'direct', ('kite', 'bus'), TEACHER, metric=dict(type='MSELoss')
-    )
+    mse = dict(type='MSELoss')
+    parts = dict(type='WeightedSumLoss', losses=[dict(type='KDLoss'), mse])
+    for metric in (mse, parts):
+        classifiers('direct', ('kite', 'bus'), TEACHER, metric=metric)
     build('direct', student=('kite', 'bus'))

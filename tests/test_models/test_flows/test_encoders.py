@@ -62,7 +62,7 @@ def test_zero_init_starts_at_zero_velocity_and_has_a_gradient(encoder):
 
 def test_zero_init_of_a_container_zeroes_its_last_module_alone():
     first, last = nn.Conv2d(4, 4, 1), nn.Conv2d(4, 4, 1)
-    layers = [nn.Sequential(first, nn.SiLU(), last)]
+    layers = [nn.Sequential(first, nn.SiLU(), last, nn.SiLU())]
     assert not MetaEncoder(4, layers)(torch.randn(2, 4, 5, 5), 0.5).any()
     assert first.weight.all() and not last.weight.any()
     with pytest.raises(ValueError, match='parameters, got SiLU'):

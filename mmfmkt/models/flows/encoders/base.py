@@ -29,10 +29,11 @@ class MetaEncoder(nn.Module, metaclass=ABCMeta):
         layers (Sequence[nn.Module]): Layers whose output has the shape of the
             state. The first layer may modify its input in place.
         zero_init (bool): Whether the flow starts as the identity: the last
-            layer (of a container: its last module) starts at zero, and its
-            output is added to the velocity for which X_hat = X_S. The
-            initial loss is then equal to that without a flow, so the student
-            is distilled from the first iteration on.
+            layer (of a container: the last module with parameters, in the
+            order of registration) starts at zero, and its output is added to
+            the velocity for which X_hat = X_S. The initial loss is then equal
+            to that without a flow, so the student is distilled from the first
+            iteration on.
         deep_time (bool): Whether the time embedding has two layers, as is
             usual for logits, instead of one.
 
@@ -65,14 +66,16 @@ class MetaEncoder(nn.Module, metaclass=ABCMeta):
         self.time_embedding = TimeEmbedding(channels, deep_time)
         self.layers = CompilableSequential(*layers)
         if zero_init:
-            *_, last = layers[-1].modules()
-            if not [*last.parameters()]:
+            own = [
+                [*x.parameters(recurse=False)] for x in layers[-1].modules()
+            ]
+            if not any(own):
                 raise ValueError(
                     'zero_init needs a last layer with parameters, got '
-                    f'{type(last).__name__}: append a linear layer, or set '
-                    'zero_init to False.'
+                    f'{type(layers[-1]).__name__}: append a linear layer, or '
+                    'set zero_init to False.'
                 )
-            for parameter in last.parameters():
+            for parameter in next(filter(None, reversed(own))):
                 nn.init.zeros_(parameter)
 
     def forward(self, state: Tensor, t: float) -> Tensor:
