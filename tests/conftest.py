@@ -3,12 +3,14 @@
 import gc
 import json
 import os
+import socket
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
 import pytest
+import torch
 from fast_configs import cache_metafiles, skip_yapf
 
 skip_yapf()
@@ -128,6 +130,35 @@ def run(*command, fails=False, cwd=ROOT, fresh=False, **env):
         code, output = done.returncode, done.stdout
     assert bool(code) == fails, output[-4000:]
     return output
+
+
+def run_ranks(function, size=2):
+    """Return the results of a function in several processes, by rank.
+
+    The processes are forked, so that they do not import the libraries. The
+    function joins the process group.
+    """
+    context = torch.multiprocessing.get_context('fork')
+    results = context.SimpleQueue()
+    with socket.socket() as free:
+        free.bind(('localhost', 0))
+        port = free.getsockname()[1]
+
+    def start(rank):
+        os.environ.update(
+            RANK=str(rank),
+            LOCAL_RANK=str(rank),
+            WORLD_SIZE=str(size),
+            MASTER_ADDR='localhost',
+            MASTER_PORT=str(port),
+        )
+        torch.set_num_threads(1)
+        results.put((rank, function()))
+
+    torch.multiprocessing.start_processes(
+        start, nprocs=size, start_method='fork'
+    )
+    return [x for _, x in sorted(results.get() for _ in range(size))]
 
 
 def scalars(work_dir):

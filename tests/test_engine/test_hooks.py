@@ -1,12 +1,10 @@
 """Hooks in short and in resumed training runs."""
 
-import re
-import sys
-
 import pytest
 import torch
-from conftest import ROOT, run, scalars
+from conftest import run_ranks, scalars
 from mmengine.config import Config
+from mmengine.dist import get_rank
 from mmengine.hooks import Hook
 from mmengine.model import BaseModel
 from mmengine.optim import OptimWrapper
@@ -19,6 +17,7 @@ from torch.utils.data import DataLoader
 pytest.importorskip('mmdet')
 
 from mmfmkt.apis.robustness import check_mmfmkt_hooks  # noqa: E402
+from mmfmkt.apis.runner import prepare_cpu_processes  # noqa: E402
 from mmfmkt.engine import (  # noqa: E402
     ExportStudentHook,
     NanGuardHook,
@@ -452,37 +451,20 @@ def test_a_batch_that_corrupts_running_statistics_is_not_skipped(tmp_path):
         train(tmp_path, CorruptValues('image', first=2), hook)
 
 
-TWO_PROCESSES = """
-import sys
-from pathlib import Path
-sys.path[:0] = [{tests!r}, {tests!r} + '/test_engine']
-from mmengine.config import Config
-from mmengine.dist import get_rank
-from mmfmkt.apis.runner import prepare_cpu_processes
-from mmfmkt.utils import ConfigError
-from test_hooks import CorruptValues, train
-
-cfg = Config(dict(launcher='pytorch'))
-prepare_cpu_processes(cfg)
-hooks = [dict(type='mmfmkt.NanGuardHook', action='skip')]
-if get_rank() == 1:
-    hooks.append(CorruptValues('image', first=0))
-try:
-    train(Path({folder!r}), *hooks, launcher='pytorch', cfg=cfg)
-except ConfigError as error:
-    sys.stdout.write(f'{{error}}\\n')
-"""
-
-
-@pytest.mark.slow
 def test_all_processes_stop_if_one_has_corrupted_running_statistics(tmp_path):
-    script = tmp_path / 'ranks.py'
-    tests = str(ROOT / 'tests')
-    script.write_text(TWO_PROCESSES.format(tests=tests, folder=str(tmp_path)))
-    options = ('--standalone', '--nproc_per_node=2')
-    log = run(sys.executable, '-m', 'torch.distributed.run', *options, script)
-    messages = re.findall(r'NaN or Inf in iteration 1: .*running_mean', log)
-    assert len(messages) == 2 and messages[0] == messages[1]
+    cfg = Config(dict(launcher='pytorch'))
+
+    def error():
+        prepare_cpu_processes(cfg)
+        hooks = [dict(type='mmfmkt.NanGuardHook', action='skip')]
+        if get_rank() == 1:
+            hooks.append(CorruptValues('image', first=0))
+        with pytest.raises(ConfigError, match='running_mean') as raised:
+            train(tmp_path, *hooks, launcher='pytorch', cfg=cfg)
+        return str(raised.value)
+
+    first, second = run_ranks(error)
+    assert first == second and 'NaN or Inf in iteration 1: ' in first
 
 
 class FolderCheckpoint(Hook):

@@ -1,19 +1,19 @@
 """loss_weight='auto' brings the transfer's gradient to a share of the task's,
 level by level, at the tapped feature."""
 
-import re
-import sys
-
 import pytest
 import torch
-from conftest import ROOT, run
+from conftest import run_ranks
 from mmengine.config import Config
 from mmengine.logging import MessageHub
 from tiny import batch, classification, distiller, image_batch, retinanet
 
 pytest.importorskip('mmdet')
 
+from test_engine.test_resume import InterruptAt, build_runner  # noqa: E402
+
 from mmfmkt.apis import export_student  # noqa: E402
+from mmfmkt.apis.runner import prepare_cpu_processes  # noqa: E402
 from mmfmkt.models.distillers.gradient_share import (  # noqa: E402
     GradientShare,
 )
@@ -213,88 +213,56 @@ def test_unknown_settings_are_refused():
         build(loss_weight='automatic')
 
 
-RANKS = """
-import os, sys
-sys.path.insert(0, {tests!r})
-import torch
-import torch.distributed as dist
-from tiny import batch, distiller
-from mmfmkt.registry import MODELS
-
-dist.init_process_group('gloo')
-torch.manual_seed(0)
-flow = dict(loss_weight=dict(share=0.25, iterations=3), num_steps=2)
-model = MODELS.build(distiller(flow=flow))
-for step in range(4):
-    data = batch(seed=10 * dist.get_rank() + step)  # other images on each rank
-    losses = model(**model.data_preprocessor(data, True), mode='loss')
-    model.parse_losses(losses)[0].backward()
-shares = [x.gradient_share for x in model.flows.neck.values()]
-assert not any(x.is_measuring for x in shares)
-sys.stdout.write(f'weights {{[float(x.weight) for x in shares]}}\\n')
-"""
-
-
-@pytest.mark.slow
-def test_all_ranks_get_the_weights_of_their_mean_norms(tmp_path):
-    script = tmp_path / 'ranks.py'
-    script.write_text(RANKS.format(tests=str(ROOT / 'tests')))
-    log = run(
-        sys.executable,
-        '-m',
-        'torch.distributed.run',
-        '--standalone',
-        '--nproc_per_node=2',
-        script,
-    )
-    weights = re.findall(r'weights (\[.*?\])', log)
-    assert len(weights) == 2 and weights[0] == weights[1]
-
-
-RESUMED = """
-import sys
-from pathlib import Path
-sys.path[:0] = [{tests!r}, {tests!r} + '/test_engine']
-from mmengine.config import Config
-from mmfmkt.apis.runner import prepare_cpu_processes
-from test_resume import InterruptAt, build_runner
-from tiny import distiller
-
-cfg = Config(dict(launcher='pytorch'))
-prepare_cpu_processes(cfg)
-
-def train(work_dir, *hooks, **kwargs):
-    work_dir.mkdir(exist_ok=True)
-    model = distiller(flow=dict(loss_weight='auto', num_steps=2))
-    runner = build_runner(work_dir, *hooks, by_epoch=False, model=model,
-                          launcher='pytorch', cfg=cfg, **kwargs)
-    runner.train()
-    neck = runner.model.module.flows.neck
-    shares = [x.gradient_share for x in neck.values()]
-    assert all(x.is_measuring for x in shares)
+def weights_of_rank():
+    torch.distributed.init_process_group('gloo')
+    model = build()
+    for step in range(4):
+        # Other images on each rank.
+        seed = 10 * torch.distributed.get_rank() + step
+        losses = losses_of(model, seed)
+        model.parse_losses(losses)[0].backward()
+    shares = [x.gradient_share for x in model.flows.neck.values()]
+    assert not any(x.is_measuring for x in shares)
     return [float(x.weight) for x in shares]
 
-folder = Path({folder!r})
-weights = train(folder / 'a')
-try:
-    train(folder / 'b', InterruptAt(6))
-except InterruptedError:
-    path = str(folder / 'b/iter_4.pth')
-    assert train(folder / 'b', resume=True, load_from=path) == weights
-    sys.stdout.write('equal weights\\n')
-"""
+
+def test_all_ranks_get_the_weights_of_their_mean_norms():
+    first, second = run_ranks(weights_of_rank)
+    assert first == second
 
 
-@pytest.mark.slow
 def test_measuring_on_several_ranks_continues_exactly_after_a_checkpoint(
     tmp_path,
 ):
-    script = tmp_path / 'ranks.py'
-    tests = str(ROOT / 'tests')
-    script.write_text(RESUMED.format(tests=tests, folder=str(tmp_path)))
-    options = ('--standalone', '--nproc_per_node=2')
-    log = run(sys.executable, '-m', 'torch.distributed.run', *options, script)
-    assert log.count('equal weights') == 2
+    cfg = Config(dict(launcher='pytorch'))
+
+    def train(folder, *hooks, **kwargs):
+        folder.mkdir(exist_ok=True)
+        runner = build_runner(
+            folder,
+            *hooks,
+            by_epoch=False,
+            model=distiller(flow=dict(loss_weight='auto', num_steps=2)),
+            launcher='pytorch',
+            cfg=cfg,
+            **kwargs,
+        )
+        runner.train()
+        neck = runner.model.module.flows.neck
+        shares = [x.gradient_share for x in neck.values()]
+        assert all(x.is_measuring for x in shares)
+        return [float(x.weight) for x in shares]
+
+    def resumed_and_uninterrupted():
+        prepare_cpu_processes(cfg)
+        weights = train(tmp_path / 'a')
+        with pytest.raises(InterruptedError):
+            train(tmp_path / 'b', InterruptAt(6))
+        path = str(tmp_path / 'b/iter_4.pth')
+        return train(tmp_path / 'b', resume=True, load_from=path), weights
+
+    for resumed, weights in run_ranks(resumed_and_uninterrupted):
+        assert resumed == weights
 
 
 def test_gradients_of_classifiers_are_measured_at_the_last_feature():
