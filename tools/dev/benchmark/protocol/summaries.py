@@ -3,6 +3,7 @@
 from typing import List
 
 from mmfmkt.apis.compare.results import (
+    MIN_SEEDS,
     ResultRow,
     baseline,
     best_loss_without_flow,
@@ -33,6 +34,13 @@ def number_of_seeds(row: ResultRow) -> str:
     """Return how many seeds of a row succeeded, and how many failed."""
     failed = f', {len(row.failed)} failed' if row.failed else ''
     return f'{len(row.values)}{failed}'
+
+
+def summary_cell(row: ResultRow, metric: str) -> str:
+    """Return the result of a row, with the number of seeds if it is small."""
+    count = len(row.values)
+    seeds = '1 seed' if count == 1 else f'{count} seeds'
+    return mean_of(row, metric) + (f' ({seeds})' if count < MIN_SEEDS else '')
 
 
 def summary(tables: List[Table], folder: str) -> str:
@@ -66,7 +74,7 @@ def summary(tables: List[Table], folder: str) -> str:
         by_k = {x.k: x for x in result_rows if x.method.name in fmkt}
         fmkt_k_above_1 = by_k.get('4') or by_k.get('8')
         student, *flows = (
-            mean_of(x, metric) if x else ''
+            summary_cell(x, metric) if x else ''
             for x in (
                 baseline(result_rows),
                 theta,
@@ -79,7 +87,7 @@ def summary(tables: List[Table], folder: str) -> str:
             [
                 f'[{table.subject}]({folder}{table.page.name}), {table.label}',
                 student,
-                f'{best.name} {mean_of(best, metric)}',
+                f'{best.name} {summary_cell(best, metric)}',
                 *flows,
                 '' if teacher is None else format_value(teacher, metric),
             ]
