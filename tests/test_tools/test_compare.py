@@ -41,6 +41,16 @@ TOOL = 'tools/compare.py'
 MAP = 'coco/bbox_mAP'
 
 
+def comparison_of(folder, *methods):
+    return Comparison(
+        title='',
+        metric=None,
+        label='',
+        results=folder / 'results.json',
+        methods=[*methods],
+    )
+
+
 def row(name, values, latency=None, **method):
     method = Method(name, '', list(range(len(values))), **method)
     return ResultRow(
@@ -126,16 +136,11 @@ def test_verdicts_follow_from_the_printed_difference_and_error(
 
 def test_methods_are_compared_with_the_student_and_the_best_loss(tmp_path):
     values = dict(baseline=0.2, direct=0.3, theta=0.35)
-    comparison = Comparison(
-        title='',
-        metric=None,
-        label='',
-        results=tmp_path / 'results.json',
-        methods=[
-            Method('baseline', '', [0], is_baseline=True),
-            Method('direct', '', [0], is_loss_without_flow=True),
-            Method('theta', '', [0]),
-        ],
+    comparison = comparison_of(
+        tmp_path,
+        Method('baseline', '', [0], is_baseline=True),
+        Method('direct', '', [0], is_loss_without_flow=True),
+        Method('theta', '', [0]),
     )
     runs = [
         dict(method=name, seed=0, metrics={'-': {MAP: x}})
@@ -277,13 +282,7 @@ def test_another_data_set_does_not_replace_the_annotations_of_runs(
 
 def test_results_of_other_options_are_not_taken(tmp_path):
     method = Method('FM-KT', '', [0], options={'model.variant': 'theta'})
-    comparison = Comparison(
-        title='',
-        metric=None,
-        label='',
-        results=tmp_path / 'results.json',
-        methods=[method],
-    )
+    comparison = comparison_of(tmp_path, method)
     result = tmp_path / 'fm-kt/0/result.json'
     result.parent.mkdir(parents=True)
     result.write_text(json.dumps(dict(metrics={'-': {}}, options={})))
@@ -293,15 +292,10 @@ def test_results_of_other_options_are_not_taken(tmp_path):
 
 def test_a_run_without_detections_counts_as_zero(tmp_path):
     """CocoMetric returns no metrics then."""
-    comparison = Comparison(
-        title='',
-        metric=None,
-        label='',
-        results=tmp_path / 'results.json',
-        methods=[
-            Method('baseline', '', [0, 1], is_baseline=True),
-            Method('theta', '', [0, 1]),
-        ],
+    comparison = comparison_of(
+        tmp_path,
+        Method('baseline', '', [0, 1], is_baseline=True),
+        Method('theta', '', [0, 1]),
     )
     metrics = dict(baseline=({}, {MAP: 0.2}), theta=({MAP: 0.1}, {MAP: 0.4}))
     runs = [
@@ -316,12 +310,8 @@ def test_a_run_without_detections_counts_as_zero(tmp_path):
 
 def test_a_comparison_without_local_logs_gets_no_page(tmp_path, capsys):
     """Such as runs that log to TensorBoard only."""
-    comparison = Comparison(
-        title='',
-        metric=None,
-        label='',
-        results=tmp_path / 'results.json',
-        methods=[Method('baseline', '', [0], is_baseline=True)],
+    comparison = comparison_of(
+        tmp_path, Method('baseline', '', [0], is_baseline=True)
     )
     runs = [dict(method='baseline', seed=0, metrics={'-': {MAP: 0.2}})]
     summary = summarize(comparison, dict(runs=runs, cost={}))
@@ -330,13 +320,7 @@ def test_a_comparison_without_local_logs_gets_no_page(tmp_path, capsys):
 
 
 def test_results_of_deleted_runs_are_not_mixed_with_new_ones(tmp_path):
-    comparison = Comparison(
-        title='',
-        metric=None,
-        label='',
-        results=tmp_path / 'results.json',
-        methods=[Method('FM-KT', '', [0])],
-    )
+    comparison = comparison_of(tmp_path, Method('FM-KT', '', [0]))
     runs = [
         dict(method='FM-KT', seed=seed, metrics={'-': {MAP: 0.2}}, ended='')
         for seed in (0, 1)
@@ -355,13 +339,7 @@ def test_results_of_deleted_runs_are_not_mixed_with_new_ones(tmp_path):
 
 def test_a_failed_evaluation_loses_no_metrics_of_other_steps(tmp_path):
     method = Method('FM-KT', '', [0], [1, 4])
-    comparison = Comparison(
-        title='',
-        metric=None,
-        label='',
-        results=tmp_path / 'results.json',
-        methods=[method],
-    )
+    comparison = comparison_of(tmp_path, method)
     executor, (run,) = Executor(comparison, tmp_path), comparison.runs()
     state = executor._state_at_start(run)
     state.update(checkpoint='a.pth', metrics={'1': {MAP: 0.2}})

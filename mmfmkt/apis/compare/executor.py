@@ -229,8 +229,8 @@ class Executor:
         paths = sorted(self.folder.glob(f'*/*/{RESULT}'))
         states = [read_result(path.parent) for path in paths]
         states = [x for x in states if 'ended' in x]
-        names = {x['method'] for x in states}
         if comparison.results.parent == self.folder:
+            names = {x['method'] for x in states}
             # The settings of deleted runs may differ.
             runs, costs = [], {k: x for k, x in costs.items() if k in names}
         else:
