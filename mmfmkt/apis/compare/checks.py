@@ -29,7 +29,9 @@ from .plan import Method, run_config
 
 
 def check_methods(
-    methods: Iterable[Method], teacher: Optional[Mapping[str, Any]] = None
+    methods: Iterable[Method],
+    teacher: Optional[Mapping[str, Any]] = None,
+    amp: bool = False,
 ) -> None:
     """Build model, optimizer, datasets and evaluator of each method.
 
@@ -40,6 +42,7 @@ def check_methods(
         methods (Iterable[Method]): The methods.
         teacher (Mapping, optional): Keys of ``model.teacher`` to set, as in
             `run_config`.
+        amp (bool): Whether the methods are trained in mixed precision.
 
     Raises:
         ConfigError: If a section cannot be built; the message names the method
@@ -48,7 +51,7 @@ def check_methods(
     built_sections: Set[str] = set()
     for method in methods:
         try:
-            cfg = run_config(method, method.seeds[0], teacher)
+            cfg = run_config(method, method.seeds[0], teacher, amp)
             scope = cfg.get('default_scope')
             with DefaultScope.overwrite_default_scope(scope):
                 for keys, check in CHECKS.items():

@@ -19,7 +19,6 @@ from rich.progress import MofNCompleteColumn, Progress, TimeElapsedColumn
 from mmfmkt.utils import ConfigError
 from mmfmkt.utils.files import write_atomically
 
-from ..train import use_amp
 from .plan import (
     CONFIG,
     RESULT,
@@ -150,9 +149,8 @@ class Executor:
         work_dir = self.folder / run.folder
         work_dir.mkdir(parents=True, exist_ok=True)
         method = run.method
-        cfg = run_config(method, run.seed, self.teacher)
-        if self.comparison.amp:
-            use_amp(cfg)
+        amp = self.comparison.amp
+        cfg = run_config(method, run.seed, self.teacher, amp)
         cfg.dump(work_dir / CONFIG)
         write_result(work_dir, self._state_at_start(run))
         threads = max((os.cpu_count() or 1) // self.jobs, 1)

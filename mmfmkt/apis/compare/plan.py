@@ -12,6 +12,8 @@ from mmengine.config import Config
 from mmfmkt.utils.configs import read_config
 from mmfmkt.utils.files import write_atomically
 
+from ..train import use_amp
+
 # Files in the work directory of a run: its config, and its state.
 CONFIG = 'config.py'
 RESULT = 'result.json'
@@ -156,7 +158,10 @@ def write_result(work_dir: Path, result: Dict[str, Any]) -> None:
 
 
 def run_config(
-    method: Method, seed: int, teacher: Optional[Mapping[str, Any]] = None
+    method: Method,
+    seed: int,
+    teacher: Optional[Mapping[str, Any]] = None,
+    amp: bool = False,
 ) -> Config:
     """Return the config of a run, without validation during training.
 
@@ -167,6 +172,7 @@ def run_config(
         seed (int): The seed.
         teacher (Mapping, optional): Keys of ``model.teacher`` that are set if
             the config has a teacher. Options of the method have precedence.
+        amp (bool): Whether to train in mixed precision.
 
     Raises:
         ConfigError: If the config cannot be read.
@@ -183,4 +189,6 @@ def run_config(
     hook = (cfg.get('default_hooks') or {}).get('checkpoint') or {}
     for key in ('save_best', 'rule'):
         hook.pop(key, None)
+    if amp:
+        use_amp(cfg)
     return cfg

@@ -14,6 +14,7 @@ pytest.importorskip('mmdet')
 
 from mmengine.config import Config  # noqa: E402
 
+from mmfmkt.apis.compare import Method, check_methods  # noqa: E402
 from mmfmkt.apis.compare.plan import run_config  # noqa: E402
 from mmfmkt.utils import ConfigError  # noqa: E402
 
@@ -265,3 +266,15 @@ def test_a_table_can_turn_off_the_cache_of_the_teacher(tmp_path, protocol):
         config = run_config(one.method, one.seed, teacher)
         has_teacher = config.model.teacher is not None
         assert ('cache' in (config.model.teacher or {})) == has_teacher
+
+
+def test_methods_are_checked_in_the_precision_of_their_training(
+    tmp_path, shapes
+):
+    write_config(tmp_path / 'flow.py', shapes, 'fmkt')
+    # Only AmpOptimWrapper has this argument.
+    options = {'optim_wrapper.dtype': 'bfloat16'}
+    method = Method('flow', str(tmp_path / 'flow.py'), [0], options)
+    check_methods([method], amp=True)
+    with pytest.raises(ConfigError, match='flow: optim_wrapper.*dtype'):
+        check_methods([method])

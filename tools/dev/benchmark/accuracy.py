@@ -107,7 +107,9 @@ def main() -> None:
         pending = [x.method for x in runs if executor.is_pending(x)]
         methods = {x.name: x for x in (table.teacher, *pending)}
         check_methods(
-            methods.values(), dict(checkpoint=table.teacher.checkpoint)
+            methods.values(),
+            dict(checkpoint=table.teacher.checkpoint),
+            table.amp,
         )
         try:
             execute(executor, table, runs)
