@@ -2,6 +2,7 @@
 
 import weakref
 from copy import deepcopy
+from itertools import chain
 
 import pytest
 import torch
@@ -329,16 +330,20 @@ def test_losses_are_float32_under_autocast(variant):
     assert all(loss.isfinite() for loss in losses.values())
 
 
+# FSDP's MixedPrecision(param_dtype=...) casts no buffers.
+@pytest.mark.parametrize('casts_buffers', [True, False])
 @pytest.mark.parametrize('encoder', ENCODERS)
 @pytest.mark.parametrize('variant', VARIANTS)
 def test_models_in_half_precision_train_and_sample_as_in_float32(
-    variant, encoder
+    variant, encoder, casts_buffers
 ):
     channels = 4 if variant == 'parallel' else 7
     flow = build(variant, 4, channels, encoder=encoder)
     source, target = torch.randn(2, 4, 6, 5), torch.randn(2, channels, 6, 5)
     expected = flow(source, target, 2)[0]
-    half, source = deepcopy(flow).bfloat16(), source.bfloat16()
+    half, source = deepcopy(flow), source.bfloat16()
+    for tensor in chain(half.parameters(), casts_buffers * [*half.buffers()]):
+        tensor.data = tensor.bfloat16()
     losses, output = half(source, target.bfloat16(), 2)
     for name, loss in losses.items():
         torch.testing.assert_close(loss, expected[name], rtol=0.1, atol=0.02)

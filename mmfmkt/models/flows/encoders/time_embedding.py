@@ -1,7 +1,7 @@
 """Sinusoidal embedding of the flow's time."""
 
 import math
-from typing import Any, Dict, Sequence, Tuple
+from typing import Any, Dict, Sequence, Tuple, cast
 
 import torch
 import torch.nn.functional as F
@@ -64,6 +64,7 @@ class TimeEmbedding(nn.Module):
     def __init__(self, channels: int, deep: bool = False) -> None:
         super().__init__()
         self.channels = channels
+        self.deep = deep
         # A buffer moves to the device with the module, so no step copies it.
         self.register_buffer(
             'frequencies', sinusoidal_frequencies(channels), persistent=False
@@ -75,9 +76,19 @@ class TimeEmbedding(nn.Module):
                 self.proj, nn.ReLU(), nn.Linear(channels, channels)
             )
 
+    @property
+    def weight(self) -> Tensor:
+        """Weight of the first linear layer.
+
+        It has the dtype of the encoder's weights. A buffer may have another:
+        FSDP's ``MixedPrecision(param_dtype=...)`` does not cast buffers.
+        """
+        linear = cast(nn.Sequential, self.proj)[0] if self.deep else self.proj
+        return cast(nn.Linear, linear).weight
+
     def forward(self, times: Sequence[float]) -> Tensor:
         """Embed times in [0, 1]: ``(len(times), C)``."""
-        return self.proj(self._sinusoids(times).to(self.frequencies))
+        return self.proj(self._sinusoids(times).to(self.weight))
 
     def _sinusoids(self, times: Sequence[float]) -> Tensor:
         """Return the sinusoidal embedding, cached by times and device."""
