@@ -134,27 +134,16 @@ def compose_distillation(
             distiller = 'mmfmkt.ClassificationDistiller'
             model.update(type=distiller, _scope_=library)
     if teacher is not None:
-        teacher_model = load_model_config(teacher, '--teacher')
-        lines.append(
-            f'teacher   {teacher} ({network_name(teacher_model)}), weights '
-            f'{teacher_checkpoint or "random"}'
+        model['teacher'], description = teacher_settings(
+            teacher, teacher_checkpoint, data
         )
-        model['teacher'] = dict(
-            config=absolute_path(teacher),
-            checkpoint=teacher_checkpoint
-            and absolute_path(teacher_checkpoint),
-        )
-        if data is not None and teacher_checkpoint is None:
-            model['teacher']['cfg_options'] = num_classes_overrides(
-                teacher_model, len(data.classes)
-            )
+        lines += description
     presets = THETA_PRESETS if variant == 'theta' else PRESETS
     preset = presets['mmdet' if unlabelled else library]
-    flow: Dict[str, Any] = {}
-    if encoder:
-        flow['encoder'] = dict(type=encoder)
-    if inference_steps:
-        flow['inference_steps'] = inference_steps
+    options = dict(
+        encoder=encoder and dict(type=encoder), inference_steps=inference_steps
+    )
+    flow = {key: value for key, value in options.items() if value}
     if library == 'mmdet' or unlabelled:
         lines += choose_taps(config, library, model, class_maps, teacher_scale)
     elif teacher_scale is not None:
@@ -174,6 +163,29 @@ def compose_distillation(
     if data is not None and annotations is None:
         data.write()
     return Composed(path, lines + describe(path, cfg_options), data)
+
+
+def teacher_settings(
+    teacher: str, checkpoint: Optional[str], data: Optional[CocoFolder]
+) -> Tuple[Dict[str, Any], List[str]]:
+    """Return ``model.teacher``, and its description by line.
+
+    Args:
+        teacher (str): Teacher config: a file or a packaged config.
+        checkpoint (str, optional): Path or URL; None: random weights.
+        data (CocoFolder, optional): Data set of ``data_root``.
+    """
+    model = load_model_config(teacher, '--teacher')
+    settings: Dict[str, Any] = dict(
+        config=absolute_path(teacher),
+        checkpoint=checkpoint and absolute_path(checkpoint),
+    )
+    if data is not None and checkpoint is None:
+        classes = num_classes_overrides(model, len(data.classes))
+        settings['cfg_options'] = classes
+    weights = checkpoint or 'random'
+    line = f'teacher   {teacher} ({network_name(model)}), weights {weights}'
+    return settings, [line]
 
 
 def compose_training(source: str, data_root: str, path: Path) -> Composed:
