@@ -113,7 +113,12 @@ class TapTransfer(nn.ModuleDict):
                     "model.variant to 'fmkt', 'theta' or 'direct', or name "
                     'all classes in model.teacher.classes.'
                 )
-            if len(shared) == 1 and type(transfer.metric) in DISTRIBUTIONS:
+            # CWDLoss is a KDLoss of maps, with distributions over positions.
+            is_over_classes = (
+                isinstance(transfer.metric, DISTRIBUTIONS)
+                and 'logits' in transfer.metric.spaces
+            )
+            if len(shared) == 1 and is_over_classes:
                 raise ConfigError(
                     'Student and teacher have one class in common, but at the '
                     f'tap {self.tap!r} {type(transfer.metric).__name__} '

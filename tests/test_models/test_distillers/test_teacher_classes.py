@@ -347,8 +347,13 @@ def test_losses_with_labels_need_all_classes():
         classifiers('direct', ('kite', 'bus'), TEACHER, **settings)
 
 
+@MODELS.register_module()
+class OwnKDLoss(KDLoss):
+    """Loss of a user, derived from KDLoss."""
+
+
 def test_distributions_over_one_class_are_refused():
-    for metric in ('KDLoss', 'DISTLoss'):
+    for metric in ('KDLoss', 'DISTLoss', 'OwnKDLoss'):
         with pytest.raises(ConfigError, match='have one class in common'):
             classifiers(
                 'direct', ('kite', 'bus'), TEACHER, metric=dict(type=metric)
