@@ -32,9 +32,15 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
     add_steps(parser)
     add(
         '--logs-only',
-        '--no-look',  # former name
         action='store_true',
         help='load no checkpoints: show curves and configs only',
+    )
+    # Former name of --logs-only.
+    add(
+        '--no-look',
+        dest='logs_only',
+        action='store_true',
+        help=argparse.SUPPRESS,
     )
     add_debug(parser)
     return parser

@@ -11,6 +11,7 @@ from mmengine.config import Config, ConfigDict
 from mmengine.structures import InstanceData
 from tiny import distiller, faster_rcnn, retinanet, write_config
 
+from mmfmkt.cli.report import build_parser
 from mmfmkt.models.flows import (
     FMKT,
     BottleneckEncoder,
@@ -348,6 +349,14 @@ def test_task_losses_at_the_head_are_not_plotted_as_distillation_losses(
     assert sorted(titles) == sorted(task_losses)
     (figure,) = transfer_curves(training)
     assert sorted(x.name for x in figure.data) == distillation_losses
+
+
+def test_the_former_name_of_logs_only_is_accepted_but_not_shown():
+    parser = build_parser('report')
+    for option in ('--logs-only', '--no-look'):
+        assert parser.parse_args(['run', option]).logs_only
+    assert not parser.parse_args(['run']).logs_only
+    assert 'look' not in parser.format_help()
 
 
 def test_logs_only_reports_load_nothing_from_the_internet(tmp_path):
