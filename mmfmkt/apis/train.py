@@ -59,7 +59,7 @@ def train(
         if amp:
             use_amp(cfg)
         complete_distillation(cfg)
-        export_hook = cfg.get('default_hooks', {}).get('export_student')
+        export_hook = (cfg.get('default_hooks') or {}).get('export_student')
         if export_last and export_hook:
             export_hook.last = True
         complete_robustness(cfg)
@@ -142,8 +142,10 @@ def check_fits(model: Any, checkpoint: Optional[dict]) -> None:
         }
         for tensors in (model.state_dict(), state)
     )
+    # MMDetection's semi-supervised detectors also load a plain detector.
     if not any(
-        shapes.get(name) == shape for name, shape in model_shapes.items()
+        shape in (shapes.get(name), shapes.get(name.removeprefix('student.')))
+        for name, shape in model_shapes.items()
     ):
         raise ConfigError(
             f'load_from: none of the {len(shapes)} tensors of the checkpoint '
@@ -160,8 +162,7 @@ def complete_distillation(cfg: Config) -> None:
     """
     if 'student' in cfg.model:
         add_mmfmkt_import(cfg)
-        # Config.setdefault does not return the stored value.
-        cfg.setdefault('default_hooks', {})
+        cfg.default_hooks = cfg.get('default_hooks') or {}
         hooks = cfg.default_hooks
         hooks.setdefault(
             'export_student', dict(type='mmfmkt.ExportStudentHook')
