@@ -272,10 +272,13 @@ def probe_classifier(network: nn.Module, role: str) -> Tuple[Tensor, Tensor]:
             f'{type(network.head).__name__} of the {role} does not output; '
             f'{remedy}.'
         )
-    shape = getattr(last, 'shape', f'{len(last)} tensors')
-    if not isinstance(last, Tensor) or last.dim() not in (2, 4):
+    # Of a teacher, only the logits are used.
+    if role == 'student' and (
+        not isinstance(last, Tensor) or last.dim() not in (2, 4)
+    ):
+        shape = getattr(last, 'shape', f'{len(last)} tensors')
         raise ConfigError(
-            f'The last feature of the {role} must be a map (B, C, H, W) or a '
+            'The last feature of the student must be a map (B, C, H, W) or a '
             "class token (B, C) for the tap 'head' (the feature before neck "
             f'and head), but is {shape}; tap a module that outputs maps, or '
             'set out_type of the backbone if it has this key.'

@@ -293,6 +293,15 @@ def deit():
     return model
 
 
+def test_a_teacher_may_have_two_tokens():
+    model = build(teacher=deit())
+    data = model.data_preprocessor(image_batch(), True)
+    targets = model.read_teacher(data['inputs'], data['data_samples'])
+    logits = model.teacher(data['inputs'])
+    assert torch.equal(targets['head'], logits) and logits.dim() == 2
+    assert losses_of(model)['head.loss_flow'] > 0
+
+
 def with_maps_in_the_neck():
     """A ResNet whose neck outputs maps before it pools them."""
     model = resnet()
