@@ -15,6 +15,8 @@ from mmfmkt.registry import MODELS
 from mmfmkt.utils.complexity import count_parameters, size_and_flops
 from mmfmkt.utils.configs import read_config
 
+from .train import checkpoint_guard
+
 # Sides of square images in pixels; FLOPs are counted for the first side that
 # the networks accept.
 IMAGE_SIZES = (256, 512, 384, 224, 32)
@@ -42,7 +44,11 @@ def describe(path: Path, cfg_options: Optional[dict] = None) -> List[str]:
         (model_cfg.flow, 'compile'),
     ):
         section.pop(key, None)
-    with DefaultScope.overwrite_default_scope(config.get('default_scope')):
+    scope = config.get('default_scope')
+    with (
+        checkpoint_guard(config),
+        DefaultScope.overwrite_default_scope(scope),
+    ):
         model = MODELS.build(model_cfg)
         if model.teacher is not None:
             model.teacher_holder.checkpoint = checkpoint

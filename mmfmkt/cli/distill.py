@@ -12,6 +12,7 @@ import argparse
 from pathlib import Path
 
 from mmfmkt.apis import compose_distillation
+from mmfmkt.apis.train import checkpoint_guard
 from mmfmkt.models import flows
 from mmfmkt.models.distillers.networks import build_network
 from mmfmkt.models.flows import VARIANTS, MetaEncoder
@@ -98,5 +99,5 @@ def run(args: argparse.Namespace) -> None:
         if not args.dry_run:
             train_by_options(cfg, args)
             return
-        with errors_as_config_errors(cfg):
+        with checkpoint_guard(cfg), errors_as_config_errors(cfg):
             build_network(cfg.model, cfg.get('default_scope'))

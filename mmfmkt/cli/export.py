@@ -10,6 +10,7 @@ teacher.
 import argparse
 from pathlib import Path
 
+from mmfmkt.apis.train import checkpoint_guard
 from mmfmkt.engine.export import export_student
 from mmfmkt.utils.configs import read_config
 
@@ -42,5 +43,6 @@ def run(args: argparse.Namespace) -> None:
     """Export the student of a checkpoint."""
     config = read_config(args.config, args.cfg_options)
     out = args.out or default_folder(args.config, args.checkpoint)
-    exported = export_student(config, args.checkpoint, out)
+    with checkpoint_guard(config):
+        exported = export_student(config, args.checkpoint, out)
     print(exported.usage)

@@ -24,7 +24,7 @@ from mmfmkt.utils import ConfigError
 from mmfmkt.utils.error_messages import errors_as_config_errors
 
 from ..robustness import check_mmfmkt_hooks
-from ..train import verify_load_from
+from ..train import checkpoint_guard, verify_load_from
 from .plan import Method, run_config
 
 
@@ -53,7 +53,10 @@ def check_methods(
         try:
             cfg = run_config(method, method.seeds[0], teacher, amp)
             scope = cfg.get('default_scope')
-            with DefaultScope.overwrite_default_scope(scope):
+            with (
+                checkpoint_guard(cfg),
+                DefaultScope.overwrite_default_scope(scope),
+            ):
                 for keys, check in CHECKS.items():
                     section = Config({x: cfg[x] for x in keys if x in cfg})
                     if (text := repr(section)) not in built_sections:
