@@ -8,6 +8,7 @@ import statistics
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -17,9 +18,14 @@ from mmengine.registry import PARAM_SCHEDULERS, DefaultScope
 from tiny import classification, distiller, write_network
 from yolo_voc import to_yolo
 
-from mmfmkt.apis.compare import Comparison, Executor, Method
+from mmfmkt.apis.compare import (
+    Comparison,
+    Executor,
+    Method,
+    check_methods,
+)
 from mmfmkt.apis.compare.composition import compose_methods, set_budget
-from mmfmkt.apis.compare.plan import write_result
+from mmfmkt.apis.compare.plan import run_config, write_result
 from mmfmkt.apis.compare.results import (
     T_QUANTILES,
     ResultRow,
@@ -31,6 +37,7 @@ from mmfmkt.apis.compare.results import (
     verdict,
 )
 from mmfmkt.cli.compare import write_page
+from mmfmkt.models.distillers.networks import build_network
 from mmfmkt.registry import MODELS
 from mmfmkt.utils import ConfigError
 from mmfmkt.utils.configs import read_config
@@ -306,6 +313,36 @@ def test_a_run_without_detections_counts_as_zero(tmp_path):
     baseline, theta = summarize(comparison, dict(runs=runs, cost={})).rows
     assert baseline.values == {0: 0.0, 1: 0.2}
     assert differences(theta, baseline) == pytest.approx([0.1, 0.2])
+
+
+def test_the_teacher_is_not_validated_without_validation_data(tmp_path):
+    hooks = [
+        dict(type=f'mmfmkt.{x}Hook') for x in ('TeacherCheck', 'NanGuard')
+    ]
+    own = tmp_path / 'own.py'
+    Config(dict(model=distiller(), custom_hooks=hooks)).dump(own)
+    assert (
+        run_config(Method('own', str(own), [0]), 0).custom_hooks == hooks[1:]
+    )
+
+
+def test_checks_load_checkpoints_as_the_training_does(tmp_path):
+    teacher = distiller()['teacher']['config']
+    checkpoint = tmp_path / 'teacher.pth'
+    state = build_network(teacher, 'mmdet').state_dict()
+    # The class of this object is not one of MMEngine's checkpoints.
+    torch.save(dict(state_dict=state, own=SimpleNamespace()), checkpoint)
+    model = distiller(teacher=teacher)
+    model['teacher']['checkpoint'] = str(checkpoint)
+    for is_safe, error in (True, 'could run code'), (False, "'optim_wrapper'"):
+        own = tmp_path / f'{is_safe}.py'
+        robustness = dict(safe_checkpoints=is_safe)
+        cfg = Config(
+            dict(model=model, robustness=robustness, default_scope='mmdet')
+        )
+        cfg.dump(own)
+        with pytest.raises(ConfigError, match=error):
+            check_methods([Method('own', str(own), [0])])
 
 
 def test_a_comparison_without_local_logs_gets_no_page(tmp_path, capsys):

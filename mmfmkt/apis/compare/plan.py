@@ -8,9 +8,12 @@ from pathlib import Path
 from typing import Any, Dict, List, Mapping, Optional
 
 from mmengine.config import Config
+from mmengine.registry import HOOKS
 
+from mmfmkt.engine.hooks import TeacherCheckHook
 from mmfmkt.utils.configs import read_config
 from mmfmkt.utils.files import write_atomically
+from mmfmkt.utils.types import is_a
 
 from ..train import use_amp
 
@@ -186,6 +189,13 @@ def run_config(
     cfg.merge_from_dict({**options, 'randomness.seed': seed})
     for key in ('val_cfg', 'val_dataloader', 'val_evaluator'):
         cfg[key] = None
+    scope = cfg.get('default_scope')
+    # This hook needs the data of the validation.
+    cfg.custom_hooks = [
+        x
+        for x in cfg.get('custom_hooks') or []
+        if not is_a(x, [TeacherCheckHook], HOOKS, scope)
+    ]
     hook = (cfg.get('default_hooks') or {}).get('checkpoint') or {}
     for key in ('save_best', 'rule'):
         hook.pop(key, None)
