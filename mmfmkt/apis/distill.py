@@ -150,7 +150,7 @@ def compose_distillation(
         raise ConfigError(
             '--teacher-scale supports detectors and --unlabelled only.'
         )
-    else:
+    elif 'model.tap' not in (cfg_options or {}):
         lines += choose_flow(config, preset, variant, flow)
     base, description = write_base(student, path)
     lines += description

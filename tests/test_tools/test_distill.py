@@ -3,6 +3,7 @@
 import json
 import re
 import sys
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -17,6 +18,8 @@ pytest.importorskip('mmdet')
 pytestmark = pytest.mark.slow
 
 from mmfmkt.apis import compose_distillation  # noqa: E402
+from mmfmkt.cli import main  # noqa: E402
+from mmfmkt.models.distillers.networks import build_network  # noqa: E402
 from mmfmkt.registry import MODELS  # noqa: E402
 from mmfmkt.utils import ConfigError  # noqa: E402
 from mmfmkt.utils.types import resolve_type  # noqa: E402
@@ -527,6 +530,56 @@ def test_a_teacher_scale_is_refused_for_classifiers(tmp_path):
     with pytest.raises(ConfigError, match='--teacher-scale supports'):
         compose_distillation(name, name, composed, teacher_scale=2)
     assert not composed.exists()
+
+
+def test_another_tap_of_a_classifier_needs_no_single_label_head(tmp_path):
+    pytest.importorskip('mmpretrain')
+    name = 'mmpretrain::resnet/resnet18_8xb16_cifar10.py'
+    cfg = Config.fromfile(Config._get_cfg_path(name, '')[0])
+    cfg.model = resnet(num_classes=10)
+    cfg.model.head.type = 'MultiLabelLinearClsHead'
+    student = str(tmp_path / 'student.py')
+    cfg.dump(student)
+    options = {
+        'model.tap': 'backbone',
+        'model.flow.metric': dict(_delete_=True, type='PKDLoss'),
+    }
+    composed = compose_distillation(
+        student, student, tmp_path / 'composed.py', cfg_options=options
+    )
+    assert 'PKDLoss' in ' '.join(composed.summary)
+
+
+def test_a_trusted_checkpoint_is_described_and_exported(tmp_path):
+    pytest.importorskip('mmpretrain')
+    name = 'mmpretrain::resnet/resnet18_8xb16_cifar10.py'
+    student, checkpoint = tmp_path / 'student.py', tmp_path / 'own.pth'
+    cfg = Config.fromfile(Config._get_cfg_path(name, '')[0])
+    cfg.model = resnet(num_classes=10)
+    cfg.dump(student)
+
+    def save(model):
+        state = build_network(model, 'mmpretrain').state_dict()
+        # The class of this object is not one of MMEngine's checkpoints.
+        torch.save(dict(state_dict=state, own=SimpleNamespace()), checkpoint)
+
+    save(cfg.model)
+    command = (
+        *('distill', str(student), '--teacher', str(student), '--dry-run'),
+        *('--teacher-checkpoint', str(checkpoint)),
+        *('--work-dir', str(tmp_path / 'run')),
+    )
+    trust = ('--cfg-options', 'robustness.safe_checkpoints=False')
+    with pytest.raises(SystemExit):
+        main(command)
+    assert main([*command, *trust]) == 0
+    (config,) = (tmp_path / 'run').glob('*.py')
+    save(dict(Config.fromfile(config).model, teacher=None))
+    command = ('export', str(config), str(checkpoint))
+    with pytest.raises(SystemExit):
+        main(command)
+    assert main([*command, *trust]) == 0
+    assert (tmp_path / 'student' / 'student.pth').exists()
 
 
 def test_class_tokens_get_an_mlp_encoder(tmp_path):
