@@ -3,6 +3,7 @@
 import json
 from copy import deepcopy
 from dataclasses import replace
+from types import SimpleNamespace as Namespace
 
 import pytest
 import torch
@@ -24,6 +25,8 @@ from mmfmkt.utils import ConfigError
 
 pytest.importorskip('mmdet')
 
+from mmdet.structures import DetDataSample  # noqa: E402
+
 from mmfmkt.models.distillers.networks import build_network  # noqa: E402
 from mmfmkt.visualization.report import (  # noqa: E402
     read_work_dir,
@@ -34,7 +37,10 @@ from mmfmkt.visualization.report.curves import (  # noqa: E402
     metric_curves,
     transfer_curves,
 )
-from mmfmkt.visualization.report.detections import match  # noqa: E402
+from mmfmkt.visualization.report.detections import (  # noqa: E402
+    detect,
+    match,
+)
 from mmfmkt.visualization.report.features import (  # noqa: E402
     LevelFeatures,
     linear_cka,
@@ -349,6 +355,13 @@ def test_task_losses_at_the_head_are_not_plotted_as_distillation_losses(
     assert sorted(titles) == sorted(task_losses)
     (figure,) = transfer_curves(training)
     assert sorted(x.name for x in figure.data) == distillation_losses
+
+
+def test_networks_without_boxes_have_no_detections():
+    """Such as MaskFormer, which segments only."""
+    dataset, network = [dict(inputs=torch.zeros(3, 4, 4))], Namespace()
+    network.test_step = lambda batch: [DetDataSample()]
+    assert not len(detect(network, dataset, 0, threshold=0.3))
 
 
 def test_the_former_name_of_logs_only_is_accepted_but_not_shown():

@@ -118,7 +118,13 @@ def detect(
     batch = pseudo_collate([dataset[index]])
     if adapter is not None:
         batch = adapter.adapt_batch(batch)
-    detected = model.test_step(batch)[0].pred_instances.cpu()
+    # Panoptic segmentation may output no boxes.
+    none = InstanceData(
+        bboxes=torch.zeros(0, 4),
+        labels=torch.zeros(0, dtype=torch.long),
+        scores=torch.zeros(0),
+    )
+    detected = model.test_step(batch)[0].get('pred_instances', none).cpu()
     detected = detected[detected.scores >= threshold]
     return detected[detected.scores.argsort(descending=True)]
 
