@@ -194,7 +194,7 @@ def test_each_measure_prints_a_table_and_writes_json(
     assert {row['name'] for row in report['rows']} == names
     assert all(row['ratio'] > 0 for row in report['rows'])
     assert report['torch'] == torch.__version__ and what in report['command']
-    assert 'ConvEncoder' in text
+    assert 'ConvEncoder' in text and 'Init: ' not in text
 
 
 @pytest.mark.slow

@@ -9,6 +9,7 @@ from mmengine.registry import DefaultScope
 from torch import Tensor, nn
 
 from mmfmkt.models.distillers.networks import (
+    init_random_weights,
     load_model_config,
     without_weights,
 )
@@ -51,7 +52,7 @@ def build(
         distiller = MODELS.build(model)
     # Without it, detectors predict boxes everywhere: their suppression would
     # take most of the time of a prediction.
-    distiller.student.init_weights()
+    init_random_weights(distiller.student)
     # With a zero-initialized last layer, the layers before it would have no
     # gradient.
     for module in distiller.flows.modules():
