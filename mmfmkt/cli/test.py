@@ -121,7 +121,8 @@ def run(args: argparse.Namespace) -> None:
 def evaluate(args: argparse.Namespace) -> Dict[str, Any]:
     """Evaluate a checkpoint, and return the metrics."""
     cfg = load_config(args)
-    cfg.load_from = args.checkpoint
+    # The config of a resumed run has resume=True.
+    cfg.load_from, cfg.resume = args.checkpoint, False
     if args.show or args.show_dir:
         enable_visualization(cfg, args)
     with checkpoint_guard(cfg):
