@@ -10,6 +10,7 @@ from mmengine.registry import MODELS
 from mmfmkt.datasets.coco_folder import CocoFolder
 from mmfmkt.datasets.data_folder import find_data_folder
 from mmfmkt.models.distillers.networks import load_model_config
+from mmfmkt.models.distillers.taps import HEAD
 from mmfmkt.models.flows import VARIANTS
 from mmfmkt.utils import ConfigError
 from mmfmkt.utils.config_text import prefixed
@@ -150,7 +151,7 @@ def compose_distillation(
         raise ConfigError(
             '--teacher-scale supports detectors and --unlabelled only.'
         )
-    elif 'model.tap' not in (cfg_options or {}):
+    elif (cfg_options or {}).get('model.tap', HEAD) == HEAD:
         lines += choose_flow(config, preset, variant, flow)
     base, description = write_base(student, path)
     lines += description

@@ -104,7 +104,9 @@ def test_the_checkpoint_holds_student_and_flow_and_no_teacher(trained):
 
 def test_testing_repeats_the_last_validation(trained, tmp_path):
     _, config, work_dir, _ = trained
-    metrics, _ = evaluate(config, work_dir / 'epoch_2.pth', tmp_path)
+    # The config of a resumed run has resume=True.
+    options = ('--cfg-options', 'resume=True')
+    metrics, _ = evaluate(config, work_dir / 'epoch_2.pth', tmp_path, *options)
     expected = metrics_in(work_dir)
     for key in ('coco/bbox_mAP', 'coco/bbox_mAP_50'):
         assert metrics[key] == expected[key]

@@ -91,7 +91,7 @@ class EulerSampler:
         self.indices = step_indices(num_steps)
         encoder = field.encoder
         # Under autocast, weights and states have float32.
-        weight_dtype = encoder.time_embedding.weight.dtype
+        weight_dtype = encoder.time_embedding.dtype
         self.source = source.to(
             torch.promote_types(source.dtype, weight_dtype)
         )

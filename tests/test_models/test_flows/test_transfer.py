@@ -353,6 +353,17 @@ def test_models_in_half_precision_train_and_sample_as_in_float32(
         assert half.sample(source, 2).dtype == torch.bfloat16
 
 
+@pytest.mark.parametrize('encoder', ENCODERS)
+def test_flows_with_quantized_linear_layers_are_sampled(encoder):
+    flow, source = (
+        build('fmkt', 4, 4, encoder=encoder),
+        torch.randn(2, 4, 6, 5),
+    )
+    linear = {torch.nn.Linear}
+    quantized = torch.ao.quantization.quantize_dynamic(flow.eval(), linear)
+    assert quantized.sample(source, 2).dtype == torch.float32
+
+
 def saved_by(function):
     """Return the result of a function and the bytes saved for backward."""
     kept = {}

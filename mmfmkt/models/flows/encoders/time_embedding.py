@@ -1,7 +1,7 @@
 """Sinusoidal embedding of the flow's time."""
 
 import math
-from typing import Any, Dict, Sequence, Tuple, cast
+from typing import Any, Dict, Sequence, Tuple
 
 import torch
 import torch.nn.functional as F
@@ -77,18 +77,20 @@ class TimeEmbedding(nn.Module):
             )
 
     @property
-    def weight(self) -> Tensor:
-        """Weight of the first linear layer.
+    def dtype(self) -> torch.dtype:
+        """The dtype of the weights.
 
-        It has the dtype of the encoder's weights. A buffer may have another:
-        FSDP's ``MixedPrecision(param_dtype=...)`` does not cast buffers.
+        Buffers may have another dtype: FSDP's
+        ``MixedPrecision(param_dtype=...)`` does not cast them. Layers of
+        ``torch.ao.quantization.quantize_dynamic``, whose ``weight`` is a
+        method, take the dtype of the buffers.
         """
-        linear = cast(nn.Sequential, self.proj)[0] if self.deep else self.proj
-        return cast(nn.Linear, linear).weight
+        linear: Any = self.proj[0] if self.deep else self.proj
+        return getattr(linear.weight, 'dtype', self.frequencies.dtype)
 
     def forward(self, times: Sequence[float]) -> Tensor:
         """Embed times in [0, 1]: ``(len(times), C)``."""
-        return self.proj(self._sinusoids(times).to(self.weight))
+        return self.proj(self._sinusoids(times).to(self.dtype))
 
     def _sinusoids(self, times: Sequence[float]) -> Tensor:
         """Return the sinusoidal embedding, cached by times and device."""
