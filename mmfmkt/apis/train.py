@@ -15,7 +15,7 @@ from mmfmkt.utils.checkpoints import (
     unrestricted_torch_load,
     verify_sha256,
 )
-from mmfmkt.utils.configs import add_mmfmkt_import
+from mmfmkt.utils.configs import add_mmfmkt_import, with_importable_types
 from mmfmkt.utils.error_messages import errors_as_config_errors
 
 from .robustness import (
@@ -77,11 +77,11 @@ def train(
             # Reading `train_loop` builds it, which may raise errors.
             _ = runner.train_loop
         # Dump the config with its switches, without the hooks that they add.
-        runner.cfg = cfg
+        runner.cfg = with_importable_types(cfg)
         runner.dump_config()
         # FlexibleRunner initializes the weights, for which a distiller reads
         # this config, before RuntimeInfoHook publishes it.
-        runner.message_hub.update_info('cfg', cfg.pretty_text)
+        runner.message_hub.update_info('cfg', runner.cfg.pretty_text)
         check_fits(runner.model, checkpoint)
         saved_iter = (checkpoint or {}).get('meta', {}).get('iter', 0)
         first_iter = saved_iter if cfg.get('resume') else 0

@@ -12,7 +12,7 @@ from typing import Callable, Dict, Iterator, Optional
 from mmengine.config import Config, DictAction
 
 from mmfmkt.apis.distill import Composed
-from mmfmkt.utils.configs import read_config
+from mmfmkt.utils.configs import read_config, with_importable_types
 
 
 class HelpWithDefaults(
@@ -267,7 +267,8 @@ def with_separate_dump(cfg: Config) -> Config:
     dump = osp.join(cfg.work_dir, osp.basename(cfg.filename))
     if osp.realpath(dump) == osp.realpath(cfg.filename):
         stem, extension = osp.splitext(cfg.filename)
-        return Config(cfg.to_dict(), cfg.text, f'{stem}_resolved{extension}')
+        settings = with_importable_types(cfg).to_dict()
+        return Config(settings, cfg.text, f'{stem}_resolved{extension}')
     return cfg
 
 

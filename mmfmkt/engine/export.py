@@ -24,7 +24,12 @@ from mmfmkt.models.flows import VARIANTS
 from mmfmkt.registry import MODELS
 from mmfmkt.utils import ConfigError
 from mmfmkt.utils.checkpoints import load_checkpoint
-from mmfmkt.utils.configs import add_mmfmkt_import, imported_modules, walk
+from mmfmkt.utils.configs import (
+    add_mmfmkt_import,
+    imported_modules,
+    walk,
+    with_importable_types,
+)
 from mmfmkt.utils.files import save_atomically
 from mmfmkt.utils.types import is_from_mmfmkt, resolve_type
 
@@ -81,6 +86,7 @@ def export_student(
         raise ConfigError(
             "The config is not a distillation: it has no key 'model.student'."
         )
+    config = with_importable_types(config)
     content = load_checkpoint(str(checkpoint))
     if not config.model.get('task_loss', True):
         return export_backbone(config, content, Path(out_dir))

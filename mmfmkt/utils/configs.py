@@ -15,6 +15,7 @@ from mmengine.hub import get_config
 import mmfmkt
 
 from .errors import ConfigError
+from .types import importable_type
 
 # Folder of the package with configs and tools; setup.py creates it.
 SHIPPED = Path(mmfmkt.__file__).parent / '.mim'
@@ -88,6 +89,18 @@ def walk(part: Any, key: str = '') -> Iterator[Tuple[str, Any]]:
         return
     for name, value in list(items):
         yield from walk(value, f'{key}.{name}' if key else str(name))
+
+
+def with_importable_types(cfg: Config) -> Config:
+    """Return a copy of a config that can be dumped and built again.
+
+    Types are strings, also those of a new-style config.
+    """
+    settings = cfg.to_dict()
+    for _, part in walk(settings):
+        if isinstance(part, dict) and 'type' in part:
+            part['type'] = importable_type(part['type'])
+    return Config(settings, cfg.text, cfg.filename)
 
 
 def read_config(

@@ -1,5 +1,6 @@
 """Classes of the ``type`` in configs, and their import paths."""
 
+from importlib import import_module
 from typing import Any, Iterable, Optional, Union
 
 from mmengine.registry import Registry
@@ -94,6 +95,24 @@ def import_path(obj: Any) -> str:
             return path
         module = module.rpartition('.')[0]
     return f'{obj.__module__}.{obj.__qualname__}'
+
+
+def importable_type(type_: Any) -> Any:
+    """Return a type by which MMEngine's registries find the class.
+
+    Args:
+        type_ (Any): A type. The import path of a class that MMEngine does not
+            find (see `import_path`) is replaced; MMEngine writes such paths
+            when it dumps new-style configs.
+    """
+    if isinstance(type_, str) and '.' in type_:
+        module, _, name = type_.rpartition('.')
+        try:
+            if get_object_from_string(type_) is None:
+                return import_path(getattr(import_module(module), name))
+        except (ImportError, AttributeError, TypeError, ValueError):
+            pass  # a name with a scope, or a path that does not exist
+    return type_
 
 
 def is_from_mmfmkt(cls: Any) -> bool:

@@ -11,7 +11,8 @@ import pytest
 import torch
 from conftest import ROOT, run, scalars
 from mmengine.config import Config
-from tiny import write_config
+from new_style import write_new_style
+from tiny import CONFIGS, write_config
 
 pytest.importorskip('mmdet')
 pytestmark = pytest.mark.slow
@@ -139,6 +140,34 @@ def test_the_export_predicts_what_the_distiller_predicts(trained, tmp_path):
         check_same(ours, theirs)
         seen.append(ours[0]['bboxes'])
     assert all(not torch.equal(seen[0], x) for x in seen[1:])
+
+
+def test_a_new_style_distillation_is_exported_reported_and_compared(
+    shapes, tmp_path
+):
+    """MMEngine dumps L1Loss with a path at which it does not find it."""
+    old = Config.fromfile(
+        write_config(tmp_path / 'old.py', shapes, 'fmkt', epochs=1)
+    )
+    own = write_new_style(tmp_path / 'own.py', old)
+    assert 'smooth_l1_loss import L1Loss' in own.read_text()
+    work_dir = tmp_path / 'run'
+    run('tools/train.py', own, '--work-dir', work_dir)
+    expected = metrics_in(work_dir)['coco/bbox_mAP']
+    for config, checkpoint in (
+        (work_dir / 'own.py', work_dir / 'epoch_1.pth'),
+        (work_dir / 'student/student.py', work_dir / 'student/student.pth'),
+    ):
+        metrics, _ = evaluate(config, checkpoint, tmp_path / 'test')
+        assert metrics['coco/bbox_mAP'] == expected
+    page = tmp_path / 'report.html'
+    assert 'not shown' not in run('tools/report.py', work_dir, '--out', page)
+    student = CONFIGS / 'quick_start/retinanet_r18_shapes.py'
+    log = run(
+        *('tools/compare.py', student, '--methods', own, '--seeds', 0),
+        *('--dry-run', '--work-dir', tmp_path / 'comparison'),
+    )
+    assert 'own, seed 0: to be run' in log
 
 
 def test_without_levels_inference_has_the_trained_flows(shapes, tmp_path):
@@ -394,3 +423,7 @@ def test_the_first_start_of_a_resumable_run_loads_load_from(trained, tmp_path):
     log = run(*command[:-1], 'train_cfg.max_epochs=2')
     assert 'resumed epoch: 1' in log
     assert f'Load checkpoint from {start}' not in log
+    # The config in the work directory has `resume=True`.
+    dumped = tmp_path / config.name
+    log = run('tools/test.py', dumped, tmp_path / 'epoch_2.pth')
+    assert 'bbox_mAP' in log and 'resumed' not in log

@@ -5,7 +5,12 @@ from mmengine.config import ConfigDict
 from mmengine.hooks import EMAHook
 from mmengine.registry import DATASETS, FUNCTIONS, HOOKS, MODELS
 
-from mmfmkt.utils.types import import_path, resolve_type, type_name
+from mmfmkt.utils.types import (
+    import_path,
+    importable_type,
+    resolve_type,
+    type_name,
+)
 
 
 @pytest.mark.parametrize(
@@ -53,4 +58,9 @@ def test_import_paths_resolve_although_a_function_shadows_a_module():
     losses = pytest.importorskip('mmdet.models.losses')
     for cls in (losses.L1Loss, losses.FocalLoss, EMAHook):
         assert resolve_type(import_path(cls), MODELS, 'mmdet') is cls
-    assert import_path(losses.L1Loss) == 'mmdet.models.losses.L1Loss'
+    path = import_path(losses.L1Loss)
+    assert path == 'mmdet.models.losses.L1Loss'
+    dumped = f'{losses.L1Loss.__module__}.L1Loss'
+    assert importable_type(dumped) == importable_type(path) == path
+    for other in ('L1Loss', 'mmdet.L1Loss', 'no.such.Loss', '', losses.L1Loss):
+        assert importable_type(other) is other

@@ -14,7 +14,7 @@ from mmfmkt.models.distillers.builder import FLOW_DEFAULTS, HEAD_DEFAULTS
 from mmfmkt.models.distillers.taps import HEAD
 from mmfmkt.models.flows import VARIANTS
 from mmfmkt.utils import ConfigError
-from mmfmkt.utils.configs import read_config
+from mmfmkt.utils.configs import read_config, with_importable_types
 from mmfmkt.utils.files import write_atomically
 from mmfmkt.utils.types import resolve_type
 
@@ -121,7 +121,7 @@ def method_config(
     of `compose_methods`, which documents the other arguments.
     """
     if source.endswith('.py'):
-        return read_config(source, cfg_options), None
+        return with_importable_types(read_config(source, cfg_options)), None
     variant = source
     if source == BASELINE:
         variant = 'direct' if teacher else 'online'

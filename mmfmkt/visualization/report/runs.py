@@ -12,7 +12,7 @@ from mmengine.config import Config
 
 from mmfmkt.engine.resume.latest_checkpoint import checkpoints_of
 from mmfmkt.utils import ConfigError
-from mmfmkt.utils.configs import walk
+from mmfmkt.utils.configs import walk, with_importable_types
 
 # Name of a metric at one K, from StepAccuracy.
 STEP_METRIC = re.compile(r'^(?P<name>.+)_k(?P<k>\d+)$')
@@ -106,7 +106,8 @@ def read_work_dir(folder: str) -> WorkDir:
     parts = path.resolve().parts
     # Work directories of mmfmkt compare are <method>/<seed>.
     name = '/'.join(parts[-2:]) if parts[-1].isdigit() else parts[-1]
-    run = WorkDir(name, path, Config.fromfile(configs[-1]))
+    config = with_importable_types(Config.fromfile(configs[-1]))
+    run = WorkDir(name, path, config)
     for line in (x for log in logs for x in read_lines(log)):
         if any(key.startswith('flow/') for key in line):
             replace_later(run.flow, 'step', line)
