@@ -31,7 +31,7 @@ def mmfmkt(*options, fails=False, cwd=ROOT):
         fails=fails,
         cwd=cwd,
         fresh='doctor' in options,
-        COLUMNS=200,
+        COLUMNS=80,
     )
 
 
@@ -85,6 +85,10 @@ def test_configs_are_listed_shown_and_copied(tmp_path):
     paths = [x for x in output.split() if x.startswith('configs/')]
     assert paths and all((ROOT / x).is_file() for x in paths)
     assert not any('fmkt_' in x for x in paths)
+    # Each config has one line, also in a narrow terminal.
+    lines = [x for x in output.splitlines() if x.startswith('configs/')]
+    assert len(lines) == len(set(paths))
+    assert lines[-1].endswith('retinanet_r101_fpn_2x_coco')
     assert 'matches all filters' in mmfmkt(
         'configs', '--student', 'x', fails=True
     )

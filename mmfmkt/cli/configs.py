@@ -14,9 +14,6 @@ import re
 from pathlib import Path
 from typing import Iterator
 
-from rich.console import Console
-from rich.table import Table
-
 from mmfmkt.utils import ConfigError
 from mmfmkt.utils.configs import SHIPPED, shipped_models
 from mmfmkt.utils.files import write_atomically
@@ -135,7 +132,7 @@ def matching_entries(args: argparse.Namespace) -> Iterator[dict]:
 
 
 def show_list(args: argparse.Namespace) -> None:
-    """Print a table of configs.
+    """Print a table of configs, one line for each.
 
     Raises:
         ConfigError: If no config matches.
@@ -143,19 +140,22 @@ def show_list(args: argparse.Namespace) -> None:
     entries = list(matching_entries(args))
     if not entries:
         raise ConfigError('No shipped config matches all filters.')
-    table = Table()
-    table.add_column('config', no_wrap=True)
-    for column in FILTERS:
-        table.add_column(column, overflow='fold')
+    rows = [('config', *FILTERS)]
     for entry in entries:
         metadata = entry['Metadata']
-        table.add_row(
-            entry['Config'],
-            metadata.get('Variant', 'none'),
-            str(metadata.get('Student') or metadata.get('Network', '')),
-            str(metadata.get('Teacher', '')),
+        rows.append(
+            (
+                entry['Config'],
+                metadata.get('Variant', 'none'),
+                str(metadata.get('Student') or metadata.get('Network', '')),
+                str(metadata.get('Teacher', '')),
+            )
         )
-    Console().print(table)
+    # One line for each config, also if the terminal is narrow.
+    widths = [max(map(len, column)) for column in zip(*rows)]
+    for row in rows:
+        cells = (x.ljust(width) for x, width in zip(row, widths))
+        print('  '.join(cells).rstrip())
     # Example commands with the first config.
     path = Path(entries[0]['Config'])
     name = packaged_name(path)
