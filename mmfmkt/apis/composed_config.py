@@ -1,11 +1,13 @@
 """Text of a composed config, and the base config of its student."""
 
 import os.path as osp
+import zlib
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Tuple
 
 from mmengine.config import Config
 
+from mmfmkt.engine.resume import has_checkpoint
 from mmfmkt.utils import ConfigError
 from mmfmkt.utils.config_text import assignment, assignments
 from mmfmkt.utils.configs import read_config
@@ -36,14 +38,13 @@ def render(
             '    _delete_=True,',
             '    student=_base_.model)',
         ]
-    return '\n'.join(
+    return with_digest(
+        f'Composed by mmfmkt {command}; may be edited and inherited',
         [
-            f'# Composed by mmfmkt {command}; may be edited and inherited.',
             assignment('_base_', bases),
             *lines,
             *assignments(overrides, ['model'] if preset else []),
-            '',
-        ]
+        ],
     )
 
 
@@ -68,7 +69,7 @@ def write_base(source: str, path: Path) -> Tuple[str, List[str]]:
     # `to_dict` excludes the names that a new-style config imports.
     values = [assignment(key, config[key]) for key in config.to_dict()]
     base = f'{path.stem}_student.py'
-    text = '\n'.join([f'# Resolved from {source}', *values, ''])
+    text = with_digest(f'Resolved from {source}', values)
     write_config(path.with_name(base), text)
     return base, [
         f'base      {base}: student in the old config style, since old-style '
@@ -76,13 +77,28 @@ def write_base(source: str, path: Path) -> Tuple[str, List[str]]:
     ]
 
 
+def with_digest(comment: str, lines: List[str]) -> str:
+    """Return the text of a config, with a digest of its lines in a comment."""
+    text = '\n'.join([*lines, ''])
+    return f'# {comment} (digest {digest(text)}).\n{text}'
+
+
+def digest(text: str) -> str:
+    """Return a checksum of a text."""
+    return f'{zlib.crc32(text.encode()):08x}'
+
+
 def write_config(path: Path, text: str) -> None:
-    """Write a config, unless the file exists with the same content.
+    """Write a config; it replaces one that was neither edited nor trained.
 
     Raises:
-        ConfigError: If the file exists with another content.
+        ConfigError: If the file exists with another content, and was edited,
+            or its folder has a checkpoint.
     """
-    if path.exists() and path.read_text(encoding='utf-8') != text:
+    old = path.read_text(encoding='utf-8') if path.exists() else text
+    comment, _, lines = old.partition('\n')
+    edited = not comment.endswith(f'(digest {digest(lines)}).')
+    if old != text and (edited or has_checkpoint(path.parent)):
         raise ConfigError(
             f'{str(path)!r} exists and differs from the composed config. '
             'Train it with mmfmkt train, delete it, or use another '

@@ -95,11 +95,23 @@ def test_a_dry_run_writes_a_config_that_can_be_inherited(
     child = tmp_path / 'child.py'
     child.write_text(f"_base_ = '{config}'\nmodel = dict(variant='theta')\n")
     assert Config.fromfile(child).model.variant == 'theta'
-    # Once more is nothing new; what somebody has edited is kept.
-    assert run(*command) and config.write_text('edited = True\n')
+    # Once more is nothing new, and other options replace the config.
+    text = config.read_text()
+    assert run(*command) and config.read_text() == text
+    missing = ('--teacher-checkpoint', tmp_path / 'missing.pth')
+    assert 'missing.pth' in run(*command, *missing, fails=True)
+    assert 'missing.pth' in config.read_text()
+    assert run(*command) and config.read_text() == text
+    # What somebody has edited, or a training has used, is kept.
+    config.write_text(f'{text}edited = True\n')
     log = run(*command, fails=True)
     assert 'differs from the composed config' in log
-    assert config.read_text() == 'edited = True\n'
+    assert config.read_text().endswith('edited = True\n')
+    config.write_text(text)
+    (tmp_path / 'last_checkpoint').touch()
+    log = run(*command, *missing, fails=True)
+    assert 'differs from the composed config' in log
+    assert config.read_text() == text
 
 
 MASK_STUDENT = """
