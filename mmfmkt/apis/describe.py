@@ -60,11 +60,13 @@ def describe(path: Path, cfg_options: Optional[dict] = None) -> List[str]:
     direct_loss = ''
     if direct_weight := flow.get('direct_weight'):
         direct_loss = f' + direct loss, {direct_weight:g} times this weight'
+    steps = f'N = {json.dumps(flow.num_steps)}'
+    if model.deploys_flow:
+        steps += f', K = {flow.inference_steps}'
     lines = [
         f'flow      variant {model_cfg.variant}, {encoder_names(flow)}, '
         f'{flow.schedule.type}, {flow.metric.type} of weight '
-        f'{weight}{direct_loss}, '
-        f'N = {json.dumps(flow.num_steps)}, K = {flow.inference_steps}',
+        f'{weight}{direct_loss}, {steps}',
     ]
     if model.teacher is not None:
         lines += [f'classes   {x}' for x in model.class_summary]

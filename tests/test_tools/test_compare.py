@@ -480,3 +480,11 @@ def test_a_wrong_path_of_one_method_is_an_error_before_any_training(
     own.write_text(own.read_text().replace("'nowhere.pth'", 'None'))
     output = run(*command, '--budget', 3, '--dry-run')
     assert 'own, seed 0: to be run' in output
+
+    # The test data are needed, and results of methods are found by name.
+    own.write_text(f'{own.read_text()}test_dataloader = None\n')
+    output = run(*command, fails=True)
+    assert 'error: own: The config has no test_dataloader' in output
+    other = own.rename(tmp_path / 'baseline.py')
+    output = run(*command[:-1], other, fails=True)
+    assert "two methods have the name 'baseline'" in output

@@ -62,6 +62,7 @@ def test_distill_py_trains_and_exports(pair, shapes, tmp_path):
     assert 'level 0 to 1, stride 8, 16 channels to 24 by a 1x1' in log
     assert 'level 3 to 4, stride 64' in log
     assert 'inherits' not in log
+    assert 'N = 4\n' in log  # no K, since no flow is deployed
     assert 'deployed  the student without a flow: no additional cost' in log
     assert 'Evaluating bbox' in log
     logged = scalars(tmp_path / 'run')[0]

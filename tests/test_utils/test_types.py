@@ -24,7 +24,7 @@ from mmfmkt.utils.types import (
     ],
 )
 def test_all_notations_of_a_type_resolve_to_the_class(type_):
-    assert resolve_type(type_, HOOKS) is EMAHook
+    assert resolve_type(type_, HOOKS, 'mmengine') is EMAHook
     assert resolve_type(dict(type=type_), HOOKS, 'mmengine') is EMAHook
     assert resolve_type(ConfigDict(type=type_), HOOKS, 'mmfmkt') is EMAHook
     assert type_name(dict(type=type_)) == 'EMAHook'

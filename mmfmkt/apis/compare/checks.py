@@ -86,6 +86,8 @@ def build_training(cfg: Config) -> None:
 
 def read_sample(cfg: Config, key: str) -> None:
     """Build a dataset and read its first sample."""
+    if not cfg.get(key):
+        raise ConfigError(f'The config has no {key}.')
     _ = DATASETS.build(deepcopy(cfg[key]['dataset']))[0]
 
 

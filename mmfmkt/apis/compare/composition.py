@@ -90,7 +90,10 @@ def compose_methods(
         name = NAMES.get(source, Path(source).stem)
         method = Method(name, '', list(seeds), is_baseline=source == BASELINE)
         if method.folder in [x.folder for x in composed_methods]:
-            raise ConfigError(f'--methods: {name!r} is given twice.')
+            raise ConfigError(
+                f'--methods: two methods have the name {name!r}. The name of '
+                "a config's method is that of its file."
+            )
         model = cfg.model
         variant = model.get('variant', 'fmkt') if 'student' in model else None
         method.is_loss_without_flow = variant == 'direct'
