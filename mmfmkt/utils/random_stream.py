@@ -58,14 +58,17 @@ class RandomStream:
 
 
 def get_random_states() -> Dict[str, Any]:
-    """Return the random states of Python, NumPy, PyTorch and the GPU."""
+    """Return the random states of Python, NumPy, PyTorch and the GPU.
+
+    They can be pickled: arrays replace tensors.
+    """
     states = dict(
         python=random.getstate(),
         numpy=np.random.get_state(),
-        torch=torch.get_rng_state(),
+        torch=torch.get_rng_state().numpy(),
     )
     if torch.cuda.is_available() and torch.cuda.is_initialized():
-        states['cuda'] = torch.cuda.get_rng_state()
+        states['cuda'] = torch.cuda.get_rng_state().numpy()
     return states
 
 
@@ -73,6 +76,6 @@ def set_random_states(states: Dict[str, Any]) -> None:
     """Set the random states that `get_random_states` returned."""
     random.setstate(states['python'])
     np.random.set_state(states['numpy'])
-    torch.set_rng_state(states['torch'])
+    torch.set_rng_state(torch.from_numpy(states['torch']))
     if 'cuda' in states and torch.cuda.is_available():
-        torch.cuda.set_rng_state(states['cuda'])
+        torch.cuda.set_rng_state(torch.from_numpy(states['cuda']))

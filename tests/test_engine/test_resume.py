@@ -554,6 +554,6 @@ def test_checkpoints_that_are_folders_are_left_to_mmengine(tmp_path):
 def test_random_states_of_a_gpu_are_skipped_without_a_gpu():
     states = get_random_states()
     drawn = torch.rand(3)
-    cuda = torch.zeros(16, dtype=torch.uint8)
+    cuda = torch.zeros(16, dtype=torch.uint8).numpy()
     set_random_states(unpack_states(pack_states({**states, 'cuda': cuda})))
     assert torch.equal(torch.rand(3), drawn)

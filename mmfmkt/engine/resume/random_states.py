@@ -4,9 +4,6 @@ import io
 import pickle
 from typing import Any, Dict
 
-import numpy as np
-import torch
-
 from mmfmkt.utils.checkpoints import RestrictedUnpickler
 
 
@@ -16,11 +13,7 @@ def pack_states(states: Dict[str, Any]) -> bytes:
     Args:
         states (dict): Result of `get_random_states`.
     """
-    arrays = {
-        key: state.numpy() if isinstance(state, torch.Tensor) else state
-        for key, state in states.items()
-    }
-    return pickle.dumps(arrays)
+    return pickle.dumps(states)
 
 
 def unpack_states(packed: bytes) -> Dict[str, Any]:
@@ -29,8 +22,4 @@ def unpack_states(packed: bytes) -> Dict[str, Any]:
     Args:
         packed (bytes): Result of `pack_states`.
     """
-    arrays = RestrictedUnpickler(io.BytesIO(packed)).load()
-    return {
-        key: torch.tensor(x) if isinstance(x, np.ndarray) else x
-        for key, x in arrays.items()
-    }
+    return RestrictedUnpickler(io.BytesIO(packed)).load()
