@@ -6,7 +6,7 @@ network, whose backbone is in ``mmfmkt.models.backbones``.
 """
 
 from pathlib import Path
-from typing import Any, Dict, Mapping, NamedTuple, Union
+from typing import Any, Dict, Mapping, Union
 
 import torch
 from mmengine.config import Config
@@ -18,20 +18,6 @@ from mmfmkt.utils.checkpoints import read_checkpoint
 from mmfmkt.utils.configs import add_mmfmkt_import
 from mmfmkt.utils.files import save_atomically
 from mmfmkt.utils.schema import short_repr
-
-
-class Network(NamedTuple):
-    """Published network and the mapping of its tensor names.
-
-    Attributes:
-        backbone (dict): Config of the backbone.
-        prefixes (dict[str, str]): Prefixes of tensor names in ImageClassifier
-            by published prefix. The first published prefix that matches is
-            used.
-    """
-
-    backbone: Dict[str, Any]
-    prefixes: Dict[str, str]
 
 
 def shuffle_v2_units() -> Dict[str, str]:
@@ -54,82 +40,72 @@ def shuffle_v2_units() -> Dict[str, str]:
 
 STEM = {'conv1': 'backbone.stem.0', 'bn1': 'backbone.stem.1'}
 LAYERS = {f'layer{i + 1}': f'backbone.stages.{i}' for i in range(3)}
-RESNET = {**STEM, **LAYERS, 'fc': 'head.fc'}
-SHUFFLE_V1 = {**STEM, **LAYERS, 'linear': 'head.fc'}
-SHUFFLE_V2 = {
-    **STEM,
-    **shuffle_v2_units(),
-    'conv2': 'backbone.stages.3.0',
-    'bn2': 'backbone.stages.3.1',
-    'linear': 'head.fc',
-}
 WRN_STAGES = (
     'backbone.stages.0',
     'backbone.stages.1',
     'backbone.stages.2.blocks',
 )
-WRN = {
-    'conv1': 'backbone.stem',
-    # Listed before the blocks, whose published prefix also matches.
-    **{
-        f'block{i}.layer.0.convShortcut': f'{stage}.0.shortcut'
-        for i, stage in enumerate(WRN_STAGES, 1)
+# Prefixes of tensor names in ImageClassifier by published prefix, for each
+# backbone. The first published prefix that matches is used.
+PREFIXES: Dict[str, Dict[str, str]] = {
+    'mmfmkt.CIFARResNet': {**STEM, **LAYERS, 'fc': 'head.fc'},
+    'mmfmkt.WideResNet': {
+        'conv1': 'backbone.stem',
+        # Listed before the blocks, whose published prefix also matches.
+        **{
+            f'block{i}.layer.0.convShortcut': f'{stage}.0.shortcut'
+            for i, stage in enumerate(WRN_STAGES, 1)
+        },
+        **{f'block{i}.layer': stage for i, stage in enumerate(WRN_STAGES, 1)},
+        'bn1': 'backbone.stages.2.norm',
+        'fc': 'head.fc',
     },
-    **{f'block{i}.layer': stage for i, stage in enumerate(WRN_STAGES, 1)},
-    'bn1': 'backbone.stages.2.norm',
-    'fc': 'head.fc',
-}
-VGG = {
-    **{f'block{i}': f'backbone.stages.{i}' for i in range(5)},
-    'classifier': 'head.fc',
-}
-MOBILENET_V2 = {
-    'conv1': 'backbone.stem',
-    'conv2': 'backbone.stages.7',
-    'blocks': 'backbone.stages',
-    'classifier.0': 'head.fc',
+    'mmfmkt.CIFARVGG': {
+        **{f'block{i}': f'backbone.stages.{i}' for i in range(5)},
+        'classifier': 'head.fc',
+    },
+    'mmfmkt.CIFARMobileNetV2': {
+        'conv1': 'backbone.stem',
+        'conv2': 'backbone.stages.7',
+        'blocks': 'backbone.stages',
+        'classifier.0': 'head.fc',
+    },
+    'mmfmkt.CIFARShuffleNetV1': {**STEM, **LAYERS, 'linear': 'head.fc'},
+    'mmfmkt.CIFARShuffleNetV2': {
+        **STEM,
+        **shuffle_v2_units(),
+        'conv2': 'backbone.stages.3.0',
+        'bn2': 'backbone.stages.3.1',
+        'linear': 'head.fc',
+    },
 }
 
-# Networks by their names in RepDistiller and mdistiller.
-NETWORKS = {
+# Backbones by the names of their networks in RepDistiller and mdistiller.
+NETWORKS: Dict[str, Dict[str, Any]] = {
     **{
-        f'resnet{depth}': Network(
-            dict(type='mmfmkt.CIFARResNet', depth=depth), RESNET
-        )
+        f'resnet{depth}': dict(type='mmfmkt.CIFARResNet', depth=depth)
         for depth in (8, 14, 20, 32, 44, 56, 110)
     },
     **{
-        f'resnet{depth}x4': Network(
-            dict(
-                type='mmfmkt.CIFARResNet',
-                depth=depth,
-                widths=(32, 64, 128, 256),
-            ),
-            RESNET,
+        f'resnet{depth}x4': dict(
+            type='mmfmkt.CIFARResNet', depth=depth, widths=(32, 64, 128, 256)
         )
         for depth in (8, 32)
     },
     **{
-        f'wrn_{depth}_{factor}': Network(
-            dict(type='mmfmkt.WideResNet', depth=depth, widen_factor=factor),
-            WRN,
+        f'wrn_{depth}_{factor}': dict(
+            type='mmfmkt.WideResNet', depth=depth, widen_factor=factor
         )
         for depth in (16, 40)
         for factor in (1, 2)
     },
     **{
-        f'vgg{depth}': Network(dict(type='mmfmkt.CIFARVGG', depth=depth), VGG)
+        f'vgg{depth}': dict(type='mmfmkt.CIFARVGG', depth=depth)
         for depth in (8, 11, 13, 16, 19)
     },
-    'MobileNetV2': Network(
-        dict(type='mmfmkt.CIFARMobileNetV2', width_mult=0.5), MOBILENET_V2
-    ),
-    'ShuffleV1': Network(
-        dict(type='mmfmkt.CIFARShuffleNetV1', groups=3), SHUFFLE_V1
-    ),
-    'ShuffleV2': Network(
-        dict(type='mmfmkt.CIFARShuffleNetV2', net_size=1), SHUFFLE_V2
-    ),
+    'MobileNetV2': dict(type='mmfmkt.CIFARMobileNetV2', width_mult=0.5),
+    'ShuffleV1': dict(type='mmfmkt.CIFARShuffleNetV1', groups=3),
+    'ShuffleV2': dict(type='mmfmkt.CIFARShuffleNetV2', net_size=1),
 }
 
 
@@ -154,7 +130,7 @@ def convert_checkpoint(
         ConfigError: If the checkpoint cannot be read or belongs to another
             network.
     """
-    find_network(model)
+    find_backbone(model)
     state = convert_state(find_state(read_checkpoint(str(src))), model)
     num_classes = len(state['head.fc.bias'])
     cfg = Config(dict(default_scope='mmpretrain'))
@@ -180,7 +156,7 @@ def classifier_config(model: str, num_classes: int) -> Dict[str, Any]:
     Raises:
         ConfigError: If the network is unknown.
     """
-    backbone = find_network(model).backbone
+    backbone = find_backbone(model)
     with torch.device('meta'):
         channels = MODELS.build(backbone).stage_channels[-1]
     return dict(
@@ -212,10 +188,11 @@ def convert_state(
     Raises:
         ConfigError: If a tensor is missing, unexpected or has another shape.
     """
-    network = find_network(model)
-    backbone = MODELS.build(network.backbone)
+    backbone_cfg = find_backbone(model)
+    backbone = MODELS.build(backbone_cfg)
+    prefixes = PREFIXES[backbone_cfg['type']]
     state = {
-        rename_tensor(name.removeprefix('module.'), network.prefixes): x
+        rename_tensor(name.removeprefix('module.'), prefixes): x
         for name, x in state.items()
     }
     num_classes = state.get('head.fc.bias', torch.zeros(1)).numel()
@@ -233,8 +210,8 @@ def convert_state(
     return dict(classifier.state_dict())
 
 
-def find_network(model: str) -> Network:
-    """Return a network by its published name.
+def find_backbone(model: str) -> Dict[str, Any]:
+    """Return the backbone of a network by its published name.
 
     Raises:
         ConfigError: If the name is unknown.
