@@ -38,12 +38,9 @@ def describe(path: Path, cfg_options: Optional[dict] = None) -> List[str]:
     without_weights(model_cfg.student)
     teacher = model_cfg.get('teacher') or {}
     checkpoint = teacher.pop('checkpoint', None)
-    for section, key in (
-        (teacher, 'cache'),
-        (teacher, 'compile'),
-        (model_cfg.flow, 'compile'),
-    ):
-        section.pop(key, None)
+    teacher.pop('cache', None)
+    teacher.pop('compile', None)
+    model_cfg.flow.pop('compile', None)
     scope = config.get('default_scope')
     with (
         checkpoint_guard(config),
