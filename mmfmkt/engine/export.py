@@ -10,18 +10,17 @@ from pathlib import Path
 from typing import NamedTuple, Optional, Union
 
 from mmengine.config import Config, ConfigDict
-from mmengine.registry import HOOKS, METRICS, OPTIM_WRAPPERS, DefaultScope
-from mmengine.registry import MODELS as MMENGINE_MODELS
+from mmengine.registry import HOOKS, METRICS, MODELS, OPTIM_WRAPPERS
 
 from mmfmkt.evaluation import StepAccuracy
 from mmfmkt.models.distillers import DetectionDistiller
 from mmfmkt.models.distillers.networks import (
+    build_network,
     drop_teacher,
     load_model_config,
     without_weights,
 )
 from mmfmkt.models.flows import VARIANTS
-from mmfmkt.registry import MODELS
 from mmfmkt.utils import ConfigError
 from mmfmkt.utils.checkpoints import load_checkpoint
 from mmfmkt.utils.configs import (
@@ -152,9 +151,8 @@ def deployed_state(
         ConfigError: If a tensor is missing.
     """
     model = without_weights(deepcopy(exported_config.model))
-    scope = exported_config.get('default_scope')
-    with DefaultScope.overwrite_default_scope(scope):
-        expected = MODELS.build(model).state_dict()
+    network = build_network(model, exported_config.get('default_scope'))
+    expected = network.state_dict()
     missing = [name for name in expected if name not in state]
     if missing:
         raise ConfigError(
@@ -210,7 +208,7 @@ def student_with_flow_config(config: Config, checkpoint: dict) -> Config:
         (section.get('flow') or {}).pop('loss_weight', None)
     model.student = resolved_student(exported)
     scope = config.get('default_scope')
-    distiller_class = resolve_type(model, MMENGINE_MODELS, scope)
+    distiller_class = resolve_type(model, MODELS, scope)
     if issubclass(distiller_class, DetectionDistiller):
         # mmdet.apis.init_detector sets model.backbone.init_cfg, so the
         # section must exist.
