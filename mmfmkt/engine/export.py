@@ -100,7 +100,6 @@ def export_student(
     )
 
     out_dir = Path(out_dir)
-    out_dir.mkdir(parents=True, exist_ok=True)
     paths = Exported(out_dir / 'student.py', out_dir / 'student.pth')
     meta = dict(content.get('meta', {}), cfg=exported_config.pretty_text)
     save_atomically(paths.checkpoint, dict(meta=meta, state_dict=state))
@@ -128,7 +127,6 @@ def export_backbone(config: Config, content: dict, out_dir: Path) -> Exported:
         for name, x in content.get('state_dict', content).items()
         if name.startswith(prefixes)
     }
-    out_dir.mkdir(parents=True, exist_ok=True)
     path = out_dir / 'backbone.pth'
     meta = dict(content.get('meta', {}), cfg=config.pretty_text)
     save_atomically(path, dict(meta=meta, state_dict=state))
