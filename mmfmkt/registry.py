@@ -95,8 +95,6 @@ def build_part(cfg: Any, key: str = 'model.flow', **defaults: Any) -> Any:
     check_arguments(part_class, settings, key)
     try:
         return part_class(**settings)
-    except ConfigError:
-        raise
     except (ValueError, TypeError) as error:
         # If the message starts with the name of an argument, the error reads
         # '<key>.<argument> ...', else '<key>: ...'.
