@@ -10,9 +10,8 @@ from mmengine.runner import Runner
 from mmfmkt.registry import HOOKS
 from mmfmkt.utils.schema import UnitInterval
 
+from ..export import FLOWS_PREFIX
 from .progress import get_distiller
-
-PREFIX = 'flows.'
 
 
 @HOOKS.register_module()
@@ -57,12 +56,12 @@ def flow_checkpoint_of(checkpoint: dict) -> Iterator[dict]:
     """Yield a checkpoint with the flows only, then copy its changes back."""
     state_dict = checkpoint['state_dict']
     flow_state = {
-        name.removeprefix(PREFIX): x
+        name.removeprefix(FLOWS_PREFIX): x
         for name, x in state_dict.items()
-        if name.startswith(PREFIX)
+        if name.startswith(FLOWS_PREFIX)
     }
     flow_checkpoint = {**checkpoint, 'state_dict': flow_state}
     yield flow_checkpoint
-    state_dict.update({PREFIX + name: x for name, x in flow_state.items()})
+    state_dict.update({FLOWS_PREFIX + k: x for k, x in flow_state.items()})
     if 'ema_state_dict' in flow_checkpoint:
         checkpoint['ema_state_dict'] = flow_checkpoint['ema_state_dict']
