@@ -60,9 +60,9 @@ class InterruptHook(Hook):
         # A forked process that waits for a lock runs no Python handler, so it
         # could not be ended. The callback refers to the handlers only: a
         # reference to the hook would keep the threads of its process group.
-        os.register_at_fork(
-            after_in_child=partial(restore_handlers, self._previous_handlers)
-        )
+        if hasattr(os, 'register_at_fork'):  # not on Windows
+            restore = partial(restore_handlers, self._previous_handlers)
+            os.register_at_fork(after_in_child=restore)
 
     def after_train_iter(
         self, runner: Runner, batch_idx: int, *args: Any, **kwargs: Any
