@@ -11,11 +11,7 @@ import cv2
 import numpy as np
 import pytest
 
-from mmfmkt.datasets import (
-    SHAPES_CLASSES,
-    SHAPES_METAINFO,
-    make_shapes,
-)
+from mmfmkt.datasets import SHAPES_CLASSES, make_shapes
 from mmfmkt.datasets.shapes import make, paint
 from mmfmkt.datasets.shapes.annotation import annotate
 from mmfmkt.datasets.shapes.paint import paint_scene
@@ -207,7 +203,7 @@ def test_mmdet_reads_the_dataset_unmodified(drawn):
     datasets = pytest.importorskip('mmdet.datasets')
     dataset = datasets.CocoDataset(
         data_root=str(drawn),
-        metainfo=SHAPES_METAINFO,
+        metainfo=dict(classes=SHAPES_CLASSES),
         ann_file='annotations/instances_train.json',
         data_prefix=dict(img='train/'),
         filter_cfg=dict(filter_empty_gt=True, min_size=32),
@@ -229,7 +225,7 @@ def test_coco_metric_of_perfect_detections_is_one(drawn):
     metrics = pytest.importorskip('mmdet.evaluation.metrics')
     file = drawn / 'annotations' / 'instances_val.json'
     metric = metrics.CocoMetric(ann_file=str(file), metric='bbox')
-    metric.dataset_meta = SHAPES_METAINFO
+    metric.dataset_meta = dict(classes=SHAPES_CLASSES)
     content = json.loads(file.read_text())
     for record in content['images']:
         anns = [

@@ -6,12 +6,7 @@ large detector outperforms a small one: similar classes, sizes from 4 % to
 blur and noise.
 """
 
-from .classes import SHAPES_CLASSES, SHAPES_METAINFO, SHAPES_PALETTE
+from .classes import SHAPES_CLASSES
 from .make import make_shapes
 
-__all__ = [
-    'SHAPES_CLASSES',
-    'SHAPES_METAINFO',
-    'SHAPES_PALETTE',
-    'make_shapes',
-]
+__all__ = ['SHAPES_CLASSES', 'make_shapes']
