@@ -129,10 +129,11 @@ class ClassificationDistiller(BaseDistiller):
         with self._deployed_flows():
             features = self.student.extract_feat(inputs, stage='backbone')
         counts = self.report_steps if mode == 'predict' else ()
-        logits_by_steps = transfer.logits(
-            features[-1], partial(self._logits, features), counts
+        steps = transfer.inference_steps
+        logits_by_steps = transfer.flow.logits(
+            features[-1], (steps, *counts), partial(self._logits, features)
         )
-        logits = logits_by_steps[transfer.inference_steps]
+        logits = logits_by_steps[steps]
         if mode == 'tensor':
             return logits
         # The student's head predicts from the mean of the logits.

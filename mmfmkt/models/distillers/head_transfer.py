@@ -1,6 +1,6 @@
 """Transfer of the feature before a classifier's neck and head (tap 'head')."""
 
-from typing import Callable, Dict, Optional, Sequence, Tuple
+from typing import Dict, Optional, Tuple
 
 from mmengine.config import ConfigDict
 from torch import Tensor
@@ -83,22 +83,3 @@ class HeadTransfer(TapTransfer):
             )
         task_losses |= weigh(self.flow, source, losses, weight)
         return {f'{self.tap}.{name}': x for name, x in task_losses.items()}
-
-    def logits(
-        self,
-        source: Tensor,
-        head: Callable[[Tensor], Tensor],
-        step_counts: Sequence[int] = (),
-    ) -> Dict[int, Tensor]:
-        """Return a dict by K with the mean of the logits of K steps.
-
-        Args:
-            source (Tensor): ``(B, C, H, W)`` or ``(B, C)``.
-            head (Callable): The student's head, a function from a feature to
-                logits.
-            step_counts (Sequence[int]): Values of K beside
-                ``inference_steps``.
-        """
-        return self.flow.logits(
-            source, (self.inference_steps, *step_counts), head
-        )

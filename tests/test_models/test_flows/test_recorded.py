@@ -107,7 +107,8 @@ def at_the_head(flow: ConfigDict, variant: str, vectors: bool):
         *head_transfer.draw(source),
         diagnose=True,
     )
-    found = head_transfer.logits(source.detach(), logits, (2,))
+    counts = (head_transfer.inference_steps, 2)
+    found = head_transfer.flow.logits(source.detach(), counts, logits)
     return losses, 0 * source, list(found.values()), source
 
 
