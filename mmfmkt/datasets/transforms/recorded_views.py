@@ -42,11 +42,7 @@ class RecordedViews:
     ) -> None:
         self.views, self.seed = views, seed
         self.pipeline = Compose(transforms)
-
-    @property
-    def transforms(self) -> List[Any]:
-        """The transforms of the pipeline."""
-        return self.pipeline.transforms
+        self.transforms = self.pipeline.transforms
 
     def __call__(self, results: dict) -> Optional[dict]:
         """Run the pipeline on a sample.
