@@ -4,6 +4,7 @@ from typing import Tuple
 
 import numpy as np
 
+from ..annotated_image import area_of
 from .piece import Piece
 
 
@@ -50,12 +51,11 @@ def polygon_of(piece: Piece, size: Tuple[int, int]) -> np.ndarray:
 
 def annotate(piece: Piece, size: Tuple[int, int]) -> dict:
     """Return an object's COCO annotation without ``id`` and ``image_id``."""
-    x, y = (polygon := polygon_of(piece, size)).T
-    area = abs(np.dot(x, np.roll(y, 1)) - np.dot(y, np.roll(x, 1))) / 2
+    polygon = polygon_of(piece, size).ravel().tolist()
     return dict(
         category_id=piece.label + 1,
         bbox=[round(v, 2) for v in box_of(piece.contours[0], size)],
-        area=round(float(area), 2),
+        area=round(area_of(polygon), 2),
         iscrowd=0,
-        segmentation=[[round(v, 2) for v in polygon.ravel().tolist()]],
+        segmentation=[[round(v, 2) for v in polygon]],
     )
