@@ -28,11 +28,6 @@ PARAMETERS = dict(
 )
 
 
-def write_json(path: Path, content: dict) -> None:
-    """Write a JSON file atomically."""
-    write_atomically(path, json.dumps(content))
-
-
 def annotation_file(root: Path, split: str) -> Path:
     """Return the annotation file of a split."""
     return root / 'annotations' / f'instances_{split}.json'
@@ -93,5 +88,5 @@ def prepare_folder(root: Path, params: dict, overwrite: bool) -> bool:
             'use another root.'
         )
     if overwrite or not manifest.is_file():
-        write_json(manifest, params)
+        write_atomically(manifest, json.dumps(params))
     return not all(path.exists() for path in files_of(root, params))

@@ -1,5 +1,6 @@
 """Creation of the shapes dataset in COCO format."""
 
+import json
 from pathlib import Path
 from typing import List, Sequence, Union
 
@@ -12,12 +13,7 @@ from mmfmkt.utils.files import write_atomically
 from ..coco_folder import SPLITS
 from .annotation import annotate
 from .classes import SHAPES_CLASSES
-from .folder import (
-    annotation_file,
-    check_parameters,
-    prepare_folder,
-    write_json,
-)
+from .folder import annotation_file, check_parameters, prepare_folder
 from .paint import paint_scene
 from .scene import compose_scene
 
@@ -62,7 +58,7 @@ def write_split(root: Path, split: str, params: dict) -> None:
         annotations=annotations,
         categories=categories,
     )
-    write_json(annotation_file(root, split), content)
+    write_atomically(annotation_file(root, split), json.dumps(content))
 
 
 def make_shapes(
