@@ -48,8 +48,10 @@ def render(
     )
 
 
-def write_base(source: str, path: Path) -> Tuple[str, List[str]]:
-    """Return the base config of a student; write it if it must be converted.
+def convert_base(
+    source: str, path: Path
+) -> Tuple[str, Dict[Path, str], List[str]]:
+    """Return the base config of a student, which is converted if necessary.
 
     MMEngine's old-style configs, such as the composed one, cannot inherit from
     new-style configs (``read_base()``), which are converted to the old style.
@@ -59,22 +61,22 @@ def write_base(source: str, path: Path) -> Tuple[str, List[str]]:
         path (Path): The composed config.
 
     Returns:
-        tuple: Path for ``_base_``, and a description by line, empty without
-        a conversion.
+        tuple: Path for ``_base_``, file and text of the converted config, and
+        a description by line; both are empty without a conversion.
     """
     config = read_config(source)
     # This method is private; MMEngine 0.10.7 has no public equivalent.
     if not Config._is_lazy_import(config.filename):
-        return absolute_path(source), []
+        return absolute_path(source), {}, []
     # `to_dict` excludes the names that a new-style config imports.
     values = [assignment(key, config[key]) for key in config.to_dict()]
     base = f'{path.stem}_student.py'
     text = with_digest(f'Resolved from {source}', values)
-    write_config(path.with_name(base), text)
-    return base, [
+    description = (
         f'base      {base}: student in the old config style, since old-style '
         'configs cannot inherit from new-style ones'
-    ]
+    )
+    return base, {path.with_name(base): text}, [description]
 
 
 def with_digest(comment: str, lines: List[str]) -> str:
@@ -88,23 +90,28 @@ def digest(text: str) -> str:
     return f'{zlib.crc32(text.encode()):08x}'
 
 
-def write_config(path: Path, text: str) -> None:
-    """Write a config; it replaces one that was neither edited nor trained.
+def write_configs(files: Dict[Path, str]) -> None:
+    """Write configs; they replace those that were neither edited nor trained.
+
+    Args:
+        files (dict[Path, str]): Text of each file.
 
     Raises:
-        ConfigError: If the file exists with another content, and was edited,
-            or its folder has a checkpoint.
+        ConfigError: If a file exists with another content, and was edited, or
+            its folder has a checkpoint. No file is written then.
     """
-    old = path.read_text(encoding='utf-8') if path.exists() else text
-    comment, _, lines = old.partition('\n')
-    edited = not comment.endswith(f'(digest {digest(lines)}).')
-    if old != text and (edited or has_checkpoint(path.parent)):
-        raise ConfigError(
-            f'{str(path)!r} exists and differs from the composed config. '
-            'Train it with mmfmkt train, delete it, or use another '
-            '--work-dir.'
-        )
-    write_atomically(path, text)
+    for path, text in files.items():
+        old = path.read_text(encoding='utf-8') if path.exists() else text
+        comment, _, lines = old.partition('\n')
+        edited = not comment.endswith(f'(digest {digest(lines)}).')
+        if old != text and (edited or has_checkpoint(path.parent)):
+            raise ConfigError(
+                f'{str(path)!r} exists and differs from the composed config. '
+                'Train it with mmfmkt train, delete it, or use another '
+                '--work-dir.'
+            )
+    for path, text in files.items():
+        write_atomically(path, text)
 
 
 def absolute_path(source: str) -> str:

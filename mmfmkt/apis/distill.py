@@ -19,7 +19,12 @@ from mmfmkt.utils.types import is_a, resolve_type, type_name
 
 from .choose_flow import choose_flow
 from .choose_taps import choose_taps
-from .composed_config import absolute_path, render, write_base, write_config
+from .composed_config import (
+    absolute_path,
+    convert_base,
+    render,
+    write_configs,
+)
 from .data_overrides import data_overrides
 from .describe import describe
 from .unlabelled import unlabelled_overrides
@@ -153,14 +158,15 @@ def compose_distillation(
         )
     elif (cfg_options or {}).get('model.tap', HEAD) == HEAD:
         lines += choose_flow(config, preset, variant, flow)
-    base, description = write_base(student, path)
+    base, files, description = convert_base(student, path)
     lines += description
     overrides = {
         **prefixed('model', model),
         **prefixed('model.flow', flow),
         **overrides,
     }
-    write_config(path, render('distill', base, overrides, preset))
+    files[path] = render('distill', base, overrides, preset)
+    write_configs(files)
     if data is not None and annotations is None:
         data.write()
     return Composed(path, lines + describe(path, cfg_options), data)
@@ -209,8 +215,9 @@ def compose_training(source: str, data_root: str, path: Path) -> Composed:
     replacements, lines = data_overrides(config, data)
     classes = num_classes_overrides(config.model, len(data.classes))
     overrides.update({**prefixed('model', classes), **replacements})
-    base, description = write_base(source, path)
-    write_config(path, render('train', base, overrides))
+    base, files, description = convert_base(source, path)
+    files[path] = render('train', base, overrides)
+    write_configs(files)
     data.write()
     model = f'model     {source} ({network_name(config.model)})'
     return Composed(path, [model, *lines, *description])

@@ -9,8 +9,10 @@ folder.
 """
 
 import argparse
+import os
 import os.path as osp
 import re
+import sys
 from pathlib import Path
 from typing import Iterator
 
@@ -55,12 +57,17 @@ def run(args: argparse.Namespace) -> None:
     """List, show or copy configs."""
     if args.name is None and args.copy:
         raise ConfigError('--copy needs the name of a config, got none.')
-    if args.name is None:
-        show_list(args)
-    elif args.copy:
-        copy_config(find_config(args.name), args.copy)
-    else:
-        print(find_config(args.name).read_text(encoding='utf-8'), end='')
+    try:
+        if args.name is None:
+            show_list(args)
+        elif args.copy:
+            copy_config(find_config(args.name), args.copy)
+        else:
+            print(find_config(args.name).read_text(encoding='utf-8'), end='')
+        sys.stdout.flush()
+    except BrokenPipeError:  # as in `mmfmkt configs | head`
+        # Python flushes the output once more when it exits.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def find_config(name: str) -> Path:

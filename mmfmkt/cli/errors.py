@@ -1,6 +1,5 @@
 """Error messages of the commands."""
 
-import os
 import re
 import sys
 import traceback
@@ -32,16 +31,11 @@ def exit_on_error() -> Iterator[None]:
 
     The traceback is printed, too, for errors other than `ConfigError` and
     with ``--debug``. Inside the context, checkpoints cannot execute code.
-    A closed pipe, as in ``mmfmkt configs | head``, is no error.
     """
     try:
         require(*STACK, optional=True)
         with restricted_torch_load():
             yield
-        sys.stdout.flush()
-    except BrokenPipeError:
-        # Python flushes the output once more when it exits.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except ConfigError as error:
         if '--debug' in sys.argv:
             traceback.print_exception(error)

@@ -94,7 +94,7 @@ def walk(part: Any, key: str = '') -> Iterator[Tuple[str, Any]]:
 def with_importable_types(cfg: Config) -> Config:
     """Return a copy of a config that can be dumped and built again.
 
-    Types are strings, also those of a new-style config.
+    Types that a new-style config imports become strings.
     """
     settings = cfg.to_dict()
     for _, part in walk(settings):

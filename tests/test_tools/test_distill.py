@@ -18,6 +18,10 @@ pytest.importorskip('mmdet')
 pytestmark = pytest.mark.slow
 
 from mmfmkt.apis import compose_distillation  # noqa: E402
+from mmfmkt.apis.composed_config import (  # noqa: E402
+    with_digest,
+    write_configs,
+)
 from mmfmkt.cli import main  # noqa: E402
 from mmfmkt.models.distillers.networks import build_network  # noqa: E402
 from mmfmkt.registry import MODELS  # noqa: E402
@@ -208,6 +212,18 @@ def test_new_style_configs_are_distilled(pair, shapes, tmp_path):
     base = Config.fromfile(composed.with_stem(f'{composed.stem}_student'))
     assert base.model.bbox_head.num_classes == 80
     assert base.keys() == Config.fromfile(pair[0]).keys()
+
+
+def test_the_base_of_an_edited_config_is_not_replaced(tmp_path):
+    base, composed = tmp_path / 'base.py', tmp_path / 'composed.py'
+    for content in 'a = 1', 'a = 2':
+        text = with_digest('Composed', [content])
+        write_configs({base: text, composed: text})
+    composed.write_text(f'{text}edited = True\n')
+    other = with_digest('Composed', ['a = 3'])
+    with pytest.raises(ConfigError, match='composed.py'):
+        write_configs({base: other, composed: other})
+    assert base.read_text() == text
 
 
 @pytest.mark.parametrize('prefix', ['', 'mmdet.'])
