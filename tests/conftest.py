@@ -53,12 +53,23 @@ def pytest_collection_modifyitems(config, items):
     )
 
 
-def pytest_collection_finish():
-    """Exclude imported libraries from garbage collection.
+def exclude_from_collection():
+    """Exclude the objects that exist from further garbage collections.
 
-    MMEngine collects garbage whenever it builds a data set.
+    MMEngine collects garbage whenever it builds a data set. Most objects are
+    of imported libraries and of parsed metafiles.
     """
+    gc.collect()
     gc.freeze()
+
+
+def pytest_collection_finish():
+    exclude_from_collection()
+
+
+def pytest_runtest_teardown():
+    # Tests import more libraries.
+    exclude_from_collection()
 
 
 class Tools:
