@@ -48,7 +48,7 @@ set_up() {
 set_up_help() {
     cat <<'HELP'
 The first run sets up a virtual environment with all requirements of mmfmkt
-(about 5 GB; 5 to 15 minutes, mostly for compiling mmcv); later runs use it, and
+(about 8 GB; 5 to 15 minutes, mostly for compiling mmcv); later runs use it, and
 an interrupted set-up continues. If torch, mmengine, mmcv and mmdet of the
 Python that runs it work, they are used instead of being installed.
 
