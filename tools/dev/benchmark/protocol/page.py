@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Dict, List, Optional, Sequence, Tuple
 
 from mmfmkt.apis.compare.results import (
+    MIN_SEEDS,
     ResultRow,
     baseline,
     best_loss_without_flow,
@@ -102,7 +103,8 @@ def markdown(table: Table, results: dict) -> str:
     if best is not None:
         caption.append(
             f'Difference: to {best.name}, the best distillation loss without '
-            'a flow, paired by seed; ± is the standard error.'
+            f'a flow with at least {min(len(best.values), MIN_SEEDS)} seeds, '
+            'paired by seed; ± is the standard error.'
         )
     if student is not None and teacher is not None:
         caption.append(
