@@ -69,13 +69,18 @@ def stream_of(num_workers, persistent):
 def test_resumed_batches_equal_those_of_an_uninterrupted_epoch(
     num_workers, persistent, num_read
 ):
-    """Two epochs of six batches, interrupted after ``num_read`` batches."""
+    """Two epochs of six batches, interrupted after ``num_read`` batches.
+
+    The main process draws a random number for each batch, as two-stage
+    detectors do.
+    """
 
     def epochs(stream, position=0):
         for epoch in range(position // 6, 2):
             stream.loader.batch_sampler.sampler.set_epoch(epoch)
             first = position - 6 * epoch
-            yield from stream.read(max(first, 0))
+            for samples in stream.read(max(first, 0)):
+                yield samples, torch.rand(()).item()
 
     torch.manual_seed(0)
     seed_worker(99)
@@ -321,6 +326,7 @@ def linear_runner(work_dir, *hooks, scores=(0, 0, 0, 0), **kwargs):
         dataset=[dict(inputs=torch.ones(1))] * 4,
     )
     settings = dict(
+        model=Linear(),
         train_dataloader=loader,
         train_cfg=dict(type='mmfmkt.ResumableEpochLoop', max_epochs=4),
         optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.1)),
@@ -329,7 +335,6 @@ def linear_runner(work_dir, *hooks, scores=(0, 0, 0, 0), **kwargs):
         ),
     )
     return Runner(
-        model=Linear(),
         work_dir=str(work_dir),
         val_dataloader=loader,
         val_cfg=dict(),
@@ -401,6 +406,47 @@ def test_a_run_resumes_from_a_signal_in_validation_with_averaged_weights(
         dict(type='EMAHook', momentum=0.5),
     )
     assert weights == expected
+
+
+def test_a_run_exits_after_a_validation_with_two_sets_of_weights(tmp_path):
+    """MMPretrain's EMAHook validates the original weights, too."""
+    pytest.importorskip('mmpretrain.engine')
+    weights, expected = resume_linear(
+        tmp_path,
+        InterruptValidation(4),
+        dict(
+            type='mmpretrain.EMAHook', momentum=0.5, evaluate_on_origin=True
+        ),
+        scores=itertools.repeat(0),
+    )
+    assert weights == expected
+
+
+class MeanTeacher(Linear):
+    """Student with a trained teacher, as in semi-supervised detectors."""
+
+    def __init__(self):
+        super().__init__()
+        self.teacher = Linear()
+
+    def forward(self, inputs, mode='tensor'):
+        if mode == 'loss':
+            with torch.no_grad():
+                self.teacher.linear.weight.lerp_(self.linear.weight, 0.5)
+        return super().forward(inputs, mode)
+
+
+def test_a_run_with_a_trained_teacher_resumes(tmp_path):
+    def runner(**kwargs):
+        checkpoint = dict(type='mmfmkt.AtomicCheckpointHook', interval=1)
+        hooks = dict(checkpoint=checkpoint)
+        return linear_runner(
+            tmp_path, model=MeanTeacher(), default_hooks=hooks, **kwargs
+        )
+
+    expected = train_weights(runner())
+    path = str(tmp_path / 'epoch_2.pth')
+    assert train_weights(runner(resume=True, load_from=path)) == expected
 
 
 @pytest.mark.parametrize('by_epoch', [True, False])

@@ -55,9 +55,12 @@ class AtomicCheckpointHook(CheckpointHook):
             self.backend_args = dict(backend='atomic')
         super().before_train(runner)
         if self.exact_resume:
-            teacher = getattr(unwrap_model(runner.model), 'teacher', None)
+            # Semi-supervised detectors have a `teacher` that is trained.
+            holder = getattr(
+                unwrap_model(runner.model), 'teacher_holder', None
+            )
             resumed = self._teacher_digest
-            self._teacher_digest = '' if teacher is None else digest(teacher)
+            self._teacher_digest = digest(holder.network) if holder else ''
             if resumed not in ('', self._teacher_digest):
                 raise ConfigError(
                     'model.teacher: the weights differ from those of the '

@@ -6,11 +6,21 @@ import threading
 from itertools import islice
 from typing import Any, Callable, Dict, Iterator, NamedTuple, Optional
 
+import torch
 from torch.utils.data import DataLoader, Sampler, get_worker_info
 
 from mmfmkt.utils.random_stream import get_random_states, set_random_states
 
 from .random_states import pack_states, unpack_states
+
+
+# Attributes of a loader that are replaced while an iterator is created.
+REPLACED_ATTRIBUTES = (
+    'collate_fn',
+    'worker_init_fn',
+    'batch_sampler',
+    'generator',
+)
 
 
 class BatchWithState(NamedTuple):
@@ -210,6 +220,10 @@ class BatchStream:
         # DataLoader.__setattr__ refuses to replace the batch sampler.
         attributes = vars(self.loader)
         original = dict(attributes)
+        if self.loader.persistent_workers and self.worker_states:
+            # In an uninterrupted epoch, these workers exist already, and
+            # nothing is drawn for them from the main process's states.
+            attributes['generator'] = torch.Generator()
         attributes['collate_fn'] = StatefulCollate(self.loader.collate_fn)
         attributes['worker_init_fn'] = WorkerInit(
             self.loader.worker_init_fn, dict(self.worker_states)
@@ -221,8 +235,9 @@ class BatchStream:
         try:
             return self.loader.with_states()
         finally:
-            for name in ('collate_fn', 'worker_init_fn', 'batch_sampler'):
-                attributes[name] = original[name]
+            attributes.update(
+                {name: original[name] for name in REPLACED_ATTRIBUTES}
+            )
 
     def _restore(self) -> None:
         """Restore and clear the random states of the main process."""

@@ -88,8 +88,16 @@ class InterruptHook(Hook):
     def after_val_iter(
         self, runner: Runner, *args: Any, **kwargs: Any
     ) -> None:
-        """Exit after a signal in validation, if there is one process."""
-        if self._group is None:
+        """Exit after a signal in validation, if there is one process.
+
+        MMPretrain's EMAHook may validate a second time, with the original
+        weights. Which weights the model has is then unknown, so the run exits
+        after the validation.
+        """
+        validates_twice = any(
+            getattr(hook, 'evaluate_on_origin', False) for hook in runner.hooks
+        )
+        if self._group is None and not validates_twice:
             self._synchronize()
             self._save_and_exit(runner, runner.iter, in_validation=True)
 
