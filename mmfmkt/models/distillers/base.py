@@ -30,7 +30,7 @@ from .data_pipeline import dataset_of, training_config
 from .feature_pairs import pair_features, student_features
 from .feature_transfer import FeatureTransfer, set_epoch, should_diagnose
 from .networks import ConfigSource, build_student
-from .taps import output_hooks
+from .taps import output_hooks, read_taps
 from .teacher import TeacherHolder
 from .unlabelled import freeze_untapped
 from .wrapper import FLOWS, StudentWrapper
@@ -243,9 +243,35 @@ class BaseDistiller(StudentWrapper):
             of student and flow.
         """
         if mode == 'loss':
-            return self._loss(inputs, data_samples)
+            return self.loss(inputs, data_samples)
         with self._deployed_flows():
             return self.student(inputs, data_samples, mode=mode)
+
+    def predict(self, *args: Any, **kwargs: Any) -> Any:
+        """Return the student's ``predict`` with the flow.
+
+        MMDetection's trackers call this method of their detector.
+        """
+        with self._deployed_flows():
+            return self.student.predict(*args, **kwargs)
+
+    def extract_feat(self, *args: Any, **kwargs: Any) -> Any:
+        """Return the student's ``extract_feat`` with the flow."""
+        with self._deployed_flows():
+            return self.student.extract_feat(*args, **kwargs)
+
+    def read_taps(
+        self,
+        taps: Sequence[str],
+        inputs: Tensor,
+        data_samples: List[BaseDataElement],
+    ) -> List[Any]:
+        """Return the outputs of taps with the flow, for a distiller that is
+        the teacher of another; see the function `read_taps`."""
+        with self._deployed_flows():
+            return read_taps(
+                self.student, taps, inputs, 'teacher', data_samples, stop=True
+            )
 
     def _deployed_flows(self) -> ContextManager:
         """Return the context of a prediction: if the variant deploys the
@@ -255,7 +281,7 @@ class BaseDistiller(StudentWrapper):
             self.student, [(x.tap, x.sample) for x in transfers]
         )
 
-    def _loss(
+    def loss(
         self, inputs: Tensor, data_samples: List[BaseDataElement]
     ) -> Dict[str, Tensor]:
         """Return the losses of the student and of the flow."""

@@ -123,29 +123,71 @@ class ClassificationDistiller(BaseDistiller):
         Returns:
             Losses, data samples with predictions, or logits.
         """
-        transfer = self.head_transfer
-        if transfer is None or mode == 'loss' or not self.deploys_flow:
+        if mode == 'loss' or not self._deploys_head_flow:
             return super().forward(inputs, data_samples, mode)
+        if mode == 'predict':
+            return self.predict(inputs, data_samples)
+        return self._deployed_logits(inputs)[1][self.inference_steps]
+
+    @property
+    def _deploys_head_flow(self) -> bool:
+        """Whether the deployed logits are the mean over the flow's steps."""
+        return self.head_transfer is not None and self.deploys_flow
+
+    def _deployed_logits(
+        self, inputs: Tensor, counts: Sequence[int] = ()
+    ) -> Tuple[Sequence[Tensor], Dict[int, Tensor]]:
+        """Return the outputs of the backbone, and the logits by K.
+
+        Args:
+            inputs (Tensor): Normalized images ``(B, C, H, W)``.
+            counts (Sequence[int]): Values of K besides ``inference_steps``.
+        """
         with self._deployed_flows():
             features = self.student.extract_feat(inputs, stage='backbone')
-        counts = self.report_steps if mode == 'predict' else ()
-        steps = transfer.inference_steps
-        logits_by_steps = transfer.flow.logits(
-            features[-1], (steps, *counts), partial(self._logits, features)
-        )
-        logits = logits_by_steps[steps]
-        if mode == 'tensor':
-            return logits
+        counts = self.head_transfer.inference_steps, *counts
+        classify = partial(self._logits, features)
+        logits = self.head_transfer.flow.logits(features[-1], counts, classify)
+        return features, logits
+
+    def predict(
+        self,
+        inputs: Tensor,
+        data_samples: Optional[List[BaseDataElement]] = None,
+        **kwargs: Any,
+    ) -> Any:
+        if not self._deploys_head_flow:
+            return super().predict(inputs, data_samples, **kwargs)
+        counts = self.report_steps
+        features, logits_by_steps = self._deployed_logits(inputs, counts)
+        logits = logits_by_steps[self.inference_steps]
         # The student's head predicts from the mean of the logits.
         with output_hooks(self.student, [(HEAD, lambda _: logits)]):
             predictions = self.student.head.predict(
-                self._after_backbone(features, features[-1]), data_samples
+                self._after_backbone(features, features[-1]),
+                data_samples,
+                **kwargs,
             )
         for k in counts:
             scores = logits_by_steps[k].softmax(1)
             for sample, score in zip(predictions, scores):
                 sample.set_field(score, f'pred_score_k{k}')
         return predictions
+
+    def read_taps(
+        self,
+        taps: Sequence[str],
+        inputs: Tensor,
+        data_samples: List[BaseDataElement],
+    ) -> List[Any]:
+        if not (self._deploys_head_flow and HEAD in taps):
+            return super().read_taps(taps, inputs, data_samples)
+        others = [tap for tap in taps if tap != HEAD]
+        outputs: Dict[str, Any] = {HEAD: self(inputs)}
+        if others:
+            read = super().read_taps(others, inputs, data_samples)
+            outputs.update(zip(others, read))
+        return [outputs[tap] for tap in taps]
 
     def _after_backbone(self, features: Sequence[Tensor], last: Tensor) -> Any:
         """Return the input of the student's head.
@@ -196,12 +238,12 @@ class ClassificationDistiller(BaseDistiller):
             for name, loss in losses.items()
         }
 
-    def _loss(
+    def loss(
         self, inputs: Tensor, data_samples: List[BaseDataElement]
     ) -> Dict[str, Tensor]:
         transfer = self.head_transfer
         if transfer is None:
-            return super()._loss(inputs, data_samples)
+            return super().loss(inputs, data_samples)
         losses: Dict[str, Tensor] = {}
         targets = self.read_teacher(inputs, data_samples)
         with self._training_flows(targets, losses):

@@ -38,6 +38,7 @@ from .teacher_config import (
     open_cache,
 )
 from .teacher_input import IDENTITY, Normalization, TeacherInputAdapter
+from .wrapper import StudentWrapper
 
 
 class TeacherHolder:
@@ -261,14 +262,13 @@ class TeacherHolder:
         self, images: Tensor, data_samples: List[BaseDataElement]
     ) -> Dict[str, Any]:
         """Run the teacher on adapted images; see `outputs`."""
-        outputs = read_taps(
-            self.network,
-            [tap for tap, _ in self.taps.values()],
-            images,
-            'teacher',
-            data_samples,
-            stop=True,
-        )
+        taps = [tap for tap, _ in self.taps.values()]
+        if isinstance(self.network, StudentWrapper):
+            outputs = self.network.read_taps(taps, images, data_samples)
+        else:
+            outputs = read_taps(
+                self.network, taps, images, 'teacher', data_samples, stop=True
+            )
         targets = dict(zip(self.taps, outputs))
         for tap, (teacher_tap, pairs) in self.taps.items():
             if pairs:  # not the logits of a classifier

@@ -1,5 +1,7 @@
 """Distillation of classifiers, with tiny networks of MMPretrain."""
 
+from copy import deepcopy
+
 import pytest
 import torch
 from tiny import classification, image_batch, resnet, swin, vit
@@ -116,6 +118,20 @@ def test_prediction_is_the_mean_of_the_logits_of_the_steps():
     assert torch.equal(samples[0].pred_label[0], logits[0].argmax())
     torch.testing.assert_close(samples[0].pred_score_k2, samples[0].pred_score)
     assert not torch.equal(samples[0].pred_score_k8, samples[0].pred_score)
+
+
+def test_the_teacher_may_be_a_student_with_a_flow(tmp_path):
+    config = classification('online')
+    teacher = randomize_flows(MODELS.build(deepcopy(config)))
+    torch.save(teacher.state_dict(), tmp_path / 'teacher.pth')
+    settings = classification('theta', teacher=config)
+    settings['teacher']['checkpoint'] = str(tmp_path / 'teacher.pth')
+    model = MODELS.build(settings)
+    data = model.data_preprocessor(image_batch(), True)
+    logits = model.read_teacher(data['inputs'], data['data_samples'])['head']
+    with torch.no_grad():
+        assert torch.equal(logits, model.teacher(data['inputs']))
+        assert not torch.equal(logits, model.teacher.student(data['inputs']))
 
 
 def test_the_backbone_runs_once_for_all_reported_steps():

@@ -107,6 +107,35 @@ def test_a_new_flow_does_not_change_predictions():
     assert torch.equal(boxes_of(model), boxes_of(model.student))
 
 
+def test_methods_that_trackers_call_run_the_flow():
+    model = randomize_flows(build('fmkt')).eval()
+    data = model.data_preprocessor(batch(1), False)
+    with torch.no_grad():
+        expected = model(**data, mode='predict')[0].pred_instances
+        for network, is_equal in ((model, True), (model.student, False)):
+            found = network.predict(*data.values())[0].pred_instances
+            assert torch.equal(found.scores, expected.scores) == is_equal
+            features = network.extract_feat(data['inputs'])
+            deployed = model.flows['neck'].sample(
+                model.student.extract_feat(data['inputs'])
+            )
+            assert torch.equal(features[0], deployed[0]) == is_equal
+
+
+def test_the_teacher_may_be_a_student_with_a_flow(tmp_path):
+    config = distiller('online')
+    teacher = randomize_flows(MODELS.build(deepcopy(config)))
+    torch.save(teacher.state_dict(), tmp_path / 'teacher.pth')
+    settings = distiller('theta', teacher=config)
+    settings['teacher']['checkpoint'] = str(tmp_path / 'teacher.pth')
+    model = MODELS.build(settings)
+    data = model.data_preprocessor(batch(), True)
+    maps = model.read_teacher(data['inputs'], data['data_samples'])['neck']
+    with torch.no_grad():
+        deployed = model.teacher.extract_feat(data['inputs'])
+    assert all(torch.equal(maps[level], deployed[level]) for level in maps)
+
+
 def test_loss_weight_can_differ_between_levels():
     losses = losses_of(build(flow=dict(loss_weight=[1.0, 0.0, 2.0])))
     one = losses_of(build(flow=dict(loss_weight=1.0)))
