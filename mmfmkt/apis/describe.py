@@ -10,7 +10,10 @@ from mmengine.registry import DefaultScope
 from torch import nn
 
 from mmfmkt.models.distillers.data_pipeline import dataset_of
-from mmfmkt.models.distillers.networks import without_weights
+from mmfmkt.models.distillers.networks import (
+    load_model_config,
+    without_weights,
+)
 from mmfmkt.registry import MODELS
 from mmfmkt.utils.complexity import count_parameters, size_and_flops
 from mmfmkt.utils.configs import read_config
@@ -34,7 +37,7 @@ def describe(path: Path, cfg_options: Optional[dict] = None) -> List[str]:
         cfg_options (dict, optional): Overrides by dotted keys.
     """
     config = read_config(str(path), cfg_options)
-    model_cfg = config.model
+    model_cfg = load_model_config(config, 'model')
     without_weights(model_cfg.student)
     teacher = model_cfg.get('teacher') or {}
     checkpoint = teacher.pop('checkpoint', None)

@@ -115,11 +115,6 @@ def compose_distillation(
         )
     lines = [f'student   {student} ({network_name(config.model)})']
     model: Dict[str, Any] = dict(variant=variant)
-    if 'data_preprocessor' in config and not config.model.get(
-        'data_preprocessor'
-    ):
-        # The distiller passes its preprocessor to the student.
-        model['data_preprocessor'] = config.data_preprocessor
     data = None
     if data_root:
         data = find_data_folder(data_root, annotations or path.parent)

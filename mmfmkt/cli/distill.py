@@ -14,7 +14,10 @@ from pathlib import Path
 from mmfmkt.apis import compose_distillation
 from mmfmkt.apis.train import checkpoint_guard
 from mmfmkt.models import flows
-from mmfmkt.models.distillers.networks import build_network
+from mmfmkt.models.distillers.networks import (
+    build_network,
+    load_model_config,
+)
 from mmfmkt.models.flows import VARIANTS, MetaEncoder
 from mmfmkt.utils.error_messages import errors_as_config_errors
 
@@ -100,4 +103,5 @@ def run(args: argparse.Namespace) -> None:
             train_by_options(cfg, args)
             return
         with checkpoint_guard(cfg), errors_as_config_errors(cfg):
-            build_network(cfg.model, cfg.get('default_scope'))
+            model = load_model_config(cfg, 'model')
+            build_network(model, cfg.get('default_scope'))

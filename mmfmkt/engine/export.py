@@ -219,9 +219,13 @@ def resolved_student(config: Config) -> ConfigDict:
     """Return the student's ``model`` section.
 
     Keys of a distiller's ``model.backbone``, where MMDetection sets
-    ``init_cfg``, replace those of the student's backbone.
+    ``init_cfg``, replace those of the student's backbone. A distiller's
+    ``model.data_preprocessor`` is that of a student without one.
     """
     student = load_model_config(config.model.student, 'model.student')
+    if config.model.get('data_preprocessor'):
+        preprocessor = config.model.data_preprocessor
+        student.setdefault('data_preprocessor', preprocessor)
     if config.model.get('backbone'):
         student.backbone.update(config.model.backbone)
     # A `_scope_` that equals the default scope of the config is redundant.

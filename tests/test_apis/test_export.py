@@ -8,6 +8,7 @@ from tiny import classification, distiller, resnet
 
 from mmfmkt.apis import export_student
 from mmfmkt.engine.export import student_config
+from mmfmkt.models.distillers.networks import build_network
 from mmfmkt.registry import MODELS
 
 pytest.importorskip('mmdet')
@@ -126,6 +127,25 @@ def test_exports_without_a_student_or_checkpoint_are_refused(run, tmp_path):
         export_student(config, str(plain), tmp_path)
     with pytest.raises(ValueError, match='no.pth cannot be read'):
         export_student(config, 'no.pth', tmp_path)
+
+
+@pytest.mark.parametrize('variant', ('fmkt', 'theta'))
+def test_the_distillers_preprocessor_is_exported(variant, tmp_path):
+    pytest.importorskip('mmpretrain')
+    student = resnet()
+    preprocessor = student.pop('data_preprocessor')
+    model = classification(
+        variant, student=student, data_preprocessor=preprocessor
+    )
+    config = Config(dict(model=model, default_scope='mmpretrain'))
+    state = MODELS.build(model).state_dict()
+    torch.save(dict(state_dict=state), tmp_path / 'epoch_1.pth')
+    exported = export_student(config, str(tmp_path / 'epoch_1.pth'), tmp_path)
+    built = build_network(
+        Config.fromfile(exported.config).model, 'mmpretrain'
+    )
+    mean = built.data_preprocessor.mean.flatten().tolist()
+    assert mean == preprocessor['mean']
 
 
 def test_students_with_a_timm_backbone_are_exported(tmp_path):

@@ -414,9 +414,7 @@ def test_a_run_exits_after_a_validation_with_two_sets_of_weights(tmp_path):
     weights, expected = resume_linear(
         tmp_path,
         InterruptValidation(4),
-        dict(
-            type='mmpretrain.EMAHook', momentum=0.5, evaluate_on_origin=True
-        ),
+        dict(type='mmpretrain.EMAHook', momentum=0.5, evaluate_on_origin=True),
         scores=itertools.repeat(0),
     )
     assert weights == expected

@@ -23,7 +23,10 @@ from mmfmkt.apis.composed_config import (  # noqa: E402
     write_configs,
 )
 from mmfmkt.cli import main  # noqa: E402
-from mmfmkt.models.distillers.networks import build_network  # noqa: E402
+from mmfmkt.models.distillers.networks import (  # noqa: E402
+    build_network,
+    load_model_config,
+)
 from mmfmkt.registry import MODELS  # noqa: E402
 from mmfmkt.utils import ConfigError  # noqa: E402
 from mmfmkt.utils.types import resolve_type  # noqa: E402
@@ -549,7 +552,11 @@ def test_classifiers_are_distilled_by_the_same_command(new_style, tmp_path):
     assert 'KDLoss of weight 1, N = 8, K = ' in log
     assert re.search(r'cost      BottleneckEncoder\(width=16\), K = \d: ', log)
     cfg = Config.fromfile(tmp_path / 'run/fmkt_teacher_student.py')
-    assert cfg.model.data_preprocessor.num_classes == 10
+    # As in MMPretrain, the top-level preprocessor is that of the model.
+    cfg.data_preprocessor.mean = [1.0, 2.0, 3.0]
+    network = build_network(load_model_config(cfg, 'model'), 'mmpretrain')
+    assert network.data_preprocessor.mean.flatten().tolist() == [1, 2, 3]
+    assert 'batch_augments' not in cfg.data_preprocessor
 
 
 def test_a_teacher_scale_is_refused_for_classifiers(tmp_path):

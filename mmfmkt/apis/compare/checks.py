@@ -19,7 +19,10 @@ from mmengine.optim import build_optim_wrapper
 from mmengine.registry import DATASETS, MODELS, DefaultScope
 from mmengine.runner import Runner
 
-from mmfmkt.models.distillers.networks import init_random_weights
+from mmfmkt.models.distillers.networks import (
+    init_random_weights,
+    load_model_config,
+)
 from mmfmkt.utils import ConfigError
 from mmfmkt.utils.error_messages import errors_as_config_errors
 
@@ -74,7 +77,7 @@ def check_methods(
 def build_training(cfg: Config) -> None:
     """Build the model, load its weights, and build the optimizer."""
     check_mmfmkt_hooks(cfg)
-    model_cfg = deepcopy(cfg.model)
+    model_cfg = load_model_config(cfg, 'model')
     if model_cfg.get('teacher'):
         # Building a model with a cache writes the cache's file.
         model_cfg.teacher.pop('cache', None)
@@ -105,6 +108,7 @@ def check_evaluator(cfg: Config) -> None:
 CHECKS: Dict[Tuple[str, ...], Callable[[Config], Any]] = {
     (
         'model',
+        'data_preprocessor',
         'optim_wrapper',
         'default_hooks',
         'custom_hooks',

@@ -13,7 +13,6 @@ from mmfmkt.utils.random_stream import get_random_states, set_random_states
 
 from .random_states import pack_states, unpack_states
 
-
 # Attributes of a loader that are replaced while an iterator is created.
 REPLACED_ATTRIBUTES = (
     'collate_fn',

@@ -56,7 +56,9 @@ def load_model_config(source: ConfigSource, key: str) -> ConfigDict:
     model = deepcopy(ConfigDict(config.get('model', default)))
     if 'model' in config:
         if 'data_preprocessor' in config:
-            model.setdefault('data_preprocessor', config['data_preprocessor'])
+            # A copy: MMPretrain's classifiers change the dict.
+            preprocessor = deepcopy(config['data_preprocessor'])
+            model.setdefault('data_preprocessor', preprocessor)
         if config.get('default_scope'):
             model.setdefault('_scope_', config['default_scope'])
     if not isinstance(model.get('type'), (str, type)):
