@@ -97,6 +97,9 @@ def config_key_of(chain: List[BaseException], cfg: Any) -> str:
         if key := key_of_value(cfg, match[1]):
             return key
     functions = [name for error in chain for name in functions_of(error)]
+    if 'build_teacher' in functions:
+        # The student's config may have the same classes.
+        return 'model.teacher'
     # Innermost method of a class in the config, or of Runner.
     for index, name in reversed(list(enumerate(functions))):
         qualified_class, _, method = name.rpartition('.')

@@ -141,9 +141,7 @@ def test_the_distillers_preprocessor_is_exported(variant, tmp_path):
     state = MODELS.build(model).state_dict()
     torch.save(dict(state_dict=state), tmp_path / 'epoch_1.pth')
     exported = export_student(config, str(tmp_path / 'epoch_1.pth'), tmp_path)
-    built = build_network(
-        Config.fromfile(exported.config).model, 'mmpretrain'
-    )
+    built = build_network(Config.fromfile(exported.config).model, 'mmpretrain')
     mean = built.data_preprocessor.mean.flatten().tolist()
     assert mean == preprocessor['mean']
 

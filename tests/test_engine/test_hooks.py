@@ -333,14 +333,14 @@ class ScaledOptimWrapper(OptimWrapper):
 
     def __init__(self, init_scale=2.0**127, **kwargs):
         super().__init__(**kwargs)
-        self.scaler = torch.amp.GradScaler('cpu', init_scale=init_scale)
+        self.loss_scaler = torch.amp.GradScaler('cpu', init_scale=init_scale)
 
     def backward(self, loss, **kwargs):
-        self.scaler.scale(4 * loss).backward()
+        self.loss_scaler.scale(4 * loss).backward()
 
     def step(self, **kwargs):
-        self.scaler.step(self.optimizer)
-        self.scaler.update()
+        self.loss_scaler.step(self.optimizer)
+        self.loss_scaler.update()
 
 
 @pytest.mark.skipif(
@@ -355,7 +355,30 @@ def test_gradients_that_the_gradient_scaler_skips_are_no_nan(fused, tmp_path):
     _, runner = train(
         tmp_path, dict(type='mmfmkt.NanGuardHook'), epochs=1, wrapper=wrapper
     )
-    assert runner.optim_wrapper.scaler.get_scale() < 2.0**127
+    assert runner.optim_wrapper.loss_scaler.get_scale() < 2.0**127
+
+
+@pytest.mark.skipif(
+    not hasattr(torch.amp, 'GradScaler'), reason='needs PyTorch 2.3'
+)
+def test_a_loss_that_overflows_with_a_gradient_scaler_is_skipped(tmp_path):
+    wrapper = dict(
+        type=ScaledOptimWrapper,
+        init_scale=1.0,
+        optimizer=dict(type='AdamW', lr=1e-2),
+    )
+    guard = NanGuardHook(max_skips=2)
+    train(
+        tmp_path,
+        CorruptValues('weight', first=1, last=2),
+        guard,
+        epochs=2,
+        wrapper=wrapper,
+    )
+    assert guard.skipped == 2
+    corrupt = CorruptValues('weight', first=1)
+    with pytest.raises(ConfigError, match='NaN or Inf in iteration 4'):
+        train(tmp_path, corrupt, NanGuardHook(max_skips=2), wrapper=wrapper)
 
 
 @pytest.mark.skipif(

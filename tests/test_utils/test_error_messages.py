@@ -4,8 +4,10 @@ import json
 
 import pytest
 from mmengine.model import BaseModule
+from tiny import distiller, retinanet
 from torch.utils.data import DataLoader
 
+from mmfmkt.registry import MODELS
 from mmfmkt.utils.error_messages import format_error
 
 
@@ -19,6 +21,16 @@ def test_errors_of_dataloader_workers_are_those_of_the_dataset():
     except Exception as error:
         line = format_error(error, {})
     assert line.startswith('json.decoder.JSONDecodeError: Expecting property')
+
+
+def test_errors_of_a_teacher_with_the_students_classes_name_the_teacher():
+    pytest.importorskip('mmdet')
+    model = distiller(teacher=retinanet())
+    model['teacher']['cfg_options'] = {'backbone.dpeth': 101}
+    with pytest.raises(TypeError) as info:
+        MODELS.build(model)
+    line = format_error(info.value, dict(model=model))
+    assert line.startswith('model.teacher: TypeError: ')
 
 
 def test_missing_initial_weights_of_a_module_are_not_those_of_load_from():

@@ -33,9 +33,11 @@ class NanGuardHook(Hook):
 
     Args:
         action (str): ``'stop'``, or ``'skip'`` to skip the batch and log the
-            number of skipped batches as ``skipped``.
-        max_skips (int): Maximum number of consecutive batches that
-            ``'skip'`` skips before it stops.
+            number of skipped batches as ``skipped``. With a gradient scaler
+            (float16), where single overflows are normal, ``'stop'`` skips,
+            too.
+        max_skips (int): Maximum number of consecutive batches that are
+            skipped before training stops.
         most (int, optional): Former name of ``max_skips``.
 
     Attributes:
@@ -79,6 +81,11 @@ class NanGuardHook(Hook):
             for x in get_optim_wrappers(runner)
             if isinstance(x.optimizer, Optimizer)
         ]
+        self._skips = self.action == 'skip' or any(
+            x.loss_scaler.is_enabled()
+            for x in get_optim_wrappers(runner)
+            if hasattr(x, 'loss_scaler')
+        )
         self._handles = [model.register_forward_hook(self._record_losses)]
         for optimizer in self._optimizers:
             self._handles.append(optimizer.register_step_pre_hook(self._check))
@@ -103,7 +110,7 @@ class NanGuardHook(Hook):
         if buffers:
             message += f'; the forward pass wrote it into {buffers[0]}'
         is_last = buffers or self._consecutive_skips > self.max_skips
-        if self.action == 'stop' or is_last:
+        if is_last or not self._skips:
             checkpoint = runner.message_hub.runtime_info.get('last_ckpt')
             raise ConfigError(
                 f'{message}. The optimizer step was not taken; last '

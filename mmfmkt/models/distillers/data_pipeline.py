@@ -13,9 +13,10 @@ from typing import Any, Callable, Dict, Iterator, List, Optional
 
 import torch
 from mmengine.logging import MessageHub
-from mmengine.registry import TRANSFORMS
+from mmengine.registry import DATASETS, TRANSFORMS
 
 from mmfmkt.utils import ConfigError
+from mmfmkt.utils.types import is_a
 
 from .teacher_input import IDENTITY, Normalization
 
@@ -44,7 +45,7 @@ def pipeline_normalization(
         pipeline_normalization(x, key, scope)
         for x in wrapped_datasets(dataset)
     ]
-    total = wrapped[0] if wrapped else IDENTITY
+    total = wrapped[0] if wrapped else channel_order(dataset, scope)
     if not all(x.equals(total) for x in wrapped):
         raise ConfigError(
             f'{key}: its data sets normalize images differently, so the '
@@ -54,6 +55,25 @@ def pipeline_normalization(
     for step in normalizations_of(get_field(dataset, 'pipeline'), scope):
         total = total.then(step)
     return total
+
+
+def channel_order(dataset: Any, scope: Optional[str] = None) -> Normalization:
+    """Return the order in which a data set loads color channels.
+
+    It is RGB for MMPretrain's CIFAR data sets, and BGR for all others.
+
+    Args:
+        dataset, scope: As `pipeline_normalization`.
+    """
+    scope = get_field(dataset, '_scope_') or scope
+    if wrapped := wrapped_datasets(dataset):
+        return channel_order(wrapped[0], scope)
+    if 'mmpretrain.datasets' not in sys.modules:
+        return IDENTITY
+    from mmpretrain.datasets import CIFAR10
+
+    source = dataset if isinstance(dataset, dict) else type(dataset)
+    return Normalization(swaps_rgb=is_a(source, [CIFAR10], DATASETS, scope))
 
 
 def normalizations_of(

@@ -20,7 +20,11 @@ from torch import Tensor, nn
 from mmfmkt.utils import ConfigError
 from mmfmkt.utils.schema import check_keys
 
-from .data_pipeline import dataset_of, pipeline_normalization
+from .data_pipeline import (
+    channel_order,
+    dataset_of,
+    pipeline_normalization,
+)
 from .levels import LevelSpec
 from .probing import input_channels, probe
 from .shared_classes import (
@@ -37,7 +41,12 @@ from .teacher_config import (
     load_teacher_config,
     open_cache,
 )
-from .teacher_input import IDENTITY, Normalization, TeacherInputAdapter
+from .teacher_input import (
+    IDENTITY,
+    Normalization,
+    TeacherInputAdapter,
+    normalization,
+)
 from .wrapper import StudentWrapper
 
 
@@ -215,8 +224,12 @@ class TeacherHolder:
         if teacher_pipeline is None:
             preprocessor = self.network.data_preprocessor
             normalizes = getattr(preprocessor, 'mean', None) is not None
-            teacher_pipeline = IDENTITY if normalizes else pipeline
-            if not teacher_pipeline.equals(IDENTITY):
+            order = channel_order(dataset)
+            known = normalization(preprocessor, self._channels[1])
+            if known is not None and known.swaps_rgb:
+                order = IDENTITY  # it was trained on BGR images
+            teacher_pipeline = order if normalizes else pipeline
+            if not teacher_pipeline.equals(order):
                 print_log(
                     'model.teacher.config has only a model, which does not '
                     'normalize: the teacher gets images normalized by the '

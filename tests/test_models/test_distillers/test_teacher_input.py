@@ -12,7 +12,7 @@ from mmengine.dataset import Compose, pseudo_collate
 from mmengine.model import BaseDataPreprocessor
 from mmengine.registry import DATASETS, DefaultScope
 from mmengine.runner import Runner
-from tiny import batch, retinanet, write_config
+from tiny import batch, classification, resnet, retinanet, write_config
 
 pytest.importorskip('mmdet')
 
@@ -283,6 +283,38 @@ def test_normalization_by_torchvision_transforms_is_detected():
         raw = torch.from_numpy(image).permute(2, 0, 1).flip(0)
         assert swaps_rgb
         torch.testing.assert_close((raw - mean) / std, expected)
+
+
+@pytest.mark.parametrize(
+    'teacher_data', [None, 'mmpretrain.CustomDataset', 'mmpretrain.CIFAR100']
+)
+def test_the_channels_of_cifar_are_not_swapped_for_the_teacher(teacher_data):
+    """MMPretrain loads CIFAR in RGB, and image files in BGR."""
+    datasets = pytest.importorskip('mmpretrain.datasets')
+    norm = dict(mean=[125.3, 123.0, 113.9], std=[50.0, 51.0, 52.0])
+    student, teacher = resnet(), resnet(8)
+    student['data_preprocessor'] = dict(norm, to_rgb=False)
+    from_files = teacher_data != 'mmpretrain.CIFAR100'
+    teacher['data_preprocessor'] = dict(
+        mean=RGB['mean'], std=RGB['std'], to_rgb=from_files
+    )
+    config = dict(model=teacher)
+    if teacher_data is not None:
+        config['train_dataloader'] = dict(dataset=dict(type=teacher_data))
+    settings = classification(
+        'theta', student=student, teacher=config, tap='backbone'
+    )
+    model = build_network(settings, 'mmpretrain')
+    rgb = torch.rand(2, 3, 4, 4) * 255
+    images = model.data_preprocessor(dict(inputs=rgb))['inputs']
+    mean, std = (torch.tensor(RGB[x]).view(3, 1, 1) for x in ('mean', 'std'))
+    data = dict(
+        type='RepeatDataset', times=2, dataset=dict(type='mmpretrain.CIFAR10')
+    )
+    for dataset in (data, datasets.CIFAR10.__new__(datasets.CIFAR10)):
+        model.set_teacher_dataset(dataset)
+        adapted = model.teacher_holder.input_adapter(images, None)
+        assert torch.allclose(adapted, (rgb - mean) / std, atol=1e-5)
 
 
 def test_data_sets_with_different_normalizations_raise_an_error():
