@@ -5,7 +5,7 @@ from typing import Any, Dict, Iterable, Iterator, List, NamedTuple, Tuple
 from mmengine.config import Config
 from mmengine.dataset import ClassBalancedDataset, RepeatDataset
 from mmengine.evaluator import DumpResults
-from mmengine.registry import DATASETS, METRICS, TRANSFORMS
+from mmengine.registry import DATASETS, EVALUATOR, METRICS, TRANSFORMS
 
 from mmfmkt.datasets.coco_folder import CocoFolder, CocoSplit
 from mmfmkt.utils import ConfigError
@@ -230,6 +230,16 @@ def evaluator_overrides(
         tuple: Overrides by dotted key, and the metrics of ``evaluator`` that
         ``CocoMetric`` replaces.
     """
+    concatenated = ['mmdet.MultiDatasetsEvaluator']
+    if is_a(evaluator, concatenated, EVALUATOR, scope):
+        # It needs one metric for each of several datasets.
+        metric = dict(
+            type='mmdet.CocoMetric',
+            ann_file=ann_file,
+            metric='bbox',
+            _delete_=True,
+        )
+        return {key: metric}, [evaluator]
     if isinstance(evaluator, dict) and 'metrics' in evaluator:
         evaluator, key = evaluator['metrics'], f'{key}.metrics'
     metrics = {key: evaluator}

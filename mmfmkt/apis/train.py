@@ -1,5 +1,6 @@
 """Training of a config."""
 
+import re
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, ContextManager, Optional
@@ -134,10 +135,10 @@ def check_fits(model: Any, checkpoint: Optional[dict]) -> None:
     if checkpoint is None or not isinstance(model, nn.Module):
         return
     state = checkpoint.get('state_dict', checkpoint)
-    # DDP and test-time augmentation add the prefix 'module.'.
+    # DDP and test-time augmentation each add a prefix 'module.'.
     model_shapes, shapes = (
         {
-            name.removeprefix('module.'): getattr(x, 'shape', None)
+            re.sub(r'^(module\.)+', '', name): getattr(x, 'shape', None)
             for name, x in tensors.items()
         }
         for tensors in (model.state_dict(), state)

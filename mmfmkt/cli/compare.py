@@ -30,7 +30,6 @@ from mmfmkt.apis.compare.composition import BASELINE
 from mmfmkt.apis.compare.latency import is_measured, measure_latency
 from mmfmkt.apis.compare.results import Summary, summarize
 from mmfmkt.models.flows import VARIANTS
-from mmfmkt.utils import ConfigError
 from mmfmkt.utils.error_messages import error_text
 from mmfmkt.utils.files import write_atomically
 
@@ -185,7 +184,7 @@ def write_page(executor: Executor, summary: Summary) -> None:
             executor.folder / 'report.html',
             sections=[comparison_section(summary)],
         )
-    except ConfigError as error:
-        print(f'The HTML report is not written: {error}')
+    except Exception as error:
+        print(f'The HTML report is not written: {error_text(error)}')
     else:
         print(f'{path} ({path.stat().st_size / 2**20:.1f} MiB)')

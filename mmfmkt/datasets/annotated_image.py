@@ -1,7 +1,8 @@
 """Annotated images, and their conversion to COCO format."""
 
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Dict, List, NamedTuple, Sequence, Tuple
+from typing import Any, Dict, Iterator, List, NamedTuple, Sequence, Tuple
 
 import numpy as np
 from PIL import Image
@@ -48,6 +49,16 @@ class AnnotatedImage(NamedTuple):
     instances: List[Instance]
 
 
+@contextmanager
+def suppress_size_limit() -> Iterator[None]:
+    """Open images of any size: mmcv's loader has no such limit as PIL."""
+    limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+    try:
+        yield
+    finally:
+        Image.MAX_IMAGE_PIXELS = limit
+
+
 def image_size(path: Path) -> Tuple[int, int]:
     """Return width and height of an image from its header.
 
@@ -55,7 +66,7 @@ def image_size(path: Path) -> Tuple[int, int]:
         ConfigError: If the image is missing or cannot be read.
     """
     try:
-        with Image.open(path) as image:
+        with suppress_size_limit(), Image.open(path) as image:
             width, height = image.size
             oriented = image.format in ORIENTED_FORMATS
             exif = image.getexif() if oriented else {}

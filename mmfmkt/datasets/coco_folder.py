@@ -93,7 +93,8 @@ def find_split(root: Path, name: str) -> CocoSplit:
         instances or files, f'annotations/*{name}*.json', root
     )
     images = single_path(folders, f'{name}*/', root) + '/'
-    return CocoSplit(ann_file, images, *read_annotations(root / ann_file))
+    contents = read_annotations(root / ann_file, name == 'train')
+    return CocoSplit(ann_file, images, *contents)
 
 
 def single_path(paths: List[Path], pattern: str, root: Path) -> str:
@@ -112,8 +113,22 @@ def single_path(paths: List[Path], pattern: str, root: Path) -> str:
     return str(paths[0].relative_to(root))
 
 
-def read_annotations(path: Path) -> Tuple[Tuple[str, ...], bool]:
+def is_trained_on(annotation: dict) -> bool:
+    """Return whether CocoDataset loads an annotation for training."""
+    *_, width, height = annotation['bbox']
+    is_empty = annotation['area'] <= 0 or min(width, height) < 1
+    return not (is_empty or annotation.get('ignore'))
+
+
+def read_annotations(
+    path: Path, is_train: bool
+) -> Tuple[Tuple[str, ...], bool]:
     """Return the classes of an annotation file and whether all have masks.
+
+    Args:
+        path (Path): The file.
+        is_train (bool): Whether annotations that training ignores need no
+            masks; the evaluation reads all masks.
 
     Raises:
         ConfigError: If the file is not in COCO format.
@@ -123,6 +138,8 @@ def read_annotations(path: Path) -> Tuple[Tuple[str, ...], bool]:
             content = json.load(file)
         classes = tuple(x['name'] for x in content['categories'])
         annotations = content.get('annotations', [])
+        if is_train:
+            annotations = [x for x in annotations if is_trained_on(x)]
         with_mask = [x for x in annotations if x.get('segmentation')]
         has_masks = 0 < len(with_mask) == len(annotations)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:

@@ -268,6 +268,19 @@ def test_several_metrics_are_kept_if_they_suit_the_data(
     assert 'CocoMetric replaces VOCMetric' in lines
 
 
+def test_an_evaluator_of_several_data_sets_is_replaced(write, with_boxes):
+    student = write(
+        COCO,
+        "val_evaluator = dict(_delete_=True, type='MultiDatasetsEvaluator', "
+        "metrics=[dict(type='CocoMetric')], dataset_prefixes=['a'])",
+    )
+    data = find_coco_folder(str(with_boxes))
+    overrides, lines = data_overrides(Config.fromfile(student), data)
+    evaluator = overrides['val_evaluator']
+    assert evaluator['type'] == 'mmdet.CocoMetric' and evaluator['_delete_']
+    assert any('replaces MultiDatasetsEvaluator' in x for x in lines)
+
+
 def test_all_metrics_of_an_evaluator_read_the_annotations_of_the_folder(
     write, with_boxes
 ):

@@ -136,6 +136,10 @@ def test_a_semi_supervised_detector_starts_from_a_detector():
     for part in (model.student, model.teacher):
         assert torch.equal(part.state_dict()[name], state[name])
     check_fits(model, dict(state_dict=model.state_dict()))
+    # Distributed test-time augmentation adds two prefixes.
+    wrapped = torch.nn.ModuleDict(dict(module=model))
+    wrapped = torch.nn.ModuleDict(dict(module=wrapped))
+    check_fits(wrapped, dict(state_dict=model.state_dict()))
     with pytest.raises(ConfigError, match='none of the 1 tensors'):
         check_fits(model, dict(state_dict={name: torch.zeros(1)}))
 

@@ -28,6 +28,10 @@ def test_a_split_has_masks_only_if_all_annotations_have_one(tmp_path):
     file.write_text(json.dumps(content))
     data = find_coco_folder(str(root))
     assert (data.train.has_masks, data.val.has_masks) == (False, True)
+    # CocoDataset does not train on it.
+    content['annotations'][0]['area'] = 0
+    file.write_text(json.dumps(content))
+    assert find_coco_folder(str(root)).train.has_masks
 
 
 def test_instance_annotation_files_are_preferred(tmp_path):

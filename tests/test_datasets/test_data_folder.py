@@ -13,6 +13,7 @@ from conftest import ROOT
 from PIL import Image
 from yolo_voc import read_coco, to_voc, to_yolo
 
+from mmfmkt.datasets.annotated_image import image_size
 from mmfmkt.datasets.data_folder import find_data_folder
 from mmfmkt.utils import ConfigError
 
@@ -164,6 +165,13 @@ def test_image_sizes_are_those_of_the_loaded_images(
     (image, *_) = find_data_folder(str(yolo), tmp_path).train.content['images']
     loaded = cv2.imread(str(path))
     assert (image['height'], image['width']) == loaded.shape[:2]
+
+
+def test_images_may_exceed_the_size_limit_of_pil(tmp_path, monkeypatch):
+    Image.new('RGB', (40, 20)).save(tmp_path / 'large.png')
+    monkeypatch.setattr(Image, 'MAX_IMAGE_PIXELS', 10)
+    assert image_size(tmp_path / 'large.png') == (40, 20)
+    assert Image.MAX_IMAGE_PIXELS == 10
 
 
 def write(path, text):

@@ -162,6 +162,28 @@ def test_methods_are_compared_with_the_student_and_the_best_loss(tmp_path):
     assert 'the distillation loss alone' in summary.verdicts[1]
 
 
+def test_the_main_metric_is_compared_and_not_that_of_a_class(tmp_path):
+    comparison = comparison_of(
+        tmp_path,
+        Method('baseline', '', [0, 1], is_baseline=True),
+        Method('direct', '', [0, 1]),
+    )
+    nan = float('nan')
+    runs = [
+        dict(
+            method=name,
+            seed=seed,
+            metrics={'-': {'coco/a_precision': nan, MAP: 0.3 + 0.1 * seed}},
+        )
+        for name in ('baseline', 'direct')
+        for seed in (0, 1)
+    ]
+    results = dict(runs=runs, cost={})
+    assert '0.350' in summarize(comparison, results).cells[0][1]
+    runs[0]['metrics']['-'][MAP] = nan
+    assert summarize(comparison, results).rows[0].values == {1: 0.4}
+
+
 def test_the_best_loss_is_chosen_among_those_with_enough_seeds():
     one = row('CWD', [0.9], is_loss_without_flow=True)
     three = row('PKD', [0.1, 0.2, 0.3], is_loss_without_flow=True)
@@ -175,13 +197,16 @@ def learning_rates(cfg, iterations=30):
     They are those of each half epoch of ``iterations`` iterations.
     """
     epochs = cfg.train_cfg.max_epochs
+    configs = cfg.param_scheduler
+    if isinstance(configs, dict):
+        configs = [configs]
     optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], 1.0)
     schedulers = [
         PARAM_SCHEDULERS.build(
             {'end': epochs, **x},
             default_args=dict(optimizer=optimizer, epoch_length=iterations),
         )
-        for x in cfg.param_scheduler
+        for x in configs
     ]
     rates = []
     for i in range(1, epochs * iterations + 1):
@@ -200,6 +225,7 @@ def learning_rates(cfg, iterations=30):
         'mmdet::yolox/yolox_s_8xb8-300e_coco.py',
         'mmpretrain::swin_transformer/swin-tiny_16xb64_in1k.py',
         'mmpretrain::regnet/regnetx-400mf_8xb128_in1k.py',
+        'mmpretrain::mobilenet_v2/mobilenet-v2_8xb32_in1k.py',
     ],
 )
 def test_schedules_of_any_budget_follow_those_of_the_config(config, budget):

@@ -40,6 +40,7 @@ from mmfmkt.visualization.report.curves import (  # noqa: E402
 from mmfmkt.visualization.report.detections import (  # noqa: E402
     detect,
     match,
+    shared_labels,
 )
 from mmfmkt.visualization.report.features import (  # noqa: E402
     LevelFeatures,
@@ -261,6 +262,26 @@ def test_two_stage_students_are_shown_and_evaluated_on_the_validation_set(
     text = path.read_text()
     assert 'is not shown' not in text
     assert 'bbox_mAP by number of sampling steps' in text
+
+
+@pytest.mark.parametrize(
+    'names, labels',
+    [
+        (['star', 'dog', 'circle'], {0: 5, 2: 0}),
+        (['dog'], {}),
+        (None, {}),
+    ],
+)
+def test_the_teachers_detections_are_those_of_shared_classes(
+    names, labels, two_stage_run
+):
+    loaded = load_run(two_stage_run)
+    holder = loaded.model.teacher_holder
+    holder._settings = dict(holder._settings, classes=names)
+    holder.network.bbox_head.num_classes = len(names or 'unknown')
+    assert shared_labels(holder, loaded.dataset) == labels
+    holder.is_backbone = True  # a classifier
+    assert not shared_labels(holder, loaded.dataset)
 
 
 def test_the_deployment_cost_excludes_what_only_training_uses(two_stage_run):

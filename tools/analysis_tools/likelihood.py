@@ -120,6 +120,10 @@ def estimate(args: argparse.Namespace) -> dict:
             levels = as_levels(output, tap_transfers.tap)
             for level, transfer in tap_transfers.items():
                 source = levels[int(level)]
+                if transfer.field is None:
+                    raise ConfigError(
+                        f'model.variant {model.variant!r} has no flow.'
+                    )
                 try:
                     velocity = autonomous_velocity(transfer.field, source)
                 except ValueError as error:

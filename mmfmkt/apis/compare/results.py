@@ -1,7 +1,9 @@
 """Statistics of a comparison: means, standard errors, paired differences."""
 
 import json
+import math
 import statistics
+from dataclasses import replace
 from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 from mmfmkt.utils import ConfigError
@@ -11,6 +13,8 @@ from .plan import Comparison, Method
 # 97.5 % quantiles of Student's t distribution for 2, 3, ... degrees of
 # freedom; the last value is used for more than 9.
 T_QUANTILES = (4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
+# Suffixes of the main metrics.
+MAIN_METRICS = ('mAP', 'AP', 'top1')
 # Names of metrics in tables.
 LABELS = {
     'coco/bbox_mAP': 'box mAP',
@@ -69,12 +73,16 @@ def metric_of(
     Args:
         metrics (dict): All metrics of an evaluation. If it is empty, the
             value is 0: CocoMetric returns no metrics if nothing is detected.
-        name (str, optional): Name of the metric; None for the first metric.
+        name (str, optional): Name of the metric; None for the first main
+            metric or, if there is none, the first metric.
 
     Raises:
         ConfigError: If the evaluation has no such metric.
     """
-    name = name or next(iter(metrics), 'no metric')
+    if name is None:
+        # CocoMetric may return the precision of each class first.
+        names = sorted(metrics, key=lambda x: not x.endswith(MAIN_METRICS))
+        name = next(iter(names), 'no metric')
     if metrics and name not in metrics:
         raise ConfigError(
             f'The evaluator has no metric {name!r}; its metrics are '
@@ -95,6 +103,10 @@ def rows_of(comparison: Comparison, results: dict) -> List[ResultRow]:
                 x['seed']: metric_of(x['metrics'][k], comparison.metric)[1]
                 for x in runs
                 if k in x.get('metrics', {})
+            }
+            # CocoMetric returns NaN for a class without objects.
+            values = {
+                seed: x for seed, x in values.items() if math.isfinite(x)
             }
             name = method.title or method.name
             name = name if k == '-' else f'{name}, K = {k}'
@@ -289,7 +301,7 @@ def summarize(comparison: Comparison, results: dict) -> Optional[Summary]:
     # An evaluation without detections has no metrics; use one that has.
     metric, _ = metric_of(max(evaluations, key=len), comparison.metric)
     label = comparison.label or LABELS.get(metric, metric)
-    rows = rows_of(comparison, results)
+    rows = rows_of(replace(comparison, metric=metric), results)
     student, best = baseline(rows), best_loss_without_flow(rows)
     columns = {
         'difference to baseline': student,

@@ -12,6 +12,7 @@ import signal
 import sys
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Dict
 
@@ -95,7 +96,8 @@ def main() -> None:
     with open(work_dir / LOCK, 'w') as lock:
         # Wait for the worker of a killed comparison, which may still run.
         if sys.platform != 'win32':
-            fcntl.flock(lock, fcntl.LOCK_EX)
+            with suppress(OSError):  # not every file system has locks
+                fcntl.flock(lock, fcntl.LOCK_EX)
         result = read_result(work_dir)
         if 'checkpoint' not in result:
             result.update(train(work_dir))

@@ -13,6 +13,8 @@ from mmfmkt.utils.schema import Positive, PositiveInt, check_arguments
 # Factor of the measured gradients, so that they do not underflow in float16.
 # A power of two changes no digit of other types.
 GRAD_SCALE = 2.0**12
+# Gradients of the transfer below this share of the task's are rounding errors.
+MIN_SHARE = 1e-6
 # Loss of a classifier's training-only branch on the labels. It belongs to the
 # task, and has no loss weight.
 BRANCH_LOSS = 'loss_branch'
@@ -128,9 +130,9 @@ class GradientShare(nn.Module):
         self.average_last()
         norms = self.last.clone()
         self.last.zero_()
-        # Skip norms that overflowed in mixed precision. A norm of 0 means
-        # that there was no backward pass yet.
-        if not norms.isfinite().all() or not norms[1]:
+        # Skip norms that overflowed in mixed precision, and those of rounding
+        # errors. Before the first backward pass, both are 0.
+        if not norms.isfinite().all() or norms[1] <= MIN_SHARE * norms[0]:
             return
         self.sums *= self.count > 0  # drops norms that are not counted
         self.sums += norms

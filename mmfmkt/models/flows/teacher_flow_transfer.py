@@ -53,16 +53,18 @@ class TeacherFlowTransfer(FlowTransfer):
                 f'compare must be one of {", ".join(COMPARE_MODES)}, got '
                 f'{compare!r}.'
             )
+        ignores_scale = metric is not None and any(
+            getattr(term, 'ignores_scale', False) for term in metric.modules()
+        )
         if (
             compare == 'velocities'
-            and metric is not None
-            and metric.ignores_scale
+            and ignores_scale
             and field.encoder.zero_init
             and field.schedule.straight
         ):
             raise ValueError(
-                f'metric {type(metric).__name__} ignores scale and '
-                'cannot compare velocities that start at zero; set '
+                f'metric {type(metric).__name__}, or a term of it, ignores '
+                'scale and cannot compare velocities that start at zero; set '
                 'encoder.zero_init to False.'
             )
 

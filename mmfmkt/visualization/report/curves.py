@@ -6,14 +6,14 @@ from typing import Any, Callable, Dict, List, Optional, Sequence
 import plotly.colors
 import plotly.graph_objects as go
 
+from mmfmkt.apis.compare.results import MAIN_METRICS
+
 from .runs import WorkDir
 
 # Names of distillation losses: '<tap>.<level>.<term>', and 'head.<term>' for
 # classifiers. Terms are loss_flow, loss_direct, metric_of_mean and so on.
 # 'head.loss_task' and 'head.task_<name>' are task losses of the student.
 DISTILLATION_LOSS = re.compile(r'.+\.\d+\.[a-z_]+$|head\.(?!loss_task|task_)')
-# Suffixes of the main metrics.
-MAIN_METRICS = ('mAP', 'AP', 'top1')
 COLORS = plotly.colors.qualitative.D3
 # Titles of the statistics of each sampling step.
 STEP_STATS = dict(

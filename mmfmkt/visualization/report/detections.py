@@ -13,7 +13,10 @@ from mmengine.dataset import pseudo_collate
 from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
+from mmfmkt.models.distillers.shared_classes import ClassOutputs
+from mmfmkt.models.distillers.teacher import TeacherHolder
 from mmfmkt.models.distillers.teacher_input import TeacherInputAdapter
+from mmfmkt.utils import ConfigError
 
 from .loading import LoadedRun
 
@@ -57,12 +60,17 @@ def draw_detections(
     dataset = loaded[0].dataset
     detections = {}
     for _, model, _ in loaded:
-        if getattr(model, 'teacher', None) is not None:
+        holder = getattr(model, 'teacher_holder', None)
+        if holder is not None and (labels := shared_labels(holder, dataset)):
             # Raw input is not yet processed by the data preprocessor.
-            adapter = model.teacher_holder.raw_input_adapter(dataset)
-            detections['teacher'] = detect(
-                model.teacher, dataset, index, threshold, adapter
+            adapter = holder.raw_input_adapter(dataset)
+            detected = detect(
+                holder.network, dataset, index, threshold, adapter
             )
+            is_shared = [int(x) in labels for x in detected.labels]
+            detected = detected[torch.tensor(is_shared, dtype=torch.bool)]
+            detected.labels.apply_(labels.__getitem__)
+            detections['teacher'] = detected
             break
     for run, model, run_dataset in loaded:
         detections[run.name] = detect(model, run_dataset, index, threshold)
@@ -82,6 +90,29 @@ def draw_detections(
         counts = [f'{kinds.count(x)} {x}' for x in COLORS if x in kinds]
         panels[f'{name}: {", ".join(counts) or "no detections"}'] = boxes
     return draw_panels(mmcv.imread(path, channel_order='rgb'), panels), path
+
+
+def shared_labels(holder: TeacherHolder, dataset: Any) -> Dict[int, int]:
+    """Return the student's labels by the teacher's, for shared classes.
+
+    The dict is empty if the teacher is no detector, or if its classes cannot
+    be matched to those of the data set.
+    """
+    classes = [
+        module.num_classes
+        for module in holder.network.modules()
+        if isinstance(getattr(module, 'num_classes', None), int)
+    ]
+    if holder.is_backbone or not classes:
+        return {}
+    # A region proposal network has one class.
+    counts = len(dataset.metainfo['classes']), max(classes)
+    student, teacher = (ClassOutputs(x, x) for x in counts)
+    try:
+        matched, _ = holder.match_classes((student, teacher), dataset)
+    except ConfigError:
+        return {}
+    return {x: label for label, x in enumerate(matched) if x is not None}
 
 
 def ground_truth(dataset: Any, index: int) -> InstanceData:

@@ -9,6 +9,7 @@ from mmengine.logging import print_log
 from plotly.io import to_html
 from plotly.offline import get_plotlyjs
 
+from mmfmkt.apis.compare.results import metric_of
 from mmfmkt.utils import ConfigError
 from mmfmkt.utils.complexity import count_parameters, size_and_flops
 from mmfmkt.utils.files import write_atomically
@@ -304,7 +305,8 @@ def accuracy_section(
             for k in steps:
                 model.inference_steps = k
                 # CocoMetric returns no metrics if nothing is detected.
-                for name, value in list(evaluate(run, model).items())[:1]:
+                if metrics := evaluate(run, model):
+                    name, value = metric_of(metrics, None)
                     by_run = accuracy.setdefault(name, {})
                     by_run.setdefault(run.name, {})[k] = value
     figures = [curves.accuracy_by_steps(x, y) for x, y in accuracy.items()]

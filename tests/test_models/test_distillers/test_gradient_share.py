@@ -320,3 +320,17 @@ def test_exported_students_do_not_have_the_weights(library, tmp_path):
     assert not any('gradient_share' in name for name in saved)
     model = MODELS.build(Config.fromfile(exported.config).model)
     model.load_state_dict(saved, strict=True)
+
+
+@pytest.mark.parametrize(
+    'settings',
+    [
+        dict(variant='online'),
+        dict(flow=dict(compare='velocities', metric=dict(type='MSELoss'))),
+    ],
+)
+def test_losses_without_a_gradient_at_the_start_need_a_number(settings):
+    settings['flow'] = dict(settings.get('flow', {}), loss_weight='auto')
+    teacher = None if settings.get('variant') == 'online' else retinanet()
+    with pytest.raises(ConfigError, match='gradient at the start'):
+        MODELS.build(distiller(teacher=teacher, **settings))

@@ -596,7 +596,7 @@ def test_losses_that_ignore_scale_compare_velocities_of_curved_flows():
         (
             'fmkt',
             dict(compare='velocities', zero_init=True),
-            'PKDLoss ignores scale',
+            'PKDLoss, or a term of it, ignores scale',
         ),
         ('theta', dict(ensemble_weight=0.0), 'direct_weight are both 0'),
     ],
