@@ -27,16 +27,17 @@ from mmfmkt.utils.stopwatch import Stopwatch
 from ..flows import VARIANTS
 from .builder import complete_taps
 from .data_pipeline import dataset_of, training_config
+from .deployed_student import DeployedStudent
 from .feature_pairs import pair_features, student_features
 from .feature_transfer import FeatureTransfer, set_epoch, should_diagnose
 from .networks import ConfigSource, build_student
-from .taps import output_hooks, read_taps
+from .taps import output_hooks
 from .teacher import TeacherHolder
 from .unlabelled import freeze_untapped
-from .wrapper import FLOWS, StudentWrapper
+from .wrapper import FLOWS
 
 
-class BaseDistiller(StudentWrapper):
+class BaseDistiller(DeployedStudent):
     """Base class: a student with flows that a teacher supervises.
 
     Forward hooks read, and may replace, the outputs of the student's tapped
@@ -67,7 +68,6 @@ class BaseDistiller(StudentWrapper):
     default_tap: str
     head_defaults: Dict[str, Any] = {}
     # Class attributes, which StudentWrapper does not set in the student.
-    variant = ''
     transfer_weight = 1.0
     task_loss = True
 
@@ -199,27 +199,6 @@ class BaseDistiller(StudentWrapper):
         return self.teacher_holder and self.teacher_holder.network
 
     @property
-    def deploys_flow(self) -> bool:
-        """Whether the deployed student includes the flow."""
-        return VARIANTS[self.variant].deploys_flow
-
-    @property
-    def inference_steps(self) -> int:
-        """Number K of Euler steps at inference, set for all taps."""
-        return next(iter(self.flows.values())).inference_steps
-
-    @inference_steps.setter
-    def inference_steps(self, value: int) -> None:
-        for transfer in self.flows.values():
-            transfer.inference_steps = value
-
-    @property
-    def feature_transfers(self) -> List[FeatureTransfer]:
-        """The transfers between feature maps."""
-        transfers = self.flows.values()
-        return [x for x in transfers if isinstance(x, FeatureTransfer)]
-
-    @property
     def class_summary(self) -> List[str]:
         """Compared classes of each tap where student and teacher differ."""
         transfers = [x for x in self.flows.values() if x.class_summary]
@@ -244,42 +223,7 @@ class BaseDistiller(StudentWrapper):
         """
         if mode == 'loss':
             return self.loss(inputs, data_samples)
-        with self._deployed_flows():
-            return self.student(inputs, data_samples, mode=mode)
-
-    def predict(self, *args: Any, **kwargs: Any) -> Any:
-        """Return the student's ``predict`` with the flow.
-
-        MMDetection's trackers call this method of their detector.
-        """
-        with self._deployed_flows():
-            return self.student.predict(*args, **kwargs)
-
-    def extract_feat(self, *args: Any, **kwargs: Any) -> Any:
-        """Return the student's ``extract_feat`` with the flow."""
-        with self._deployed_flows():
-            return self.student.extract_feat(*args, **kwargs)
-
-    def read_taps(
-        self,
-        taps: Sequence[str],
-        inputs: Tensor,
-        data_samples: List[BaseDataElement],
-    ) -> List[Any]:
-        """Return the outputs of taps with the flow, for a distiller that is
-        the teacher of another; see the function `read_taps`."""
-        with self._deployed_flows():
-            return read_taps(
-                self.student, taps, inputs, 'teacher', data_samples, stop=True
-            )
-
-    def _deployed_flows(self) -> ContextManager:
-        """Return the context of a prediction: if the variant deploys the
-        flow, sampled features replace tapped outputs."""
-        transfers = self.feature_transfers if self.deploys_flow else ()
-        return output_hooks(
-            self.student, [(x.tap, x.sample) for x in transfers]
-        )
+        return super().forward(inputs, data_samples, mode)
 
     def loss(
         self, inputs: Tensor, data_samples: List[BaseDataElement]

@@ -2,14 +2,7 @@
 
 import logging
 from contextlib import nullcontext
-from typing import (
-    Any,
-    ContextManager,
-    Dict,
-    List,
-    Optional,
-    Tuple,
-)
+from typing import Any, ContextManager, Dict, List, Optional, Tuple
 
 import torch
 from mmengine.logging import print_log
