@@ -230,24 +230,20 @@ def evaluator_overrides(
         tuple: Overrides by dotted key, and the metrics of ``evaluator`` that
         ``CocoMetric`` replaces.
     """
-    concatenated = ['mmdet.MultiDatasetsEvaluator']
-    if is_a(evaluator, concatenated, EVALUATOR, scope):
-        # It needs one metric for each of several datasets.
-        metric = dict(
-            type='mmdet.CocoMetric',
-            ann_file=ann_file,
-            metric='bbox',
-            _delete_=True,
-        )
-        return {key: metric}, [evaluator]
-    if isinstance(evaluator, dict) and 'metrics' in evaluator:
+    # It has a metric for each of several data sets, which become one.
+    several = ['mmdet.MultiDatasetsEvaluator']
+    has_several = is_a(evaluator, several, EVALUATOR, scope)
+    replaced = [evaluator] if has_several else []
+    if has_several:
+        evaluator = list(evaluator['metrics'])[:1]
+    elif isinstance(evaluator, dict) and 'metrics' in evaluator:
         evaluator, key = evaluator['metrics'], f'{key}.metrics'
     metrics = {key: evaluator}
     if not isinstance(evaluator, dict):
         metrics = {f'{key}.{i}': x for i, x in enumerate(evaluator)}
     coco = resolve_type('mmdet.CocoMetric', METRICS)
     overrides: Dict[str, Any] = {}
-    kept, removed, has_coco = [], [], False
+    kept, removed, has_coco = [], replaced, False
     for metric_key, metric in metrics.items():
         is_coco = resolve_type(metric, METRICS, scope) is coco
         has_coco |= is_coco

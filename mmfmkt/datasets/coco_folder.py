@@ -115,9 +115,10 @@ def single_path(paths: List[Path], pattern: str, root: Path) -> str:
 
 def is_trained_on(annotation: dict) -> bool:
     """Return whether CocoDataset loads an annotation for training."""
+    if annotation.get('ignore'):
+        return False
     *_, width, height = annotation['bbox']
-    is_empty = annotation['area'] <= 0 or min(width, height) < 1
-    return not (is_empty or annotation.get('ignore'))
+    return annotation['area'] > 0 and min(width, height) >= 1
 
 
 def read_annotations(

@@ -272,12 +272,15 @@ def test_an_evaluator_of_several_data_sets_is_replaced(write, with_boxes):
     student = write(
         COCO,
         "val_evaluator = dict(_delete_=True, type='MultiDatasetsEvaluator', "
-        "metrics=[dict(type='CocoMetric')], dataset_prefixes=['a'])",
+        "metrics=[dict(type='CocoMetric', ann_file='gone.json', "
+        'classwise=True)] * 2, '
+        "dataset_prefixes=['a', 'b'])",
     )
     data = find_coco_folder(str(with_boxes))
     overrides, lines = data_overrides(Config.fromfile(student), data)
-    evaluator = overrides['val_evaluator']
-    assert evaluator['type'] == 'mmdet.CocoMetric' and evaluator['_delete_']
+    (evaluator,) = overrides['val_evaluator']
+    assert evaluator['type'] == 'CocoMetric' and evaluator['classwise']
+    assert evaluator['ann_file'].startswith(str(with_boxes))
     assert any('replaces MultiDatasetsEvaluator' in x for x in lines)
 
 

@@ -15,7 +15,7 @@ model = dict(
 )
 model['flow'] = dict(
     model['flow'],
-    # The largest flow that adds at most 5 % FLOPs.
+    # The largest of mmfmkt distill's flows that adds at most 5 % FLOPs.
     encoder=dict(type='BottleneckEncoder', width=256),
     inference_steps=1,
     metric=dict(type='KDLoss', temperature=1.0),

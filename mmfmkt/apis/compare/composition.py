@@ -214,11 +214,12 @@ def scale_schedule(scheduler: dict, total: int, factor: float) -> bool:
     begin, end = scheduler.get('begin', 0), scheduler.get('end', total)
     if scheduler.get('T_max') == end - begin:
         del scheduler['T_max']  # which is its default
-    # A schedule that decays more often than once in an epoch would be
-    # truncated: let it decay more in each.
-    period = factor * scheduler.get('step_size', 1)
-    if period < 1 and 'gamma' in scheduler and 'milestones' not in scheduler:
-        scheduler['gamma'] **= 1 / period
+    if 'gamma' in scheduler and 'milestones' not in scheduler:
+        # The total decay is kept, although periods are whole epochs.
+        period = factor * scheduler.get('step_size', 1)
+        is_step = 'step_size' in scheduler
+        rounded = max(round(period), 1) if is_step else 1
+        scheduler['gamma'] **= rounded / period
     for name in COUNTS:
         value = scheduler.get(name)
         if isinstance(value, (list, tuple)):

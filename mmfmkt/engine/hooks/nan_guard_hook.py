@@ -85,6 +85,8 @@ class NanGuardHook(Hook):
             x.loss_scaler.is_enabled()
             for x in get_optim_wrappers(runner)
             if hasattr(x, 'loss_scaler')
+            # None is float16 on GPUs.
+            and getattr(x, 'cast_dtype', None) in (None, torch.float16)
         )
         self._handles = [model.register_forward_hook(self._record_losses)]
         for optimizer in self._optimizers:

@@ -61,7 +61,11 @@ class AtomicCheckpointHook(CheckpointHook):
             )
             resumed = self._teacher_digest
             self._teacher_digest = digest(holder.network) if holder else ''
-            if resumed not in ('', self._teacher_digest):
+            # Earlier versions stored the digest of such a teacher, too.
+            if self._teacher_digest and resumed not in (
+                '',
+                self._teacher_digest,
+            ):
                 raise ConfigError(
                     'model.teacher: the weights differ from those of the '
                     'teacher in the resumed run. Restore its checkpoint, or '

@@ -30,6 +30,7 @@ from .data_pipeline import dataset_of, training_config
 from .deployed_student import DeployedStudent
 from .feature_pairs import pair_features, student_features
 from .feature_transfer import FeatureTransfer, set_epoch, should_diagnose
+from .gradient_share import GradientShare
 from .networks import ConfigSource, build_student
 from .taps import output_hooks
 from .teacher import TeacherHolder
@@ -133,7 +134,20 @@ class BaseDistiller(DeployedStudent):
             freeze_untapped(self.student, variant, self.flows.values())
 
     def init_weights(self) -> None:
-        """Initialize the student, including weights from the teacher."""
+        """Initialize the student, including weights from the teacher.
+
+        Raises:
+            ConfigError: If ``loss_weight='auto'`` has no gradient to measure,
+                or as `set_teacher_dataset`.
+        """
+        for module in self.flows.modules():
+            if isinstance(module, GradientShare) and module.starts_at_zero:
+                raise ConfigError(
+                    "model.flow.loss_weight='auto' needs distillation losses "
+                    'with a gradient at the start. That of the variant online '
+                    "and of compare='velocities' is 0: set "
+                    'model.flow.loss_weight to a number.'
+                )
         super().init_weights()
         if self.teacher_holder is not None:
             if self.teacher_holder.checkpoint is None:

@@ -160,17 +160,12 @@ def build_transfer(
     except ValueError as error:
         raise ConfigError(f'model.flow.{error}') from error
     if share is not None and pair.target_channels is not None:
-        starts_at_zero = flow.compare == 'velocities' and (
-            transfer.field.encoder.zero_init
+        share.starts_at_zero = not variant_cls.needs_teacher or (
+            flow.compare == 'velocities'
+            and not flow.direct_weight
+            and transfer.field.encoder.zero_init
             and transfer.field.schedule.straight
         )
-        if starts_at_zero or not variant_cls.needs_teacher:
-            raise ConfigError(
-                "model.flow.loss_weight='auto' needs distillation losses with "
-                'a gradient at the start. That of the variant online and of '
-                "compare='velocities' is 0: set model.flow.loss_weight to a "
-                'number.'
-            )
         transfer.gradient_share = share
     if flow.compile:
         transfer.compile(**({} if flow.compile is True else flow.compile))

@@ -127,7 +127,8 @@ class ClassificationDistiller(BaseDistiller):
             return super().forward(inputs, data_samples, mode)
         if mode == 'predict':
             return self.predict(inputs, data_samples)
-        return self._deployed_logits(inputs)[1][self.inference_steps]
+        steps = self.head_transfer.inference_steps
+        return self._deployed_logits(inputs)[1][steps]
 
     @property
     def _deploys_head_flow(self) -> bool:
@@ -160,7 +161,7 @@ class ClassificationDistiller(BaseDistiller):
             return super().predict(inputs, data_samples, **kwargs)
         counts = self.report_steps
         features, logits_by_steps = self._deployed_logits(inputs, counts)
-        logits = logits_by_steps[self.inference_steps]
+        logits = logits_by_steps[self.head_transfer.inference_steps]
         # The student's head predicts from the mean of the logits.
         with output_hooks(self.student, [(HEAD, lambda _: logits)]):
             predictions = self.student.head.predict(

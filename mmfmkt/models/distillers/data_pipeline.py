@@ -16,7 +16,7 @@ from mmengine.logging import MessageHub
 from mmengine.registry import DATASETS, TRANSFORMS
 
 from mmfmkt.utils import ConfigError
-from mmfmkt.utils.types import is_a
+from mmfmkt.utils.types import resolve_type
 
 from .teacher_input import IDENTITY, Normalization
 
@@ -68,12 +68,14 @@ def channel_order(dataset: Any, scope: Optional[str] = None) -> Normalization:
     scope = get_field(dataset, '_scope_') or scope
     if wrapped := wrapped_datasets(dataset):
         return channel_order(wrapped[0], scope)
-    if 'mmpretrain.datasets' not in sys.modules:
+    source = dataset if isinstance(dataset, dict) else type(dataset)
+    # This imports the library that has the class.
+    cls = resolve_type(source, DATASETS, scope)
+    if cls is None or 'mmpretrain.datasets' not in sys.modules:
         return IDENTITY
     from mmpretrain.datasets import CIFAR10
 
-    source = dataset if isinstance(dataset, dict) else type(dataset)
-    return Normalization(swaps_rgb=is_a(source, [CIFAR10], DATASETS, scope))
+    return Normalization(swaps_rgb=issubclass(cls, CIFAR10))
 
 
 def normalizations_of(

@@ -40,6 +40,9 @@ class GradientShare(nn.Module):
         iterations (int): Number of iterations in which norms are measured.
     """
 
+    # Whether the transfer has no gradient at the start of a training.
+    starts_at_zero = False
+
     def __init__(
         self, name: str, share: Positive = 0.5, iterations: PositiveInt = 50
     ) -> None:

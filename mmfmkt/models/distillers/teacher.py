@@ -334,15 +334,17 @@ class TeacherHolder:
         A tapped backbone or neck is not compiled: registering its hooks in
         each iteration would recompile it.
         """
+        taps = [tap for tap, _ in self.taps.values()]
+        settings = [self._model, *self.taps.items()]
+        if isinstance(self.network, StudentWrapper):
+            flow_taps = [x.tap for x in self.network.flows.values()]
+            taps += flow_taps
+            settings.append(flow_taps)
         if options := self._settings.get('compile'):
             options = {} if options is True else options
-            tapped = {
-                split_tap(x)[0].split('.')[0] for x, _ in self.taps.values()
-            }
+            tapped = {split_tap(x)[0].split('.')[0] for x in taps}
             for name, child in self.network.named_children():
                 if name in ('backbone', 'neck') and name not in tapped:
                     child.compile(**options)
         if self.cache is not None:
-            self.cache.set_teacher(
-                self.network, self._model, *self.taps.items()
-            )
+            self.cache.set_teacher(self.network, *settings)

@@ -95,18 +95,17 @@ def draw_detections(
 def shared_labels(holder: TeacherHolder, dataset: Any) -> Dict[int, int]:
     """Return the student's labels by the teacher's, for shared classes.
 
-    The dict is empty if the teacher is no detector, or if its classes cannot
-    be matched to those of the data set.
+    The dict is empty if the teacher has no head for boxes, or if its classes
+    cannot be matched to those of the data set.
     """
-    classes = [
-        module.num_classes
-        for module in holder.network.modules()
-        if isinstance(getattr(module, 'num_classes', None), int)
-    ]
+    network: Any = holder.network
+    head = getattr(getattr(network, 'roi_head', network), 'bbox_head', None)
+    if isinstance(head, nn.ModuleList):  # of a cascade
+        head = head[-1]
+    classes = getattr(head, 'num_classes', 0)
     if holder.is_backbone or not classes:
         return {}
-    # A region proposal network has one class.
-    counts = len(dataset.metainfo['classes']), max(classes)
+    counts = len(dataset.metainfo['classes']), classes
     student, teacher = (ClassOutputs(x, x) for x in counts)
     try:
         matched, _ = holder.match_classes((student, teacher), dataset)

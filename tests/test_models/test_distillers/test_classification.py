@@ -134,6 +134,20 @@ def test_the_teacher_may_be_a_student_with_a_flow(tmp_path):
         assert not torch.equal(logits, model.teacher.student(data['inputs']))
 
 
+def test_taps_may_have_different_numbers_of_steps():
+    taps = [
+        dict(tap='backbone.layer4'),
+        dict(tap='head', flow=dict(inference_steps=3)),
+    ]
+    model = randomize_flows(build(taps=taps)).eval()
+    assert model.inference_steps == 2
+    data = model.data_preprocessor(image_batch(), False)
+    with torch.no_grad():
+        logits = model(data['inputs'])
+        (sample, *_) = model.predict(**data)
+    assert torch.allclose(sample.pred_score, logits[0].softmax(0))
+
+
 def test_the_backbone_runs_once_for_all_reported_steps():
     model, calls = build(report_steps=(1, 2, 4, 8)).eval(), []
     model.student.backbone.register_forward_hook(lambda *args: calls.append(1))

@@ -7,6 +7,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from conftest import run
 from mmengine.config import Config
 from mmengine.dataset import Compose, pseudo_collate
 from mmengine.model import BaseDataPreprocessor
@@ -315,6 +316,29 @@ def test_the_channels_of_cifar_are_not_swapped_for_the_teacher(teacher_data):
         model.set_teacher_dataset(dataset)
         adapted = model.teacher_holder.input_adapter(images, None)
         assert torch.allclose(adapted, (rgb - mean) / std, atol=1e-5)
+
+
+CIFAR_PAIR = """
+import sys
+import mmfmkt
+from mmfmkt.models.distillers.data_pipeline import dataset_of
+from mmfmkt.models.distillers.networks import build_network, load_model_config
+from mmfmkt.utils.configs import read_config
+
+config = read_config('mmfmkt::mmpretrain/cifar10/fmkt_resnet56_resnet20.py')
+config.model.teacher.checkpoint = None
+model = build_network(load_model_config(config, 'model'), 'mmpretrain')
+model.set_teacher_dataset(dataset_of(config))
+assert model.teacher_holder.input_adapter.is_identity
+"""
+
+
+@pytest.mark.slow
+def test_a_teacher_of_the_same_data_set_gets_the_same_images(tmp_path):
+    """The libraries' data sets are imported only when they are built."""
+    pytest.importorskip('mmpretrain')
+    (tmp_path / 'pair.py').write_text(CIFAR_PAIR)
+    run(tmp_path / 'pair.py', fresh=True)
 
 
 def test_data_sets_with_different_normalizations_raise_an_error():
