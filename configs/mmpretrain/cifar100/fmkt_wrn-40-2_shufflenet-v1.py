@@ -9,8 +9,8 @@ model = dict(
         checkpoint='work_dirs/wrn-40-2/epoch_240.pth',
     ),
 )
-# The largest of mmfmkt distill's flows that adds at most 5 % FLOPs. With this
-# wide student, ConvEncoder would need several times its FLOPs.
+# It adds 16 % FLOPs to the student at 32x32 pixels; ConvEncoder with K = 8 would
+# add 53 times the student's FLOPs.
 model['flow'] = dict(
     model['flow'],
     encoder=dict(type='BottleneckEncoder', width=32),
