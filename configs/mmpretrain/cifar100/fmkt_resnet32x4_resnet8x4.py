@@ -9,8 +9,8 @@ model = dict(
         checkpoint='work_dirs/resnet32x4/epoch_240.pth',
     ),
 )
-# It adds 5 % FLOPs to the student at 32x32 pixels; ConvEncoder with K = 8 would
-# add 3.4 times the student's FLOPs.
+# It adds 5 % FLOPs to the student at 32x32 pixels. ConvEncoder with K = 8
+# would add 3.4 times the student's FLOPs.
 model['flow'] = dict(
     model['flow'],
     encoder=dict(type='BottleneckEncoder', width=64),
