@@ -235,7 +235,8 @@ def evaluator_overrides(
     has_several = is_a(evaluator, several, EVALUATOR, scope)
     replaced = [evaluator] if has_several else []
     if has_several:
-        evaluator = list(evaluator['metrics'])[:1]
+        metric = evaluator['metrics']
+        evaluator = [metric] if isinstance(metric, dict) else metric[:1]
     elif isinstance(evaluator, dict) and 'metrics' in evaluator:
         evaluator, key = evaluator['metrics'], f'{key}.metrics'
     metrics = {key: evaluator}

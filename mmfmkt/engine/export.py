@@ -223,10 +223,8 @@ def resolved_student(config: Config) -> ConfigDict:
     ``model.data_preprocessor`` is that of a student without one.
     """
     student = load_model_config(config.model.student, 'model.student')
-    if 'data_preprocessor' in config.model and not config.get(
-        'data_preprocessor'
-    ):
-        preprocessor = config.model.data_preprocessor
+    preprocessor = config.model.get('data_preprocessor')
+    if preprocessor and preprocessor != config.get('data_preprocessor'):
         student.setdefault('data_preprocessor', preprocessor)
     if config.model.get('backbone'):
         student.backbone.update(config.model.backbone)

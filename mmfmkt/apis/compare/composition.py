@@ -214,12 +214,7 @@ def scale_schedule(scheduler: dict, total: int, factor: float) -> bool:
     begin, end = scheduler.get('begin', 0), scheduler.get('end', total)
     if scheduler.get('T_max') == end - begin:
         del scheduler['T_max']  # which is its default
-    if 'gamma' in scheduler and 'milestones' not in scheduler:
-        # The total decay is kept, although periods are whole epochs.
-        period = factor * scheduler.get('step_size', 1)
-        is_step = 'step_size' in scheduler
-        rounded = max(round(period), 1) if is_step else 1
-        scheduler['gamma'] **= rounded / period
+    old_drops = num_drops(scheduler, begin, end)
     for name in COUNTS:
         value = scheduler.get(name)
         if isinstance(value, (list, tuple)):
@@ -228,8 +223,24 @@ def scale_schedule(scheduler: dict, total: int, factor: float) -> bool:
             scheduler[name] = max(round(value * factor), 1)
     begin, end = round(begin * factor), round(end * factor)
     scheduler.update(begin=begin, end=end)
+    drops = num_drops(scheduler, begin, end)
+    if drops and old_drops:
+        # Keep the total decay, although steps are whole epochs.
+        gamma = scheduler.get('gamma', 0.1)  # MMEngine's default
+        scheduler['gamma'] = gamma ** (old_drops / drops)
     # MMEngine converts epochs of such a schedule to iterations.
     return end - begin > (0 if scheduler.get('convert_to_iter_based') else 1)
+
+
+def num_drops(scheduler: dict, begin: int, end: int) -> int:
+    """Return how often a step or exponential schedule multiplies by gamma.
+
+    It is 0 for any other schedule.
+    """
+    is_exponential = 'gamma' in scheduler and 'milestones' not in scheduler
+    if 'step_size' in scheduler or is_exponential:
+        return max(end - begin - 1, 0) // scheduler.get('step_size', 1)
+    return 0
 
 
 def baseline_of(cfg: Config) -> Config:

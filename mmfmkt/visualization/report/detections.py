@@ -95,14 +95,21 @@ def draw_detections(
 def shared_labels(holder: TeacherHolder, dataset: Any) -> Dict[int, int]:
     """Return the student's labels by the teacher's, for shared classes.
 
-    The dict is empty if the teacher has no head for boxes, or if its classes
+    The dict is empty if the teacher has no classes, or if they
     cannot be matched to those of the data set.
     """
     network: Any = holder.network
     head = getattr(getattr(network, 'roi_head', network), 'bbox_head', None)
     if isinstance(head, nn.ModuleList):  # of a cascade
         head = head[-1]
-    classes = getattr(head, 'num_classes', 0)
+    classes = getattr(head, 'num_classes', 0) or max(
+        (
+            module.num_classes
+            for module in network.modules()
+            if isinstance(getattr(module, 'num_classes', None), int)
+        ),
+        default=0,
+    )
     if holder.is_backbone or not classes:
         return {}
     counts = len(dataset.metainfo['classes']), classes
