@@ -106,7 +106,7 @@ class Comparison:
     Attributes:
         title (str): Name of the comparison, such as dataset and student.
         metric (str, optional): Name of the metric in the evaluator's output;
-            None for the first metric.
+            None for that of `metric_of`.
         label (str): Name of the metric in tables; if empty, a name from
             ``results.LABELS``.
         results (Path): JSON file with the results of all runs.

@@ -145,8 +145,8 @@ class BaseDistiller(DeployedStudent):
                 raise ConfigError(
                     "model.flow.loss_weight='auto' needs distillation losses "
                     'with a gradient at the start. That of the variant online '
-                    "and of compare='velocities' is 0: set "
-                    'model.flow.loss_weight to a number.'
+                    "and of compare='velocities' without a direct term is 0: "
+                    'set model.flow.loss_weight to a number.'
                 )
         super().init_weights()
         if self.teacher_holder is not None:

@@ -319,7 +319,6 @@ def test_the_channels_of_cifar_are_not_swapped_for_the_teacher(teacher_data):
 
 
 CIFAR_PAIR = """
-import sys
 import mmfmkt
 from mmfmkt.models.distillers.data_pipeline import dataset_of
 from mmfmkt.models.distillers.networks import build_network, load_model_config
