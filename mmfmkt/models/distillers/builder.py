@@ -163,8 +163,7 @@ def build_transfer(
         share.starts_at_zero = not variant_cls.needs_teacher or (
             flow.compare == 'velocities'
             and not flow.direct_weight
-            and transfer.field.encoder.zero_init
-            and transfer.field.schedule.straight
+            and transfer.field.starts_at_zero
         )
         transfer.gradient_share = share
     if flow.compile:

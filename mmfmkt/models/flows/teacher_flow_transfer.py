@@ -56,12 +56,7 @@ class TeacherFlowTransfer(FlowTransfer):
         ignores_scale = metric is not None and any(
             getattr(term, 'ignores_scale', False) for term in metric.modules()
         )
-        if (
-            compare == 'velocities'
-            and ignores_scale
-            and field.encoder.zero_init
-            and field.schedule.straight
-        ):
+        if compare == 'velocities' and ignores_scale and field.starts_at_zero:
             raise ValueError(
                 f'metric {type(metric).__name__}, or a term of it, ignores '
                 'scale and cannot compare velocities that start at zero; set '

@@ -87,6 +87,11 @@ class VelocityField(nn.Module):
             Coefficients(identity or -d_alpha / d_sigma, 1 / d_sigma),
         )
 
+    @property
+    def starts_at_zero(self) -> bool:
+        """Whether the flow starts with velocity 0, as the identity."""
+        return self.encoder.zero_init and self.schedule.straight
+
     def forward(
         self, source: Tensor, state: Tensor, t: float
     ) -> Tuple[Tensor, Tensor]:
