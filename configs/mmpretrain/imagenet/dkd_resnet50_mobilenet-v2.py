@@ -3,13 +3,7 @@ _base_ = './fmkt_resnet50_mobilenet-v2.py'
 model = dict(
     variant='direct',
     flow=dict(
-        metric=dict(
-            _delete_=True,
-            type='DKDLoss',
-            alpha=0.5,
-            beta=0.5,
-            temperature=1.0,
-            warmup_epochs=5,
-        )
+        # As mdistiller's settings of this pair.
+        metric=dict(_delete_=True, type='DKDLoss', beta=2.0, temperature=1.0)
     ),
 )
