@@ -2,8 +2,7 @@
 
     python tools/make_shapes.py data/shapes --train 960 --val 160 --size 96 96
 
-The same options give the same files. Existing images are kept, and an
-interrupted run is continued.
+The same options give the same files. A folder with these files is kept.
 """
 
 import argparse
@@ -50,12 +49,6 @@ def build_parser() -> argparse.ArgumentParser:
         help='smallest and largest diameter of objects relative to the '
         'short image side',
     )
-    parser.add_argument(
-        '--overwrite',
-        action='store_true',
-        help='replace the files of an existing dataset; other files in the '
-        'folder are kept',
-    )
     return parser
 
 
@@ -70,7 +63,6 @@ def main() -> None:
             image_size=args.size,
             seed=args.seed,
             object_size=args.object_size,
-            overwrite=args.overwrite,
         )
     except ValueError as error:
         parser.error(str(error))

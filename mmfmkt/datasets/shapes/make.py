@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from shutil import rmtree
 from typing import List, Sequence, Union
 
 import cv2
@@ -13,7 +14,6 @@ from mmfmkt.utils.files import write_atomically
 from ..coco_folder import SPLITS
 from .annotation import annotate
 from .classes import SHAPES_CLASSES
-from .folder import annotation_file, check_parameters, prepare_folder
 from .paint import paint_scene
 from .scene import compose_scene
 
@@ -22,6 +22,9 @@ LICENSE = dict(
     name='Apache License 2.0',
     url='https://www.apache.org/licenses/LICENSE-2.0',
 )
+# Increase this number whenever the drawn images change.
+VERSION = 1
+MANIFEST = 'shapes.json'
 OBJECT_SIZE = (0.04, 0.5)  # diameter relative to the short image side
 
 
@@ -37,10 +40,9 @@ def write_split(root: Path, split: str, params: dict) -> None:
         )
         scene = compose_scene(size, tuple(params['object_size']), rng)
         path = root / split / f'{number:06d}.jpg'
-        if not path.exists():
-            quality = (cv2.IMWRITE_JPEG_QUALITY, 92)
-            _, encoded = cv2.imencode('.jpg', paint_scene(scene, rng), quality)
-            write_atomically(path, encoded.tobytes())
+        quality = (cv2.IMWRITE_JPEG_QUALITY, 92)
+        _, encoded = cv2.imencode('.jpg', paint_scene(scene, rng), quality)
+        write_atomically(path, encoded.tobytes())
         images.append(
             dict(id=number, file_name=path.name, width=size[0], height=size[1])
         )
@@ -58,7 +60,8 @@ def write_split(root: Path, split: str, params: dict) -> None:
         annotations=annotations,
         categories=categories,
     )
-    write_atomically(annotation_file(root, split), json.dumps(content))
+    path = root / 'annotations' / f'instances_{split}.json'
+    write_atomically(path, json.dumps(content))
 
 
 def make_shapes(
@@ -68,15 +71,14 @@ def make_shapes(
     image_size: Sequence[int] = (160, 160),
     seed: int = 0,
     object_size: Sequence[float] = OBJECT_SIZE,
-    overwrite: bool = False,
 ) -> Path:
     """Create the shapes dataset, unless it exists.
 
     Writes the manifest ``shapes.json`` with the parameters, the images
     ``{train,val}/000001.jpg``, ..., and
-    ``annotations/instances_{train,val}.json``. The next call with the same
-    parameters continues an interrupted call. Only one process may write to a
-    root at a time.
+    ``annotations/instances_{train,val}.json``. They are written to
+    ``{root}.part``, which is renamed when it is complete. Only one process
+    may write to a root at a time.
 
     Each image has 1 to 8 objects. Annotations are amodal: boxes, areas and
     polygons include the parts that are hidden by other objects, clipped to
@@ -86,7 +88,7 @@ def make_shapes(
     a larger dataset starts with the images of a smaller one.
 
     Args:
-        root (str | Path): Output folder; it is created.
+        root (str | Path): Output folder; it is created, or empty.
         num_train (int): Number of training images.
         num_val (int): Number of validation images.
         image_size (Sequence[int]): Width and height in pixels, at least 32.
@@ -94,8 +96,6 @@ def make_shapes(
         seed (int): Random seed, not negative.
         object_size (Sequence[float]): Smallest and largest diameter of
             objects relative to the short image side.
-        overwrite (bool): Whether to replace a shapes dataset in the root.
-            Other files are kept.
 
     Returns:
         Path: The root.
@@ -104,15 +104,37 @@ def make_shapes(
         ValueError: If a parameter is invalid, or if the root has shapes with
             other parameters or other files.
     """
+    smallest, largest = object_size
+    if min(num_train, num_val) < 1 or min(image_size) < 32:
+        raise ValueError(
+            'num_train and num_val must be at least 1, image_size at least '
+            f'32, got {num_train}, {num_val} and {image_size}.'
+        )
+    if not 0 < smallest <= largest <= 1:
+        raise ValueError(
+            f'object_size must be ascending in (0, 1], got {object_size}.'
+        )
     root = Path(root)
-    params = check_parameters(
+    params = dict(
+        version=VERSION,
         num_train=num_train,
         num_val=num_val,
-        image_size=image_size,
+        image_size=list(image_size),
         seed=seed,
-        object_size=object_size,
+        object_size=list(object_size),
     )
-    if prepare_folder(root, params, overwrite):
-        for split in SPLITS:
-            write_split(root, split, params)
+    manifest = root / MANIFEST
+    if manifest.is_file() and json.loads(manifest.read_text()) == params:
+        return root
+    if root.is_file() or root.is_dir() and any(root.iterdir()):
+        raise ValueError(
+            f'{root} exists and has no shapes with the parameters '
+            f'{params}; delete it, or use another root.'
+        )
+    unfinished = root.with_name(f'{root.name}.part')
+    rmtree(unfinished, ignore_errors=True)
+    for split in SPLITS:
+        write_split(unfinished, split, params)
+    write_atomically(unfinished / MANIFEST, json.dumps(params))
+    unfinished.rename(root)
     return root
