@@ -223,17 +223,6 @@ def build_config(code, tmp_path):
         MODELS.build(model)
 
 
-def test_the_pages_that_errors_link_to_exist():
-    from mmfmkt.cli.errors import PAGES as POINTED
-
-    for _, page in POINTED:
-        path, _, anchor = page.partition('#')
-        text = (ROOT / path).read_text()
-        headings = re.findall(r'^#+ (.*)$', text, re.MULTILINE)
-        anchors = [re.sub(r'\W+', '-', x.lower()).strip('-') for x in headings]
-        assert not anchor or anchor in anchors
-
-
 @pytest.mark.slow
 def test_the_site_builds_without_a_warning(tmp_path):
     pytest.importorskip('mkdocs')
