@@ -81,17 +81,12 @@ def test_the_doctor_needs_no_library():
 
 @pytest.mark.slow
 def test_configs_are_listed_shown_and_copied(tmp_path):
-    output = mmfmkt('configs', '--variant', 'theta', '--task', 'detection')
+    output = mmfmkt('configs')
     paths = [x for x in output.split() if x.startswith('configs/')]
     assert paths and all((ROOT / x).is_file() for x in paths)
-    assert not any('fmkt_' in x for x in paths)
     # Each config has one line, also in a narrow terminal.
     lines = [x for x in output.splitlines() if x.startswith('configs/')]
     assert len(lines) == len(set(paths))
-    assert lines[-1].endswith('retinanet_r101_fpn_2x_coco')
-    assert 'matches all filters' in mmfmkt(
-        'configs', '--student', 'x', fails=True
-    )
     name = 'theta_retinanet_r101_r50'
     source = ROOT / 'configs' / 'retinanet' / f'{name}.py'
     assert mmfmkt('configs', name) == source.read_text()

@@ -14,7 +14,6 @@ import os.path as osp
 import re
 import sys
 from pathlib import Path
-from typing import Iterator
 
 from mmfmkt.utils import ConfigError
 from mmfmkt.utils.configs import SHIPPED, shipped_models
@@ -24,7 +23,6 @@ from mmfmkt.utils.schema import did_you_mean
 from .options import add_debug, make_parser
 
 FILTERS = ('variant', 'student', 'teacher')
-TASKS = ('detection', 'classification')
 
 
 def build_parser(prog: str) -> argparse.ArgumentParser:
@@ -39,16 +37,6 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
         metavar='FILE',
         help='copy the config to this file',
     )
-    parser.add_argument(
-        '--task', choices=TASKS, help='list the configs of a task'
-    )
-    for name in FILTERS:
-        parser.add_argument(
-            f'--{name}',
-            default='',
-            metavar='TEXT',
-            help=f'list the configs whose {name} contains this text',
-        )
     add_debug(parser)
     return parser
 
@@ -125,28 +113,9 @@ def packaged_name(path: Path) -> str:
     return f'mmfmkt::{name if "/" in name else f"_base_/../{name}"}'
 
 
-def matching_entries(args: argparse.Namespace) -> Iterator[dict]:
-    """Yield the metafile entries that match the filters."""
-    for entry in shipped_models():
-        task = TASKS['/mmpretrain/' in entry['Config']]
-        metadata = entry['Metadata']
-        if args.task in (None, task) and all(
-            getattr(args, x).lower()
-            in str(metadata.get(x.title(), '')).lower()
-            for x in FILTERS
-        ):
-            yield entry
-
-
 def show_list(args: argparse.Namespace) -> None:
-    """Print a table of configs, one line for each.
-
-    Raises:
-        ConfigError: If no config matches.
-    """
-    entries = list(matching_entries(args))
-    if not entries:
-        raise ConfigError('No shipped config matches all filters.')
+    """Print a table of configs, one line for each."""
+    entries = shipped_models()
     rows = [('config', *FILTERS)]
     for entry in entries:
         metadata = entry['Metadata']

@@ -17,12 +17,6 @@ from mmfmkt.version import __version__
 
 # Library of each type of network.
 LIBRARIES = {'detectors': 'mmdet', 'classifiers': 'mmpretrain'}
-# Import names of optional dependencies by extra.
-EXTRAS = {
-    'report': ('plotly', 'jinja2', 'matplotlib'),
-    'onnx': ('onnx', 'onnxruntime', 'onnxscript'),
-    'likelihood': ('torchdiffeq',),
-}
 # Subpackages that import most of a library; the top-level package does not.
 MAIN_PACKAGES = {'mmdet': 'mmdet.models', 'mmpretrain': 'mmpretrain.models'}
 Row = Tuple[str, str, str]
@@ -44,7 +38,6 @@ def run(args: argparse.Namespace) -> int:
         version = installed_version(name) or '-'
         rows.append((name, version, '; '.join(reasons) or 'ok'))
     rows += devices() if not problems['torch'] else []
-    rows += extras()
     width = [max(len(row[i]) for row in rows) for i in (0, 1)]
     for name, version, text in rows:
         print(f'{name:{width[0]}}  {version:{width[1]}}  {text}'.rstrip())
@@ -98,12 +91,3 @@ def operators(device: str) -> str:
     except Exception as error:  # a broken build may raise anything
         return f'mmcv.ops fail: {" ".join(str(error).split())[:200]}'
     return 'mmcv.ops ok' if num_kept == 1 else 'mmcv.ops give wrong results'
-
-
-def extras() -> Iterator[Row]:
-    """Yield a row for each extra of mmfmkt whose libraries are missing."""
-    for extra, names in EXTRAS.items():
-        missing = [name for name in names if find_spec(name) is None]
-        if missing:
-            text = f'{", ".join(missing)} missing: pip install'
-            yield extra, 'extra', f"{text} 'mmfmkt[{extra}]'"

@@ -35,13 +35,6 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
         action='store_true',
         help='load no checkpoints: show curves and configs only',
     )
-    # Former name of --logs-only.
-    add(
-        '--no-look',
-        dest='logs_only',
-        action='store_true',
-        help=argparse.SUPPRESS,
-    )
     add_debug(parser)
     return parser
 

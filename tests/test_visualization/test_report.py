@@ -12,7 +12,6 @@ from mmengine.config import Config, ConfigDict
 from mmengine.structures import InstanceData
 from tiny import distiller, faster_rcnn, retinanet, write_config
 
-from mmfmkt.cli.report import build_parser
 from mmfmkt.models.flows import (
     FMKT,
     BottleneckEncoder,
@@ -383,14 +382,6 @@ def test_networks_without_boxes_have_no_detections():
     dataset, network = [dict(inputs=torch.zeros(3, 4, 4))], Namespace()
     network.test_step = lambda batch: [DetDataSample()]
     assert not len(detect(network, dataset, 0, threshold=0.3))
-
-
-def test_the_former_name_of_logs_only_is_accepted_but_not_shown():
-    parser = build_parser('report')
-    for option in ('--logs-only', '--no-look'):
-        assert parser.parse_args(['run', option]).logs_only
-    assert not parser.parse_args(['run']).logs_only
-    assert 'look' not in parser.format_help()
 
 
 def test_logs_only_reports_load_nothing_from_the_internet(tmp_path):

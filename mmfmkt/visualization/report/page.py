@@ -98,7 +98,6 @@ def write_report(
         accuracy,
         *networks,
         config_section(runs),
-        environment_section(runs),
     ]
     page = jinja2.Template(
         TEMPLATE.read_text(encoding='utf-8'), autoescape=True
@@ -323,15 +322,4 @@ def config_section(runs: List[WorkDir]) -> Section:
         section.add(
             summary=f'Config of {run.name}', body=run.config.pretty_text
         )
-    return section
-
-
-def environment_section(runs: List[WorkDir]) -> Section:
-    """Return the section of hardware and library versions."""
-    section = Section('Environment')
-    for run in runs:
-        if run.environment:
-            section.add(
-                summary=f'Environment of {run.name}', body=run.environment
-            )
     return section

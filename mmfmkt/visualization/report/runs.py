@@ -33,7 +33,6 @@ class WorkDir:
         val (list[dict]): Metrics of validations, with ``step``.
         flow (list[dict]): Scalars of FlowMonitorHook, with ``step``.
         teacher (dict): Metrics of the teacher, from TeacherCheckHook.
-        environment (str): MMEngine's log of the environment.
         checkpoint (Path, optional): Latest checkpoint.
     """
 
@@ -44,7 +43,6 @@ class WorkDir:
     val: List[Dict[str, float]] = field(default_factory=list)
     flow: List[Dict[str, float]] = field(default_factory=list)
     teacher: Dict[str, float] = field(default_factory=dict)
-    environment: str = ''
     checkpoint: Optional[Path] = None
 
     @property
@@ -117,7 +115,6 @@ def read_work_dir(folder: str) -> WorkDir:
             replace_later(run.train, 'iter', line)
         elif 'loss' not in line and len(line) > 1:
             replace_later(run.val, 'step', line)
-    run.environment = read_environment(path)
     run.checkpoint = next(iter(checkpoints_of(path)), None)
     return run
 
@@ -162,15 +159,6 @@ def replace_later(lines: List[dict], key: str, line: dict) -> None:
     while lines and lines[-1][key] >= line[key]:
         lines.pop()
     lines.append(line)
-
-
-def read_environment(folder: Path) -> str:
-    """Return MMEngine's description of the environment from a log."""
-    pattern = re.compile(r'System environment:\n(.*?)\n-{10,}\n', re.DOTALL)
-    for log in sorted(folder.glob('*/*.log'), reverse=True):
-        if match := pattern.search(log.read_text('utf-8', 'replace')):
-            return match[1]
-    return ''
 
 
 def make_names_unique(runs: List[WorkDir]) -> None:
