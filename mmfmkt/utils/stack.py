@@ -5,6 +5,7 @@ have the same import names. Both are supported.
 """
 
 import re
+from contextlib import suppress
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
@@ -18,6 +19,7 @@ STACK = {
     'mmdet': (('mmdet', 'onedl-mmdetection'), '3.1.0', '4.0.0'),
     'mmpretrain': (('mmpretrain', 'onedl-mmpretrain'), '1.0.0', '2.0.0'),
 }
+UNKNOWN = 'unknown'
 REMEDY = (
     'install these versions, or run tools/dev/setup_env.py of the repository'
 )
@@ -33,6 +35,8 @@ def parse_release(text: str) -> Tuple[int, ...]:
 def installed_version(name: str) -> Optional[str]:
     """Return the version of an installed library, or None.
 
+    It is `UNKNOWN` if a library without metadata cannot be imported.
+
     Args:
         name (str): Import name.
     """
@@ -43,7 +47,9 @@ def installed_version(name: str) -> Optional[str]:
             return version(distribution)
         except PackageNotFoundError:
             continue
-    return import_module(name).__version__
+    with suppress(Exception):  # broken packages raise errors of any type
+        return import_module(name).__version__
+    return UNKNOWN
 
 
 def version_conflicts(name: str) -> List[str]:
@@ -57,6 +63,8 @@ def version_conflicts(name: str) -> List[str]:
     required = f'(required: {name}>={minimum},<{maximum})'
     if installed is None:
         return [f'{name} is not installed {required}']
+    if installed == UNKNOWN:
+        return []  # `usability_problems` has the error of the import
     low, release, high = map(parse_release, (minimum, installed, maximum))
     if not low <= release < high:
         return [f'{name} {installed} is installed {required}']

@@ -74,6 +74,17 @@ def test_an_assertion_of_mmdet_about_mmcv_is_reported(tmp_path, monkeypatch):
     require('mmcv', 'mmdet', optional=True)
 
 
+def test_a_broken_library_without_metadata_is_reported(monkeypatch, tmp_path):
+    (tmp_path / 'broken.py').write_text("assert False, 'wrong version'")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setitem(stack.STACK, 'broken', (('none',), '1.0', '2.0'))
+    require('broken', optional=True)
+    with pytest.raises(
+        ImportError, match='broken unknown cannot be .* .wrong version'
+    ):
+        require('broken')
+
+
 def test_version_comparison_ignores_build_tags():
     assert stack.parse_release('2.11.0+cu130') == (2, 11, 0)
     assert stack.parse_release('3.5.1rc2') == (3, 5, 1)
