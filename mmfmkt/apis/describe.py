@@ -1,7 +1,6 @@
 """Summary of a distillation config: flow, images and cost."""
 
 import json
-from math import ceil
 from pathlib import Path
 from typing import Any, List, Optional, Sequence, Tuple
 
@@ -60,45 +59,26 @@ def describe(path: Path, cfg_options: Optional[dict] = None) -> List[str]:
     direct_loss = ''
     if direct_weight := flow.get('direct_weight'):
         direct_loss = f' + direct loss, {direct_weight:g} times this weight'
-    steps = f'N = {json.dumps(flow.num_steps)}'
-    if model.deploys_flow:
-        steps += f', K = {flow.inference_steps}'
-    lines = [
-        f'flow      variant {model_cfg.variant}, {encoder_names(flow)}, '
-        f'{flow.schedule.type}, {flow.metric.type} of weight '
-        f'{weight}{direct_loss}, {steps}',
+    settings = [
+        f'variant {model_cfg.variant}',
+        f'{flow.metric.type} of weight {weight}{direct_loss}',
     ]
+    if model_cfg.variant != 'direct':
+        settings += [
+            encoder_names(flow),
+            flow.schedule.type,
+            f'N = {json.dumps(flow.num_steps)}',
+        ]
+    if model.deploys_flow:
+        settings.append(f'K = {flow.inference_steps}')
+    lines = [f'flow      {", ".join(settings)}']
     if model.teacher is not None:
         lines += [f'classes   {x}' for x in model.class_summary]
         images = 'normalized for each network'
         if model.teacher_holder.input_adapter.is_identity:
             images = 'normalized alike for student and teacher'
         lines.append(f'images    {images}')
-        lines += describe_teacher_cost(model)
     return lines + [describe_cost(model)]
-
-
-def describe_teacher_cost(model: Any) -> List[str]:
-    """Describe the FLOPs of student and teacher without their heads.
-
-    Returns:
-        list[str]: One line; empty if the FLOPs cannot be counted.
-    """
-    holder = model.teacher_holder
-    scale = holder.view.get('scale', 1.0)
-    multiple = holder.view.get('multiple_of', 1)
-    networks = UpToNeck(model.student), UpToNeck(holder.network)
-    for side in IMAGE_SIZES:
-        teacher_side = ceil(side * scale / multiple) * multiple
-        _, student = count_flops(networks[0], sides=[side])
-        _, teacher = count_flops(networks[1], sides=[teacher_side])
-        if student and teacher:
-            return [
-                'training  FLOPs of a forward pass without heads: student '
-                f'{student[0] / 1e9:.2f} G ({side}x{side} pixels), teacher '
-                f'{teacher[0] / 1e9:.2f} G ({teacher_side}x{teacher_side})'
-            ]
-    return []
 
 
 def encoder_names(flow: dict) -> str:
@@ -162,18 +142,3 @@ def count_flops(
         except Exception:  # tracing failed, or the side is not accepted
             continue
     return 0, []
-
-
-class UpToNeck(nn.Module):
-    """Network without its heads.
-
-    Args:
-        network (nn.Module): A detector or a classifier.
-    """
-
-    def __init__(self, network: Any) -> None:
-        super().__init__()
-        self.network: Any = network
-
-    def forward(self, inputs: torch.Tensor) -> Any:
-        return self.network.extract_feat(inputs)

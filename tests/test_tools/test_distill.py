@@ -358,7 +358,10 @@ def test_a_composed_config_is_kept_and_resumed_by_train_py(
         'model.teacher.cfg_options.bbox_head.num_classes=80',
         'val_dataloader.dataset.indices=4',
     ]
-    run(*command, cwd=tmp_path)
+    summary = run(*command, cwd=tmp_path)
+    assert re.search(
+        'flow      variant direct, PKDLoss of weight [0-9]+$', summary, re.M
+    )
     folder = tmp_path / 'work_dirs' / 'direct_teacher_student'
     config = folder / 'direct_teacher_student.py'
     text = config.read_text()
