@@ -75,6 +75,8 @@ def ratio_to(
     """
     ratios = [x / y for x, y in zip(times, reference)]
     low, _, high = (
-        statistics.quantiles(ratios, n=4) if len(ratios) > 1 else ratios * 3
+        statistics.quantiles(ratios, n=4, method='inclusive')
+        if len(ratios) > 1
+        else ratios * 3
     )
     return dict(ratio=statistics.median(ratios), low=low, high=high)

@@ -39,6 +39,7 @@ class Stopwatch:
             yield
             self._seconds += time.perf_counter() - start
             return
+        self._add_completed()
         begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
         begin.record()
         yield
@@ -50,8 +51,12 @@ class Stopwatch:
 
         A later call returns those that still run on the GPU.
         """
+        self._add_completed()
+        seconds, self._seconds = self._seconds, 0.0
+        return seconds
+
+    def _add_completed(self) -> None:
+        """Add the blocks that the GPU has completed."""
         while self._events and self._events[0][1].query():
             begin, end = self._events.pop(0)
             self._seconds += begin.elapsed_time(end) / 1e3
-        seconds, self._seconds = self._seconds, 0.0
-        return seconds

@@ -304,11 +304,9 @@ def finish(venv):
 
 def test_a_finished_environment_is_used_without_a_set_up(venv):
     finish(venv)
-    start = time.monotonic()
     done = shell(
         f'"{sys.executable}" tools/dev/setup_env.py', MMFMKT_VENV=str(venv)
     )
-    assert time.monotonic() - start < 3
     assert done.stdout == f'{venv}/bin/python\n'
 
 

@@ -156,14 +156,20 @@ def main() -> None:
     levels = {}
     for name, changes in changes_by_level.items():
         changes = torch.tensor(changes, dtype=torch.float64)
-        error = changes.std() / len(changes) ** 0.5
+        # A single image has no standard error.
+        error = None
+        if len(changes) > 1:
+            error = float(changes.std()) / len(changes) ** 0.5
         levels[name] = dict(
             mean=float(changes.mean()),
-            standard_error=float(error),
+            standard_error=error,
             images=len(changes),
         )
         table.add_row(
-            name, f'{changes.mean():+.5f}', f'{error:.5f}', str(len(changes))
+            name,
+            f'{changes.mean():+.5f}',
+            '-' if error is None else f'{error:.5f}',
+            str(len(changes)),
         )
     console.print(table)
     if args.out:

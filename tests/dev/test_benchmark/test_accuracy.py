@@ -20,6 +20,7 @@ from mmfmkt.utils import ConfigError  # noqa: E402
 
 FOLDER = ROOT / 'tools' / 'dev' / 'benchmark'
 TOOL = FOLDER / 'accuracy.py'
+TABLES = sorted(x.stem for x in (FOLDER / 'tables').glob('*.yml'))
 
 
 @pytest.fixture(scope='module')
@@ -116,6 +117,39 @@ def test_means_errors_and_paired_differences(tmp_path, protocol):
     assert 'Teacher: 0.500' in found
 
 
+def test_the_summary_has_the_flows_with_the_best_loss_without_a_flow(
+    tmp_path, protocol
+):
+    from protocol import summaries
+
+    plan, _, _ = protocol
+    methods = {
+        'DIST': dict(config='dist.py', is_loss_without_flow=True),
+        'Theta by DIST': dict(config='theta.py'),
+        'FM-KT by KD': dict(config='kd.py', inference_steps=[1, 8]),
+        'FM-KT by DIST': dict(config='fmkt.py', inference_steps=[1, 8]),
+    }
+    table = plan.read_table(write_table(tmp_path, methods=methods))
+    results = results_of(
+        **{
+            'DIST': [0.1],
+            'Theta by DIST': [0.2],
+            'FM-KT by KD': [{'1': 0.3, '8': 0.4}],
+            'FM-KT by DIST': [{'1': 0.5, '8': 0.6}],
+        }
+    )
+    table.results.write_text(json.dumps(results))
+    (line,) = summaries.summary([table], '').splitlines()[2:]
+    assert re.findall(r'0\.\d', line) == ['0.1', '0.2', '0.5', '0.6']
+
+
+def test_unknown_seeds_are_an_error(tmp_path, protocol):
+    plan, _, _ = protocol
+    table = plan.read_table(write_table(tmp_path))
+    with pytest.raises(ConfigError, match='--seeds'):
+        table.select_runs(None, [7])
+
+
 def test_the_pareto_front_has_the_methods_that_no_other_dominates(protocol):
     _, page, _ = protocol
     points = dict(a=(1.0, 0.3), b=(1.0, 0.4), c=(1.2, 0.39), d=(1.3, 0.5))
@@ -140,9 +174,9 @@ def test_an_unknown_key_of_a_table_is_an_error(tmp_path, protocol):
         plan.read_table(write_table(tmp_path, metod={}))
 
 
-def test_the_table_of_a_page_is_made_from_its_results(protocol):
+@pytest.mark.parametrize('name', TABLES)
+def test_the_table_of_a_page_is_made_from_its_results(name, protocol):
     plan, page, _ = protocol
-    name = 'bccd'
     table = plan.read_table(FOLDER / 'tables' / f'{name}.yml')
     results = json.loads(table.results.read_text())
     text = table.page.read_text()
@@ -154,7 +188,7 @@ def test_the_table_of_a_page_is_made_from_its_results(protocol):
             assert known['config'] == method.config
     begin = f'<!-- {name}: table -->'
     front, rest = text.split(begin)
-    forged = front + begin + re.sub(r'\| 0\.\d', '| 0.9', rest, count=1)
+    forged = front + begin + re.sub(r'\| (\d+\.)', r'| 1\1', rest, count=1)
     assert page.replace_table(forged, table, results) == text != forged
 
 

@@ -9,6 +9,7 @@ if [ $# -lt 1 ]; then
     echo "usage: gpu.sh OUT [MINUTES] [options: --help]" >&2
     exit 2
 fi
+started=$(date +%s)
 mkdir -p "$1"
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 root=$here
@@ -51,5 +52,5 @@ END
 fi
 export PYTHONPATH="$scratch:$PYTHONPATH"
 export PYTHONUNBUFFERED=1 MPLBACKEND=Agg
-"$python" "$here/gpu" "$1" --minutes "${2:-9}" "${@:3}" \
+"$python" "$here/gpu" "$1" --minutes "${2:-9}" --started "$started" "${@:3}" \
     2>> "$1/errors.log" || { tail -n 3 "$1/errors.log" >&2; exit 1; }

@@ -89,6 +89,7 @@ def parse_args() -> argparse.Namespace:
     add(
         '--variants',
         nargs='+',
+        choices=tuple(LOSSES),
         default=['fmkt', 'theta'],
         help='variants to count',
     )

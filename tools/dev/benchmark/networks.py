@@ -13,7 +13,7 @@ from mmfmkt.models.distillers.networks import (
     load_model_config,
     without_weights,
 )
-from mmfmkt.models.flows import MetaEncoder
+from mmfmkt.models.flows import VARIANTS, MetaEncoder
 from mmfmkt.registry import MODELS
 
 
@@ -38,6 +38,8 @@ def build(
     model = deepcopy(config.model)
     model.variant = variant
     model.student = without_weights(load_model_config(model.student, 'x'))
+    if not VARIANTS[variant].needs_teacher:
+        model.teacher = None
     if model.get('teacher') is not None:
         model.teacher.checkpoint = None
     if encoder is not None and encoder != encoder_name(model.flow.encoder):

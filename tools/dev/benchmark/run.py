@@ -126,7 +126,12 @@ def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
     )
     add('--out', help='JSON file to write')
     add_cfg_options(parser)
-    return parser.parse_args(argv)
+    args = parser.parse_args(argv)
+    if args.sync_check and (args.what, args.device.type) != ('flow', 'cuda'):
+        parser.error('--sync-check needs `flow` and --device cuda')
+    if args.what == 'flow' and (args.amp or args.with_cp or args.compile):
+        parser.error('`flow` measures without --amp, --with-cp and --compile')
+    return args
 
 
 def read_config(args: argparse.Namespace) -> Config:

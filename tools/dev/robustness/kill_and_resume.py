@@ -87,7 +87,10 @@ def parse_args() -> argparse.Namespace:
         help='override settings of the config',
     )
     add_debug(parser)
-    return parser.parse_args()
+    args = parser.parse_args()
+    if not args.kills + args.in_write + args.terminations:
+        parser.error('at least one interruption is needed')
+    return args
 
 
 def start(

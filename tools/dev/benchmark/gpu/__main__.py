@@ -46,6 +46,12 @@ def parse_args() -> argparse.Namespace:
     add('out', type=Path, help='folder for the results')
     add('--minutes', type=float, default=9, help='time budget (%(default)s)')
     add(
+        '--started',
+        type=float,
+        default=time.time(),
+        help='start of the budget in seconds since 1970 (default: now)',
+    )
+    add(
         '--groups',
         nargs='+',
         choices=GROUPS,
@@ -63,7 +69,7 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_args()
-    end = time.time() + args.minutes * 60 - END_SECONDS
+    end = args.started + args.minutes * 60 - END_SECONDS
     report = Report(args.out.resolve())
     report.add('machine', describe_machine(args.device))
     for group in args.groups:

@@ -70,6 +70,7 @@ class Report:
             signal.setitimer(signal.ITIMER_REAL, limit, 5)
             try:
                 function()
+                signal.alarm(0)
             except (Exception, KeyboardInterrupt, SystemExit) as error:
                 signal.alarm(0)
                 text = f'FAILED (limit {limit} s): {describe(error)}'

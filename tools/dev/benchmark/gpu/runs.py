@@ -7,9 +7,10 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import Dict, List, Sequence
+from typing import Dict, List, Sequence, Tuple
 
 import numpy as np
 import torch
@@ -70,6 +71,7 @@ class Training:
         use_torchrun: bool = False,
     ) -> None:
         self.work_dir, self.log = folder / name, folder / f'{name}.log'
+        self.use_torchrun = use_torchrun
         command = [sys.executable]
         if use_torchrun:
             command += ['-m', 'torch.distributed.run', '--standalone']
@@ -103,7 +105,12 @@ class Training:
         return not code and self.checkpoint().is_file()
 
     def kill(self) -> None:
-        """Kill all processes of the run by SIGKILL."""
+        """Kill all processes of the run."""
+        if self.process.poll() is None and self.use_torchrun:
+            # torchrun ends its workers, which have sessions of their own.
+            self.process.terminate()
+            with suppress(subprocess.TimeoutExpired):
+                self.process.wait(10)
         if self.process.poll() is None:
             os.killpg(self.process.pid, signal.SIGKILL)
             self.process.wait()
@@ -117,18 +124,35 @@ class Training:
         return self.process.returncode == -signal.SIGKILL
 
 
-def difference(one: Path, other: Path) -> str:
-    """Describe the difference between the weights of two checkpoints."""
+def compare(checkpoint: Path, expected: Path, equal: bool) -> Tuple[str, bool]:
+    """Compare the weights of two checkpoints.
+
+    Args:
+        checkpoint (Path): A checkpoint.
+        expected (Path): Checkpoint of the uninterrupted run.
+        equal (bool): Whether the values must be equal, not only the names
+            and shapes.
+
+    Returns:
+        tuple: A description, and whether the weights are as expected.
+    """
+    if not expected.is_file():
+        return 'not compared: the uninterrupted run has no checkpoint', False
     a, b = (
         torch.load(x, 'cpu', weights_only=False)['state_dict']
-        for x in (one, other)
+        for x in (checkpoint, expected)
     )
-    if a.keys() != b.keys():
-        return f'different names: {sorted(a.keys() ^ b.keys())[:4]}'
+    if {k: x.shape for k, x in a.items()} != {
+        k: x.shape for k, x in b.items()
+    }:
+        return f'different names: {sorted(a.keys() ^ b.keys())[:4]}', False
+    if not equal:
+        is_finite = all(x.isfinite().all().item() for x in a.values())
+        return 'same names and shapes, finite weights', is_finite
     if all(torch.equal(a[k], b[k]) for k in a):
-        return 'equal in every bit'
+        return 'weights equal in every bit', True
     largest = max((a[k] - b[k]).abs().max().item() for k in a)
-    return f'largest difference {largest:.1e}'
+    return f'largest difference {largest:.1e}', False
 
 
 def train_classifier(
@@ -147,34 +171,32 @@ def train_classifier(
             'DDP, torchrun': start('ddp', amp, use_torchrun=True),
         }
         if device.type == 'cuda':
-            # In float32, unlike the run that its weights are compared with.
             trainings['FSDP'] = start('fsdp', settings=FSDP, use_torchrun=True)
         started = [killed, *trainings.values()]
         try:
             was_killed = killed.kill_after(KILL_EPOCH, deadline)
+            killed.kill()  # it may still run at the deadline
             resumed = start('killed', [*amp, '--resume'])
             started.append(resumed)
-            title = (
-                f'SIGKILL after epoch {KILL_EPOCH} and --resume'
-                if was_killed
-                else f'--resume of a run that ended before epoch {KILL_EPOCH}'
-            )
-            trainings[title] = resumed
+            trainings[f'SIGKILL after epoch {KILL_EPOCH}, --resume'] = resumed
             for title, training in trainings.items():
                 if not training.succeeds(deadline):
                     log = training.log.read_text(errors='replace')
                     report.add(title, 'see errors.log', status='failed')
                     report.log(title, log[-20000:])
                     continue
-                text = f'trained {EPOCHS} epochs'
-                if training is not uninterrupted and (
-                    uninterrupted.checkpoint().is_file()
-                ):
-                    text += '; weights against an uninterrupted run: '
-                    text += difference(
-                        uninterrupted.checkpoint(), training.checkpoint()
+                text, passed = f'trained {EPOCHS} epochs', True
+                if training is resumed and not was_killed:
+                    text, passed = 'the run was not killed', False
+                elif training is not uninterrupted:
+                    text, passed = compare(
+                        training.checkpoint(),
+                        uninterrupted.checkpoint(),
+                        # FSDP trains in float32, the others with AMP.
+                        equal=title != 'FSDP',
                     )
-                report.add(title, text, status='ok')
+                status = 'ok' if passed else 'failed'
+                report.add(title, text, status=status)
         finally:
             for training in started:
                 training.kill()

@@ -63,7 +63,8 @@ class Table(Comparison):
             seeds (Sequence[int], optional): Seeds; default: all.
 
         Raises:
-            ConfigError: If ``only`` has a name that no method has.
+            ConfigError: If ``only`` has a name that no method has, or if no
+                run is selected.
         """
         names = [x.name for x in self.methods]
         for name in only or ():
@@ -72,12 +73,15 @@ class Table(Comparison):
                     f'--only: there is no method {name!r}'
                     f'{did_you_mean(name, names)}.'
                 )
-        return [
+        runs = [
             run
             for run in self.runs()
             if run.method.name in (only or names)
             and (not seeds or run.seed in seeds)
         ]
+        if not runs:
+            raise ConfigError(f'--seeds: there is no run with seeds {seeds}.')
+        return runs
 
     @property
     def subject(self) -> str:

@@ -68,18 +68,18 @@ def summary(tables: List[Table], folder: str) -> str:
         best = best_loss_without_flow(result_rows)
         if best is None:
             continue
-        by_name = {x.name: x for x in result_rows}
-        theta = by_name.get('Theta') or by_name.get(f'Theta by {best.name}')
-        fmkt = ('FM-KT', f'FM-KT by {best.method.name}')
-        by_k = {x.k: x for x in result_rows if x.method.name in fmkt}
-        fmkt_k_above_1 = by_k.get('4') or by_k.get('8')
+        suffix = f' by {best.method.name}'
+        by_method = {
+            (x.method.name.removesuffix(suffix), x.k): x for x in result_rows
+        }
+        steps = [int(k) for name, k in by_method if name == 'FM-KT']
         student, *flows = (
             summary_cell(x, metric) if x else ''
             for x in (
                 baseline(result_rows),
-                theta,
-                by_k.get('1'),
-                fmkt_k_above_1,
+                by_method.get(('Theta', '-')),
+                by_method.get(('FM-KT', '1')),
+                by_method.get(('FM-KT', str(max([2, *steps])))),
             )
         )
         teacher = teacher_value(table, load_results(table))

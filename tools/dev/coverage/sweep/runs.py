@@ -7,7 +7,7 @@ import signal
 import sys
 import tempfile
 import time
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import suppress
 from importlib.util import find_spec
 from multiprocessing.process import BaseProcess
@@ -76,9 +76,12 @@ def check_all(
     # SIGTERM runs the `finally` block, which ends the processes.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     with ThreadPoolExecutor(jobs) as pool:
-        tasks = [pool.submit(check_family, *x, results, timeout) for x in todo]
+        tasks = {
+            pool.submit(check_family, *x, results, timeout): x for x in todo
+        }
         try:
-            for (family, check), task in zip(todo, tasks):
+            for task in as_completed(tasks):
+                family, check = tasks[task]
                 results.put(family, check, task.result())
                 yield family, check
         finally:

@@ -65,7 +65,8 @@ def check_variants(cfg: Config, size: int, folder: Path) -> dict:
             result['reason'] = result['reason'] or note
         except ConfigError as error:
             result[variant] = 'refused'
-            result.update(status='refused', reason=str(error))
+            if result['status'] != 'failed':
+                result.update(status='refused', reason=str(error))
         except Exception as error:
             result[variant] = 'failed'
             reason = f'{variant}: {one_line(error)}'
