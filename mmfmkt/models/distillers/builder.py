@@ -44,7 +44,7 @@ from ..flows import (
     VelocityField,
 )
 from ..losses import BaseMetricLoss
-from ..losses.cross_kd_loss import TeacherHead
+from ..losses.cross_kd_loss import CrossKDLoss, TeacherHead
 from .gradient_share import gradient_share
 from .levels import SAME_STRIDE, check_distinct
 from .taps import HEAD
@@ -203,7 +203,10 @@ def build_metric(metric: Any, pair: FeaturePair) -> BaseMetricLoss:
                 f"{name} compares predictions of the teacher's dense head: "
                 "set tap to 'neck', with a teacher that has such a head."
             )
-        metric.teacher_head = pair.teacher_head()
+        teacher_head = pair.teacher_head()
+        for part in metric.modules():
+            if isinstance(part, CrossKDLoss):
+                part.teacher_head = teacher_head
     return metric
 
 

@@ -6,7 +6,6 @@ from torch import Tensor, nn
 
 from ..tensor_ops import sequential_sum
 from .base import BaseMetricLoss
-from .cross_kd_loss import TeacherHead
 
 
 class WeightedSumLoss(BaseMetricLoss):
@@ -54,23 +53,9 @@ class WeightedSumLoss(BaseMetricLoss):
                 f'losses of {" and ".join(str(x.spaces) for x in losses)}.'
             )
         self.needs_labels = any(x.needs_labels for x in losses)
-        self._with_head: List[Any] = [
-            x for x in losses if x.needs_teacher_head
-        ]
-        self.needs_teacher_head = bool(self._with_head)
+        self.needs_teacher_head = any(x.needs_teacher_head for x in losses)
         self.ignores_scale = all(x.ignores_scale for x in losses)
         self.supports_step_dim = all(x.supports_step_dim for x in losses)
-
-    @property
-    def teacher_head(self) -> Optional[TeacherHead]:
-        """The teacher's head, shared by the losses that need it; None if no
-        loss does."""
-        return next((x.teacher_head for x in self._with_head), None)
-
-    @teacher_head.setter
-    def teacher_head(self, head: Optional[TeacherHead]) -> None:
-        for loss in self._with_head:
-            loss.teacher_head = head
 
     def encode_target(
         self, target: Tensor, labels: Optional[Tensor] = None
