@@ -67,8 +67,7 @@ def test_the_likelihood_before_and_after_training(shapes, tmp_path):
             '--out',
             out,
         )
-        assert 'Linear flow: relative error' in log and 'neck.3' in log
+        assert 'neck.3' in log
         results = json.loads(out.read_text())
-        assert results['linear_flow']['relative_error'] < 0.01
         changes.append([x['mean'] for x in results['levels'].values()])
     assert changes[0] == [0, 0, 0, 0] and all(changes[1])

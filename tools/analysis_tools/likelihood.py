@@ -3,14 +3,12 @@
     python tools/analysis_tools/likelihood.py CONFIG CHECKPOINT
 
 For each tapped level, integrates the instantaneous change-of-variables formula
-along the flow on validation images. Before that, verifies the estimator on a
-linear flow with a known solution. Without a checkpoint, the flow has its
+along the flow on validation images. Without a checkpoint, the flow has its
 initial weights.
 """
 
 import argparse
 import json
-import sys
 from collections import defaultdict
 from itertools import islice
 
@@ -27,17 +25,12 @@ from mmfmkt.cli.options import add_cfg_options, int_at_least, make_parser
 from mmfmkt.models.distillers.taps import as_levels, read_taps
 from mmfmkt.models.flows.likelihood import (
     autonomous_velocity,
-    check_on_linear_flow,
     log_density_change,
 )
 from mmfmkt.utils import ConfigError
 from mmfmkt.utils.configs import read_config
 
 console = Console()
-# Maximum error on the linear flow, in standard errors of the trace estimate.
-MAX_DEVIATION = 4.0
-# Maximum relative error of the state on the linear flow.
-MAX_STATE_ERROR = 1e-4
 # Relative and absolute tolerance of the ODE solver.
 TOLERANCE = 1e-4
 
@@ -66,28 +59,6 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--out', help='JSON output file')
     add_cfg_options(parser)
     return parser.parse_args()
-
-
-def check_estimator(seed: int) -> dict:
-    """Verify the estimator on a linear flow; return its errors by name.
-
-    Raises:
-        SystemExit: If an error exceeds ``MAX_DEVIATION`` or
-            ``MAX_STATE_ERROR``.
-    """
-    check = check_on_linear_flow(seed=seed)
-    console.print(
-        'Linear flow: relative error of the log-density change '
-        f'{check.relative_error:.1e} ({check.deviation:.1f} standard errors '
-        f'of the trace estimate); relative error of the state '
-        f'{check.state_error:.1e}'
-    )
-    if check.deviation > MAX_DEVIATION or check.state_error > MAX_STATE_ERROR:
-        sys.exit(
-            'The estimate on the linear flow is wrong, so estimates on other '
-            'flows would be unreliable.'
-        )
-    return vars(check)
 
 
 def estimate(args: argparse.Namespace) -> dict:
@@ -144,7 +115,6 @@ def estimate(args: argparse.Namespace) -> dict:
 
 def main() -> None:
     args = parse_args()
-    check = check_estimator(args.seed)
     changes_by_level = estimate(args)
     table = Table(
         title='Log-density change, log p_0(Z_0) - log p_1(Z_1), from the '
@@ -174,7 +144,7 @@ def main() -> None:
     console.print(table)
     if args.out:
         with open(args.out, 'w', encoding='utf-8') as file:
-            json.dump(dict(linear_flow=check, levels=levels), file, indent=2)
+            json.dump(dict(levels=levels), file, indent=2)
 
 
 if __name__ == '__main__':
