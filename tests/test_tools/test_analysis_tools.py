@@ -44,7 +44,7 @@ def test_a_custom_schedule_is_checked_numerically(tmp_path):
     )
     assert 'Square' in log and 'VEODE' not in log
     log = run('tools/analysis_tools/schedules.py', 'Sqare', fails=True)
-    assert "\nerror: model.flow.type: 'Sqare' is not registered" in log
+    assert "error: model.flow.type: 'Sqare' is not registered" in log
 
 
 def test_the_likelihood_before_and_after_training(shapes, tmp_path):
