@@ -1,6 +1,7 @@
 """Exact resume from any iteration."""
 
 import itertools
+import multiprocessing
 import os
 import random
 import signal
@@ -316,6 +317,16 @@ class InterruptValidation(Hook):
             os.kill(os.getpid(), signal.SIGTERM)
 
 
+class CtrlC(InterruptValidation):
+    """Sends SIGINT to all processes, as a terminal does."""
+
+    def after_val_iter(self, runner, *args, **kwargs):
+        if runner.iter == self.iteration:
+            workers = multiprocessing.active_children()
+            for process in (*workers, multiprocessing.current_process()):
+                os.kill(process.pid, signal.SIGINT)
+
+
 def linear_runner(work_dir, *hooks, scores=(0, 0, 0, 0), **kwargs):
     """Build a runner of four epochs with two batches and a validation."""
     torch.manual_seed(0)
@@ -327,6 +338,7 @@ def linear_runner(work_dir, *hooks, scores=(0, 0, 0, 0), **kwargs):
     settings = dict(
         model=Linear(),
         train_dataloader=loader,
+        val_dataloader=loader,
         train_cfg=dict(type='mmfmkt.ResumableEpochLoop', max_epochs=4),
         optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.1)),
         default_hooks=dict(
@@ -335,7 +347,6 @@ def linear_runner(work_dir, *hooks, scores=(0, 0, 0, 0), **kwargs):
     )
     return Runner(
         work_dir=str(work_dir),
-        val_dataloader=loader,
         val_cfg=dict(),
         val_evaluator=Evaluator(Scores(scores)),
         custom_hooks=[*hooks, dict(type='mmfmkt.InterruptHook')],
@@ -394,6 +405,44 @@ def test_a_run_that_resumes_with_shorter_epochs_skips_no_batch(
     )
     runner.train()
     assert runner.iter == old + 3 * new
+
+
+def test_ctrl_c_in_validation_with_workers_saves_a_checkpoint(tmp_path):
+    loader = dict(
+        batch_size=1,
+        num_workers=1,
+        sampler=dict(type='DefaultSampler', shuffle=False),
+        dataset=[dict(inputs=torch.ones(1))] * 8,
+    )
+    resumed, expected = resume_linear(
+        tmp_path, CtrlC(4), val_dataloader=loader
+    )
+    assert all(torch.equal(resumed[k], x) for k, x in expected.items())
+
+
+def test_a_run_of_iterations_loads_no_batch_more_than_it_trains(tmp_path):
+    loaded = []
+
+    class Images(Dataset):
+        def __len__(self):
+            return 100
+
+        def __getitem__(self, index):
+            loaded.append(index)
+            return dict(inputs=torch.ones(1))
+
+    loader = dict(
+        batch_size=4, sampler=dict(type='InfiniteSampler'), dataset=Images()
+    )
+    loop = dict(type='mmfmkt.ResumableIterLoop', max_iters=5)
+    linear_runner(
+        tmp_path,
+        train_dataloader=loader,
+        train_cfg=loop,
+        scores=[0],
+        default_hooks=None,
+    ).train()
+    assert len(loaded) == 20
 
 
 def test_a_run_resumes_from_a_signal_in_validation_with_averaged_weights(

@@ -61,8 +61,8 @@ class InterruptHook(Hook):
         # could not be ended. The callback refers to the handlers only: a
         # reference to the hook would keep the threads of its process group.
         if hasattr(os, 'register_at_fork'):  # not on Windows
-            restore = partial(restore_handlers, self._previous_handlers)
-            os.register_at_fork(after_in_child=restore)
+            reset = partial(reset_in_child, self._previous_handlers)
+            os.register_at_fork(after_in_child=reset)
 
     def after_train_iter(
         self, runner: Runner, batch_idx: int, *args: Any, **kwargs: Any
@@ -169,3 +169,16 @@ def restore_handlers(handlers: dict) -> None:
     """
     while handlers:
         signal.signal(*handlers.popitem())
+
+
+def reset_in_child(handlers: dict) -> None:
+    """Restore the signal handlers in a forked process, and ignore SIGINT.
+
+    Ctrl-C reaches all processes, but validation still needs its workers.
+
+    Args:
+        handlers (dict): As `restore_handlers`; empty if no training runs.
+    """
+    if handlers:
+        restore_handlers(handlers)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)

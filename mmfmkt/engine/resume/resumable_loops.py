@@ -97,9 +97,9 @@ class ResumableIterLoop(IterBasedTrainLoop):
         runner = self.runner
         runner.call_hook('before_train')
         runner.call_hook('before_train_epoch')
-        for batch in self._batches():
-            if self._iter >= self._max_iters or self.stop_training:
-                break
+        batches = self._batches()
+        while self._iter < self._max_iters and not self.stop_training:
+            batch = next(batches)
             runner.model.train()
             # MMEngine counts one epoch in total.
             epoch = int(get_progress(runner, by_epoch=True))
