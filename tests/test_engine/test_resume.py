@@ -5,6 +5,8 @@ import multiprocessing
 import os
 import random
 import signal
+import threading
+import time
 import zipfile
 
 import numpy as np
@@ -318,13 +320,18 @@ class InterruptValidation(Hook):
 
 
 class CtrlC(InterruptValidation):
-    """Sends SIGINT to all processes, as a terminal does."""
+    """Sends SIGINT to all processes, as a terminal does, while the main
+    process waits for the next batch."""
 
     def after_val_iter(self, runner, *args, **kwargs):
         if runner.iter == self.iteration:
-            workers = multiprocessing.active_children()
-            for process in (*workers, multiprocessing.current_process()):
-                os.kill(process.pid, signal.SIGINT)
+            threading.Timer(0.2, self.interrupt).start()
+            self.iteration = None
+
+    def interrupt(self):
+        for process in multiprocessing.active_children():
+            os.kill(process.pid, signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGINT)
 
 
 def linear_runner(work_dir, *hooks, scores=(0, 0, 0, 0), **kwargs):
@@ -408,11 +415,19 @@ def test_a_run_that_resumes_with_shorter_epochs_skips_no_batch(
 
 
 def test_ctrl_c_in_validation_with_workers_saves_a_checkpoint(tmp_path):
+    class Slow(Dataset):
+        def __len__(self):
+            return 3
+
+        def __getitem__(self, index):
+            time.sleep(0.5)
+            return dict(inputs=torch.ones(1))
+
     loader = dict(
         batch_size=1,
         num_workers=1,
         sampler=dict(type='DefaultSampler', shuffle=False),
-        dataset=[dict(inputs=torch.ones(1))] * 8,
+        dataset=Slow(),
     )
     resumed, expected = resume_linear(
         tmp_path, CtrlC(4), val_dataloader=loader
