@@ -1,15 +1,20 @@
 """Training of a config."""
 
+import re
 from contextlib import nullcontext
 from pathlib import Path
-from typing import ContextManager, Optional
+from typing import Any, ContextManager, Optional
 
 from mmengine.config import Config
 from mmengine.device import get_device
+from torch import nn
 
 from mmfmkt.engine.resume import has_checkpoint, resume_from_latest
+from mmfmkt.utils import ConfigError
 from mmfmkt.utils.checkpoints import (
+    load_checkpoint,
     unrestricted_torch_load,
+    verify_sha256,
 )
 from mmfmkt.utils.configs import add_mmfmkt_import, with_importable_types
 from mmfmkt.utils.error_messages import errors_as_config_errors
@@ -63,11 +68,11 @@ def train(
             add_hooks(cfg, ['mmfmkt.TeacherCheckHook'])
         check_mmfmkt_hooks(cfg)
     with checkpoint_guard(cfg):
-        first_iter = 0
         if cfg.get('resume') and (
             cfg.robustness.exact_resume or cfg.robustness.safe_checkpoints
         ):
-            first_iter = resume_from_latest(cfg)
+            resume_from_latest(cfg)
+        checkpoint = verify_load_from(cfg)
         with errors_as_config_errors(cfg):
             runner = build_runner(with_robustness(cfg))
             # Reading `train_loop` builds it, which may raise errors.
@@ -78,6 +83,9 @@ def train(
         # FlexibleRunner initializes the weights, for which a distiller reads
         # this config, before RuntimeInfoHook publishes it.
         runner.message_hub.update_info('cfg', runner.cfg.pretty_text)
+        check_fits(runner.model, checkpoint)
+        saved_iter = (checkpoint or {}).get('meta', {}).get('iter', 0)
+        first_iter = saved_iter if cfg.get('resume') else 0
         with errors_as_config_errors(cfg, lambda: runner.iter > first_iter):
             runner.train()
 
@@ -90,6 +98,60 @@ def checkpoint_guard(cfg: Config) -> ContextManager:
     """
     safe = (cfg.get('robustness') or {}).get('safe_checkpoints', True)
     return nullcontext() if safe else unrestricted_torch_load()
+
+
+def verify_load_from(cfg: Config) -> Optional[dict]:
+    """Load the checkpoint ``load_from`` and verify its ``#sha256=...``.
+
+    Args:
+        cfg (Config): Config, changed in place.
+
+    Returns:
+        dict, optional: Content of the checkpoint, if it is a file.
+
+    Raises:
+        ConfigError: If the checkpoint cannot be loaded.
+    """
+    path, _, digest = (cfg.get('load_from') or '').partition('#sha256=')
+    if digest:
+        cfg.load_from = path = verify_sha256(path, digest)
+    # Checkpoints of DeepSpeed and other strategies are folders.
+    if not path or (cfg.get('strategy') and Path(path).is_dir()):
+        return None
+    return load_checkpoint(path)
+
+
+def check_fits(model: Any, checkpoint: Optional[dict]) -> None:
+    """Check that a checkpoint has at least one tensor of the model.
+
+    Args:
+        model (nn.Module | dict): Model of a runner; a config if it is not
+            built yet, as by a FlexibleRunner.
+        checkpoint (dict, optional): Content of a checkpoint.
+
+    Raises:
+        ConfigError: If no tensor has the name and shape of one of the model.
+    """
+    if checkpoint is None or not isinstance(model, nn.Module):
+        return
+    state = checkpoint.get('state_dict', checkpoint)
+    # DDP and test-time augmentation each add a prefix 'module.'.
+    model_shapes, shapes = (
+        {
+            re.sub(r'^(module\.)+', '', name): getattr(x, 'shape', None)
+            for name, x in tensors.items()
+        }
+        for tensors in (model.state_dict(), state)
+    )
+    # MMDetection's semi-supervised detectors also load a plain detector.
+    if not any(
+        shape in (shapes.get(name), shapes.get(name.removeprefix('student.')))
+        for name, shape in model_shapes.items()
+    ):
+        raise ConfigError(
+            f'load_from: none of the {len(shapes)} tensors of the checkpoint '
+            'has the name and shape of a tensor of the model.'
+        )
 
 
 def complete_distillation(cfg: Config) -> None:

@@ -13,9 +13,8 @@ from mmengine.registry import METRICS
 from mmengine.runner import Runner
 
 from mmfmkt.apis.runner import build_runner
-from mmfmkt.apis.train import checkpoint_guard
+from mmfmkt.apis.train import check_fits, checkpoint_guard, verify_load_from
 from mmfmkt.models.distillers.networks import drop_teacher
-from mmfmkt.utils.checkpoints import load_checkpoint
 from mmfmkt.utils.error_messages import errors_as_config_errors
 
 from .options import (
@@ -127,8 +126,8 @@ def evaluate(args: argparse.Namespace) -> Dict[str, Any]:
     if args.show or args.show_dir:
         enable_visualization(cfg, args)
     with checkpoint_guard(cfg):
-        if 'student' in cfg.model:
-            drop_teacher(cfg.model, load_checkpoint(args.checkpoint))
+        checkpoint = verify_load_from(cfg)
+        drop_teacher(cfg.model, checkpoint)
         if args.tta:
             use_tta(cfg)
         set_loader_defaults(cfg, cfg.get('test_dataloader'))
@@ -137,4 +136,5 @@ def evaluate(args: argparse.Namespace) -> Dict[str, Any]:
             # Reading `test_loop` builds it, and its evaluator.
             if runner.test_loop is not None and args.out:
                 dump_predictions(runner, args.out)
+        check_fits(runner.model, checkpoint)
         return runner.test()

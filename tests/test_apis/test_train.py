@@ -11,13 +11,16 @@ from conftest import ROOT, run
 from mmengine.config import Config
 from mmengine.hooks import Hook
 from mmengine.registry import DATASETS, HOOKS
-from tiny import classification, image_batch, resnet
+from tiny import classification, faster_rcnn, image_batch, resnet
 from torch.utils.data import Dataset
 
 pytest.importorskip('mmpretrain')
 
 from mmfmkt.apis.runner import set_cpu_wrapper  # noqa: E402
-from mmfmkt.apis.train import train  # noqa: E402
+from mmfmkt.apis.train import check_fits, train  # noqa: E402
+from mmfmkt.models.distillers.networks import build_network  # noqa: E402
+from mmfmkt.utils import ConfigError  # noqa: E402
+from mmfmkt.utils.configs import read_config  # noqa: E402
 
 STUDENT = ('bus', 'person', 'car')
 FLEXIBLE = dict(
@@ -115,6 +118,30 @@ def test_default_hooks_may_be_none(is_distillation, tmp_path):
     train(cfg)
     exported = tmp_path / 'student' / 'student.pth'
     assert exported.exists() == is_distillation
+
+
+def test_a_semi_supervised_detector_starts_from_a_detector():
+    pytest.importorskip('mmdet')
+    detector = faster_rcnn()
+    semi = read_config(
+        'mmdet::soft_teacher/'
+        'soft-teacher_faster-rcnn_r50-caffe_fpn_180k_semi-0.1-coco.py'
+    )
+    semi.model.detector = detector
+    model = build_network(semi.model, 'mmdet')
+    state = build_network(detector, 'mmdet').state_dict()
+    check_fits(model, dict(state_dict=state))
+    name = 'backbone.conv1.weight'
+    model.load_state_dict(dict(state), strict=False)
+    for part in (model.student, model.teacher):
+        assert torch.equal(part.state_dict()[name], state[name])
+    check_fits(model, dict(state_dict=model.state_dict()))
+    # Distributed test-time augmentation adds two prefixes.
+    wrapped = torch.nn.ModuleDict(dict(module=model))
+    wrapped = torch.nn.ModuleDict(dict(module=wrapped))
+    check_fits(wrapped, dict(state_dict=model.state_dict()))
+    with pytest.raises(ConfigError, match='none of the 1 tensors'):
+        check_fits(model, dict(state_dict={name: torch.zeros(1)}))
 
 
 def test_a_flexible_runner_matches_classes_and_loads_a_checkpoint(tmp_path):

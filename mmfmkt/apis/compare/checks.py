@@ -2,11 +2,16 @@
 
 from contextlib import redirect_stdout
 from copy import deepcopy
+from functools import partial
 from typing import (
     Any,
+    Callable,
+    Dict,
     Iterable,
     Mapping,
     Optional,
+    Set,
+    Tuple,
 )
 
 from mmengine.config import Config
@@ -19,11 +24,10 @@ from mmfmkt.models.distillers.networks import (
     load_model_config,
 )
 from mmfmkt.utils import ConfigError
-from mmfmkt.utils.checkpoints import load_checkpoint
 from mmfmkt.utils.error_messages import errors_as_config_errors
 
 from ..robustness import check_mmfmkt_hooks
-from ..train import checkpoint_guard
+from ..train import checkpoint_guard, verify_load_from
 from .plan import Method, run_config
 
 
@@ -47,22 +51,25 @@ def check_methods(
         ConfigError: If a section cannot be built; the message names the method
             and the config key.
     """
+    built_sections: Set[str] = set()
     for method in methods:
         try:
             cfg = run_config(method, method.seeds[0], teacher, amp)
+            scope = cfg.get('default_scope')
             with (
                 checkpoint_guard(cfg),
-                DefaultScope.overwrite_default_scope(cfg.get('default_scope')),
-                errors_as_config_errors(cfg),
-                # pycocotools prints messages when it loads a file.
-                redirect_stdout(None),
+                DefaultScope.overwrite_default_scope(scope),
             ):
-                build_training(cfg)
-                if cfg.get('load_from'):
-                    load_checkpoint(cfg.load_from)
-                read_sample(cfg, 'train_dataloader')
-                read_sample(cfg, 'test_dataloader')
-                check_evaluator(cfg)
+                for keys, check in CHECKS.items():
+                    section = Config({x: cfg[x] for x in keys if x in cfg})
+                    if (text := repr(section)) not in built_sections:
+                        # pycocotools prints messages when it loads a file.
+                        with (
+                            errors_as_config_errors(section),
+                            redirect_stdout(None),
+                        ):
+                            check(cfg)
+                        built_sections.add(text)
         except ConfigError as error:
             raise ConfigError(f'{method.name}: {error}') from error
 
@@ -95,3 +102,19 @@ def check_evaluator(cfg: Config) -> None:
             'test_evaluator: format_only=True computes no metrics; it must be '
             'False.'
         )
+
+
+# Checks of sections of a config, by the keys of the sections.
+CHECKS: Dict[Tuple[str, ...], Callable[[Config], Any]] = {
+    (
+        'model',
+        'data_preprocessor',
+        'optim_wrapper',
+        'default_hooks',
+        'custom_hooks',
+    ): build_training,
+    ('load_from',): verify_load_from,
+    ('train_dataloader',): partial(read_sample, key='train_dataloader'),
+    ('test_dataloader',): partial(read_sample, key='test_dataloader'),
+    ('test_evaluator',): check_evaluator,
+}

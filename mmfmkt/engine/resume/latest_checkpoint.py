@@ -16,14 +16,11 @@ from .atomic_checkpoint_hook import INTERRUPTED_FILE
 POINTER = 'last_checkpoint'
 
 
-def resume_from_latest(cfg: Config) -> int:
+def resume_from_latest(cfg: Config) -> None:
     """Set ``load_from`` and the seed in the config of a resumed run.
 
     Args:
         cfg (Config): Changed in place if there is a checkpoint.
-
-    Returns:
-        int: Iterations of the checkpoint; 0 if it is unknown.
 
     Raises:
         ConfigError: If all checkpoints are damaged.
@@ -33,11 +30,9 @@ def resume_from_latest(cfg: Config) -> int:
     else:
         is_folder = Path(cfg.load_from).is_dir()
         checkpoint = None if is_folder else load_checkpoint(cfg.load_from)
-    meta = (checkpoint or {}).get('meta', {})
-    seed = meta.get('seed')
+    seed = (checkpoint or {}).get('meta', {}).get('seed')
     if seed is not None and cfg.get('randomness', {}).get('seed') is None:
         cfg.randomness = dict(cfg.get('randomness') or {}, seed=seed)
-    return meta.get('iter', 0)
 
 
 def latest_checkpoint(
