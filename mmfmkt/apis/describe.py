@@ -59,19 +59,17 @@ def describe(path: Path, cfg_options: Optional[dict] = None) -> List[str]:
     direct_loss = ''
     if direct_weight := flow.get('direct_weight'):
         direct_loss = f' + direct loss, {direct_weight:g} times this weight'
-    settings = [
-        f'variant {model_cfg.variant}',
-        f'{flow.metric.type} of weight {weight}{direct_loss}',
-    ]
+    settings = [f'{flow.metric.type} of weight {weight}{direct_loss}']
     if model_cfg.variant != 'direct':
-        settings += [
+        settings = [
             encoder_names(flow),
             flow.schedule.type,
+            *settings,
             f'N = {json.dumps(flow.num_steps)}',
         ]
     if model.deploys_flow:
         settings.append(f'K = {flow.inference_steps}')
-    lines = [f'flow      {", ".join(settings)}']
+    lines = [f'flow      variant {model_cfg.variant}, {", ".join(settings)}']
     if model.teacher is not None:
         lines += [f'classes   {x}' for x in model.class_summary]
         images = 'normalized for each network'

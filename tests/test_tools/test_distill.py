@@ -159,9 +159,10 @@ def test_a_mask_student_of_another_data_set_trains_on_a_folder(tmp_path):
         '--work-dir',
         tmp_path / 'run',
     )
-    assert 'CocoDataset replaces RepeatDataset, CityscapesDataset' in log
+    assert 'CocoDataset replaces CityscapesDataset' in log
     assert 'CocoMetric replaces CityScapesMetric (val_evaluator, test_' in log
-    assert 'Epoch(train) [1][2/2]' in log and 'Evaluating segm' in log
+    # The student's RepeatDataset is kept, with times=8.
+    assert 'Epoch(train) [1][16/16]' in log and 'Evaluating segm' in log
     cfg = Config.fromfile(tmp_path / 'run/fmkt_student_student.py')
     assert cfg.model.student.roi_head.mask_head.num_classes == len(CLASSES)
 
