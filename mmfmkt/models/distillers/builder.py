@@ -44,7 +44,7 @@ from ..flows import (
     VelocityField,
 )
 from ..losses import BaseMetricLoss
-from ..losses.cross_kd_loss import CrossKDLoss, TeacherHead
+from ..losses.cross_kd_loss import TeacherHead
 from .gradient_share import gradient_share
 from .levels import SAME_STRIDE, check_distinct
 from .taps import HEAD
@@ -205,7 +205,7 @@ def build_metric(metric: Any, pair: FeaturePair) -> BaseMetricLoss:
             )
         teacher_head = pair.teacher_head()
         for part in metric.modules():
-            if isinstance(part, CrossKDLoss):
+            if getattr(part, 'needs_teacher_head', False):
                 part.teacher_head = teacher_head
     return metric
 

@@ -9,7 +9,11 @@ pytest.importorskip('mmdet')
 from mmdet.models.losses import GIoULoss  # noqa: E402
 from mmengine.config import Config  # noqa: E402
 
-from mmfmkt.models.losses import CrossKDLoss, PKDLoss  # noqa: E402
+from mmfmkt.models.losses import (  # noqa: E402
+    CrossKDLoss,
+    PKDLoss,
+    WeightedSumLoss,
+)
 from mmfmkt.registry import MODELS  # noqa: E402
 from mmfmkt.utils import ConfigError  # noqa: E402
 
@@ -98,6 +102,17 @@ def test_levels_of_one_built_loss_have_their_own_heads():
         transfers = model.flows['neck'].values()
         losses.append([x.metric(pred, target) for x in transfers])
     assert losses[0] == losses[1] and len(set(losses[0])) == 3
+
+
+def test_losses_of_users_in_a_weighted_sum_have_the_teachers_head():
+    class HeadLoss(PKDLoss):
+        needs_teacher_head = True
+
+    model = build(metric=WeightedSumLoss([HeadLoss(), PKDLoss()]))
+    for level, transfer in model.flows['neck'].items():
+        loss, _ = transfer.metric.losses
+        logits, boxes = loss.teacher_head(torch.randn(1, 24, 5, 7))
+        assert boxes.shape == (*logits.shape[:2], 4), level
 
 
 def test_a_distillation_loss_of_the_maps_is_added():
