@@ -255,7 +255,11 @@ def load_composed(composed: Composed, args: argparse.Namespace) -> Config:
         print('\n'.join(composed.summary))
         print(f'config    {composed.config}')
     args.config = str(composed.config)
-    return load_config(args)
+    cfg = load_config(args)
+    if rank_of(args.launcher) == 0 and args.cfg_options:
+        dump = osp.join(cfg.work_dir, osp.basename(cfg.filename))
+        print(f'          with --cfg-options, for test and export: {dump}')
+    return cfg
 
 
 def with_separate_dump(cfg: Config) -> Config:

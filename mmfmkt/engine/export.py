@@ -146,17 +146,22 @@ def deployed_state(
         checkpoint (str): Path of the checkpoint, for the error.
 
     Raises:
-        ConfigError: If a tensor is missing.
+        ConfigError: If a tensor is missing or has another shape.
     """
     model = without_weights(deepcopy(exported_config.model))
     network = build_network(model, exported_config.get('default_scope'))
     expected = network.state_dict()
-    missing = [name for name in expected if name not in state]
+    missing = [
+        name
+        for name, x in expected.items()
+        if getattr(state.get(name), 'shape', None) != x.shape
+    ]
     if missing:
         raise ConfigError(
             f'The checkpoint {checkpoint!r} does not fit this student: '
-            f'{len(missing)} of {len(expected)} tensors are missing, for '
-            f'example {missing[0]}. Use the config of its training.'
+            f'{len(missing)} of {len(expected)} tensors are missing or have '
+            f'another shape, for example {missing[0]}. Use the config of its '
+            'training, with the same --cfg-options.'
         )
     return {
         name: x

@@ -125,6 +125,12 @@ def test_exports_without_a_student_or_checkpoint_are_refused(run, tmp_path):
     torch.save(dict(state_dict={'backbone.w': torch.zeros(1)}), plain)
     with pytest.raises(ValueError, match='does not fit this student'):
         export_student(config, str(plain), tmp_path)
+    other = torch.load(checkpoint, weights_only=False)
+    name = next(x for x in other['state_dict'] if x.endswith('conv1.weight'))
+    other['state_dict'][name] = torch.zeros(1)
+    torch.save(other, plain)
+    with pytest.raises(ValueError, match=f'another shape, .*{name}'):
+        export_student(config, str(plain), tmp_path)
     with pytest.raises(ValueError, match='no.pth cannot be read'):
         export_student(config, 'no.pth', tmp_path)
 

@@ -70,7 +70,9 @@ class BaseMetricLoss(nn.Module, metaclass=ABCMeta):
             count (int): Number of all classes of the output, which separates
                 anchors from classes; unused if ``classes`` is None.
         """
-        self.num_classes = count
+        # Not `num_classes`, which MMDetection's NumClassCheckHook checks in
+        # all modules.
+        self.class_count = count
         # Not a buffer: averaged copies of a model need the same buffers.
         self.compared_classes = classes
 
@@ -79,7 +81,7 @@ class BaseMetricLoss(nn.Module, metaclass=ABCMeta):
         if self.compared_classes is None:
             return x
         self.compared_classes = self.compared_classes.to(x.device)
-        return select_classes(x, self.compared_classes, self.num_classes)
+        return select_classes(x, self.compared_classes, self.class_count)
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)

@@ -1,6 +1,7 @@
 """Distillation of detectors, with tiny networks of MMDetection."""
 
 from copy import deepcopy
+from types import SimpleNamespace as Namespace
 
 import pytest
 import torch
@@ -8,6 +9,7 @@ from tiny import batch, detr, distiller, faster_rcnn, retinanet
 
 pytest.importorskip('mmdet')
 
+from mmdet.engine.hooks import NumClassCheckHook  # noqa: E402
 from mmengine.logging import MessageHub  # noqa: E402
 
 from mmfmkt.models.distillers.levels import (  # noqa: E402
@@ -27,6 +29,17 @@ def build(*args, **kwargs):
 def losses_of(model, **kwargs):
     data = model.data_preprocessor(batch(**kwargs), True)
     return model(**data, mode='loss')
+
+
+@pytest.mark.parametrize('variant', ('fmkt', 'theta', 'direct'))
+def test_mmdetections_check_of_the_number_of_classes_passes(variant):
+    model = build(variant)
+    classes = ('class',) * model.bbox_head.num_classes
+    dataset = Namespace(metainfo=dict(classes=classes))
+    runner = Namespace(
+        model=model, train_dataloader=Namespace(dataset=dataset)
+    )
+    NumClassCheckHook().before_train_epoch(runner)
 
 
 def boxes_of(model):
