@@ -141,8 +141,17 @@ def run(args: argparse.Namespace) -> int:
             print(f'The latency is not measured: {error_text(error)}')
     summary = summarize(comparison, results)
     if summary is not None:
-        print(f'\n{summary}\n')
-        write_atomically(folder / 'comparison.md', f'{summary}\n')
+        text = f'{summary}\n'
+        checkpoint = args.teacher_checkpoint or (args.cfg_options or {}).get(
+            'model.teacher.checkpoint'
+        )
+        if args.teacher and not checkpoint:
+            text += (
+                '\nThe teacher had random weights, since --teacher-checkpoint '
+                'was not set.\n'
+            )
+        print(f'\n{text}')
+        write_atomically(folder / 'comparison.md', text)
         write_page(executor, summary)
     failed = [x for x in runs if executor.state(x) != 'done']
     for failed_run in failed:
