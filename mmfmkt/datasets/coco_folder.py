@@ -60,8 +60,10 @@ class CocoFolder(NamedTuple):
 def find_coco_folder(root: str) -> CocoFolder:
     """Find the annotation files, image folders and classes of a dataset.
 
-    The splits are ``annotations/*train*.json`` with the folder ``train*/``,
-    and likewise for ``val``.
+    The annotations of the training split are ``annotations/*train*.json`` or,
+    as in exports of Roboflow, ``train*/*.json``; its images are beside them,
+    in ``train*/``, ``images/train*/`` or ``images/``. The same holds for
+    ``val``.
 
     Args:
         root (str): Root folder.
@@ -85,32 +87,45 @@ def find_coco_folder(root: str) -> CocoFolder:
 
 
 def find_split(root: Path, name: str) -> CocoSplit:
-    """Find the split ``'train'`` or ``'val'``."""
-    files = sorted((root / 'annotations').glob(f'*{name}*.json'))
-    instances = [x for x in files if x.name.startswith('instances')]
-    folders = sorted(x for x in root.glob(f'{name}*') if x.is_dir())
-    ann_file = single_path(
-        instances or files, f'annotations/*{name}*.json', root
-    )
-    images = single_path(folders, f'{name}*/', root) + '/'
-    contents = read_annotations(root / ann_file, name == 'train')
-    return CocoSplit(ann_file, images, *contents)
-
-
-def single_path(paths: List[Path], pattern: str, root: Path) -> str:
-    """Return the only path of a list, relative to the root.
+    """Find the split ``'train'`` or ``'val'``.
 
     Raises:
-        ConfigError: If the list does not have exactly one path.
+        ConfigError: See `find_coco_folder`.
     """
-    if len(paths) != 1:
-        names = ', '.join(x.name for x in paths) or 'none'
+    files = sorted((root / 'annotations').glob(f'*{name}*.json'))
+    files = files or sorted(root.glob(f'{name}*/*.json'))
+    instances = [x for x in files if x.name.startswith('instances')]
+    files = instances or files
+    if len(files) != 1:
+        names = ', '.join(str(x.relative_to(root)) for x in files[:5])
         raise ConfigError(
-            f'--data-root: {str(root)!r} must have exactly one {pattern}, got '
-            f'{names}, or be in YOLO (data.yaml) or Pascal VOC format '
-            '(JPEGImages/). Otherwise set the dataset in the config.'
+            f'--data-root: {str(root)!r} must have exactly one '
+            f'annotations/*{name}*.json or {name}*/*.json, got {names or "none"}, '
+            'or be in YOLO (data.yaml) or Pascal VOC format (JPEGImages/). '
+            'Otherwise set the dataset in the config.'
         )
-    return str(paths[0].relative_to(root))
+    classes, has_masks, images = read_annotations(files[0], name == 'train')
+    folders = [
+        *sorted(x for x in root.glob(f'{name}*') if x.is_dir()),
+        *sorted((root / 'images').glob(f'{name}*')),
+        root / 'images',
+        root,
+    ]
+    folder = next(
+        (x for x in folders if any((x / image).is_file() for image in images)),
+        None,
+    )
+    if folder is None:
+        names = ', '.join(str(x) for x in folders)
+        raise ConfigError(
+            f'--data-root: no image of {str(files[0])!r} is in {names}.'
+        )
+    return CocoSplit(
+        str(files[0].relative_to(root)),
+        '' if folder == root else f'{folder.relative_to(root)}/',
+        classes,
+        has_masks,
+    )
 
 
 def is_trained_on(annotation: dict) -> bool:
@@ -123,8 +138,8 @@ def is_trained_on(annotation: dict) -> bool:
 
 def read_annotations(
     path: Path, is_train: bool
-) -> Tuple[Tuple[str, ...], bool]:
-    """Return the classes of an annotation file and whether all have masks.
+) -> Tuple[Tuple[str, ...], bool, List[str]]:
+    """Return classes, whether all objects have masks, and image files.
 
     Args:
         path (Path): The file.
@@ -143,6 +158,7 @@ def read_annotations(
             annotations = [x for x in annotations if is_trained_on(x)]
         with_mask = [x for x in annotations if x.get('segmentation')]
         has_masks = 0 < len(with_mask) == len(annotations)
+        images = [x['file_name'] for x in content['images']]
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ConfigError(
             f'--data-root: {str(path)!r} is not in COCO format: '
@@ -150,4 +166,4 @@ def read_annotations(
         ) from error
     if not classes:
         raise ConfigError(f'--data-root: {str(path)!r} has no categories.')
-    return classes, has_masks
+    return classes, has_masks, images

@@ -61,9 +61,9 @@ def test_files_of_another_format_are_reported_in_one_sentence(
 @pytest.mark.parametrize(
     'missing, message',
     [
-        ('train', r'must have exactly one train\*/, got none'),
-        ('val', r'must have exactly one val\*/, got none'),
-        ('annotations', r'must have exactly one annotations/\*train\*.json'),
+        ('train', r"no image of '.*instances_train.json' is in .*images"),
+        ('val', r"no image of '.*instances_val.json' is in .*images"),
+        ('annotations', r'exactly one annotations/\*train\*.json or train\*/'),
     ],
 )
 def test_an_error_names_the_missing_folder(missing, message, tmp_path):
@@ -71,6 +71,34 @@ def test_an_error_names_the_missing_folder(missing, message, tmp_path):
     shutil.rmtree(root / missing)
     with pytest.raises(ConfigError, match=message):
         find_coco_folder(str(root))
+
+
+def test_exports_of_roboflow_have_annotations_beside_the_images(tmp_path):
+    root = coco_folder(tmp_path / 'data')
+    (root / 'val').rename(root / 'valid')
+    for name, folder in (('train', 'train'), ('val', 'valid')):
+        (root / f'annotations/instances_{name}.json').rename(
+            root / folder / '_annotations.coco.json'
+        )
+    data = find_coco_folder(str(root))
+    assert [(x.ann_file, x.images) for x in (data.train, data.val)] == [
+        ('train/_annotations.coco.json', 'train/'),
+        ('valid/_annotations.coco.json', 'valid/'),
+    ]
+
+
+@pytest.mark.parametrize('folder', ['images/{}2017', 'images', '.'])
+def test_images_are_found_in_folders_of_both_splits(folder, tmp_path):
+    root = coco_folder(tmp_path / 'data')
+    folders = []
+    for name in ('train', 'val'):
+        target = root / folder.format(name)
+        target.mkdir(parents=True, exist_ok=True)
+        for image in (root / name).iterdir():
+            image.rename(target / image.name)
+        folders.append(target)
+    data = find_coco_folder(str(root))
+    assert [root / x.images for x in (data.train, data.val)] == folders
 
 
 def test_annotations_without_masks_or_objects_are_read(tmp_path):

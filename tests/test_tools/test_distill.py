@@ -695,4 +695,4 @@ def test_missing_files_of_the_data_root_are_reported(pair, tmp_path):
         tmp_path / 'data',
         fails=True,
     )
-    assert 'must have exactly one train*/, got none' in log
+    assert 'no image of' in log and 'instances_train.json' in log
