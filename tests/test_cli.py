@@ -43,6 +43,17 @@ def test_the_help_names_all_commands_and_each_has_its_own():
     assert 'python tools/train.py CONFIG --resume' in output
 
 
+def test_custom_imports_find_modules_in_the_current_folder(tmp_path):
+    (tmp_path / 'my_module.py').write_text("open('imported', 'w').close()")
+    (tmp_path / 'config.py').write_text(
+        "custom_imports = dict(imports=['my_module'])"
+    )
+    options = 'config.py', '--work-dir', 'out'
+    tool = ROOT / 'tools/train.py'
+    run(str(tool), *options, fails=True, cwd=tmp_path, fresh=True)
+    assert (tmp_path / 'imported').exists()
+
+
 @pytest.mark.slow
 def test_the_doctor_names_libraries_operators_and_the_next_command():
     output = mmfmkt('doctor')

@@ -1,6 +1,7 @@
 """Console command ``mmfmkt``, which tools/*.py also run."""
 
 import argparse
+import os
 import sys
 from contextlib import nullcontext
 from importlib import import_module
@@ -69,6 +70,8 @@ def run(
     Returns:
         int: The exit status.
     """
+    # As with `python -m`, modules in custom_imports may be in this folder.
+    sys.path.append(os.getcwd())
     context: ContextManager = nullcontext()
     # The doctor runs without the libraries that it checks.
     if command != 'doctor':
