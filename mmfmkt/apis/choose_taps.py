@@ -8,6 +8,8 @@ from mmengine.hub import get_config
 from mmengine.registry import MODELS
 from torch import nn
 
+from mmfmkt.models.distillers.classification import ClassificationDistiller
+from mmfmkt.models.distillers.data_pipeline import dataset_of
 from mmfmkt.models.distillers.levels import (
     LevelSpec,
     describe_pairs,
@@ -20,7 +22,9 @@ from mmfmkt.models.distillers.networks import (
 )
 from mmfmkt.models.distillers.probing import probe
 from mmfmkt.models.distillers.shared_classes import pair_class_maps
+from mmfmkt.models.distillers.taps import HEAD
 from mmfmkt.models.distillers.teacher_config import load_teacher_config
+from mmfmkt.utils import ConfigError
 from mmfmkt.utils.schema import Positive, check_value
 from mmfmkt.utils.types import resolve_type
 
@@ -31,6 +35,7 @@ def choose_taps(
     model: dict,
     class_maps: bool = False,
     teacher_scale: Optional[float] = None,
+    tap: Optional[str] = None,
 ) -> List[str]:
     """Choose taps, levels, teacher image size and inherited weights.
 
@@ -44,6 +49,8 @@ def choose_taps(
         teacher_scale (float, optional): Side of the teacher's images,
             relative to the student's. None: 1 if the networks have a stride
             in common, else the factor that makes their nearest strides equal.
+        tap (str, optional): The student's tap; default: its neck or, for a
+            classifier, its backbone.
 
     Returns:
         list[str]: Description of the choice by line.
@@ -52,7 +59,7 @@ def choose_taps(
         without_weights(load_model_config(config, 'the student')), library
     )
     has_pyramid = library == 'mmdet' and has_part(student, 'neck')
-    tap = 'neck' if has_pyramid else 'backbone'
+    tap = tap or ('neck' if has_pyramid else 'backbone')
     model['tap'] = tap
     student_levels = probe(student, tap, 'student')
     if model.get('teacher') is None:
@@ -79,6 +86,35 @@ def choose_taps(
     if model.get('task_loss', True):
         lines += choose_inherited(model, student, teacher)
     return lines
+
+
+def choose_classifier_tap(
+    config: Config, teacher: Optional[dict]
+) -> Tuple[str, List[str]]:
+    """Choose the tap of a classifier.
+
+    It is ``'head'``, with a loss of logits, if the teacher classifies the
+    student's classes, and the last feature map otherwise.
+
+    Args:
+        config (Config): Config of the student.
+        teacher (dict, optional): ``model.teacher`` of the distillation.
+
+    Returns:
+        tuple: The tap, and a description of the choice by line.
+    """
+    if teacher is None:
+        return HEAD, []
+    settings = dict(teacher, checkpoint=None)
+    student = without_weights(load_model_config(config, 'the student'))
+    try:
+        distiller = ClassificationDistiller(student, settings, 'direct')
+        # The checkpoint may have the names of the teacher's classes.
+        distiller.teacher_holder.checkpoint = teacher['checkpoint']
+        distiller.set_teacher_dataset(dataset_of(config))
+    except ConfigError as error:
+        return 'backbone', [f'tap       backbone; not the logits: {error}']
+    return HEAD, []
 
 
 def choose_class_maps(
@@ -158,7 +194,8 @@ def build_teacher(
         cfg_options['backbone.out_type'] = backbone['out_type'] = 'featmap'
     network = build_network(without_weights(model), library)
     # The neck of a classifier outputs a vector, not maps.
-    if scope == 'mmpretrain' or not has_part(network, 'neck'):
+    has_pyramid = scope != 'mmpretrain' and has_part(network, 'neck')
+    if tap == 'neck' and not has_pyramid:
         tap = 'backbone'
     return network, tap
 

@@ -18,7 +18,7 @@ from mmfmkt.utils.configs import read_config, walk
 from mmfmkt.utils.types import is_a, resolve_type, type_name
 
 from .choose_flow import choose_flow
-from .choose_taps import choose_taps
+from .choose_taps import choose_classifier_tap, choose_taps
 from .composed_config import (
     absolute_path,
     convert_base,
@@ -89,8 +89,8 @@ def compose_distillation(
             (of one-stage detectors and RPNs) in addition to the feature
             pyramid.
         teacher_scale (float, optional): Side of the teacher's images,
-            relative to the student's; only for detectors or with
-            ``unlabelled``. See `choose_taps`.
+            relative to the student's; not for the tap ``'head'``. See
+            `choose_taps`.
         unlabelled (str, optional): Folder of images without annotations, on
             which the distillation loss alone trains backbone and neck.
         encoder (str, optional): Type of the flow's encoder. None: that of the
@@ -131,28 +131,36 @@ def compose_distillation(
         overrides.update(replacements)
         lines += description
         model['task_loss'] = False
-        if library == 'mmpretrain':
-            distiller = 'mmfmkt.ClassificationDistiller'
-            model.update(type=distiller, _scope_=library)
     if teacher is not None:
         model['teacher'], description = teacher_settings(
             teacher, teacher_checkpoint, data
         )
         lines += description
-    presets = THETA_PRESETS if variant == 'theta' else PRESETS
-    preset = presets['mmdet' if unlabelled else library]
     options = dict(
         encoder=encoder and dict(type=encoder), inference_steps=inference_steps
     )
     flow = {key: value for key, value in options.items() if value}
-    if library == 'mmdet' or unlabelled:
-        lines += choose_taps(config, library, model, class_maps, teacher_scale)
-    elif teacher_scale is not None:
-        raise ConfigError(
-            '--teacher-scale supports detectors and --unlabelled only.'
-        )
-    elif (cfg_options or {}).get('model.tap', HEAD) == HEAD:
+    tap = (cfg_options or {}).get('model.tap')
+    if library == 'mmpretrain' and not tap and not unlabelled:
+        tap, description = choose_classifier_tap(config, model.get('teacher'))
+        lines += description
+    presets = THETA_PRESETS if variant == 'theta' else PRESETS
+    preset = presets[library if tap == HEAD else 'mmdet']
+    if tap == HEAD:
+        if teacher_scale is not None:
+            raise ConfigError(
+                "--teacher-scale supports feature maps, not the tap 'head'."
+            )
         lines += choose_flow(config, preset, variant, flow)
+    else:
+        lines += choose_taps(
+            config, library, model, class_maps, teacher_scale, tap
+        )
+        if library == 'mmpretrain':
+            distiller = 'mmfmkt.ClassificationDistiller'
+            model.update(type=distiller, _scope_=library)
+            if not unlabelled:
+                flow['loss_weight'] = 'auto'
     base, files, description = convert_base(student, path)
     lines += description
     overrides = {

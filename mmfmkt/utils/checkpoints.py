@@ -179,12 +179,22 @@ def load_checkpoint(path: str) -> dict:
             dict.
     """
     checkpoint = read_checkpoint(path)
-    is_dict = isinstance(checkpoint, dict)
-    state = checkpoint.get('state_dict', checkpoint) if is_dict else {}
+    state = state_dict_of(checkpoint) if isinstance(checkpoint, dict) else {}
     if not any(isinstance(x, torch.Tensor) for x in state.values()):
         raise DamagedCheckpointError(
             f'The checkpoint {path} has no state dict.'
         )
+    return checkpoint
+
+
+def state_dict_of(checkpoint: dict) -> dict:
+    """Return the state dict in the content of a checkpoint.
+
+    MMEngine stores it as ``state_dict``, many other projects as ``model``.
+    """
+    for key in ('state_dict', 'model'):
+        if isinstance(checkpoint.get(key), dict):
+            return checkpoint[key]
     return checkpoint
 
 

@@ -15,6 +15,7 @@ pytest.importorskip('mmpretrain')
 pytestmark = pytest.mark.slow
 
 CONFIGS = ROOT / 'configs/mmpretrain/cifar10_folder'
+LOSSES = r'loss: ([\d.]+) \(student ([\d.-]+), transfer ([\d.]+)\)'
 INFER = """
 import sys
 if sys.argv[1] == 'blocked':
@@ -275,3 +276,30 @@ def test_teacher_validation_accepts_metrics_that_are_not_scalars(
     command = ('tools/train.py', config, '--work-dir', tmp_path / 'other')
     log = run(*command, fails=True)
     assert 'min_metric needs a scalar metric' in log
+
+
+def test_a_teacher_of_other_classes_teaches_own_folders(pictures, tmp_path):
+    """The classes of the folders are unknown to the teacher."""
+    student = write_config(tmp_path / 'own.py', pictures, 'resnet8.py')
+    teacher = Config.fromfile(CONFIGS / 'resnet20.py')
+    teacher.model.head.num_classes = 7
+    teacher.dump(tmp_path / 'teacher.py')
+    log = run(
+        'tools/distill.py',
+        student,
+        '--teacher',
+        tmp_path / 'teacher.py',
+        '--work-dir',
+        tmp_path / 'run',
+    )
+    assert 'not the logits: The student has 10 classes' in log
+    total, task, transfer = map(float, re.search(LOSSES, log).groups())
+    assert total == pytest.approx(task + transfer, abs=2e-4)
+    assert 0 < task < total
+    predicted = scores(
+        tmp_path / 'run/student/student.py',
+        tmp_path / 'run/student/student.pth',
+        pictures,
+        tmp_path / 'scores',
+    )
+    assert predicted.shape == (10, 10)

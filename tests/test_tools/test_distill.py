@@ -563,7 +563,7 @@ def test_classifiers_are_distilled_by_the_same_command(new_style, tmp_path):
     assert 'batch_augments' not in cfg.data_preprocessor
 
 
-def test_a_teacher_scale_is_refused_for_classifiers(tmp_path):
+def test_a_teacher_scale_is_refused_for_logits(tmp_path):
     pytest.importorskip('mmpretrain')
     name = 'mmpretrain::resnet/resnet18_8xb32_in1k.py'
     composed = tmp_path / 'composed.py'
@@ -572,22 +572,41 @@ def test_a_teacher_scale_is_refused_for_classifiers(tmp_path):
     assert not composed.exists()
 
 
-def test_another_tap_of_a_classifier_needs_no_single_label_head(tmp_path):
+@pytest.mark.parametrize(
+    'head, options, reason',
+    [
+        (dict(num_classes=7), {}, 'The student has 10 classes and the tea'),
+        (dict(type='MultiLabelLinearClsHead'), {}, 'single-label logits'),
+        (None, {}, 'which the missing head of the teacher does not output'),
+        ({}, {'model.tap': 'backbone.layer3'}, 'taps      student'),
+    ],
+)
+def test_classifiers_of_other_classes_are_distilled_by_feature_maps(
+    head, options, reason, tmp_path
+):
     pytest.importorskip('mmpretrain')
     name = 'mmpretrain::resnet/resnet18_8xb16_cifar10.py'
     cfg = Config.fromfile(Config._get_cfg_path(name, '')[0])
-    cfg.model = resnet(num_classes=10)
-    cfg.model.head.type = 'MultiLabelLinearClsHead'
-    student = str(tmp_path / 'student.py')
-    cfg.dump(student)
-    options = {
-        'model.tap': 'backbone',
-        'model.flow.metric': dict(_delete_=True, type='PKDLoss'),
-    }
+    for network, changes in (('student', {}), ('teacher', head)):
+        cfg.model = resnet(num_classes=10)
+        if changes is None:
+            cfg.model.neck = cfg.model.head = None
+        else:
+            cfg.model.head.update(changes)
+        cfg.dump(tmp_path / f'{network}.py')
     composed = compose_distillation(
-        student, student, tmp_path / 'composed.py', cfg_options=options
+        str(tmp_path / 'student.py'),
+        str(tmp_path / 'teacher.py'),
+        tmp_path / 'composed.py',
+        cfg_options=options,
     )
-    assert 'PKDLoss' in ' '.join(composed.summary)
+    summary = '\n'.join(composed.summary)
+    tap = options.get('model.tap', 'backbone')
+    assert reason in summary and f"student's {tap}, teacher's" in summary
+    assert 'PKDLoss of weight auto' in summary
+    cfg = Config.fromfile(composed.config)
+    network = build_network(load_model_config(cfg, 'model'), 'mmpretrain')
+    assert [*network.flows] == [tap.replace('.', '-')]
 
 
 def test_a_trusted_checkpoint_is_described_and_exported(tmp_path):

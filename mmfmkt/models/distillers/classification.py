@@ -244,7 +244,10 @@ class ClassificationDistiller(BaseDistiller):
     ) -> Dict[str, Tensor]:
         transfer = self.head_transfer
         if transfer is None:
-            return super().loss(inputs, data_samples)
+            losses = super().loss(inputs, data_samples)
+            if 'loss' in losses:  # MMEngine's name of the sum of all losses
+                losses['loss_task'] = losses.pop('loss')
+            return losses
         losses: Dict[str, Tensor] = {}
         targets = self.read_teacher(inputs, data_samples)
         with self._training_flows(targets, losses):
@@ -296,7 +299,9 @@ def probe_classifier(network: nn.Module, role: str) -> Tuple[Tensor, Tensor]:
 
     def run(images: Tensor) -> Tuple[Any, Any]:
         features = network.extract_feat(images, stage='backbone')
-        logits = network.head(after_neck(network, features))
+        logits = None
+        if network.head is not None:
+            logits = network.head(after_neck(network, features))
         if isinstance(logits, Tensor) and logits.dim() != 2:
             # The head accepts only smaller images: another dummy input
             # follows.
@@ -310,11 +315,13 @@ def probe_classifier(network: nn.Module, role: str) -> Tuple[Tensor, Tensor]:
     if not isinstance(logits, Tensor) or isinstance(
         network.head, MultiLabelClsHead
     ):
+        head = 'missing head'
+        if network.head is not None:
+            head = type(network.head).__name__
         raise ConfigError(
             "The tap 'head' (the feature before neck and head) needs "
-            'single-label logits (B, classes), which the '
-            f'{type(network.head).__name__} of the {role} does not output; '
-            f'{remedy}.'
+            f'single-label logits (B, classes), which the {head} of the '
+            f'{role} does not output; {remedy}.'
         )
     # Of a teacher, only the logits are used.
     if role == 'student' and (

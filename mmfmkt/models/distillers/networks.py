@@ -13,7 +13,7 @@ from mmengine.registry import MODELS, DefaultScope
 from torch import nn
 
 from mmfmkt.utils import ConfigError
-from mmfmkt.utils.checkpoints import load_checkpoint
+from mmfmkt.utils.checkpoints import load_checkpoint, state_dict_of
 from mmfmkt.utils.configs import read_config, walk
 
 ConfigSource = Union[str, os.PathLike, dict, Config]
@@ -175,7 +175,8 @@ def load_weights(
 ) -> None:
     """Load a checkpoint, which must have all tensors of a network.
 
-    Further tensors of the checkpoint are ignored.
+    Further tensors of the checkpoint are ignored. A checkpoint may also have
+    the tensors of the backbone alone, with the names that they have there.
 
     Args:
         network (nn.Module): The network.
@@ -187,9 +188,16 @@ def load_weights(
         ConfigError: If the checkpoint cannot be read or downloaded, or
             belongs to another network.
     """
-    loaded = load_checkpoint(checkpoint)
-    state = loaded.get('state_dict', loaded)
-    state = {name.removeprefix('module.'): x for name, x in state.items()}
+    state = state_dict_of(load_checkpoint(checkpoint))
+    expected = network.state_dict()
+    for prefix in ('', 'backbone.', 'backbone.timm_model.'):
+        prefixed = {
+            prefix + name.removeprefix('module.'): x
+            for name, x in state.items()
+        }
+        if not expected.keys().isdisjoint(prefixed):
+            state = prefixed
+            break
     mismatch = ''
     try:
         missing = [

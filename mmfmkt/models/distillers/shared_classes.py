@@ -1,5 +1,7 @@
 """Classes that student and teacher share, matched by name."""
 
+import os.path as osp
+from contextlib import suppress
 from dataclasses import replace
 from typing import (
     Any,
@@ -18,7 +20,7 @@ from torch import nn
 from mmfmkt.utils import ConfigError
 from mmfmkt.utils.checkpoints import load_checkpoint
 from mmfmkt.utils.schema import did_you_mean
-from mmfmkt.utils.types import resolve_type
+from mmfmkt.utils.types import is_a, resolve_type
 
 from .data_pipeline import get_field, wrapped_datasets
 from .levels import LevelSpec
@@ -202,6 +204,35 @@ def class_names(
         if names:
             return [str(x) for x in names]
     wrapped = (class_names(x, scope) for x in wrapped_datasets(source))
+    return next(filter(None, wrapped), None)
+
+
+def class_folders(
+    dataset: Any, scope: Optional[str] = None
+) -> Optional[List[str]]:
+    """Return the folder names that MMPretrain's CustomDataset has as classes.
+
+    Args:
+        dataset (Any): Config of a data set, which may wrap others.
+        scope (str, optional): Scope of the config's types.
+
+    Returns:
+        list[str] | None: The names; None for other data sets, or if the root
+        folder does not exist.
+    """
+    custom = ['mmpretrain.CustomDataset']
+    if not isinstance(dataset, dict) or dataset.get('ann_file'):
+        return None
+    if is_a(dataset, custom, DATASETS, scope):
+        from mmpretrain.datasets.custom import find_folders
+
+        prefix = dataset.get('data_prefix') or ''
+        if isinstance(prefix, dict):
+            prefix = prefix.get('img_path', '')
+        root = osp.join(dataset.get('data_root') or '', prefix)
+        with suppress(OSError):
+            return find_folders(root)[0]
+    wrapped = (class_folders(x, scope) for x in wrapped_datasets(dataset))
     return next(filter(None, wrapped), None)
 
 

@@ -22,6 +22,7 @@ from .levels import LevelSpec
 from .probing import input_channels, probe
 from .shared_classes import (
     ClassPair,
+    class_folders,
     class_names,
     describe_classes,
     match_classes,
@@ -142,6 +143,9 @@ class TeacherHolder:
             ConfigError: As the function `match_classes`.
         """
         student = class_names(dataset)
+        if student is None and outputs[0].classes != outputs[1].classes:
+            # Names of folders may be codes, such as those of ImageNet.
+            student = class_folders(dataset)
         if student and len(student) != outputs[0].classes:
             student = None
         classes, mapping = self._settings.get('classes'), None

@@ -251,10 +251,11 @@ def test_backbone_stages_train_alone_and_together_with_the_head():
     alone = build(
         tap='backbone.layer3', flow=dict(metric=dict(type='PKDLoss'))
     )
-    assert set(losses_of(alone)) == {
-        'backbone.layer3.0.loss_flow',
-        'loss',
-    }
+    # The total of MMEngine has the name 'loss', as MMPretrain's task loss.
+    losses = losses_of(alone)
+    assert set(losses) == {'backbone.layer3.0.loss_flow', 'loss_task'}
+    total, logged = alone.parse_losses(losses)
+    assert torch.equal(logged['loss'], total)
     before = scores_of(alone)
     assert not torch.equal(scores_of(randomize_flows(alone)), before)
 

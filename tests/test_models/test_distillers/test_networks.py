@@ -11,6 +11,7 @@ pytest.importorskip('mmdet')
 
 from mmfmkt.models.distillers.networks import (  # noqa: E402
     init_random_weights,
+    load_weights,
     without_weights,
 )
 
@@ -49,3 +50,28 @@ def test_parameters_without_an_initializer_get_finite_values():
     network.norm = nn.BatchNorm2d(4)
     init_random_weights(network)
     assert network.unset.isfinite().all() and network.norm.weight.eq(1).all()
+
+
+class Classifier(nn.Module):
+    """Network with the parts that a headless classifier has."""
+
+    def __init__(self):
+        super().__init__()
+        self.backbone = nn.Module()
+        self.backbone.timm_model = nn.Linear(2, 3)
+
+
+@pytest.mark.parametrize('prefix', ('', 'backbone.', 'backbone.timm_model.'))
+@pytest.mark.parametrize('key', (None, 'state_dict', 'model'))
+def test_checkpoints_of_a_backbone_alone_are_loaded(key, prefix, tmp_path):
+    expected = {
+        name: torch.randn_like(x)
+        for name, x in Classifier().state_dict().items()
+    }
+    state = {name.removeprefix(prefix): x for name, x in expected.items()}
+    path = str(tmp_path / 'backbone.pth')
+    torch.save({key: state} if key else state, path)
+    network = Classifier()
+    load_weights(network, path)
+    for name, x in network.state_dict().items():
+        assert torch.equal(x, expected[name])

@@ -14,8 +14,11 @@ from tiny import (
 pytest.importorskip('mmdet')
 
 from mmfmkt.models.distillers.shared_classes import (  # noqa: E402
+    ClassOutputs,
+    class_folders,
     class_names,
 )
+from mmfmkt.models.distillers.teacher import TeacherHolder  # noqa: E402
 from mmfmkt.models.losses import CWDLoss, KDLoss  # noqa: E402
 from mmfmkt.registry import MODELS  # noqa: E402
 from mmfmkt.utils import ConfigError  # noqa: E402
@@ -292,6 +295,36 @@ def test_class_names_are_read_from_data_sets_and_their_configs(tmp_path):
     assert class_names(wrapped) == ['cat']
     assert class_names(dict(type='B', datasets=[wrapped])) == ['cat']
     assert class_names(dict(type='B')) is class_names(None) is None
+
+
+def test_classes_of_image_folders_are_the_names_of_their_folders(tmp_path):
+    pytest.importorskip('mmpretrain')
+    for name in ('dog', 'cat'):
+        (tmp_path / 'train' / name).mkdir(parents=True)
+    folder = dict(
+        type='mmpretrain.CustomDataset',
+        data_root=tmp_path,
+        data_prefix='train',
+    )
+    assert class_folders(folder) == ['cat', 'dog']
+    wrapped = dict(type='mmpretrain.RepeatDataset', dataset=folder, times=2)
+    assert class_folders(wrapped) == ['cat', 'dog']
+    for changes in (dict(ann_file='a.txt'), dict(data_prefix='no')):
+        assert class_folders(dict(folder, **changes)) is None
+    logits = tuple(ClassOutputs(x, x) for x in (2, 3))
+    student = resnet(num_classes=2)
+    for names in (['cat', 'cow', 'dog'], None):
+        holder = TeacherHolder(
+            dict(config=resnet(num_classes=3), classes=names),
+            'mmpretrain',
+            MODELS.build(dict(student, _scope_='mmpretrain')),
+        )
+        if names:
+            assert holder.match_classes(logits, folder)[0] == [0, 2]
+            continue
+        # Names of folders may be codes: equal numbers match by index.
+        logits = (logits[1], logits[1])
+        assert holder.match_classes(logits, folder)[0] == [0, 1, 2]
 
 
 def classifiers(variant, student, teacher, mapping=None, **flow):
