@@ -98,10 +98,11 @@ def find_split(root: Path, name: str) -> CocoSplit:
     files = instances or files
     if len(files) != 1:
         names = ', '.join(str(x.relative_to(root)) for x in files[:5])
+        names = names or 'none'
         raise ConfigError(
             f'--data-root: {str(root)!r} must have exactly one '
-            f'annotations/*{name}*.json or {name}*/*.json, got {names or "none"}, '
-            'or be in YOLO (data.yaml) or Pascal VOC format (JPEGImages/). '
+            f'annotations/*{name}*.json or {name}*/*.json, got {names}, or '
+            'be in YOLO (data.yaml) or Pascal VOC format (JPEGImages/). '
             'Otherwise set the dataset in the config.'
         )
     classes, has_masks, images = read_annotations(files[0], name == 'train')
