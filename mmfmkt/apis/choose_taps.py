@@ -185,7 +185,7 @@ def build_teacher(
     Returns:
         tuple: The teacher and its tap.
     """
-    model, _ = load_teacher_config(settings)
+    model, _ = load_teacher_config(settings, library)
     scope = model.get('_scope_') or library
     backbone = model.get('backbone', {})
     backbone_type = resolve_type(backbone, MODELS, scope)

@@ -15,6 +15,7 @@ from mmfmkt.models.flows import VARIANTS
 from mmfmkt.utils import ConfigError
 from mmfmkt.utils.config_text import prefixed
 from mmfmkt.utils.configs import read_config, walk
+from mmfmkt.utils.error_messages import errors_as_config_errors
 from mmfmkt.utils.types import is_a, resolve_type, type_name
 
 from .choose_flow import choose_flow
@@ -57,6 +58,7 @@ class Composed(NamedTuple):
     data: Optional[CocoFolder] = None
 
 
+@errors_as_config_errors(Config())
 def compose_distillation(
     student: str,
     teacher: Optional[str],
@@ -193,9 +195,12 @@ def teacher_settings(
     if data is not None and checkpoint is None:
         classes = num_classes_overrides(model, len(data.classes))
         settings['cfg_options'] = classes
-    weights = checkpoint or 'random'
-    line = f'teacher   {teacher} ({network_name(model)}), weights {weights}'
-    return settings, [line]
+    lines = [f'teacher   {teacher} ({network_name(model)})']
+    if checkpoint is None:
+        lines.append('WARNING   random weights: set --teacher-checkpoint')
+    else:
+        lines.append(f'weights   {checkpoint}')
+    return settings, lines
 
 
 def compose_training(source: str, data_root: str, path: Path) -> Composed:

@@ -150,6 +150,14 @@ def run(args: argparse.Namespace) -> int:
                 '\nThe teacher had random weights, since --teacher-checkpoint '
                 'was not set.\n'
             )
+        names = {x.name for x in comparison.methods}
+        others = {x['method'] for x in results['runs']} - names
+        if others:
+            text += (
+                f'\nOther methods have results, too: '
+                f'{", ".join(sorted(others))}. This table has those of '
+                '--methods.\n'
+            )
         print(f'\n{text}')
         write_atomically(folder / 'comparison.md', text)
         write_page(executor, summary)
@@ -166,7 +174,8 @@ def execute(executor: Executor, runs: list) -> None:
     try:
         executor.execute(runs)
     except KeyboardInterrupt:
-        sys.exit('Interrupted; the same command resumes.')
+        print('Interrupted; the same command resumes.', file=sys.stderr)
+        sys.exit(128 + signal.SIGINT)
     finally:
         signal.signal(signal.SIGTERM, handler)
 

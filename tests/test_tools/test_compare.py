@@ -454,7 +454,7 @@ def test_a_comparison_is_interrupted_and_continued(command, tmp_path):
     until(lambda: log.is_file() and 'Epoch(train)' in log.read_text())
     process.send_signal(signal.SIGTERM)
     assert 'the same command resumes' in process.communicate()[1]
-    assert process.returncode == 1
+    assert process.returncode == 130
     result = json.loads((log.parent / 'result.json').read_text())
     assert result['metrics'] == {} and 'error' not in result
 
@@ -479,6 +479,9 @@ def test_a_comparison_is_interrupted_and_continued(command, tmp_path):
     assert output.count('| FM-KT, K = 1 |') == 1
     text = (folder / 'comparison.md').read_text()
     assert text.strip() in output and 'teacher had random weights' in text
+
+    output = run(*(x for x in command if x != 'baseline'))
+    assert 'Other methods have results, too: baseline.' in output
 
     # Nothing is left, and other settings do not mix with these runs.
     assert '2 runs, 0 of them to be run' in run(*command, '--dry-run')

@@ -699,11 +699,28 @@ def test_bad_input_ends_in_one_sentence(options, sentence, pair, tmp_path):
     assert log.strip().splitlines()[-1].startswith(f'error: {sentence}')
 
 
+def test_an_unknown_class_is_reported_in_one_line(pair, tmp_path):
+    cfg = Config.fromfile(pair[0])
+    cfg.model.backbone.type = 'ResNett'
+    cfg.dump(tmp_path / 'student.py')
+    log = run(
+        'tools/distill.py',
+        tmp_path / 'student.py',
+        '--teacher',
+        pair[1],
+        '--work-dir',
+        tmp_path / 'run',
+        fails=True,
+    )
+    assert 'ResNett is not in the mmdet::model registry' in log
+    assert 'Traceback' not in log
+
+
 def test_missing_files_of_the_data_root_are_reported(pair, tmp_path):
     folder = tmp_path / 'data' / 'annotations'
     folder.mkdir(parents=True)
     (folder / 'instances_train.json').write_text(
-        json.dumps(dict(categories=[]))
+        json.dumps(dict(categories=[dict(id=1, name='a')], images=[]))
     )
     log = run(
         'tools/distill.py',

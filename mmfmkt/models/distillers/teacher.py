@@ -76,7 +76,7 @@ class TeacherHolder:
     def __init__(
         self, settings: dict, library: str, student: nn.Module
     ) -> None:
-        model, config = load_teacher_config(settings)
+        model, config = load_teacher_config(settings, library)
         self.checkpoint = settings.get('checkpoint')
         self.library = model.get('_scope_') or library
         self.is_backbone = self.library == 'mmpretrain' != library

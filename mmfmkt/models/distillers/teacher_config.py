@@ -12,7 +12,7 @@ from typing import (
 )
 
 from mmengine.config import Config, ConfigDict
-from mmengine.registry import DefaultScope
+from mmengine.registry import MODELS, DefaultScope
 from torch import nn
 
 from mmfmkt.utils import ConfigError
@@ -23,6 +23,7 @@ from mmfmkt.utils.schema import (
     check_arguments,
     check_keys,
 )
+from mmfmkt.utils.types import resolve_type
 
 from .networks import (
     build_network,
@@ -53,12 +54,14 @@ VIEW_SCHEMA = dict(scale=Positive, multiple_of=PositiveInt)
 
 
 def load_teacher_config(
-    teacher: dict,
+    teacher: dict, library: str
 ) -> Tuple[ConfigDict, Union[dict, Config]]:
     """Return the teacher's model config with overrides, and the given config.
 
     Args:
         teacher (dict): ``model.teacher``; see ``TEACHER_SCHEMA``.
+        library (str): Library of the student, in which a type without a scope
+            is looked up first.
 
     Raises:
         ConfigError: If a key is missing or unknown, or if the config cannot
@@ -74,9 +77,13 @@ def load_teacher_config(
     # The library of 'mmpretrain.ImageClassifier', or of a class, is also the
     # scope of the types in its config.
     model_type = config.model.type
-    library = getattr(model_type, '__module__', model_type).split('.')[0]
-    if library in LIBRARIES:
-        config.model.setdefault('_scope_', library)
+    scope = getattr(model_type, '__module__', model_type).split('.')[0]
+    if scope == model_type:
+        scopes = (library, *LIBRARIES)
+        known = (x for x in scopes if resolve_type(model_type, MODELS, x))
+        scope = next(known, library)
+    if scope in LIBRARIES:
+        config.model.setdefault('_scope_', scope)
     return config.model, source
 
 

@@ -150,6 +150,20 @@ def test_a_scope_in_the_type_of_a_teacher_is_that_of_its_parts():
     assert model.teacher_holder.taps == {'neck': ('backbone', {2: 0})}
 
 
+@pytest.mark.parametrize('scope', ('mmpretrain', None))
+def test_a_teacher_without_a_scope_is_of_the_library_that_has_it(scope):
+    config = dict(
+        type='ImageClassifier',
+        backbone=dict(type='VGG', depth=11, out_indices=(3, 4)),
+    )
+    if scope:
+        config['_scope_'] = scope
+    model = distiller('theta', tap='backbone')
+    model['teacher'] = dict(config=config, checkpoint=None)
+    backbone = MODELS.build(model).teacher.backbone
+    assert type(backbone).__module__.startswith('mmpretrain.')
+
+
 def test_tokens_need_images_of_whole_patches():
     model = build('raw', view=None)
     data, _ = inputs_of(model)
