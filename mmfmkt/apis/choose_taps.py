@@ -84,7 +84,10 @@ def choose_taps(
     if class_maps:
         lines += choose_class_maps(model, student, teacher, teacher_tap)
     if model.get('task_loss', True):
-        lines += choose_inherited(model, student, teacher)
+        inherited = choose_inherited(model, student, teacher)
+        if inherited and config.get('load_from'):
+            inherited[0] += ', except for tensors in load_from'
+        lines += inherited
     return lines
 
 

@@ -163,6 +163,8 @@ def compose_distillation(
             model.update(type=distiller, _scope_=library)
             if not unlabelled:
                 flow['loss_weight'] = 'auto'
+        if teacher is None:
+            flow['loss_weight'] = 1.0  # that of docs/bccd.md
     base, files, description = convert_base(student, path)
     lines += description
     overrides = {

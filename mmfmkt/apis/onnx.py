@@ -16,6 +16,7 @@ from mmfmkt.models.distillers.probing import input_channels
 from mmfmkt.models.distillers.taps import dummy_samples
 from mmfmkt.utils import ConfigError
 from mmfmkt.utils.configs import walk
+from mmfmkt.utils.error_messages import exception_chain
 from mmfmkt.utils.extras import import_extra
 
 # Name of the graph's input.
@@ -114,7 +115,8 @@ def export_onnx(
                 **options,
             )
     except Exception as error:  # PyTorch raises several types
-        reason = str(error).strip().split('\n')[0] or type(error).__name__
+        *_, cause = exception_chain(error)
+        reason = str(cause).strip().split('\n')[0] or type(cause).__name__
         raise ConfigError(
             f'torch.onnx cannot export {type(model).__name__}: {reason} '
             '(MMDeploy exports most two-stage detectors).'

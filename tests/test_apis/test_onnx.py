@@ -13,10 +13,12 @@ pytest.importorskip('onnxruntime')
 pytestmark = pytest.mark.slow
 
 from mmengine.config import Config  # noqa: E402
+from mmengine.utils import digit_version  # noqa: E402
 
 from mmfmkt.apis.onnx import export_onnx, largest_difference  # noqa: E402
 from mmfmkt.models.distillers.networks import build_network  # noqa: E402
 from mmfmkt.registry import MODELS  # noqa: E402
+from mmfmkt.utils import ConfigError  # noqa: E402
 
 ENCODERS = ('BottleneckEncoder', 'MLPEncoder')
 
@@ -88,3 +90,25 @@ def test_the_tool_exports_a_distillation_and_a_baseline_student(tmp_path):
         fails=True,
     )
     assert 'the deployed network has no flow' in refused
+
+
+class DataDependent(torch.nn.Module):
+    """Network whose control flow depends on the values of the images."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = torch.nn.Conv2d(3, 4, 3)
+
+    def forward(self, images, mode='tensor'):
+        maps = self.conv(images)
+        return (maps.nonzero().float() if maps.sum() > 0 else maps,)
+
+
+@pytest.mark.skipif(
+    digit_version(torch.__version__) < digit_version('2.6'),
+    reason='traces the network, with its choices for one image',
+)
+def test_errors_of_the_export_name_the_cause(tmp_path):
+    with pytest.raises(ConfigError, match='cannot export DataDepend') as error:
+        export_onnx(DataDependent().eval(), tmp_path / 'a.onnx', (16, 16))
+    assert 'data-dependent' in str(error.value)

@@ -527,6 +527,7 @@ def test_online_distillation_needs_no_teacher(pair, shapes, tmp_path):
         tmp_path,
     )
     assert 'tap       neck, 5 levels' in log
+    assert 'PKDLoss of weight 1' in log and 'WARNING' not in log
 
 
 @pytest.mark.parametrize('new_style', [False, True])

@@ -61,8 +61,8 @@ class DistillationLogProcessor(LogProcessor):
                 digits = self.num_digits
                 part += f' (student {student:.{digits}f}, '
                 part += f'transfer {transfer:.{digits}f})'
-            elif name == 'time' and values['time']:
-                share = values.get('teacher_time', 0.0) / values['time']
+            elif name == 'time' and values.get('teacher_time'):
+                share = values['teacher_time'] / values['time']
                 part += f' (teacher {share:.0%})'
             elif name not in custom and any(x in name for x in OMITTED):
                 continue
