@@ -20,6 +20,7 @@ COMMANDS = (
     'distill',
     'compare',
     'export',
+    'onnx',
     'report',
     'configs',
 )

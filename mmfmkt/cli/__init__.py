@@ -17,6 +17,7 @@ COMMANDS = dict(
     distill='distill a teacher config into a student config',
     compare='compare methods over seeds on your own data',
     export='export config and checkpoint of the student',
+    onnx='export as ONNX and compare in ONNX Runtime',
     report='write an HTML report of training runs',
     configs='list, show or copy shipped configs',
     doctor='check libraries, operators and devices',
