@@ -210,8 +210,12 @@ def add_debug(parser: argparse.ArgumentParser) -> None:
     add_flags(parser, {'--debug': 'show the traceback of errors'})
 
 
-def load_config(args: argparse.Namespace) -> Config:
+def load_config(args: argparse.Namespace, suffix: str = '') -> Config:
     """Read the config and set its launcher and work directory.
+
+    Args:
+        args (argparse.Namespace): Options of `add_run_arguments`.
+        suffix (str): As in `with_separate_dump`.
 
     Raises:
         ConfigError: If the config does not exist or cannot be read.
@@ -224,7 +228,7 @@ def load_config(args: argparse.Namespace) -> Config:
         cfg.work_dir = args.work_dir
     elif cfg.get('work_dir') is None:
         cfg.work_dir = osp.join('./work_dirs', Path(args.config).stem)
-    return with_separate_dump(cfg)
+    return with_separate_dump(cfg, suffix)
 
 
 def rank_of(launcher: str) -> int:
@@ -262,18 +266,25 @@ def load_composed(composed: Composed, args: argparse.Namespace) -> Config:
     return cfg
 
 
-def with_separate_dump(cfg: Config) -> Config:
+def with_separate_dump(cfg: Config, suffix: str = '') -> Config:
     """Return a config whose dump does not overwrite the config file.
 
     The Runner dumps the resolved config into the work directory, in a file
     with the name of the config file.
+
+    Args:
+        cfg (Config): The config.
+        suffix (str): Suffix of the name of the dump. By default, there is
+            none unless the config file is in the work directory.
     """
     dump = osp.join(cfg.work_dir, osp.basename(cfg.filename))
     if osp.realpath(dump) == osp.realpath(cfg.filename):
-        stem, extension = osp.splitext(cfg.filename)
-        settings = with_importable_types(cfg).to_dict()
-        return Config(settings, cfg.text, f'{stem}_resolved{extension}')
-    return cfg
+        suffix = suffix or '_resolved'
+    if not suffix:
+        return cfg
+    stem, extension = osp.splitext(cfg.filename)
+    settings = with_importable_types(cfg).to_dict()
+    return Config(settings, cfg.text, f'{stem}{suffix}{extension}')
 
 
 def set_dataloaders(cfg: Config, args: argparse.Namespace) -> None:

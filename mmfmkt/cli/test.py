@@ -120,7 +120,8 @@ def run(args: argparse.Namespace) -> None:
 
 def evaluate(args: argparse.Namespace) -> Dict[str, Any]:
     """Evaluate a checkpoint, and return the metrics."""
-    cfg = load_config(args)
+    # Without the teacher, it must not replace the config of the training.
+    cfg = load_config(args, suffix='_test')
     # The config of a resumed run has resume=True.
     cfg.load_from, cfg.resume = args.checkpoint, False
     if args.show or args.show_dir:

@@ -128,17 +128,20 @@ def test_time_augmentation_of_a_classifier_has_flips_by_default(
     config, work_dir, _ = train(
         tmp_path, pictures, 'theta_resnet20_resnet8.py'
     )
+    trained = (work_dir / 'config.py').read_text()
     log = run(
         'tools/test.py',
         config,
         work_dir / 'epoch_1.pth',
         '--work-dir',
-        tmp_path / 'test',
+        work_dir,
         '--tta',
     )
     assert 'accuracy/top1' in log
-    (dumped,) = (tmp_path / 'test').glob('*.py')
-    transforms = Config.fromfile(dumped).test_dataloader.dataset.pipeline
+    # The config of the training is kept.
+    assert (work_dir / 'config.py').read_text() == trained
+    tested = Config.fromfile(work_dir / 'config_test.py')
+    transforms = tested.test_dataloader.dataset.pipeline
     assert [x.prob for x in transforms[-1].transforms[0]] == [1.0, 0.0]
 
 
