@@ -41,6 +41,7 @@ COMMAND_OF = {
     'tools/distill.py': 'distill',
     'tools/compare.py': 'compare',
     'tools/export_student.py': 'export',
+    'tools/export_onnx.py': 'onnx',
     'tools/report.py': 'report',
 }
 
