@@ -38,6 +38,7 @@ def run(request, tmp_path_factory):
                 type='CityScapesMetric', outfile_prefix='./metric'
             ),
             work_dir='somewhere',
+            load_from='start.pth',
             resume=True,
             default_scope='mmdet',
         )
@@ -62,7 +63,14 @@ def test_exported_configs_keep_user_settings_without_those_of_the_run(
     assert set(written.default_hooks) == {'timer', 'logger'}
     assert 'json' in written.custom_imports.imports
     assert not written.resume and 'work_dir' not in written
+    assert written.load_from is None
     assert ('mmfmkt' in written.pretty_text) == (variant in ('fmkt', 'online'))
+
+
+def test_overrides_of_the_backbone_are_exported():
+    model = dict(distiller('theta'), backbone=dict(frozen_stages=1))
+    exported = student_config(Config(dict(model=model))).model.backbone
+    assert exported == dict(model['student'].backbone, frozen_stages=1)
 
 
 @pytest.mark.parametrize(

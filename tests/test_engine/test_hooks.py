@@ -468,6 +468,25 @@ def test_a_skipped_batch_changes_no_weights(target, tmp_path):
         )
 
 
+def test_only_consecutive_skips_are_limited(tmp_path):
+    corrupt = [CorruptValues('loss', first=i, last=i + 1) for i in (0, 4)]
+    hook = dict(type='mmfmkt.NanGuardHook', action='skip', max_skips=2)
+    _, runner = train(tmp_path, *corrupt, hook)
+    assert runner.message_hub.get_scalar('train/skipped').current() == 4
+
+
+def test_buffers_that_are_infinite_from_the_start_are_no_error(tmp_path):
+    class Masked(Hook):
+        def before_run(self, runner):
+            mask = torch.full((2,), float('-inf'))
+            runner.model.student.register_buffer('mask', mask)
+
+    hook = dict(type='mmfmkt.NanGuardHook', action='skip')
+    corrupt = CorruptValues('loss', first=2, last=2)
+    _, runner = train(tmp_path, Masked(), corrupt, hook)
+    assert runner.iter == 8
+
+
 def test_a_batch_that_corrupts_running_statistics_is_not_skipped(tmp_path):
     hook = dict(type='mmfmkt.NanGuardHook', action='skip')
     with pytest.raises(ConfigError, match=r'into \S+running_mean'):

@@ -11,6 +11,7 @@ from tiny import write_config
 from mmfmkt.models.flows import (
     FMKT,
     ConvEncoder,
+    EulerSampler,
     MapTransform,
     RectifiedFlow,
     VelocityField,
@@ -33,7 +34,13 @@ def test_measured_statistics_are_those_of_training(metric):
     assert stats.after == pytest.approx(
         losses['metric_of_mean'].item(), rel=1e-4
     )
-    assert len(stats.per_step) == 4 and stats.velocity > 0
+    distance = transfer.metric(transfer.transform(source, target), target)
+    assert stats.before == pytest.approx(distance.item(), rel=1e-4)
+    steps = EulerSampler(transfer.field, source, 4)
+    ratios = [x.velocity.square().mean().sqrt() for x in steps]
+    velocity = sum(ratios) / 4 / source.square().mean().sqrt()
+    assert stats.velocity == pytest.approx(velocity.item(), rel=1e-4)
+    assert len(stats.per_step) == 4
     torch.testing.assert_close(sum(stats.estimates) / 4, output)
     if metric is MSELoss:
         assert stats.gap > 0

@@ -598,9 +598,22 @@ def test_requested_levels_are_resampled_to_the_nearest_stride():
     assert losses['neck.4.loss_flow'].isfinite()
 
 
-def test_without_similar_strides_one_level_is_paired():
-    student = [LevelSpec(8, stride) for stride in (8.0, 32.0)]
-    assert pair_levels(None, student, [LevelSpec(8, 16.0)]) == {0: 0}
+@pytest.mark.parametrize(
+    'student, teacher, pairs',
+    [
+        # Of dilated levels, the one of the same index or the last is taken.
+        ((8, 16, 16), (4, 8, 16, 16), {0: 1, 1: 3, 2: 2}),
+        ((16,), (8, 16, 16, 16), {0: 3}),
+        # Without an equal stride, all within a factor of sqrt(2) are paired.
+        ((8, 16, 32), (7, 14, 70), {0: 0, 1: 1}),
+        ((8, 32), (16,), {0: 0}),
+    ],
+)
+def test_levels_of_the_nearest_strides_are_paired(student, teacher, pairs):
+    specs = [
+        [LevelSpec(8, x) for x in strides] for strides in (student, teacher)
+    ]
+    assert pair_levels(None, *specs) == pairs
 
 
 def test_the_teachers_tap_can_be_another_module():

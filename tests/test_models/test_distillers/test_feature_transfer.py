@@ -31,7 +31,7 @@ def test_all_branches_of_a_student_have_the_same_target():
 
 def build(channels=(4, 4), **flow):
     features = {i: FeaturePair(c, c) for i, c in enumerate(channels)}
-    settings = complete_flow(dict(num_steps=2, **flow))
+    settings = complete_flow({'num_steps': 2, **flow})
     return FeatureTransfer('neck', features, 'fmkt', settings)
 
 
@@ -72,3 +72,21 @@ def test_each_level_may_have_another_encoder():
     assert [type(x.field.encoder).__name__ for x in flow.values()] == names
     with pytest.raises(ConfigError, match='encoder has 1 values for 2'):
         build(encoder=[dict(type='ConvEncoder')])
+
+
+def test_all_levels_have_the_same_pairs_and_number_of_steps(monkeypatch):
+    flow = build((4, 4, 4), num_steps=(1, 2, 3, 4, 5), dirac_ratio=0.0)
+    calls = []
+
+    def record(transfer, args, kwargs):
+        calls.append((args[2], kwargs['permutation'].tolist()))
+
+    for transfer in flow.values():
+        transfer.register_forward_pre_hook(record, with_kwargs=True)
+    maps = [*torch.randn(3, 6, 4, 3, 3)]
+    for _ in range(5):
+        flow(maps, dict(enumerate(maps)), weight=1.0)
+    iterations = [calls[i : i + 3] for i in range(0, 15, 3)]
+    for first, *others in iterations:
+        assert others == [first, first]
+    assert len({steps for steps, _ in calls}) > 1

@@ -12,7 +12,7 @@ from references import kd
 
 from mmfmkt.models import flows
 from mmfmkt.models.flows import VARIANTS, EulerSampler, sampler
-from mmfmkt.models.losses import PKDLoss
+from mmfmkt.models.losses import DKDLoss, PKDLoss
 
 ENCODERS = [
     x for x in flows.__all__ if x.endswith('Encoder') and x != 'MetaEncoder'
@@ -112,6 +112,21 @@ def test_velocities_and_targets_have_equal_loss_under_mse_but_not_under_pkd():
             flow = build('fmkt', 4, 4, metric=metric, compare=compare)
             losses.append(flow(source, target, 4)[0]['loss_flow'])
         assert torch.allclose(*losses) == same
+
+
+def test_a_permuted_pair_has_the_label_of_its_teacher_sample():
+    torch.manual_seed(0)
+    flow = build('fmkt', 6, metric='DKDLoss', zero_init=True)
+    head, source = CountingHead(), torch.randn(3, 6, 2, 2)
+    permutation, target = torch.tensor([2, 0, 1]), torch.randn(3, 3)
+    losses, _ = run(
+        flow, source, target, 2, LABELS, head, permutation=permutation
+    )
+    # The flow starts as the identity.
+    expected = DKDLoss()(
+        head.logits(source), target[permutation], LABELS[permutation]
+    )
+    torch.testing.assert_close(losses['loss_flow'], expected)
 
 
 def test_the_direct_term_is_the_distillation_loss_of_the_source():

@@ -1,9 +1,12 @@
 """Distillation losses against independent implementations and limits."""
 
+import numpy as np
 import pytest
 import references
 import torch
+import torch.distributed as dist
 import torch.nn.functional as F
+from conftest import run_ranks
 
 from mmfmkt.models.losses import (
     CosineLoss,
@@ -366,3 +369,32 @@ def test_a_weighted_sum_over_some_classes_is_the_sum_over_these_classes():
     shared = p[:, classes], q[:, classes]
     expected = 0.5 * KDLoss()(*shared) + 2.0 * DISTLoss()(*shared)
     torch.testing.assert_close(loss(p, q), expected)
+
+
+@pytest.mark.parametrize(
+    'loss, shape', [(PKDLoss(sync=True), MAPS), (DISTLoss(sync=True), LOGITS)]
+)
+def test_synchronized_statistics_are_those_of_one_process(loss, shape):
+    torch.manual_seed(0)
+    pred, target = torch.randn(2, 4, *shape[1:]).unbind()
+
+    def run(pred, target):
+        pred = pred.clone().requires_grad_()
+        value = loss(pred, target)
+        value.backward()
+        return value.detach(), pred.grad
+
+    def on_rank():
+        dist.init_process_group('gloo')
+        rank = dist.get_rank()
+        value, grad = run(
+            *(x[2 * rank : 2 * rank + 2] for x in (pred, target))
+        )
+        return value.numpy(), grad.numpy()
+
+    value, grad = run(pred, target)
+    values, grads = zip(*run_ranks(on_rank))
+    # Data parallelism averages losses and gradients over the processes.
+    averaged = torch.from_numpy(np.concatenate(grads)) / 2
+    torch.testing.assert_close(torch.tensor(np.mean(values)), value)
+    torch.testing.assert_close(averaged, grad)
