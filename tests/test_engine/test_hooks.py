@@ -509,6 +509,47 @@ def test_all_processes_stop_if_one_has_corrupted_running_statistics(tmp_path):
     assert first == second and 'NaN or Inf in iteration 1: ' in first
 
 
+class GradientNorms(Hook):
+    """Records the gradient norms of flow and student in each iteration."""
+
+    def __init__(self):
+        self.norms = []
+
+    def before_train(self, runner):
+        parts = runner.model.flows, runner.model.student
+
+        def record(*args):
+            grads = [
+                torch.cat(
+                    [
+                        p.grad.flatten()
+                        for p in part.parameters()
+                        if p.grad is not None
+                    ]
+                )
+                for part in parts
+            ]
+            self.norms.append([x.norm().item() for x in grads])
+
+        runner.optim_wrapper.optimizer.register_step_pre_hook(record)
+
+
+@pytest.mark.skipif(
+    digit_version(torch.__version__) < digit_version('2.2'),
+    reason='torch.compile of PyTorch 2.1 disables the hooks of optimizers',
+)
+def test_gradient_norms_of_flow_and_student_are_logged(tmp_path):
+    hook, monitor = GradientNorms(), dict(type='mmfmkt.FlowMonitorHook')
+    train(tmp_path, hook, dict(monitor, interval=4))
+    logged = [
+        [x['flow/grad_norm_flow'], x['flow/grad_norm_student']]
+        for x in scalars(tmp_path)
+        if 'flow/grad_norm_flow' in x
+    ]
+    expected = hook.norms[3::4]
+    assert logged == [pytest.approx(x, rel=1e-4) for x in expected]
+
+
 class FolderCheckpoint(Hook):
     """Makes a folder the last checkpoint, as FSDP and DeepSpeed do."""
 

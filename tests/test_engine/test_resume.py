@@ -12,6 +12,7 @@ import zipfile
 import numpy as np
 import pytest
 import torch
+from conftest import run_ranks
 from mmengine.config import Config
 from mmengine.dataset import DefaultSampler
 from mmengine.evaluator import BaseMetric, Evaluator
@@ -28,6 +29,7 @@ from mmfmkt.utils.random_stream import get_random_states, set_random_states
 
 pytest.importorskip('mmdet')
 
+from mmfmkt.apis.runner import prepare_cpu_processes  # noqa: E402
 from mmfmkt.apis.train import verify_load_from  # noqa: E402
 from mmfmkt.engine.resume import (  # noqa: E402
     latest_checkpoint,
@@ -160,7 +162,7 @@ def build_runner(work_dir, *hooks, by_epoch=True, checkpoint=None, **kwargs):
         model=model,
         work_dir=str(work_dir),
         train_dataloader=dict(
-            batch_size=1,
+            batch_size=kwargs.pop('batch_size', 1),
             num_workers=kwargs.pop('num_workers', 1),
             sampler=dict(
                 type='DefaultSampler' if by_epoch else 'InfiniteSampler',
@@ -230,6 +232,24 @@ def test_resumed_runs_end_with_the_weights_of_an_uninterrupted_one(
     assert all(torch.equal(expected[k], weights[k]) for k in expected)
     kept = {x.name for x in resumed.glob('*.pth')}
     assert kept == {'epoch_3.pth' if by_epoch else 'iter_12.pth'}
+
+
+def test_resumed_runs_draw_the_same_permutations_of_pairs(tmp_path):
+    def runner(**kwargs):
+        return build_runner(
+            tmp_path,
+            model=distiller(flow=dict(num_steps=1, dirac_ratio=0.0)),
+            raw_batch=batch(8),
+            batch_size=4,
+            num_workers=0,
+            checkpoint=dict(type='mmfmkt.AtomicCheckpointHook', interval=1),
+            **kwargs,
+        )
+
+    expected = train_weights(runner())
+    path = str(tmp_path / 'epoch_1.pth')
+    weights = train_weights(runner(resume=True, load_from=path))
+    assert all(torch.equal(expected[k], weights[k]) for k in expected)
 
 
 class WarmupFactors(Hook):
@@ -347,6 +367,8 @@ def linear_runner(work_dir, *hooks, scores=(0, 0, 0, 0), **kwargs):
         model=Linear(),
         train_dataloader=loader,
         val_dataloader=loader,
+        val_cfg=dict(),
+        val_evaluator=Evaluator(Scores(scores)),
         train_cfg=dict(type='mmfmkt.ResumableEpochLoop', max_epochs=4),
         optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.1)),
         default_hooks=dict(
@@ -355,8 +377,6 @@ def linear_runner(work_dir, *hooks, scores=(0, 0, 0, 0), **kwargs):
     )
     return Runner(
         work_dir=str(work_dir),
-        val_cfg=dict(),
-        val_evaluator=Evaluator(Scores(scores)),
         custom_hooks=[*hooks, dict(type='mmfmkt.InterruptHook')],
         experiment_name=f'{work_dir}-{len(list(work_dir.iterdir()))}',
         **{**settings, **kwargs},
@@ -385,6 +405,95 @@ def resume_linear(work_dir, interruption, *hooks, **kwargs):
         second, *hooks, resume=True, load_from=path, **kwargs
     )
     return train_weights(runner), expected
+
+
+class NoisyLinear(Linear):
+    """Linear regression with a random loss weight, whose validation draws
+    random numbers, too."""
+
+    def forward(self, inputs, mode='tensor'):
+        outputs = super().forward(inputs, mode)
+        noise = torch.rand(())
+        if mode == 'loss':
+            return dict(loss=noise * outputs['loss'])
+        return outputs
+
+
+def test_validations_do_not_change_the_random_numbers_of_the_training(
+    tmp_path,
+):
+    for name in ('with', 'without'):
+        (tmp_path / name).mkdir()
+    model = NoisyLinear()
+    start = {k: x.clone() for k, x in model.state_dict().items()}
+
+    def weights(folder, **kwargs):
+        model.load_state_dict(start)
+        runner = linear_runner(
+            folder, model=model, randomness=dict(seed=0), **kwargs
+        )
+        return train_weights(runner)
+
+    without = dict(val_dataloader=None, val_cfg=None, val_evaluator=None)
+    assert weights(tmp_path / 'with') == weights(
+        tmp_path / 'without', **without
+    )
+
+
+def test_a_checkpoint_that_a_validation_saves_again_resumes_exactly(tmp_path):
+    """MMEngine saves it with the best metric, before `after_val`."""
+
+    def runner(**kwargs):
+        hook = dict(
+            type='mmfmkt.AtomicCheckpointHook',
+            interval=1,
+            save_best='score',
+            rule='greater',
+        )
+        return linear_runner(
+            tmp_path,
+            model=NoisyLinear(),
+            scores=[0, 1, 0, 0],
+            default_hooks=dict(checkpoint=hook),
+            randomness=dict(seed=0),
+            **kwargs,
+        )
+
+    expected = train_weights(runner())
+    path = str(tmp_path / 'epoch_2.pth')
+    assert train_weights(runner(resume=True, load_from=path)) == expected
+
+
+def test_each_process_resumes_with_its_own_random_states(tmp_path):
+    cfg = Config(dict(launcher='pytorch'))
+
+    def resumed_and_uninterrupted():
+        prepare_cpu_processes(cfg)
+        rank = int(os.environ['RANK'])
+        results = []
+        for resume in (False, True):
+            runner = linear_runner(
+                tmp_path,
+                model=NoisyLinear(),
+                launcher='pytorch',
+                cfg=cfg,
+                randomness=dict(seed=0, diff_rank_seed=True),
+                default_hooks=dict(
+                    checkpoint=dict(
+                        type='mmfmkt.AtomicCheckpointHook', interval=2
+                    )
+                ),
+                resume=resume,
+                load_from=str(tmp_path / 'epoch_2.pth') if resume else None,
+            )
+            runner.train()
+            results.append(torch.rand(()).item() + rank)
+        return results
+
+    values = run_ranks(resumed_and_uninterrupted)
+    for first, second in values:
+        assert first == second
+    assert values[0][0] != values[1][0] - 1
 
 
 @pytest.mark.parametrize('old, new', [(2, 1), (4, 3)])

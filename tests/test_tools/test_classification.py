@@ -274,9 +274,14 @@ def test_teacher_validation_accepts_metrics_that_are_not_scalars(
     log = run('tools/train.py', config, '--work-dir', tmp_path / 'run')
     metrics = log[log.index('Teacher metrics: ') :]
     assert metrics.startswith('Teacher metrics: accuracy/top1 ')
-    cfg.val_evaluator = cfg.val_evaluator[:1]
+    cfg.custom_hooks[-1].min_metric = 101.0
     cfg.dump(config)
     command = ('tools/train.py', config, '--work-dir', tmp_path / 'other')
+    log = run(*command, fails=True)
+    assert 'accuracy/top1 must be at least 101.0, got ' in log
+    assert 'Epoch(train)' not in log
+    cfg.val_evaluator = cfg.val_evaluator[:1]
+    cfg.dump(config)
     log = run(*command, fails=True)
     assert 'min_metric needs a scalar metric' in log
 
@@ -284,6 +289,8 @@ def test_teacher_validation_accepts_metrics_that_are_not_scalars(
 def test_a_teacher_of_other_classes_teaches_own_folders(pictures, tmp_path):
     """The classes of the folders are unknown to the teacher."""
     student = write_config(tmp_path / 'own.py', pictures, 'resnet8.py')
+    with open(student, 'a') as file:
+        file.write('auto_scale_lr = dict(base_batch_size=128)')
     teacher = Config.fromfile(CONFIGS / 'resnet20.py')
     teacher.model.head.num_classes = 7
     teacher.dump(tmp_path / 'teacher.py')
@@ -294,8 +301,10 @@ def test_a_teacher_of_other_classes_teaches_own_folders(pictures, tmp_path):
         tmp_path / 'teacher.py',
         '--work-dir',
         tmp_path / 'run',
+        '--auto-scale-lr',
     )
     assert 'not the logits: The student has 10 classes' in log
+    assert 'Scaling the original LR by 0.3125' in log
     total, task, transfer = map(float, re.search(LOSSES, log).groups())
     assert total == pytest.approx(task + transfer, abs=2e-4)
     assert 0 < task < total

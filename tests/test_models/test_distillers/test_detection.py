@@ -621,3 +621,21 @@ def test_the_teachers_tap_can_be_another_module():
     model = MODELS.build(dict(distiller(levels=(0, 1)), teacher=teacher))
     assert model.flows['neck']['0'].transform.proj.out_channels == 32
     assert 'neck.1.loss_flow' in losses_of(model)
+
+
+def test_the_number_of_steps_of_all_taps_is_set_at_once():
+    taps = [dict(tap='neck', levels=(0,)), dict(tap='backbone', levels=(1,))]
+    model = build('fmkt', taps=taps)
+    model.inference_steps = 3
+    assert {x.inference_steps for x in model.flows.values()} == {3}
+
+
+@pytest.mark.parametrize('seeds, is_equal', [((0, 0), True), ((0, 1), False)])
+def test_flows_start_alike_with_the_same_seed_only(seeds, is_equal):
+    states = []
+    for seed in seeds:
+        torch.manual_seed(seed)
+        states.append(MODELS.build(distiller('fmkt')).flows.state_dict())
+    first, second = states
+    equal = [torch.equal(x, second[name]) for name, x in first.items()]
+    assert all(equal) == is_equal

@@ -169,6 +169,11 @@ def test_softmax_heads_compare_the_background_too():
     assert student.shape[1] == 4 * ANCHORS
     expected = by_class(teacher, 7)[:, :, [5, 0, 2, 6]]
     assert torch.equal(by_class(target, 4), expected)
+    # The teacher has no output for the background.
+    model = build('direct', detector(TEACHER, 24, 16), head=softmax)
+    (transfers,) = model.flows.values()
+    compared = transfers['0'].metric.compared_classes
+    assert compared.tolist() == [0, 1, 2]
 
 
 @pytest.mark.parametrize('variant', ['theta', 'fmkt', 'direct'])
