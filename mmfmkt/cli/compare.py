@@ -18,6 +18,7 @@ import argparse
 import signal
 import sys
 from pathlib import Path
+from typing import Iterator
 
 from mmfmkt.apis.compare import (
     Comparison,
@@ -141,23 +142,8 @@ def run(args: argparse.Namespace) -> int:
             print(f'The latency is not measured: {error_text(error)}')
     summary = summarize(comparison, results)
     if summary is not None:
-        text = f'{summary}\n'
-        checkpoint = args.teacher_checkpoint or (args.cfg_options or {}).get(
-            'model.teacher.checkpoint'
-        )
-        if args.teacher and not checkpoint:
-            text += (
-                '\nThe teacher had random weights, since --teacher-checkpoint '
-                'was not set.\n'
-            )
-        names = {x.name for x in comparison.methods}
-        others = {x['method'] for x in results['runs']} - names
-        if others:
-            text += (
-                f'\nOther methods have results, too: '
-                f'{", ".join(sorted(others))}. This table has those of '
-                '--methods.\n'
-            )
+        text = '\n\n'.join([str(summary), *notes(args, comparison, results)])
+        text += '\n'
         print(f'\n{text}')
         write_atomically(folder / 'comparison.md', text)
         write_page(executor, summary)
@@ -166,6 +152,27 @@ def run(args: argparse.Namespace) -> int:
         state = executor.state(failed_run)
         print(f'{failed_run}: {state}', file=sys.stderr)
     return 1 if failed else 0
+
+
+def notes(
+    args: argparse.Namespace, comparison: Comparison, results: dict
+) -> Iterator[str]:
+    """Yield the notes below the table."""
+    options = args.cfg_options or {}
+    checkpoint = args.teacher_checkpoint or options.get(
+        'model.teacher.checkpoint'
+    )
+    if args.teacher and not checkpoint:
+        yield (
+            'The teacher had random weights, since --teacher-checkpoint was '
+            'not set.'
+        )
+    names = {x.name for x in comparison.methods}
+    if others := sorted({x['method'] for x in results['runs']} - names):
+        yield (
+            f'Other methods have results, too: {", ".join(others)}. This '
+            'table has those of --methods.'
+        )
 
 
 def execute(executor: Executor, runs: list) -> None:

@@ -346,7 +346,7 @@ class CtrlC(InterruptValidation):
 
     def after_val_iter(self, runner, *args, **kwargs):
         if runner.iter == self.iteration:
-            threading.Timer(0.2, self.interrupt).start()
+            threading.Timer(0.1, self.interrupt).start()
             self.iteration = None
 
     def interrupt(self):
@@ -530,7 +530,7 @@ def test_ctrl_c_in_validation_with_workers_saves_a_checkpoint(tmp_path):
             return 3
 
         def __getitem__(self, index):
-            time.sleep(0.5)
+            time.sleep(0.3)
             return dict(inputs=torch.ones(1))
 
     loader = dict(

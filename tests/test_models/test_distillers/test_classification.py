@@ -392,7 +392,7 @@ BAD = {
     'parallel at the head': (dict(variant='parallel'), 'of equal shape'),
     'no head': (
         dict(student=resnet(4) | dict(head=None)),
-        "student fails on dummy inputs.*tap='backbone'",
+        "the missing head of the student does not output; .*tap='backbone'",
     ),
     'inconsistent channels': (
         dict(
