@@ -1,11 +1,15 @@
 """Config overrides that replace the datasets by a folder."""
 
-from typing import Any, Dict, List, Tuple
+from pathlib import Path
+from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 
 from mmengine.config import Config
 from mmengine.registry import DATASETS, METRICS, TRANSFORMS
 
+from mmfmkt.datasets.class_folder import ClassFolder, find_class_folder
 from mmfmkt.datasets.coco_folder import CocoFolder, CocoSplit
+from mmfmkt.datasets.data_folder import find_data_folder
+from mmfmkt.datasets.unlabelled_images import SUFFIXES
 from mmfmkt.utils import ConfigError
 from mmfmkt.utils.config_text import prefixed
 from mmfmkt.utils.configs import walk
@@ -13,6 +17,46 @@ from mmfmkt.utils.types import is_a, resolve_type, type_name
 
 # Settings that a dataset keeps when CocoDataset replaces it.
 KEPT_SETTINGS = ('pipeline', 'filter_cfg', 'return_classes')
+
+
+class FolderData(NamedTuple):
+    """Use of a folder of ``--data-root`` by a config.
+
+    Attributes:
+        overrides (dict): Overrides of data sets and evaluators by dotted key.
+        summary (list[str]): Their description by line.
+        num_classes (int): Number of classes.
+        annotations (CocoFolder, optional): The folder of a detector, whose
+            converted annotations have to be written.
+    """
+
+    overrides: Dict[str, Any]
+    summary: List[str]
+    num_classes: int
+    annotations: Optional[CocoFolder] = None
+
+
+def folder_data(
+    config: Config, library: str, root: str, out_dir: Path
+) -> FolderData:
+    """Return the overrides with which a config trains on a folder.
+
+    Args:
+        config (Config): Config of a detector or classifier.
+        library (str): Its library, ``'mmdet'`` or ``'mmpretrain'``.
+        root (str): The folder.
+        out_dir (Path): Folder of converted annotation files.
+
+    Raises:
+        ConfigError: If files are missing, or the model needs others.
+    """
+    if library == 'mmpretrain':
+        classes = find_class_folder(root)
+        overrides, summary = class_folder_overrides(config, classes)
+        return FolderData(overrides, summary, len(classes.classes))
+    data = find_data_folder(root, out_dir)
+    overrides, summary = data_overrides(config, data)
+    return FolderData(overrides, summary, len(data.classes), data)
 
 
 def data_overrides(
@@ -76,6 +120,56 @@ def data_overrides(
         f'{len(data.classes)} classes',
         *(f'          {text} ({", ".join(x)})' for text, x in changes.items()),
     ]
+
+
+def class_folder_overrides(
+    config: Config, data: ClassFolder
+) -> Tuple[Dict[str, Any], List[str]]:
+    """Return overrides with which a classifier trains on class folders.
+
+    Dataset wrappers are kept. A ``CustomDataset`` with the pipeline of the
+    config replaces the dataset in them, and ``Accuracy`` the metrics.
+
+    Args:
+        config (Config): Student config.
+        data (ClassFolder): The folders.
+
+    Returns:
+        tuple: Overrides by dotted key, and their description by line.
+    """
+    scope = config.get('default_scope')
+    num_classes = len(data.classes)
+    overrides: Dict[str, Any] = {}
+    for name, split in (
+        ('train', data.train),
+        ('val', data.val),
+        ('test', data.val),
+    ):
+        loader, evaluator = f'{name}_dataloader', f'{name}_evaluator'
+        if config.get(loader):
+            key, _, first = find_dataset(
+                f'{loader}.dataset', config[loader]['dataset']
+            )
+            pipeline = first.get('pipeline') or []
+            load = 'mmcv.LoadImageFromFile'
+            if not any(is_a(x, [load], TRANSFORMS, scope) for x in pipeline):
+                # For instance, CIFAR's datasets return pixels.
+                pipeline = [dict(type='LoadImageFromFile'), *pipeline]
+            overrides[key] = dict(
+                type='mmpretrain.CustomDataset',
+                data_root=str(data.root),
+                data_prefix=split,
+                extensions=SUFFIXES,
+                pipeline=pipeline,
+            )
+        if config.get(evaluator):
+            topk = (1, 5) if num_classes > 5 else (1,)
+            overrides[evaluator] = dict(
+                type='mmpretrain.Accuracy', topk=topk, _delete_=True
+            )
+    if 'num_classes' in (config.get('data_preprocessor') or {}):
+        overrides['data_preprocessor.num_classes'] = num_classes
+    return overrides, [f'data      {data.root}, {num_classes} classes']
 
 
 def find_dataset(key: str, config: dict) -> Tuple[str, dict, dict]:

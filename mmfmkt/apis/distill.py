@@ -8,7 +8,7 @@ from mmengine.config import Config
 from mmengine.registry import MODELS
 
 from mmfmkt.datasets.coco_folder import CocoFolder
-from mmfmkt.datasets.data_folder import find_data_folder
+from mmfmkt.models.distillers.data_pipeline import dataset_of
 from mmfmkt.models.distillers.networks import load_model_config
 from mmfmkt.models.distillers.taps import HEAD
 from mmfmkt.models.flows import VARIANTS
@@ -26,17 +26,13 @@ from .composed_config import (
     render,
     write_configs,
 )
-from .data_overrides import data_overrides
+from .data_overrides import FolderData, folder_data
 from .describe import describe
 from .unlabelled import unlabelled_overrides
 
 # Names of configs in `_base_` that define a `distiller`, by library.
 PRESETS = dict(mmdet='fmkt_fpn', mmpretrain='fmkt_logits')
 THETA_PRESETS = dict(mmdet='theta_fpn', mmpretrain='theta_logits')
-DETECTORS_ONLY = (
-    '--data-root supports detectors only. To distill a detector, use mmfmkt '
-    'distill; for a classifier, set data_root of the datasets in its config.'
-)
 # Base classes of the networks that the libraries' distillers support.
 BASE_CLASSES = dict(
     mmdet='mmdet.models.detectors.BaseDetector',
@@ -84,9 +80,11 @@ def compose_distillation(
         teacher_checkpoint (str, optional): Path or URL; None: random
             weights.
         variant (str): A key of ``VARIANTS``.
-        data_root (str, optional): Folder in COCO, YOLO or Pascal VOC format
-            that replaces the student's dataset; detectors only. A teacher
-            without a checkpoint gets its number of classes, too.
+        data_root (str, optional): Folder that replaces the student's dataset:
+            for detectors, in COCO, YOLO or Pascal VOC format; for
+            classifiers, with a folder for each class in ``train/`` and
+            ``val/``. A teacher without a checkpoint gets its number of
+            classes, too.
         class_maps (bool): Whether to distill the class maps of dense heads
             (of one-stage detectors and RPNs) in addition to the feature
             pyramid.
@@ -117,14 +115,14 @@ def compose_distillation(
         )
     lines = [f'student   {student} ({network_name(config.model)})']
     model: Dict[str, Any] = dict(variant=variant)
-    data = None
+    data: Optional[FolderData] = None
     if data_root:
-        data = find_data_folder(data_root, annotations or path.parent)
-        replacements, description = data_overrides(config, data)
-        lines += description
-        classes = num_classes_overrides(config.model, len(data.classes))
+        out_dir = annotations or path.parent
+        data = folder_data(config, library, data_root, out_dir)
+        lines += data.summary
+        classes = num_classes_overrides(config.model, data.num_classes)
         config.merge_from_dict(prefixed('model', classes))
-        overrides.update(replacements)
+        overrides.update(data.overrides)
         overrides.update(prefixed('model.student', classes))
     if unlabelled:
         replacements, description = unlabelled_overrides(
@@ -135,7 +133,7 @@ def compose_distillation(
         model['task_loss'] = False
     if teacher is not None:
         model['teacher'], description = teacher_settings(
-            teacher, teacher_checkpoint, data
+            teacher, teacher_checkpoint, data and data.num_classes
         )
         lines += description
     options = dict(
@@ -144,7 +142,11 @@ def compose_distillation(
     flow = {key: value for key, value in options.items() if value}
     tap = (cfg_options or {}).get('model.tap')
     if library == 'mmpretrain' and not tap and not unlabelled:
-        tap, description = choose_classifier_tap(config, model.get('teacher'))
+        key = 'train_dataloader.dataset'
+        dataset = overrides.get(key) or dataset_of(config)
+        tap, description = choose_classifier_tap(
+            config, model.get('teacher'), dataset
+        )
         lines += description
     presets = THETA_PRESETS if variant == 'theta' else PRESETS
     preset = presets[library if tap == HEAD else 'mmdet']
@@ -174,29 +176,29 @@ def compose_distillation(
     }
     files[path] = render('distill', base, overrides, preset)
     write_configs(files)
-    if data is not None and annotations is None:
-        data.write()
-    return Composed(path, lines + describe(path, cfg_options), data)
+    converted = data and data.annotations
+    if converted and annotations is None:
+        converted.write()
+    return Composed(path, lines + describe(path, cfg_options), converted)
 
 
 def teacher_settings(
-    teacher: str, checkpoint: Optional[str], data: Optional[CocoFolder]
+    teacher: str, checkpoint: Optional[str], num_classes: Optional[int]
 ) -> Tuple[Dict[str, Any], List[str]]:
     """Return ``model.teacher``, and its description by line.
 
     Args:
         teacher (str): Teacher config: a file or a packaged config.
         checkpoint (str, optional): Path or URL; None: random weights.
-        data (CocoFolder, optional): Data set of ``data_root``.
+        num_classes (int, optional): Number of classes of ``data_root``.
     """
     model = load_model_config(teacher, '--teacher')
     settings: Dict[str, Any] = dict(
         config=absolute_path(teacher),
         checkpoint=checkpoint and absolute_path(checkpoint),
     )
-    if data is not None and checkpoint is None:
-        classes = num_classes_overrides(model, len(data.classes))
-        settings['cfg_options'] = classes
+    if num_classes is not None and checkpoint is None:
+        settings['cfg_options'] = num_classes_overrides(model, num_classes)
     lines = [f'teacher   {teacher} ({network_name(model)})']
     if checkpoint is None:
         lines.append('WARNING   random weights: set --teacher-checkpoint')
@@ -206,31 +208,35 @@ def teacher_settings(
 
 
 def compose_training(source: str, data_root: str, path: Path) -> Composed:
-    """Compose a config that trains a detector on a folder, and write it.
+    """Compose a config that trains a network on a folder, and write it.
 
     Args:
-        source (str): Config of a detector: a file or a packaged config
-            (``'mmdet::...'``).
-        data_root (str): Folder in COCO, YOLO or Pascal VOC format.
+        source (str): Config of a detector or classifier: a file or a packaged
+            config (``'mmdet::...'``, ``'mmpretrain::...'``).
+        data_root (str): As in `compose_distillation`.
         path (Path): Output file. Converted annotations are written beside
             it.
 
     Raises:
-        ConfigError: If the config has no detector, or the folder lacks files.
+        ConfigError: If the config has another model, or the folder lacks
+            files.
     """
     config, library, overrides = read_student(source, 'The config')
-    if library != 'mmdet' or 'student' in config.model:
-        raise ConfigError(DETECTORS_ONLY)
-    data = find_data_folder(data_root, path.parent)
-    replacements, lines = data_overrides(config, data)
-    classes = num_classes_overrides(config.model, len(data.classes))
-    overrides.update({**prefixed('model', classes), **replacements})
+    if 'student' in config.model:
+        raise ConfigError(
+            '--data-root needs the config of a detector or classifier, but '
+            f'{source!r} is a distillation: use mmfmkt distill.'
+        )
+    data = folder_data(config, library, data_root, path.parent)
+    classes = num_classes_overrides(config.model, data.num_classes)
+    overrides.update({**prefixed('model', classes), **data.overrides})
     base, files, description = convert_base(source, path)
     files[path] = render('train', base, overrides)
     write_configs(files)
-    data.write()
+    if data.annotations:
+        data.annotations.write()
     model = f'model     {source} ({network_name(config.model)})'
-    return Composed(path, [model, *lines, *description])
+    return Composed(path, [model, *data.summary, *description])
 
 
 def check_options(
@@ -265,8 +271,6 @@ def check_options(
         raise ConfigError(
             '--unlabelled cannot be combined with --data-root or --class-maps.'
         )
-    if data_root and library != 'mmdet':
-        raise ConfigError(DETECTORS_ONLY)
     if class_maps and (library != 'mmdet' or teacher is None):
         raise ConfigError(
             '--class-maps supports detectors with a teacher only.'

@@ -143,8 +143,9 @@ def add_data_root(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--data-root',
         metavar='FOLDER',
-        help='dataset in COCO, YOLO or Pascal VOC format that replaces the '
-        "detector config's dataset",
+        help="dataset that replaces the config's: for detectors, in COCO, "
+        'YOLO or Pascal VOC format; for classifiers, with a folder for each '
+        'class in train/ and val/',
     )
 
 

@@ -18,8 +18,12 @@ from mmdet.structures import DetDataSample  # noqa: E402
 from mmdet.visualization import DetLocalVisualizer  # noqa: E402
 from mmengine.dataset import ClassBalancedDataset, RepeatDataset  # noqa: E402
 
-from mmfmkt.apis.data_overrides import data_overrides  # noqa: E402
+from mmfmkt.apis.data_overrides import (  # noqa: E402
+    class_folder_overrides,
+    data_overrides,
+)
 from mmfmkt.apis.distill import num_classes_overrides  # noqa: E402
+from mmfmkt.datasets.class_folder import ClassFolder  # noqa: E402
 from mmfmkt.datasets.coco_folder import find_coco_folder  # noqa: E402
 from mmfmkt.utils import ConfigError  # noqa: E402
 from mmfmkt.utils.config_text import assignments  # noqa: E402
@@ -333,3 +337,43 @@ def test_predictions_of_any_number_of_classes_can_be_drawn(
     sample = DetDataSample(pred_instances=instances)
     visualizer.add_datasample('', np.zeros((64, 64, 3), np.uint8), sample)
     assert visualizer.get_image().any()
+
+
+@pytest.mark.parametrize('num_classes, topk', [(3, (1,)), (7, (1, 5))])
+def test_a_classifier_gets_the_folder_with_its_wrapper_and_pipeline(
+    num_classes, topk, tmp_path
+):
+    pytest.importorskip('mmpretrain')
+    flip, pack = dict(type='RandomFlip', prob=0.5), dict(type='PackInputs')
+    load = dict(type='LoadImageFromFile')
+    cifar = dict(type='CIFAR10', pipeline=[flip, pack])
+    config = Config(
+        dict(
+            model=dict(type='ImageClassifier', head=dict(num_classes=10)),
+            data_preprocessor=dict(num_classes=10),
+            train_dataloader=dict(
+                dataset=dict(type='RepeatDataset', times=2, dataset=cifar)
+            ),
+            val_dataloader=dict(
+                dataset=dict(type='ImageNet', pipeline=[load, pack])
+            ),
+            val_evaluator=dict(type='Accuracy', topk=(1, 5)),
+            default_scope='mmpretrain',
+        )
+    )
+    classes = tuple('abcdefg'[:num_classes])
+    data = ClassFolder(tmp_path, 'train', 'test', classes)
+    overrides, _ = class_folder_overrides(config, data)
+    config.merge_from_dict(overrides)
+    outer = config.train_dataloader.dataset
+    assert (outer.type, outer.times) == ('RepeatDataset', 2)
+    datasets = outer.dataset, config.val_dataloader.dataset
+    # CIFAR's data sets return pixels.
+    pipelines = [load, flip, pack], [load, pack]
+    for dataset, pipeline, split in zip(
+        datasets, pipelines, ('train', 'test')
+    ):
+        assert dataset.type == 'mmpretrain.CustomDataset'
+        assert dataset.pipeline == pipeline and dataset.data_prefix == split
+    assert config.data_preprocessor.num_classes == num_classes
+    assert config.val_evaluator.topk == topk

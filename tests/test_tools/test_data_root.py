@@ -122,10 +122,10 @@ def test_every_head_gets_the_classes_of_the_folder(shapes, tmp_path):
     'config, sentence',
     [
         ('retinanet/fmkt_retinanet_r101_r50.py', 'use mmfmkt distill'),
-        ('mmpretrain/cifar10/resnet20.py', '--data-root supports detectors'),
+        ('mmpretrain/cifar10/resnet20.py', 'a folder for each class in train'),
     ],
 )
-def test_distillations_and_classifiers_are_rejected(
+def test_distillations_and_folders_of_another_task_are_rejected(
     config, sentence, shapes, tmp_path
 ):
     log = run(
