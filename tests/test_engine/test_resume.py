@@ -340,9 +340,13 @@ class InterruptValidation(Hook):
             os.kill(os.getpid(), signal.SIGTERM)
 
 
-class CtrlC(InterruptValidation):
-    """Sends SIGINT to all processes, as a terminal does, while the main
-    process waits for the next batch."""
+class SignalAll(InterruptValidation):
+    """Sends a signal to all processes, as terminals and clusters do, while
+    the main process waits for the next batch."""
+
+    def __init__(self, iteration, signal_number):
+        super().__init__(iteration)
+        self.signal_number = signal_number
 
     def after_val_iter(self, runner, *args, **kwargs):
         if runner.iter == self.iteration:
@@ -351,8 +355,9 @@ class CtrlC(InterruptValidation):
 
     def interrupt(self):
         for process in multiprocessing.active_children():
-            os.kill(process.pid, signal.SIGINT)
-        os.kill(os.getpid(), signal.SIGINT)
+            kill = f'kill -{int(self.signal_number)} {process.pid}'
+            os.system(kill)  # SIGTERM of the main process ends a worker
+        os.kill(os.getpid(), self.signal_number)
 
 
 def linear_runner(work_dir, *hooks, scores=(0, 0, 0, 0), **kwargs):
@@ -524,7 +529,10 @@ def test_a_run_that_resumes_with_shorter_epochs_skips_no_batch(
     assert runner.iter == old + 3 * new
 
 
-def test_ctrl_c_in_validation_with_workers_saves_a_checkpoint(tmp_path):
+@pytest.mark.parametrize('signal_number', [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_to_workers_of_the_validation_saves_a_checkpoint(
+    signal_number, tmp_path
+):
     class Slow(Dataset):
         def __len__(self):
             return 3
@@ -540,7 +548,10 @@ def test_ctrl_c_in_validation_with_workers_saves_a_checkpoint(tmp_path):
         dataset=Slow(),
     )
     resumed, expected = resume_linear(
-        tmp_path, CtrlC(4), val_dataloader=loader
+        tmp_path,
+        SignalAll(4, signal_number),
+        val_dataloader=loader,
+        train_cfg=dict(type='mmfmkt.ResumableEpochLoop', max_epochs=2),
     )
     assert all(torch.equal(resumed[k], x) for k, x in expected.items())
 

@@ -14,11 +14,13 @@ from mmengine.dist import barrier, is_distributed
 from mmengine.hooks import EMAHook, Hook
 from mmengine.optim import OptimWrapper
 from mmengine.runner import IterBasedTrainLoop, Runner
+from torch.utils.data import DataLoader
 
 from mmfmkt.registry import HOOKS
 
 from ..hooks.progress import get_optim_wrappers
 from .atomic_checkpoint_hook import AtomicCheckpointHook
+from .batch_stream import WorkerInit
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 # A launcher may forward a signal that its processes received themselves.
@@ -61,8 +63,13 @@ class InterruptHook(Hook):
         # could not be ended. The callback refers to the handlers only: a
         # reference to the hook would keep the threads of its process group.
         if hasattr(os, 'register_at_fork'):  # not on Windows
-            reset = partial(reset_in_child, self._previous_handlers)
+            reset = partial(restore_handlers, self._previous_handlers)
             os.register_at_fork(after_in_child=reset)
+        if runner.val_loop is not None:
+            loader = runner.val_loop.dataloader
+            if isinstance(loader, DataLoader):
+                # The signal may reach the workers, too.
+                loader.worker_init_fn = WorkerInit(loader.worker_init_fn, {})
 
     def after_train_iter(
         self, runner: Runner, batch_idx: int, *args: Any, **kwargs: Any
@@ -169,16 +176,3 @@ def restore_handlers(handlers: dict) -> None:
     """
     while handlers:
         signal.signal(*handlers.popitem())
-
-
-def reset_in_child(handlers: dict) -> None:
-    """Restore the signal handlers in a forked process, and ignore SIGINT.
-
-    Ctrl-C reaches all processes, but validation still needs its workers.
-
-    Args:
-        handlers (dict): As `restore_handlers`; empty if no training runs.
-    """
-    if handlers:
-        restore_handlers(handlers)
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
