@@ -97,10 +97,12 @@ def choose_flow(
             f'{encoder_text(larger)}, K = 1: {cost(chosen + 1, 1):+.1%} '
             f'({option})'
         )
+    relation = 'above' if cost(chosen, steps) > MAX_COST else 'within'
     return [
         *lines,
         f'cost      {name}, K = {steps}: {cost(chosen, steps):+.1%} FLOPs '
-        f'({side}x{side} pixels); the default is at most {MAX_COST:+.0%}',
+        f'({side}x{side} pixels), {relation} the default limit of '
+        f'{MAX_COST:+.0%}',
         f'          larger: {"; ".join(larger_flows)}',
     ]
 

@@ -9,6 +9,7 @@ from mmengine.registry import MODELS
 from torch import nn
 
 from mmfmkt.models.distillers.classification import ClassificationDistiller
+from mmfmkt.models.distillers.data_pipeline import dataset_of
 from mmfmkt.models.distillers.levels import (
     LevelSpec,
     describe_pairs,
@@ -91,7 +92,7 @@ def choose_taps(
 
 
 def choose_classifier_tap(
-    config: Config, teacher: Optional[dict], dataset: Optional[dict]
+    config: Config, teacher: Optional[dict]
 ) -> Tuple[str, List[str]]:
     """Choose the tap of a classifier.
 
@@ -101,7 +102,6 @@ def choose_classifier_tap(
     Args:
         config (Config): Config of the student.
         teacher (dict, optional): ``model.teacher`` of the distillation.
-        dataset (dict, optional): Config of the training data set.
 
     Returns:
         tuple: The tap, and a description of the choice by line.
@@ -114,7 +114,7 @@ def choose_classifier_tap(
         distiller = ClassificationDistiller(student, settings, 'direct')
         # The checkpoint may have the names of the teacher's classes.
         distiller.teacher_holder.checkpoint = teacher['checkpoint']
-        distiller.set_teacher_dataset(dataset)
+        distiller.set_teacher_dataset(dataset_of(config))
     except ConfigError as error:
         return 'backbone', [f'tap       backbone; not the logits: {error}']
     return HEAD, []

@@ -1,7 +1,7 @@
 """Config overrides that replace the datasets by a folder."""
 
 from pathlib import Path
-from typing import Any, Dict, List, NamedTuple, Optional, Tuple
+from typing import Any, Dict, List, NamedTuple, Optional, Tuple, Union
 
 from mmengine.config import Config
 from mmengine.registry import DATASETS, METRICS, TRANSFORMS
@@ -24,16 +24,28 @@ class FolderData(NamedTuple):
 
     Attributes:
         overrides (dict): Overrides of data sets and evaluators by dotted key.
-        summary (list[str]): Their description by line.
+        model (dict): Overrides of the numbers of classes in the model.
+        summary (list[str]): Description of the data by line.
         num_classes (int): Number of classes.
         annotations (CocoFolder, optional): The folder of a detector, whose
             converted annotations have to be written.
     """
 
     overrides: Dict[str, Any]
+    model: Dict[str, Any]
     summary: List[str]
     num_classes: int
     annotations: Optional[CocoFolder] = None
+
+    def merge_into(self, config: Config) -> None:
+        """Apply the overrides to a config, in place."""
+        for key, value in {
+            **prefixed('model', self.model),
+            **self.overrides,
+        }.items():
+            if isinstance(value, dict):
+                value = dict(value, _delete_=True)
+            config.merge_from_dict({key: value})
 
 
 def folder_data(
@@ -50,13 +62,16 @@ def folder_data(
     Raises:
         ConfigError: If files are missing, or the model needs others.
     """
+    annotations = None
     if library == 'mmpretrain':
-        classes = find_class_folder(root)
-        overrides, summary = class_folder_overrides(config, classes)
-        return FolderData(overrides, summary, len(classes.classes))
-    data = find_data_folder(root, out_dir)
-    overrides, summary = data_overrides(config, data)
-    return FolderData(overrides, summary, len(data.classes), data)
+        folder: Union[ClassFolder, CocoFolder] = find_class_folder(root)
+        overrides, summary = class_folder_overrides(config, folder)
+    else:
+        folder = annotations = find_data_folder(root, out_dir)
+        overrides, summary = data_overrides(config, folder)
+    num_classes = len(folder.classes)
+    model = num_classes_overrides(config.model, num_classes)
+    return FolderData(overrides, model, summary, num_classes, annotations)
 
 
 def data_overrides(
@@ -282,3 +297,17 @@ def coco_metric(
         _delete_=True,
     )
     return config, ', '.join(dict.fromkeys(replaced))
+
+
+def num_classes_overrides(model: dict, num_classes: int) -> Dict[str, Any]:
+    """Return overrides that set the number of classes of a network."""
+    overrides: Dict[str, Any] = {}
+    for key, value in walk(model):
+        name = key.rpartition('.')[2]
+        if name in ('num_classes', 'num_things_classes'):
+            if 'rpn' not in key:
+                overrides[key] = num_classes
+        elif name == 'class_weight' and isinstance(value, (list, tuple)):
+            if len(set(value[:-1])) == 1:  # the last weight is background's
+                overrides[key] = [value[0]] * num_classes + [value[-1]]
+    return overrides

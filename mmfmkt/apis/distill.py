@@ -2,19 +2,18 @@
 
 from inspect import signature
 from pathlib import Path
-from typing import Any, Dict, List, NamedTuple, Optional, Tuple
+from typing import Any, Dict, List, NamedTuple, Optional, Tuple, Union
 
 from mmengine.config import Config
 from mmengine.registry import MODELS
 
 from mmfmkt.datasets.coco_folder import CocoFolder
-from mmfmkt.models.distillers.data_pipeline import dataset_of
 from mmfmkt.models.distillers.networks import load_model_config
 from mmfmkt.models.distillers.taps import HEAD
 from mmfmkt.models.flows import VARIANTS
 from mmfmkt.utils import ConfigError
 from mmfmkt.utils.config_text import prefixed
-from mmfmkt.utils.configs import read_config, walk
+from mmfmkt.utils.configs import read_config
 from mmfmkt.utils.error_messages import errors_as_config_errors
 from mmfmkt.utils.types import is_a, resolve_type, type_name
 
@@ -26,7 +25,7 @@ from .composed_config import (
     render,
     write_configs,
 )
-from .data_overrides import FolderData, folder_data
+from .data_overrides import FolderData, folder_data, num_classes_overrides
 from .describe import describe
 from .unlabelled import unlabelled_overrides
 
@@ -58,7 +57,7 @@ class Composed(NamedTuple):
 def compose_distillation(
     student: str,
     teacher: Optional[str],
-    path: Path,
+    path: Union[str, Path],
     teacher_checkpoint: Optional[str] = None,
     variant: str = 'fmkt',
     data_root: Optional[str] = None,
@@ -76,7 +75,7 @@ def compose_distillation(
         student (str): Student config: a file or a packaged config
             (``'mmdet::...'``, ``'mmpretrain::...'``).
         teacher (str, optional): Teacher config; None for ``'online'``.
-        path (Path): Output file.
+        path (str | Path): Output file.
         teacher_checkpoint (str, optional): Path or URL; None: random
             weights.
         variant (str): A key of ``VARIANTS``.
@@ -106,6 +105,7 @@ def compose_distillation(
     Raises:
         ConfigError: If student, teacher and options are incompatible.
     """
+    path = Path(path)
     config, library, overrides = read_student(student)
     check_options(library, teacher, variant, data_root, class_maps, unlabelled)
     check_flow_options(variant, encoder, inference_steps)
@@ -120,10 +120,9 @@ def compose_distillation(
         out_dir = annotations or path.parent
         data = folder_data(config, library, data_root, out_dir)
         lines += data.summary
-        classes = num_classes_overrides(config.model, data.num_classes)
-        config.merge_from_dict(prefixed('model', classes))
+        data.merge_into(config)
         overrides.update(data.overrides)
-        overrides.update(prefixed('model.student', classes))
+        overrides.update(prefixed('model.student', data.model))
     if unlabelled:
         replacements, description = unlabelled_overrides(
             config, unlabelled, library
@@ -142,11 +141,7 @@ def compose_distillation(
     flow = {key: value for key, value in options.items() if value}
     tap = (cfg_options or {}).get('model.tap')
     if library == 'mmpretrain' and not tap and not unlabelled:
-        key = 'train_dataloader.dataset'
-        dataset = overrides.get(key) or dataset_of(config)
-        tap, description = choose_classifier_tap(
-            config, model.get('teacher'), dataset
-        )
+        tap, description = choose_classifier_tap(config, model.get('teacher'))
         lines += description
     presets = THETA_PRESETS if variant == 'theta' else PRESETS
     preset = presets[library if tap == HEAD else 'mmdet']
@@ -207,20 +202,23 @@ def teacher_settings(
     return settings, lines
 
 
-def compose_training(source: str, data_root: str, path: Path) -> Composed:
+def compose_training(
+    source: str, data_root: str, path: Union[str, Path]
+) -> Composed:
     """Compose a config that trains a network on a folder, and write it.
 
     Args:
         source (str): Config of a detector or classifier: a file or a packaged
             config (``'mmdet::...'``, ``'mmpretrain::...'``).
         data_root (str): As in `compose_distillation`.
-        path (Path): Output file. Converted annotations are written beside
-            it.
+        path (str | Path): Output file. Converted annotations are written
+            beside it.
 
     Raises:
         ConfigError: If the config has another model, or the folder lacks
             files.
     """
+    path = Path(path)
     config, library, overrides = read_student(source, 'The config')
     if 'student' in config.model:
         raise ConfigError(
@@ -228,8 +226,7 @@ def compose_training(source: str, data_root: str, path: Path) -> Composed:
             f'{source!r} is a distillation: use mmfmkt distill.'
         )
     data = folder_data(config, library, data_root, path.parent)
-    classes = num_classes_overrides(config.model, data.num_classes)
-    overrides.update({**prefixed('model', classes), **data.overrides})
+    overrides.update({**prefixed('model', data.model), **data.overrides})
     base, files, description = convert_base(source, path)
     files[path] = render('train', base, overrides)
     write_configs(files)
@@ -351,17 +348,3 @@ def network_name(model: dict) -> str:
     depth = backbone.get('depth', '')
     name = type_name(backbone) if backbone else 'no backbone'
     return f'{type_name(model)}, {name}' + (f'-{depth}' if depth else '')
-
-
-def num_classes_overrides(model: dict, num_classes: int) -> Dict[str, Any]:
-    """Return overrides that set the number of classes of a network."""
-    overrides: Dict[str, Any] = {}
-    for key, value in walk(model):
-        name = key.rpartition('.')[2]
-        if name in ('num_classes', 'num_things_classes'):
-            if 'rpn' not in key:
-                overrides[key] = num_classes
-        elif name == 'class_weight' and isinstance(value, (list, tuple)):
-            if len(set(value[:-1])) == 1:  # the last weight is background's
-                overrides[key] = [value[0]] * num_classes + [value[-1]]
-    return overrides

@@ -21,8 +21,8 @@ from mmengine.dataset import ClassBalancedDataset, RepeatDataset  # noqa: E402
 from mmfmkt.apis.data_overrides import (  # noqa: E402
     class_folder_overrides,
     data_overrides,
+    num_classes_overrides,
 )
-from mmfmkt.apis.distill import num_classes_overrides  # noqa: E402
 from mmfmkt.datasets.class_folder import ClassFolder  # noqa: E402
 from mmfmkt.datasets.coco_folder import find_coco_folder  # noqa: E402
 from mmfmkt.utils import ConfigError  # noqa: E402

@@ -610,6 +610,39 @@ def test_classifiers_of_other_classes_are_distilled_by_feature_maps(
     assert [*network.flows] == [tap.replace('.', '-')]
 
 
+def test_logits_of_class_folders_are_matched_by_name(tmp_path):
+    pytest.importorskip('mmpretrain')
+    for split in ('train', 'val'):
+        for name in ('dog', 'cat', 'cow'):
+            (tmp_path / 'data' / split / name).mkdir(parents=True)
+    name = 'mmpretrain::resnet/resnet18_8xb16_cifar10.py'
+    cfg = Config.fromfile(Config._get_cfg_path(name, '')[0])
+    cfg.model = resnet(num_classes=10)
+    dataset = cfg.train_dataloader.dataset
+    cfg.train_dataloader.dataset = dict(
+        type='RepeatDataset', times=2, dataset=dataset
+    )
+    cfg.dump(tmp_path / 'student.py')
+    classes = ['cat', 'bird', 'dog', 'fish', 'cow']
+    cfg.train_dataloader.dataset = dict(
+        dataset, metainfo=dict(classes=classes)
+    )
+    cfg.model.head.num_classes = 5
+    cfg.dump(tmp_path / 'teacher.py')
+    state = build_network(cfg.model, 'mmpretrain').state_dict()
+    torch.save(state, tmp_path / 'teacher.pth')
+    composed = compose_distillation(
+        str(tmp_path / 'student.py'),
+        str(tmp_path / 'teacher.py'),
+        str(tmp_path / 'composed.py'),
+        teacher_checkpoint=str(tmp_path / 'teacher.pth'),
+        data_root=str(tmp_path / 'data'),
+    )
+    summary = '\n'.join(composed.summary)
+    assert 'head: 3 of 3 classes are taught: cat, cow, dog' in summary
+    assert 'KDLoss of weight 1' in summary
+
+
 def test_a_trusted_checkpoint_is_described_and_exported(tmp_path):
     pytest.importorskip('mmpretrain')
     name = 'mmpretrain::resnet/resnet18_8xb16_cifar10.py'

@@ -236,6 +236,22 @@ def class_folders(
     return next(filter(None, wrapped), None)
 
 
+def student_class_names(
+    dataset: Any, outputs: ClassPair
+) -> Optional[List[str]]:
+    """Return the names of a student's classes, or None if they are unknown.
+
+    Args:
+        dataset (Dataset | dict, optional): As in `class_names`.
+        outputs (tuple[ClassOutputs, ClassOutputs]): Student and teacher.
+    """
+    names = class_names(dataset)
+    if names is None and outputs[0].classes != outputs[1].classes:
+        # Names of folders may be codes, such as those of ImageNet.
+        names = class_folders(dataset)
+    return names if names and len(names) == outputs[0].classes else None
+
+
 def teacher_class_names(
     classes: Any,
     count: int,

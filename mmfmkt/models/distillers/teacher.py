@@ -22,10 +22,9 @@ from .levels import LevelSpec
 from .probing import input_channels, probe
 from .shared_classes import (
     ClassPair,
-    class_folders,
-    class_names,
     describe_classes,
     match_classes,
+    student_class_names,
     teacher_class_names,
 )
 from .taps import as_levels, read_taps, split_tap
@@ -142,12 +141,7 @@ class TeacherHolder:
         Raises:
             ConfigError: As the function `match_classes`.
         """
-        student = class_names(dataset)
-        if student is None and outputs[0].classes != outputs[1].classes:
-            # Names of folders may be codes, such as those of ImageNet.
-            student = class_folders(dataset)
-        if student and len(student) != outputs[0].classes:
-            student = None
+        student = student_class_names(dataset, outputs)
         classes, mapping = self._settings.get('classes'), None
         teacher = teacher_class_names(
             classes,
