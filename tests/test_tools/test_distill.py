@@ -320,6 +320,21 @@ def test_detectors_of_two_stages_are_described_with_their_heads(tmp_path):
     assert 'FLOPs of a 256x256 image' in composed.summary[-1]
 
 
+def test_levels_are_those_of_a_tap_in_the_options(pair, tmp_path):
+    composed = compose_distillation(
+        *map(str, pair),
+        tmp_path / 'composed.py',
+        cfg_options={'model.tap': 'backbone'},
+    )
+    assert (
+        "taps      student's backbone, teacher's backbone" in composed.summary
+    )
+    model = Config.fromfile(composed.config).model
+    model.tap = 'backbone'
+    network = build_network(model, 'mmdet')
+    assert [*network.flows] == ['backbone']
+
+
 def test_theta_of_classifiers_has_a_direct_and_no_ensemble_term(tmp_path):
     pytest.importorskip('mmpretrain')
     name = 'mmpretrain::resnet/resnet18_8xb16_cifar10.py'
