@@ -1,11 +1,12 @@
 """Selection of taps, levels, teacher image size and inherited weights."""
 
+from copy import deepcopy
 from math import log2
 from typing import Any, Dict, List, Optional, Tuple
 
 from mmengine.config import Config
 from mmengine.hub import get_config
-from mmengine.registry import MODELS
+from mmengine.registry import MODELS, DefaultScope
 from torch import nn
 
 from mmfmkt.models.distillers.classification import ClassificationDistiller
@@ -21,12 +22,18 @@ from mmfmkt.models.distillers.networks import (
     without_weights,
 )
 from mmfmkt.models.distillers.probing import probe
-from mmfmkt.models.distillers.shared_classes import pair_class_maps
+from mmfmkt.models.distillers.shared_classes import (
+    class_folders,
+    pair_class_maps,
+)
 from mmfmkt.models.distillers.taps import HEAD
 from mmfmkt.models.distillers.teacher_config import load_teacher_config
 from mmfmkt.utils import ConfigError
 from mmfmkt.utils.schema import Positive, check_value
 from mmfmkt.utils.types import resolve_type
+
+# Prefix of the teacher's keys in a distillation config.
+TEACHER = 'model.teacher.'
 
 
 def choose_taps(
@@ -36,6 +43,7 @@ def choose_taps(
     class_maps: bool = False,
     teacher_scale: Optional[float] = None,
     tap: Optional[str] = None,
+    teacher_tap: Optional[str] = None,
 ) -> List[str]:
     """Choose taps, levels, teacher image size and inherited weights.
 
@@ -51,6 +59,8 @@ def choose_taps(
             in common, else the factor that makes their nearest strides equal.
         tap (str, optional): The student's tap; default: its neck or, for a
             classifier, its backbone.
+        teacher_tap (str, optional): The teacher's tap; default: the
+            student's, or the backbone of a teacher without a neck.
 
     Returns:
         list[str]: Description of the choice by line.
@@ -65,7 +75,8 @@ def choose_taps(
     if model.get('teacher') is None:
         model['levels'] = tuple(range(len(student_levels)))
         return [f'tap       {tap}, {len(student_levels)} levels']
-    teacher, teacher_tap = build_teacher(model['teacher'], library, tap)
+    teacher, default_tap = build_teacher(model['teacher'], library, tap)
+    teacher_tap = teacher_tap or default_tap
     if teacher_tap != tap:
         model['teacher']['tap'] = teacher_tap
     teacher_levels, lines = choose_image_size(
@@ -92,7 +103,7 @@ def choose_taps(
 
 
 def choose_classifier_tap(
-    config: Config, teacher: Optional[dict]
+    config: Config, teacher: Optional[dict], cfg_options: Dict[str, Any]
 ) -> Tuple[str, List[str]]:
     """Choose the tap of a classifier.
 
@@ -102,22 +113,43 @@ def choose_classifier_tap(
     Args:
         config (Config): Config of the student.
         teacher (dict, optional): ``model.teacher`` of the distillation.
+        cfg_options (dict): Overrides of the distillation by dotted key.
 
     Returns:
         tuple: The tap, and a description of the choice by line.
+
+    Raises:
+        ConfigError: If the classes differ and the student has no feature map.
     """
-    if teacher is None:
+    if teacher is None or 'model.taps' in cfg_options:
         return HEAD, []
-    settings = dict(teacher, checkpoint=None)
+    whole = Config(dict(model=dict(teacher=teacher)))
+    options = (x for x in cfg_options.items() if x[0].startswith(TEACHER))
+    whole.merge_from_dict(dict(options))
+    settings = whole.model.teacher
+    checkpoint = settings.pop('checkpoint', None)
     student = without_weights(load_model_config(config, 'the student'))
+    scope = config.get('default_scope') or 'mmpretrain'
+    with DefaultScope.overwrite_default_scope(scope):
+        dataset = dataset_of(config)
+        if names := class_folders(dataset):
+            dataset = dict(dataset, metainfo=dict(classes=names))
+        try:
+            distiller = ClassificationDistiller(
+                deepcopy(student), settings, 'direct'
+            )
+            # The checkpoint may have the names of the teacher's classes.
+            distiller.teacher_holder.checkpoint = checkpoint
+            distiller.set_teacher_dataset(dataset)
+        except ConfigError as error:
+            reason = error
+        else:
+            return HEAD, []
     try:
-        distiller = ClassificationDistiller(student, settings, 'direct')
-        # The checkpoint may have the names of the teacher's classes.
-        distiller.teacher_holder.checkpoint = teacher['checkpoint']
-        distiller.set_teacher_dataset(dataset_of(config))
-    except ConfigError as error:
-        return 'backbone', [f'tap       backbone; not the logits: {error}']
-    return HEAD, []
+        probe(build_network(student, 'mmpretrain'), 'backbone', 'student')
+    except ConfigError:
+        raise reason from None
+    return 'backbone', [f'tap       backbone; not the logits: {reason}']
 
 
 def choose_class_maps(

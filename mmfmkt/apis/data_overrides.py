@@ -10,6 +10,7 @@ from mmfmkt.datasets.class_folder import ClassFolder, find_class_folder
 from mmfmkt.datasets.coco_folder import CocoFolder, CocoSplit
 from mmfmkt.datasets.data_folder import find_data_folder
 from mmfmkt.datasets.unlabelled_images import SUFFIXES
+from mmfmkt.models.distillers.data_pipeline import channel_order, dataset_of
 from mmfmkt.utils import ConfigError
 from mmfmkt.utils.config_text import prefixed
 from mmfmkt.utils.configs import walk
@@ -71,6 +72,13 @@ def folder_data(
         overrides, summary = data_overrides(config, folder)
     num_classes = len(folder.classes)
     model = num_classes_overrides(config.model, num_classes)
+    dataset = dataset_of(config)
+    scope = config.get('default_scope')
+    if dataset and channel_order(dataset, scope).swaps_rgb:
+        # CIFAR's data sets return RGB, and OpenCV reads BGR.
+        for section, changes in ((config.model, model), (config, overrides)):
+            if 'data_preprocessor' in section:
+                changes['data_preprocessor.to_rgb'] = True
     return FolderData(overrides, model, summary, num_classes, annotations)
 
 
@@ -155,6 +163,7 @@ def class_folder_overrides(
     scope = config.get('default_scope')
     num_classes = len(data.classes)
     overrides: Dict[str, Any] = {}
+    replaced: Dict[str, None] = {}
     for name, split in (
         ('train', data.train),
         ('val', data.val),
@@ -165,6 +174,7 @@ def class_folder_overrides(
             key, _, first = find_dataset(
                 f'{loader}.dataset', config[loader]['dataset']
             )
+            replaced[f'CustomDataset replaces {type_name(first)}'] = None
             pipeline = first.get('pipeline') or []
             load = 'mmcv.LoadImageFromFile'
             if not any(is_a(x, [load], TRANSFORMS, scope) for x in pipeline):
@@ -182,9 +192,16 @@ def class_folder_overrides(
             overrides[evaluator] = dict(
                 type='mmpretrain.Accuracy', topk=topk, _delete_=True
             )
+            for _, metric in walk(config[evaluator]):
+                if isinstance(metric, dict) and 'type' in metric:
+                    replaced[f'Accuracy replaces {type_name(metric)}'] = None
     if 'num_classes' in (config.get('data_preprocessor') or {}):
         overrides['data_preprocessor.num_classes'] = num_classes
-    return overrides, [f'data      {data.root}, {num_classes} classes']
+    kept = ('CustomDataset', 'Accuracy')
+    return overrides, [
+        f'data      {data.root}, {num_classes} classes',
+        *(f'          {x}' for x in replaced if not x.endswith(kept)),
+    ]
 
 
 def find_dataset(key: str, config: dict) -> Tuple[str, dict, dict]:
@@ -308,6 +325,10 @@ def num_classes_overrides(model: dict, num_classes: int) -> Dict[str, Any]:
             if 'rpn' not in key:
                 overrides[key] = num_classes
         elif name == 'class_weight' and isinstance(value, (list, tuple)):
-            if len(set(value[:-1])) == 1:  # the last weight is background's
-                overrides[key] = [value[0]] * num_classes + [value[-1]]
+            # In detectors, the last weight is that of the background.
+            is_classifier = key.startswith('head.')
+            weights = value if is_classifier else value[:-1]
+            if len(set(weights)) == 1:
+                rest = value[len(weights) :]
+                overrides[key] = [value[0]] * num_classes + [*rest]
     return overrides

@@ -29,9 +29,6 @@ from .data_overrides import FolderData, folder_data, num_classes_overrides
 from .describe import describe
 from .unlabelled import unlabelled_overrides
 
-# Names of configs in `_base_` that define a `distiller`, by library.
-PRESETS = dict(mmdet='fmkt_fpn', mmpretrain='fmkt_logits')
-THETA_PRESETS = dict(mmdet='theta_fpn', mmpretrain='theta_logits')
 # Base classes of the networks that the libraries' distillers support.
 BASE_CLASSES = dict(
     mmdet='mmdet.models.detectors.BaseDetector',
@@ -85,8 +82,7 @@ def compose_distillation(
             ``val/``. A teacher without a checkpoint gets its number of
             classes, too.
         class_maps (bool): Whether to distill the class maps of dense heads
-            (of one-stage detectors and RPNs) in addition to the feature
-            pyramid.
+            (of one-stage detectors and RPNs), too.
         teacher_scale (float, optional): Side of the teacher's images,
             relative to the student's; not for the tap ``'head'``. See
             `choose_taps`.
@@ -139,12 +135,16 @@ def compose_distillation(
         encoder=encoder and dict(type=encoder), inference_steps=inference_steps
     )
     flow = {key: value for key, value in options.items() if value}
-    tap = (cfg_options or {}).get('model.tap')
+    cfg_options = cfg_options or {}
+    tap = cfg_options.get('model.tap')
     if library == 'mmpretrain' and not tap and not unlabelled:
-        tap, description = choose_classifier_tap(config, model.get('teacher'))
+        tap, description = choose_classifier_tap(
+            config, model.get('teacher'), cfg_options
+        )
         lines += description
-    presets = THETA_PRESETS if variant == 'theta' else PRESETS
-    preset = presets[library if tap == HEAD else 'mmdet']
+    # A config in `_base_` that defines a `distiller`.
+    preset = 'theta' if variant == 'theta' else 'fmkt'
+    preset += '_logits' if tap == HEAD else '_fpn'
     if tap == HEAD:
         if teacher_scale is not None:
             raise ConfigError(
@@ -152,8 +152,9 @@ def compose_distillation(
             )
         lines += choose_flow(config, preset, variant, flow)
     else:
+        taps = tap, cfg_options.get('model.teacher.tap')
         lines += choose_taps(
-            config, library, model, class_maps, teacher_scale, tap
+            config, library, model, class_maps, teacher_scale, *taps
         )
         if library == 'mmpretrain':
             distiller = 'mmfmkt.ClassificationDistiller'
@@ -211,8 +212,7 @@ def compose_training(
         source (str): Config of a detector or classifier: a file or a packaged
             config (``'mmdet::...'``, ``'mmpretrain::...'``).
         data_root (str): As in `compose_distillation`.
-        path (str | Path): Output file. Converted annotations are written
-            beside it.
+        path (str | Path): Output file, with converted annotations beside it.
 
     Raises:
         ConfigError: If the config has another model, or the folder lacks

@@ -8,6 +8,8 @@ from mmfmkt.utils import ConfigError
 from mmfmkt.utils.files import write_atomically
 
 SPLITS = ('train', 'val')
+# Number of images by which the folder of a split is found.
+MAX_SAMPLE = 100
 
 
 class CocoSplit(NamedTuple):
@@ -106,17 +108,18 @@ def find_split(root: Path, name: str) -> CocoSplit:
             'Otherwise set the dataset in the config.'
         )
     classes, has_masks, images = read_annotations(files[0], name == 'train')
-    folders = [
-        *sorted(x for x in root.glob(f'{name}*') if x.is_dir()),
+    candidates = [
+        *sorted(root.glob(f'{name}*')),
         *sorted((root / 'images').glob(f'{name}*')),
         root / 'images',
         root,
     ]
-    folder = next(
-        (x for x in folders if any((x / image).is_file() for image in images)),
-        None,
+    folders = [x for x in candidates if x.is_dir()]
+    sample = images[:: max(len(images) // MAX_SAMPLE, 1)]
+    folder = max(
+        folders, key=lambda x: sum((x / image).is_file() for image in sample)
     )
-    if folder is None:
+    if folder == root and not any((root / x).is_file() for x in sample):
         names = ', '.join(str(x) for x in folders)
         raise ConfigError(
             f'--data-root: no image of {str(files[0])!r} is in {names}.'

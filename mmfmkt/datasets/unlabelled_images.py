@@ -8,7 +8,10 @@ from mmengine.fileio import get_file_backend, list_dir_or_file
 from mmfmkt.registry import DATASETS
 from mmfmkt.utils import ConfigError
 
-SUFFIXES = ('.jpg', '.jpeg', '.png', '.ppm', '.bmp', '.tif', '.tiff', '.webp')
+SUFFIXES = (
+    *('.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff', '.webp'),
+    *('.ppm', '.pgm'),
+)
 
 
 @DATASETS.register_module()

@@ -19,11 +19,10 @@ from mmdet.visualization import DetLocalVisualizer  # noqa: E402
 from mmengine.dataset import ClassBalancedDataset, RepeatDataset  # noqa: E402
 
 from mmfmkt.apis.data_overrides import (  # noqa: E402
-    class_folder_overrides,
     data_overrides,
+    folder_data,
     num_classes_overrides,
 )
-from mmfmkt.datasets.class_folder import ClassFolder  # noqa: E402
 from mmfmkt.datasets.coco_folder import find_coco_folder  # noqa: E402
 from mmfmkt.utils import ConfigError  # noqa: E402
 from mmfmkt.utils.config_text import assignments  # noqa: E402
@@ -349,7 +348,10 @@ def test_a_classifier_gets_the_folder_with_its_wrapper_and_pipeline(
     cifar = dict(type='CIFAR10', pipeline=[flip, pack])
     config = Config(
         dict(
-            model=dict(type='ImageClassifier', head=dict(num_classes=10)),
+            model=dict(
+                type='ImageClassifier',
+                head=dict(num_classes=10, loss=dict(class_weight=[2.0] * 10)),
+            ),
             data_preprocessor=dict(num_classes=10),
             train_dataloader=dict(
                 dataset=dict(type='RepeatDataset', times=2, dataset=cifar)
@@ -361,10 +363,13 @@ def test_a_classifier_gets_the_folder_with_its_wrapper_and_pipeline(
             default_scope='mmpretrain',
         )
     )
-    classes = tuple('abcdefg'[:num_classes])
-    data = ClassFolder(tmp_path, 'train', 'test', classes)
-    overrides, _ = class_folder_overrides(config, data)
-    config.merge_from_dict(overrides)
+    classes = 'abcdefg'[:num_classes]
+    for split in ('train', 'test'):
+        for name in classes:
+            (tmp_path / split / name).mkdir(parents=True)
+    data = folder_data(config, 'mmpretrain', str(tmp_path), tmp_path)
+    assert '          CustomDataset replaces CIFAR10' in data.summary
+    data.merge_into(config)
     outer = config.train_dataloader.dataset
     assert (outer.type, outer.times) == ('RepeatDataset', 2)
     datasets = outer.dataset, config.val_dataloader.dataset
@@ -375,5 +380,10 @@ def test_a_classifier_gets_the_folder_with_its_wrapper_and_pipeline(
     ):
         assert dataset.type == 'mmpretrain.CustomDataset'
         assert dataset.pipeline == pipeline and dataset.data_prefix == split
-    assert config.data_preprocessor.num_classes == num_classes
+    assert config.model.head.num_classes == num_classes
+    assert config.model.head.loss.class_weight == [2.0] * num_classes
+    # CIFAR's data sets return RGB images, OpenCV reads BGR.
+    assert config.data_preprocessor == dict(
+        num_classes=num_classes, to_rgb=True
+    )
     assert config.val_evaluator.topk == topk

@@ -61,8 +61,8 @@ def test_files_of_another_format_are_reported_in_one_sentence(
 @pytest.mark.parametrize(
     'missing, message',
     [
-        ('train', r"no image of '.*instances_train.json' is in .*images"),
-        ('val', r"no image of '.*instances_val.json' is in .*images"),
+        ('train', r"no image of '.*instances_train.json' is in /"),
+        ('val', r"no image of '.*instances_val.json' is in /"),
         ('annotations', r'exactly one annotations/\*train\*.json or train\*/'),
     ],
 )
@@ -99,6 +99,18 @@ def test_images_are_found_in_folders_of_both_splits(folder, tmp_path):
         folders.append(target)
     data = find_coco_folder(str(root))
     assert [root / x.images for x in (data.train, data.val)] == folders
+
+
+def test_the_folder_with_most_of_the_images_is_found(tmp_path):
+    root = coco_folder(tmp_path / 'data')
+    (root / 'train2').mkdir()
+    for name in ('0.jpg', '1.jpg', '2.jpg'):
+        (root / 'train' / name).rename(root / 'train2' / name)
+    assert find_coco_folder(str(root)).train.images == 'train2/'
+    # A dry run needs no images.
+    for path in root.glob('*/*.jpg'):
+        path.unlink()
+    assert find_coco_folder(str(root)).train.images == 'train/'
 
 
 def test_annotations_without_masks_or_objects_are_read(tmp_path):

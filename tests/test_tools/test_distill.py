@@ -595,6 +595,14 @@ def test_a_teacher_scale_is_refused_for_logits(tmp_path):
         (dict(type='MultiLabelLinearClsHead'), {}, 'single-label logits'),
         (None, {}, 'which the missing head of the teacher does not output'),
         ({}, {'model.tap': 'backbone.layer3'}, 'taps      student'),
+        (
+            {},
+            {
+                'model.tap': 'backbone.layer3',
+                'model.teacher.tap': 'backbone.layer4',
+            },
+            "taps      student's backbone.layer3, teacher's backbone.layer4",
+        ),
     ],
 )
 def test_classifiers_of_other_classes_are_distilled_by_feature_maps(
@@ -621,6 +629,7 @@ def test_classifiers_of_other_classes_are_distilled_by_feature_maps(
     assert reason in summary and f"student's {tap}, teacher's" in summary
     assert 'PKDLoss of weight auto' in summary
     cfg = Config.fromfile(composed.config)
+    cfg.merge_from_dict(options)
     network = build_network(load_model_config(cfg, 'model'), 'mmpretrain')
     assert [*network.flows] == [tap.replace('.', '-')]
 
@@ -656,6 +665,29 @@ def test_logits_of_class_folders_are_matched_by_name(tmp_path):
     summary = '\n'.join(composed.summary)
     assert 'head: 3 of 3 classes are taught: cat, cow, dog' in summary
     assert 'KDLoss of weight 1' in summary
+
+
+@pytest.mark.parametrize('mapped', [True, False])
+def test_classes_that_the_options_map_are_compared(mapped, tmp_path):
+    pytest.importorskip('mmpretrain')
+    name = 'mmpretrain::resnet/resnet18_8xb16_cifar10.py'
+    cfg = Config.fromfile(Config._get_cfg_path(name, '')[0])
+    cfg.model = resnet(num_classes=10)
+    cfg.dump(tmp_path / 'student.py')
+    classes = [f'class{i}' for i in range(7)]
+    cfg.train_dataloader.dataset.metainfo = dict(classes=classes)
+    cfg.model.head.num_classes = 7
+    cfg.dump(tmp_path / 'teacher.py')
+    mapping = dict(cat='class1', dog='class2')
+    composed = compose_distillation(
+        str(tmp_path / 'student.py'),
+        str(tmp_path / 'teacher.py'),
+        tmp_path / 'composed.py',
+        cfg_options={'model.teacher.classes': mapping} if mapped else {},
+    )
+    summary = '\n'.join(composed.summary)
+    assert (' KDLoss' in summary) == mapped
+    assert ('have no name in common' in summary) != mapped
 
 
 def test_a_trusted_checkpoint_is_described_and_exported(tmp_path):
@@ -706,6 +738,22 @@ def test_class_tokens_get_an_mlp_encoder(tmp_path):
     assert any('MLPEncoder, since' in x for x in composed.summary)
     model = Config.fromfile(composed.config).model
     assert model.flow.encoder == dict(type='MLPEncoder')
+
+
+def test_other_classes_of_a_class_token_are_an_error(tmp_path):
+    pytest.importorskip('mmpretrain')
+    name = 'mmpretrain::vision_transformer/vit-base-p16_64xb64_in1k.py'
+    cfg = Config.fromfile(Config._get_cfg_path(name, '')[0])
+    for network, num_classes in (('student', 10), ('teacher', 7)):
+        cfg.model = vit(num_classes=num_classes)
+        cfg.model.pop('data_preprocessor')
+        cfg.dump(tmp_path / f'{network}.py')
+    with pytest.raises(ConfigError, match='has 10 classes and the teacher 7'):
+        compose_distillation(
+            str(tmp_path / 'student.py'),
+            str(tmp_path / 'teacher.py'),
+            tmp_path / 'composed.py',
+        )
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,8 @@
 """Classes that student and teacher share, matched by name."""
 
+import logging
 import os.path as osp
+import re
 from contextlib import suppress
 from dataclasses import replace
 from typing import (
@@ -14,6 +16,7 @@ from typing import (
 )
 
 from mmengine.fileio import list_from_file
+from mmengine.logging import print_log
 from mmengine.registry import DATASETS
 from torch import nn
 
@@ -212,13 +215,15 @@ def class_folders(
 ) -> Optional[List[str]]:
     """Return the folder names that MMPretrain's CustomDataset has as classes.
 
+    Codes, such as those of ImageNet, are no names.
+
     Args:
         dataset (Any): Config of a data set, which may wrap others.
         scope (str, optional): Scope of the config's types.
 
     Returns:
-        list[str] | None: The names; None for other data sets, or if the root
-        folder does not exist.
+        list[str] | None: The names; None for codes and other data sets, or
+        if the root folder does not exist.
     """
     custom = ['mmpretrain.CustomDataset']
     if not isinstance(dataset, dict) or dataset.get('ann_file'):
@@ -231,24 +236,37 @@ def class_folders(
             prefix = prefix.get('img_path', '')
         root = osp.join(dataset.get('data_root') or '', prefix)
         with suppress(OSError):
-            return find_folders(root)[0]
+            names = find_folders(root)[0]
+            are_codes = all(re.fullmatch(r'n?\d+', x) for x in names)
+            return None if are_codes else names
     wrapped = (class_folders(x, scope) for x in wrapped_datasets(dataset))
     return next(filter(None, wrapped), None)
 
 
 def student_class_names(
-    dataset: Any, outputs: ClassPair
+    dataset: Any, outputs: ClassPair, teacher: Optional[List[str]]
 ) -> Optional[List[str]]:
     """Return the names of a student's classes, or None if they are unknown.
 
     Args:
         dataset (Dataset | dict, optional): As in `class_names`.
         outputs (tuple[ClassOutputs, ClassOutputs]): Student and teacher.
+        teacher (list[str], optional): Names of the teacher's classes.
     """
     names = class_names(dataset)
-    if names is None and outputs[0].classes != outputs[1].classes:
-        # Names of folders may be codes, such as those of ImageNet.
+    if names is None:
         names = class_folders(dataset)
+        is_equal_number = outputs[0].classes == outputs[1].classes
+        if is_equal_number and set(names or ()).isdisjoint(teacher or ()):
+            if names and teacher:
+                print_log(
+                    f'The class folders of the student ({shorten(names)}) '
+                    f'and the classes of the teacher ({shorten(teacher)}) '
+                    'have no name in common: they are compared in this order.',
+                    'current',
+                    logging.WARNING,
+                )
+            names = None
     return names if names and len(names) == outputs[0].classes else None
 
 

@@ -141,7 +141,6 @@ class TeacherHolder:
         Raises:
             ConfigError: As the function `match_classes`.
         """
-        student = student_class_names(dataset, outputs)
         classes, mapping = self._settings.get('classes'), None
         teacher = teacher_class_names(
             classes,
@@ -149,6 +148,7 @@ class TeacherHolder:
             self.checkpoint,
             (self._dataset, self._scope),
         )
+        student = student_class_names(dataset, outputs, teacher)
         if dataset is None and teacher:
             return None, ''
         if isinstance(classes, dict):

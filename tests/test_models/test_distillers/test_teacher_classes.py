@@ -17,6 +17,7 @@ from mmfmkt.models.distillers.shared_classes import (  # noqa: E402
     ClassOutputs,
     class_folders,
     class_names,
+    student_class_names,
 )
 from mmfmkt.models.distillers.teacher import TeacherHolder  # noqa: E402
 from mmfmkt.models.losses import CWDLoss, KDLoss  # noqa: E402
@@ -327,9 +328,26 @@ def test_classes_of_image_folders_are_the_names_of_their_folders(tmp_path):
         if names:
             assert holder.match_classes(logits, folder)[0] == [0, 2]
             continue
-        # Names of folders may be codes: equal numbers match by index.
+        # Without names of the teacher, equal numbers match by index.
         logits = (logits[1], logits[1])
         assert holder.match_classes(logits, folder)[0] == [0, 1, 2]
+
+
+def test_class_folders_of_equal_number_are_matched_by_shared_names(tmp_path):
+    pytest.importorskip('mmpretrain')
+    outputs = (ClassOutputs(2, 2),) * 2
+    folder = dict(type='mmpretrain.CustomDataset', data_root=tmp_path)
+    for name in ('dog', 'cat'):
+        (tmp_path / name).mkdir()
+    for teacher, expected in (
+        (['dog', 'cow'], ['cat', 'dog']),
+        (['cow', 'ox'], None),
+        (None, None),
+    ):
+        assert student_class_names(folder, outputs, teacher) == expected
+    for name, code in (('dog', 'n02084071'), ('cat', 'n02121620')):
+        (tmp_path / name).rename(tmp_path / code)
+    assert class_folders(folder) is None
 
 
 def classifiers(variant, student, teacher, mapping=None, **flow):
