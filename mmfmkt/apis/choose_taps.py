@@ -102,6 +102,17 @@ def choose_taps(
     return lines
 
 
+def preset_of(variant: str, tap: Optional[str]) -> str:
+    """Return the name of the config in `_base_` that defines a distiller.
+
+    Args:
+        variant (str): A key of ``VARIANTS``.
+        tap (str, optional): The student's tap.
+    """
+    prefix = 'theta' if variant == 'theta' else 'fmkt'
+    return f'{prefix}_logits' if tap == HEAD else f'{prefix}_fpn'
+
+
 def choose_classifier_tap(
     config: Config, teacher: Optional[dict], cfg_options: Dict[str, Any]
 ) -> Tuple[str, List[str]]:

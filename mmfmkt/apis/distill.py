@@ -18,7 +18,7 @@ from mmfmkt.utils.error_messages import errors_as_config_errors
 from mmfmkt.utils.types import is_a, resolve_type, type_name
 
 from .choose_flow import choose_flow
-from .choose_taps import choose_classifier_tap, choose_taps
+from .choose_taps import choose_classifier_tap, choose_taps, preset_of
 from .composed_config import (
     absolute_path,
     convert_base,
@@ -142,9 +142,7 @@ def compose_distillation(
             config, model.get('teacher'), cfg_options
         )
         lines += description
-    # A config in `_base_` that defines a `distiller`.
-    preset = 'theta' if variant == 'theta' else 'fmkt'
-    preset += '_logits' if tap == HEAD else '_fpn'
+    preset = preset_of(variant, tap)
     if tap == HEAD:
         if teacher_scale is not None:
             raise ConfigError(

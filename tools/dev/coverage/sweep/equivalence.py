@@ -16,7 +16,7 @@ from mmengine.hooks import EMAHook
 from mmengine.hub import get_config
 from mmengine.runner import Runner
 
-from mmfmkt.apis.distill import PRESETS, THETA_PRESETS, choose_taps
+from mmfmkt.apis.choose_taps import choose_taps, preset_of
 from mmfmkt.apis.runner import build_runner
 from mmfmkt.apis.train import complete_distillation
 from mmfmkt.utils import ConfigError
@@ -153,10 +153,7 @@ def distilled(cfg: Config, variant: str, tap: str) -> Config:
         tap (str): Tap of a classifier. Ignored for detectors, whose taps
             `choose_taps` selects.
     """
-    presets = THETA_PRESETS if variant == 'theta' else PRESETS
-    # For feature maps, also those of a classifier, the preset is that of
-    # mmdet; that of mmpretrain is for logits.
-    preset = presets['mmpretrain' if tap == 'head' else 'mmdet']
+    preset = preset_of(variant, tap)
     settings = get_config(f'mmfmkt::_base_/{preset}.py').distiller
     teacher = ConfigDict(model=deepcopy(cfg.model))
     if 'data_preprocessor' in cfg:

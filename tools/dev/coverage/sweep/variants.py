@@ -19,7 +19,7 @@ from mmengine.evaluator import DumpResults
 from torch.testing import assert_close
 
 from mmfmkt.apis.choose_flow import choose_flow
-from mmfmkt.apis.distill import PRESETS
+from mmfmkt.apis.choose_taps import preset_of
 from mmfmkt.utils import ConfigError
 
 from .equivalence import at_any_tap, distilled, run
@@ -97,7 +97,7 @@ def check_variant(
     distillation = distilled(cfg, variant, tap)
     flow: Dict[str, Any] = {}
     if tap == 'head':
-        choose_flow(cfg, PRESETS[library], variant, flow)
+        choose_flow(cfg, preset_of('fmkt', tap), variant, flow)
     flow.update(num_steps=2, inference_steps=2)
     distillation.model.flow.update(flow)
     distillation.work_dir = str(folder)
