@@ -24,6 +24,7 @@ from mmfmkt.models.distillers.networks import (
 from mmfmkt.models.distillers.probing import probe
 from mmfmkt.models.distillers.shared_classes import (
     class_folders,
+    class_names,
     pair_class_maps,
 )
 from mmfmkt.models.distillers.taps import HEAD
@@ -143,7 +144,7 @@ def choose_classifier_tap(
     scope = config.get('default_scope') or 'mmpretrain'
     with DefaultScope.overwrite_default_scope(scope):
         dataset = dataset_of(config)
-        if names := class_folders(dataset):
+        if names := class_names(dataset) or class_folders(dataset):
             dataset = dict(dataset, metainfo=dict(classes=names))
         try:
             distiller = ClassificationDistiller(

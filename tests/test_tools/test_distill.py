@@ -678,6 +678,19 @@ def test_classes_that_the_options_map_are_compared(mapped, tmp_path):
     cfg.train_dataloader.dataset.metainfo = dict(classes=classes)
     cfg.model.head.num_classes = 7
     cfg.dump(tmp_path / 'teacher.py')
+    # The names in a config override those of the folders.
+    for name in range(10):
+        (tmp_path / 'data' / f'folder{name}').mkdir(parents=True)
+    names = [*'abcdefgh', 'cat', 'dog']
+    dataset = dict(
+        cfg.train_dataloader.dataset,
+        type='CustomDataset',
+        data_root=str(tmp_path / 'data'),
+        metainfo=dict(classes=names),
+    )
+    cfg = Config.fromfile(tmp_path / 'student.py')
+    cfg.train_dataloader.dataset = dataset
+    cfg.dump(tmp_path / 'student.py')
     mapping = dict(cat='class1', dog='class2')
     composed = compose_distillation(
         str(tmp_path / 'student.py'),
