@@ -33,9 +33,6 @@ from mmfmkt.utils import ConfigError
 from mmfmkt.utils.schema import Positive, check_value
 from mmfmkt.utils.types import resolve_type
 
-# Prefix of the teacher's keys in a distillation config.
-TEACHER = 'model.teacher.'
-
 
 def choose_taps(
     config: Config,
@@ -136,10 +133,13 @@ def choose_classifier_tap(
     if teacher is None or 'model.taps' in cfg_options:
         return HEAD, []
     whole = Config(dict(model=dict(teacher=teacher)))
-    options = (x for x in cfg_options.items() if x[0].startswith(TEACHER))
-    whole.merge_from_dict(dict(options))
+    for key, value in cfg_options.items():
+        if key.startswith('model.teacher.'):
+            whole.merge_from_dict({key: value})
     settings = whole.model.teacher
     checkpoint = settings.pop('checkpoint', None)
+    for key in ('cache', 'compile'):
+        settings.pop(key, None)
     student = without_weights(load_model_config(config, 'the student'))
     scope = config.get('default_scope') or 'mmpretrain'
     with DefaultScope.overwrite_default_scope(scope):

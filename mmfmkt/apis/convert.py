@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from mmfmkt.registry import MODELS
 from mmfmkt.utils import ConfigError
-from mmfmkt.utils.checkpoints import read_checkpoint
+from mmfmkt.utils.checkpoints import read_checkpoint, state_dict_of
 from mmfmkt.utils.configs import add_mmfmkt_import
 from mmfmkt.utils.files import save_atomically
 from mmfmkt.utils.schema import short_repr
@@ -231,8 +231,7 @@ def find_state(checkpoint: Any) -> Mapping[str, Tensor]:
     """
     state = checkpoint
     if isinstance(checkpoint, Mapping):
-        state = checkpoint.get('state_dict', checkpoint)
-        state = checkpoint.get('model', state)
+        state = state_dict_of(checkpoint)
     if not isinstance(state, Mapping) or not all(
         isinstance(name, str) and isinstance(x, Tensor)
         for name, x in (state or {'': None}).items()

@@ -163,7 +163,7 @@ def class_folder_overrides(
     scope = config.get('default_scope')
     num_classes = len(data.classes)
     overrides: Dict[str, Any] = {}
-    replaced: Dict[str, None] = {}
+    replaced: Dict[Tuple[str, str], None] = {}
     for name, split in (
         ('train', data.train),
         ('val', data.val),
@@ -174,7 +174,7 @@ def class_folder_overrides(
             key, _, first = find_dataset(
                 f'{loader}.dataset', config[loader]['dataset']
             )
-            replaced[f'CustomDataset replaces {type_name(first)}'] = None
+            replaced['CustomDataset', type_name(first)] = None
             pipeline = first.get('pipeline') or []
             load = 'mmcv.LoadImageFromFile'
             if not any(is_a(x, [load], TRANSFORMS, scope) for x in pipeline):
@@ -194,13 +194,12 @@ def class_folder_overrides(
             )
             for _, metric in walk(config[evaluator]):
                 if isinstance(metric, dict) and 'type' in metric:
-                    replaced[f'Accuracy replaces {type_name(metric)}'] = None
+                    replaced['Accuracy', type_name(metric)] = None
     if 'num_classes' in (config.get('data_preprocessor') or {}):
         overrides['data_preprocessor.num_classes'] = num_classes
-    kept = ('CustomDataset', 'Accuracy')
     return overrides, [
         f'data      {data.root}, {num_classes} classes',
-        *(f'          {x}' for x in replaced if not x.endswith(kept)),
+        *(f'          {x} replaces {y}' for x, y in replaced if x != y),
     ]
 
 

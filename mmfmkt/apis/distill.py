@@ -160,7 +160,7 @@ def compose_distillation(
             if not unlabelled:
                 flow['loss_weight'] = 'auto'
         if teacher is None:
-            flow['loss_weight'] = 1.0  # that of docs/bccd.md
+            flow['loss_weight'] = 1.0  # as in docs/bccd.md
     base, files, description = convert_base(student, path)
     lines += description
     overrides = {

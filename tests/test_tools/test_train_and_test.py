@@ -155,6 +155,7 @@ def test_a_new_style_distillation_is_exported_reported_and_compared(
     run('tools/train.py', own, '--work-dir', work_dir)
     expected = metrics_in(work_dir)['coco/bbox_mAP']
     for config, checkpoint in (
+        (own, work_dir / 'epoch_1.pth'),
         (work_dir / 'own.py', work_dir / 'epoch_1.pth'),
         (work_dir / 'student/student.py', work_dir / 'student/student.pth'),
     ):

@@ -215,7 +215,7 @@ def class_folders(
 ) -> Optional[List[str]]:
     """Return the folder names that MMPretrain's CustomDataset has as classes.
 
-    Codes, such as those of ImageNet, are no names.
+    Codes, such as those of ImageNet, do not count as names.
 
     Args:
         dataset (Any): Config of a data set, which may wrap others.
