@@ -3,6 +3,7 @@
 import gc
 import json
 import os
+import shlex
 import socket
 import subprocess
 import sys
@@ -21,7 +22,8 @@ from mmfmkt.utils.configs import link_shipped  # noqa: E402
 
 cache_metafiles()
 
-ROOT = Path(__file__).resolve().parent.parent
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parent
 CPU = dict(
     CUDA_VISIBLE_DEVICES='', OMP_NUM_THREADS='1', PYTHONWARNINGS='ignore'
 )
@@ -72,33 +74,44 @@ def pytest_runtest_teardown():
     exclude_from_collection()
 
 
-class Tools:
-    """Client of a tool server, which is started by the first tool."""
+class ToolServer:
+    """Server that forks programs, which is started by the first of them."""
 
     def __init__(self):
-        self.server = None
+        self.process = None
 
-    def run(self, command, cwd, env):
-        """Run a tool, and return its exit code and output."""
-        if self.server is None or self.server.poll() is not None:
-            self.server = subprocess.Popen(
-                [sys.executable, ROOT / 'tests' / 'tool_server.py'],
-                cwd=ROOT,
-                env={**os.environ, **CPU},
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.DEVNULL,
-                text=True,
-                bufsize=1,
-            )
-        with tempfile.NamedTemporaryFile('r', errors='replace') as out:
-            request = dict(command=command, cwd=cwd, env=env, out=out.name)
-            print(json.dumps(request), file=self.server.stdin)
-            code = int(self.server.stdout.readline())
-            return code, out.read()
+    def executable(self):
+        """Return the path to a command that runs programs as Python does."""
+        if self.process is None or self.process.poll() is not None:
+            self.folder = tempfile.TemporaryDirectory()
+            path = Path(self.folder.name, 'socket')
+            self.python = Path(self.folder.name, 'python')
+            client = [sys.executable, '-SE', HERE / 'forked_python.py', path]
+            command = shlex.join(map(str, client))
+            self.python.write_text(f'#!/bin/sh\nexec {command} "$@"\n')
+            self.python.chmod(0o755)
+            with socket.socket(socket.AF_UNIX) as listener:
+                listener.bind(str(path))
+                listener.listen()
+                number = listener.fileno()
+                self.process = subprocess.Popen(
+                    [
+                        sys.executable,
+                        HERE / 'tool_server.py',
+                        str(number),
+                        self.python,
+                    ],
+                    cwd=ROOT,
+                    env={**os.environ, **CPU},
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.DEVNULL,
+                    stderr=subprocess.DEVNULL,
+                    pass_fds=[number],
+                )
+        return str(self.python)
 
 
-TOOLS = Tools()
+TOOL_SERVER = ToolServer()
 
 
 def run(*command, fails=False, cwd=ROOT, fresh=False, **env):
@@ -106,41 +119,36 @@ def run(*command, fails=False, cwd=ROOT, fresh=False, **env):
 
     Args:
         command: Parts of the command. A script (``.py``) or ``-m`` and a
-            module are run by this Python, forked from a process that has
-            imported the libraries.
+            module are run by Python.
         fails (bool): Whether the command must fail.
         cwd (Path): Working directory.
-        fresh (bool): Run a script in a new process, which imports the
-            libraries itself.
+        fresh (bool): Run Python in a new process, which imports the
+            libraries itself, instead of in forks of a process that has
+            imported them.
         env: Environment variables.
     """
     command = [str(part) for part in command]
-    python = command[0].endswith('.py') or command[0] == '-m'
+    python = sys.executable if fresh else TOOL_SERVER.executable()
+    if command[0].endswith('.py') or command[0] == '-m':
+        command.insert(0, python)
     path = os.pathsep.join([str(ROOT), os.environ.get('PYTHONPATH', '')])
-    env = {
-        **os.environ,
-        **CPU,
-        'PYTHON': sys.executable,
-        'PYTHONPATH': path,
-        **{name: str(value) for name, value in env.items()},
-    }
-    if python and not fresh:
-        code, output = TOOLS.run(command, str(cwd), env)
-    else:
-        if python:
-            command.insert(0, sys.executable)
-        done = subprocess.run(
-            command,
-            cwd=cwd,
-            env=env,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        code, output = done.returncode, done.stdout
-    assert bool(code) == fails, output[-4000:]
-    return output
+    done = subprocess.run(
+        command,
+        cwd=cwd,
+        env={
+            **os.environ,
+            **CPU,
+            'PYTHON': python,
+            'PYTHONPATH': path,
+            **{name: str(value) for name, value in env.items()},
+        },
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    assert bool(done.returncode) == fails, done.stdout[-4000:]
+    return done.stdout
 
 
 def run_ranks(function, size=2):

@@ -1,8 +1,9 @@
-"""Server that runs tools in processes with the libraries already imported.
+"""Server that runs Python programs with the libraries already imported.
 
-A request is a line of JSON with ``command``, ``cwd``, ``env`` and ``out``; the
-answer is a line with the exit code. Each tool is the main program of a process
-of its own, forked from this one, which has imported nothing of mmfmkt.
+Each program is the main program of a process of its own, forked from this one,
+which has imported nothing of mmfmkt. ``forked_python.py`` is its client: the
+path to it in a program's ``sys.executable`` lets the processes that it starts
+be forked too.
 """
 
 import atexit
@@ -10,6 +11,9 @@ import gc
 import json
 import os
 import runpy
+import select
+import signal
+import socket
 import sys
 import traceback
 from importlib import import_module
@@ -34,28 +38,30 @@ LIBRARIES = (
 )
 
 
-def work(command, cwd, env, out):
-    """Run a tool in this process, and end it.
+def work(executable, command, cwd, env, streams):
+    """Run a program in this process, and end it.
 
     Args:
+        executable (str): Command that starts further programs.
         command (list[str]): Script and arguments, or ``-m``, module and
             arguments.
         cwd (str): Working directory.
         env (dict[str, str]): Environment variables.
-        out (str): File of its output.
+        streams (list[int]): File descriptors of input, output and errors.
     """
-    file = os.open(out, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-    for stream in (1, 2):
-        os.dup2(file, stream)
-    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    for number, stream in enumerate(streams):
+        os.dup2(stream, number)
+        os.close(stream)
     os.chdir(cwd)
     os.environ.clear()
     os.environ.update(env)
+    sys.executable = executable
     module = command[0] == '-m'
     sys.argv[:] = command[module:]
     folder = os.path.dirname(os.path.abspath(command[0]))
+    path = env.get('PYTHONPATH', '').split(os.pathsep)
     sys.path[0] = cwd if module else folder
-    sys.path[1:1] = [x for x in env['PYTHONPATH'].split(os.pathsep) if x]
+    sys.path[1:1] = [x for x in path if x]
     code = 0
     try:
         if module:
@@ -78,9 +84,24 @@ def work(command, cwd, env, out):
     os._exit(code)
 
 
+def serve(client, executable):
+    """Answer a client with the process of its program and its exit code."""
+    with client:
+        message, streams, *_ = socket.recv_fds(client, 1 << 20, 3)
+        while not message.endswith(b'\n'):
+            message += client.recv(1 << 20)
+        program = os.fork()
+        if not program:
+            client.close()
+            work(executable, **json.loads(message), streams=streams)
+        client.sendall(f'{program}\n'.encode())
+        _, status = os.waitpid(program, 0)
+        client.sendall(f'{os.waitstatus_to_exitcode(status)}\n'.encode())
+
+
 def main():
+    listener, executable = socket.socket(fileno=int(sys.argv[1])), sys.argv[2]
     # Libraries print while they are imported.
-    answers = os.fdopen(os.dup(1), 'w', buffering=1)
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     skip_yapf()
     for name in LIBRARIES:
@@ -90,14 +111,18 @@ def main():
             continue
     names = ('mmdet', 'mmpretrain')
     cache_metafiles(*(sys.modules[x] for x in names if x in sys.modules))
-    # Tools collect no garbage among these libraries.
+    # Programs collect no garbage among these libraries.
     gc.freeze()
-    for line in sys.stdin:
-        child = os.fork()
-        if not child:
-            work(**json.loads(line))
-        _, status = os.waitpid(child, 0)
-        print(os.waitstatus_to_exitcode(status), file=answers)
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    # The end of the input is the end of the tests.
+    while sys.stdin not in select.select([listener, sys.stdin], [], [])[0]:
+        client, _ = listener.accept()
+        if not os.fork():
+            listener.close()
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            serve(client, executable)
+            os._exit(0)
+        client.close()
 
 
 if __name__ == '__main__':

@@ -2,7 +2,6 @@
 
 import os
 import signal
-import sys
 from copy import deepcopy
 
 import pytest
@@ -222,7 +221,7 @@ def test_no_process_exits_before_the_checkpoint_of_a_signal_is_saved(tmp_path):
     tests = str(ROOT / 'tests')
     script.write_text(TWO_PROCESSES.format(tests=tests, folder=str(tmp_path)))
     options = ('--standalone', '--nproc_per_node=2')
-    log = run(sys.executable, '-m', 'torch.distributed.run', *options, script)
+    log = run('-m', 'torch.distributed.run', *options, script)
     assert log.count('saved: True') == 2
 
 

@@ -2,14 +2,11 @@
 
 import json
 import math
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+from conftest import ROOT, run
 
 from mmfmkt.datasets import SHAPES_CLASSES, make_shapes
 from mmfmkt.datasets.shapes import make, paint
@@ -18,7 +15,6 @@ from mmfmkt.datasets.shapes.paint import paint_scene
 from mmfmkt.datasets.shapes.piece import OVERSAMPLING
 from mmfmkt.datasets.shapes.scene import MIN_VISIBLE, compose_scene
 
-REPOSITORY = Path(__file__).resolve().parents[2]
 SMALL = dict(num_train=5, num_val=3, image_size=(64, 48), seed=3)
 SIZES = [(160, 160), (64, 48), (32, 200)]
 
@@ -254,7 +250,7 @@ def test_coco_metric_of_perfect_detections_is_one(drawn):
 
 def test_the_dataset_config_has_the_same_classes():
     config = pytest.importorskip('mmengine.config').Config.fromfile(
-        REPOSITORY / 'configs/_base_/datasets/shapes_detection.py'
+        ROOT / 'configs/_base_/datasets/shapes_detection.py'
     )
     assert tuple(config.metainfo.classes) == SHAPES_CLASSES
 
@@ -346,36 +342,13 @@ def test_a_file_as_root_raises_an_error(tmp_path):
 
 
 @pytest.mark.slow
-def test_the_tool_equals_the_function_and_prints_no_traceback(
-    tmp_path,
-):
+def test_the_tool_equals_the_function_and_prints_no_traceback(tmp_path):
     pytest.importorskip('mmengine')
-
-    def run_tool(*options):
-        return subprocess.run(
-            [
-                sys.executable,
-                REPOSITORY / 'tools/make_shapes.py',
-                tmp_path / 'tool',
-                '--train',
-                '5',
-                '--val',
-                '3',
-                '--size',
-                '64',
-                '48',
-                *options,
-            ],
-            env={**os.environ, 'PYTHONPATH': str(REPOSITORY)},
-            capture_output=True,
-            text=True,
-        )
-
-    assert run_tool('--seed', '3').returncode == 0
+    command = 'tools/make_shapes.py --train 5 --val 3 --size 64 48'.split()
+    command.append(tmp_path / 'tool')
+    run(*command, '--seed', 3)
     assert contents(tmp_path / 'tool') == contents(
         make_shapes(tmp_path / 'function', **SMALL)
     )
-    failed = run_tool('--seed', '4')
-    assert failed.returncode == 2
-    assert 'delete it' in failed.stderr
-    assert 'Traceback' not in failed.stderr
+    output = run(*command, '--seed', 4, fails=True)
+    assert 'delete it' in output and 'Traceback' not in output

@@ -6,13 +6,12 @@ import random
 import signal
 import statistics
 import subprocess
-import sys
 import time
 from types import SimpleNamespace
 
 import pytest
 import torch
-from conftest import CPU, ROOT, run
+from conftest import CPU, ROOT, TOOL_SERVER, run
 from mmengine.config import Config
 from mmengine.registry import PARAM_SCHEDULERS, DefaultScope
 from tiny import classification, distiller, write_network
@@ -512,7 +511,7 @@ def test_a_comparison_is_interrupted_and_continued(command, tmp_path):
     folder = tmp_path / 'run'
     log = folder / 'fm-kt' / '0' / 'log.txt'
     process = subprocess.Popen(
-        [sys.executable, *map(str, command)],
+        [TOOL_SERVER.executable(), *map(str, command)],
         cwd=ROOT,
         env={**os.environ, **CPU, 'PYTHONPATH': str(ROOT)},
         stderr=subprocess.PIPE,

@@ -2,7 +2,6 @@
 
 import json
 import re
-import sys
 from types import SimpleNamespace
 
 import pytest
@@ -399,7 +398,6 @@ def test_a_composed_config_is_kept_and_resumed_by_train_py(
 def test_one_of_several_processes_writes_the_config(pair, shapes, tmp_path):
     student, teacher = pair
     log = run(
-        sys.executable,
         '-m',
         'torch.distributed.run',
         '--nproc_per_node=2',
@@ -428,7 +426,7 @@ def test_one_of_several_processes_writes_the_config(pair, shapes, tmp_path):
     text = (tmp_path / 'run/student/student.py').read_text()
     for word in ('mmfmkt', 'flows', 'model_wrapper_cfg'):
         assert word not in text
-    assert "launcher = 'none'" in text
+    assert "launcher='none'" in text.replace(' ', '')
     # MMDetection goes on with it where mmfmkt is not installed.
     script = tmp_path / 'alone.py'
     script.write_text(ALONE)

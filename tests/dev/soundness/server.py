@@ -11,6 +11,7 @@ import sys
 import time
 from importlib import import_module
 from pathlib import Path
+from typing import List
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
@@ -41,6 +42,12 @@ def wait(child: int, limit: float) -> int:
     return os.waitstatus_to_exitcode(status)
 
 
+def open_streams(out: str) -> List[int]:
+    """Return file descriptors of no input, and of a file for the output."""
+    output = os.open(out, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    return [os.open(os.devnull, os.O_RDONLY), output, os.dup(output)]
+
+
 def main() -> None:
     answers = os.fdopen(os.dup(1), 'w', buffering=1)
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
@@ -51,11 +58,11 @@ def main() -> None:
             continue
     for line in sys.stdin:
         asked = json.loads(line)
-        limit = asked.pop('limit')
+        limit, out = asked.pop('limit'), asked.pop('out')
         child = os.fork()
         if not child:
             os.setsid()
-            work(**asked)
+            work(sys.executable, streams=open_streams(out), **asked)
         print(wait(child, limit), file=answers)
 
 

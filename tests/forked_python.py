@@ -1,0 +1,37 @@
+"""Client of the tool server: runs a program as ``python`` does.
+
+Its first argument is the path to the server's socket. Options of Python are
+ignored except for ``-m``.
+"""
+
+import json
+import os
+import signal
+import socket
+import sys
+
+
+def main():
+    path, *command = sys.argv[1:]
+    while command[0] == '-u':
+        del command[0]
+    with socket.socket(socket.AF_UNIX) as server:
+        server.connect(path)
+        request = dict(command=command, cwd=os.getcwd(), env=dict(os.environ))
+        message = f'{json.dumps(request)}\n'.encode()
+        server.sendall(
+            message[socket.send_fds(server, [message], [0, 1, 2]) :]
+        )
+        with server.makefile() as answers:
+            program = int(answers.readline())
+            for number in (signal.SIGTERM, signal.SIGINT):
+                signal.signal(number, lambda x, _: os.kill(program, x))
+            code = int(answers.readline())
+    if code < 0:
+        signal.signal(-code, signal.SIG_DFL)
+        os.kill(os.getpid(), -code)
+    sys.exit(code)
+
+
+if __name__ == '__main__':
+    main()
