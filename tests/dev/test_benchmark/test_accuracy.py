@@ -178,6 +178,8 @@ def test_an_unknown_key_of_a_table_is_an_error(tmp_path, protocol):
 def test_the_table_of_a_page_is_made_from_its_results(name, protocol):
     plan, page, _ = protocol
     table = plan.read_table(FOLDER / 'tables' / f'{name}.yml')
+    if not table.results.exists():
+        pytest.skip('no run has ended yet')
     results = json.loads(table.results.read_text())
     text = table.page.read_text()
     assert page.replace_table(text, table, results) == text
