@@ -1,6 +1,6 @@
 """List shipped configs, show one, or copy one.
 
-    %(prog)s --variant theta --student resnet
+    %(prog)s
     %(prog)s theta_retinanet_r101_r50
     %(prog)s theta_retinanet_r101_r50 --copy my_config.py
 
@@ -22,7 +22,7 @@ from mmfmkt.utils.schema import did_you_mean
 
 from .options import add_debug, make_parser
 
-FILTERS = ('variant', 'student', 'teacher')
+COLUMNS = ('variant', 'student', 'teacher')
 
 
 def build_parser(prog: str) -> argparse.ArgumentParser:
@@ -116,7 +116,7 @@ def packaged_name(path: Path) -> str:
 def show_list(args: argparse.Namespace) -> None:
     """Print a table of configs, one line for each."""
     entries = shipped_models()
-    rows = [('config', *FILTERS)]
+    rows = [('config', *COLUMNS)]
     for entry in entries:
         metadata = entry['Metadata']
         rows.append(

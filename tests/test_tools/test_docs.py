@@ -18,6 +18,7 @@ pytest.importorskip('mmdet')
 from mmengine.config import Config  # noqa: E402
 from mmengine.registry import DefaultScope  # noqa: E402
 
+from mmfmkt.cli import COMMANDS  # noqa: E402
 from mmfmkt.models.distillers.networks import without_weights  # noqa: E402
 from mmfmkt.registry import MODELS  # noqa: E402
 
@@ -124,6 +125,14 @@ def test_commands_have_valid_options(path, language, code, tools, monkeypatch):
             assert module['parse_args']()
         else:
             assert module['build_parser']().parse_args()
+
+
+@pytest.mark.parametrize('name', COMMANDS)
+def test_examples_in_help_texts_have_valid_options(name):
+    text = import_module(f'mmfmkt.cli.{name}').__doc__
+    for code in re.findall(r'%\(prog\)s((?:.*\\\n)*.*)', text):
+        [words] = commands(f'mmfmkt {code}')
+        assert command_parser(name).parse_args(words[1:])
 
 
 @pytest.mark.parametrize('path, language, code', PYTHON)
