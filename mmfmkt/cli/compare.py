@@ -57,7 +57,7 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
         metavar='METHOD',
         default=[BASELINE, 'direct', 'theta', 'fmkt'],
         help=f'{BASELINE} (the student without a teacher), '
-        f'{", ".join(VARIANTS)}, or config files (%(default)s)',
+        f'{", ".join(VARIANTS)}, or config files (default: %(default)s)',
     )
     add(
         '--seeds',
@@ -65,7 +65,7 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
         type=int_at_least(0),
         default=[0, 1, 2],
         metavar='SEED',
-        help='random seeds of each method (%(default)s)',
+        help='random seeds of each method (default: %(default)s)',
     )
     add(
         '--budget',
@@ -84,7 +84,7 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
         '--jobs',
         type=int_at_least(1),
         default=1,
-        help='number of parallel trainings (%(default)s)',
+        help='number of parallel trainings (default: %(default)s)',
     )
     add(
         '--work-dir',

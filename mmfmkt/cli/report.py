@@ -22,12 +22,14 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
     parser = make_parser(__doc__, prog=prog)
     add = parser.add_argument
     add('work_dirs', nargs='+', metavar='WORK_DIR', help='work directories')
-    add('--out', default='report.html', help='HTML file (%(default)s)')
+    add(
+        '--out', default='report.html', help='HTML file (default: %(default)s)'
+    )
     add(
         '--images',
         type=int_at_least(1),
         default=6,
-        help='number of validation images (%(default)s)',
+        help='number of validation images (default: %(default)s)',
     )
     add_steps(parser)
     add(

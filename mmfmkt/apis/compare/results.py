@@ -27,7 +27,7 @@ NOTE = (
     'Mean ± standard error over seeds; differences are paired by seed. No '
     'difference is shown if the 95 % t interval of the paired differences '
     f'includes 0, if their mean rounds to 0, or with fewer than {MIN_SEEDS} '
-    'seeds. Latency: ratio to the student, measured in turn with it (median).'
+    'seeds. Latency: median ratio to that of the student in the same rounds.'
 )
 
 
