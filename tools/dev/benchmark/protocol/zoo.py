@@ -54,7 +54,8 @@ HEAD = """# Model zoo
 `python tools/dev/benchmark/accuracy.py TABLE --render`, with any file of
 `tools/dev/benchmark/tables/` as `TABLE`, rewrites this page from the results
 of all tables. The file `metafile.yml` in each folder of `configs/` has the
-results of the first table below in OpenMMLab's format.
+results of the first table below in OpenMMLab's format. Trained checkpoints are
+not published.
 
 A config without a row in the first table has no measured result, with two
 exceptions. The results of teachers are on the results pages. Some methods were
@@ -80,12 +81,12 @@ column K: no flow is deployed.
 """
 PUBLISHED_HEAD = """## Published results of the same students and teachers
 
-Results that the named source reports; they were not measured in this project.
+Results that the named source reports; they were not measured here.
 Student: result of the student that was trained without a teacher. Teacher:
 result of the teacher. Distilled student: name of each method and its result.
 "-": not collected. Box AP and top-1 are in %. Settings of the source may
 differ from those of the config: with KD, mdistiller weights the task loss by
-0.1 and KD by 0.9 on CIFAR-100, and both by 0.5 on ImageNet, this project both
+0.1 and KD by 0.9 on CIFAR-100, and both by 0.5 on ImageNet, these configs both
 by 1; with the Mask R-CNN teacher, MMRazor weights PKD by 6.
 """
 CONFIGS_HEAD = """## All configs
