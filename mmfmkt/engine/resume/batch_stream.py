@@ -13,14 +13,6 @@ from mmfmkt.utils.random_stream import get_random_states, set_random_states
 
 from .random_states import pack_states, unpack_states
 
-# Attributes of a loader that are replaced while an iterator is created.
-REPLACED_ATTRIBUTES = (
-    'collate_fn',
-    'worker_init_fn',
-    'batch_sampler',
-    'generator',
-)
-
 
 class BatchWithState(NamedTuple):
     """Batch and the random state of its worker after the batch.
@@ -216,27 +208,28 @@ class BatchStream:
 
     def _create_iterator(self, first: int, num_workers: int) -> Iterator[Any]:
         """Create an iterator of the loader with the wrapped objects."""
-        # DataLoader.__setattr__ refuses to replace the batch sampler.
-        attributes = vars(self.loader)
-        original = dict(attributes)
+        replaced: Dict[str, Any] = dict(
+            collate_fn=StatefulCollate(self.loader.collate_fn),
+            worker_init_fn=WorkerInit(
+                self.loader.worker_init_fn, dict(self.worker_states)
+            ),
+        )
         if self.loader.persistent_workers and self.worker_states:
             # In an uninterrupted epoch, these workers exist already, and
             # nothing is drawn for them from the main process's states.
-            attributes['generator'] = torch.Generator()
-        attributes['collate_fn'] = StatefulCollate(self.loader.collate_fn)
-        attributes['worker_init_fn'] = WorkerInit(
-            self.loader.worker_init_fn, dict(self.worker_states)
-        )
+            replaced['generator'] = torch.Generator()
         if self.loader.batch_sampler is not None:
-            attributes['batch_sampler'] = SkippingBatchSampler(
+            replaced['batch_sampler'] = SkippingBatchSampler(
                 self.loader.batch_sampler, first, num_workers
             )
+        # DataLoader.__setattr__ refuses to replace the batch sampler.
+        attributes = vars(self.loader)
+        original = {name: attributes[name] for name in replaced}
+        attributes.update(replaced)
         try:
             return self.loader.with_states()
         finally:
-            attributes.update(
-                {name: original[name] for name in REPLACED_ATTRIBUTES}
-            )
+            attributes.update(original)
 
     def _restore(self) -> None:
         """Restore and clear the random states of the main process."""
