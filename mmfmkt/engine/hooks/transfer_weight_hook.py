@@ -1,5 +1,6 @@
 """Schedule of the weight of the distillation losses."""
 
+import math
 from typing import Optional
 
 from mmengine.hooks import Hook
@@ -54,21 +55,17 @@ class TransferWeightHook(Hook):
                 'TransferWeightHook: end must be at least begin + warmup + '
                 f'decay = {begin + warmup + decay}, got {end}.'
             )
-        self.begin, self.end = begin, end
+        self.begin, self.end = begin, math.inf if end is None else end
         self.warmup, self.decay = warmup, decay
         self.by_epoch = by_epoch
 
     def factor(self, progress: float) -> float:
         """Return the factor in [0, 1] at an epoch or iteration."""
-        if progress < self.begin:
+        if not self.begin <= progress < self.end:
             return 0.0
-        if self.end is not None and progress >= self.end:
-            return 0.0
-        if progress < self.begin + self.warmup:
-            return (progress - self.begin) / self.warmup
-        if self.decay and progress > self.end - self.decay:
-            return (self.end - progress) / self.decay
-        return 1.0
+        rise = (progress - self.begin) / self.warmup if self.warmup else 1.0
+        fall = (self.end - progress) / self.decay if self.decay else 1.0
+        return min(rise, fall, 1.0)
 
     def before_train_iter(self, runner: Runner, *args, **kwargs) -> None:
         """Set ``transfer_weight`` of the distiller."""
