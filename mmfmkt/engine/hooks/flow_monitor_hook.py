@@ -1,12 +1,11 @@
 """Statistics of flows during training."""
 
 from functools import partial
-from typing import Any, Dict, List, Sequence
+from typing import Any, Dict, List, Set
 
 import torch
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
-from torch import nn
 from torch.optim import Optimizer
 
 from mmfmkt.models.flows import Transfer
@@ -48,7 +47,6 @@ class FlowMonitorHook(Hook):
         self.interval = interval
         self._handles: List[Any] = []
         self._scalars: Dict[str, float] = {}
-        self._flow_parameters: Sequence[nn.Parameter] = ()
 
     def before_train_iter(self, runner: Runner, *args, **kwargs) -> None:
         """Register forward and optimizer hooks for this iteration."""
@@ -57,7 +55,6 @@ class FlowMonitorHook(Hook):
             runner, self.interval
         ):
             return
-        self._flow_parameters = list(model.flows.parameters())
         for transfers in model.feature_transfers:
             for level, transfer in transfers.items():
                 if transfer.metric is None:
@@ -67,9 +64,9 @@ class FlowMonitorHook(Hook):
                 self._handles.append(transfer.register_forward_hook(hook))
         optimizer = getattr(runner.optim_wrapper, 'optimizer', None)
         if isinstance(optimizer, Optimizer):
-            self._handles.append(
-                optimizer.register_step_pre_hook(self._record_grad_norms)
-            )
+            flow_ids = {id(p) for p in model.flows.parameters()}
+            hook = partial(self._record_grad_norms, flow_ids)
+            self._handles.append(optimizer.register_step_pre_hook(hook))
 
     def after_train_iter(self, runner: Runner, *args, **kwargs) -> None:
         """Write the statistics and remove the hooks."""
@@ -102,10 +99,9 @@ class FlowMonitorHook(Hook):
                 self._scalars[f'{name}/{key}'] = value
 
     def _record_grad_norms(
-        self, optimizer: Optimizer, args: tuple, kwargs: dict
+        self, flow_ids: Set[int], optimizer: Optimizer, *args: Any
     ) -> None:
         """Record the gradient norms before an optimizer step."""
-        flow_ids = {id(p) for p in self._flow_parameters}
         grads: Dict[str, List[torch.Tensor]] = {'flow': [], 'student': []}
         for group in optimizer.param_groups:
             for p in group['params']:
