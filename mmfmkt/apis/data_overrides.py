@@ -13,7 +13,7 @@ from mmfmkt.datasets.unlabelled_images import SUFFIXES
 from mmfmkt.models.distillers.data_pipeline import channel_order, dataset_of
 from mmfmkt.utils import ConfigError
 from mmfmkt.utils.config_text import prefixed
-from mmfmkt.utils.configs import walk
+from mmfmkt.utils.configs import typed_parts, walk
 from mmfmkt.utils.types import is_a, resolve_type, type_name
 
 # Settings that a dataset keeps when CocoDataset replaces it.
@@ -192,9 +192,8 @@ def class_folder_overrides(
             overrides[evaluator] = dict(
                 type='mmpretrain.Accuracy', topk=topk, _delete_=True
             )
-            for _, metric in walk(config[evaluator]):
-                if isinstance(metric, dict) and 'type' in metric:
-                    replaced['Accuracy', type_name(metric)] = None
+            for _, metric in typed_parts(config[evaluator]):
+                replaced['Accuracy', type_name(metric)] = None
     if 'num_classes' in (config.get('data_preprocessor') or {}):
         overrides['data_preprocessor.num_classes'] = num_classes
     return overrides, [
@@ -247,10 +246,8 @@ def check_annotations(
     missing = 'proposals' if dataset.get('proposal_file') else None
     # Without this prefix, MMDetection loads no segmentation maps.
     has_maps = bool((dataset.get('data_prefix') or {}).get('seg'))
-    for _, step in walk(dataset.get('pipeline')):
-        if not isinstance(step, dict) or not is_a(
-            step, ['mmdet.LoadAnnotations'], TRANSFORMS, scope
-        ):
+    for _, step in typed_parts(dataset.get('pipeline')):
+        if not is_a(step, ['mmdet.LoadAnnotations'], TRANSFORMS, scope):
             continue
         # It has with_seg=True, with_mask=True by default.
         panoptic = ['mmdet.LoadPanopticAnnotations']
@@ -294,9 +291,7 @@ def coco_metric(
         tuple: The config, and the types of the other metrics as text.
     """
     coco = resolve_type('mmdet.CocoMetric', METRICS)
-    metrics = [
-        x for _, x in walk(evaluator) if isinstance(x, dict) and 'type' in x
-    ]
+    metrics = [x for _, x in typed_parts(evaluator)]
     is_coco = [resolve_type(x, METRICS, scope) is coco for x in metrics]
     kept = next((x for x, yes in zip(metrics, is_coco) if yes), {})
     replaced = [type_name(x) for x, yes in zip(metrics, is_coco) if not yes]

@@ -26,7 +26,7 @@ from mmengine.runner import (
     LogProcessor,
 )
 
-from mmfmkt.utils.configs import walk
+from mmfmkt.utils.configs import typed_parts
 from mmfmkt.utils.schema import (
     check_arguments,
     check_keys,
@@ -153,9 +153,9 @@ def check_mmfmkt_hooks(cfg: Config) -> None:
     scope = cfg.get('default_scope')
     not_arguments = ('type', 'priority', '_scope_')
     hooks = {x: cfg.get(x) for x in ('default_hooks', 'custom_hooks')}
-    for key, hook in walk(hooks):
+    for key, hook in typed_parts(hooks):
         hook_type = resolve_type(hook, HOOKS, scope)
-        if hook_type and isinstance(hook, dict) and is_from_mmfmkt(hook_type):
+        if hook_type and is_from_mmfmkt(hook_type):
             settings = {
                 k: v for k, v in hook.items() if k not in not_arguments
             }

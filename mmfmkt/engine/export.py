@@ -26,7 +26,7 @@ from mmfmkt.utils.checkpoints import load_checkpoint
 from mmfmkt.utils.configs import (
     add_mmfmkt_import,
     imported_modules,
-    walk,
+    typed_parts,
     with_importable_types,
 )
 from mmfmkt.utils.files import save_atomically
@@ -179,7 +179,7 @@ def student_config(config: Config) -> Config:
     exported.model = resolved_student(exported)
     scope = exported.get('default_scope')
     for key in ('val_evaluator', 'test_evaluator'):
-        for _, metric in walk(exported.get(key)):
+        for _, metric in typed_parts(exported.get(key)):
             # StepAccuracy is needed only with a flow.
             if resolve_type(metric, METRICS, scope) is StepAccuracy:
                 metric['type'] = 'mmpretrain.Accuracy'

@@ -91,15 +91,21 @@ def walk(part: Any, key: str = '') -> Iterator[Tuple[str, Any]]:
         yield from walk(value, f'{key}.{name}' if key else str(name))
 
 
+def typed_parts(part: Any, key: str = '') -> Iterator[Tuple[str, dict]]:
+    """Yield the dicts with ``type`` in a part of a config, as `walk`."""
+    for name, value in walk(part, key):
+        if isinstance(value, dict) and 'type' in value:
+            yield name, value
+
+
 def with_importable_types(cfg: Config) -> Config:
     """Return a copy of a config that can be dumped and built again.
 
     Types that a new-style config imports become strings.
     """
     settings = cfg.to_dict()
-    for _, part in walk(settings):
-        if isinstance(part, dict) and 'type' in part:
-            part['type'] = importable_type(part['type'])
+    for _, part in typed_parts(settings):
+        part['type'] = importable_type(part['type'])
     return Config(settings, cfg.text, cfg.filename)
 
 
