@@ -10,6 +10,7 @@ from plotly.io import to_html
 from plotly.offline import get_plotlyjs
 
 from mmfmkt.apis.compare.results import metric_of
+from mmfmkt.apis.describe import encoder_names
 from mmfmkt.utils import ConfigError
 from mmfmkt.utils.complexity import count_parameters, size_and_flops
 from mmfmkt.utils.files import write_atomically
@@ -128,7 +129,9 @@ def results_section(runs: List[WorkDir]) -> Section:
         }
         if run.is_distillation:
             row['variant'] = model.get('variant', 'fmkt')
-            row['encoder'] = encoder_name(model)
+            flow = model.get('flow') or {}
+            if row['variant'] != 'direct' and 'encoder' in flow:
+                row['encoder'] = encoder_names(flow)
         rows.append(row)
     for name, students in runs_by_teacher(runs).items():
         checkpoint = students[0].config.model.teacher.get('checkpoint')
@@ -145,14 +148,6 @@ def results_section(runs: List[WorkDir]) -> Section:
     ]
     section.add(header=header, rows=table)
     return section
-
-
-def encoder_name(model: dict) -> str:
-    """Return the encoder type, 'several', or '' without an encoder."""
-    if model.get('variant') == 'direct':
-        return ''
-    encoder = (model.get('flow') or {}).get('encoder') or {}
-    return encoder.get('type', '') if isinstance(encoder, dict) else 'several'
 
 
 def training_sections(runs: List[WorkDir]) -> List[Section]:
