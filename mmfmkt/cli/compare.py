@@ -105,7 +105,6 @@ def run(args: argparse.Namespace) -> int:
     comparison = Comparison(
         title=name,
         metric=args.metric,
-        label='',
         results=folder / 'results.json',
         methods=compose_methods(
             args.methods,

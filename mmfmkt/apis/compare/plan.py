@@ -119,7 +119,7 @@ class Comparison:
 
     title: str
     metric: Optional[str]
-    label: str
+    label: str = ''
     results: Path
     methods: List[Method]
     teacher: Optional[Method] = None
