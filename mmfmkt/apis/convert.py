@@ -14,10 +14,9 @@ from torch import Tensor, nn
 
 from mmfmkt.registry import MODELS
 from mmfmkt.utils import ConfigError
-from mmfmkt.utils.checkpoints import read_checkpoint, state_dict_of
+from mmfmkt.utils.checkpoints import load_checkpoint, state_dict_of
 from mmfmkt.utils.configs import add_mmfmkt_import
 from mmfmkt.utils.files import save_atomically
-from mmfmkt.utils.schema import short_repr
 
 
 def shuffle_v2_units() -> Dict[str, str]:
@@ -131,7 +130,7 @@ def convert_checkpoint(
             network.
     """
     find_backbone(model)
-    state = convert_state(find_state(read_checkpoint(str(src))), model)
+    state = convert_state(state_dict_of(load_checkpoint(str(src))), model)
     num_classes = len(state['head.fc.bias'])
     cfg = Config(dict(default_scope='mmpretrain'))
     add_mmfmkt_import(cfg)
@@ -221,26 +220,6 @@ def find_backbone(model: str) -> Dict[str, Any]:
             f'--model must be one of {", ".join(NETWORKS)}, got {model!r}.'
         )
     return NETWORKS[model]
-
-
-def find_state(checkpoint: Any) -> Mapping[str, Tensor]:
-    """Return the state dict of a checkpoint.
-
-    Raises:
-        ConfigError: If it has no state dict.
-    """
-    state = checkpoint
-    if isinstance(checkpoint, Mapping):
-        state = state_dict_of(checkpoint)
-    if not isinstance(state, Mapping) or not all(
-        isinstance(name, str) and isinstance(x, Tensor)
-        for name, x in (state or {'': None}).items()
-    ):
-        raise ConfigError(
-            'The checkpoint must be a state dict or have one under the key '
-            f"'model' or 'state_dict', got {short_repr(state)}."
-        )
-    return state
 
 
 def rename_tensor(name: str, prefixes: Mapping[str, str]) -> str:

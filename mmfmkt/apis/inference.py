@@ -21,7 +21,6 @@ def init_detector(
     config: Union[str, Path, Config],
     checkpoint: Optional[str] = None,
     device: str = 'cuda:0',
-    cfg_options: Optional[dict] = None,
     **kwargs,
 ) -> nn.Module:
     """Load a detector from a distillation config or any other config.
@@ -35,9 +34,8 @@ def init_detector(
             changed.
         checkpoint (str, optional): Path or URL of a checkpoint.
         device (str): Device of the detector.
-        cfg_options (dict, optional): Overrides by dotted keys, such as
-            ``{'model.flow.inference_steps': 8}``.
-        kwargs: Other arguments of ``mmdet.apis.init_detector``.
+        kwargs: Other arguments of ``mmdet.apis.init_detector``, such as
+            ``cfg_options={'model.flow.inference_steps': 8}``.
     """
     from mmdet.apis import init_detector as mmdet_init_detector
 
@@ -51,13 +49,7 @@ def init_detector(
         # Load no pretrained weights, since the checkpoint replaces them.
         config.model.setdefault('backbone', dict(init_cfg=None))
     with restricted_torch_load():
-        return mmdet_init_detector(
-            config,
-            checkpoint,
-            device=device,
-            cfg_options=cfg_options,
-            **kwargs,
-        )
+        return mmdet_init_detector(config, checkpoint, device=device, **kwargs)
 
 
 def load_network(

@@ -182,7 +182,8 @@ def load_checkpoint(path: str) -> dict:
     state = state_dict_of(checkpoint) if isinstance(checkpoint, dict) else {}
     if not any(isinstance(x, torch.Tensor) for x in state.values()):
         raise DamagedCheckpointError(
-            f'The checkpoint {path} has no state dict.'
+            f'The checkpoint {path} has no state dict; it must be one, or '
+            "have one under the key 'state_dict' or 'model'."
         )
     return checkpoint
 
