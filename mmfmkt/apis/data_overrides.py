@@ -106,11 +106,7 @@ def data_overrides(
     scope = config.get('default_scope') or 'mmengine'
     overrides: Dict[str, Any] = {}
     changes: Dict[str, List[str]] = {}
-    for name, split in (
-        ('train', data.train),
-        ('val', data.val),
-        ('test', data.val),
-    ):
+    for name, split in splits_of(data).items():
         loader, evaluator = f'{name}_dataloader', f'{name}_evaluator'
         if not config.get(loader):
             continue
@@ -164,11 +160,7 @@ def class_folder_overrides(
     num_classes = len(data.classes)
     overrides: Dict[str, Any] = {}
     replaced: Dict[Tuple[str, str], None] = {}
-    for name, split in (
-        ('train', data.train),
-        ('val', data.val),
-        ('test', data.val),
-    ):
+    for name, split in splits_of(data).items():
         loader, evaluator = f'{name}_dataloader', f'{name}_evaluator'
         if config.get(loader):
             key, _, first = find_dataset(
@@ -200,6 +192,11 @@ def class_folder_overrides(
         f'data      {data.root}, {num_classes} classes',
         *(f'          {x} replaces {y}' for x, y in replaced if x != y),
     ]
+
+
+def splits_of(data: Union[ClassFolder, CocoFolder]) -> Dict[str, Any]:
+    """Return the split of a folder for each dataloader of a config."""
+    return dict(train=data.train, val=data.val, test=data.val)
 
 
 def find_dataset(key: str, config: dict) -> Tuple[str, dict, dict]:
