@@ -3,7 +3,6 @@
 import torch
 import torch.distributed as dist
 from torch import Tensor
-from torch.distributed.nn.functional import all_gather
 
 
 def num_processes(sync: bool) -> int:
@@ -43,4 +42,7 @@ def gather_samples(samples: Tensor, sync: bool, dim: int) -> Tensor:
     """
     if num_processes(sync) == 1:
         return samples
+    # Imported here: builds of PyTorch without distributed training lack it.
+    from torch.distributed.nn.functional import all_gather
+
     return torch.cat(all_gather(samples), dim)

@@ -16,6 +16,8 @@ ABSENT = (
     'yaml',
     'plotly',
     'pycocotools',
+    # Builds of PyTorch without distributed training lack it.
+    'torch.distributed.nn.functional',
 )
 PRELUDE = f"""
 import sys
