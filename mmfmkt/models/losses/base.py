@@ -2,7 +2,7 @@
 shapes, and encodes targets once for all steps."""
 
 from abc import ABCMeta, abstractmethod
-from typing import Any, NamedTuple, Optional, Tuple
+from typing import Any, Dict, NamedTuple, Optional, Tuple
 
 import torch
 from torch import Tensor, nn
@@ -211,6 +211,13 @@ class BaseMetricLoss(nn.Module, metaclass=ABCMeta):
         self.compute_loss = torch.compile(  # type: ignore[method-assign]
             self.compute_loss, *args, **kwargs
         )
+
+    def __getstate__(self) -> Dict[str, Any]:
+        state = super().__getstate__()
+        # `compile` sets a function that is bound to this module, so copies
+        # must not contain it.
+        state.pop('compute_loss', None)
+        return state
 
     def _check_shape(self, pred: Tensor, target: Tensor) -> None:
         if pred.shape != target.shape:

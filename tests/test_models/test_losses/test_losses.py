@@ -1,5 +1,7 @@
 """Distillation losses against independent implementations and limits."""
 
+from copy import deepcopy
+
 import numpy as np
 import pytest
 import references
@@ -273,6 +275,15 @@ def test_dkd_warms_up_without_compiling_again():
         metric.set_epoch(epoch)
         metric(p, q, LABELS)
     assert len(compiled) == 1
+
+
+def test_copies_of_a_compiled_loss_have_their_own_settings():
+    p, q = torch.randn(2, *LOGITS).unbind()
+    metric = KDLoss(temperature=1.0)
+    metric.compile(backend='eager')
+    copied = deepcopy(metric)
+    copied.temperature = 4.0
+    torch.testing.assert_close(copied(p, q), KDLoss(temperature=4.0)(p, q))
 
 
 def cross_kd():
