@@ -309,9 +309,11 @@ def steps_per_batch(state: Tensor, indices: range) -> int:
     """Return how many steps are processed as one batch.
 
     On a CPU it is one step, whose tensors stay in the CPU's caches. On other
-    devices it is all steps, which launches the fewest kernels.
+    devices it is all steps, which launches the fewest kernels. Without
+    gradients it is one step, whose tensors are freed after it.
     """
-    return 1 if state.device.type == 'cpu' else len(indices)
+    is_single = state.device.type == 'cpu' or not torch.is_grad_enabled()
+    return 1 if is_single else len(indices)
 
 
 def add_values(totals: Values, values: Values) -> None:

@@ -1,5 +1,7 @@
 """Properties of the Euler sampler (section 2 of the method)."""
 
+import weakref
+
 import pytest
 import torch
 from torch import nn
@@ -172,6 +174,24 @@ def test_sums_of_hidden_features_do_not_exceed_k_times_the_largest(
     )
     sampler.mean()
     assert sums[0] <= 16 * largest
+
+
+@pytest.mark.parametrize('schedule', (RectifiedFlow(), VPODE()))
+@pytest.mark.parametrize('encoder', (ConvEncoder, BottleneckEncoder))
+def test_sampling_without_gradients_frees_each_step(encoder, schedule):
+    # On another device than a CPU, training keeps all steps.
+    flow = VelocityField(encoder(4), schedule).to('meta')
+    outputs, alive = [], []
+
+    def record(_module, _args, output):
+        outputs.append(weakref.ref(output))
+        alive.append(sum(ref() is not None for ref in outputs))
+
+    flow.encoder.body_layers.register_forward_hook(record)
+    with torch.no_grad():
+        sampler = EulerSampler(flow, torch.empty(2, 4, 5, 6, device='meta'), 8)
+        sampler.mean()
+    assert len(alive) == 8 and max(alive) <= 2
 
 
 def test_samplers_can_share_their_first_step(source):
