@@ -72,22 +72,16 @@ class FlowTransfer(Transfer):
 
         Args:
             source (Tensor): ``X_S``, ``(B, C_s, H, W)`` or ``(B, C_s)``.
-            step_counts (Sequence[int]): One or more values of K. The first
-                step is computed once for all of them.
+            step_counts (Sequence[int]): One or more values of K.
             head (Callable): The student's head, which returns logits.
 
         Returns:
             dict: Logits ``(B, classes)`` by K.
         """
         means: Dict[int, Tensor] = {}
-        hidden: Optional[Tensor] = None
         for num_steps in dict.fromkeys(step_counts):
-            sampler = EulerSampler(self.field, source, num_steps, hidden)
-            steps = iter(sampler)
-            first = next(steps)
-            if hidden is None:
-                hidden, first_logits = first.hidden, head(first.estimate)
-            logits = [first_logits, *(head(x.estimate) for x in steps)]
+            steps = EulerSampler(self.field, source, num_steps)
+            logits = [head(step.estimate) for step in steps]
             means[num_steps] = sequential_sum(logits) / num_steps
         return means
 

@@ -25,7 +25,7 @@ first and last layer once, for any number of steps.
 """
 
 import math
-from typing import Callable, Dict, Iterator, List, Optional, Tuple
+from typing import Callable, Dict, Iterator, List, Tuple
 
 import torch
 from torch import Tensor
@@ -65,8 +65,6 @@ class EulerSampler:
         field (VelocityField): The velocity field.
         source (Tensor): ``X_S = Z_1``, any shape that the field accepts.
         num_steps (int): N or K.
-        first_hidden (Tensor, optional): Output of the encoder's ``body`` in
-            the first step, if another sampler has computed it.
         with_cp (bool): Whether to checkpoint the encoder's ``body``.
 
     Examples:
@@ -83,11 +81,9 @@ class EulerSampler:
         field: VelocityField,
         source: Tensor,
         num_steps: int,
-        first_hidden: Optional[Tensor] = None,
         with_cp: bool = False,
     ) -> None:
-        self.field, self.num_steps = field, num_steps
-        self.first_hidden, self.with_cp = first_hidden, with_cp
+        self.field, self.num_steps, self.with_cp = field, num_steps, with_cp
         self.indices = step_indices(num_steps)
         encoder = field.encoder
         # Under autocast, weights and states have float32.
@@ -141,9 +137,7 @@ class EulerSampler:
         body = self.field.encoder.body
         # The embeddings are in the order of the steps N, ..., 1.
         time = self.time_embeddings[-i]
-        if i == self.num_steps and self.first_hidden is not None:
-            hidden = self.first_hidden
-        elif self.with_cp:
+        if self.with_cp:
             hidden = checkpoint(body, state, time, use_reentrant=False)
         else:
             hidden = body(state, time)

@@ -194,18 +194,6 @@ def test_sampling_without_gradients_frees_each_step(encoder, schedule):
     assert len(alive) == 8 and max(alive) <= 2
 
 
-def test_samplers_can_share_their_first_step(source):
-    target = torch.randn_like(source)
-    oracle = Oracle(RectifiedFlow(), source, target)
-    flow = VelocityField(oracle, RectifiedFlow())
-    first = next(iter(EulerSampler(flow, source, 4)))
-    oracle.times.clear()
-    torch.testing.assert_close(
-        EulerSampler(flow, source, 2, first.hidden).mean(), target
-    )
-    assert oracle.times == [0.5]
-
-
 @pytest.mark.parametrize('num_steps', (0, -1, 2.5, None))
 def test_step_counts_below_one_are_refused(source, num_steps):
     with pytest.raises(ValueError, match='num_steps must be a positive'):
