@@ -1,7 +1,7 @@
 """Number of Euler steps of the flow in a training iteration."""
 
 import random
-from typing import Optional, Sequence, Union
+from typing import Any, Optional, Sequence, Tuple, Union
 
 import torch
 from mmengine.logging import MessageHub
@@ -48,6 +48,10 @@ class StepCount:
         if len(self.choices) > 1:
             self._draw = torch.compiler.disable(draw_from)
         self.limit: Optional[int] = None
+
+    def __reduce__(self) -> Tuple[Any, ...]:
+        # A function that torch.compile skips cannot be pickled.
+        return type(self), (self.choices,), dict(limit=self.limit)
 
     def draw(self) -> int:
         """Return N of the current iteration."""

@@ -1,5 +1,7 @@
 """Properties of the step count (section 2 of the method)."""
 
+import pickle
+
 import pytest
 import torch
 from mmengine.logging import MessageHub
@@ -36,6 +38,13 @@ def test_ranks_with_different_seeds_draw_the_same_step_count(hub):
 
 def test_without_a_runner_all_step_counts_are_drawn():
     assert {StepCount(CHOICES).draw() for _ in range(300)} == set(CHOICES)
+
+
+def test_step_counts_can_be_pickled():
+    count = StepCount(CHOICES)
+    count.limit = 2
+    copied = pickle.loads(pickle.dumps(count))
+    assert {copied.draw() for _ in range(100)} == {1, 2}
 
 
 @pytest.mark.parametrize('wrong', (0, (), (1, 0), (2, 1.5), [-1], 'one'))
