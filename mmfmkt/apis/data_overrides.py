@@ -16,6 +16,8 @@ from mmfmkt.utils.config_text import prefixed
 from mmfmkt.utils.configs import typed_parts, walk
 from mmfmkt.utils.types import is_a, resolve_type, type_name
 
+from .save_best import save_best_overrides
+
 # Settings that a dataset keeps when CocoDataset replaces it.
 KEPT_SETTINGS = ('pipeline', 'filter_cfg', 'return_classes')
 
@@ -106,6 +108,7 @@ def data_overrides(
     scope = config.get('default_scope') or 'mmengine'
     overrides: Dict[str, Any] = {}
     changes: Dict[str, List[str]] = {}
+    line: List[str] = []
     for name, split in splits_of(data).items():
         loader, evaluator = f'{name}_dataloader', f'{name}_evaluator'
         if not config.get(loader):
@@ -134,10 +137,14 @@ def data_overrides(
             if replaced:
                 text = f'CocoMetric replaces {replaced}'
                 changes.setdefault(text, []).append(evaluator)
+            if replaced and name == 'val':
+                best, line = save_best_overrides(config, overrides[evaluator])
+                overrides.update(best)
     return overrides, [
         f'data      {data.root}, {data.format} format, '
         f'{len(data.classes)} classes',
         *(f'          {text} ({", ".join(x)})' for text, x in changes.items()),
+        *line,
     ]
 
 
@@ -160,6 +167,7 @@ def class_folder_overrides(
     num_classes = len(data.classes)
     overrides: Dict[str, Any] = {}
     replaced: Dict[Tuple[str, str], None] = {}
+    topk = (1, 5) if num_classes > 5 else (1,)
     for name, split in splits_of(data).items():
         loader, evaluator = f'{name}_dataloader', f'{name}_evaluator'
         if config.get(loader):
@@ -180,7 +188,6 @@ def class_folder_overrides(
                 pipeline=pipeline,
             )
         if config.get(evaluator):
-            topk = (1, 5) if num_classes > 5 else (1,)
             overrides[evaluator] = dict(
                 type='mmpretrain.Accuracy', topk=topk, _delete_=True
             )
@@ -188,9 +195,11 @@ def class_folder_overrides(
                 replaced['Accuracy', type_name(metric)] = None
     if 'num_classes' in (config.get('data_preprocessor') or {}):
         overrides['data_preprocessor.num_classes'] = num_classes
-    return overrides, [
+    best, line = save_best_overrides(config, dict(topk=topk))
+    return {**overrides, **best}, [
         f'data      {data.root}, {num_classes} classes',
         *(f'          {x} replaces {y}' for x, y in replaced if x != y),
+        *line,
     ]
 
 

@@ -338,6 +338,35 @@ def test_predictions_of_any_number_of_classes_can_be_drawn(
     assert visualizer.get_image().any()
 
 
+@pytest.mark.parametrize(
+    'metric, save_best, expected',
+    [
+        ('VOCMetric', 'pascal_voc/mAP', 'coco/bbox_mAP'),
+        ('VOCMetric', 'auto', 'auto'),
+        ('VOCMetric', ['coco/bbox_mAP_50'], ['coco/bbox_mAP_50']),
+        ('CocoMetric', 'coco/AR@100', 'coco/AR@100'),
+    ],
+)
+def test_save_best_of_a_replaced_metric_becomes_the_map(
+    metric, save_best, expected, write, with_boxes
+):
+    student = write(
+        COCO,
+        f"val_evaluator = dict(type='{metric}')",
+        'default_hooks = dict(checkpoint=dict('
+        f'save_best={save_best!r}, rule="less"))',
+    )
+    config = Config.fromfile(student)
+    folder = find_coco_folder(with_boxes)
+    overrides, lines = data_overrides(config, folder)
+    config.merge_from_dict(overrides)
+    hook = config.default_hooks.checkpoint
+    assert hook.save_best == expected
+    replaced = 'coco/bbox_mAP replaces pascal_voc/mAP' in '\n'.join(lines)
+    assert replaced == (save_best == 'pascal_voc/mAP')
+    assert hook.rule == ('greater' if replaced else 'less')
+
+
 @pytest.mark.parametrize('num_classes, topk', [(3, (1,)), (7, (1, 5))])
 def test_a_classifier_gets_the_folder_with_its_wrapper_and_pipeline(
     num_classes, topk, tmp_path
@@ -360,6 +389,7 @@ def test_a_classifier_gets_the_folder_with_its_wrapper_and_pipeline(
                 dataset=dict(type='ImageNet', pipeline=[load, pack])
             ),
             val_evaluator=dict(type='Accuracy', topk=(1, 5)),
+            default_hooks=dict(checkpoint=dict(save_best='accuracy/top5')),
             default_scope='mmpretrain',
         )
     )
@@ -387,3 +417,5 @@ def test_a_classifier_gets_the_folder_with_its_wrapper_and_pipeline(
         num_classes=num_classes, to_rgb=True
     )
     assert config.val_evaluator.topk == topk
+    best = config.default_hooks.checkpoint.save_best
+    assert best == f'accuracy/top{topk[-1]}'
