@@ -160,7 +160,12 @@ def choose_classifier_tap(
     try:
         probe(build_network(student, 'mmpretrain'), 'backbone', 'student')
     except ConfigError:
-        raise reason from None
+        raise ConfigError(
+            f"{reason} The student's backbone outputs no feature map; vision "
+            "transformers of MMPretrain output one with out_type='featmap', "
+            'and need a neck such as GlobalAveragePooling and a head such as '
+            'LinearClsHead then.'
+        ) from None
     return 'backbone', [f'tap       backbone; not the logits: {reason}']
 
 

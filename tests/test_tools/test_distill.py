@@ -701,6 +701,27 @@ def test_classes_that_the_options_map_are_compared(mapped, tmp_path):
     assert ('have no name in common' in summary) != mapped
 
 
+def test_a_class_token_is_not_compared_with_a_teacher_of_other_classes(
+    tmp_path,
+):
+    pytest.importorskip('mmpretrain')
+    name = 'mmpretrain::resnet/resnet18_8xb16_cifar10.py'
+    cfg = Config.fromfile(Config._get_cfg_path(name, '')[0])
+    cfg.model = resnet(num_classes=7)
+    cfg.dump(tmp_path / 'teacher.py')
+    cfg.model = vit(num_classes=10)
+    cfg.dump(tmp_path / 'student.py')
+    pair = str(tmp_path / 'student.py'), str(tmp_path / 'teacher.py')
+    with pytest.raises(ConfigError, match="10 classes.*out_type='featmap'"):
+        compose_distillation(*pair, tmp_path / 'composed.py')
+    cfg.model.backbone.out_type = 'featmap'
+    cfg.model.neck = dict(type='GlobalAveragePooling')
+    cfg.model.head.type = 'LinearClsHead'
+    cfg.dump(tmp_path / 'student.py')
+    composed = compose_distillation(*pair, tmp_path / 'composed.py')
+    assert "taps      student's backbone" in '\n'.join(composed.summary)
+
+
 def test_a_trusted_checkpoint_is_described_and_exported(tmp_path):
     pytest.importorskip('mmpretrain')
     name = 'mmpretrain::resnet/resnet18_8xb16_cifar10.py'
