@@ -1,17 +1,21 @@
 """The console command: help, doctor, configs and distill."""
 
 import sys
+from importlib import import_module
 
 import pytest
 from conftest import ROOT, run
 from mmengine.config import Config
+from mmengine.registry import MODELS, DefaultScope
 
 from mmfmkt.cli import main, train
 from mmfmkt.cli.configs import find_config
 from mmfmkt.cli.options import set_dataloaders
+from mmfmkt.cli.test import use_tta
 from mmfmkt.utils import ConfigError
 from mmfmkt.utils.configs import SHIPPED, shipped_models
 from mmfmkt.utils.stack import installed_version
+from mmfmkt.utils.types import resolve_type
 
 pytest.importorskip('mmdet')
 COMMANDS = (
@@ -68,13 +72,24 @@ def test_the_doctor_names_libraries_operators_and_the_next_command():
 
 
 @pytest.mark.parametrize('num_workers', [0, 2])
-def test_loaders_of_classifiers_have_the_defaults_of_mmpretrain(num_workers):
+@pytest.mark.parametrize(
+    'library',
+    [
+        dict(default_scope='mmpretrain'),
+        dict(model=dict(type='mmpretrain.models.ImageClassifier')),
+        dict(model=dict(type='mmfmkt.ClassificationDistiller')),
+    ],
+)
+def test_loaders_of_classifiers_have_the_defaults_of_mmpretrain(
+    library, num_workers
+):
+    pytest.importorskip('mmpretrain')
     for option in ('', '--no-persistent-workers', '--no-pin-memory'):
         args = train.build_parser('').parse_args(
             ['config.py', *option.split()]
         )
         loader = dict(num_workers=num_workers)
-        cfg = Config(dict(default_scope='mmpretrain', val_dataloader=loader))
+        cfg = Config(dict(library, val_dataloader=loader))
         set_dataloaders(cfg, args)
         assert cfg.val_dataloader == dict(
             num_workers=num_workers,
@@ -82,6 +97,34 @@ def test_loaders_of_classifiers_have_the_defaults_of_mmpretrain(num_workers):
             persistent_workers=num_workers > 0 and 'workers' not in option,
             collate_fn=dict(type='default_collate'),
         )
+
+
+@pytest.mark.parametrize('library', ['mmdet', 'mmpretrain'])
+def test_flips_need_no_default_scope(library):
+    pytest.importorskip('mmpretrain')
+    model = dict(
+        mmdet='mmdet.models.RetinaNet',
+        mmpretrain='mmpretrain.models.ImageClassifier',
+    )
+    pack = dict(mmdet='PackDetInputs', mmpretrain='PackInputs')
+    pipeline = [
+        dict(type='mmcv.transforms.LoadImageFromFile'),
+        dict(type=f'{library}.datasets.transforms.{pack[library]}'),
+    ]
+    cfg = Config(
+        dict(
+            model=dict(type=model[library]),
+            test_dataloader=dict(dataset=dict(pipeline=pipeline)),
+        )
+    )
+    use_tta(cfg)
+    with DefaultScope.overwrite_default_scope('mmengine'):
+        # The data sets of a library build transforms by its own registry.
+        registry = import_module(f'{library}.registry').TRANSFORMS
+        flips = registry.build(cfg.tta_pipeline[-1])
+        assert len(flips.subroutines) == 2
+        tta_model = resolve_type(cfg.model, MODELS)
+    assert tta_model.__module__.startswith(library)
 
 
 def test_the_doctor_needs_no_library():

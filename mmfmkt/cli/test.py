@@ -16,6 +16,7 @@ from mmfmkt.apis.runner import build_runner
 from mmfmkt.apis.train import check_fits, checkpoint_guard, verify_load_from
 from mmfmkt.models.distillers.networks import drop_teacher
 from mmfmkt.utils.error_messages import errors_as_config_errors
+from mmfmkt.utils.types import is_of_mmpretrain
 
 from .options import (
     add_flags,
@@ -61,12 +62,12 @@ def use_tta(cfg: Config) -> None:
     A config without ``tta_model`` or ``tta_pipeline`` gets the horizontal
     flips of its library's test.py.
     """
-    is_classifier = cfg.get('default_scope') == 'mmpretrain'
+    is_classifier = is_of_mmpretrain(cfg)
     if 'tta_model' not in cfg and is_classifier:
-        cfg.tta_model = dict(type='AverageClsScoreTTA')
+        cfg.tta_model = dict(type='mmpretrain.AverageClsScoreTTA')
     elif 'tta_model' not in cfg:
         cfg.tta_model = dict(
-            type='DetTTAModel',
+            type='mmdet.DetTTAModel',
             tta_cfg=dict(
                 nms=dict(type='nms', iou_threshold=0.5), max_per_img=100
             ),
@@ -76,11 +77,13 @@ def use_tta(cfg: Config) -> None:
         dataset = dataset['dataset']
     if 'tta_pipeline' not in cfg:
         pipeline = deepcopy(dataset.pipeline)
-        pack = pipeline[-1] if is_classifier else dict(type='PackDetInputs')
+        flip, pack = 'mmdet.RandomFlip', dict(type='mmdet.PackDetInputs')
+        if is_classifier:
+            flip, pack = 'RandomFlip', pipeline[-1]
         pipeline[-1] = dict(
             type='TestTimeAug',
             transforms=[
-                [dict(type='RandomFlip', prob=x) for x in (1.0, 0.0)],
+                [dict(type=flip, prob=x) for x in (1.0, 0.0)],
                 [pack],
             ],
         )
@@ -91,7 +94,7 @@ def use_tta(cfg: Config) -> None:
 
 def enable_visualization(cfg: Config, args: argparse.Namespace) -> None:
     """Enable the visualization hook with ``--show`` and ``--show-dir``."""
-    if cfg.get('default_scope') == 'mmpretrain':
+    if is_of_mmpretrain(cfg):
         hook = cfg.default_hooks.visualization
         hook.update(
             enable=True,
@@ -107,7 +110,7 @@ def enable_visualization(cfg: Config, args: argparse.Namespace) -> None:
 
 def dump_predictions(runner: Runner, path: str) -> None:
     """Add a metric that writes the predictions to a file."""
-    is_classifier = runner.cfg.get('default_scope') == 'mmpretrain'
+    is_classifier = is_of_mmpretrain(runner.cfg)
     name = 'mmengine.DumpResults' if is_classifier else 'mmdet.DumpDetResults'
     dump = METRICS.build(dict(type=name, out_file_path=path))
     runner.test_evaluator.metrics.append(dump)

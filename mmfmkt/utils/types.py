@@ -3,7 +3,7 @@
 from importlib import import_module
 from typing import Any, Iterable, Optional, Union
 
-from mmengine.registry import Registry
+from mmengine.registry import MODELS, Registry
 from mmengine.utils import get_object_from_string
 
 
@@ -63,6 +63,23 @@ def is_a(
         resolve_type(cfg_or_type, registry, scope) or object,
         tuple(base for base in found if base),
     )
+
+
+def is_of_mmpretrain(config: dict) -> bool:
+    """Return whether a whole config is one of MMPretrain.
+
+    New-style configs, whose types are classes, have no ``default_scope``; the
+    library is that of the model, or that of the student of a distillation.
+
+    Args:
+        config (dict): A whole config.
+    """
+    scope = config.get('default_scope')
+    if not scope:
+        model = resolve_type(config.get('model'), MODELS)
+        module = getattr(model, '__module__', '')
+        scope = getattr(model, 'library', module.split('.')[0])
+    return scope == 'mmpretrain'
 
 
 def type_name(cfg_or_type: Any) -> str:

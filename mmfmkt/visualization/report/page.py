@@ -14,6 +14,7 @@ from mmfmkt.apis.describe import encoder_names
 from mmfmkt.utils import ConfigError
 from mmfmkt.utils.complexity import count_parameters, size_and_flops
 from mmfmkt.utils.files import write_atomically
+from mmfmkt.utils.types import is_of_mmpretrain
 
 from . import curves, detections, features
 from .loading import LoadedRun, evaluate, load_run
@@ -182,7 +183,7 @@ def load_runs(
     """
     loaded, errors = [], {}
     for run in runs:
-        if run.config.get('default_scope') == 'mmpretrain':
+        if is_of_mmpretrain(run.config):
             continue
         try:
             loaded.append(load_run(run))
