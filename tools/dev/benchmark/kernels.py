@@ -123,7 +123,9 @@ def main() -> None:
     source = torch.randn(2, 256, 16, 16, requires_grad=True)
     target = torch.randn(2, 256, 16, 16)
     # Compute all steps as one batch, as on a GPU; a CPU computes each alone.
-    sampler.steps_per_batch = lambda state, indices: len(indices)
+    sampler.steps_per_batch = lambda state, indices: (
+        len(indices) if torch.is_grad_enabled() else 1
+    )
     for variant in args.variants:
         for encoder in args.encoders:
             field = flows.VelocityField(
