@@ -15,7 +15,6 @@ from mmfmkt.cli.test import use_tta
 from mmfmkt.utils import ConfigError
 from mmfmkt.utils.configs import SHIPPED, shipped_models
 from mmfmkt.utils.stack import installed_version
-from mmfmkt.utils.types import resolve_type
 
 pytest.importorskip('mmdet')
 COMMANDS = (
@@ -118,13 +117,15 @@ def test_flips_need_no_default_scope(library):
         )
     )
     use_tta(cfg)
-    with DefaultScope.overwrite_default_scope('mmengine'):
-        # The data sets of a library build transforms by its own registry.
-        registry = import_module(f'{library}.registry').TRANSFORMS
-        flips = registry.build(cfg.tta_pipeline[-1])
-        assert len(flips.subroutines) == 2
-        tta_model = resolve_type(cfg.model, MODELS)
-    assert tta_model.__module__.startswith(library)
+    for scope in ('mmengine', library):
+        with DefaultScope.overwrite_default_scope(scope):
+            # The data sets of a library build transforms by its own registry.
+            registry = import_module(f'{library}.registry').TRANSFORMS
+            flips = registry.build(cfg.tta_pipeline[-1])
+            assert len(flips.subroutines) == 2
+            with MODELS.switch_scope_and_registry(None) as registry:
+                tta_model = registry.get(cfg.tta_model.type)
+        assert tta_model.__module__.startswith(library)
 
 
 def test_the_doctor_needs_no_library():

@@ -67,7 +67,8 @@ def use_tta(cfg: Config) -> None:
         cfg.tta_model = dict(type='mmpretrain.AverageClsScoreTTA')
     elif 'tta_model' not in cfg:
         cfg.tta_model = dict(
-            type='mmdet.DetTTAModel',
+            # MMEngine's registry has it, not MMDetection's.
+            type='DetTTAModel',
             tta_cfg=dict(
                 nms=dict(type='nms', iou_threshold=0.5), max_per_img=100
             ),
