@@ -116,6 +116,15 @@ def test_logits_of_a_classifier_are_cached(tmp_path):
         check_equal(outputs, read(live, raw)[0])
 
 
+def test_black_images_of_unlike_shapes_share_no_entries(tmp_path):
+    cache = TeacherCache(str(tmp_path / 'cache.sqlite'))
+    for size in ((4, 8), (8, 4), (4, 8)):
+        images = torch.zeros(1, 3, *size)
+        outputs = cache.outputs(images, [None], lambda x, _: dict(tap=x))
+        assert torch.equal(outputs['tap'], images)
+    assert (cache.hits, cache.lookups) == (1, 3)
+
+
 @pytest.mark.parametrize('outputs', ([0], [2]))
 def test_teachers_of_equal_weights_that_output_other_layers_share_no_entries(
     outputs, tmp_path

@@ -116,6 +116,12 @@ def test_the_student_draws_the_same_random_numbers_without_a_wrapper():
     assert torch.equal(torch.rand(3), expected)
     for name, x in alone.state_dict().items():
         assert torch.equal(x, model.student.state_dict()[name])
+
+    def draw(*_):
+        torch.rand(1)
+
+    # A teacher in eval mode may draw random numbers as well.
+    model.teacher.backbone.register_forward_hook(draw)
     torch.manual_seed(1)
     data = model.data_preprocessor(batch(), True)
     model(**data, mode='loss')
