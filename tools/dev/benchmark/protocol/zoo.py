@@ -29,14 +29,6 @@ from .summaries import (
 )
 
 INDEX = ROOT / 'model-index.yml'
-# Pages with the summary; values: prefix of their links to pages in docs/.
-SUMMARY_PAGES = {
-    ROOT / 'README.md': 'docs/',
-    ROOT / 'docs' / 'index.md': '',
-    ROOT / 'docs' / 'results.md': '',
-}
-RESULTS = ROOT / 'docs' / 'results.md'
-PAGE = ROOT / 'docs' / 'zoo.md'
 PUBLISHED = ROOT / 'docs' / 'results' / 'published.yml'
 COLLECTION = {
     'Name': 'FM-KT',
@@ -49,61 +41,6 @@ COLLECTION = {
     },
     'README': 'README.md',
 }
-HEAD = """# Model zoo
-
-`python tools/dev/benchmark/accuracy.py TABLE --render`, with any file of
-`tools/dev/benchmark/tables/` as `TABLE`, rewrites this page from the results
-of all tables. The file `metafile.yml` in each folder of `configs/` has the
-results of the first table below in OpenMMLab's format. Trained checkpoints are
-not published.
-
-A config without a row in the first table has no measured result, with two
-exceptions. The results of teachers are on the results pages. Some methods were
-run with options on another config: for example, Theta on BCCD was run on
-`fmkt_retinanet_r18_bccd.py`, not on `theta_retinanet_r18_bccd.py`.
-"""
-MEASURED = """## Measured results
-
-Each row is a method and the config that was run. A method that deploys its
-flow has a row for each K, the number of Euler steps in deployment; "-" in the
-column K: no flow is deployed.
-
-- If the method, loss or encoder of a row differs from that of its config, the
-  config was run with the options that `metafile.yml` lists (`--cfg-options`).
-- FM-KT uses `BottleneckEncoder` on detectors and `ConvEncoder` on classifiers
-  unless the row names an encoder.
-- Theta is FM-KT^Theta. It has a direct term and ensemble weight 0
-  ([Method](method.md#variants)). "Theta, ensemble_weight = 1" has both terms.
-  "Theta, as published" has ensemble weight 1 and no direct term.
-- Box mAP is in [0, 1], top-1 in %. The standard error is over seeds.
-- Training time, memory: median time of a training run, and maximum memory of
-  its process, over the runs of the method, on a CPU.
-"""
-PUBLISHED_HEAD = """## Published results of the same students and teachers
-
-Results that the named source reports; they were not measured here.
-Student: result of the student that was trained without a teacher. Teacher:
-result of the teacher. Distilled student: name of each method and its result.
-"-": not collected. Box AP and top-1 are in %. Settings of the source may
-differ from those of the config: with KD, mdistiller weights the task loss by
-0.1 and KD by 0.9 on CIFAR-100, and both by 0.5 on ImageNet, these configs both
-by 1; with the Mask R-CNN teacher, MMRazor weights PKD by 6.
-"""
-CONFIGS_HEAD = """## All configs
-
-Variant: value of `model.variant`. Student: detector, backbone and depth, or
-the classifier's backbone and depth. Teacher: name of its config. Configs with
-variant "-" train a baseline student or a teacher on labels alone; the column
-"Student" then names the trained network.
-
-- `w16` in a config's name: student of quarter width (`base_channels=16`).
-- `cifar10_folder` and `cifar100_folder` read images from folders; `cifar10`
-  and `cifar100` read CIFAR's original files.
-- `flow_resnet8.py` is a control without distillation: OFM-KT with
-  `loss_weight=0`.
-- `configs/retinanet/fmkt_retinanet_r101_r50.py` inherits
-  `configs/fmkt_retinanet_r101_r50.py` and changes nothing.
-"""
 
 
 def write(tables: List[Table]) -> None:
@@ -118,16 +55,25 @@ def write(tables: List[Table]) -> None:
 
 def pages(tables: List[Table]) -> Dict[str, str]:
     """Return the text of each page that shows results of several tables."""
-    texts = {PAGE: page(tables)}
-    for path, folder in SUMMARY_PAGES.items():
-        text = path.read_text(encoding='utf-8')
-        texts[path] = replace_section(
-            text, 'summary', summary(tables, folder), path
-        )
-    texts[RESULTS] = replace_section(
-        texts[RESULTS], 'results', all_results(tables), RESULTS
-    )
-    return {x.relative_to(ROOT).as_posix(): y for x, y in texts.items()}
+    docs_summary = dict(summary=summary(tables, ''))
+    sections = {
+        'README.md': dict(summary=summary(tables, 'docs/')),
+        'docs/index.md': docs_summary,
+        'docs/results.md': dict(docs_summary, results=all_results(tables)),
+        'docs/zoo.md': dict(
+            measured=measured_results(tables),
+            published=published_results(),
+            configs=all_configs(),
+        ),
+    }
+    texts = {}
+    for path, sections_of_page in sections.items():
+        texts[path] = (ROOT / path).read_text(encoding='utf-8')
+        for name, section in sections_of_page.items():
+            texts[path] = replace_section(
+                texts[path], name, section, ROOT / path
+            )
+    return texts
 
 
 @cache
@@ -263,17 +209,6 @@ def metafiles(tables: List[Table]) -> Dict[str, str]:
         name: f'{header}\n{yaml.safe_dump(content, sort_keys=False)}'
         for name, content in files.items()
     }
-
-
-def page(tables: List[Table]) -> str:
-    """Return the text of the page of the model zoo."""
-    sections = (
-        HEAD,
-        f'{MEASURED}\n{measured_results(tables)}\n',
-        f'{PUBLISHED_HEAD}\n{published_results()}\n',
-        f'{CONFIGS_HEAD}\n{all_configs()}\n',
-    )
-    return '\n'.join(sections)
 
 
 def measured_results(tables: List[Table]) -> str:
