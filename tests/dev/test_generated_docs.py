@@ -13,7 +13,11 @@ SCRIPTS = ROOT / 'tools' / 'dev' / 'docs'
 
 def test_the_config_reference_is_made_from_the_annotations():
     script = runpy.run_path(str(SCRIPTS / 'config_reference.py'))
-    assert script['page_text']() == script['PAGE'].read_text(encoding='utf-8')
+    text = script['PAGE'].read_text(encoding='utf-8')
+    assert script['page_text'](text) == text
+    keys = re.findall(r'^\| `(.+?)` \|', text, re.MULTILINE)
+    assert {'variant', 'teacher.config', 'flow.encoder', 'beta'} <= {*keys}
+    assert not re.search(r'^.*\|  \|$', text, re.MULTILINE), 'no description'
 
 
 def test_the_glossary_has_at_most_fifteen_terms():

@@ -58,12 +58,27 @@ def replace_table(text: str, table: Table, results: dict) -> str:
 def replace_section(text: str, name: str, section: str, path: Path) -> str:
     """Return the text of a page with the section between two marks replaced.
 
+    Args:
+        text (str): Text of the page.
+        name (str): Name of the section, as in `split_section`.
+        section (str): New text between the marks.
+        path (Path): Path of the page, named in the error.
+
+    Raises:
+        ConfigError: If the page has no such marks.
+    """
+    before, _, after = split_section(text, name, path)
+    return f'{before}\n\n{section}\n\n{after}'
+
+
+def split_section(text: str, name: str, path: Path) -> Tuple[str, str, str]:
+    """Return the text of a page until a mark, between two marks, and the rest.
+
     The marks are ``<!-- NAME: table -->`` and ``<!-- NAME: end of table -->``.
 
     Args:
         text (str): Text of the page.
         name (str): NAME of the marks.
-        section (str): New text between the marks.
         path (Path): Path of the page, named in the error.
 
     Raises:
@@ -76,8 +91,8 @@ def replace_section(text: str, name: str, section: str, path: Path) -> str:
             'table between them.'
         )
     before, rest = text.split(begin)
-    _, after = rest.split(end)
-    return f'{before}{begin}\n\n{section}\n\n{end}{after}'
+    section, after = rest.split(end)
+    return f'{before}{begin}', section, f'{end}{after}'
 
 
 def teacher_value(table: Table, results: dict) -> Optional[float]:
