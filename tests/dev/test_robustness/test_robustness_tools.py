@@ -1,4 +1,4 @@
-"""Tools for robustness: kills, data parallelism and long runs."""
+"""Tools for robustness: kills and long runs."""
 
 import json
 
@@ -23,23 +23,6 @@ def test_an_interrupted_run_ends_with_the_weights_of_an_uninterrupted_one(
     )
     assert '1 half written' in log and 'ended before' not in log
     assert ' tensors, 0 of them different, largest difference 0' in log
-
-
-def test_two_processes_have_the_gradients_of_one():
-    log = run(
-        'tools/dev/robustness/data_parallel.py', 'theta, PKD', 'fmkt, KD'
-    )
-    results = dict(x.rsplit(': ', 1) for x in log.splitlines() if 'Loss' in x)
-    assert set(results) == {
-        'theta, PKDLoss, sync',
-        'theta, PKDLoss',
-        'fmkt, KDLoss',
-    }
-    for name, result in results.items():
-        difference, equal = result.split(', ')
-        assert equal == 'equal'
-        # Without synchronization, only statistics of batch norms differ.
-        assert (float(difference) < 1e-12) == (name != 'theta, PKDLoss')
 
 
 def test_memory_handles_and_threads_of_a_run_are_recorded(shapes, tmp_path):
