@@ -8,6 +8,7 @@ backward of a training step, and those of the forward of the deployed flow.
 """
 
 import argparse
+import itertools
 from collections import Counter
 from functools import partial
 from typing import Any, Callable
@@ -21,10 +22,9 @@ from mmfmkt.cli.options import make_parser
 from mmfmkt.models import flows, losses
 from mmfmkt.models.flows import sampler
 
-# Distillation loss of each variant.
-LOSSES = dict(
-    fmkt='PKDLoss', theta='PKDLoss', online='MSELoss', parallel='PKDLoss'
-)
+VARIANTS = ('fmkt', 'theta')
+# Numbers of Euler steps in training, and of the deployed flow.
+NUM_STEPS, INFERENCE_STEPS = 4, (1, 4)
 # Operators without computation that are not views.
 NO_COMPUTATION = ('_unsafe_view', 'detach', 'empty', 'promote_types')
 
@@ -72,12 +72,10 @@ def print_kernels(name: str, function: Callable, show_list: bool) -> None:
             print(f'  {number:4} {operator}')
 
 
-def training_step(
-    transfer: nn.Module, source: Tensor, target: Tensor, num_steps: int
-) -> None:
+def training_step(transfer: nn.Module, source: Tensor, target: Tensor) -> None:
     """Run forward and backward of one level, without an optimizer."""
     transfer.zero_grad(set_to_none=True)
-    loss_dict, output = transfer(source, target, num_steps)
+    loss_dict, output = transfer(source, target, NUM_STEPS)
     torch.autograd.backward(
         [sum(loss_dict.values()), output], [None, torch.ones_like(output)]
     )
@@ -87,32 +85,10 @@ def parse_args() -> argparse.Namespace:
     parser = make_parser(__doc__)
     add = parser.add_argument
     add(
-        '--variants',
-        nargs='+',
-        choices=tuple(LOSSES),
-        default=['fmkt', 'theta'],
-        help='variants to count',
-    )
-    add(
         '--encoders',
         nargs='+',
         default=['BottleneckEncoder', 'ConvEncoder'],
         help='encoders to count',
-    )
-    add(
-        '--num-steps',
-        type=int,
-        default=4,
-        metavar='N',
-        help='number of Euler steps in training',
-    )
-    add(
-        '--inference-steps',
-        nargs='+',
-        type=int,
-        default=[1, 4],
-        metavar='K',
-        help='numbers of Euler steps of the deployed flow',
     )
     add('--list', action='store_true', help='list the operators')
     return parser.parse_args()
@@ -126,22 +102,18 @@ def main() -> None:
     sampler.steps_per_batch = lambda state, indices: (
         len(indices) if torch.is_grad_enabled() else 1
     )
-    for variant in args.variants:
-        for encoder in args.encoders:
-            field = flows.VelocityField(
-                getattr(flows, encoder)(256), flows.RectifiedFlow()
-            )
-            metric = getattr(losses, LOSSES[variant])()
-            transfer = flows.VARIANTS[variant](field, metric)
-            step = partial(
-                training_step, transfer, source, target, args.num_steps
-            )
-            name = f'{variant} {encoder}'
-            print_kernels(f'{name} N={args.num_steps}', step, args.list)
-            for k in args.inference_steps if transfer.deploys_flow else ():
-                deployed = partial(transfer.sample, source, k)
-                with torch.no_grad():
-                    print_kernels(f'{name} K={k}', deployed, args.list)
+    for variant, encoder in itertools.product(VARIANTS, args.encoders):
+        field = flows.VelocityField(
+            getattr(flows, encoder)(256), flows.RectifiedFlow()
+        )
+        transfer = flows.VARIANTS[variant](field, losses.PKDLoss())
+        step = partial(training_step, transfer, source, target)
+        name = f'{variant} {encoder}'
+        print_kernels(f'{name} N={NUM_STEPS}', step, args.list)
+        for k in INFERENCE_STEPS if transfer.deploys_flow else ():
+            deployed = partial(transfer.sample, source, k)
+            with torch.no_grad():
+                print_kernels(f'{name} K={k}', deployed, args.list)
 
 
 if __name__ == '__main__':
