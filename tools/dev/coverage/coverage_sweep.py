@@ -50,23 +50,10 @@ def parse_args() -> argparse.Namespace:
         '--families', nargs='+', help='families to check (default: all)'
     )
     parser.add_argument(
-        '--checks',
-        nargs='+',
-        choices=CHECKS,
-        default=CHECKS,
-        help='checks to run',
-    )
-    parser.add_argument(
         '--retry', action='store_true', help='repeat checks that did not pass'
     )
     parser.add_argument(
         '--jobs', type=int, default=1, help='number of parallel processes'
-    )
-    parser.add_argument(
-        '--timeout',
-        type=float,
-        default=600,
-        help='limit of one check of one config in seconds',
     )
     return parser.parse_args()
 
@@ -77,7 +64,7 @@ def main() -> None:
     results = Results(args.out)
     all_families = [x for library in args.library for x in families(library)]
     todo = []
-    for check in args.checks:
+    for check in CHECKS:
         for family in all_families:
             old_status = results.get(family, check).get('status')
             is_due = not old_status or (args.retry and old_status not in DONE)
@@ -86,9 +73,9 @@ def main() -> None:
     console = Console()
     with Progress(console=console, disable=not console.is_terminal) as bar:
         task = bar.add_task('coverage', total=len(todo))
-        for family, check in check_all(todo, results, args.jobs, args.timeout):
+        for family, check in check_all(todo, results, args.jobs):
             bar.update(task, advance=1, description=f'{family.key} {check}')
-    report(results.by_family, args.out.with_suffix('.md'), console)
+    report(results.by_family, args.out.with_suffix('.md'))
 
 
 if __name__ == '__main__':

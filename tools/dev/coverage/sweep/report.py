@@ -4,8 +4,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Dict, List, Sequence
 
-from rich.console import Console
-from rich.table import Table
+from mmfmkt.apis.compare.results import markdown_table
 
 COLUMNS = ('Family', 'equivalence', 'theta', 'fmkt', 'Config', 'Reason')
 
@@ -51,25 +50,17 @@ def counts(rows: Sequence[List[str]], library: str) -> List[str]:
     return lines
 
 
-def report(
-    results: Dict[str, Dict[str, dict]], path: Path, console: Console
-) -> None:
-    """Print and write a row for each family, and the counts.
+def report(results: Dict[str, Dict[str, dict]], path: Path) -> None:
+    """Write a table with a row for each family; print and write the counts.
 
     Args:
         results (dict): Results by family and check.
         path (Path): Markdown file to write.
-        console (Console): Console to print to.
     """
-    table = Table(*COLUMNS, title='Families as students')
     rows = [row(*item) for item in sorted(results.items())]
-    for cells in rows:
-        table.add_row(*cells)
-    console.print(table)
     libraries = dict.fromkeys(cells[0].split('/')[0] for cells in rows)
     summary = [line for x in libraries for line in counts(rows, x)]
-    for line in summary:
-        console.print(line)
-    lines = [COLUMNS, ['---'] * len(COLUMNS), *rows]
-    text = ['| ' + ' | '.join(line) + ' |' for line in lines]
-    path.write_text('\n'.join([*(f'- {x}' for x in summary), '', *text, '']))
+    print(*summary, f'table: {path}', sep='\n')
+    items = [f'- {line}' for line in summary]
+    table = markdown_table(COLUMNS, rows)
+    path.write_text('\n'.join([*items, '', table, '']))

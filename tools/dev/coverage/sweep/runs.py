@@ -36,6 +36,8 @@ STAND_INS = Path(__file__).with_name('stand_ins')
 # Statuses after which the next config of the family is tried.
 NOT_CHECKED = ('cannot run', 'cannot apply', 'timed out')
 MAX_CONFIGS = 3
+# Limit of one check of one config in seconds.
+TIMEOUT = 600
 
 
 class Results:
@@ -62,7 +64,7 @@ class Results:
 
 
 def check_all(
-    todo: List[Tuple[Family, str]], results: Results, jobs: int, timeout: float
+    todo: List[Tuple[Family, str]], results: Results, jobs: int
 ) -> Iterator[Tuple[Family, str]]:
     """Run checks, store their results, and yield each completed check.
 
@@ -70,15 +72,12 @@ def check_all(
         todo (list[tuple[Family, str]]): Pairs of family and check.
         results (Results): Results to add to.
         jobs (int): Number of parallel processes.
-        timeout (float): Limit of one process in seconds.
     """
     prepare_processes()
     # SIGTERM runs the `finally` block, which ends the processes.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     with ThreadPoolExecutor(jobs) as pool:
-        tasks = {
-            pool.submit(check_family, *x, results, timeout): x for x in todo
-        }
+        tasks = {pool.submit(check_family, *x, results): x for x in todo}
         try:
             for task in as_completed(tasks):
                 family, check = tasks[task]
@@ -90,9 +89,7 @@ def check_all(
                 stop(process)
 
 
-def check_family(
-    family: Family, check: str, results: Results, timeout: float
-) -> dict:
+def check_family(family: Family, check: str, results: Results) -> dict:
     """Check the smallest config of a family that this machine can run.
 
     All checks of a family use the same config.
@@ -106,15 +103,13 @@ def check_family(
     ]
     tried = []
     for config in checked_configs[:1] or family.configs[:MAX_CONFIGS]:
-        tried.append(check_config(family, config, check, timeout))
+        tried.append(check_config(family, config, check))
         if tried[-1]['status'] not in NOT_CHECKED:
             return tried[-1]
     return tried[0]
 
 
-def check_config(
-    family: Family, config: str, check: str, timeout: float
-) -> dict:
+def check_config(family: Family, config: str, check: str) -> dict:
     """Check one config in a process of its own, with a time limit."""
     start = time.perf_counter()
     with tempfile.TemporaryDirectory() as name:
@@ -123,12 +118,12 @@ def check_config(
             target=check_in_child, args=(family.library, config, check, folder)
         )
         process.start()
-        process.join(timeout)
+        process.join(TIMEOUT)
         timed_out = process.exitcode is None
         stop(process)
         process.join()
         if timed_out:
-            reason = f'took more than {timeout:g} s'
+            reason = f'took more than {TIMEOUT} s'
             result = dict(status='timed out', reason=reason)
         else:
             result = read_result(folder, process.exitcode)
