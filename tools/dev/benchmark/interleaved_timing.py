@@ -13,11 +13,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from mmfmkt.utils.interleaved_timing import (  # noqa: F401 (benchmarks use it)
-    console,
-    ratio_to,
-    time_interleaved,
-)
+from mmfmkt.utils.interleaved_timing import ratio_to
 
 
 def activation_bytes(

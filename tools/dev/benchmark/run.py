@@ -32,6 +32,7 @@ from mmfmkt.cli.errors import exit_on_error
 from mmfmkt.cli.options import add_cfg_options, int_at_least, make_parser
 from mmfmkt.models import flows
 from mmfmkt.models.losses import PKDLoss
+from mmfmkt.utils.interleaved_timing import time_interleaved
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
@@ -195,7 +196,7 @@ def measure_training(args: argparse.Namespace) -> List[dict]:
                 model, batch, n, args.amp
             )
             lower_bounds[passes_name] = f'lower bound {encoder} N={n}'
-    times = timing.time_interleaved(functions, args.repeats)
+    times = time_interleaved(functions, args.repeats)
     for passes_name, lower_bound in lower_bounds.items():
         parts = (times['student'], times['teacher'], times.pop(passes_name))
         times[lower_bound] = [sum(seconds) for seconds in zip(*parts)]
@@ -223,7 +224,7 @@ def measure_inference(args: argparse.Namespace) -> List[dict]:
         for k in args.inference_steps:
             label = name.replace(f'N={args.num_steps[0]}', f'K={k}')
             functions[label] = partial(predict, model, k)
-    times = timing.time_interleaved(functions, args.repeats)
+    times = time_interleaved(functions, args.repeats)
     return [timing.timing_row(name, times, ['student']) for name in times]
 
 
@@ -289,7 +290,7 @@ def measure_flow(args: argparse.Namespace) -> List[dict]:
         memory_rows.append(timing.memory_row(name, size, baseline))
         if args.sync_check:
             check_synchronization(functions[f'flow {label}'])
-    times = timing.time_interleaved(functions, args.repeats)
+    times = time_interleaved(functions, args.repeats)
     timing_rows = []
     for label, denominator in itertools.product(
         labels, ('encoder', 'reference')

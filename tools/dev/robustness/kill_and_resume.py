@@ -77,9 +77,6 @@ def parse_args() -> argparse.Namespace:
         help='folder for both runs; existing contents are deleted',
     )
     parser.add_argument(
-        '--seed', type=int, default=SEED, help='seed of the random times'
-    )
-    parser.add_argument(
         '--cfg-options',
         nargs='+',
         default=[],
@@ -170,7 +167,7 @@ def train_interrupted(
         first (float): Seconds until the first checkpoint.
         last (float): Seconds of the uninterrupted training.
     """
-    rng = random.Random(args.seed)
+    rng = random.Random(SEED)
     interruptions = ['killed'] * args.kills + [
         'terminated'
     ] * args.terminations
