@@ -260,13 +260,13 @@ def test_the_site_builds_without_a_warning(tmp_path):
 
 TOOLS = sorted(
     x.relative_to(ROOT).as_posix()
-    for folder in ('', 'analysis', 'benchmark')
-    for x in (ROOT / 'tools' / folder).glob('*.py')
+    for pattern in ('*.py', 'analysis_tools/*.py', 'dev/*/*.py')
+    for x in (ROOT / 'tools').glob(pattern)
     if 'ArgumentParser' in x.read_text() or 'make_parser' in x.read_text()
 )
 
 
-@pytest.mark.parametrize('name', [x for x in TOOLS if 'setup_env' not in x])
+@pytest.mark.parametrize('name', TOOLS)
 def test_the_help_of_each_tool_has_an_example(
     name, tools, monkeypatch, capsys
 ):

@@ -13,6 +13,7 @@ from mmfmkt.models.distillers.networks import (
     load_model_config,
     without_weights,
 )
+from mmfmkt.models.distillers.taps import dummy_samples
 from mmfmkt.models.flows import VARIANTS, MetaEncoder
 from mmfmkt.registry import MODELS
 
@@ -102,13 +103,9 @@ def noise(
     from mmdet.structures import DetDataSample
     from mmengine.structures import InstanceData
 
-    sizes = dict.fromkeys(
-        ('img_shape', 'ori_shape', 'pad_shape', 'batch_input_shape'),
-        (height, width),
-    )
     samples = []
-    for _ in range(batch_size):
-        sample = DetDataSample(metainfo=dict(sizes, scale_factor=(1.0, 1.0)))
+    for dummy_sample in dummy_samples(images):
+        sample = DetDataSample(metainfo=dummy_sample.metainfo)
         corners = [[0.1, 0.1, 0.5, 0.7], [0.4, 0.3, 0.9, 0.9]]
         boxes = torch.tensor(corners) * torch.tensor([width, height] * 2)
         sample.gt_instances = InstanceData(
