@@ -1,6 +1,6 @@
 """Tools for robustness: kills and long runs."""
 
-import json
+import re
 
 import pytest
 from conftest import run
@@ -22,18 +22,17 @@ def test_an_interrupted_run_ends_with_the_weights_of_an_uninterrupted_one(
         *('--kills', 0, '--in-write', 1, '--terminations', 1),
     )
     assert '1 half written' in log and 'ended before' not in log
-    assert ' tensors, 0 of them different, largest difference 0' in log
+    assert ' tensors, equal in every bit' in log
 
 
-def test_memory_handles_and_threads_of_a_run_are_recorded(shapes, tmp_path):
+def test_memory_and_handles_of_a_run_are_recorded(shapes, tmp_path):
     config = write_config(tmp_path / 'config.py', shapes, 'theta', epochs=4)
     log = run(
         'tools/dev/robustness/long_run.py',
         config,
         *('--every', 0.1, '--work-dir', tmp_path / 'run'),
-        *('--out', tmp_path / 'rows.json', '--plot', tmp_path / 'rows.png'),
+        *('--plot', tmp_path / 'rows.png'),
     )
-    assert 'memory in MiB: ' in log and 'file handles: ' in log
-    rows = json.loads((tmp_path / 'rows.json').read_text())
-    assert len(rows) >= 9 and all(row['memory'] > 100 for row in rows)
+    memory = re.search(r'memory in MiB: ([\d.]+)', log)
+    assert float(memory[1]) > 100 and 'file handles: ' in log
     assert (tmp_path / 'rows.png').stat().st_size > 1000

@@ -1,4 +1,4 @@
-"""Record memory, file handles and threads of a training.
+"""Record memory and file handles of a training.
 
     python tools/dev/robustness/long_run.py CONFIG --plot watch.png
 
@@ -8,7 +8,6 @@ samples.
 """
 
 import argparse
-import json
 import re
 import subprocess
 import sys
@@ -22,13 +21,10 @@ import psutil
 from mmfmkt.cli.errors import exit_on_error
 from mmfmkt.cli.options import add_debug, make_parser
 from mmfmkt.utils import ConfigError
-from mmfmkt.utils.files import write_atomically
 
 ROOT = Path(__file__).resolve().parents[3]
 # Sampled values; labels of plot and output.
-LABELS = dict(
-    memory='memory in MiB', handles='file handles', threads='threads'
-)
+LABELS = dict(memory='memory in MiB', handles='file handles')
 
 
 def parse_args() -> argparse.Namespace:
@@ -42,7 +38,6 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--every', type=float, default=2.0, help='seconds between two samples'
     )
-    parser.add_argument('--out', help='JSON file to write')
     parser.add_argument('--plot', help='image file to write')
     parser.add_argument(
         '--cfg-options',
@@ -66,7 +61,6 @@ def sample(process: psutil.Process) -> Dict[str, float]:
         with suppress(psutil.NoSuchProcess, psutil.AccessDenied):
             sums['memory'] += member.memory_full_info().pss / 2**20
             sums['handles'] += member.num_fds()
-            sums['threads'] += member.num_threads()
     return sums
 
 
@@ -132,8 +126,6 @@ def main() -> None:
         print(
             f'{label}: {first:.1f} in the first tenth, {last:.1f} in the last'
         )
-    if args.out:
-        write_atomically(args.out, json.dumps(samples))
     if args.plot:
         plot(samples, args.plot)
 
