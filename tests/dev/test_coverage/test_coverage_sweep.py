@@ -103,11 +103,9 @@ def test_a_family_passes_and_a_repeated_sweep_skips_it(tmp_path):
         'tools/dev/coverage/coverage_sweep.py',
         '--out',
         out,
-        '--library',
-        'mmpretrain',
         '--families',
     )
-    log = run(*command, 'mobilenet_v3', 'flamingo')
+    log = run(*command, 'mmpretrain/mobilenet_v3', 'mmpretrain/flamingo')
     first = json.loads(out.read_text())
     family = first['mmpretrain/mobilenet_v3']
     assert family['equivalence']['status'] == 'equal', log
@@ -116,5 +114,5 @@ def test_a_family_passes_and_a_repeated_sweep_skips_it(tmp_path):
     assert 'equivalence: 1 cannot apply, 1 equal' in log
     table = out.with_suffix('.md').read_text()
     assert '| mmpretrain/mobilenet_v3 | equal | passed | passed |' in table
-    run(*command, 'mobilenet_v3')
+    run(*command, 'mmpretrain/mobilenet_v3')
     assert json.loads(out.read_text()) == first

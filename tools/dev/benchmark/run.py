@@ -25,13 +25,13 @@ from pathlib import Path
 from typing import Callable, Dict, Iterator, List, Optional, Tuple
 
 import torch
-from mmengine.config import Config
 from torch import nn
 
 from mmfmkt.cli.errors import exit_on_error
 from mmfmkt.cli.options import add_cfg_options, int_at_least, make_parser
 from mmfmkt.models import flows
 from mmfmkt.models.losses import PKDLoss
+from mmfmkt.utils.configs import read_config
 from mmfmkt.utils.interleaved_timing import time_interleaved
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
@@ -135,18 +135,11 @@ def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
     return args
 
 
-def read_config(args: argparse.Namespace) -> Config:
-    """Return the config of the command line."""
-    config = Config.fromfile(args.config)
-    config.merge_from_dict(args.cfg_options or {})
-    return config
-
-
 def distillers(
     args: argparse.Namespace,
 ) -> Iterator[Tuple[str, str, int, nn.Module]]:
     """Yield label, encoder, N and distiller of each requested setting."""
-    config = read_config(args)
+    config = read_config(args.config, args.cfg_options)
     flow_options: Dict[str, dict] = {'': {}}
     if args.with_cp:
         flow_options[' with_cp'] = dict(with_cp=True)
@@ -164,7 +157,7 @@ def distillers(
 
 def build_without_flow(args: argparse.Namespace) -> nn.Module:
     """Build the distiller of the variant ``direct``, which has no flow."""
-    config = read_config(args)
+    config = read_config(args.config, args.cfg_options)
     return networks.build(config, 'direct', None, args.device).train()
 
 

@@ -13,19 +13,20 @@ written. Repeat the command to resume.
 """
 
 import argparse
+import itertools
 import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Dict, List, NamedTuple, Optional
+from typing import List, NamedTuple, Optional
 
 from mmengine.config import Config
 
 from mmfmkt.apis.compare import Comparison, Executor, Method
 from mmfmkt.apis.compare.composition import set_budget
 from mmfmkt.apis.compare.results import (
-    differences,
-    format_mean_and_error,
+    ResultRow,
+    format_difference,
     load_results,
     markdown_table,
     rows_of,
@@ -38,6 +39,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from protocol.page import replace_section  # noqa: E402
 from protocol.plan import ROOT  # noqa: E402
+from protocol.summaries import mean_of  # noqa: E402
 
 METRIC = 'coco/bbox_mAP'
 PAGE = ROOT / 'docs/unlabelled.md'
@@ -174,33 +176,33 @@ def execute(data: str, folder: Path, jobs: int) -> None:
             executor.collect()
 
 
+def result_text(row: ResultRow) -> str:
+    """Return the mean of a row, and the number of failed runs."""
+    failed = f' ({len(row.failed)} failed)' if row.failed else ''
+    return mean_of(row, METRIC) + failed
+
+
 def table() -> str:
     """Return the results of all data sets as a table in Markdown."""
     lines = []
-    for data, setting in SETTINGS.items():
-        for divisor, labels in LABELS.items():
-            plan = comparison(data, divisor, None, list(SEEDS))
-            rows = {x.name: x for x in rows_of(plan, load_results(plan))}
-            if len(rows) < 2:
-                continue
-            values: Dict[str, str] = {}
-            for name, row in rows.items():
-                values[name] = format_mean_and_error(
-                    list(row.values.values()), METRIC
-                )
-                if row.failed:
-                    values[name] += f' ({len(row.failed)} failed)'
-            paired = differences(rows['pretrained'], rows['scratch'])
-            lines.append(
-                [
-                    f'{setting.title}, {labels}',
-                    f'{setting.unlabelled} + {setting.labeled}',
-                    str(setting.scratch),
-                    values['pretrained'],
-                    values['scratch'],
-                    format_mean_and_error(paired, METRIC, '+'),
-                ]
-            )
+    for (data, setting), (divisor, labels) in itertools.product(
+        SETTINGS.items(), LABELS.items()
+    ):
+        plan = comparison(data, divisor, None, list(SEEDS))
+        rows = {x.name: x for x in rows_of(plan, load_results(plan))}
+        if len(rows) < 2:
+            continue
+        pretrained, scratch = rows['pretrained'], rows['scratch']
+        lines.append(
+            [
+                f'{setting.title}, {labels}',
+                f'{setting.unlabelled} + {setting.labeled}',
+                str(setting.scratch),
+                result_text(pretrained),
+                result_text(scratch),
+                format_difference(pretrained, scratch, METRIC),
+            ]
+        )
     header = (
         'Data, labels',
         'Epochs without and with labels',

@@ -40,14 +40,9 @@ def parse_args() -> argparse.Namespace:
         'skipped; the table is written beside it (.md)',
     )
     parser.add_argument(
-        '--library',
+        '--families',
         nargs='+',
-        choices=LIBRARIES,
-        default=LIBRARIES,
-        help='libraries to check',
-    )
-    parser.add_argument(
-        '--families', nargs='+', help='families to check (default: all)'
+        help='families to check, such as mmdet/retinanet (default: all)',
     )
     parser.add_argument(
         '--retry', action='store_true', help='repeat checks that did not pass'
@@ -62,13 +57,13 @@ def main() -> None:
     args = parse_args()
     link_shipped()
     results = Results(args.out)
-    all_families = [x for library in args.library for x in families(library)]
+    all_families = [x for library in LIBRARIES for x in families(library)]
     todo = []
     for check in CHECKS:
         for family in all_families:
             old_status = results.get(family, check).get('status')
             is_due = not old_status or (args.retry and old_status not in DONE)
-            if is_due and family.name in (args.families or [family.name]):
+            if is_due and family.key in (args.families or [family.key]):
                 todo.append((family, check))
     console = Console()
     with Progress(console=console, disable=not console.is_terminal) as bar:

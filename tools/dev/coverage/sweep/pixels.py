@@ -63,8 +63,6 @@ def scaled(value: Any, factor: float) -> Any:
         return type(value)(scaled(x, factor) for x in value)
     if not isinstance(value, int) or abs(value) < SMALLEST:
         return value
-    if factor == 1:
-        return value
     if value < 0:
         return -scaled(-value, factor)
     if (value + 1) % 32 == 0:
