@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,7 @@ cache_metafiles()
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
+BCCD = ROOT.parent / 'shared' / 'data' / 'bccd'
 CPU = dict(
     CUDA_VISIBLE_DEVICES='', OMP_NUM_THREADS='1', PYTHONWARNINGS='ignore'
 )
@@ -131,7 +133,8 @@ def run(*command, fails=False, cwd=ROOT, fresh=False, **env):
     python = sys.executable if fresh else TOOL_SERVER.executable()
     if command[0].endswith('.py') or command[0] == '-m':
         command.insert(0, python)
-    path = os.pathsep.join([str(ROOT), os.environ.get('PYTHONPATH', '')])
+    # An empty entry would be the working directory.
+    path = [str(ROOT), os.environ.get('PYTHONPATH')]
     done = subprocess.run(
         command,
         cwd=cwd,
@@ -139,7 +142,7 @@ def run(*command, fails=False, cwd=ROOT, fresh=False, **env):
             **os.environ,
             **CPU,
             'PYTHON': python,
-            'PYTHONPATH': path,
+            'PYTHONPATH': os.pathsep.join(filter(None, path)),
             **{name: str(value) for name, value in env.items()},
         },
         stdin=subprocess.DEVNULL,
@@ -151,6 +154,21 @@ def run(*command, fails=False, cwd=ROOT, fresh=False, **env):
     return done.stdout
 
 
+def wait_until(condition, seconds=300):
+    """Wait until a function returns true, but not longer."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+def free_port():
+    """Return a port that nobody uses at the moment."""
+    with socket.socket() as free:
+        free.bind(('localhost', 0))
+        return free.getsockname()[1]
+
+
 def run_ranks(function, size=2):
     """Return the results of a function in several processes, by rank.
 
@@ -159,9 +177,7 @@ def run_ranks(function, size=2):
     """
     context = torch.multiprocessing.get_context('fork')
     results = context.SimpleQueue()
-    with socket.socket() as free:
-        free.bind(('localhost', 0))
-        port = free.getsockname()[1]
+    port = free_port()
 
     def start(rank):
         os.environ.update(

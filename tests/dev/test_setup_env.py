@@ -7,10 +7,11 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
+import psutil
 import pytest
+from conftest import wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
 TOOLS = ROOT / 'tools' / 'dev'
@@ -279,18 +280,13 @@ def test_an_interrupt_ends_all_processes_of_a_command(tmp_path, number):
         child,
     )
     pid = tmp_path / 'pid'
-    deadline = time.monotonic() + 10
-    while not (pid.exists() and pid.read_text().endswith('\n')):
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-    process.send_signal(number)
-    process.communicate(timeout=10)
+    try:
+        wait_until(lambda: pid.exists() and pid.read_text().endswith('\n'), 60)
+    finally:
+        process.send_signal(number)
+    process.communicate(timeout=50)
     assert process.returncode == 130
-    deadline = time.monotonic() + 5
-    with pytest.raises(ProcessLookupError):
-        while time.monotonic() < deadline:
-            os.kill(int(pid.read_text()), 0)
-            time.sleep(0.05)
+    wait_until(lambda: not psutil.pid_exists(int(pid.read_text())), 5)
 
 
 # The complete set-up
@@ -341,7 +337,7 @@ def test_a_second_set_up_waits_for_the_first(venv):
         )
         with pytest.raises(subprocess.TimeoutExpired):
             second.wait(1)
-    assert second.communicate(timeout=10)[0].decode().strip()
+    assert second.communicate(timeout=60)[0].decode().strip()
 
 
 # The shell scripts

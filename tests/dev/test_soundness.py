@@ -1,9 +1,8 @@
 """Unusual configs that MMEngine trains are trained and distilled."""
 
-import time
-
 import psutil
 import pytest
+from conftest import wait_until
 
 pytest.importorskip('mmdet')
 pytest.importorskip('mmpretrain')
@@ -67,8 +66,7 @@ def test_a_command_that_exceeds_its_limit_is_killed_with_its_children(
     assert server.run(hanging, tmp_path, tmp_path / 'log') == -9
     pids = [int(x.stem) for x in tmp_path.glob('*.pid')]
     assert len(pids) == 2
-    time.sleep(0.2)
-    assert not any(map(runs, pids))
+    wait_until(lambda: not any(map(runs, pids)), 10)
 
 
 def runs(pid):

@@ -9,15 +9,13 @@ import numpy as np
 import pytest
 import yaml
 from coco import CLASSES, coco_folder
-from conftest import ROOT
+from conftest import BCCD
 from PIL import Image
 from yolo_voc import read_coco, to_voc, to_yolo
 
 from mmfmkt.datasets.annotated_image import image_size
 from mmfmkt.datasets.data_folder import find_data_folder
 from mmfmkt.utils import ConfigError
-
-BCCD = ROOT.parent / 'shared' / 'data' / 'bccd'
 
 
 @pytest.fixture

@@ -67,7 +67,11 @@ SETTINGS = (
     ('train_dataloader.batch_siz', 2, 'batch_siz'),
     ('train_dataloader.sampler', dict(type='DefaultSamplr'), 'DefaultSamplr'),
     (f'{DATA}type', 'CocoDatast', 'dataset.type.*CocoDatast'),
-    (f'{DATA}data_root', 'no/such', 'no/such'),
+    (
+        f'{DATA}data_root',
+        'no/such',
+        'train_dataloader.dataset: FileNotFoundError.*no/such',
+    ),
     (f'{DATA}pipeline', [dict(type='LoadImage')], 'pipeline.0.type'),
     (f'{DATA}filter_cfg', dict(min_size=10**6), 'dataset is empty'),
     ('val_evaluator', dict(type='CocoMetri'), 'val_evaluator.type'),

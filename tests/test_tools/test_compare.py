@@ -6,12 +6,11 @@ import random
 import signal
 import statistics
 import subprocess
-import time
 from types import SimpleNamespace
 
 import pytest
 import torch
-from conftest import CPU, ROOT, TOOL_SERVER, run
+from conftest import CPU, ROOT, TOOL_SERVER, run, wait_until
 from mmengine.config import Config
 from mmengine.registry import PARAM_SCHEDULERS, DefaultScope
 from tiny import classification, distiller, write_network
@@ -498,13 +497,6 @@ def command(shapes, tmp_path):
     ]
 
 
-def until(condition, seconds=300):
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.1)
-
-
 @pytest.mark.slow
 def test_a_comparison_is_interrupted_and_continued(command, tmp_path):
     command += ['--methods', 'baseline', 'fmkt', '--budget', 2, '--jobs', 2]
@@ -517,8 +509,10 @@ def test_a_comparison_is_interrupted_and_continued(command, tmp_path):
         stderr=subprocess.PIPE,
         text=True,
     )
-    until(lambda: log.is_file() and 'Epoch(train)' in log.read_text())
-    process.send_signal(signal.SIGTERM)
+    try:
+        wait_until(lambda: log.is_file() and 'Epoch(train)' in log.read_text())
+    finally:
+        process.send_signal(signal.SIGTERM)
     assert 'the same command resumes' in process.communicate()[1]
     assert process.returncode == 130
     result = json.loads((log.parent / 'result.json').read_text())

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import ROOT, run
+from conftest import BCCD, ROOT, run
 from mmengine.config import Config
 from new_style import write_new_style
 from tiny import write_network
@@ -13,8 +13,6 @@ from yolo_voc import to_voc, to_yolo
 
 pytest.importorskip('mmdet')
 pytestmark = pytest.mark.slow
-
-BCCD = ROOT.parent / 'shared' / 'data' / 'bccd'
 
 
 @pytest.fixture

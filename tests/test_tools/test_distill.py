@@ -400,6 +400,7 @@ def test_one_of_several_processes_writes_the_config(pair, shapes, tmp_path):
     log = run(
         '-m',
         'torch.distributed.run',
+        '--standalone',
         '--nproc_per_node=2',
         'tools/distill.py',
         student,

@@ -6,10 +6,9 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 
 import pytest
-from conftest import CPU, ROOT, run, scalars
+from conftest import CPU, ROOT, run, scalars, wait_until
 
 pytest.importorskip('mmdet')
 pytestmark = pytest.mark.slow
@@ -51,14 +50,18 @@ def interrupt(command, work_dir):
         stderr=subprocess.PIPE,
         text=True,
     )
-    while 'Epoch(train)' not in ''.join(
-        log.read_text() for log in work_dir.glob('teacher/*/*.log')
-    ):
+
+    def trains():
         assert process.poll() is None
-        time.sleep(0.2)
-    assert len(processes_of(work_dir)) > 1
-    process.send_signal(signal.SIGTERM)
-    _, errors = process.communicate(timeout=30)
+        logs = [x.read_text() for x in work_dir.glob('teacher/*/*.log')]
+        return 'Epoch(train)' in ''.join(logs)
+
+    try:
+        wait_until(trains)
+        assert len(processes_of(work_dir)) > 1
+    finally:
+        process.send_signal(signal.SIGTERM)
+    _, errors = process.communicate(timeout=300)
     assert process.returncode and 'the same command continues' in errors
     assert not processes_of(work_dir)
 
@@ -128,11 +131,11 @@ def start_script(folder, mode):
 @pytest.mark.parametrize('number', (signal.SIGTERM, signal.SIGINT))
 def test_a_signal_to_the_script_ends_its_set_up(number, tmp_path):
     process = start_script(tmp_path, 'wait')
-    while not (tmp_path / 'started').exists():
-        assert process.poll() is None
-        time.sleep(0.02)
-    process.send_signal(number)
-    assert process.wait(10) == 128 + number
+    try:
+        wait_until((tmp_path / 'started').exists, 60)
+    finally:
+        process.send_signal(number)
+    assert process.wait(50) == 128 + number
     assert (tmp_path / 'cleaned up').exists()
 
 
@@ -144,5 +147,5 @@ def test_the_script_continues_after_its_set_up_unless_it_failed(
     mode, code, output, tmp_path
 ):
     process = start_script(tmp_path, mode)
-    assert process.communicate(timeout=10)[0] == output
+    assert process.communicate(timeout=60)[0] == output
     assert process.returncode == code

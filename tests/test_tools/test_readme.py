@@ -1,11 +1,10 @@
 """Configs and code of README and docs work as shown."""
 
 import re
-from pathlib import Path
 
 import pytest
 import torch
-from conftest import ROOT, run, scalars
+from conftest import BCCD, ROOT, run, scalars
 from mmengine.config import Config
 from tiny import distiller, retinanet
 
@@ -32,7 +31,6 @@ def first_python_block(path):
 OWN_LOOP = first_python_block('README.md')
 OWN_DATA = first_python_block('docs/own_data.md')
 OWN_PAIR = first_python_block('docs/configs.md')
-BCCD = Path('../shared/data/bccd')
 TINY = (
     'model.teacher.checkpoint=None',
     'train_cfg.max_epochs=1',
@@ -104,9 +102,9 @@ class Backbone(torch.nn.Module):
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not (ROOT / BCCD).is_dir(), reason='BCCD is not available')
+@pytest.mark.skipif(not BCCD.is_dir(), reason='BCCD is not available')
 def test_the_config_for_own_data_trains_on_photographs(tmp_path):
-    shown = OWN_DATA.replace('data/bccd', str((ROOT / BCCD).resolve()))
+    shown = OWN_DATA.replace('data/bccd', str(BCCD))
     config = tmp_path / 'config.py'
     config.write_text(shown)
     log = run(
