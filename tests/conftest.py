@@ -107,13 +107,24 @@ class ToolServer:
                     env={**os.environ, **CPU},
                     stdin=subprocess.PIPE,
                     stdout=subprocess.DEVNULL,
-                    stderr=subprocess.DEVNULL,
                     pass_fds=[number],
+                    # Clients forward Ctrl-C to their programs.
+                    start_new_session=True,
                 )
         return str(self.python)
 
+    def stop(self):
+        """End the server."""
+        if self.process is not None:
+            with self.process:
+                self.process.kill()
+
 
 TOOL_SERVER = ToolServer()
+
+
+def pytest_unconfigure():
+    TOOL_SERVER.stop()
 
 
 def run(*command, fails=False, cwd=ROOT, fresh=False, **env):

@@ -9,6 +9,7 @@ import os
 import signal
 import socket
 import sys
+from contextlib import suppress
 
 
 def main():
@@ -22,13 +23,18 @@ def main():
         server.sendall(
             message[socket.send_fds(server, [message], [0, 1, 2]) :]
         )
+
+        def forward(number, frame):
+            with suppress(OSError):  # the program has ended
+                server.send(bytes([number]))
+
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, forward)
         with server.makefile() as answers:
-            program = int(answers.readline())
-            for number in (signal.SIGTERM, signal.SIGINT):
-                signal.signal(number, lambda x, _: os.kill(program, x))
             code = int(answers.readline())
     if code < 0:
-        signal.signal(-code, signal.SIG_DFL)
+        if code != -signal.SIGKILL:
+            signal.signal(-code, signal.SIG_DFL)
         os.kill(os.getpid(), -code)
     sys.exit(code)
 

@@ -3,7 +3,8 @@
 Each program is the main program of a process of its own, forked from this one,
 which has imported nothing of mmfmkt. ``forked_python.py`` is its client: the
 path to it in a program's ``sys.executable`` lets the processes that it starts
-be forked too.
+be forked too. A program has the hash seed and the settings that the libraries
+read while they are imported (such as OMP_NUM_THREADS) of the server.
 """
 
 import atexit
@@ -15,10 +16,10 @@ import select
 import signal
 import socket
 import sys
-import traceback
+import threading
 from importlib import import_module
-from multiprocessing import util
 
+import numpy
 from fast_configs import cache_metafiles, skip_yapf
 
 LIBRARIES = (
@@ -36,6 +37,17 @@ LIBRARIES = (
     'mmpretrain.datasets',
     'mmpretrain.evaluation',
 )
+
+
+def import_libraries():
+    """Import the installed ones of the libraries."""
+    for name in LIBRARIES:
+        try:
+            import_module(name)
+        except ImportError:
+            continue
+    # Otherwise each program would write what they have printed.
+    sys.stdout.flush()
 
 
 def work(executable, command, cwd, env, streams):
@@ -62,53 +74,60 @@ def work(executable, command, cwd, env, streams):
     path = env.get('PYTHONPATH', '').split(os.pathsep)
     sys.path[0] = cwd if module else folder
     sys.path[1:1] = [x for x in path if x]
-    code = 0
+    numpy.random.seed()
+    code, interrupted = 0, False
     try:
         if module:
             runpy.run_module(command[1], run_name='__main__', alter_sys=True)
         else:
             runpy.run_path(command[0], run_name='__main__')
     except SystemExit as error:
-        code = error.code or 0
+        code = 0 if error.code is None else error.code
         if not isinstance(code, int):
             print(code, file=sys.stderr)
             code = 1
-    except BaseException:
-        traceback.print_exc()
-        code = 1
-    # End threads and workers, then run exit handlers, as Python does.
-    util._exit_function()
+    except BaseException as error:
+        sys.excepthook(type(error), error, error.__traceback__)
+        code, interrupted = 1, isinstance(error, KeyboardInterrupt)
+    # Wait for threads, then run exit handlers, as Python does.
+    threading._shutdown()
     atexit._run_exitfuncs()
     sys.stdout.flush()
     sys.stderr.flush()
-    os._exit(code)
+    if interrupted:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        os.kill(os.getpid(), signal.SIGINT)
+    os._exit(code & 0xFF)
 
 
 def serve(client, executable):
-    """Answer a client with the process of its program and its exit code."""
-    with client:
-        message, streams, *_ = socket.recv_fds(client, 1 << 20, 3)
-        while not message.endswith(b'\n'):
-            message += client.recv(1 << 20)
-        program = os.fork()
-        if not program:
-            client.close()
-            work(executable, **json.loads(message), streams=streams)
-        client.sendall(f'{program}\n'.encode())
-        _, status = os.waitpid(program, 0)
-        client.sendall(f'{os.waitstatus_to_exitcode(status)}\n'.encode())
+    """Run the program of a client, and answer with its exit code.
+
+    The client sends numbers of signals for the program. The program is killed
+    if the client ends first.
+    """
+    message, streams, *_ = socket.recv_fds(client, 1 << 20, 3)
+    while not message.endswith(b'\n'):
+        part = client.recv(1 << 20)
+        if not part:
+            return
+        message += part
+    program = os.fork()
+    if not program:
+        client.close()
+        work(executable, **json.loads(message), streams=streams)
+    ended = os.pidfd_open(program)
+    while ended not in select.select([ended, client], [], [])[0]:
+        for number in client.recv(1 << 20) or [signal.SIGKILL]:
+            os.kill(program, number)
+    _, status = os.waitpid(program, 0)
+    client.sendall(f'{os.waitstatus_to_exitcode(status)}\n'.encode())
 
 
 def main():
     listener, executable = socket.socket(fileno=int(sys.argv[1])), sys.argv[2]
-    # Libraries print while they are imported.
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     skip_yapf()
-    for name in LIBRARIES:
-        try:
-            import_module(name)
-        except ImportError:
-            continue
+    import_libraries()
     names = ('mmdet', 'mmpretrain')
     cache_metafiles(*(sys.modules[x] for x in names if x in sys.modules))
     # Programs collect no garbage among these libraries.
@@ -120,8 +139,10 @@ def main():
         if not os.fork():
             listener.close()
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-            serve(client, executable)
-            os._exit(0)
+            try:
+                serve(client, executable)
+            finally:
+                os._exit(0)
         client.close()
 
 

@@ -9,13 +9,12 @@ import os
 import signal
 import sys
 import time
-from importlib import import_module
 from pathlib import Path
 from typing import List
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from tool_server import LIBRARIES, work  # noqa: E402
+from tool_server import import_libraries, work  # noqa: E402
 
 
 def kill(group: int) -> None:
@@ -51,11 +50,7 @@ def open_streams(out: str) -> List[int]:
 def main() -> None:
     answers = os.fdopen(os.dup(1), 'w', buffering=1)
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-    for name in LIBRARIES:
-        try:
-            import_module(name)
-        except ImportError:
-            continue
+    import_libraries()
     for line in sys.stdin:
         asked = json.loads(line)
         limit, out = asked.pop('limit'), asked.pop('out')
