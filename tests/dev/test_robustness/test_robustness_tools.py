@@ -32,6 +32,8 @@ def test_memory_and_handles_of_a_run_are_recorded(shapes, tmp_path):
         config,
         *('--every', 0.1, '--work-dir', tmp_path / 'run'),
         *('--plot', tmp_path / 'rows.png'),
+        # The tool measures the process that it starts.
+        fresh=True,
     )
     memory = re.search(r'memory in MiB: ([\d.]+)', log)
     assert float(memory[1]) > 100 and 'file handles: ' in log
