@@ -6,11 +6,10 @@ import torch
 from conftest import run_ranks
 from mmengine.config import Config
 from mmengine.logging import MessageHub
+from resumable_run import InterruptAt, build_runner
 from tiny import batch, classification, distiller, image_batch, retinanet
 
 pytest.importorskip('mmdet')
-
-from test_engine.test_resume import InterruptAt, build_runner  # noqa: E402
 
 from mmfmkt.apis import export_student  # noqa: E402
 from mmfmkt.apis.runner import prepare_cpu_processes  # noqa: E402
