@@ -217,26 +217,23 @@ def test_torch_load_is_restricted_inside_the_context_only(tmp_path):
     assert torch.load is original_load and not (tmp_path / 'ran').exists()
 
 
-def test_a_wrong_sha256_digest_is_an_error(tmp_path):
+def test_a_wrong_sha256_digest_is_an_error(tmp_path, monkeypatch):
     path = tmp_path / 'weights.pth'
     torch.save(dict(state_dict=dict(a=torch.ones(2))), path)
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     for valid in (digest, digest[:8].upper()):
         loaded = load_checkpoint(f'{path}#sha256={valid}')
         assert loaded['state_dict']['a'].sum() == 2
+    wrong = f'sha256={"0" * 64}'
     with pytest.raises(ConfigError, match='has the SHA-256 .* expected'):
-        load_checkpoint(f'{path}#sha256={"0" * 64}')
+        load_checkpoint(f'{path}#{wrong}')
     # A file that is already downloaded is verified, too.
-    folder = os.path.join(torch.hub.get_dir(), 'checkpoints')
-    os.makedirs(folder, exist_ok=True)
-    name = f'mmfmkt-test-{digest[:12]}.pth'
-    downloaded = os.path.join(folder, name)
-    torch.save(dict(state_dict={}), downloaded)
-    try:
-        with pytest.raises(ConfigError, match='has the SHA-256'):
-            load_checkpoint(f'https://nowhere.invalid/{name}#sha256={digest}')
-    finally:
-        os.remove(downloaded)
+    monkeypatch.setenv('TORCH_HOME', str(tmp_path))
+    folder = tmp_path / 'hub' / 'checkpoints'
+    folder.mkdir(parents=True)
+    path.rename(folder / path.name)
+    with pytest.raises(ConfigError, match='has the SHA-256'):
+        load_checkpoint(f'https://nowhere.invalid/weights.pth#{wrong}')
 
 
 RUN_TOOLS = """

@@ -15,7 +15,7 @@ from mmfmkt.models.flows import (
     SchedulePoint,
     SubVPODE,
 )
-from mmfmkt.registry import build_part
+from mmfmkt.registry import MODELS, build_part
 
 SCHEDULES = [RectifiedFlow(), VPODE(), SubVPODE(), VEODE()]
 TIMES = torch.linspace(0.01, 0.999, 25, dtype=torch.float64)
@@ -167,6 +167,7 @@ def test_the_schedule_of_the_docs_is_valid(monkeypatch):
     exec(shown, scope)
     name = re.search(r'class (\w+)', shown).group(1)
     schedule = build_part(dict(type=name))
+    del MODELS.module_dict[name]  # test_docs.py registers it, too
     assert isinstance(schedule, scope[name])
     schedule.check()
     test_euler_steps_under_the_oracle_converge(schedule)
