@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 from conftest import ROOT, run, scalars
 from mmengine.config import Config
-from mmengine.config import utils as config_utils
 from mmengine.model import BaseModel
 from mmengine.registry import (
     DATASETS,
@@ -101,14 +100,6 @@ custom_hooks = [*_base_.get('custom_hooks', []),
                 dict(type='EMAHook')]
 """,
 )
-
-
-@pytest.fixture(autouse=True, scope='module')
-def metafiles_read_once():
-    """Parse the metafiles of a library once instead of for each config."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(config_utils, 'load', cache(config_utils.load))
-        yield
 
 
 @pytest.fixture(autouse=True)

@@ -21,7 +21,6 @@ from mmfmkt.apis.runner import prepare_cpu_processes  # noqa: E402
 from mmfmkt.engine import (  # noqa: E402
     ExportStudentHook,
     NanGuardHook,
-    StepCountWarmupHook,
     TransferWeightHook,
 )
 from mmfmkt.engine.hooks.progress import (  # noqa: E402
@@ -260,13 +259,6 @@ def test_hooks_for_distillers_raise_an_error_for_other_models(tmp_path):
             TransferWeightHook(),
             model=dict(retinanet(), _scope_='mmdet'),
         )
-
-
-def test_hooks_are_registered_in_scope_mmfmkt():
-    from mmfmkt.registry import HOOKS
-
-    for hook in (ExportStudentHook, StepCountWarmupHook, TransferWeightHook):
-        assert HOOKS.get(hook.__name__) is hook
 
 
 class CorruptValues(Hook):

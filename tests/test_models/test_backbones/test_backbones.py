@@ -108,7 +108,7 @@ def test_out_indices_select_stages_in_order(
     assert torch.equal(outs[1], last)
 
 
-@pytest.mark.parametrize('name, args, parameters, sides, widths', NETWORKS)
+@pytest.mark.parametrize('name, args, parameters, sides, widths', SMALLEST)
 def test_gradients_reach_every_parameter(
     name, args, parameters, sides, widths
 ):

@@ -168,7 +168,13 @@ def test_random_flows_give_finite_numbers_or_one_line_errors(
 
 @FUZZ
 @given(size=st.integers(0, 64), ratio=st.floats(0, 1))
-def test_pair_decoupling_keeps_at_least_the_requested_ratio(size, ratio):
-    order = decouple_pairs(size, ratio)
-    kept = sum(i == j for i, j in enumerate(order.tolist()))
-    assert len(order) == size and kept >= int(ratio * size)
+def test_the_first_pairs_are_kept_and_the_others_permuted(size, ratio):
+    permutation = decouple_pairs(size, ratio).tolist()
+    kept = int(ratio * size)
+    assert permutation[:kept] == list(range(kept))
+    assert sorted(permutation) == list(range(size))
+
+
+def test_permutations_of_pairs_are_random():
+    permutations = {tuple(decouple_pairs(8, 0.5).tolist()) for _ in range(50)}
+    assert len(permutations) > 5
