@@ -57,7 +57,7 @@ def interrupt(command, work_dir):
         return 'Epoch(train)' in ''.join(logs)
 
     try:
-        wait_until(trains)
+        wait_until(trains, 900)
         assert len(processes_of(work_dir)) > 1
     finally:
         process.send_signal(signal.SIGTERM)
