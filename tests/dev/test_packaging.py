@@ -216,7 +216,9 @@ def test_flows_and_the_loop_of_the_readme_need_only_torch(
     (tmp_path / 'loop.py').write_text(f'{BACKBONE}\n{loop}\n{check}')
     output = run(python, tmp_path / 'loop.py', cwd=tmp_path, PYTHONPATH='')
     assert 'ended' in output
-    output = run(python, '-m', 'mmfmkt', 'doctor', fails=True, PYTHONPATH='')
+    # In the clone, Python would import mmfmkt from there.
+    doctor = (python, '-m', 'mmfmkt', 'doctor')
+    output = run(*doctor, fails=True, cwd=tmp_path, PYTHONPATH='')
     assert re.search(r'mmengine +- +not installed', output)
 
 
