@@ -71,8 +71,8 @@ def pytest_collection_finish():
     exclude_from_collection()
 
 
-def pytest_runtest_teardown():
-    # Tests import more libraries.
+def pytest_runtest_logfinish():
+    # Tests import more libraries. Their fixtures are gone by now.
     exclude_from_collection()
 
 
