@@ -1,5 +1,6 @@
 """Shared fixtures, and functions that run tools as a user does."""
 
+import atexit
 import gc
 import json
 import os
@@ -111,20 +112,12 @@ class ToolServer:
                     # Clients forward Ctrl-C to their programs.
                     start_new_session=True,
                 )
+            atexit.register(self.process.wait)
+            atexit.register(self.process.kill)
         return str(self.python)
-
-    def stop(self):
-        """End the server."""
-        if self.process is not None:
-            with self.process:
-                self.process.kill()
 
 
 TOOL_SERVER = ToolServer()
-
-
-def pytest_unconfigure():
-    TOOL_SERVER.stop()
 
 
 def run(*command, fails=False, cwd=ROOT, fresh=False, **env):
