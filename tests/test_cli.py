@@ -4,7 +4,7 @@ import sys
 from importlib import import_module
 
 import pytest
-from conftest import ROOT, run
+from helpers import ROOT, run
 from mmengine.config import Config
 from mmengine.registry import MODELS, DefaultScope
 

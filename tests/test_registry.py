@@ -1,7 +1,7 @@
 """Each registry finds the parts of mmfmkt in a fresh process."""
 
 import pytest
-from conftest import run
+from helpers import run
 
 NAMES = (
     'ConvEncoder',

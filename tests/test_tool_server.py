@@ -5,7 +5,7 @@ import subprocess
 
 import psutil
 import pytest
-from conftest import CPU, ROOT, TOOL_SERVER, wait_until
+from helpers import CPU, ROOT, TOOL_SERVER, wait_until
 
 WAIT = """
 import os, time

@@ -4,7 +4,7 @@ import re
 import runpy
 
 import pytest
-from conftest import ROOT
+from helpers import ROOT
 
 pytest.importorskip('mmdet')
 

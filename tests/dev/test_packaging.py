@@ -12,7 +12,7 @@ from importlib.metadata import distribution
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, run
+from helpers import ROOT, run
 from packaging.requirements import Requirement
 
 pytestmark = pytest.mark.slow

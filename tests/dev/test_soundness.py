@@ -2,7 +2,7 @@
 
 import psutil
 import pytest
-from conftest import wait_until
+from helpers import wait_until
 
 pytest.importorskip('mmdet')
 pytest.importorskip('mmpretrain')

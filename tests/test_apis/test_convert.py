@@ -6,7 +6,7 @@ import published
 import pytest
 import torch
 import torch.nn.functional as F
-from conftest import run
+from helpers import run
 from mmengine.config import Config
 
 from mmfmkt.apis import classifier_config, convert_checkpoint

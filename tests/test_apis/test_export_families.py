@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from conftest import run
+from helpers import run
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
 from tiny import packaged

@@ -4,7 +4,7 @@ import re
 
 import pytest
 import torch
-from conftest import run
+from helpers import run
 from tiny import classification, detr, distiller
 
 pytest.importorskip('mmdet')

@@ -4,7 +4,7 @@ import json
 
 import pytest
 import torch
-from conftest import run
+from helpers import run
 from mmengine.config import Config
 from mmengine.hooks import CheckpointHook, EMAHook
 from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop

@@ -6,7 +6,7 @@ from copy import deepcopy
 
 import pytest
 import torch
-from conftest import ROOT, run
+from helpers import ROOT, run
 from mmengine.config import Config
 from mmengine.hooks import Hook
 from mmengine.registry import DATASETS, HOOKS

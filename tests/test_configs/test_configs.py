@@ -9,7 +9,7 @@ from functools import cache
 
 import pytest
 import torch
-from conftest import ROOT
+from helpers import ROOT
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
 

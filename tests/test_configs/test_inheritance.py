@@ -7,7 +7,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from conftest import ROOT, run, scalars
+from helpers import ROOT, run, scalars
 from mmengine.config import Config
 from mmengine.model import BaseModel
 from mmengine.registry import (

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import yaml
 from coco import CLASSES, coco_folder
-from conftest import BCCD
+from helpers import BCCD
 from PIL import Image
 from yolo_voc import read_coco, to_voc, to_yolo
 

@@ -6,7 +6,7 @@ import math
 import cv2
 import numpy as np
 import pytest
-from conftest import ROOT, run
+from helpers import ROOT, run
 
 from mmfmkt.datasets import SHAPES_CLASSES, make_shapes
 from mmfmkt.datasets.shapes import make, paint

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from conftest import run_ranks, scalars
+from helpers import run_ranks, scalars
 from mmengine.config import Config
 from mmengine.dist import get_rank
 from mmengine.hooks import Hook

@@ -4,7 +4,7 @@ import re
 
 import pytest
 import torch
-from conftest import run, scalars
+from helpers import run, scalars
 from mmengine.config import Config
 from tiny import write_config
 

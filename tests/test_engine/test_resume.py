@@ -12,7 +12,7 @@ import zipfile
 import numpy as np
 import pytest
 import torch
-from conftest import run_ranks
+from helpers import run_ranks
 from mmengine.config import Config
 from mmengine.dataset import DefaultSampler
 from mmengine.evaluator import BaseMetric, Evaluator

@@ -11,7 +11,7 @@ import shutil
 
 import pytest
 import torch
-from conftest import ROOT, run
+from helpers import ROOT, run
 from mmengine.config import Config
 from tiny import write_config
 

@@ -3,7 +3,7 @@
 import cv2
 import numpy as np
 import pytest
-from conftest import run
+from helpers import run
 from mmengine.config import Config
 from tiny import write_config
 

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT, run
+from helpers import ROOT, run
 from mmengine.config import Config
 from tiny import vit
 

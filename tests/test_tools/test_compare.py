@@ -10,7 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from conftest import CPU, ROOT, TOOL_SERVER, run, wait_until
+from helpers import CPU, ROOT, TOOL_SERVER, run, wait_until
 from mmengine.config import Config
 from mmengine.registry import PARAM_SCHEDULERS, DefaultScope
 from tiny import classification, distiller, write_network

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import BCCD, ROOT, run
+from helpers import BCCD, ROOT, run
 from mmengine.config import Config
 from new_style import write_new_style
 from tiny import write_network

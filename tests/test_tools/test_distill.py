@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from coco import CLASSES, coco_folder
-from conftest import ROOT, run, scalars
+from helpers import ROOT, run, scalars
 from mmengine.config import Config
 from new_style import REGISTRIES, write_new_style
 from tiny import resnet, vit, write_network

@@ -10,7 +10,7 @@ from copy import deepcopy
 from importlib import import_module
 
 import pytest
-from conftest import ROOT
+from helpers import ROOT
 from tiny import distiller
 
 pytest.importorskip('mmdet')

@@ -8,7 +8,7 @@ import subprocess
 import sys
 
 import pytest
-from conftest import CPU, ROOT, run, scalars, wait_until
+from helpers import CPU, ROOT, run, scalars, wait_until
 
 pytest.importorskip('mmdet')
 pytestmark = pytest.mark.slow

@@ -4,7 +4,7 @@ import re
 
 import pytest
 import torch
-from conftest import BCCD, ROOT, run, scalars
+from helpers import BCCD, ROOT, run, scalars
 from mmengine.config import Config
 from tiny import distiller, retinanet
 

@@ -9,7 +9,7 @@ from threading import Thread
 
 import pytest
 import torch
-from conftest import ROOT, free_port, run, scalars
+from helpers import ROOT, free_port, run, scalars
 from mmengine.config import Config
 from new_style import write_new_style
 from tiny import CONFIGS, write_config

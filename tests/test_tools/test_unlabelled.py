@@ -3,7 +3,7 @@ config starts from it."""
 
 import pytest
 import torch
-from conftest import run
+from helpers import run
 from mmengine.config import Config
 from mmengine.registry import MODELS, DefaultScope
 from tiny import resnet, write_network

@@ -9,7 +9,7 @@ from contextlib import suppress
 import numpy as np
 import pytest
 import torch
-from conftest import run
+from helpers import run
 from mmengine.logging import HistoryBuffer
 from mmengine.optim import MultiStepLR, OneCycleLR
 

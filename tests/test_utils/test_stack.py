@@ -4,7 +4,7 @@ import sys
 from importlib.metadata import version
 
 import pytest
-from conftest import ROOT, run
+from helpers import ROOT, run
 
 from mmfmkt.utils import require, stack
 

@@ -7,7 +7,7 @@ from types import SimpleNamespace as Namespace
 
 import pytest
 import torch
-from conftest import run
+from helpers import run
 from mmengine.config import Config, ConfigDict
 from mmengine.structures import InstanceData
 from tiny import distiller, faster_rcnn, retinanet, write_config

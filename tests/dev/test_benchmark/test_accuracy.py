@@ -7,7 +7,7 @@ import sys
 
 import pytest
 import yaml
-from conftest import ROOT, run
+from helpers import ROOT, run
 from tiny import retinanet, write_config
 
 pytest.importorskip('mmdet')

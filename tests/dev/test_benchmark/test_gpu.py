@@ -8,7 +8,7 @@ import sys
 
 import pytest
 import torch
-from conftest import ROOT
+from helpers import ROOT
 
 SCRIPT = next((ROOT / 'tools').glob('**/gpu.sh'))
 

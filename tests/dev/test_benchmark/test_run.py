@@ -6,7 +6,7 @@ import sys
 
 import pytest
 import torch
-from conftest import ROOT
+from helpers import ROOT
 from mmengine.config import Config
 
 from mmfmkt.models import flows

@@ -3,7 +3,7 @@
 import runpy
 
 import pytest
-from conftest import ROOT
+from helpers import ROOT
 
 pytest.importorskip('mmdet')
 

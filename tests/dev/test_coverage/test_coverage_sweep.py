@@ -5,7 +5,7 @@ import sys
 
 import pytest
 import torch
-from conftest import ROOT, run
+from helpers import ROOT, run
 
 pytest.importorskip('mmdet')
 pytest.importorskip('mmpretrain')

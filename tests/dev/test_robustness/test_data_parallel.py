@@ -9,7 +9,7 @@ from functools import partial
 import pytest
 import torch
 import torch.distributed as dist
-from conftest import run_ranks
+from helpers import run_ranks
 from tiny import (
     batch,
     classification,

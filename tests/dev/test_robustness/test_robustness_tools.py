@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from conftest import run
+from helpers import run
 from tiny import write_config
 
 pytest.importorskip('mmdet')

@@ -3,7 +3,7 @@ level by level, at the tapped feature."""
 
 import pytest
 import torch
-from conftest import run_ranks
+from helpers import run_ranks
 from mmengine.config import Config
 from mmengine.logging import MessageHub
 from resumable_run import InterruptAt, build_runner

@@ -5,7 +5,7 @@ import threading
 
 import pytest
 import torch
-from conftest import run
+from helpers import run
 from tiny import (
     batch,
     classification,

@@ -4,7 +4,7 @@ import re
 import sys
 
 import pytest
-from conftest import ROOT, run
+from helpers import ROOT, run
 
 ABSENT = (
     'mmengine',

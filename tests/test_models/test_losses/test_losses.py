@@ -8,7 +8,7 @@ import references
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F
-from conftest import run_ranks
+from helpers import run_ranks
 
 from mmfmkt.models.losses import (
     CosineLoss,
