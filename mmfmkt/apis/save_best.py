@@ -24,12 +24,13 @@ def save_best_overrides(
     else:
         kinds, prefix = metric['metric'], metric.get('prefix') or 'coco'
         kinds = [kinds] if isinstance(kinds, str) else kinds
-        evaluated = [f'{prefix}/{kind}_mAP' for kind in kinds]
+        sizes = ('', '_50', '_75', '_s', '_m', '_l')
+        evaluated = [f'{prefix}/{x}_mAP{y}' for x in kinds for y in sizes]
     key = 'default_hooks.checkpoint'
     hook = (config.get('default_hooks') or {}).get('checkpoint') or {}
     names: Any = hook.get('save_best') or 'auto'
     names = [names] if isinstance(names, str) else names
-    if names == ['auto'] or all(x.startswith(tuple(evaluated)) for x in names):
+    if set(names) <= {'auto', *evaluated}:
         return {}, []
     text = f'save_best: {evaluated[0]} replaces {", ".join(names)}'
     overrides = {f'{key}.save_best': evaluated[0], f'{key}.rule': 'greater'}

@@ -23,6 +23,7 @@ from mmfmkt.apis.data_overrides import (  # noqa: E402
     folder_data,
     num_classes_overrides,
 )
+from mmfmkt.apis.save_best import save_best_overrides  # noqa: E402
 from mmfmkt.datasets.coco_folder import find_coco_folder  # noqa: E402
 from mmfmkt.utils import ConfigError  # noqa: E402
 from mmfmkt.utils.config_text import assignments  # noqa: E402
@@ -365,6 +366,15 @@ def test_save_best_of_a_replaced_metric_becomes_the_map(
     replaced = 'coco/bbox_mAP replaces pascal_voc/mAP' in '\n'.join(lines)
     assert replaced == (save_best == 'pascal_voc/mAP')
     assert hook.rule == ('greater' if replaced else 'less')
+
+
+@pytest.mark.parametrize('name', ['accuracy/top1_k8', 'accuracy/top10'])
+def test_save_best_of_another_accuracy_becomes_top1(name):
+    hooks = dict(checkpoint=dict(save_best=name))
+    config = Config(dict(default_hooks=hooks))
+    overrides, lines = save_best_overrides(config, dict(topk=(1, 5)))
+    key = 'default_hooks.checkpoint.save_best'
+    assert overrides[key] == 'accuracy/top1' and name in lines[0]
 
 
 @pytest.mark.parametrize('num_classes, topk', [(3, (1,)), (7, (1, 5))])
