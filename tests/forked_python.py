@@ -1,7 +1,7 @@
 """Client of the tool server: runs a program as ``python`` does.
 
-Its first argument is the path to the server's socket. Options of Python are
-ignored except for ``-m``.
+Its first argument is the path to the server's socket. Of Python's options, it
+accepts ``-m``, and ``-u``, which it ignores.
 """
 
 import json

@@ -53,8 +53,8 @@ def build(
     torch.manual_seed(0)
     with DefaultScope.overwrite_default_scope(config.default_scope):
         distiller = MODELS.build(model)
-    # Without it, detectors predict boxes everywhere: their suppression would
-    # take most of the time of a prediction.
+    # Without it, detectors predict boxes everywhere, whose NMS would take most
+    # of the time of a prediction.
     init_random_weights(distiller.student)
     # With a zero-initialized last layer, the layers before it would have no
     # gradient.
