@@ -1,7 +1,7 @@
-"""Faster reading and writing of configs, for the tests' process only.
+"""Faster reading and writing of configs in the processes of tests.
 
-The content of configs does not change. Tools that a test starts as a new
-Python process do not use these functions.
+The content of configs does not change. Programs of the tool server use these
+functions; tools that a test starts as a new Python process do not.
 """
 
 import functools
