@@ -157,14 +157,15 @@ def choose_classifier_tap(
             reason = error
         else:
             return HEAD, []
+    network = build_network(student, 'mmpretrain')
     try:
-        probe(build_network(student, 'mmpretrain'), 'backbone', 'student')
-    except ConfigError:
+        probe(network, 'backbone', 'student')
+    except ConfigError as error:
         raise ConfigError(
-            f"{reason} The student's backbone outputs no feature map; vision "
-            "transformers of MMPretrain output one with out_type='featmap', "
-            'and need a neck such as GlobalAveragePooling and a head such as '
-            'LinearClsHead then.'
+            f'{reason} Feature maps cannot be compared instead: {error} '
+            'Vision transformers of MMPretrain output a feature map with '
+            "out_type='featmap', a neck such as GlobalAveragePooling and a "
+            'head such as LinearClsHead.'
         ) from None
     return 'backbone', [f'tap       backbone; not the logits: {reason}']
 

@@ -108,7 +108,7 @@ def data_overrides(
     scope = config.get('default_scope') or 'mmengine'
     overrides: Dict[str, Any] = {}
     changes: Dict[str, List[str]] = {}
-    line: List[str] = []
+    save_best: List[str] = []
     for name, split in splits_of(data).items():
         loader, evaluator = f'{name}_dataloader', f'{name}_evaluator'
         if not config.get(loader):
@@ -138,13 +138,15 @@ def data_overrides(
                 text = f'CocoMetric replaces {replaced}'
                 changes.setdefault(text, []).append(evaluator)
             if replaced and name == 'val':
-                best, line = save_best_overrides(config, overrides[evaluator])
+                best, save_best = save_best_overrides(
+                    config, overrides[evaluator]
+                )
                 overrides.update(best)
     return overrides, [
         f'data      {data.root}, {data.format} format, '
         f'{len(data.classes)} classes',
         *(f'          {text} ({", ".join(x)})' for text, x in changes.items()),
-        *line,
+        *save_best,
     ]
 
 
@@ -195,11 +197,11 @@ def class_folder_overrides(
                 replaced['Accuracy', type_name(metric)] = None
     if 'num_classes' in (config.get('data_preprocessor') or {}):
         overrides['data_preprocessor.num_classes'] = num_classes
-    best, line = save_best_overrides(config, dict(topk=topk))
+    best, save_best = save_best_overrides(config, dict(topk=topk))
     return {**overrides, **best}, [
         f'data      {data.root}, {num_classes} classes',
         *(f'          {x} replaces {y}' for x, y in replaced if x != y),
-        *line,
+        *save_best,
     ]
 
 

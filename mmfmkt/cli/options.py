@@ -13,7 +13,7 @@ from mmengine.config import Config, DictAction
 
 from mmfmkt.apis.distill import Composed
 from mmfmkt.utils.configs import read_config, with_importable_types
-from mmfmkt.utils.types import is_of_mmpretrain
+from mmfmkt.utils.types import is_mmpretrain_config
 
 
 class HelpWithDefaults(
@@ -308,7 +308,7 @@ def set_dataloaders(cfg: Config, args: argparse.Namespace) -> None:
 
 def set_loader_defaults(cfg: Config, loader: Optional[dict]) -> None:
     """Set the defaults of MMPretrain's tools in a classifier's loader."""
-    if loader is not None and is_of_mmpretrain(cfg):
+    if loader is not None and is_mmpretrain_config(cfg):
         loader.setdefault('pin_memory', True)
         has_workers = loader.get('num_workers', 0) > 0
         loader.setdefault('persistent_workers', has_workers)

@@ -16,7 +16,7 @@ from mmfmkt.apis.runner import build_runner
 from mmfmkt.apis.train import check_fits, checkpoint_guard, verify_load_from
 from mmfmkt.models.distillers.networks import drop_teacher
 from mmfmkt.utils.error_messages import errors_as_config_errors
-from mmfmkt.utils.types import is_of_mmpretrain
+from mmfmkt.utils.types import is_mmpretrain_config
 
 from .options import (
     add_flags,
@@ -62,7 +62,7 @@ def use_tta(cfg: Config) -> None:
     A config without ``tta_model`` or ``tta_pipeline`` gets the horizontal
     flips of its library's test.py.
     """
-    is_classifier = is_of_mmpretrain(cfg)
+    is_classifier = is_mmpretrain_config(cfg)
     if 'tta_model' not in cfg and is_classifier:
         cfg.tta_model = dict(type='mmpretrain.AverageClsScoreTTA')
     elif 'tta_model' not in cfg:
@@ -95,7 +95,7 @@ def use_tta(cfg: Config) -> None:
 
 def enable_visualization(cfg: Config, args: argparse.Namespace) -> None:
     """Enable the visualization hook with ``--show`` and ``--show-dir``."""
-    if is_of_mmpretrain(cfg):
+    if is_mmpretrain_config(cfg):
         hook = cfg.default_hooks.visualization
         hook.update(
             enable=True,
@@ -111,7 +111,7 @@ def enable_visualization(cfg: Config, args: argparse.Namespace) -> None:
 
 def dump_predictions(runner: Runner, path: str) -> None:
     """Add a metric that writes the predictions to a file."""
-    is_classifier = is_of_mmpretrain(runner.cfg)
+    is_classifier = is_mmpretrain_config(runner.cfg)
     name = 'mmengine.DumpResults' if is_classifier else 'mmdet.DumpDetResults'
     dump = METRICS.build(dict(type=name, out_file_path=path))
     runner.test_evaluator.metrics.append(dump)

@@ -65,8 +65,8 @@ def is_a(
     )
 
 
-def is_of_mmpretrain(config: dict) -> bool:
-    """Return whether a whole config is one of MMPretrain.
+def is_mmpretrain_config(config: dict) -> bool:
+    """Return whether a config is one of MMPretrain's.
 
     New-style configs, whose types are classes, have no ``default_scope``; the
     library is that of the model, or that of the student of a distillation.
@@ -74,12 +74,13 @@ def is_of_mmpretrain(config: dict) -> bool:
     Args:
         config (dict): A whole config.
     """
-    scope = config.get('default_scope')
-    if not scope:
-        model = resolve_type(config.get('model'), MODELS)
-        module = getattr(model, '__module__', '')
-        scope = getattr(model, 'library', module.split('.')[0])
-    return scope == 'mmpretrain'
+    if scope := config.get('default_scope'):
+        return scope == 'mmpretrain'
+    model = resolve_type(config.get('model'), MODELS)
+    if library := getattr(model, 'library', None):
+        return library == 'mmpretrain'
+    bases = getattr(model, '__mro__', ())
+    return any(x.__module__.split('.')[0] == 'mmpretrain' for x in bases)
 
 
 def type_name(cfg_or_type: Any) -> str:

@@ -14,7 +14,7 @@ from mmfmkt.apis.describe import encoder_names
 from mmfmkt.utils import ConfigError
 from mmfmkt.utils.complexity import count_parameters, size_and_flops
 from mmfmkt.utils.files import write_atomically
-from mmfmkt.utils.types import is_of_mmpretrain
+from mmfmkt.utils.types import is_mmpretrain_config
 
 from . import curves, detections, features
 from .loading import LoadedRun, evaluate, load_run
@@ -183,7 +183,7 @@ def load_runs(
     """
     loaded, errors = [], {}
     for run in runs:
-        if is_of_mmpretrain(run.config):
+        if is_mmpretrain_config(run.config):
             continue
         try:
             loaded.append(load_run(run))

@@ -1,4 +1,4 @@
-"""Record memory and file handles of a training.
+"""Record memory, file handles and threads of a training.
 
     python tools/dev/robustness/long_run.py CONFIG --plot watch.png
 
@@ -24,7 +24,9 @@ from mmfmkt.utils import ConfigError
 
 ROOT = Path(__file__).resolve().parents[3]
 # Sampled values; labels of plot and output.
-LABELS = dict(memory='memory in MiB', handles='file handles')
+LABELS = dict(
+    memory='memory in MiB', handles='file handles', threads='threads'
+)
 
 
 def parse_args() -> argparse.Namespace:
@@ -61,6 +63,7 @@ def sample(process: psutil.Process) -> Dict[str, float]:
         with suppress(psutil.NoSuchProcess, psutil.AccessDenied):
             sums['memory'] += member.memory_full_info().pss / 2**20
             sums['handles'] += member.num_fds()
+            sums['threads'] += member.num_threads()
     return sums
 
 
